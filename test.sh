@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Runs every test of the workspace; ends non-zero when one fails or what they need cannot be had.
+# Arguments go to the runner: `./test.sh -p rf-queue`, `./test.sh crash`.
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
+# shellcheck source=.ci/tools.sh
+source .ci/tools.sh
+
+if ! command -v cargo >/dev/null; then
+    echo "cargo is missing: install Rust 1.95 or newer, see https://rustup.rs" >&2
+    exit 1
+fi
+
+# What is needed beside Rust: a C compiler with the C library's headers (SQLite and zstd are built
+# from source), and curl (the end-to-end tests talk to the program as a user would).
+packages=()
+if ! command -v cc >/dev/null; then
+    packages+=(gcc libc6-dev)
+elif ! echo '#include <stdlib.h>' | cc -E -x c - >/dev/null 2>&1; then
+    packages+=(libc6-dev)
+fi
+if ! command -v curl >/dev/null; then
+    packages+=(curl ca-certificates)
+fi
+if ((${#packages[@]})); then
+    if ((EUID == 0)) && command -v apt-get >/dev/null; then
+        echo "installing ${packages[*]}"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+    else
+        echo "these packages are missing; as root: apt-get install ${packages[*]}" >&2
+        echo "(on another system: the packages that bring a C compiler with headers, and curl)" >&2
+        exit 1
+    fi
+fi
+
+if ensure_cargo_tool nextest; then
+    exec cargo nextest run --workspace --profile ci "$@"
+fi
+
+# Without nextest nothing keeps the crash tests apart from each other, so tests run one at a time.
+echo "cargo-nextest could not be installed: running 'cargo test', one test at a time, which is slower" >&2
+RUST_TEST_THREADS=1 exec cargo test --workspace --no-fail-fast "$@"
