@@ -1,0 +1,42 @@
+//! How a user's file becomes a checked value.
+//!
+//! Promises: every problem of a file is found in one go and told with file, line, column, key path, what was
+//! expected and the nearest known name; the text of a secret, and of anything that came from the environment or
+//! from a file, is in none of them; the same text gives the same result, for the environment is an argument.
+//!
+//! The way of a file: [`load`] reads it (bounded), parses JSON or JSON5 into a [`Document`] that knows where each
+//! value stands, and puts in `$NAME`, `${NAME:-default}` and `$file:/path`. [`Node::decode`] then holds a part of it
+//! against the JSON Schema of a type, the same that `replayforge schema` prints, and only hands to serde what fits.
+//! What a schema cannot say, the caller reports itself with [`Problems::error`] at a [`Node`].
+//!
+//! A struct that is decoded derives `Deserialize` and `JsonSchema`. Beside what these say, the schema may carry
+//! `x-aliases` on a property (other names that are taken for it, as serde's `alias` leaves no trace in a schema):
+//! `#[serde(alias = "tls")] #[schemars(extend("x-aliases" = ["tls"]))]`.
+//!
+//! Reading order: `problem`, `document`, `parse` (with `position` and `expand`), `decode` (with `check`, `shape`
+//! and `nearest`), then the units: `interval`, `byte_size` (with `decimal`), `secret`.
+
+mod byte_size;
+mod check;
+mod decimal;
+mod decode;
+mod document;
+mod expand;
+mod interval;
+mod nearest;
+mod parse;
+mod position;
+mod problem;
+mod secret;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+pub use byte_size::{ByteSize, InvalidByteSize};
+pub use decode::schema_of;
+pub use document::{Document, Node};
+pub use expand::MAX_SECRET_FILE_BYTES;
+pub use interval::{Interval, InvalidInterval};
+pub use parse::{MAX_DEPTH, MAX_FILE_BYTES, load, parse};
+pub use problem::{MAX_KEPT, Problem, Problems, Severity};
+pub use secret::Secret;

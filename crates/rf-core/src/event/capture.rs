@@ -1,0 +1,166 @@
+//! A request becomes an event.
+
+use std::net::SocketAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use uuid::Uuid;
+
+use super::target::{ParsedTarget, needs_target};
+
+/// A request as it was received.
+#[derive(Debug, Clone)]
+pub struct CapturedRequest<'a, H> {
+    /// Set once here.
+    pub id: Uuid,
+    /// Microseconds since 1970.
+    pub captured_at_us: u64,
+    /// The peer.
+    pub ip: SocketAddr,
+    /// As in the request line.
+    pub method: &'a str,
+    /// Path and query as in the request line.
+    pub target: &'a str,
+    /// Names (in any case) and values, repeats as repeats. What must not be kept is already left out.
+    pub headers: H,
+    /// The bytes.
+    pub body: &'a [u8],
+}
+
+impl<'a, H> CapturedRequest<'a, H>
+where
+    H: IntoIterator<Item = (&'a str, &'a [u8])>,
+{
+    /// The event's JSON text.
+    pub fn encode(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.body.len() + self.body.len() / 8 + 512);
+        out.extend_from_slice(b"{\"ip\":");
+        string(&mut out, &self.ip.to_string());
+        out.extend_from_slice(b",\"method\":");
+        string(&mut out, self.method);
+        if needs_target(self.target) {
+            let parsed = ParsedTarget::parse(self.target);
+            out.extend_from_slice(b",\"path\":");
+            string(&mut out, &parsed.path);
+            out.extend_from_slice(b",\"params\":");
+            lists(
+                &mut out,
+                parsed
+                    .params
+                    .iter()
+                    .map(|(key, values)| (key.as_str(), values.iter().map(String::as_str))),
+            );
+        } else {
+            out.extend_from_slice(b",\"path\":");
+            string(&mut out, self.target);
+            out.extend_from_slice(b",\"params\":{}");
+        }
+        let latin1 = headers(&mut out, self.headers);
+        body(&mut out, self.body);
+        if needs_target(self.target) {
+            out.extend_from_slice(b",\"target\":");
+            string(&mut out, self.target);
+        }
+        if !latin1.is_empty() {
+            out.extend_from_slice(b",\"latin1Headers\":[");
+            separated(&mut out, &latin1, |out, name| string(out, name));
+            out.push(b']');
+        }
+        out.extend_from_slice(b",\"eventId\":\"");
+        out.extend_from_slice(
+            self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes(),
+        );
+        out.extend_from_slice(b"\",\"capturedAtUs\":");
+        out.extend_from_slice(self.captured_at_us.to_string().as_bytes());
+        out.push(b'}');
+        out
+    }
+}
+
+/// Writes the headers grouped by name in order of first appearance; returns the names whose values are not UTF-8.
+fn headers<'a>(
+    out: &mut Vec<u8>,
+    headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
+) -> Vec<String> {
+    let mut groups: Vec<(&str, Vec<&[u8]>)> = Vec::with_capacity(16);
+    for (name, value) in headers {
+        match groups.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            Some((_, values)) => values.push(value),
+            None => groups.push((name, vec![value])),
+        }
+    }
+    let mut latin1 = Vec::new();
+    out.extend_from_slice(b",\"headers\":{");
+    separated(out, &groups, |out, (name, values)| {
+        let name = canonical_header_name(name);
+        string(out, &name);
+        out.extend_from_slice(b":[");
+        // One spelling for all values of a name, so that the mark needs no positions.
+        let is_text = values.iter().all(|value| std::str::from_utf8(value).is_ok());
+        separated(out, values, |out, value| match std::str::from_utf8(value) {
+            Ok(text) if is_text => string(out, text),
+            _ => string(out, &value.iter().map(|byte| char::from(*byte)).collect::<String>()),
+        });
+        out.push(b']');
+        if !is_text {
+            latin1.push(name);
+        }
+    });
+    out.push(b'}');
+    latin1
+}
+
+fn body(out: &mut Vec<u8>, body: &[u8]) {
+    out.extend_from_slice(b",\"body\":");
+    if let Ok(text) = std::str::from_utf8(body) {
+        string(out, text);
+    } else {
+        let mut encoded = vec![0; body.len().div_ceil(3) * 4];
+        let length = STANDARD
+            .encode_slice(body, &mut encoded)
+            .expect("the buffer has base64's exact length");
+        out.push(b'"');
+        out.extend_from_slice(&encoded[..length]);
+        out.extend_from_slice(b"\",\"bodyEncoding\":\"base64\"");
+    }
+}
+
+/// `content-type` -> `Content-Type`, as Go spells header names and the original's scripts expect them.
+pub fn canonical_header_name(name: &str) -> String {
+    let mut upper = true;
+    let spell = |c: char| {
+        let spelled = if upper { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+        upper = c == '-';
+        spelled
+    };
+    name.chars().map(spell).collect()
+}
+
+fn string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("writing text to memory cannot fail");
+}
+
+fn lists<'a, V: Iterator<Item = &'a str>>(
+    out: &mut Vec<u8>,
+    entries: impl Iterator<Item = (&'a str, V)>,
+) {
+    let entries: Vec<(&str, Vec<&str>)> =
+        entries.map(|(key, values)| (key, values.collect())).collect();
+    out.push(b'{');
+    separated(out, &entries, |out, (key, values)| {
+        string(out, key);
+        out.extend_from_slice(b":[");
+        separated(out, values, |out, value| string(out, value));
+        out.push(b']');
+    });
+    out.push(b'}');
+}
+
+fn separated<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+}

@@ -1,0 +1,12 @@
+//! Words that every ReplayForge crate shares.
+//!
+//! Must not know: SQLite, Lua, HTTP servers. A thing moves in here only when a second crate needs it.
+//!
+//! Reading order: [`event`] (what travels), [`protocol`] (how it is spelled on the wire), [`config`] (how a
+//! user's file becomes a checked value), [`lifecycle`] (how tasks start, stop and fail), [`backoff`].
+
+pub mod backoff;
+pub mod config;
+pub mod event;
+pub mod lifecycle;
+pub mod protocol;

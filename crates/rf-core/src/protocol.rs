@@ -1,0 +1,75 @@
+//! How events travel between proxy, relay and player: header names, and the JSON of each body.
+//!
+//! Promises:
+//! - old programs are understood and understand us: a batch is an array of strings, a pulled event an object with a
+//!   numeric `id` and a `content`, ids to acknowledge are strings;
+//! - a body is parsed in one pass into slices of at most two buffers (the body, and one for the strings that had
+//!   escapes), so that a batch of a thousand events costs a handful of allocations;
+//! - an event is text. What is not (bytes that are not UTF-8, halves of surrogate pairs such as `\ud800`) becomes
+//!   U+FFFD, as in the original: one bad event must not hold back its batch, and JSON cannot carry it anyway;
+//! - an error says where it is, and never quotes an event.
+
+mod batch;
+mod content;
+mod ids;
+mod pulled;
+
+pub use batch::{encode_batch, parse_batch};
+pub use ids::{ExtendLease, encode_ids, parse_ids};
+pub use pulled::{PulledEvent, encode_pulled, parse_pulled};
+
+/// The bucket that a request is about.
+pub const RF_BUCKET: &str = "rf-bucket";
+/// The buckets that a batch goes to, separated by commas.
+pub const RF_BUCKETS: &str = "rf-buckets";
+/// The environment of the sender, as in its configuration.
+pub const RF_ENV_NAME: &str = "rf-env-name";
+/// The host of the sender, as in its configuration.
+pub const RF_HOSTNAME: &str = "rf-hostname";
+/// Names a batch, so that a repeat of it is not stored again.
+pub const RF_BATCH_ID: &str = "rf-batch-id";
+/// Names the lease under which events were pulled.
+pub const RF_LEASE: &str = "rf-lease";
+
+/// The longest [`RF_BATCH_ID`] that a relay takes.
+pub const MAX_BATCH_ID_BYTES: usize = 128;
+
+/// Why a body is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// It is not the JSON that is expected there; says what is wrong at which line and column.
+    #[error("{0}")]
+    Malformed(#[from] serde_json::Error),
+    /// It has more entries than are taken at once.
+    #[error("more than {limit} entries")]
+    TooMany {
+        /// How many are taken.
+        limit: usize,
+    },
+}
+
+/// The names in a header such as [`RF_BUCKETS`]: blanks around them and empty ones are skipped, a repeated one counts
+/// once.
+#[must_use]
+pub fn name_list(value: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    for name in value.split(',').map(str::trim) {
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_lists() {
+        assert_eq!(name_list("a"), ["a"]);
+        assert_eq!(name_list(" a , b,c "), ["a", "b", "c"]);
+        assert_eq!(name_list("a,,b,a,"), ["a", "b"]);
+        assert_eq!(name_list(" "), Vec::<&str>::new());
+    }
+}
