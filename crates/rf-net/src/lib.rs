@@ -1,0 +1,23 @@
+//! Listeners and dialers: the only crate that opens a socket for HTTP.
+//!
+//! Must not know: events, queues, buckets, roles. It moves bytes of HTTP/1.1 within limits, and it does so for every
+//! role alike, so that a limit is written and tested once.
+//!
+//! Reading order:
+//! - [`listen`]: a port becomes a listener, or an error that says what to do about it;
+//! - [`serve`](mod@serve): a listener and a service become a bounded server that drains when it is told to stop;
+//!   [`stream`](self::stream) (private) holds the clocks that cut off slow clients;
+//! - [`body`]: the one way to read a body;
+//! - [`encoding`]: zstd and gzip, safe against bombs, and who accepts what;
+//! - [`client`]: the one HTTP client, over [`tls`].
+//!
+//! A further kind of transport is a new file with an implementation of [`serve::Listener`] (its stream type is free)
+//! and a connector for [`client::Client`].
+
+pub mod body;
+pub mod client;
+pub mod encoding;
+pub mod listen;
+pub mod serve;
+mod stream;
+pub mod tls;

@@ -1,0 +1,168 @@
+//! The clocks that cut off slow clients, as a wrapper around any stream.
+//!
+//! hyper's own header timeout runs from the end of one answer to the end of the next head, so it has to be as long as an
+//! idle connection may live. Here a second, shorter clock starts with the first byte of a head; and a third one runs
+//! while the peer does not take what we write, for which hyper has none.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::{Service, service_fn};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
+
+const IDLE: u8 = 0;
+const HEAD: u8 = 1;
+const BUSY: u8 = 2;
+
+/// Where a connection is between requests: nothing read, a part of a head read, or a request in work.
+///
+/// Written by the stream (idle -> head) and by [`tracked`] (head -> busy -> idle), which one task polls in turn: the
+/// atomic is for `Send`, it orders nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Phase(Arc<AtomicU8>);
+
+impl Phase {
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, phase: u8) {
+        self.0.store(phase, Ordering::Relaxed);
+    }
+}
+
+/// A stream that fails with [`io::ErrorKind::TimedOut`] when its peer is too slow.
+pub(crate) struct Timed<T> {
+    inner: T,
+    phase: Phase,
+    head_timeout: Duration,
+    write_timeout: Duration,
+    head_clock: Option<Pin<Box<Sleep>>>,
+    write_clock: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T> Timed<T> {
+    pub(crate) fn new(
+        inner: T,
+        phase: Phase,
+        head_timeout: Duration,
+        write_timeout: Duration,
+    ) -> Timed<T> {
+        Timed { inner, phase, head_timeout, write_timeout, head_clock: None, write_clock: None }
+    }
+
+    fn timed_write<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        if outcome.is_ready() {
+            self.write_clock = None;
+            return outcome;
+        }
+        ran_out(&mut self.write_clock, self.write_timeout, cx)
+            .map(|()| Err(too_slow("reading the answer")))
+    }
+}
+
+fn ran_out(clock: &mut Option<Pin<Box<Sleep>>>, after: Duration, cx: &mut Context<'_>) -> Poll<()> {
+    clock.get_or_insert_with(|| Box::pin(tokio::time::sleep(after))).as_mut().poll(cx)
+}
+
+fn too_slow(doing: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("the peer is too slow in {doing}"))
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        match Pin::new(&mut this.inner).poll_read(cx, buf) {
+            Poll::Ready(outcome) => {
+                if buf.filled().len() > before && this.phase.get() == IDLE {
+                    this.phase.set(HEAD);
+                    this.head_clock = None;
+                }
+                Poll::Ready(outcome)
+            }
+            Poll::Pending if this.phase.get() == HEAD => {
+                ran_out(&mut this.head_clock, this.head_timeout, cx)
+                    .map(|()| Err(too_slow("sending the head of a request")))
+            }
+            Poll::Pending => {
+                this.head_clock = None;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.timed_write(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.timed_write(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.inner).poll_flush(cx);
+        self.timed_write(cx, outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.timed_write(cx, outcome)
+    }
+}
+
+/// The same service, but it tells the stream when a request is in work.
+pub(crate) fn tracked<S, B>(
+    service: S,
+    phase: Phase,
+) -> impl Service<Request<Incoming>, Response = Response<B>, Error = S::Error, Future: Send> + Send
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send,
+    B: Body,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    service_fn(move |request| {
+        phase.set(BUSY);
+        let answer = service.call(request);
+        let phase = phase.clone();
+        async move {
+            let outcome = answer.await;
+            phase.set(IDLE);
+            outcome
+        }
+    })
+}
