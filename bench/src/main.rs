@@ -1,0 +1,102 @@
+//! The tools behind `bench/run`: the bare counterparts that our roles are measured against, the drivers that wrk
+//! cannot be, and the report that turns their results into a table.
+//!
+//! Every subcommand prints one line of JSON with its figures; the script appends them to a file, and `report` reads
+//! that file. A subcommand fails when something went wrong on the way, so that a figure is never the figure of half
+//! a run. It must not know the code that it measures: it speaks HTTP and SQL as a stranger would, hence no crate of ours
+//! among its dependencies.
+//!
+//! Reading order: [`bare_server`] and [`open_loop`] for the capture, [`sample`], [`relay_load`] and [`relay_drain`]
+//! beside [`bare_insert`] and [`bare_drain`] for the relay, [`rows`] for the goals, [`report`] for the table.
+
+mod await_count;
+mod bare_db;
+mod bare_drain;
+mod bare_insert;
+mod bare_server;
+mod body;
+mod client;
+mod free_ports;
+mod idle_latency;
+mod open_loop;
+mod out;
+mod relay_drain;
+mod relay_load;
+mod report;
+mod rows;
+mod sample;
+mod startup;
+mod stats;
+
+use clap::{Parser, Subcommand};
+
+/// Bare counterparts and drivers for `bench/run`. Each prints its figures as one line of JSON.
+#[derive(Debug, Parser)]
+#[command(name = "rf-bench")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    AwaitCount(await_count::Args),
+    BareDrain(bare_drain::Args),
+    BareInsert(bare_insert::Args),
+    BareServer(bare_server::Args),
+    FreePorts(free_ports::Args),
+    IdleLatency(idle_latency::Args),
+    OpenLoop(open_loop::Args),
+    RelayDrain(relay_drain::Args),
+    RelayLoad(relay_load::Args),
+    Report(report::Args),
+    Startup(startup::Args),
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::AwaitCount(args) => await_count::run(args).await,
+        Command::BareDrain(args) => bare_drain::run(&args),
+        Command::BareInsert(args) => bare_insert::run(&args),
+        Command::BareServer(args) => bare_server::run(args).await,
+        Command::FreePorts(args) => free_ports::run(&args),
+        Command::IdleLatency(args) => idle_latency::run(args).await,
+        Command::OpenLoop(args) => open_loop::run(args).await,
+        Command::RelayDrain(args) => relay_drain::run(args).await,
+        Command::RelayLoad(args) => relay_load::run(args).await,
+        Command::Report(args) => report::run(&args),
+        Command::Startup(args) => startup::run(args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expected: Result<(), clap::error::ErrorKind>) {
+        let found = Cli::try_parse_from(line.split(' ')).map(drop).map_err(|error| error.kind());
+        assert_eq!(found, expected, "{line}");
+    }
+
+    #[test]
+    fn the_command_lines_of_the_script_are_understood() {
+        use clap::error::ErrorKind;
+        check(
+            "rf-bench open-loop --rate 5000 --connections 64 --seconds 8 http://127.0.0.1:1",
+            Ok(()),
+        );
+        check("rf-bench open-loop --rate 0 http://127.0.0.1:1", Err(ErrorKind::ValueValidation));
+        check(
+            "rf-bench await-count http://127.0.0.1:1 --accepted 9 --by keys --since-ms 1",
+            Ok(()),
+        );
+        check("rf-bench startup --connect 127.0.0.1:1 -- program -c file", Ok(()));
+        check("rf-bench startup --accept 127.0.0.1:1 -- program", Ok(()));
+        check("rf-bench startup -- program", Err(ErrorKind::MissingRequiredArgument));
+        check(
+            "rf-bench startup --connect 127.0.0.1:1 --accept 127.0.0.1:1 -- program",
+            Err(ErrorKind::ArgumentConflict),
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! The rows of the table in `docs/benchmarks.md`, and what each of them has to reach.
+//!
+//! A new benchmark is a function in `bench/run` and its rows here.
+
+/// One row: a figure of ours, the bare figure beside it where there is one, and the goal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    /// Benchmark, as `bench/run --only` takes it.
+    pub(crate) bench: &'static str,
+    /// What the figure is.
+    pub(crate) what: &'static str,
+    /// How it is written.
+    pub(crate) unit: Unit,
+    /// The counterpart's figure.
+    pub(crate) bare: Option<Figure>,
+    /// Our figure.
+    pub(crate) ours: Figure,
+    /// What has to hold.
+    pub(crate) goal: Goal,
+}
+
+/// Where a figure stands in the results: `variant` and the field of what its tool printed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figure {
+    /// Variant, as `bench/run` recorded it.
+    pub(crate) variant: &'static str,
+    /// Field.
+    pub(crate) field: &'static str,
+}
+
+/// How a figure is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Unit {
+    /// A count, or a count a second.
+    Whole,
+    /// Milliseconds.
+    Ms,
+    /// Mebibytes.
+    Mib,
+    /// Percent of one processor.
+    Percent,
+}
+
+/// What has to hold of the median.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    /// Ours divided by bare.
+    RatioAtLeast(f64),
+    /// Ours divided by bare.
+    RatioUnder(f64),
+    /// Ours.
+    Under(f64),
+    /// Ours, in every round.
+    Zero,
+    /// For the reader only.
+    None,
+}
+
+/// All rows, in the order of the table.
+pub(crate) const ROWS: &[Row] = &[
+    versus("capture-commit", "requests/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.45)),
+    versus("capture-commit", "p99 ms", Unit::Ms, ["bare", "ours"], "p99_ms")
+        .goal(Goal::RatioUnder(4.0)),
+    alone("capture-commit", "refused or failed", Unit::Whole, "ours", "not_ok").goal(Goal::Zero),
+    versus("capture-process", "requests/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.55)),
+    versus("capture-process", "p99 ms", Unit::Ms, ["bare", "ours"], "p99_ms"),
+    alone("capture-process", "refused or failed", Unit::Whole, "ours", "not_ok").goal(Goal::Zero),
+    versus("open-loop-5000", "p50 ms", Unit::Ms, ["bare", "ours"], "p50_ms"),
+    versus("open-loop-5000", "p99 ms", Unit::Ms, ["bare", "ours"], "p99_ms").goal(Goal::Under(2.0)),
+    versus("open-loop-5000", "p99.9 ms", Unit::Ms, ["bare", "ours"], "p999_ms"),
+    versus("shipper", "delivered events/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.36)),
+    alone("shipper", "acknowledged but lost", Unit::Whole, "ours", "lost").goal(Goal::Zero),
+    alone("shipper", "delivered beyond the acknowledged", Unit::Whole, "ours", "surplus"),
+    alone("shipper", "memory peak MiB", Unit::Mib, "memory", "proxy_mib").goal(Goal::Under(40.0)),
+    versus("relay-ingest", "events/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.6)),
+    alone("relay-ingest", "memory peak MiB", Unit::Mib, "memory", "relay_mib"),
+    versus("relay-pull", "events/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.6)),
+    versus("whole-way", "delivered events/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.15)),
+    alone("whole-way", "acknowledged but lost", Unit::Whole, "ours", "lost").goal(Goal::Zero),
+    alone("whole-way", "delivered twice", Unit::Whole, "ours", "repeats"),
+    alone("whole-way", "proxy memory peak MiB", Unit::Mib, "memory", "proxy_mib"),
+    alone("whole-way", "relay memory peak MiB", Unit::Mib, "memory", "relay_mib"),
+    alone("whole-way", "player memory peak MiB", Unit::Mib, "memory", "player_mib"),
+    alone("idle-latency", "p50 ms", Unit::Ms, "ours", "p50_ms").goal(Goal::Under(10.0)),
+    alone("idle-latency", "p99 ms", Unit::Ms, "ours", "p99_ms").goal(Goal::Under(50.0)),
+    versus(
+        "backlog-1m",
+        "append events/s",
+        Unit::Whole,
+        ["append-empty", "append-1m"],
+        "per_second",
+    )
+    .goal(Goal::RatioAtLeast(0.9)),
+    versus("backlog-1m", "pull events/s", Unit::Whole, ["pull-empty", "pull-1m"], "per_second")
+        .goal(Goal::RatioAtLeast(0.9)),
+    alone("idle", "proxy memory MiB", Unit::Mib, "proxy", "rss_mib").goal(Goal::Under(15.0)),
+    alone("idle", "relay memory MiB", Unit::Mib, "relay", "rss_mib").goal(Goal::Under(15.0)),
+    alone("idle", "player memory MiB", Unit::Mib, "player", "rss_mib").goal(Goal::Under(15.0)),
+    alone("idle", "proxy CPU %", Unit::Percent, "proxy", "cpu_percent").goal(Goal::Under(0.5)),
+    alone("idle", "relay CPU %", Unit::Percent, "relay", "cpu_percent").goal(Goal::Under(0.5)),
+    alone("idle", "player CPU %", Unit::Percent, "player", "cpu_percent").goal(Goal::Under(0.5)),
+    alone("idle", "stripped binary MiB", Unit::Mib, "binary", "size_mib").goal(Goal::Under(20.0)),
+    alone("idle", "proxy start-up ms", Unit::Ms, "proxy-start", "startup_ms")
+        .goal(Goal::Under(50.0)),
+    alone("idle", "relay start-up ms", Unit::Ms, "relay-start", "startup_ms")
+        .goal(Goal::Under(50.0)),
+    alone("idle", "player start-up ms", Unit::Ms, "player-start", "startup_ms")
+        .goal(Goal::Under(50.0)),
+];
+
+/// A row with a counterpart: `variants` are the bare one and ours.
+const fn versus(
+    bench: &'static str,
+    what: &'static str,
+    unit: Unit,
+    variants: [&'static str; 2],
+    field: &'static str,
+) -> Row {
+    let bare = Some(Figure { variant: variants[0], field });
+    Row { bench, what, unit, bare, ours: Figure { variant: variants[1], field }, goal: Goal::None }
+}
+
+/// A row without a counterpart.
+const fn alone(
+    bench: &'static str,
+    what: &'static str,
+    unit: Unit,
+    variant: &'static str,
+    field: &'static str,
+) -> Row {
+    Row { bench, what, unit, bare: None, ours: Figure { variant, field }, goal: Goal::None }
+}
+
+impl Row {
+    const fn goal(self, goal: Goal) -> Self {
+        Self { goal, ..self }
+    }
+}
