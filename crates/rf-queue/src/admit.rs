@@ -1,0 +1,221 @@
+//! Admission: does a commit fit, and if not, what then?
+//!
+//! A request is admitted before any row of it is written, so that a refusal leaves no trace and its neighbours in the
+//! group are untouched. Three limits are asked in turn: the queue's own, the database's pages, and the WAL that is left
+//! beside them.
+
+use rusqlite::Connection;
+
+use crate::group::{Group, Tx};
+use crate::limits::{Limits, PageEstimate, base_pages, removal_pages, stored_bytes};
+use crate::rows::sql_id;
+use crate::types::{Append, Commit, CommitError, FullReason, MAX_BATCH_ID_BYTES, WhenFull};
+
+/// Pages of the file, looked up in the database and counted on by estimates in between.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Room {
+    pub(crate) pages: u64,
+    pub(crate) free: u64,
+    /// What the transaction had appended at the look.
+    seen: PageEstimate,
+}
+
+impl Room {
+    pub(crate) fn look(conn: &Connection, seen: PageEstimate) -> rusqlite::Result<Self> {
+        let pages = conn.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
+        let free = conn.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
+        Ok(Self { pages, free, seen })
+    }
+
+    pub(crate) fn used(&self) -> u64 {
+        self.pages.saturating_sub(self.free)
+    }
+
+    /// Pages of the file when the transaction will have appended so much.
+    pub(crate) fn after(&self, appended: PageEstimate) -> u64 {
+        self.pages + appended.since(self.seen).pages().saturating_sub(self.free)
+    }
+
+    /// The same, if all free pages were given back first.
+    fn shrunk_after(&self, appended: PageEstimate) -> u64 {
+        self.used() + appended.since(self.seen).pages()
+    }
+}
+
+/// What a request will write, from above.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Cost {
+    pub(crate) rows: PageEstimate,
+    /// Pages dirtied by removing and by small tables.
+    pub(crate) other: u64,
+}
+
+impl Cost {
+    /// A change of a few rows that does not let the file grow.
+    pub(crate) fn pages(other: u64) -> Self {
+        Self { other, ..Self::default() }
+    }
+
+    pub(crate) fn of_rows(rows: PageEstimate, other: u64) -> Self {
+        Self { rows, other }
+    }
+
+    pub(crate) fn plus_pages(self, pages: u64) -> Self {
+        Self { other: self.other + pages, ..self }
+    }
+
+    fn dirty(&self) -> u64 {
+        self.rows.dirty_pages() + self.other
+    }
+}
+
+/// What the writer must do with a commit.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Apply it, when the WAL has room for this.
+    Now(Cost),
+    /// Make room in this queue first (its index), then ask again.
+    DropOldest(usize),
+    /// Give free pages back first, then ask again: the WAL needs their place.
+    Shrink,
+    /// Answer this.
+    Refuse(CommitError),
+}
+
+impl Tx {
+    /// Whether the WAL beside the database can take this on top of what the transaction has written.
+    pub(crate) fn takes(&self, limits: &Limits, cost: &Cost, tables: u64) -> bool {
+        let appended = self.appended.plus(cost.rows, tables);
+        let dirty = appended.dirty_pages() + self.other + cost.other;
+        limits.wal_fits(self.wal_len, self.wal_frames, dirty, self.room.after(appended))
+    }
+}
+
+impl Group<'_> {
+    pub(crate) fn admit(&mut self, commit: &Commit) -> rusqlite::Result<Admission> {
+        if let Some(id) = &commit.batch_id
+            && id.len() > MAX_BATCH_ID_BYTES
+        {
+            let (bytes, limit) = (id.len() as u64, MAX_BATCH_ID_BYTES as u64);
+            return Ok(Admission::Refuse(CommitError::TooLarge { bytes, limit }));
+        }
+        let cost = self.cost(commit)?;
+        if commit.appends.iter().all(|append| append.events.is_empty()) {
+            return Ok(Admission::Now(cost));
+        }
+        for append in &commit.appends {
+            if let Some(answer) = self.check_queue_limit(append) {
+                return Ok(answer);
+            }
+        }
+        if self.fits(&cost) {
+            return Ok(Admission::Now(cost));
+        }
+        self.tx.room = self.look()?;
+        if self.fits(&cost) { Ok(Admission::Now(cost)) } else { Ok(self.no_room(commit, &cost)) }
+    }
+
+    /// Whether it fits on an empty WAL. One that does not fit on the WAL as it is goes into the next transaction.
+    pub(crate) fn fits(&self, cost: &Cost) -> bool {
+        let appended = self.tx.appended.plus(cost.rows, self.tables());
+        self.limits.append_fits(cost.dirty(), self.tx.room.after(appended))
+    }
+
+    pub(crate) fn tables(&self) -> u64 {
+        // Events of each queue, dead letters, checkpoints.
+        self.state.queues.len() as u64 + 2
+    }
+
+    fn cost(&self, commit: &Commit) -> rusqlite::Result<Cost> {
+        let mut cost = Cost::default();
+        for append in commit.appends.iter().filter(|append| !append.events.is_empty()) {
+            cost.rows.add_table(self.tables());
+            append.events.iter().for_each(|event| cost.rows.add_row(event.len() as u64));
+        }
+        for point in commit.checkpoints.iter().filter(|point| point.value.is_some()) {
+            cost.rows.add_table(self.tables());
+            cost.rows.add_row((point.key.len() + point.value.as_ref().map_or(0, Vec::len)) as u64);
+        }
+        for bury in &commit.dead {
+            let size = self.size(bury.queue.0, bury.id)?.unwrap_or(0);
+            cost.rows.add_table(self.tables());
+            cost.rows.add_row(
+                size + letter_overhead(&bury.reason, &self.state.queues[bury.queue.0].name),
+            );
+            cost.other += removal_pages(1, stored_bytes(size));
+        }
+        let ids: usize = commit.removes.iter().map(|remove| remove.ids.len()).sum();
+        cost.other += removed_ids_pages(ids as u64) + commit.checkpoints.len() as u64;
+        cost.other += if commit.batch_id.is_some() { BATCH_PAGES } else { 0 };
+        Ok(cost)
+    }
+
+    fn check_queue_limit(&self, append: &Append) -> Option<Admission> {
+        let queue = &self.state.queues[append.queue.0];
+        let bytes: u64 = append.events.iter().map(|event| stored_bytes(event.len() as u64)).sum();
+        if bytes > queue.limit_bytes {
+            return Some(Admission::Refuse(CommitError::TooLarge {
+                bytes,
+                limit: queue.limit_bytes,
+            }));
+        }
+        if queue.stored + bytes <= queue.limit_bytes {
+            return None;
+        }
+        Some(match queue.when_full {
+            WhenFull::DropOldest => Admission::DropOldest(append.queue.0),
+            _ => Admission::Refuse(CommitError::Full {
+                queue: queue.name.clone(),
+                reason: FullReason::Queue,
+            }),
+        })
+    }
+
+    /// The file cannot take it: find out what would help.
+    fn no_room(&self, commit: &Commit, cost: &Cost) -> Admission {
+        let base = base_pages(self.state.queues.len() as u64);
+        if !self.limits.append_fits(cost.dirty(), base + cost.rows.pages()) {
+            let (bytes, limit) = (commit.content_bytes() as u64, self.limits.largest_event(base));
+            return Admission::Refuse(CommitError::TooLarge { bytes, limit });
+        }
+        let appended = self.tx.appended.plus(cost.rows, self.tables());
+        if self.tx.room.free > 0
+            && self.limits.append_fits(cost.dirty(), self.tx.room.shrunk_after(appended))
+        {
+            return Admission::Shrink;
+        }
+        let queues = commit.appends.iter().map(|append| append.queue.0);
+        let droppable = |index: &usize| {
+            let queue = &self.state.queues[*index];
+            queue.when_full == WhenFull::DropOldest && queue.events > 0
+        };
+        if let Some(index) = queues.clone().find(droppable) {
+            return Admission::DropOldest(index);
+        }
+        let name = queues.clone().next().map(|index| self.state.queues[index].name.clone());
+        Admission::Refuse(CommitError::Full {
+            queue: name.unwrap_or_default(),
+            reason: FullReason::Store,
+        })
+    }
+
+    /// Content bytes of one event.
+    pub(crate) fn size(&self, queue: usize, id: u64) -> rusqlite::Result<Option<u64>> {
+        let mut select = self.conn.prepare_cached(&self.state.queues[queue].sql.sizes)?;
+        let mut rows = select.query(rusqlite::params![sql_id(id), sql_id(id), 1])?;
+        rows.next()?.map(|row| row.get(2)).transpose()
+    }
+}
+
+/// An id in `batches` and its index, and the one that it pushes out there: two leaves each, which may split.
+const BATCH_PAGES: u64 = 8;
+
+/// Pages that removing so many ids dirties, wherever they lie.
+pub(crate) fn removed_ids_pages(ids: u64) -> u64 {
+    ids * 3
+}
+
+/// Bytes of a dead letter beside its content.
+pub(crate) fn letter_overhead(reason: &str, queue: &str) -> u64 {
+    (reason.len() + queue.len() + 40) as u64
+}

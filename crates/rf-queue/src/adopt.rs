@@ -1,0 +1,54 @@
+//! Taking over events from another database: the original program's, or a damaged one of ours.
+//!
+//! It goes through the writer's own transactions, before its thread starts, so that every bound holds meanwhile.
+
+use crate::admit::{Cost, Room};
+use crate::limits::{PageEstimate, removal_pages};
+use crate::types::{Checkpoint, StoredEvent};
+use crate::writer::Writer;
+
+/// Content bytes taken over in one transaction at the most, unless one event is larger.
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
+/// Rows taken over in one transaction at the most.
+pub(crate) const CHUNK_ROWS: usize = 200;
+
+impl Writer {
+    /// Stores events with their ids and times, and with them how far that has come; `None` when there is no room for
+    /// them. Events that are there already are passed over; the number tells how many were not.
+    pub(crate) fn adopt(
+        &mut self,
+        queue: usize,
+        events: &[StoredEvent],
+        done: Option<&Checkpoint>,
+    ) -> rusqlite::Result<Option<u64>> {
+        let mut rows = PageEstimate::of_row(done.map_or(0, |done| done.key.len() as u64 + 32));
+        rows.add_table(2);
+        events.iter().for_each(|event| rows.add_row(event.content.len() as u64));
+        let cost = Cost::of_rows(rows, removal_pages(1, 0));
+        if !self.has_room_for(&cost)? {
+            return Ok(None);
+        }
+        self.make_wal_room(&cost)?;
+        let mut group = self.group()?;
+        let mut new = 0;
+        for event in events {
+            new += u64::from(group.adopt(queue, event)?);
+        }
+        if let Some(done) = done {
+            group.checkpoint(done)?;
+        }
+        self.end_transaction()?;
+        Ok(Some(new))
+    }
+
+    pub(crate) fn has_room_for(&mut self, cost: &Cost) -> rusqlite::Result<bool> {
+        if self.group()?.fits(cost) {
+            return Ok(true);
+        }
+        self.roll_back();
+        if Room::look(&self.conn, PageEstimate::default())?.free > 0 {
+            self.shrink_for_wal()?;
+        }
+        Ok(self.group()?.fits(cost))
+    }
+}

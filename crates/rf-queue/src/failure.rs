@@ -1,0 +1,32 @@
+//! What a database error means for the requests of the transaction that it ended.
+
+use rusqlite::{Error, ErrorCode, ffi};
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// No room on the disk: free the reserve, refuse appends, go on removing.
+    DiskFull,
+    /// The file is damaged: stop, so that the next start sets it aside.
+    Damaged,
+    /// Anything else: refuse this transaction, try the next.
+    Other,
+}
+
+/// Sorts an error. A short write of the WAL shows as an I/O error of a write, which is a full disk in every case seen.
+pub(crate) fn kind(error: &Error) -> Kind {
+    match error.sqlite_error() {
+        Some(e) if e.code == ErrorCode::DiskFull => Kind::DiskFull,
+        Some(e) if e.extended_code == ffi::SQLITE_IOERR_WRITE => Kind::DiskFull,
+        Some(e) if matches!(e.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            Kind::Damaged
+        }
+        _ => Kind::Other,
+    }
+}
+
+/// Another connection reads so long that the WAL cannot be emptied.
+pub(crate) fn wal_held() -> Error {
+    let message = "the WAL cannot be emptied: another process holds a read open on the database";
+    Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), Some(message.to_owned()))
+}

@@ -1,0 +1,327 @@
+//! One transaction: the requests that are applied together and answered together.
+//!
+//! Everything here runs on the writer thread between BEGIN and COMMIT, on requests that [`crate::admit`] let in.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::admit::{Room, letter_overhead};
+use crate::lease::Hold;
+use crate::limits::{Limits, PageEstimate, removal_pages, stored_bytes};
+use crate::rows::{read, runs, sql_id};
+use crate::sql;
+use crate::state::State;
+use crate::step::reached;
+use crate::types::{Append, Budget, Bury, Checkpoint, Commit, Leased, Receipt, StoredEvent};
+
+/// What is counted while a transaction is open.
+#[derive(Debug, Default)]
+pub(crate) struct Tx {
+    pub(crate) room: Room,
+    /// Length of the WAL file at BEGIN, and frames of it that hold something.
+    pub(crate) wal_len: u64,
+    pub(crate) wal_frames: u64,
+    pub(crate) wall_ms: u64,
+    pub(crate) mono_ms: u64,
+    /// Rows written so far.
+    pub(crate) appended: PageEstimate,
+    /// Pages dirtied otherwise so far, from above.
+    pub(crate) other: u64,
+}
+
+impl Tx {
+    /// Pages that the transaction will write at the most.
+    pub(crate) fn dirty(&self) -> u64 {
+        self.appended.dirty_pages() + self.other
+    }
+}
+
+/// Rows of a range of ids, as counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Measure {
+    pub(crate) events: u64,
+    pub(crate) bytes: u64,
+    pub(crate) stored: u64,
+}
+
+/// An open transaction.
+pub(crate) struct Group<'a> {
+    pub(crate) conn: &'a Connection,
+    pub(crate) state: &'a mut State,
+    pub(crate) limits: &'a Limits,
+    pub(crate) max_dead: u64,
+    pub(crate) tx: &'a mut Tx,
+}
+
+impl Group<'_> {
+    /// Applies an admitted commit.
+    pub(crate) fn apply(&mut self, commit: &Commit) -> rusqlite::Result<Receipt> {
+        if let Some(id) = &commit.batch_id {
+            self.remember_batch(id)?;
+        }
+        let mut receipt = Receipt::default();
+        for remove in &commit.removes {
+            for (first, last) in runs(&remove.ids) {
+                receipt.removed += self.remove_run(remove.queue.0, first, last)?;
+            }
+        }
+        reached("removed");
+        for bury in &commit.dead {
+            self.bury(bury)?;
+        }
+        for append in &commit.appends {
+            self.append(append)?;
+        }
+        for checkpoint in &commit.checkpoints {
+            self.checkpoint(checkpoint)?;
+        }
+        reached("applied");
+        Ok(receipt)
+    }
+
+    /// Whether the batch was stored by an earlier commit, be it one of this transaction.
+    pub(crate) fn is_repeat(&self, commit: &Commit) -> rusqlite::Result<bool> {
+        let Some(id) = &commit.batch_id else { return Ok(false) };
+        self.conn.prepare_cached(sql::HAS_BATCH)?.exists([id])
+    }
+
+    fn remember_batch(&mut self, id: &str) -> rusqlite::Result<()> {
+        self.conn.prepare_cached(sql::PUT_BATCH)?.execute([id])?;
+        let seq = u64::try_from(self.conn.last_insert_rowid()).unwrap_or(0);
+        let old = seq.saturating_sub(self.limits.max_batch_ids());
+        if old > 0 {
+            self.conn.prepare_cached(sql::PRUNE_BATCHES)?.execute([old])?;
+        }
+        self.tx.other += 8;
+        Ok(())
+    }
+
+    fn append(&mut self, append: &Append) -> rusqlite::Result<()> {
+        if append.events.is_empty() {
+            return Ok(());
+        }
+        let tables = self.tables();
+        self.tx.appended.add_table(tables);
+        let queue = &mut self.state.queues[append.queue.0];
+        let at = self.tx.wall_ms.max(queue.last_at);
+        let mut insert = self.conn.prepare_cached(&queue.sql.insert)?;
+        queue.dirty = true;
+        queue.announce = true;
+        queue.last_at = at;
+        for event in &append.events {
+            insert.execute(params![queue.next_id, at, &event[..]])?;
+            queue.count_in(queue.next_id, at, event.len() as u64);
+            self.tx.appended.add_row(event.len() as u64);
+            reached("row inserted");
+        }
+        Ok(())
+    }
+
+    /// Takes over an event with the id and the time that it has elsewhere; false when that id is here already.
+    pub(crate) fn adopt(&mut self, queue: usize, event: &StoredEvent) -> rusqlite::Result<bool> {
+        let tables = self.tables();
+        self.tx.appended.add_table(tables);
+        let queue = &mut self.state.queues[queue];
+        let row = params![sql_id(event.id), sql_id(event.at_ms), &event.content[..]];
+        if self.conn.prepare_cached(&queue.sql.adopt)?.execute(row)? == 0 {
+            return Ok(false);
+        }
+        queue.book.offer(event.id);
+        queue.book.limit(self.limits.max_ranges());
+        queue.last_at = queue.last_at.max(event.at_ms);
+        queue.head_moved |= queue.head.is_some_and(|(first, _)| first > event.id);
+        queue.count_in(event.id, event.at_ms, event.content.len() as u64);
+        (queue.dirty, queue.announce) = (true, true);
+        self.tx.appended.add_row(event.content.len() as u64);
+        Ok(true)
+    }
+
+    pub(crate) fn checkpoint(&mut self, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
+        let Some(value) = &checkpoint.value else {
+            self.conn.prepare_cached(sql::DELETE_CHECKPOINT)?.execute([&checkpoint.key])?;
+            self.tx.other += 1;
+            return Ok(());
+        };
+        self.conn.prepare_cached(sql::PUT_CHECKPOINT)?.execute(params![checkpoint.key, value])?;
+        let tables = self.tables();
+        self.tx.appended.add_table(tables);
+        self.tx.appended.add_row((checkpoint.key.len() + value.len()) as u64);
+        Ok(())
+    }
+
+    pub(crate) fn remove_run(
+        &mut self,
+        queue: usize,
+        first: u64,
+        last: u64,
+    ) -> rusqlite::Result<u64> {
+        let there = self.measure(queue, first, last)?;
+        self.remove_measured(queue, (first, last), there)
+    }
+
+    /// Removes `span`, which holds `there`.
+    pub(crate) fn remove_measured(
+        &mut self,
+        queue: usize,
+        span: (u64, u64),
+        there: Measure,
+    ) -> rusqlite::Result<u64> {
+        let (first, last) = span;
+        let state = &mut self.state.queues[queue];
+        state.book.forget(first, last);
+        if there.events == 0 {
+            return Ok(0);
+        }
+        self.conn.prepare_cached(&state.sql.delete)?.execute([sql_id(first), sql_id(last)])?;
+        state.count_out(first, last, there);
+        state.book.limit(self.limits.max_ranges());
+        self.tx.other += removal_pages(there.events, there.stored);
+        Ok(there.events)
+    }
+
+    /// Events among `first..=last`.
+    pub(crate) fn measure(&self, queue: usize, first: u64, last: u64) -> rusqlite::Result<Measure> {
+        let mut select = self.conn.prepare_cached(&self.state.queues[queue].sql.measure)?;
+        select.query_row([sql_id(first), sql_id(last)], |row| {
+            Ok(Measure { events: row.get(0)?, bytes: row.get(1)?, stored: row.get(2)? })
+        })
+    }
+
+    /// The event leaves its queue before the letter is written, so that the letter can have its pages.
+    fn bury(&mut self, bury: &Bury) -> rusqlite::Result<()> {
+        let index = bury.queue.0;
+        let (only, one) = ((bury.id, bury.id), Budget { events: 1, bytes: 0 });
+        let found = read(self.conn, &self.state.queues[index].sql.read, only, one, true)?;
+        let Some(event) = found.events.into_iter().next() else { return Ok(()) };
+        self.remove_run(index, bury.id, bury.id)?;
+        let name = self.state.queues[index].name.clone();
+        let size = event.content.len() as u64;
+        let row = PageEstimate::of_row(size + letter_overhead(&bury.reason, &name));
+        if !self.make_room_for_letter(size, row)? {
+            tracing::error!(
+                queue = name,
+                id = bury.id,
+                bytes = size,
+                "no room for a dead letter: the event is gone"
+            );
+            self.state.dropped_dead += 1;
+            return Ok(());
+        }
+        let letter = params![
+            name,
+            event.at_ms,
+            self.tx.wall_ms,
+            bury.reason,
+            bury.attempts,
+            &event.content[..]
+        ];
+        self.conn.prepare_cached(sql::PUT_DEAD)?.execute(letter)?;
+        self.state.dead_letters += 1;
+        self.state.dead_bytes += size;
+        self.tx.appended = self.tx.appended.plus(row, self.tables());
+        Ok(())
+    }
+
+    /// Pushes old letters out until a new one of `size` is within the bounds; false when it can never be.
+    fn make_room_for_letter(&mut self, size: u64, row: PageEstimate) -> rusqlite::Result<bool> {
+        loop {
+            self.tx.room = self.look()?;
+            let appended = self.tx.appended.plus(row, self.tables());
+            let in_file = self.tx.room.after(appended) <= self.limits.db_cap();
+            let counted = self.state.dead_letters < self.max_dead
+                && self.state.dead_bytes + size <= self.limits.dead_bytes();
+            if in_file && (counted || self.state.dead_letters == 0) {
+                return Ok(self.max_dead > 0);
+            }
+            if !self.drop_oldest_letter()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn drop_oldest_letter(&mut self) -> rusqlite::Result<bool> {
+        let oldest: Option<(i64, u64)> = self
+            .conn
+            .prepare_cached(sql::OLDEST_DEAD)?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((id, size)) = oldest else { return Ok(false) };
+        self.conn.prepare_cached(sql::DELETE_DEAD)?.execute([id])?;
+        self.state.dead_letters = self.state.dead_letters.saturating_sub(1);
+        self.state.dead_bytes = self.state.dead_bytes.saturating_sub(size);
+        self.state.dropped_dead += 1;
+        self.tx.other += removal_pages(1, stored_bytes(size));
+        Ok(true)
+    }
+
+    /// The file's pages as they are by now.
+    pub(crate) fn look(&self) -> rusqlite::Result<Room> {
+        Room::look(self.conn, self.tx.appended)
+    }
+
+    /// Gives events to a reader until `mono_ms + ttl_ms`: first those that came back, oldest first, then new ones.
+    pub(crate) fn lease(
+        &mut self,
+        queue: usize,
+        budget: Budget,
+        ttl_ms: u64,
+    ) -> rusqlite::Result<Leased> {
+        let hold = Hold {
+            until: self.tx.mono_ms.saturating_add(ttl_ms),
+            ttl_ms,
+            token: self.state.next_token,
+        };
+        let state = &mut self.state.queues[queue];
+        let mut left = budget;
+        let mut events: Vec<StoredEvent> = Vec::new();
+        if state.book.limit(self.limits.max_ranges()) {
+            return Ok(Leased::default());
+        }
+        for span in state.book.available(budget.events) {
+            let found =
+                read(self.conn, &state.sql.read, (span.first, span.last), left, events.is_empty())?;
+            let (Some(first), Some(last)) = (found.events.first(), found.events.last()) else {
+                if found.more {
+                    break;
+                }
+                state.book.forget(span.first, span.last);
+                continue;
+            };
+            state.book.grant(span, (first.id, last.id), hold);
+            left.events -= found.events.len();
+            left.bytes =
+                left.bytes.saturating_sub(found.events.iter().map(|e| e.content.len()).sum());
+            events.extend(
+                found
+                    .events
+                    .into_iter()
+                    .map(|event| StoredEvent { attempts: span.attempts, ..event }),
+            );
+            // The next span would overtake what did not fit.
+            if found.more {
+                break;
+            }
+        }
+        if events.is_empty() {
+            return Ok(Leased::default());
+        }
+        self.state.next_token += 1;
+        self.tx.other += 2;
+        Ok(Leased { token: hold.token, events })
+    }
+
+    pub(crate) fn release(&mut self, queue: usize, ids: &[u64]) -> u64 {
+        let state = &mut self.state.queues[queue];
+        let released =
+            runs(ids).into_iter().map(|(first, last)| state.book.release(first, last)).sum();
+        state.announce |= released > 0;
+        state.book.limit(self.limits.max_ranges());
+        self.tx.other += 2;
+        released
+    }
+
+    pub(crate) fn extend(&mut self, queue: usize, token: u64, ttl_ms: u64) -> bool {
+        let hold = Hold { until: self.tx.mono_ms.saturating_add(ttl_ms), ttl_ms, token };
+        self.tx.other += 2;
+        self.state.queues[queue].book.extend(hold)
+    }
+}

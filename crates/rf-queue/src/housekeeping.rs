@@ -1,0 +1,329 @@
+//! What the writer does besides answering: leases that ran out, the age limit, room for new events, dead letters that are
+//! to be tried again, giving space back, and deciding when to sleep.
+
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, params};
+
+use crate::admit::{Admission, Cost, Room, removed_ids_pages};
+use crate::clock::millis;
+use crate::failure::Kind;
+use crate::limits::{removal_pages, stored_bytes};
+use crate::rows::{runs, sql_id};
+use crate::space::{is_worth_shrinking, shrink_step};
+use crate::sql;
+use crate::state::Dropped;
+use crate::types::{Commit, QueueId};
+use crate::writer::Writer;
+
+/// How often an idle writer looks for work that nobody announces: dead letters marked by the command line, a disk that
+/// has room again.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// Idle this long, the WAL is emptied, so that its file shrinks.
+const EMPTY_WAL_AFTER_MS: u64 = 5_000;
+/// Events removed by one step of the age limit or of dropping the oldest.
+const REMOVAL_STEP: u64 = 500;
+
+/// When things were last done.
+#[derive(Debug, Default)]
+pub(crate) struct Housekeeping {
+    idle_since_ms: Option<u64>,
+    /// `PRAGMA data_version` when dead letters were last looked at.
+    letters_seen_at: Option<i64>,
+    wal_emptied: bool,
+    reserved: bool,
+    failed: bool,
+}
+
+impl Writer {
+    /// How long the writer may sleep when nothing waits.
+    pub(crate) fn patience(&self) -> Duration {
+        let clock = &self.options.clock;
+        let lease = self.state.next_lease_expiry().map(|at| at.saturating_sub(clock.mono_ms()));
+        let age = self.state.queues.iter().filter_map(|q| q.age_due()).min();
+        let age = age.map(|at| at.saturating_sub(clock.wall_ms()));
+        let due = [lease, age].into_iter().flatten().min().unwrap_or(u64::MAX);
+        let due = Duration::from_millis(due).min(LOOK_AROUND);
+        // What could not be done just now is not tried again at once.
+        if self.housekeeping.failed { LOOK_AROUND } else { due }
+    }
+
+    pub(crate) fn wants_to_retire(&self) -> bool {
+        if self.mailbox.is_closed() {
+            return true;
+        }
+        let idle = self
+            .housekeeping
+            .idle_since_ms
+            .map(|since| self.options.clock.mono_ms().saturating_sub(since));
+        let quiet = self.state.next_lease_expiry().is_none() && !self.disk_full;
+        matches!((idle, self.options.idle_close), (Some(idle), Some(limit)) if quiet && idle >= millis(limit))
+    }
+
+    /// Returns leases that ran out and drops events that are too old: all of them when asked to, else one step of each
+    /// queue, so that nobody waits for a large backlog to go.
+    pub(crate) fn do_what_is_due(&mut self, all: bool) {
+        let result = self.return_leases().and_then(|()| self.drop_aged(all));
+        self.housekeeping.failed = result.is_err();
+        self.put_off(result);
+    }
+
+    /// What nobody waits for.
+    pub(crate) fn keep_house(&mut self, idle: bool) {
+        if self.stopped {
+            return;
+        }
+        if !idle {
+            self.housekeeping.idle_since_ms = None;
+            self.housekeeping.wal_emptied = false;
+            return;
+        }
+        let now = self.options.clock.mono_ms();
+        let since = *self.housekeeping.idle_since_ms.get_or_insert(now);
+        self.keep_reserve();
+        let result = self
+            .retry_dead_letters()
+            .and_then(|()| self.give_space_back(now.saturating_sub(since)));
+        self.put_off(result);
+    }
+
+    /// What failed is undone and met again at the next turn.
+    fn put_off(&mut self, result: rusqlite::Result<()>) {
+        let Err(error) = result else { return };
+        tracing::warn!(path = %self.options.path.display(), %error, "housekeeping put off");
+        if self.undo(&error) == Kind::DiskFull {
+            self.make_room_on_disk();
+        }
+    }
+
+    /// A store that has never held an event needs no reserve; one whose disk was full takes appends again once it is back.
+    fn keep_reserve(&mut self) {
+        let wanted = self.disk_full || self.state.queues.iter().any(|queue| queue.events > 0);
+        if !wanted || (self.housekeeping.reserved && !self.disk_full) {
+            return;
+        }
+        match self.reserve.fill() {
+            Ok(()) if self.disk_full => {
+                tracing::info!(path = %self.options.path.display(), "the disk has room again, new events are taken");
+                self.disk_full = false;
+                self.shared.announce_room();
+            }
+            Ok(()) => self.housekeeping.reserved = true,
+            Err(error) => {
+                tracing::debug!(path = %self.options.path.display(), %error, "no room for the reserve")
+            }
+        }
+    }
+
+    fn return_leases(&mut self) -> rusqlite::Result<()> {
+        let now = self.options.clock.mono_ms();
+        if self.state.next_lease_expiry().is_none_or(|at| at > now) {
+            return Ok(());
+        }
+        let group = self.small_group()?;
+        for queue in &mut group.state.queues {
+            queue.announce |= queue.book.expire(now);
+        }
+        self.end_transaction()?;
+        self.publish();
+        Ok(())
+    }
+
+    fn drop_aged(&mut self, all: bool) -> rusqlite::Result<()> {
+        let wall = self.options.clock.wall_ms();
+        for index in 0..self.state.queues.len() {
+            while self.state.queues[index].age_due().is_some_and(|due| due <= wall) {
+                let max_age = self.state.queues[index].max_age_ms.unwrap_or(0);
+                self.drop_step(index, wall.saturating_sub(max_age), Dropped::Aged)?;
+                self.publish();
+                self.shared.announce_room();
+                if !all {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes room for an append to a queue that drops its oldest events.
+    pub(crate) fn drop_oldest(&mut self, index: usize) -> rusqlite::Result<()> {
+        self.end_group();
+        self.drop_step(index, u64::MAX, Dropped::Full)?;
+        self.shared.announce_room();
+        Ok(())
+    }
+
+    /// Removes the oldest events stored at or before `until_ms`, up to a bounded step, in a transaction of its own.
+    fn drop_step(&mut self, index: usize, until_ms: u64, why: Dropped) -> rusqlite::Result<()> {
+        let most = self.limits.step_pages();
+        self.make_wal_room(&Cost::pages(most))?;
+        let mut group = self.group()?;
+        let mut span: Option<(u64, u64)> = None;
+        {
+            let mut select = group.conn.prepare_cached(&group.state.queues[index].sql.sizes)?;
+            let mut rows = select.query(params![0, i64::MAX, sql_id(REMOVAL_STEP)])?;
+            let (mut count, mut stored) = (0, 0);
+            while let Some(row) = rows.next()? {
+                let (id, at, bytes): (u64, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                (count, stored) = (count + 1, stored + stored_bytes(bytes));
+                if at > until_ms || (span.is_some() && removal_pages(count, stored) > most) {
+                    break;
+                }
+                span = Some((span.map_or(id, |(first, _)| first), id));
+            }
+        }
+        let mut dropped = 0;
+        if let Some((first, last)) = span {
+            dropped = group.remove_run(index, first, last)?;
+        } else {
+            // Counters or a head that speak of events that are not there would be waited for for ever.
+            group.state.queues[index].head_moved = true;
+        }
+        self.end_transaction()?;
+        let now = self.options.clock.mono_ms();
+        let queue = &mut self.state.queues[index];
+        if queue.head.is_none() {
+            (queue.events, queue.bytes, queue.stored, queue.dirty) = (0, 0, 0, queue.events > 0);
+        }
+        if dropped > 0 {
+            queue.count_dropped(why, dropped, now);
+        }
+        Ok(())
+    }
+
+    /// Removes that would take the WAL over its cap go ahead of their commit, in transactions of their own if need be.
+    pub(crate) fn remove_large(&mut self, commit: &mut Commit) -> rusqlite::Result<u64> {
+        let ids: u64 = commit.removes.iter().map(|remove| remove.ids.len() as u64).sum();
+        if removed_ids_pages(ids) <= self.limits.step_pages() {
+            return Ok(0);
+        }
+        let mut removed = 0;
+        for remove in std::mem::take(&mut commit.removes) {
+            for (first, last) in runs(&remove.ids) {
+                removed += self.remove_in_steps(remove.queue.0, first, last)?;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn remove_in_steps(&mut self, queue: usize, first: u64, last: u64) -> rusqlite::Result<u64> {
+        let most = self.limits.step_pages();
+        let (mut removed, mut from, mut step) = (0, first, REMOVAL_STEP);
+        while from <= last {
+            let to = last.min(from + step - 1);
+            let there = self.group()?.measure(queue, from, to)?;
+            let pages = removal_pages(there.events, there.stored);
+            if pages > most && step > 1 {
+                step /= 2;
+                continue;
+            }
+            self.make_wal_room(&Cost::pages(pages))?;
+            removed += self.group()?.remove_measured(queue, (from, to), there)?;
+            from = to + 1;
+        }
+        Ok(removed)
+    }
+
+    /// Moves dead letters that the command line marked back into their queues, one commit each, as far as there is room.
+    fn retry_dead_letters(&mut self) -> rusqlite::Result<()> {
+        let version: i64 =
+            self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        if self.housekeeping.letters_seen_at == Some(version) {
+            return Ok(());
+        }
+        let (mut after, mut all) = (0i64, true);
+        loop {
+            let found: Option<(i64, String)> = self
+                .conn
+                .prepare_cached(sql::NEXT_RETRY)?
+                .query_row([after], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            let Some((id, queue)) = found else { break };
+            after = id;
+            if !self.mailbox.is_empty() {
+                all = false;
+                break;
+            }
+            all &= self.retry_dead_letter(id, &queue)?;
+        }
+        self.state.count_dead(&self.conn)?;
+        self.publish();
+        // Letters that were purged have made room.
+        self.shared.announce_room();
+        self.housekeeping.letters_seen_at = all.then_some(version);
+        Ok(())
+    }
+
+    /// False when there was no room for it.
+    fn retry_dead_letter(&mut self, id: i64, queue: &str) -> rusqlite::Result<bool> {
+        let Some(index) = self.state.queues.iter().position(|q| q.name == queue) else {
+            tracing::warn!(queue, id, "dead letter cannot be retried: no such queue is configured");
+            return Ok(true);
+        };
+        // Read within the transaction: the command line may be editing it.
+        let Some(content) = self.marked_letter(id)? else { return Ok(true) };
+        let commit = Commit::append(QueueId(index), vec![content.clone().into()]);
+        match self.group()?.admit(&commit)? {
+            Admission::Now(cost) if !self.disk_full => {
+                let freed = removal_pages(1, stored_bytes(content.len() as u64));
+                self.make_wal_room(&cost.plus_pages(freed))?;
+            }
+            Admission::Shrink => return self.shrink_for_wal().map(|()| false),
+            _ => {
+                self.roll_back();
+                return Ok(false);
+            }
+        }
+        // Making room may have begun a new transaction.
+        if self.marked_letter(id)?.as_ref() != Some(&content) {
+            self.roll_back();
+            return Ok(false);
+        }
+        let mut group = self.group()?;
+        group.apply(&commit)?;
+        group.conn.prepare_cached(sql::DELETE_DEAD)?.execute([id])?;
+        self.end_transaction()?;
+        Ok(true)
+    }
+
+    fn marked_letter(&mut self, id: i64) -> rusqlite::Result<Option<Vec<u8>>> {
+        let mut select = self.small_group()?.conn.prepare_cached(sql::GET_RETRY)?;
+        select.query_row([id], |row| row.get(0)).optional()
+    }
+
+    fn give_space_back(&mut self, idle_ms: u64) -> rusqlite::Result<()> {
+        let room = Room::look(&self.conn, <_>::default())?;
+        if is_worth_shrinking(room.pages, room.free) {
+            // One step at a time, so that a request that comes meanwhile waits for one step only.
+            while self.mailbox.is_empty() && self.shrink_one_step()? {}
+            self.empty_wal()?;
+        }
+        if idle_ms >= EMPTY_WAL_AFTER_MS && !self.housekeeping.wal_emptied && self.wal.frames() > 0
+        {
+            self.housekeeping.wal_emptied = self.wal.truncate(&self.conn)?;
+        }
+        Ok(())
+    }
+
+    /// Gives all free pages of the file back, because the WAL needs their place.
+    pub(crate) fn shrink_for_wal(&mut self) -> rusqlite::Result<()> {
+        self.end_group();
+        while self.shrink_one_step()? {}
+        self.empty_wal()
+    }
+
+    /// False when no page is free.
+    fn shrink_one_step(&mut self) -> rusqlite::Result<bool> {
+        let large = Cost::pages(self.limits.group_pages());
+        let step = if self.takes(&large)? { large } else { Cost::pages(self.limits.step_pages()) };
+        self.make_wal_room(&step)?;
+        let group = self.group()?;
+        let before = group.look()?.free;
+        // A page that moves is written, and so are its parent and the map of both.
+        shrink_step(group.conn, step.other.div_ceil(4))?;
+        group.tx.other += step.other;
+        let after = group.look()?.free;
+        self.end_transaction()?;
+        Ok(after > 0 && after < before)
+    }
+}

@@ -1,0 +1,342 @@
+//! The byte bound: how `max_bytes` is divided, and how many pages a transaction may need.
+//!
+//! On disk a store is four files: database, `-wal`, `-shm` and `.reserve`. In WAL mode an event is written twice: into the
+//! WAL at once, into the database at the next checkpoint. So the bound that holds *at every moment* is
+//!
+//! ```text
+//! database + WAL + shm + reserve <= max_bytes
+//! ```
+//!
+//! Shm and reserve are constant shares. Database and WAL share the rest: what the database does not take, the WAL may
+//! ([`Limits::wal_allowed`]), so that a store that is nearly empty, which is how stores usually are, checkpoints rarely
+//! and takes large events, while one that is full still has [`Limits::wal_min`] to remove events with. The rule is
+//! checked before anything is written, with an estimate from above of what it will write ([`PageEstimate`]).
+
+/// Page size of new databases. Larger pages raise peak inserts a little and write more WAL for small commits.
+pub(crate) const PAGE: u64 = 4096;
+/// A WAL frame is a page and its header.
+const FRAME: u64 = PAGE + 24;
+/// `-shm` grows by this for each 4,062 frames, or part of them.
+const SHM_STEP: u64 = 32 * 1024;
+const FRAMES_PER_SHM: u64 = 4062;
+/// The WAL that a full database still has beside it, for removals, leases and appends one by one.
+const WAL_MIN: (u64, u64) = (128 * 1024, 16 * 1024 * 1024);
+/// The WAL never grows beyond this, however empty the database: it is what a start after a crash has to read.
+const WAL_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes of a row beside its content: cell header, rowid, `at`, record header, cell pointer.
+const ROW_OVERHEAD: u64 = 30;
+/// Bytes of a leaf page that cells can use.
+const LEAF: u64 = PAGE - 8;
+/// Bytes of content on an overflow page.
+const OVERFLOW: u64 = PAGE - 4;
+/// Largest record that stays in its leaf page, and the least that does of one that overflows (SQLite file format, 1.6).
+const MAX_LOCAL: u64 = PAGE - 35;
+const MIN_LOCAL: u64 = (PAGE - 12) * 32 / 255 - 23;
+/// Leaves under one interior page, at the least, and pages under one pointer-map page.
+const LEAVES_PER_INTERIOR: u64 = 150;
+const PAGES_PER_MAP: u64 = 800;
+/// Pages of counters, leases, schema and free list that any transaction may write beside its rows.
+pub(crate) const FIXED_PAGES: u64 = 10;
+/// Pages by which a transaction grows at the most before it is committed: beyond, waiting costs more than syncing.
+const MAX_GROUP_PAGES: u64 = 1024;
+/// A letter costs its event's place as long as it is kept, so live events are left most of the store.
+const DEAD_SHARE: u64 = 8;
+/// Bytes of `batches` and its index that one remembered id takes at the most.
+const BATCH_ROW: u64 = 2 * (crate::types::MAX_BATCH_ID_BYTES as u64 + 20) * 3 / 2;
+/// Bytes that a row of `leases` takes at the most.
+const LEASE_ROW: u64 = 100;
+
+/// How one store's bytes are divided.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    max_bytes: u64,
+    wal_min: u64,
+    shm: u64,
+}
+
+impl Limits {
+    pub(crate) fn new(max_bytes: u64) -> Self {
+        let wal_min = (max_bytes / 16).clamp(WAL_MIN.0, WAL_MIN.1);
+        // No transaction can take more than half: what it appends needs as much again in the database.
+        Self { max_bytes, wal_min, shm: shm_bytes(max_bytes / 2) }
+    }
+
+    /// Bytes of the file that is given up when the disk is full, so that removing goes on.
+    pub(crate) fn reserve(&self) -> u64 {
+        self.wal_min
+    }
+
+    /// Pages that the database file may ever have.
+    pub(crate) fn db_cap(&self) -> u64 {
+        self.max_bytes.saturating_sub(self.wal_min + self.reserve() + self.shm) / PAGE
+    }
+
+    /// Pages up to which events are taken; the rest is for what must go on in a full store: leases and dead letters.
+    pub(crate) fn append_cap(&self) -> u64 {
+        let own = self.max_ranges() * LEASE_ROW / PAGE + 4;
+        self.db_cap().saturating_sub(own)
+    }
+
+    /// Bytes that the WAL may have beside a database of so many pages.
+    fn wal_allowed(&self, db_pages: u64) -> u64 {
+        let rest = self.max_bytes.saturating_sub(self.reserve() + self.shm + db_pages * PAGE);
+        // A database that is too large already (its limit was lowered) must still be drained.
+        rest.max(self.wal_min)
+    }
+
+    /// Whether a WAL file of `len` bytes, `used` frames of which hold something, may take `dirty` more.
+    pub(crate) fn wal_fits(&self, len: u64, used: u64, dirty: u64, db_pages: u64) -> bool {
+        let allowed = self.wal_allowed(db_pages);
+        let wanted = wal_bytes(used + dirty);
+        let cap = WAL_MAX.max(wal_bytes(dirty));
+        len.max(wanted) <= allowed && wanted <= cap
+    }
+
+    /// Whether an append fits on an empty WAL, when the database will then have so many pages.
+    pub(crate) fn append_fits(&self, dirty: u64, db_pages: u64) -> bool {
+        db_pages <= self.append_cap() && self.wal_fits(0, 0, dirty, db_pages)
+    }
+
+    /// Un-checkpointed frames after which the checkpoint thread is woken. No more than the reserve can pay for: on a full
+    /// disk the database file must be able to take what only the WAL has.
+    pub(crate) fn checkpoint_frames(&self) -> u64 {
+        self.reserve() / FRAME / 2
+    }
+
+    /// Pages by which a transaction is cut.
+    pub(crate) fn group_pages(&self) -> u64 {
+        MAX_GROUP_PAGES
+    }
+
+    /// Pages of one step of a work that is done in steps; fits at any fill.
+    pub(crate) fn step_pages(&self) -> u64 {
+        (self.wal_min / FRAME).saturating_sub(FIXED_PAGES) / 2
+    }
+
+    /// Bytes in the file that a queue without a limit of its own may take, beside others.
+    pub(crate) fn share(&self, queues: usize) -> u64 {
+        let queues = queues.max(1) as u64;
+        let pages = self.append_cap().saturating_sub(base_pages(queues));
+        let kept_for_dead = if queues == 1 { 0 } else { pages / DEAD_SHARE };
+        (pages - kept_for_dead) * PAGE / queues
+    }
+
+    /// Content bytes of dead letters that are kept.
+    pub(crate) fn dead_bytes(&self) -> u64 {
+        self.append_cap() * PAGE / DEAD_SHARE
+    }
+
+    /// Batch ids remembered: a sender repeats its newest batch, not one from long ago.
+    pub(crate) fn max_batch_ids(&self) -> u64 {
+        (self.max_bytes / 16 / BATCH_ROW).clamp(64, 20_000)
+    }
+
+    /// Ranges that a lease book may have.
+    pub(crate) fn max_ranges(&self) -> u64 {
+        (self.max_bytes / 64 / LEASE_ROW).clamp(128, 10_000)
+    }
+
+    /// Content bytes of the largest single event that an empty store can take.
+    pub(crate) fn largest_event(&self, base_pages: u64) -> u64 {
+        let fits = |bytes: u64| {
+            let rows = PageEstimate::of_row(bytes);
+            self.append_fits(rows.dirty_pages(), base_pages + rows.pages())
+        };
+        // `fits` falls once from true to false, so it is found by halving.
+        let (mut low, mut high) = (0, self.max_bytes);
+        while low + 1 < high {
+            let middle = low.midpoint(high);
+            if fits(middle) { low = middle } else { high = middle }
+        }
+        low
+    }
+}
+
+/// Pages of a store without events.
+pub(crate) fn base_pages(queues: u64) -> u64 {
+    queues + 14
+}
+
+fn wal_bytes(frames: u64) -> u64 {
+    if frames == 0 { 0 } else { 32 + frames * FRAME }
+}
+
+pub(crate) fn frames_in(wal_len: u64) -> u64 {
+    wal_len.saturating_sub(32).div_ceil(FRAME)
+}
+
+fn shm_bytes(wal: u64) -> u64 {
+    (wal / FRAME).div_ceil(FRAMES_PER_SHM).max(1) * SHM_STEP
+}
+
+/// Bytes that an event takes in the file when its neighbours are of its size: what a queue's limit counts.
+pub(crate) fn stored_bytes(content: u64) -> u64 {
+    let record = content + ROW_OVERHEAD;
+    if record <= MAX_LOCAL {
+        return LEAF / (LEAF / record);
+    }
+    let (local, overflow) = split(record);
+    local + overflow * PAGE
+}
+
+/// [`stored_bytes`] of `length(content)` in SQL.
+pub(crate) fn stored_bytes_sql() -> String {
+    let record = format!("(length(content)+{ROW_OVERHEAD})");
+    let (whole, rest) = (
+        format!("({record}-{MIN_LOCAL})/{OVERFLOW}"),
+        format!("({record}-{MIN_LOCAL})%{OVERFLOW}"),
+    );
+    format!(
+        "CASE WHEN {record}<={MAX_LOCAL} THEN {LEAF}/({LEAF}/{record}) \
+         WHEN {MIN_LOCAL}+{rest}<={MAX_LOCAL} THEN {MIN_LOCAL}+{rest}+{whole}*{PAGE} \
+         ELSE {MIN_LOCAL}+({whole}+1)*{PAGE} END"
+    )
+}
+
+/// Bytes in the leaf and overflow pages of a record that does not fit into a leaf.
+fn split(record: u64) -> (u64, u64) {
+    let spill = MIN_LOCAL + (record - MIN_LOCAL) % OVERFLOW;
+    let local = if spill <= MAX_LOCAL { spill } else { MIN_LOCAL };
+    (local, (record - local).div_ceil(OVERFLOW))
+}
+
+/// Sums up, from above, the pages that appended rows will need.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PageEstimate {
+    overflow: u64,
+    leaf_bytes: u64,
+    rows: u64,
+    tables: u64,
+}
+
+impl PageEstimate {
+    /// One row in a table of its own.
+    pub(crate) fn of_row(content: u64) -> Self {
+        let mut one = Self { tables: 1, ..Self::default() };
+        one.add_row(content);
+        one
+    }
+
+    pub(crate) fn add_row(&mut self, content: u64) {
+        self.rows += 1;
+        let record = content + ROW_OVERHEAD;
+        let (local, overflow) = if record <= MAX_LOCAL { (record, 0) } else { split(record) };
+        self.leaf_bytes += local;
+        self.overflow += overflow;
+    }
+
+    /// Rows from now on go to one more table, or to one of those that there have been, if that is all.
+    pub(crate) fn add_table(&mut self, tables: u64) {
+        self.tables = (self.tables + 1).min(tables);
+    }
+
+    pub(crate) fn plus(self, other: Self, tables: u64) -> Self {
+        Self {
+            overflow: self.overflow + other.overflow,
+            leaf_bytes: self.leaf_bytes + other.leaf_bytes,
+            rows: self.rows + other.rows,
+            tables: (self.tables + other.tables).min(tables),
+        }
+    }
+
+    /// What came after `earlier`.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            overflow: self.overflow - earlier.overflow,
+            leaf_bytes: self.leaf_bytes - earlier.leaf_bytes,
+            rows: self.rows - earlier.rows,
+            tables: self.tables,
+        }
+    }
+
+    /// New pages at the most. A leaf is left when the next row does not fit, so two neighbours together fill at least one.
+    pub(crate) fn pages(&self) -> u64 {
+        if self.rows == 0 {
+            return 0;
+        }
+        let leaves = (self.leaf_bytes * 2).div_ceil(LEAF).min(self.rows) + self.tables;
+        let total = self.overflow + leaves;
+        total + leaves / LEAVES_PER_INTERIOR + total / PAGES_PER_MAP + 1
+    }
+
+    /// Pages that a transaction with these rows writes at the most: the new ones, and the old right edges.
+    pub(crate) fn dirty_pages(&self) -> u64 {
+        self.pages() + self.tables + FIXED_PAGES
+    }
+}
+
+/// Pages that removing one run of rows dirties at the most: their leaves, each at least a third full, and the neighbours
+/// that the first and the last are merged with. Overflow pages are freed without being written.
+pub(crate) fn removal_pages(rows: u64, stored: u64) -> u64 {
+    if rows == 0 {
+        return 0;
+    }
+    let leaves = rows.min(stored * 3 / LEAF + 2);
+    leaves + 2 + leaves / LEAVES_PER_INTERIOR + stored / PAGE / PAGES_PER_MAP
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: [u64; 6] = [1, 2, 10, 64, 1024, 100_000];
+
+    #[test]
+    fn the_parts_of_a_full_store_add_up_to_its_bound() {
+        for mib in SIZES {
+            let limits = Limits::new(mib << 20);
+            let total = limits.db_cap() * PAGE + limits.wal_min + limits.reserve() + limits.shm;
+            assert!(total <= limits.max_bytes, "{mib} MiB");
+            assert!(
+                total + PAGE > limits.max_bytes,
+                "{mib} MiB wastes {}",
+                limits.max_bytes - total
+            );
+            assert!(limits.append_fits(FIXED_PAGES, limits.append_cap()));
+            assert!(!limits.append_fits(FIXED_PAGES, limits.append_cap() + 1));
+        }
+    }
+
+    #[test]
+    fn most_of_a_store_is_for_events() {
+        let share = |mib: u64| Limits::new(mib << 20).append_cap() * PAGE * 100 / (mib << 20);
+        assert_eq!(SIZES.map(share), [69, 83, 85, 85, 96, 99]);
+    }
+
+    #[test]
+    fn a_step_fits_beside_a_full_database() {
+        for mib in SIZES {
+            let limits = Limits::new(mib << 20);
+            assert!(limits.step_pages() >= 10);
+            assert!(
+                limits.wal_fits(0, 0, limits.step_pages() + FIXED_PAGES, limits.db_cap()),
+                "{mib} MiB"
+            );
+        }
+    }
+
+    #[test]
+    fn the_largest_event_takes_nearly_half_of_an_empty_store() {
+        let largest =
+            |mib: u64| Limits::new(mib << 20).largest_event(base_pages(1)) * 100 / (mib << 20);
+        assert_eq!(SIZES.map(largest), [35, 42, 45, 46, 48, 49]);
+    }
+
+    #[test]
+    fn small_rows_share_pages_and_large_ones_overflow() {
+        let pages = |rows: u64, content: u64| {
+            let mut estimate = PageEstimate { tables: 1, ..PageEstimate::default() };
+            (0..rows).for_each(|_| estimate.add_row(content));
+            estimate.pages()
+        };
+        assert_eq!(pages(1, 100), 3);
+        assert!(pages(1000, 700) <= 365);
+        assert!((978..=990).contains(&pages(1, 4_000_000)));
+    }
+
+    #[test]
+    fn stored_bytes_follow_the_pages() {
+        assert_eq!([1, 700, 2100, 4031].map(stored_bytes), [31, 817, 4088, 4088]);
+        assert_eq!([4032, 5000, 60_000].map(stored_bytes), [4585, 5034, 60_086]);
+    }
+}

@@ -1,0 +1,240 @@
+//! Taking over the original program's databases.
+//!
+//! The original kept one table a file: `wrap_calls (id, content, timestamp)` in a relay bucket, `sink_events (id,
+//! content)` and `source_events (id, content)` in a proxy. A proxy's file feeds a queue of the agent's store. A bucket's
+//! file has the name that ours has: it is moved to `NAME.original` first, and its events keep their ids, because a player
+//! may still acknowledge what it pulled from the original.
+//!
+//! Events are taken over in small transactions, each of which also stores how far that has come: a kill costs nothing,
+//! and a file that is larger than the limit gives as much as there is room for, and the rest at later starts.
+
+use std::fs;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
+use crate::rows::sql_id;
+use crate::space::beside;
+use crate::sql;
+use crate::types::{Checkpoint, Import, Notice, OpenError, StoreOptions, StoredEvent};
+use crate::writer::Writer;
+
+/// Tables of the original, with the SQL that yields milliseconds for a row.
+pub(crate) const TABLES: [(&str, &str); 3] =
+    [("wrap_calls", "timestamp * 1000"), ("sink_events", "NULL"), ("source_events", "NULL")];
+
+/// Where a bucket's file of the original goes.
+const ORIGINAL: &str = ".original";
+
+/// Whose ids the events get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ids {
+    Kept,
+    New,
+}
+
+/// If the database is the original's, moves it out of the way.
+pub(crate) fn move_original(options: &StoreOptions) -> Result<(), OpenError> {
+    let path = &options.path;
+    let original = beside(path, ORIGINAL);
+    // What was moved before has to be taken over before anything else may be.
+    if !path.exists() || original.exists() || options.queues.is_empty() {
+        return Ok(());
+    }
+    if is_original(path).map_err(|source| OpenError::Database { path: path.clone(), source })? {
+        fs::rename(path, original)
+            .map_err(|source| OpenError::Io { path: path.clone(), source })?;
+    }
+    Ok(())
+}
+
+fn is_original(path: &Path) -> rusqlite::Result<bool> {
+    let old = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let version: i64 = old.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if version != 0 || !has_original_table(&old)? {
+        return Ok(false);
+    }
+    // A WAL would stay behind: the file must be whole by itself.
+    old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    old.close().map_err(|(_, error)| error)?;
+    Ok(true)
+}
+
+/// Takes over the bucket's own file and those of [`StoreOptions::imports`], as far as there is room.
+pub(crate) fn take_over(writer: &mut Writer, notices: &mut Vec<Notice>) -> Result<(), OpenError> {
+    let path = writer.options.path.clone();
+    let original = beside(&path, ORIGINAL);
+    if let Some(first) = writer.options.queues.first() {
+        let own = Import { path: original, queue: first.name.clone() };
+        if let Some(events) = take_over_file(writer, &own, Ids::Kept)? {
+            remove(&own.path, "")?;
+            notices.extend((events > 0).then_some(Notice::Migrated { from: path, events }));
+        }
+    }
+    for import in writer.options.imports.clone() {
+        if let Some(events) = take_over_file(writer, &import, Ids::New)? {
+            let done = beside(&import.path, ".migrated");
+            fs::rename(&import.path, done)
+                .map_err(|source| OpenError::Io { path: import.path.clone(), source })?;
+            notices.push(Notice::Migrated { from: import.path, events });
+        }
+    }
+    Ok(())
+}
+
+/// How many events were taken over, if that was the last of them; `None` when there is no such file or no room.
+fn take_over_file(
+    writer: &mut Writer,
+    import: &Import,
+    ids: Ids,
+) -> Result<Option<u64>, OpenError> {
+    let db = |source| OpenError::Database { path: import.path.clone(), source };
+    if !import.path.exists() {
+        forget_progress(writer, import).map_err(db)?;
+        return Ok(None);
+    }
+    let Some(queue) = writer.state.queues.iter().position(|queue| queue.name == import.queue)
+    else {
+        tracing::warn!(path = %import.path.display(), queue = import.queue, "no such queue: the original's events wait");
+        return Ok(None);
+    };
+    let events = copy_tables(writer, import, (queue, ids)).map_err(db)?;
+    if events.is_none() {
+        tracing::warn!(
+            path = %import.path.display(),
+            queue = import.queue,
+            "no room for all of the original's events: the rest is taken over at later starts"
+        );
+        return Ok(None);
+    }
+    for suffix in ["-wal", "-shm"] {
+        remove(&import.path, suffix)?;
+    }
+    Ok(events)
+}
+
+fn remove(path: &Path, suffix: &str) -> Result<(), OpenError> {
+    let path = beside(path, suffix);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(OpenError::Io { path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Copies chunk by chunk; `None` when the store is full before the end.
+fn copy_tables(
+    writer: &mut Writer,
+    import: &Import,
+    to: (usize, Ids),
+) -> rusqlite::Result<Option<u64>> {
+    let old = Connection::open_with_flags(&import.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let mut total = 0;
+    for table in TABLES {
+        if !has_table(&old, table.0)? {
+            continue;
+        }
+        let key = progress_key(&import.path, table.0);
+        let mut progress = Progress::load(&writer.conn, &key)?;
+        loop {
+            let now = writer.options.clock.wall_ms();
+            let mut events = read_chunk(&old, table, progress.after, now)?;
+            let Some(last) = events.last().map(|event| event.id) else { break };
+            if to.1 == Ids::New {
+                let next = writer.state.queues[to.0].next_id;
+                (next..).zip(&mut events).for_each(|(id, event)| event.id = id);
+            }
+            progress = Progress { after: last, events: progress.events + events.len() as u64 };
+            if writer.adopt(to.0, &events, Some(&progress.checkpoint(&key)))?.is_none() {
+                return Ok(None);
+            }
+        }
+        total += progress.events;
+    }
+    Ok(Some(total))
+}
+
+/// How far a table was taken over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Progress {
+    after: u64,
+    events: u64,
+}
+
+impl Progress {
+    fn load(conn: &Connection, key: &str) -> rusqlite::Result<Self> {
+        let stored: Option<Vec<u8>> =
+            conn.query_row(sql::GET_CHECKPOINT, [key], |row| row.get(0)).optional()?;
+        let parse = |bytes: Vec<u8>| {
+            let text = String::from_utf8(bytes).ok()?;
+            let (after, events) = text.split_once(' ')?;
+            Some(Self { after: after.parse().ok()?, events: events.parse().ok()? })
+        };
+        Ok(stored.and_then(parse).unwrap_or_default())
+    }
+
+    fn checkpoint(self, key: &str) -> Checkpoint {
+        Checkpoint {
+            key: key.to_owned(),
+            value: Some(format!("{} {}", self.after, self.events).into_bytes()),
+        }
+    }
+}
+
+fn progress_key(path: &Path, table: &str) -> String {
+    format!("import:{}:{table}", path.display())
+}
+
+/// A file of that name that appears later is another file: somebody went back to the original for a while.
+fn forget_progress(writer: &mut Writer, import: &Import) -> rusqlite::Result<()> {
+    for (table, _) in TABLES {
+        let key = progress_key(&import.path, table);
+        if Progress::load(&writer.conn, &key)? != Progress::default() {
+            writer.small_group()?.checkpoint(&Checkpoint { key, value: None })?;
+            writer.end_transaction()?;
+        }
+    }
+    Ok(())
+}
+
+/// The next rows, with the ids that they have there.
+fn read_chunk(
+    old: &Connection,
+    table: (&str, &str),
+    after: u64,
+    now: u64,
+) -> rusqlite::Result<Vec<StoredEvent>> {
+    let (table, at) = table;
+    let select = format!(
+        "SELECT id, {at}, CAST(content AS BLOB) FROM {table} WHERE id > ?1 AND content IS NOT NULL ORDER BY id LIMIT ?2"
+    );
+    let mut select = old.prepare(&select)?;
+    let mut rows = select.query(params![sql_id(after), sql_id(CHUNK_ROWS as u64)])?;
+    let (mut chunk, mut bytes) = (Vec::new(), 0);
+    while bytes < CHUNK_BYTES
+        && let Some(row) = rows.next()?
+    {
+        let content = row.get::<_, Vec<u8>>(2)?;
+        bytes += content.len();
+        let at: Option<i64> = row.get(1)?;
+        let at_ms = at.and_then(|at| u64::try_from(at).ok()).unwrap_or(now);
+        chunk.push(StoredEvent { id: row.get(0)?, at_ms, content: content.into(), attempts: 0 });
+    }
+    Ok(chunk)
+}
+
+fn has_original_table(conn: &Connection) -> rusqlite::Result<bool> {
+    for (table, _) in TABLES {
+        if has_table(conn, table)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+pub(crate) fn has_table(conn: &Connection, name: &str) -> rusqlite::Result<bool> {
+    let find = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?1";
+    conn.prepare(find)?.exists([name])
+}

@@ -1,0 +1,142 @@
+//! Opening a database: lock, damage check, tables, events of the original, counters.
+
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::admit::Room;
+use crate::failure::{self, Kind};
+use crate::housekeeping::Housekeeping;
+use crate::limits::{Limits, PageEstimate};
+use crate::mailbox::Mailbox;
+use crate::salvage::SetAside;
+use crate::space::{Checkpointer, Reserve, Wal, beside};
+use crate::state::{Shared, State, orphans};
+use crate::types::{MIN_STORE_BYTES, Notice, OpenError, StoreOptions};
+use crate::writer::Writer;
+use crate::{migrate, salvage, schema};
+
+/// Files up to this size are checked whole at every start; larger ones only after damage was seen.
+const ALWAYS_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Locks `NAME.lock` beside the database for as long as the file lives.
+pub(crate) fn take_lock(options: &StoreOptions) -> Result<File, OpenError> {
+    if options.max_bytes < MIN_STORE_BYTES {
+        return Err(OpenError::TooSmall(options.max_bytes));
+    }
+    for (index, queue) in options.queues.iter().enumerate() {
+        if options.queues[..index].iter().any(|other| other.name == queue.name) {
+            return Err(OpenError::SameName(queue.name.clone()));
+        }
+    }
+    let path = beside(&options.path, ".lock");
+    let io = |source| OpenError::Io { path: path.clone(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: options.path.clone() }),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// The first opening: everything is looked at.
+pub(crate) fn open(
+    options: &StoreOptions,
+    shared: &Arc<Shared>,
+    mailbox: &Arc<Mailbox>,
+) -> Result<(Writer, Vec<Notice>), OpenError> {
+    let mut notices = Vec::new();
+    let damaged = find_damage(options)?;
+    if damaged.is_none() {
+        migrate::move_original(options)?;
+    }
+    let mut writer = assemble(options, shared, mailbox)?;
+    if let Some(old) = damaged {
+        notices.push(salvage::salvage(&mut writer, old)?);
+    }
+    migrate::take_over(&mut writer, &mut notices)?;
+    let db = |source| OpenError::Database { path: options.path.clone(), source };
+    notices.extend(orphans(&writer.conn, options).map_err(db)?);
+    writer.empty_wal().map_err(db)?;
+    writer.publish();
+    Ok((writer, notices))
+}
+
+/// Opening again after hibernation: the file was healthy when this process closed it.
+pub(crate) fn reopen(
+    options: &StoreOptions,
+    shared: &Arc<Shared>,
+    mailbox: &Arc<Mailbox>,
+) -> Result<Writer, OpenError> {
+    assemble(options, shared, mailbox)
+}
+
+fn assemble(
+    options: &StoreOptions,
+    shared: &Arc<Shared>,
+    mailbox: &Arc<Mailbox>,
+) -> Result<Writer, OpenError> {
+    let db = |source| OpenError::Database { path: options.path.clone(), source };
+    let mut conn = schema::connect(&options.path, options.durability).map_err(db)?;
+    let found = schema::format(&conn).map_err(db)?;
+    if found > schema::FORMAT {
+        return Err(OpenError::Newer { path: options.path.clone(), found, known: schema::FORMAT });
+    }
+    if found < schema::FORMAT {
+        schema::create(&conn).map_err(db)?;
+    }
+    let limits = Limits::new(options.max_bytes);
+    let wal = Wal::watch(&mut conn, &options.path).map_err(db)?;
+    let state = State::load_or_create(&conn, options, &limits).map_err(db)?;
+    let room = Room::look(&conn, PageEstimate::default()).map_err(db)?;
+    Ok(Writer {
+        state,
+        limits,
+        options: options.clone(),
+        shared: Arc::clone(shared),
+        mailbox: Arc::clone(mailbox),
+        checkpointer: Checkpointer::new(&options.path, options.durability, &wal),
+        wal,
+        reserve: Reserve::new(&options.path, limits.reserve()),
+        disk_full: false,
+        data_version: 0,
+        room: Some(room),
+        stopped: false,
+        housekeeping: Housekeeping::default(),
+        tx: None,
+        applied: Vec::new(),
+        conn,
+    })
+}
+
+/// A file that cannot be used is moved out of the way.
+fn find_damage(options: &StoreOptions) -> Result<Option<SetAside>, OpenError> {
+    let path = &options.path;
+    let note = salvage::noted(path);
+    if let Some(name) = note.as_deref().filter(|name| !name.is_empty()) {
+        return salvage::resume(options, name).map(Some);
+    }
+    let Ok(meta) = fs::metadata(path) else { return Ok(None) };
+    let check = note.is_some() || meta.len() <= ALWAYS_CHECKED_BYTES;
+    match look(path, options, check) {
+        Ok(None) => {
+            salvage::unmark(path);
+            Ok(None)
+        }
+        Ok(Some(reason)) => salvage::set_aside(options, reason).map(Some),
+        Err(error) if failure::kind(&error) == Kind::Damaged => {
+            salvage::set_aside(options, error.to_string()).map(Some)
+        }
+        Err(source) => Err(OpenError::Database { path: path.clone(), source }),
+    }
+}
+
+fn look(path: &Path, options: &StoreOptions, check: bool) -> rusqlite::Result<Option<String>> {
+    let conn = schema::connect(path, options.durability)?;
+    schema::format(&conn)?;
+    if !check {
+        return Ok(None);
+    }
+    let verdict: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok((verdict != "ok").then_some(verdict))
+}

@@ -1,0 +1,83 @@
+//! Reading rows of one queue, and ids as runs.
+
+use rusqlite::{Connection, params};
+
+use crate::types::{Budget, StoredEvent};
+
+/// What a read found.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) events: Vec<StoredEvent>,
+    /// The budget ended the read, not the span: there is more.
+    pub(crate) more: bool,
+}
+
+/// Events with `span.0 <= id <= span.1` within a budget; with `at_least_one`, the first comes whatever its size.
+pub(crate) fn read(
+    conn: &Connection,
+    sql: &str,
+    span: (u64, u64),
+    budget: Budget,
+    at_least_one: bool,
+) -> rusqlite::Result<Found> {
+    let mut select = conn.prepare_cached(sql)?;
+    let mut rows =
+        select.query(params![sql_id(span.0), sql_id(span.1), sql_id(budget.events as u64)])?;
+    let mut found = Found::default();
+    let mut bytes = 0usize;
+    while let Some(row) = rows.next()? {
+        let content = row.get_ref(2)?.as_bytes()?;
+        bytes = bytes.saturating_add(content.len());
+        let first = found.events.is_empty() && at_least_one;
+        if bytes > budget.bytes && !first {
+            found.more = true;
+            return Ok(found);
+        }
+        let content = bytes::Bytes::copy_from_slice(content);
+        found.events.push(StoredEvent {
+            id: row.get(0)?,
+            at_ms: row.get(1)?,
+            content,
+            attempts: 0,
+        });
+    }
+    found.more = found.events.len() >= budget.events;
+    Ok(found)
+}
+
+/// SQLite's integers are signed.
+pub(crate) fn sql_id(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+/// Sorted runs of ids without gaps.
+pub(crate) fn runs(ids: &[u64]) -> Vec<(u64, u64)> {
+    let mut sorted: Vec<u64> =
+        ids.iter().copied().filter(|&id| i64::try_from(id).is_ok()).collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut runs: Vec<(u64, u64)> = Vec::new();
+    for id in sorted {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == id => *last = id,
+            _ => runs.push((id, id)),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::runs;
+
+    #[test]
+    fn ids_become_runs_whatever_their_order() {
+        assert_eq!(runs(&[]), []);
+        assert_eq!(runs(&[7, 3, 4, 5, 9, 4]), [(3, 5), (7, 7), (9, 9)]);
+    }
+
+    #[test]
+    fn ids_that_no_row_can_have_are_passed_over() {
+        assert_eq!(runs(&[u64::MAX, 0, 1 << 63]), [(0, 0)]);
+    }
+}

@@ -1,0 +1,328 @@
+//! A damaged database: set it aside, start a new one, take over what can still be read.
+//!
+//! Reading goes from both ends of each queue towards the damage, so that one bad page costs the events of that page.
+//! The file that was set aside is kept for a person; only the newest one, so that a failing disk cannot be filled.
+//!
+//! The file `NAME.damaged` remembers where a killed process was. Empty: damage was seen, the next start looks whole.
+//! With a name: the damaged file goes, or has gone, by that name, and not all of it has been taken over.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, Row, Statement, params_from_iter};
+
+use crate::admit::Cost;
+use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
+use crate::limits::PageEstimate;
+use crate::migrate::{TABLES, has_table};
+use crate::space::beside;
+use crate::types::{Notice, OpenError, QueueOptions, StoreOptions, StoredEvent};
+use crate::writer::Writer;
+
+/// Ids tried one by one between the two ends at the damage.
+const MAX_PROBES: usize = 20_000;
+
+/// A database that was moved out of the way.
+pub(crate) struct SetAside {
+    path: PathBuf,
+    reason: String,
+}
+
+/// Leaves a note for the next start that the file was seen damaged.
+pub(crate) fn mark(path: &Path) {
+    if let Err(error) = fs::write(beside(path, ".damaged"), b"") {
+        tracing::warn!(path = %path.display(), %error, "the damage cannot be noted");
+    }
+}
+
+/// What the note says, if there is one.
+pub(crate) fn noted(path: &Path) -> Option<String> {
+    fs::read_to_string(beside(path, ".damaged")).ok()
+}
+
+/// A note that is not there is as good as removed.
+pub(crate) fn unmark(path: &Path) {
+    drop(fs::remove_file(beside(path, ".damaged")));
+}
+
+/// Renames the database and its WAL to `NAME.corrupt-SECONDS`, removing the one set aside before.
+pub(crate) fn set_aside(options: &StoreOptions, reason: String) -> Result<SetAside, OpenError> {
+    let path = &options.path;
+    let io = |source| OpenError::Io { path: path.clone(), source };
+    let aside = beside(path, &format!(".corrupt-{}", options.clock.wall_ms() / 1000));
+    let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    remove_older(path, &name);
+    fs::write(beside(path, ".damaged"), &name).map_err(io)?;
+    finish_renaming(path, &aside).map_err(io)?;
+    Ok(SetAside { path: aside, reason })
+}
+
+/// Goes on where a killed process was.
+pub(crate) fn resume(options: &StoreOptions, name: &str) -> Result<SetAside, OpenError> {
+    let aside = options.path.with_file_name(name);
+    let io = |source| OpenError::Io { path: options.path.clone(), source };
+    if !aside.exists() {
+        finish_renaming(&options.path, &aside).map_err(io)?;
+    }
+    Ok(SetAside { path: aside, reason: "damage found at an earlier start".to_owned() })
+}
+
+/// The WAL first: a new database must never lie beside an old WAL.
+fn finish_renaming(path: &Path, aside: &Path) -> io::Result<()> {
+    for suffix in ["-wal", ""] {
+        match fs::rename(beside(path, suffix), beside(aside, suffix)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    drop(fs::remove_file(beside(path, "-shm")));
+    Ok(())
+}
+
+fn remove_older(path: &Path, newest: &str) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let prefix = format!("{}.corrupt-", name.to_string_lossy());
+    let Ok(entries) =
+        fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
+    else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let found = entry.file_name().to_string_lossy().into_owned();
+        if found.starts_with(&prefix) && !found.starts_with(newest) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
+/// Copies what can be read into the new database.
+pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, OpenError> {
+    let (mut salvaged, mut known) = (0, 0);
+    match Connection::open_with_flags(&old.path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        Ok(source) => {
+            let path = writer.options.path.clone();
+            let db = |source| OpenError::Database { path: path.clone(), source };
+            for queue in old_queues(&source, &writer.options) {
+                known += queue.events;
+                salvaged += copy_queue(writer, &source, &queue).map_err(db)?;
+            }
+            copy_rest(writer, &source).map_err(db)?;
+        }
+        Err(error) => {
+            tracing::warn!(path = %old.path.display(), %error, "nothing can be read from the damaged file")
+        }
+    }
+    unmark(&writer.options.path);
+    let lost = u64::saturating_sub(known, salvaged);
+    Ok(Notice::Damaged { kept_as: old.path, salvaged, lost, reason: old.reason })
+}
+
+struct OldQueue {
+    table: String,
+    /// SQL that yields milliseconds for a row.
+    at: &'static str,
+    name: String,
+    next_id: u64,
+    events: u64,
+}
+
+impl OldQueue {
+    fn of(table: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { table: table.into(), at: "at", name: name.into(), next_id: 0, events: 0 }
+    }
+}
+
+/// Queues by the old file's own list, or by position when that page is gone; of the original's tables those that are there.
+fn old_queues(source: &Connection, options: &StoreOptions) -> Vec<OldQueue> {
+    let listed =
+        source.prepare("SELECT id, name, next_id, events FROM queues").and_then(|mut select| {
+            let queue = |r: &Row<'_>| {
+                let table = format!("q_{}", r.get::<_, i64>(0)?);
+                Ok(OldQueue {
+                    next_id: r.get(2)?,
+                    events: r.get(3)?,
+                    ..OldQueue::of(table, r.get::<_, String>(1)?)
+                })
+            };
+            select.query_map([], queue)?.collect::<rusqlite::Result<Vec<_>>>()
+        });
+    let mut queues = listed.unwrap_or_default();
+    if queues.is_empty() {
+        let by_position =
+            |(row, name): (i32, &QueueOptions)| OldQueue::of(format!("q_{row}"), &name.name);
+        queues.extend((1..).zip(&options.queues).map(by_position));
+    }
+    let originals =
+        TABLES.into_iter().filter(|(table, _)| has_table(source, table).unwrap_or(false));
+    if let Some(first) = options.queues.first() {
+        queues.extend(
+            originals.map(|(table, at)| OldQueue { at, ..OldQueue::of(table, &first.name) }),
+        );
+    }
+    queues
+}
+
+/// Events of one queue, with their ids; a queue that is no longer configured is left in the old file.
+fn copy_queue(writer: &mut Writer, source: &Connection, old: &OldQueue) -> rusqlite::Result<u64> {
+    let Some(index) = writer.state.queues.iter().position(|queue| queue.name == old.name) else {
+        return Ok(0);
+    };
+    let mut copied = 0;
+    let mut store = |events: Vec<StoredEvent>| -> rusqlite::Result<bool> {
+        let stored = writer.adopt(index, &events, None)?;
+        copied += stored.unwrap_or(0);
+        Ok(stored.is_some())
+    };
+    let up = read_until_damage(source, old, Way::Up, &mut store)?;
+    if let End::Damage(low) = up
+        && let End::Damage(high) = read_until_damage(source, old, Way::Down, &mut store)?
+    {
+        for id in (low + 1..high).take(MAX_PROBES) {
+            if let Ok(found) = read_rows(source, old, "id = ?1", id)
+                && !found.is_empty()
+                && !store(found)?
+            {
+                break;
+            }
+        }
+    }
+    let queue = &mut writer.state.queues[index];
+    queue.next_id = queue.next_id.max(old.next_id);
+    queue.dirty = true;
+    writer.group()?;
+    writer.end_transaction()?;
+    Ok(copied)
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Up,
+    Down,
+}
+
+enum End {
+    /// Everything was read, or the new store is full.
+    Complete,
+    /// The last id that could be read from this side.
+    Damage(u64),
+}
+
+fn read_until_damage(
+    source: &Connection,
+    old: &OldQueue,
+    way: Way,
+    store: &mut impl FnMut(Vec<StoredEvent>) -> rusqlite::Result<bool>,
+) -> rusqlite::Result<End> {
+    let (mut at, condition) = match way {
+        Way::Up => (0, "id > ?1 ORDER BY id"),
+        Way::Down => (i64::MAX as u64, "id < ?1 ORDER BY id DESC"),
+    };
+    let mut step = CHUNK_ROWS;
+    loop {
+        match read_rows(source, old, &format!("{condition} LIMIT {step}"), at) {
+            Ok(rows) => {
+                let Some(last) = rows.last() else { return Ok(End::Complete) };
+                at = last.id;
+                if !store(rows)? {
+                    return Ok(End::Complete);
+                }
+            }
+            // The bad page is somewhere in this chunk: go on in smaller steps up to it.
+            Err(_) if step > 1 => step = 1,
+            Err(_) => return Ok(End::Damage(at)),
+        }
+    }
+}
+
+/// Rows of one chunk; fewer when they are large.
+fn read_rows(
+    source: &Connection,
+    old: &OldQueue,
+    condition: &str,
+    id: u64,
+) -> rusqlite::Result<Vec<StoredEvent>> {
+    let OldQueue { table, at, .. } = old;
+    let mut select = source.prepare(&format!(
+        "SELECT id, {at}, CAST(content AS BLOB) FROM {table} WHERE {condition}"
+    ))?;
+    let mut rows = select.query([id])?;
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    while bytes < CHUNK_BYTES
+        && let Some(row) = rows.next()?
+    {
+        let content = row.get::<_, Option<Vec<u8>>>(2)?.unwrap_or_default();
+        bytes += content.len();
+        let at_ms = row.get::<_, Option<u64>>(1)?.unwrap_or_default();
+        found.push(StoredEvent { id: row.get(0)?, at_ms, content: content.into(), attempts: 0 });
+    }
+    Ok(found)
+}
+
+/// Checkpoints, batch ids and dead letters, as far as they can be read: each saves repeats or is a letter of its own.
+fn copy_rest(writer: &mut Writer, source: &Connection) -> rusqlite::Result<()> {
+    let tables = [
+        ("checkpoints", "key, value", "?1, ?2"),
+        ("batches", "seq, id", "?1, ?2"),
+        (
+            "dead_letters",
+            "id, queue, at, dead_at, reason, attempts, retry, content",
+            "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8",
+        ),
+    ];
+    for (table, columns, holes) in tables {
+        let insert = format!("INSERT OR IGNORE INTO {table} ({columns}) VALUES ({holes})");
+        let lost =
+            |error| tracing::warn!(table, %error, "part of this table of the damaged file is lost");
+        match source.prepare(&format!("SELECT {columns} FROM {table}")) {
+            Ok(mut select) => copy_table(writer, &mut select, &insert)?.unwrap_or_else(lost),
+            Err(error) => lost(error),
+        }
+    }
+    writer.end_transaction()?;
+    writer.state.count_dead(&writer.conn)
+}
+
+/// Errors of the new database are the outer ones, those of the damaged one the inner.
+fn copy_table(
+    writer: &mut Writer,
+    select: &mut Statement<'_>,
+    insert: &str,
+) -> rusqlite::Result<rusqlite::Result<()>> {
+    let width = select.column_count();
+    let mut rows = match select.query([]) {
+        Ok(rows) => rows,
+        Err(error) => return Ok(Err(error)),
+    };
+    loop {
+        let values = match rows.next() {
+            Ok(Some(row)) => {
+                (0..width).map(|i| row.get(i)).collect::<rusqlite::Result<Vec<Value>>>()
+            }
+            Ok(None) => return Ok(Ok(())),
+            Err(error) => return Ok(Err(error)),
+        };
+        let values = match values {
+            Ok(values) => values,
+            Err(error) => return Ok(Err(error)),
+        };
+        let bytes: usize = values.iter().map(value_bytes).sum();
+        let cost = Cost::of_rows(PageEstimate::of_row(bytes as u64), 0);
+        if !writer.has_room_for(&cost)? {
+            return Ok(Ok(()));
+        }
+        writer.make_wal_room(&cost)?;
+        let group = writer.group()?;
+        group.conn.prepare_cached(insert)?.execute(params_from_iter(values))?;
+        group.tx.other += cost.rows.pages();
+    }
+}
+
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len(),
+        _ => 8,
+    }
+}

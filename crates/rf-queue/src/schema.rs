@@ -1,0 +1,107 @@
+//! The database file: connection set-up, tables, format versions.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::limits::PAGE;
+use crate::types::Durability;
+
+/// `PRAGMA user_version` of this format.
+pub(crate) const FORMAT: i64 = 1;
+
+/// How long a statement waits for a lock of the checkpoint thread or of the command line.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages of cache for a connection: 2 MiB. Appends touch the right edge of a tree, so more would not help.
+const CACHE_KIB: i64 = 2048;
+
+/// Statements kept compiled: some per queue, and the fixed ones.
+const STATEMENTS: usize = 128;
+
+/// `queues` holds the counters that make every operation O(1): they move in the transaction of the rows they count.
+/// Ids come from `next_id`, never from the rows, so that an emptied queue does not start over.
+const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS queues (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  next_id INTEGER NOT NULL,
+  events INTEGER NOT NULL,
+  bytes INTEGER NOT NULL,
+  stored INTEGER NOT NULL,
+  last_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS leases (
+  queue INTEGER NOT NULL,
+  first INTEGER NOT NULL,
+  last INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  until_ms INTEGER,
+  ttl_ms INTEGER NOT NULL,
+  token INTEGER NOT NULL,
+  PRIMARY KEY (queue, first)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS checkpoints (
+  key TEXT PRIMARY KEY,
+  value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batches (
+  seq INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE IF NOT EXISTS dead_letters (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  queue TEXT NOT NULL,
+  at INTEGER NOT NULL,
+  dead_at INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  attempts INTEGER NOT NULL,
+  retry INTEGER NOT NULL DEFAULT 0,
+  content BLOB NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS dead_letters_retry ON dead_letters (id) WHERE retry = 1;
+";
+
+/// Opens a connection with every setting that does not create tables.
+pub(crate) fn connect(path: &Path, durability: Durability) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Both only take effect in a file without tables, and must come before journal_mode writes its first page.
+    conn.pragma_update(None, "page_size", PAGE)?;
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    // Readers and the checkpoint thread go on beside the writer, and a commit is one sequential write.
+    let _mode: String = conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+    conn.pragma_update(
+        None,
+        "synchronous",
+        if durability == Durability::Commit { "FULL" } else { "NORMAL" },
+    )?;
+    // Checkpoints run on a thread of their own (see `checkpoint`); inside a commit they are its whole tail latency.
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    // A spill would write a page of one transaction to the WAL twice, and the bound counts on once.
+    conn.pragma_update(None, "cache_spill", false)?;
+    Ok(conn)
+}
+
+/// Format of the file; 0 for a new one and for one of the original program.
+pub(crate) fn format(conn: &Connection) -> rusqlite::Result<i64> {
+    conn.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
+/// Creates what is missing, in one transaction.
+pub(crate) fn create(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={FORMAT}; COMMIT;"))
+}
+
+/// The table of a queue's events.
+pub(crate) fn event_table(queue_row: i64) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS q_{queue_row} (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, content BLOB NOT NULL) STRICT"
+    )
+}

@@ -1,0 +1,372 @@
+//! What the writer knows of each queue: the counters and lease books that make its work O(1).
+//!
+//! The writer thread alone owns it. It is loaded from the database and written back in the same transaction as the rows
+//! that it counts; after a rolled-back transaction it is loaded again.
+
+use std::sync::{Arc, Mutex};
+
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::watch;
+
+use crate::clock::{Clock, millis};
+use crate::group::Measure;
+use crate::lease::{LeaseBook, Range};
+use crate::limits::{Limits, stored_bytes};
+use crate::schema::event_table;
+use crate::sql::{self, QueueSql};
+use crate::types::{DiskUsage, Notice, QueueOptions, QueueUsage, StoreOptions, WhenFull};
+
+/// Ids of a new database start at the unix second times this. A bucket that was deleted and made anew therefore does
+/// not hand out ids that a player may still acknowledge from the old one, and ids stay below 2^53 (safe in JSON).
+const IDS_PER_SECOND: u64 = 1 << 16;
+
+/// Dropping that goes on is told again after so long.
+const TELL_AGAIN_MS: u64 = 3 * 60 * 1000;
+
+/// One queue, as the writer sees it.
+pub(crate) struct QueueState {
+    pub(crate) row: i64,
+    pub(crate) name: String,
+    pub(crate) sql: QueueSql,
+    pub(crate) next_id: u64,
+    pub(crate) events: u64,
+    pub(crate) bytes: u64,
+    /// Bytes that the events take in the file: what the limit counts.
+    pub(crate) stored: u64,
+    /// Wall clock of the newest append; `at` never goes back along the ids, so that the age limit is a prefix.
+    pub(crate) last_at: u64,
+    /// The oldest event, as (id, at).
+    pub(crate) head: Option<(u64, u64)>,
+    pub(crate) book: LeaseBook,
+    pub(crate) limit_bytes: u64,
+    pub(crate) max_age_ms: Option<u64>,
+    pub(crate) when_full: WhenFull,
+    pub(crate) dropped_full: u64,
+    pub(crate) dropped_age: u64,
+    pub(crate) dirty: bool,
+    /// Events were removed: `head` must be looked up again.
+    pub(crate) head_moved: bool,
+    /// Events became available: readers are told after the commit.
+    pub(crate) announce: bool,
+    /// When dropping was last told in the log (monotonic ms), by [`Dropped`].
+    pub(crate) told_at: [Option<u64>; 2],
+}
+
+/// Why events were dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    Full,
+    Aged,
+}
+
+impl QueueState {
+    /// Counts an event that was written.
+    pub(crate) fn count_in(&mut self, id: u64, at: u64, content: u64) {
+        self.head.get_or_insert((id, at));
+        self.next_id = self.next_id.max(id + 1);
+        self.events += 1;
+        self.bytes += content;
+        self.stored += stored_bytes(content);
+    }
+
+    /// Counts events that were removed.
+    pub(crate) fn count_out(&mut self, first: u64, last: u64, gone: Measure) {
+        self.events = self.events.saturating_sub(gone.events);
+        self.bytes = self.bytes.saturating_sub(gone.bytes);
+        self.stored = self.stored.saturating_sub(gone.stored);
+        self.dirty = true;
+        self.head_moved |= self.head.is_some_and(|(id, _)| id >= first && id <= last);
+    }
+
+    /// Counts dropped events; the log is told at most once in a while, the counters tell the rest.
+    pub(crate) fn count_dropped(&mut self, why: Dropped, events: u64, now: u64) {
+        let (total, text) = match why {
+            Dropped::Full => {
+                (&mut self.dropped_full, "queue is full, its oldest events are dropped")
+            }
+            Dropped::Aged => (&mut self.dropped_age, "events older than the age limit are dropped"),
+        };
+        *total += events;
+        let told_at = &mut self.told_at[why as usize];
+        if told_at.is_none_or(|at| now.saturating_sub(at) >= TELL_AGAIN_MS) {
+            *told_at = Some(now);
+            tracing::warn!(queue = self.name, dropped = *total, "{text}");
+        }
+    }
+
+    /// The age limit's next moment (wall clock), if any event is subject to it.
+    pub(crate) fn age_due(&self) -> Option<u64> {
+        Some(self.head?.1.saturating_add(self.max_age_ms?))
+    }
+}
+
+/// What other threads may see of a queue.
+pub(crate) struct QueueShared {
+    pub(crate) name: String,
+    pub(crate) usage: Mutex<QueueUsage>,
+    pub(crate) available: watch::Sender<u64>,
+    pub(crate) when_full: WhenFull,
+}
+
+/// What other threads may see of a store.
+pub(crate) struct Shared {
+    pub(crate) queues: Vec<QueueShared>,
+    pub(crate) disk: Mutex<DiskUsage>,
+    /// Changes whenever something was removed: blocked appends try again.
+    pub(crate) room: watch::Sender<u64>,
+    /// Set when the store can no longer keep its promise; the process must end.
+    pub(crate) fatal: watch::Sender<Option<String>>,
+}
+
+impl Shared {
+    pub(crate) fn new(options: &StoreOptions) -> Arc<Self> {
+        let queues = options.queues.iter().map(|queue| QueueShared {
+            name: queue.name.clone(),
+            usage: Mutex::default(),
+            available: watch::Sender::new(0),
+            when_full: queue.when_full,
+        });
+        let disk = DiskUsage { max_bytes: options.max_bytes, ..DiskUsage::default() };
+        Arc::new(Self {
+            queues: queues.collect(),
+            disk: Mutex::new(disk),
+            room: watch::Sender::new(0),
+            fatal: watch::Sender::new(None),
+        })
+    }
+}
+
+impl Shared {
+    /// Wakes whoever waits for room in a full queue.
+    pub(crate) fn announce_room(&self) {
+        self.room.send_modify(|version| *version += 1);
+    }
+}
+
+/// Everything that the writer keeps in memory.
+pub(crate) struct State {
+    pub(crate) queues: Vec<QueueState>,
+    pub(crate) next_token: u64,
+    pub(crate) dead_letters: u64,
+    pub(crate) dead_bytes: u64,
+    pub(crate) dropped_dead: u64,
+}
+
+impl State {
+    /// Creates the rows and tables of queues that are new, and reads the counters.
+    pub(crate) fn load_or_create(
+        conn: &Connection,
+        options: &StoreOptions,
+        limits: &Limits,
+    ) -> rusqlite::Result<Self> {
+        // One transaction, so one sync for all new queues together.
+        let tx = conn.unchecked_transaction()?;
+        for queue in &options.queues {
+            create_queue(&tx, queue, options.clock.as_ref())?;
+        }
+        let state = Self::load(&tx, options, limits)?;
+        tx.commit()?;
+        Ok(state)
+    }
+
+    fn load(conn: &Connection, options: &StoreOptions, limits: &Limits) -> rusqlite::Result<Self> {
+        let share = limits.share(options.queues.len());
+        let load = |queue: &QueueOptions| load_queue(conn, queue, share, options.clock.as_ref());
+        let queues = options.queues.iter().map(load).collect::<rusqlite::Result<Vec<_>>>()?;
+        // Tokens of leases that are gone are not given again either: somebody may still try to extend one.
+        let newest = queues.iter().map(|q| q.book.newest_token()).max().unwrap_or(0);
+        let next_token = newest.max(options.clock.wall_ms() / 1000 * IDS_PER_SECOND) + 1;
+        let mut state =
+            Self { queues, next_token, dead_letters: 0, dead_bytes: 0, dropped_dead: 0 };
+        state.count_dead(conn)?;
+        Ok(state)
+    }
+
+    /// Counts the dead letters, which the command line may have changed.
+    pub(crate) fn count_dead(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        (self.dead_letters, self.dead_bytes) =
+            conn.query_row(sql::MEASURE_DEAD, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(())
+    }
+
+    /// Loads again after a rollback, keeping what is not in the database.
+    pub(crate) fn reload(
+        &mut self,
+        conn: &Connection,
+        options: &StoreOptions,
+        limits: &Limits,
+    ) -> rusqlite::Result<()> {
+        let mut fresh = Self::load(conn, options, limits)?;
+        for (new, old) in fresh.queues.iter_mut().zip(&self.queues) {
+            (new.dropped_full, new.dropped_age, new.told_at) =
+                (old.dropped_full, old.dropped_age, old.told_at);
+        }
+        fresh.next_token = fresh.next_token.max(self.next_token);
+        fresh.dropped_dead = self.dropped_dead;
+        *self = fresh;
+        Ok(())
+    }
+
+    /// Writes what changed, inside the running transaction.
+    pub(crate) fn save(&mut self, conn: &Connection, clock: &dyn Clock) -> rusqlite::Result<()> {
+        for queue in &mut self.queues {
+            if queue.head_moved {
+                queue.head = conn
+                    .prepare_cached(&queue.sql.head)?
+                    .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()?;
+                queue.head_moved = false;
+            }
+            if queue.dirty {
+                let counters = params![
+                    queue.row,
+                    queue.next_id,
+                    queue.events,
+                    queue.bytes,
+                    queue.stored,
+                    queue.last_at
+                ];
+                conn.prepare_cached(sql::SAVE_COUNTERS)?.execute(counters)?;
+                queue.dirty = false;
+            }
+            if queue.book.has_touched() {
+                save_leases(conn, queue, clock)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the committed state to other threads and wakes the readers.
+    pub(crate) fn publish(&mut self, shared: &Shared, used_bytes: u64) {
+        for (queue, out) in self.queues.iter_mut().zip(&shared.queues) {
+            let usage = QueueUsage {
+                events: queue.events,
+                bytes: queue.bytes,
+                oldest_at_ms: queue.head.map(|(_, at)| at),
+                dropped_full: queue.dropped_full,
+                dropped_age: queue.dropped_age,
+            };
+            *lock(&out.usage) = usage;
+            if std::mem::take(&mut queue.announce) {
+                out.available.send_modify(|version| *version += 1);
+            }
+        }
+        let mut disk = lock(&shared.disk);
+        disk.used_bytes = used_bytes;
+        disk.dead_letters = self.dead_letters;
+        disk.dropped_dead = self.dropped_dead;
+    }
+
+    pub(crate) fn next_lease_expiry(&self) -> Option<u64> {
+        self.queues.iter().filter_map(|q| q.book.next_expiry()).min()
+    }
+}
+
+/// A poisoned lock holds plain numbers, which a panic elsewhere cannot have left half-written.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn create_queue(
+    conn: &Connection,
+    options: &QueueOptions,
+    clock: &dyn Clock,
+) -> rusqlite::Result<()> {
+    let first_id = clock.wall_ms() / 1000 * IDS_PER_SECOND + 1;
+    conn.execute(
+        "INSERT OR IGNORE INTO queues (name, next_id, events, bytes, stored, last_at) VALUES (?1, ?2, 0, 0, 0, 0)",
+        params![options.name, first_id],
+    )?;
+    let row =
+        conn.query_row("SELECT id FROM queues WHERE name = ?1", [&options.name], |r| r.get(0))?;
+    conn.execute(&event_table(row), [])?;
+    Ok(())
+}
+
+fn load_queue(
+    conn: &Connection,
+    options: &QueueOptions,
+    share: u64,
+    clock: &dyn Clock,
+) -> rusqlite::Result<QueueState> {
+    let find = "SELECT id, next_id, events, bytes, stored, last_at FROM queues WHERE name = ?1";
+    let (row, next_id, events, bytes, stored, last_at): (i64, u64, u64, u64, u64, u64) = conn
+        .query_row(find, [&options.name], |r| {
+            Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?))
+        })?;
+    let sql = QueueSql::new(row);
+    let head = conn.query_row(&sql.head, [], |r| Ok((r.get(0)?, r.get(1)?))).optional()?;
+    let book = load_leases(conn, row, clock)?;
+    Ok(QueueState {
+        row,
+        name: options.name.clone(),
+        sql,
+        next_id,
+        events,
+        bytes,
+        stored,
+        last_at,
+        head,
+        book,
+        limit_bytes: options.max_bytes.unwrap_or(share),
+        max_age_ms: options.max_age.map(millis),
+        when_full: options.when_full,
+        dropped_full: 0,
+        dropped_age: 0,
+        dirty: false,
+        head_moved: false,
+        announce: false,
+        told_at: [None; 2],
+    })
+}
+
+/// Wall-clock ends become monotonic ones. A clock that was set back cannot make a lease last longer than it was given for.
+fn load_leases(conn: &Connection, row: i64, clock: &dyn Clock) -> rusqlite::Result<LeaseBook> {
+    let (wall, mono) = (clock.wall_ms(), clock.mono_ms());
+    let mut select = conn.prepare(
+        "SELECT first, last, attempts, until_ms, ttl_ms, token FROM leases WHERE queue = ?1",
+    )?;
+    let ranges = select.query_map([row], |r| {
+        let ttl_ms: u64 = r.get(4)?;
+        let until: Option<u64> = r.get(3)?;
+        let until = until.map(|at| mono + at.saturating_sub(wall).min(ttl_ms));
+        Ok((
+            r.get(0)?,
+            Range { last: r.get(1)?, attempts: r.get(2)?, until, ttl_ms, token: r.get(5)? },
+        ))
+    })?;
+    Ok(LeaseBook::load(ranges.collect::<rusqlite::Result<Vec<_>>>()?))
+}
+
+fn save_leases(
+    conn: &Connection,
+    queue: &mut QueueState,
+    clock: &dyn Clock,
+) -> rusqlite::Result<()> {
+    let (wall, mono) = (clock.wall_ms(), clock.mono_ms());
+    for (first, range) in queue.book.take_touched() {
+        match range {
+            Some(r) => {
+                let until = r.until.map(|at| wall + at.saturating_sub(mono));
+                conn.prepare_cached(sql::PUT_LEASE)?.execute(params![
+                    queue.row, first, r.last, r.attempts, until, r.ttl_ms, r.token
+                ])?;
+            }
+            None => {
+                conn.prepare_cached(sql::DELETE_LEASE)?.execute(params![queue.row, first])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Events of queues that are no longer configured.
+pub(crate) fn orphans(conn: &Connection, options: &StoreOptions) -> rusqlite::Result<Vec<Notice>> {
+    let mut select =
+        conn.prepare("SELECT name, events FROM queues WHERE events > 0 ORDER BY name")?;
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let rows: Vec<(String, u64)> = rows.collect::<rusqlite::Result<_>>()?;
+    let known = |name: &str| options.queues.iter().any(|q| q.name == name);
+    let orphans = rows.into_iter().filter(|(name, _)| !known(name));
+    Ok(orphans.map(|(queue, events)| Notice::Orphan { queue, events }).collect())
+}

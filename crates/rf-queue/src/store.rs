@@ -1,0 +1,311 @@
+//! The handle that the rest of the program holds: hands requests to the writer thread and waits for its answers.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use crate::mailbox::{Mailbox, Op, Submitted};
+use crate::open;
+use crate::state::{Shared, lock};
+use crate::types::{
+    Budget, Commit, CommitError, DiskUsage, FullReason, Leased, Notice, OpenError, QueueId,
+    QueueUsage, Receipt, Remove, StoreError, StoreOptions, StoredEvent, WhenFull,
+};
+use crate::writer::Writer;
+
+/// A store and what opening it did.
+#[derive(Debug)]
+pub struct Opened {
+    /// The store.
+    pub store: Store,
+    /// What a person should know.
+    pub notices: Vec<Notice>,
+}
+
+/// One database of named queues. Cheap to clone; every clone is the same store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: StoreOptions,
+    mailbox: Arc<Mailbox>,
+    shared: Arc<Shared>,
+    /// Held locked as long as the store or its writer lives: a second process would count wrongly.
+    lock: Arc<File>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("path", &self.inner.options.path).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Inner {
+    /// The last handle is gone: the writer serves what waits and ends by itself.
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
+}
+
+impl Store {
+    /// Opens or creates the database: takes over events of the original, salvages a damaged file. Blocks on I/O.
+    ///
+    /// # Errors
+    /// [`OpenError`]: another process has it open, the limit is too small, the folder is missing, a newer format.
+    pub fn open(options: StoreOptions) -> Result<Opened, OpenError> {
+        let lock = Arc::new(open::take_lock(&options)?);
+        let shared = Shared::new(&options);
+        let mailbox = Arc::new(Mailbox::running(&lock));
+        let (writer, notices) = open::open(&options, &shared, &mailbox)?;
+        let path = options.path.clone();
+        let inner = Inner { options, mailbox, shared, lock };
+        inner.start(Some(writer)).map_err(|source| OpenError::Io { path, source })?;
+        Ok(Opened { store: Self { inner: Arc::new(inner) }, notices })
+    }
+
+    /// The queue of that name.
+    pub fn queue(&self, name: &str) -> Option<QueueId> {
+        self.inner.shared.queues.iter().position(|queue| queue.name == name).map(QueueId)
+    }
+
+    /// Applies a commit; `Ok` means durable as configured. With a [`WhenFull::Block`] queue it waits for room.
+    ///
+    /// # Errors
+    /// [`CommitError`]; nothing of the commit was done then. Dropping the future does not take the commit back.
+    pub async fn commit(&self, commit: Commit) -> Result<Receipt, CommitError> {
+        let blocks =
+            |queue: QueueId| self.inner.shared.queues[queue.0].when_full == WhenFull::Block;
+        if !commit.appends.iter().any(|append| blocks(append.queue)) {
+            return self.commit_once(commit).await;
+        }
+        let mut room = self.inner.shared.room.subscribe();
+        loop {
+            // Interest in room is registered before the try, so that room made meanwhile is not missed.
+            room.mark_unchanged();
+            match self.commit_once(commit.clone()).await {
+                Err(CommitError::Full { .. }) => {
+                    if room.changed().await.is_err() {
+                        return Err(CommitError::Closed);
+                    }
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn commit_once(&self, commit: Commit) -> Result<Receipt, CommitError> {
+        let queue = commit.appends.first().map(|append| append.queue);
+        let (reply, answer) = oneshot::channel();
+        match self.submit(Op::Commit(commit, reply)) {
+            Ok(()) => answer.await.unwrap_or(Err(CommitError::Closed)),
+            Err(Refused::Closed) => Err(CommitError::Closed),
+            Err(Refused::Busy) => {
+                let queue =
+                    queue.map(|id| self.inner.shared.queues[id.0].name.clone()).unwrap_or_default();
+                Err(CommitError::Full { queue, reason: FullReason::Busy })
+            }
+        }
+    }
+
+    /// Events with an id above `after`, oldest first; everybody who asks sees the same.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn read(
+        &self,
+        queue: QueueId,
+        after: u64,
+        budget: Budget,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.ask(|reply| Op::Read { queue, after, budget, reply }).await
+    }
+
+    /// Events that nobody holds, for `ttl`: until then, or until they are released, no other lease gets them.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn lease(
+        &self,
+        queue: QueueId,
+        budget: Budget,
+        ttl: Duration,
+    ) -> Result<Leased, StoreError> {
+        self.ask(|reply| Op::Lease { queue, budget, ttl, reply }).await
+    }
+
+    /// Removes delivered events; how many were there. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`CommitError`].
+    pub async fn ack(&self, queue: QueueId, ids: Vec<u64>) -> Result<u64, CommitError> {
+        let removes = vec![Remove { queue, ids }];
+        let receipt = self.commit_once(Commit { removes, ..Commit::default() }).await?;
+        Ok(receipt.removed)
+    }
+
+    /// Gives leased events back at once; how many were held.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn release(&self, queue: QueueId, ids: Vec<u64>) -> Result<u64, StoreError> {
+        self.ask(|reply| Op::Release { queue, ids, reply }).await
+    }
+
+    /// Holds a lease until `ttl` from now; false when it has run out or everything in it was acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn extend(
+        &self,
+        queue: QueueId,
+        token: u64,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        self.ask(|reply| Op::Extend { queue, token, ttl, reply }).await
+    }
+
+    /// A stored checkpoint.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn checkpoint(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = key.to_owned();
+        self.ask(|reply| Op::Checkpoint { key, reply }).await
+    }
+
+    /// Does what is due in a hibernating store: the age limit.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn poke(&self) -> Result<(), StoreError> {
+        self.ask(Op::Poke).await
+    }
+
+    /// Whether events have passed the age limit that a hibernating store has not dropped yet: call [`Store::poke`].
+    pub fn is_due(&self) -> bool {
+        let now = self.inner.options.clock.wall_ms();
+        self.inner.options.queues.iter().zip(&self.inner.shared.queues).any(|(options, shared)| {
+            let oldest = lock(&shared.usage).oldest_at_ms;
+            let due = oldest
+                .zip(options.max_age)
+                .map(|(at, age)| at.saturating_add(crate::clock::millis(age)));
+            due.is_some_and(|due| due <= now)
+        })
+    }
+
+    /// Changes whenever events become available in the queue.
+    pub fn watch(&self, queue: QueueId) -> watch::Receiver<u64> {
+        self.inner.shared.queues[queue.0].available.subscribe()
+    }
+
+    /// The queue's counters, from memory.
+    pub fn usage(&self, queue: QueueId) -> QueueUsage {
+        *lock(&self.inner.shared.queues[queue.0].usage)
+    }
+
+    /// The store's bytes, from memory.
+    pub fn disk(&self) -> DiskUsage {
+        *lock(&self.inner.shared.disk)
+    }
+
+    /// Resolves when the store can no longer keep its promise (damaged file, panic of the writer); the process must end.
+    pub async fn failed(&self) -> String {
+        let mut fatal = self.inner.shared.fatal.subscribe();
+        let found = fatal.wait_for(Option::is_some).await;
+        found.ok().and_then(|text| text.clone()).unwrap_or_default()
+    }
+
+    /// Serves what waits, empties the WAL, ends the threads. Later requests are answered `Closed`.
+    pub async fn close(&self) {
+        let mailbox = Arc::clone(&self.inner.mailbox);
+        mailbox.close();
+        // Whoever is blocked on a full queue is told.
+        self.inner.shared.announce_room();
+        if tokio::task::spawn_blocking(move || mailbox.wait_retired()).await.is_err() {
+            tracing::error!("waiting for the store's writer failed");
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        op: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Op,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        match self.submit(op(reply)) {
+            Ok(()) => answer.await.unwrap_or(Err(StoreError::Closed)),
+            Err(Refused::Closed) => Err(StoreError::Closed),
+            Err(Refused::Busy) => Err(StoreError::Failed(FullReason::Busy.to_string())),
+        }
+    }
+
+    fn submit(&self, op: Op) -> Result<(), Refused> {
+        let inner = &self.inner;
+        match inner.mailbox.submit(op, &inner.lock) {
+            Submitted::Yes => Ok(()),
+            Submitted::Busy => Err(Refused::Busy),
+            Submitted::Closed => Err(Refused::Closed),
+            Submitted::StartWriter => inner.start(None).map_err(|error| {
+                tracing::error!(%error, "no thread for the store's writer");
+                inner.mailbox.abandon();
+                Refused::Closed
+            }),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_hibernating(&self) -> bool {
+        !self.inner.mailbox.is_running()
+    }
+}
+
+enum Refused {
+    Busy,
+    Closed,
+}
+
+impl Inner {
+    /// Starts the writer thread. Opening again happens on it, so that nobody who asks waits for the disk.
+    fn start(&self, writer: Option<Writer>) -> std::io::Result<()> {
+        let (options, shared, mailbox) =
+            (self.options.clone(), Arc::clone(&self.shared), Arc::clone(&self.mailbox));
+        let thread = std::thread::Builder::new().name("rf-store".to_owned());
+        let body = move || guard(&mailbox, &shared, || live(writer, &options, &shared, &mailbox));
+        thread.spawn(body).map(drop)
+    }
+}
+
+/// The life of a writer thread: until it hibernates or the store is closed.
+fn live(
+    mut writer: Option<Writer>,
+    options: &StoreOptions,
+    shared: &Arc<Shared>,
+    mailbox: &Arc<Mailbox>,
+) {
+    loop {
+        match writer.take().map_or_else(|| open::reopen(options, shared, mailbox), Ok) {
+            Ok(writer) => writer.run(),
+            Err(error) => {
+                tracing::error!(%error, "the store cannot be opened again");
+                return mailbox.refuse_waiting(&StoreError::Failed(error.to_string()));
+            }
+        }
+        // Only now, with the files closed, the thread counts as gone.
+        if mailbox.retire() {
+            return;
+        }
+    }
+}
+
+/// A panic of the writer ends the store: what it had in hand is unknown, so nothing more may be promised.
+fn guard(mailbox: &Mailbox, shared: &Shared, run: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
+        mailbox.close();
+        mailbox.abandon();
+        shared.fatal.send_replace(Some("the writer of the store panicked".to_owned()));
+        shared.announce_room();
+    }
+}

@@ -1,0 +1,208 @@
+//! The byte bound: under a flood the files never take more than they may, and a drained store gives its bytes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::rig::{MIB, Rig, filled};
+use crate::{
+    Budget, Commit, CommitError, Durability, QueueId, QueueOptions, Store, StoreOptions, WhenFull,
+};
+
+/// Looks at the files all the time, from a thread of its own.
+struct Sampler {
+    stop: Arc<AtomicBool>,
+    most: Arc<AtomicU64>,
+    thread: Option<JoinHandle<u64>>,
+}
+
+impl Sampler {
+    fn start(rig: &Rig) -> Self {
+        let files: Vec<_> =
+            ["", "-wal", "-shm", ".reserve"].map(|suffix| rig.beside(suffix)).into();
+        let (stop, most) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, peak) = (stop.clone(), most.clone());
+        let thread = std::thread::spawn(move || {
+            let mut looks = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let sum = files
+                    .iter()
+                    .filter_map(|file| std::fs::metadata(file).ok())
+                    .map(|meta| meta.len())
+                    .sum();
+                peak.fetch_max(sum, Ordering::Relaxed);
+                looks += 1;
+                std::thread::yield_now();
+            }
+            looks
+        });
+        Self { stop, most, thread: Some(thread) }
+    }
+
+    /// The most bytes that were seen.
+    fn finish(mut self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        let looks = self.thread.take().unwrap().join().unwrap();
+        assert!(looks > 100, "only {looks} looks at the files");
+        self.most.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Sampler {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a flood is made of.
+#[derive(Debug, Clone, Copy)]
+enum Size {
+    Fixed(usize),
+    Mixed,
+    /// As large as fits into an empty store.
+    Largest,
+}
+
+impl Size {
+    fn event(self, largest: usize) -> Bytes {
+        filled(match self {
+            Self::Fixed(len) => len,
+            Self::Mixed => fastrand::usize(1..60_000),
+            Self::Largest => fastrand::usize(largest / 2..=largest),
+        })
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Flood {
+    mib: u64,
+    size: Size,
+    when_full: WhenFull,
+    /// Content bytes offered, as a multiple of the limit.
+    times: u64,
+}
+
+async fn offer(store: Store, flood: Flood, left: Arc<AtomicU64>, largest: usize) {
+    let queue = QueueId(0);
+    loop {
+        let many = if let Size::Largest = flood.size { 1 } else { fastrand::usize(1..60) };
+        let events: Vec<Bytes> = (0..many).map(|_| flood.size.event(largest)).collect();
+        let bytes: u64 = events.iter().map(|event| event.len() as u64 + 40).sum();
+        if left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(bytes))
+            .is_err()
+        {
+            return;
+        }
+        let batch_id = fastrand::bool().then(|| format!("{:032x}", fastrand::u128(..)));
+        match store.commit(Commit { batch_id, ..Commit::append(queue, events) }).await {
+            Ok(_) | Err(CommitError::Full { .. } | CommitError::TooLarge { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Leases, acknowledges every other event, buries some, lets the rest come back.
+async fn pull(store: Store, stop: Arc<AtomicBool>) {
+    let queue = QueueId(0);
+    while !stop.load(Ordering::Relaxed) {
+        let budget = Budget { events: fastrand::usize(1..100), bytes: 100_000 };
+        let leased = store.lease(queue, budget, Duration::from_secs(10)).await.unwrap();
+        if leased.events.is_empty() {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        let ids: Vec<u64> = leased.events.iter().map(|event| event.id).collect();
+        if fastrand::u8(..) < 30 {
+            store.commit(super::rig::bury(queue, ids[0])).await.unwrap();
+        }
+        let some = ids.iter().copied().filter(|_| fastrand::u8(..) < 60).collect();
+        store.ack(queue, some).await.unwrap();
+        store.release(queue, ids).await.unwrap();
+    }
+}
+
+async fn drain(store: &Store) {
+    loop {
+        let events =
+            store.read(QueueId(0), 0, Budget { events: 500, bytes: 1_000_000 }).await.unwrap();
+        if events.is_empty() {
+            return;
+        }
+        store.ack(QueueId(0), events.iter().map(|event| event.id).collect()).await.unwrap();
+    }
+}
+
+async fn check(flood: Flood) {
+    let max_bytes = flood.mib * MIB;
+    let mut rig = Rig::closed(
+        max_bytes,
+        vec![QueueOptions { when_full: flood.when_full, ..QueueOptions::new("q") }],
+    );
+    rig.options =
+        StoreOptions { durability: Durability::Process, max_dead_letters: 50, ..rig.options };
+    let sampler = Sampler::start(&rig);
+    rig.open().unwrap();
+    let largest = usize::try_from(crate::limits::Limits::new(max_bytes).largest_event(20)).unwrap();
+    let left = Arc::new(AtomicU64::new(max_bytes * flood.times));
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> =
+        (0..2).map(|_| tokio::spawn(pull(rig.store().clone(), stop.clone()))).collect();
+    let writers =
+        (0..6).map(|_| tokio::spawn(offer(rig.store().clone(), flood, left.clone(), largest)));
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    rig.clock.advance(Duration::from_secs(10));
+    drain(rig.store()).await;
+    rig.until(async |_| files(&rig) < max_bytes / 8 + 2 * 32 * 1024 + max_bytes / 5).await;
+    let peak = sampler.finish();
+    assert!(
+        peak <= max_bytes,
+        "{flood:?}: {peak} of {max_bytes} bytes, {} too many",
+        peak - max_bytes
+    );
+    assert!(
+        peak > max_bytes / 2,
+        "{flood:?}: only {peak} of {max_bytes} bytes, so nothing was tried"
+    );
+    rig.close().await;
+}
+
+fn files(rig: &Rig) -> u64 {
+    ["", "-wal", "-shm", ".reserve"]
+        .iter()
+        .filter_map(|s| std::fs::metadata(rig.beside(s)).ok())
+        .map(|meta| meta.len())
+        .sum()
+}
+
+macro_rules! floods {
+    ($($name:ident: $size:expr, $when_full:ident;)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            for (mib, times) in [(1, 6), (2, 4), (10, 2)] {
+                check(Flood { mib, size: $size, when_full: WhenFull::$when_full, times }).await;
+            }
+        }
+    )*};
+}
+
+floods! {
+    small_rows_rejected: Size::Fixed(20), Reject;
+    small_rows_dropped: Size::Fixed(20), DropOldest;
+    usual_rows_rejected: Size::Fixed(700), Reject;
+    usual_rows_dropped: Size::Fixed(700), DropOldest;
+    half_pages_rejected: Size::Fixed(2_100), Reject;
+    mixed_rows_rejected: Size::Mixed, Reject;
+    mixed_rows_dropped: Size::Mixed, DropOldest;
+    largest_rows_rejected: Size::Largest, Reject;
+    largest_rows_dropped: Size::Largest, DropOldest;
+}

@@ -1,0 +1,113 @@
+//! Burying, and what the command line does to dead letters while the store is open.
+
+use super::rig::{MIB, Rig, bury, filled, set};
+use crate::{Commit, DeadLetters, QueueOptions, StoreOptions, Which};
+
+async fn bury_all(rig: &Rig) {
+    for id in rig.ids().await {
+        rig.store().commit(bury(rig.q(), id)).await.unwrap();
+    }
+}
+
+fn contents(letters: &DeadLetters) -> Vec<String> {
+    let letters = letters.list(None, 0, 100).unwrap();
+    letters.iter().map(|letter| String::from_utf8(letter.content.to_vec()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_buried_event_is_kept_with_its_story() {
+    let mut rig = Rig::new();
+    rig.append(&["a", "bad"]).await.unwrap();
+    let (stored, ids) = (rig.usage().oldest_at_ms.unwrap(), rig.ids().await);
+    rig.clock.advance(std::time::Duration::from_secs(9));
+    let commit = Commit { checkpoints: vec![set("at", "1")], ..bury(rig.q(), ids[1]) };
+    rig.store().commit(commit.clone()).await.unwrap();
+    rig.store().commit(commit).await.expect("burying what is gone does nothing");
+    rig.reopen().await;
+    assert_eq!(rig.texts().await, ["a"]);
+    assert_eq!(rig.store().disk().dead_letters, 1);
+    let letter = DeadLetters::open(rig.path()).unwrap().list(Some("q"), 0, 10).unwrap().remove(0);
+    assert_eq!((letter.at_ms, letter.dead_at_ms), (stored, stored + 9_000));
+    assert_eq!((&letter.reason[..], letter.attempts, letter.retry), ("refused", 3, false));
+    assert_eq!((&letter.queue[..], &letter.content[..]), ("q", &b"bad"[..]));
+}
+
+#[tokio::test]
+async fn letters_are_listed_edited_purged_and_retried_beside_the_open_store() {
+    let rig = Rig::new();
+    rig.append(&["a", "b", "c", "d"]).await.unwrap();
+    bury_all(&rig).await;
+    let letters = DeadLetters::open(rig.path()).unwrap();
+    assert_eq!(contents(&letters), ["a", "b", "c", "d"]);
+    let ids: Vec<u64> = letters.list(None, 0, 10).unwrap().iter().map(|letter| letter.id).collect();
+    assert_eq!(letters.list(None, ids[1], 1).unwrap()[0].id, ids[2]);
+    assert_eq!(letters.list(Some("other"), 0, 10).unwrap(), []);
+    assert!(letters.edit(ids[1], b"better").unwrap());
+    assert!(!letters.edit(99, b"?").unwrap());
+    assert_eq!(&letters.get(ids[1]).unwrap().unwrap().content[..], b"better");
+    assert_eq!(letters.purge(&Which::Ids(vec![ids[2], 99])).unwrap(), 1);
+    assert_eq!(letters.retry(&Which::Ids(vec![ids[0], ids[1]])).unwrap(), 2);
+    rig.until(async |store| store.usage(rig.q()).events == 2).await;
+    assert_eq!(rig.texts().await, ["a", "better"]);
+    assert_eq!(contents(&letters), ["d"]);
+    rig.until(async |store| store.disk().dead_letters == 1).await;
+    assert_eq!(letters.purge(&Which::All(None)).unwrap(), 1);
+    rig.until(async |store| store.disk().dead_letters == 0).await;
+}
+
+#[tokio::test]
+async fn all_letters_of_a_queue_are_meant_at_once() {
+    let mut rig = Rig::with(MIB, vec![QueueOptions::new("q"), QueueOptions::new("r")]);
+    let many: Vec<String> = (0..200).map(|n| n.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    rig.append(&many).await.unwrap();
+    bury_all(&rig).await;
+    rig.append_to(rig.queue("r"), &["r"]).await.unwrap();
+    let r = rig.store().read(rig.queue("r"), 0, super::rig::EVERYTHING).await.unwrap();
+    rig.store().commit(bury(rig.queue("r"), r[0].id)).await.unwrap();
+    rig.close().await;
+    let letters = DeadLetters::open(rig.path()).unwrap();
+    assert_eq!(letters.purge(&Which::All(Some("r".into()))).unwrap(), 1);
+    assert_eq!(letters.retry(&Which::All(Some("q".into()))).unwrap(), 200);
+    assert_eq!(letters.retry(&Which::All(None)).unwrap(), 200);
+    rig.open().unwrap();
+    rig.until(async |store| store.usage(rig.q()).events == 200).await;
+    assert_eq!(rig.texts().await, many);
+    assert_eq!(rig.store().disk().dead_letters, 0);
+}
+
+#[tokio::test]
+async fn letters_are_bounded_by_number_and_by_bytes() {
+    let check =
+        async |max_dead_letters: u64, len: usize, expected: std::ops::RangeInclusive<u64>| {
+            let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+            rig.options = StoreOptions { max_dead_letters, ..rig.options };
+            rig.open().unwrap();
+            for _ in 0..40 {
+                rig.store().commit(Commit::append(rig.q(), vec![filled(len)])).await.unwrap();
+                bury_all(&rig).await;
+            }
+            let disk = rig.store().disk();
+            assert_eq!(disk.dead_letters + disk.dropped_dead, 40);
+            assert!(expected.contains(&disk.dead_letters), "{disk:?}");
+            let newest = DeadLetters::open(rig.path()).unwrap().list(None, 0, 100).unwrap();
+            assert_eq!(newest.len() as u64, disk.dead_letters);
+        };
+    check(7, 10, 7..=7).await;
+    check(0, 10, 0..=0).await;
+    check(1000, 10, 40..=40).await;
+    check(1000, 10_000, 6..=10).await;
+}
+
+#[tokio::test]
+async fn a_full_store_still_buries() {
+    for len in [700, 20_000, 200_000] {
+        let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+        while rig.store().commit(Commit::append(rig.q(), vec![filled(len)])).await.is_ok() {}
+        let ids = rig.ids().await;
+        rig.store().commit(bury(rig.q(), ids[0])).await.unwrap();
+        let disk = rig.store().disk();
+        assert_eq!(disk.dead_letters + disk.dropped_dead, 1, "{len}");
+        assert_eq!(rig.usage().events, ids.len() as u64 - 1);
+    }
+}

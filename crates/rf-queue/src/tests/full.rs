@@ -1,0 +1,196 @@
+//! What happens at the limits: reject, drop the oldest, block; one queue beside another; too large for ever.
+
+use std::time::Duration;
+
+use super::rig::{EVERYTHING, MIB, Rig, filled};
+use crate::{Commit, CommitError, FullReason, QueueOptions, WhenFull};
+
+fn queue(name: &str, when_full: WhenFull) -> QueueOptions {
+    QueueOptions { when_full, ..QueueOptions::new(name) }
+}
+
+fn full(queue: &str, reason: FullReason) -> CommitError {
+    CommitError::Full { queue: queue.to_owned(), reason }
+}
+
+/// Appends events of `len` bytes until one is refused; how many were taken, and why no more.
+async fn fill(rig: &Rig, name: &str, len: usize) -> (u64, CommitError) {
+    let queue = rig.queue(name);
+    let mut step = 10_000 / len + 1;
+    loop {
+        match rig.store().commit(Commit::append(queue, vec![filled(len); step])).await {
+            Ok(_) => {}
+            Err(_) if step > 1 => step /= 2,
+            Err(error) => return (rig.store().usage(queue).events, error),
+        }
+    }
+}
+
+#[tokio::test]
+async fn reject_takes_nothing_until_something_leaves() {
+    let rig = Rig::with(MIB, vec![queue("q", WhenFull::Reject)]);
+    let (taken, error) = fill(&rig, "q", 20_000).await;
+    assert_eq!(error.to_string(), "queue `q` is full: the store's size limit is reached");
+    assert_eq!(rig.usage().events, taken);
+    assert!((28..=36).contains(&taken), "{taken} events of 20 kB in 1 MiB");
+    let ids = rig.ids().await;
+    rig.ack(ids[..2].to_vec()).await;
+    rig.store().commit(Commit::append(rig.q(), vec![filled(20_000)])).await.unwrap();
+    assert_eq!(rig.usage().dropped_full, 0);
+}
+
+#[tokio::test]
+async fn a_queues_own_limit_counts_what_its_events_take() {
+    let own = |bytes| QueueOptions { max_bytes: Some(bytes), ..QueueOptions::new("q") };
+    let check = async |limit: u64, len: usize, expected: u64| {
+        let rig = Rig::with(MIB, vec![own(limit)]);
+        assert_eq!(fill(&rig, "q", len).await, (expected, full("q", FullReason::Queue)), "{len}");
+    };
+    check(31 * 10, 1, 10).await;
+    check(817 * 10, 700, 10).await;
+    check(40_880, 3_000, 10).await;
+}
+
+#[tokio::test]
+async fn drop_oldest_takes_the_newest_and_counts_the_rest() {
+    let mut rig = Rig::with(MIB, vec![queue("q", WhenFull::DropOldest)]);
+    let mut sent = 0;
+    for _ in 0..300 {
+        rig.store()
+            .commit(Commit::append(rig.q(), vec![filled(700), filled(9_000)]))
+            .await
+            .unwrap();
+        sent += 2;
+    }
+    let usage = rig.usage();
+    assert_eq!(usage.events + usage.dropped_full, sent);
+    assert!(usage.events > 100, "{usage:?}");
+    let ids = rig.ids().await;
+    assert_eq!(ids.last().unwrap() - ids[0] + 1, usage.events, "a gap in what is kept");
+    rig.reopen().await;
+    assert_eq!(rig.usage().events, usage.events);
+}
+
+#[tokio::test]
+async fn a_repeat_of_a_batch_pushes_nothing_out() {
+    let rig = Rig::with(MIB, vec![queue("q", WhenFull::DropOldest), queue("r", WhenFull::Reject)]);
+    let batch = |queue| Commit {
+        batch_id: Some(format!("{queue:?}")),
+        ..Commit::append(queue, vec![filled(50_000)])
+    };
+    for name in ["q", "r"] {
+        rig.store().commit(batch(rig.queue(name))).await.unwrap();
+    }
+    fill(&rig, "r", 1_000).await;
+    while rig.usage().dropped_full == 0 {
+        rig.store().commit(Commit::append(rig.q(), vec![filled(1_000)])).await.unwrap();
+    }
+    let before = (rig.usage(), rig.store().usage(rig.queue("r")));
+    for name in ["q", "r"] {
+        assert!(rig.store().commit(batch(rig.queue(name))).await.unwrap().duplicate);
+    }
+    assert_eq!((rig.usage(), rig.store().usage(rig.queue("r"))), before);
+}
+
+#[tokio::test]
+async fn block_waits_for_room() {
+    let small = QueueOptions { max_bytes: Some(5_000), ..queue("q", WhenFull::Block) };
+    let rig = Rig::with(MIB, vec![small]);
+    rig.store().commit(Commit::append(rig.q(), vec![filled(2_000), filled(2_000)])).await.unwrap();
+    let store = rig.store().clone();
+    let mut blocked = std::pin::pin!(store.commit(Commit::append(rig.q(), vec![filled(2_000)])));
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut blocked).await;
+    assert!(early.is_err(), "{early:?}");
+    rig.ack(rig.ids().await[..1].to_vec()).await;
+    assert!(blocked.await.is_ok());
+    assert_eq!(rig.usage().events, 2);
+}
+
+#[tokio::test]
+async fn block_ends_when_the_store_is_closed_and_when_it_can_never_fit() {
+    let small = QueueOptions { max_bytes: Some(5_000), ..queue("q", WhenFull::Block) };
+    let mut rig = Rig::with(MIB, vec![small]);
+    let too_large = rig.store().commit(Commit::append(rig.q(), vec![filled(6_000)])).await;
+    assert_eq!(too_large, Err(CommitError::TooLarge { bytes: 6034, limit: 5000 }));
+    rig.store().commit(Commit::append(rig.q(), vec![filled(4_000)])).await.unwrap();
+    let store = rig.store().clone();
+    let blocked = store.commit(Commit::append(rig.q(), vec![filled(2_000)]));
+    let (answer, ()) = tokio::join!(blocked, rig.close());
+    assert_eq!(answer, Err(CommitError::Closed));
+}
+
+#[tokio::test]
+async fn a_full_queue_leaves_the_room_of_the_other() {
+    for len in [1, 700, 2_100, 5_000, 20_000] {
+        let rig = Rig::with(
+            2 * MIB,
+            vec![queue("dead", WhenFull::Reject), queue("live", WhenFull::Reject)],
+        );
+        let (dead, error) = fill(&rig, "dead", len).await;
+        assert_eq!(error, full("dead", FullReason::Queue), "{len}");
+        let (live, error) = fill(&rig, "live", len).await;
+        assert_eq!(error, full("live", FullReason::Queue), "{len}");
+        assert_eq!(live, dead, "{len}");
+    }
+}
+
+#[tokio::test]
+async fn what_can_never_fit_is_told_so_and_what_fits_an_empty_store_is_taken() {
+    for mib in [1, 2, 10] {
+        let rig = Rig::with(mib * MIB, vec![queue("q", WhenFull::Reject)]);
+        let answer = rig
+            .store()
+            .commit(Commit::append(rig.q(), vec![filled(usize::try_from(mib * MIB).unwrap())]))
+            .await;
+        let Err(CommitError::TooLarge { limit, .. }) = answer else { panic!("{answer:?}") };
+        assert!(limit > mib * MIB / 4, "{limit} of {mib} MiB");
+        let largest = usize::try_from(limit).unwrap();
+        rig.store().commit(Commit::append(rig.q(), vec![filled(largest)])).await.unwrap();
+        assert_eq!(rig.all().await[0].content.len(), largest);
+        rig.ack(rig.ids().await).await;
+        rig.store()
+            .commit(Commit::append(rig.q(), vec![filled(largest)]))
+            .await
+            .expect("again, in the room of the first");
+    }
+}
+
+#[tokio::test]
+async fn events_leave_when_they_are_too_old() {
+    let aging = QueueOptions { max_age: Some(Duration::from_secs(60)), ..QueueOptions::new("q") };
+    let mut rig = Rig::with(MIB, vec![aging, QueueOptions::new("keeps")]);
+    rig.append(&["a", "b"]).await.unwrap();
+    rig.append_to(rig.queue("keeps"), &["k"]).await.unwrap();
+    rig.clock.advance(Duration::from_secs(59));
+    rig.append(&["c"]).await.unwrap();
+    assert!(!rig.store().is_due());
+    rig.store().poke().await.unwrap();
+    assert_eq!(rig.texts().await, ["a", "b", "c"]);
+    rig.clock.advance(Duration::from_secs(1));
+    assert!(rig.store().is_due());
+    rig.store().poke().await.unwrap();
+    assert_eq!(rig.texts().await, ["c"]);
+    assert_eq!((rig.usage().dropped_age, rig.usage().dropped_full), (2, 0));
+    rig.clock.set_wall_back(Duration::from_secs(3600));
+    rig.append(&["d"]).await.unwrap();
+    rig.reopen().await;
+    rig.clock.advance(Duration::from_secs(3600 + 58));
+    rig.store().poke().await.unwrap();
+    assert_eq!(rig.texts().await, ["c", "d"], "a clock set back drops nothing early");
+    rig.clock.advance(Duration::from_secs(1));
+    rig.store().poke().await.unwrap();
+    assert_eq!(rig.texts().await, [""; 0]);
+    assert_eq!(rig.store().read(rig.queue("keeps"), 0, EVERYTHING).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_large_backlog_ages_away_at_one_poke() {
+    let aging = QueueOptions { max_age: Some(Duration::from_secs(60)), ..QueueOptions::new("q") };
+    let rig = Rig::with(MIB, vec![aging]);
+    for _ in 0..20 {
+        rig.store().commit(Commit::append(rig.q(), vec![filled(100); 100])).await.unwrap();
+    }
+    rig.clock.advance(Duration::from_secs(60));
+    rig.store().poke().await.unwrap();
+    assert_eq!((rig.usage().events, rig.usage().dropped_age), (0, 2000));
+}

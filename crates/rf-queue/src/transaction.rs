@@ -1,0 +1,242 @@
+//! The writer's transactions: room in the WAL before BEGIN, answers after COMMIT, and what happens when either fails.
+//!
+//! Invariant: outside of a transaction the [`crate::state::State`] in memory is what the database says. A transaction
+//! that is undone is followed by loading the state again, whoever began it.
+
+use crate::admit::{Cost, Room};
+use crate::failure::{self, Kind};
+use crate::group::{Group, Tx};
+use crate::mailbox::Op;
+use crate::step::reached;
+use crate::types::StoreError;
+use crate::writer::{Writer, answer};
+
+impl Writer {
+    /// The open transaction; begins one when there is none.
+    pub(crate) fn group(&mut self) -> rusqlite::Result<Group<'_>> {
+        if self.tx.is_none() {
+            self.begin()?;
+        }
+        Ok(Group {
+            conn: &self.conn,
+            state: &mut self.state,
+            limits: &self.limits,
+            max_dead: self.options.max_dead_letters,
+            tx: self.tx.get_or_insert_default(),
+        })
+    }
+
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        // From here on nobody else writes.
+        self.tx = Some(Tx::default());
+        reached("begun");
+        let version =
+            self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
+        if version != self.data_version {
+            self.data_version = version;
+            self.room = None;
+            self.wal.distrust();
+        }
+        let room =
+            if let Some(room) = self.room { room } else { Room::look(&self.conn, <_>::default())? };
+        let clock = &self.options.clock;
+        self.tx = Some(Tx {
+            room,
+            wal_len: self.wal.len(),
+            wal_frames: self.wal.frames(),
+            wall_ms: clock.wall_ms(),
+            mono_ms: clock.mono_ms(),
+            ..Tx::default()
+        });
+        Ok(())
+    }
+
+    /// Opens a transaction that the WAL can take `cost` in, ending the one that is open if need be; false when it did
+    /// so, and whoever was admitted by the look of the old one must ask again.
+    pub(crate) fn make_wal_room(&mut self, cost: &Cost) -> rusqlite::Result<bool> {
+        if self.takes(cost)? {
+            return Ok(true);
+        }
+        if !self.applied.is_empty() || self.tx.as_ref().is_some_and(Tx::has_written) {
+            self.end_group();
+            self.begin_with_room(cost)?;
+            return Ok(false);
+        }
+        self.begin_with_room(cost).map(|()| true)
+    }
+
+    pub(crate) fn takes(&mut self, cost: &Cost) -> rusqlite::Result<bool> {
+        let group = self.group()?;
+        let tables = group.tables();
+        Ok(group.tx.takes(group.limits, cost, tables))
+    }
+
+    /// With nothing written in the open transaction: restarts the WAL if that is enough, else empties it.
+    fn begin_with_room(&mut self, cost: &Cost) -> rusqlite::Result<()> {
+        if self.takes(cost)? {
+            return Ok(());
+        }
+        self.roll_back();
+        if self.wal.restart(&self.conn)? && self.takes(cost)? {
+            return Ok(());
+        }
+        self.roll_back();
+        // An empty WAL is as good as it gets; what was admitted fits.
+        self.empty_wal()
+    }
+
+    pub(crate) fn empty_wal(&self) -> rusqlite::Result<()> {
+        if self.wal.truncate(&self.conn)? { Ok(()) } else { Err(failure::wal_held()) }
+    }
+
+    /// Commits the open transaction and answers everybody in it.
+    pub(crate) fn end_group(&mut self) {
+        match self.end_transaction() {
+            Ok(()) => self.answer_applied(),
+            Err(error) => self.recover(&error),
+        }
+    }
+
+    fn answer_applied(&mut self) {
+        if self.applied.is_empty() {
+            return;
+        }
+        self.publish();
+        let removed = self.applied.iter().any(|(op, _)| op.removes());
+        self.applied.drain(..).for_each(|(op, outcome)| answer(op, outcome));
+        if removed {
+            self.shared.announce_room();
+        }
+        if self.wal.frames() > self.limits.checkpoint_frames() {
+            self.checkpointer.wake();
+        }
+    }
+
+    /// COMMIT; when it returns, what was applied is as durable as configured.
+    pub(crate) fn end_transaction(&mut self) -> rusqlite::Result<()> {
+        if self.tx.is_none() {
+            return Ok(());
+        }
+        self.state.save(&self.conn, self.options.clock.as_ref())?;
+        self.room = Some(Room::look(&self.conn, <_>::default())?);
+        reached("before commit");
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        reached("after commit");
+        if let Some(tx) = self.tx.take() {
+            self.check_estimate(&tx);
+        }
+        Ok(())
+    }
+
+    /// The byte bound stands on estimates from above.
+    fn check_estimate(&self, tx: &Tx) {
+        let frames = self.wal.frames();
+        let written = frames.checked_sub(tx.wal_frames).unwrap_or(frames);
+        debug_assert!(written <= tx.dirty(), "{written} frames written, {} expected: {tx:?}", tx.dirty());
+    }
+
+    /// Undoes the open transaction, in which nothing was applied, or after which [`Writer::undo`] loads the state again.
+    pub(crate) fn roll_back(&mut self) {
+        if self.tx.take().is_some()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            // SQLite rolls back by itself on a full disk and on I/O errors.
+            tracing::debug!(%error, "nothing to roll back");
+        }
+    }
+
+    /// After an error: nothing of the transaction stands, neither on disk nor in memory.
+    pub(crate) fn undo(&mut self, error: &rusqlite::Error) -> Kind {
+        self.roll_back();
+        self.room = None;
+        self.stop_if_damaged(error);
+        if !self.stopped
+            && let Err(error) = self.state.reload(&self.conn, &self.options, &self.limits)
+        {
+            // With wrong counters nothing can be promised any more.
+            self.stop(format!(
+                "{}: counters cannot be read again: {error}",
+                self.options.path.display()
+            ));
+        }
+        // What a failed commit has left in the WAL file is not known.
+        self.wal.distrust();
+        failure::kind(error)
+    }
+
+    /// On a full disk the removals in the undone transaction are tried again without the appends; everything else is
+    /// answered with the error.
+    pub(crate) fn recover(&mut self, error: &rusqlite::Error) {
+        let ops: Vec<Op> = self.applied.drain(..).map(|(op, _)| op).collect();
+        let kind = self.undo(error);
+        if kind == Kind::DiskFull && self.make_room_on_disk() {
+            return ops.into_iter().for_each(|op| self.serve_alone(op));
+        }
+        let path = self.options.path.display();
+        tracing::error!(%path, %error, requests = ops.len(), "transaction refused by the database");
+        let refusal = StoreError::Failed(error.to_string());
+        ops.into_iter().for_each(|op| op.refuse(&refusal));
+    }
+
+    /// One request in a transaction of its own, without a second try.
+    fn serve_alone(&mut self, mut op: Op) {
+        let result =
+            self.apply(&mut op).and_then(|outcome| self.end_transaction().map(|()| outcome));
+        match result {
+            Ok(outcome) => {
+                self.applied.push((op, outcome));
+                self.answer_applied();
+            }
+            Err(error) => {
+                self.undo(&error);
+                op.refuse(&StoreError::Failed(error.to_string()));
+            }
+        }
+    }
+
+    /// Going on with a damaged file could make it worse, and could answer Ok for what cannot be read back.
+    pub(crate) fn stop_if_damaged(&mut self, error: &rusqlite::Error) {
+        if failure::kind(error) != Kind::Damaged {
+            return;
+        }
+        crate::salvage::mark(&self.options.path);
+        let path = self.options.path.display();
+        self.stop(format!("{path}: {error}; it is set aside and salvaged at the next start"));
+    }
+
+    fn stop(&mut self, text: String) {
+        tracing::error!("{text}");
+        self.stopped = true;
+        self.mailbox.close();
+        self.shared.fatal.send_replace(Some(text));
+        self.shared.announce_room();
+    }
+
+    /// Gives up the reserve and empties the WAL; false when even that failed.
+    pub(crate) fn make_room_on_disk(&mut self) -> bool {
+        if !self.disk_full {
+            tracing::error!(path = %self.options.path.display(), "the disk is full: new events are refused, removing goes on");
+        }
+        self.disk_full = true;
+        self.reserve.give_up();
+        let emptied = self.empty_wal();
+        if let Err(error) = &emptied {
+            tracing::error!(path = %self.options.path.display(), %error, "the WAL cannot be emptied on the full disk");
+        }
+        emptied.is_ok()
+    }
+}
+
+impl Tx {
+    fn has_written(&self) -> bool {
+        self.appended != <_>::default() || self.other > 0
+    }
+}
+
+impl Op {
+    /// Whether it may have made room for blocked appends.
+    fn removes(&self) -> bool {
+        matches!(self, Self::Commit(commit, _) if commit.takes_out() > 0)
+    }
+}

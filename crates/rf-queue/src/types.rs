@@ -1,0 +1,437 @@
+//! The words of this crate: what is stored, what is asked, what is answered.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::clock::{Clock, SystemClock};
+
+/// The smallest `max_bytes` that a store accepts.
+pub const MIN_STORE_BYTES: u64 = 1024 * 1024;
+
+/// The longest [`Commit::batch_id`]. They come from the network and stay in the store for a while.
+pub const MAX_BATCH_ID_BYTES: usize = 128;
+
+/// How long an `Ok` lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// `synchronous=FULL`: an `Ok` survives loss of power.
+    #[default]
+    Commit,
+    /// `synchronous=NORMAL`: an `Ok` survives a killed process, not a loss of power.
+    Process,
+}
+
+/// What an append to a full queue does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// The commit is refused with [`CommitError::Full`].
+    #[default]
+    Reject,
+    /// The oldest events of that queue make room; they are counted in [`QueueUsage::dropped_full`].
+    DropOldest,
+    /// The commit waits until there is room.
+    Block,
+}
+
+/// One queue of a store.
+#[derive(Debug, Clone)]
+pub struct QueueOptions {
+    /// Unique within the store.
+    pub name: String,
+    /// Most bytes that its events take in the file (small ones take more than their content); `None`: an equal share of
+    /// what the store can hold, so that no queue can take the room of another.
+    pub max_bytes: Option<u64>,
+    /// Events older than this are removed and counted in [`QueueUsage::dropped_age`].
+    pub max_age: Option<Duration>,
+    /// What happens at the limit.
+    pub when_full: WhenFull,
+}
+
+impl QueueOptions {
+    /// A queue that shares the store equally, keeps events for ever and rejects when full.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), max_bytes: None, max_age: None, when_full: WhenFull::Reject }
+    }
+}
+
+/// What a store is opened with.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// The database file. Its folder must exist; `-wal`, `-shm`, `.lock` and `.reserve` appear beside it.
+    pub path: PathBuf,
+    /// Bound of database, WAL, shm and reserve together on disk, at least [`MIN_STORE_BYTES`].
+    pub max_bytes: u64,
+    /// How long an `Ok` lasts.
+    pub durability: Durability,
+    /// The queues, in the order in which they are numbered.
+    pub queues: Vec<QueueOptions>,
+    /// Threads and connections are closed after so long without work; `None`: never.
+    pub idle_close: Option<Duration>,
+    /// Dead letters beyond this many push the oldest out.
+    pub max_dead_letters: u64,
+    /// Files of the original program whose events are taken over.
+    pub imports: Vec<Import>,
+    /// Where time comes from; tests pass their own.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl StoreOptions {
+    /// Options with the defaults: `commit`, never hibernating, 10,000 dead letters.
+    pub fn new(path: impl Into<PathBuf>, max_bytes: u64, queues: Vec<QueueOptions>) -> Self {
+        Self {
+            path: path.into(),
+            max_bytes,
+            durability: Durability::Commit,
+            queues,
+            idle_close: None,
+            max_dead_letters: 10_000,
+            imports: Vec::new(),
+            clock: Arc::new(SystemClock::default()),
+        }
+    }
+}
+
+/// A database of the original program that feeds a queue. When all its events are taken over it is renamed to
+/// `NAME.migrated`; a file that is not there is passed over.
+#[derive(Debug, Clone)]
+pub struct Import {
+    /// The original's file.
+    pub path: PathBuf,
+    /// The queue that its events go to.
+    pub queue: String,
+}
+
+/// A queue of one store; meaningless in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct QueueId(pub(crate) usize);
+
+/// An event as it lies in a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// Grows with every append to the queue; never used again.
+    pub id: u64,
+    /// When it was stored, milliseconds since 1970.
+    pub at_ms: u64,
+    /// What was appended.
+    pub content: Bytes,
+    /// Earlier leases of it that ran out or were released.
+    pub attempts: u32,
+}
+
+/// How much a read may return. An event larger than `bytes` comes alone, so that it cannot block the head.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// Most events.
+    pub events: usize,
+    /// Most content bytes.
+    pub bytes: usize,
+}
+
+/// Events for one queue.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// Where to.
+    pub queue: QueueId,
+    /// What, in order.
+    pub events: Vec<Bytes>,
+}
+
+/// A named value that moves in the same transaction as the events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Unique within the store.
+    pub key: String,
+    /// `None` removes it.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Events that leave a queue because they were delivered.
+#[derive(Debug, Clone)]
+pub struct Remove {
+    /// Where from.
+    pub queue: QueueId,
+    /// Which; ids that are not there are passed over.
+    pub ids: Vec<u64>,
+}
+
+/// An event that leaves its queue for the dead letters.
+#[derive(Debug, Clone)]
+pub struct Bury {
+    /// Where from.
+    pub queue: QueueId,
+    /// Which; nothing happens when it is not there.
+    pub id: u64,
+    /// Why, for a person.
+    pub reason: String,
+    /// Delivery attempts made.
+    pub attempts: u32,
+}
+
+/// One request to the store: applied as a whole, or not at all.
+///
+/// Order within: removes, burials, appends, checkpoints. Removes that are larger than the WAL may take are done in
+/// transactions of their own *before* the rest: a crash then leaves the checkpoints as they were, with part of the
+/// removes done, which is the safe side for every caller (what was removed had been delivered).
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// Events to add.
+    pub appends: Vec<Append>,
+    /// A commit whose id is already stored is a no-op with [`Receipt::duplicate`]. At most [`MAX_BATCH_ID_BYTES`]; the
+    /// newest 20,000 are remembered, fewer in a store of less than 150 MiB.
+    pub batch_id: Option<String>,
+    /// Values to set.
+    pub checkpoints: Vec<Checkpoint>,
+    /// Delivered events.
+    pub removes: Vec<Remove>,
+    /// Events that no delivery will ever accept.
+    pub dead: Vec<Bury>,
+}
+
+impl Commit {
+    /// A commit that appends to one queue.
+    pub fn append(queue: QueueId, events: Vec<Bytes>) -> Self {
+        Self { appends: vec![Append { queue, events }], ..Self::default() }
+    }
+
+    pub(crate) fn content_bytes(&self) -> usize {
+        self.appends.iter().flat_map(|a| &a.events).map(Bytes::len).sum()
+    }
+
+    /// Events that it may take out of their queues.
+    pub(crate) fn takes_out(&self) -> usize {
+        self.removes.iter().map(|remove| remove.ids.len()).sum::<usize>() + self.dead.len()
+    }
+}
+
+/// What a commit did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// The batch id had been stored before; nothing was done.
+    pub duplicate: bool,
+    /// Events that were there and have been removed.
+    pub removed: u64,
+}
+
+/// Events under a lease.
+#[derive(Debug, Clone, Default)]
+pub struct Leased {
+    /// Names the lease for [`crate::Store::extend`]; 0 when nothing was leased.
+    pub token: u64,
+    /// The events, oldest first.
+    pub events: Vec<StoredEvent>,
+}
+
+/// A queue at a glance; kept in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueUsage {
+    /// Events in the queue.
+    pub events: u64,
+    /// Their content bytes.
+    pub bytes: u64,
+    /// When the oldest was stored.
+    pub oldest_at_ms: Option<u64>,
+    /// Events dropped by [`WhenFull::DropOldest`] since the store was opened.
+    pub dropped_full: u64,
+    /// Events dropped by the age limit since the store was opened.
+    pub dropped_age: u64,
+}
+
+/// A store at a glance; kept in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// Bytes of pages in use (free pages inside the file do not count).
+    pub used_bytes: u64,
+    /// The configured bound.
+    pub max_bytes: u64,
+    /// Dead letters kept.
+    pub dead_letters: u64,
+    /// Dead letters pushed out by newer ones since the store was opened.
+    pub dropped_dead: u64,
+}
+
+/// A dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Number for the command line.
+    pub id: u64,
+    /// The queue that it came from.
+    pub queue: String,
+    /// When the event was stored, milliseconds since 1970.
+    pub at_ms: u64,
+    /// When it was given up.
+    pub dead_at_ms: u64,
+    /// Why.
+    pub reason: String,
+    /// Delivery attempts made.
+    pub attempts: u32,
+    /// Marked to go back into its queue.
+    pub retry: bool,
+    /// The event.
+    pub content: Bytes,
+}
+
+/// Why a queue took no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FullReason {
+    /// The queue's own limit.
+    Queue,
+    /// The bound of the store's files.
+    Store,
+    /// The disk has no room.
+    Disk,
+    /// Too much is waiting for the writer.
+    Busy,
+}
+
+impl fmt::Display for FullReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Queue => "the queue's size limit is reached",
+            Self::Store => "the store's size limit is reached",
+            Self::Disk => "the disk is full",
+            Self::Busy => "too many commits are waiting",
+        })
+    }
+}
+
+/// Why a commit was refused. Nothing of it was done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CommitError {
+    /// No room now; later there may be.
+    #[error("queue `{queue}` is full: {reason}")]
+    Full {
+        /// The queue's name.
+        queue: String,
+        /// Which limit.
+        reason: FullReason,
+    },
+    /// It will never fit.
+    #[error("{bytes} bytes can never fit: the limit is {limit} bytes")]
+    TooLarge {
+        /// Size of what was to be stored.
+        bytes: u64,
+        /// What fits when the store is empty.
+        limit: u64,
+    },
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The database refused; may work later.
+    #[error("database: {0}")]
+    Failed(String),
+}
+
+/// Why a read or a lease was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The store is closed.
+    #[error("the store is closed")]
+    Closed,
+    /// The database refused; may work later.
+    #[error("database: {0}")]
+    Failed(String),
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{path} is in use by another process")]
+    InUse {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// The bound is below [`MIN_STORE_BYTES`].
+    #[error("a store needs at least {MIN_STORE_BYTES} bytes, {0} are configured")]
+    TooSmall(u64),
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The database refused.
+    #[error("{path}: {source}")]
+    Database {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// Two queues have the same name.
+    #[error("two queues are named `{0}`")]
+    SameName(String),
+    /// Written by a newer version.
+    #[error(
+        "{path} was written by a newer version (format {found}, known {known}): use that version, or move the file away"
+    )]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// Format in the file.
+        found: i64,
+        /// Newest known.
+        known: i64,
+    },
+}
+
+/// Something that opening a store did that a person should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// The file was damaged.
+    Damaged {
+        /// Where it was set aside.
+        kept_as: PathBuf,
+        /// Events read out of it into the new file.
+        salvaged: u64,
+        /// Events known to have been in it that could not be read.
+        lost: u64,
+        /// What the database said.
+        reason: String,
+    },
+    /// Events of the original program were taken over.
+    Migrated {
+        /// From which file.
+        from: PathBuf,
+        /// How many events.
+        events: u64,
+    },
+    /// There are events for a queue that nobody reads any more.
+    Orphan {
+        /// The queue's name.
+        queue: String,
+        /// How many events wait in it.
+        events: u64,
+    },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged { kept_as, salvaged, lost, reason } => write!(
+                f,
+                "database was damaged ({reason}): set aside as {}, {salvaged} events salvaged, {lost} could not be read",
+                kept_as.display()
+            ),
+            Self::Migrated { from, events } => {
+                write!(
+                    f,
+                    "{events} events of the original program taken over from {}",
+                    from.display()
+                )
+            }
+            Self::Orphan { queue, events } => {
+                write!(
+                    f,
+                    "queue `{queue}` holds {events} events but is no longer configured; they stay on disk until it is"
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! The writer thread: takes what waits, applies it in one transaction, syncs once, answers everybody.
+//!
+//! One thread owns the connection and the [`State`]; nobody else writes to the event tables. Its loop:
+//!
+//! 1. take all requests that wait (sleeping only when there are none);
+//! 2. do what is due: leases that ran out, events that are too old (see [`crate::housekeeping`]);
+//! 3. BEGIN, apply as many as the WAL has room for, COMMIT, which syncs (see [`crate::transaction`]);
+//! 4. only then answer, publish the counters and wake readers;
+//! 5. with nothing waiting: keep house, and hibernate.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::oneshot;
+
+use crate::admit::{Admission, Cost, Room};
+use crate::clock::millis;
+use crate::group::Tx;
+use crate::housekeeping::Housekeeping;
+use crate::limits::Limits;
+use crate::mailbox::{Mailbox, Op};
+use crate::rows::read;
+use crate::space::{Checkpointer, Reserve, Wal};
+use crate::sql;
+use crate::state::{Shared, State};
+use crate::types::{Commit, CommitError, FullReason, Leased, Receipt, StoreError, StoreOptions};
+
+/// Requests answered by one transaction at the most.
+const MAX_GROUP_OPS: usize = 2048;
+
+/// The thread's belongings; made by [`crate::open`], run by [`Writer::run`].
+pub(crate) struct Writer {
+    pub(crate) conn: Connection,
+    pub(crate) state: State,
+    pub(crate) limits: Limits,
+    pub(crate) options: StoreOptions,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) wal: Wal,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) reserve: Reserve,
+    /// Set while the disk has no room: appends are refused until the reserve could be made again.
+    pub(crate) disk_full: bool,
+    /// `PRAGMA data_version` at the last BEGIN: it moves when the command line writes.
+    pub(crate) data_version: i64,
+    /// Pages of the file at the last COMMIT, unless somebody has written since.
+    pub(crate) room: Option<Room>,
+    /// Nothing can be promised any more: everything is refused until the thread ends.
+    pub(crate) stopped: bool,
+    pub(crate) housekeeping: Housekeeping,
+    /// The open transaction.
+    pub(crate) tx: Option<Tx>,
+    /// Requests applied in the open transaction, answered after its commit.
+    pub(crate) applied: Vec<(Op, Outcome)>,
+}
+
+/// What a request led to, once its transaction is committed.
+pub(crate) enum Outcome {
+    Commit(Result<Receipt, CommitError>),
+    Leased(Leased),
+    Released(u64),
+    Extended(bool),
+    Done,
+}
+
+impl Writer {
+    /// Serves until the store is closed or hibernates. When it returns, the files are closed.
+    pub(crate) fn run(mut self) {
+        loop {
+            let taken = self.mailbox.take(self.patience());
+            let idle = taken.ops.is_empty();
+            self.do_what_is_due(taken.ops.iter().any(|op| matches!(op, Op::Poke(_))));
+            self.serve(taken.ops);
+            if taken.turned_away {
+                self.shared.announce_room();
+            }
+            self.keep_house(idle);
+            if idle && self.wants_to_retire() {
+                return self.retire();
+            }
+        }
+    }
+
+    fn retire(mut self) {
+        if !self.stopped
+            && let Err(error) = self.wal.truncate(&self.conn)
+        {
+            tracing::debug!(%error, "WAL left for the next start");
+        }
+        self.checkpointer.stop();
+    }
+
+    fn serve(&mut self, ops: Vec<Op>) {
+        if self.stopped {
+            return ops.into_iter().for_each(|op| op.refuse(&StoreError::Closed));
+        }
+        let is_read = |op: &Op| matches!(op, Op::Read { .. } | Op::Checkpoint { .. });
+        let (reads, writes): (Vec<Op>, Vec<Op>) = ops.into_iter().partition(is_read);
+        for op in writes {
+            if self.applied.len() >= MAX_GROUP_OPS {
+                self.end_group();
+            }
+            self.serve_write(op);
+        }
+        self.end_group();
+        // After the commits: a reader may see everything that is durable by now, and nothing that is not.
+        reads.into_iter().for_each(|op| self.answer_read(op));
+    }
+
+    /// Applies one request in the open transaction. When that fails, the whole transaction is undone and everybody in it
+    /// is told; what was answered before was committed before.
+    fn serve_write(&mut self, mut op: Op) {
+        match self.apply(&mut op) {
+            Ok(outcome) => self.applied.push((op, outcome)),
+            Err(error) => {
+                self.applied.push((op, Outcome::Done));
+                self.recover(&error);
+            }
+        }
+        if self.tx.as_ref().is_some_and(|tx| tx.dirty() > self.limits.group_pages()) {
+            self.end_group();
+        }
+    }
+
+    pub(crate) fn apply(&mut self, op: &mut Op) -> rusqlite::Result<Outcome> {
+        match op {
+            Op::Commit(commit, _) => self.apply_commit(commit).map(Outcome::Commit),
+            Op::Lease { queue, budget, ttl, .. } => {
+                let leased = self.small_group()?.lease(queue.0, *budget, millis(*ttl))?;
+                Ok(Outcome::Leased(leased))
+            }
+            Op::Release { queue, ids, .. } => {
+                Ok(Outcome::Released(self.small_group()?.release(queue.0, ids)))
+            }
+            Op::Extend { queue, token, ttl, .. } => {
+                Ok(Outcome::Extended(self.small_group()?.extend(queue.0, *token, millis(*ttl))))
+            }
+            _ => Ok(Outcome::Done),
+        }
+    }
+
+    fn apply_commit(
+        &mut self,
+        commit: &mut Commit,
+    ) -> rusqlite::Result<Result<Receipt, CommitError>> {
+        if self.small_group()?.is_repeat(commit)? {
+            return Ok(Ok(Receipt { duplicate: true, removed: 0 }));
+        }
+        let early = self.remove_large(commit)?;
+        loop {
+            if self.disk_full && !commit.appends.is_empty() {
+                let queue = self.state.queues[commit.appends[0].queue.0].name.clone();
+                return Ok(Err(CommitError::Full { queue, reason: FullReason::Disk }));
+            }
+            match self.small_group()?.admit(commit)? {
+                Admission::Refuse(error) => return Ok(Err(error)),
+                Admission::DropOldest(queue) => self.drop_oldest(queue)?,
+                Admission::Shrink => self.shrink_for_wal()?,
+                Admission::Now(cost) => {
+                    if self.make_wal_room(&cost)? {
+                        let mut receipt = self.group()?.apply(commit)?;
+                        receipt.removed += early;
+                        return Ok(Ok(receipt));
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer_read(&mut self, op: Op) {
+        match op {
+            Op::Read { queue, after, budget, reply } => {
+                let span = (after.saturating_add(1), u64::MAX);
+                let found =
+                    read(&self.conn, &self.state.queues[queue.0].sql.read, span, budget, true);
+                send(
+                    reply,
+                    found.map(|found| found.events).map_err(|error| self.read_failed(&error)),
+                );
+            }
+            Op::Checkpoint { key, reply } => {
+                let found = self
+                    .conn
+                    .prepare_cached(sql::GET_CHECKPOINT)
+                    .and_then(|mut select| select.query_row([key], |row| row.get(0)).optional());
+                send(reply, found.map_err(|error| self.read_failed(&error)));
+            }
+            other => self.serve_write(other),
+        }
+    }
+
+    fn read_failed(&mut self, error: &rusqlite::Error) -> StoreError {
+        self.stop_if_damaged(error);
+        StoreError::Failed(error.to_string())
+    }
+
+    pub(crate) fn publish(&mut self) {
+        let pages = self.room.map_or(0, |room| room.used()) + self.wal.frames();
+        self.state.publish(&self.shared, pages * crate::limits::PAGE);
+    }
+
+    /// A transaction with room for a change of a few rows.
+    pub(crate) fn small_group(&mut self) -> rusqlite::Result<crate::group::Group<'_>> {
+        self.make_wal_room(&Cost::pages(SMALL_CHANGE))?;
+        self.group()
+    }
+}
+
+/// Pages of a lease, a release, an extension.
+const SMALL_CHANGE: u64 = 4;
+
+pub(crate) fn answer(op: Op, outcome: Outcome) {
+    match (op, outcome) {
+        (Op::Commit(_, reply), Outcome::Commit(result)) => send(reply, result),
+        (Op::Lease { reply, .. }, Outcome::Leased(leased)) => send(reply, Ok(leased)),
+        (Op::Release { reply, .. }, Outcome::Released(count)) => send(reply, Ok(count)),
+        (Op::Extend { reply, .. }, Outcome::Extended(found)) => send(reply, Ok(found)),
+        (Op::Poke(reply), _) => send(reply, Ok(())),
+        (op, _) => op.refuse(&StoreError::Failed("answered out of order".to_owned())),
+    }
+}
+
+/// Nobody may be waiting any more; what was done stays done.
+fn send<T>(reply: oneshot::Sender<T>, value: T) {
+    drop(reply.send(value));
+}
