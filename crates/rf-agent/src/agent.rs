@@ -1,0 +1,177 @@
+//! An agent: its store, its sources and its sinks, from start to stop.
+//!
+//! Order of the stop: sources first (what they have taken in hand is stored and answered), then the workers (writes under
+//! way are finished, what is queued is flushed while that works), then the store.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rf_core::lifecycle::{TaskFailure, Tasks};
+use rf_queue::{OpenError, QueueOptions, Store, StoreOptions, StoredEvent};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::Output;
+use crate::sink::Sink;
+use crate::source::{Source, SourceError};
+use crate::worker::Worker;
+
+/// Told of every delivery: the sink's id and the event.
+pub type Observer = Arc<dyn Fn(&str, &StoredEvent) + Send + Sync>;
+
+/// A source with its id and the ids of the sinks that it feeds.
+pub struct PlannedSource {
+    /// As in the file.
+    pub id: String,
+    /// Ids of sinks.
+    pub routes: Vec<String>,
+    /// The source.
+    pub source: Box<dyn Source>,
+}
+
+/// A sink with its id and its queue.
+pub struct PlannedSink {
+    /// As in the file; also the queue's name.
+    pub id: String,
+    /// The sink.
+    pub sink: Arc<dyn Sink>,
+    /// Its queue.
+    pub queue: QueueOptions,
+}
+
+/// A checked configuration: everything but ports and files.
+pub struct Plan {
+    /// How the store is opened; its queues are the sinks'.
+    pub store: StoreOptions,
+    /// The sources.
+    pub sources: Vec<PlannedSource>,
+    /// The sinks.
+    pub sinks: Vec<PlannedSink>,
+}
+
+/// Why an agent did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The queue's database cannot be opened.
+    #[error("the queue cannot be opened: {0}")]
+    Store(#[from] OpenError),
+    /// A source cannot start.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The folder for the files cannot be made.
+    #[error("dataDir {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A task failed or did not stop in time.
+    #[error(transparent)]
+    Task(#[from] TaskFailure),
+    /// The store can no longer keep its promise.
+    #[error("the queue failed: {0}")]
+    StoreFailed(String),
+}
+
+/// An agent that has its store open and its ports bound, and does nothing yet.
+pub struct Agent {
+    store: Store,
+    sources: Vec<PlannedSource>,
+    sinks: Vec<PlannedSink>,
+    addresses: Vec<(String, SocketAddr)>,
+    observer: Option<Observer>,
+}
+
+impl Agent {
+    /// Opens the store and claims the ports.
+    ///
+    /// # Errors
+    /// [`AgentError`]; nothing runs then.
+    pub async fn start(mut plan: Plan) -> Result<Self, AgentError> {
+        let store = open_store(plan.store).await?;
+        let mut addresses = Vec::new();
+        for planned in &mut plan.sources {
+            for address in planned.source.start()? {
+                tracing::info!(source = planned.id, %address, "listening");
+                addresses.push((planned.id.clone(), address));
+            }
+        }
+        Ok(Self { store, sources: plan.sources, sinks: plan.sinks, addresses, observer: None })
+    }
+
+    /// Where the sources listen, by source id.
+    pub fn addresses(&self) -> &[(String, SocketAddr)] {
+        &self.addresses
+    }
+
+    /// Has every delivery told to `observer`.
+    pub fn observe(&mut self, observer: Observer) {
+        self.observer = Some(observer);
+    }
+
+    /// Runs until `stop`, then stops within `grace`.
+    ///
+    /// # Errors
+    /// [`AgentError`], naming the task that failed or is stuck.
+    pub async fn run(self, stop: CancellationToken, grace: Duration) -> Result<(), AgentError> {
+        let (intake_stop, delivery_stop) = (stop.child_token(), CancellationToken::new());
+        let intake = Tasks::new(intake_stop.clone());
+        let delivery = Tasks::new(delivery_stop.clone());
+        for planned in self.sources {
+            let routes = planned.routes.iter().filter_map(|sink| self.store.queue(sink)).collect();
+            let out = Output::new(self.store.clone(), routes);
+            intake.spawn(
+                format!("source {}", planned.id),
+                planned.source.run(out, intake_stop.clone()),
+            );
+        }
+        for planned in self.sinks {
+            let Some(queue) = self.store.queue(&planned.id) else { continue };
+            let name = format!("sink {}", planned.id);
+            let observer = self.observer.clone();
+            let worker = Worker {
+                id: planned.id,
+                sink: planned.sink,
+                store: self.store.clone(),
+                queue,
+                stop: delivery_stop.clone(),
+                observer,
+            };
+            delivery.spawn(name, async move {
+                worker.run().await;
+                Ok::<(), SourceError>(())
+            });
+        }
+        let failed = tokio::select! {
+            reason = self.store.failed() => Some(AgentError::StoreFailed(reason)),
+            () = intake_stop.cancelled() => None,
+            () = delivery_stop.cancelled() => None,
+        };
+        intake_stop.cancel();
+        let stopping = Instant::now();
+        let intake = intake.join(grace).await;
+        delivery_stop.cancel();
+        let delivery = delivery.join(grace.saturating_sub(stopping.elapsed())).await;
+        self.store.close().await;
+        failed.map_or(Ok(()), Err)?;
+        Ok(intake.and(delivery)?)
+    }
+}
+
+async fn open_store(options: StoreOptions) -> Result<Store, AgentError> {
+    let path = options.path.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        if let Some(folder) = options.path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|source| AgentError::Folder { path: folder.to_owned(), source })?;
+        }
+        Store::open(options).map_err(AgentError::from)
+    });
+    let opened = opened.await.map_err(|error| AgentError::StoreFailed(error.to_string()))??;
+    for notice in &opened.notices {
+        tracing::warn!(path = %path.display(), "{notice}");
+    }
+    Ok(opened.store)
+}

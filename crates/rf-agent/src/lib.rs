@@ -1,0 +1,20 @@
+//! The agent: sources, queues and sinks, put together from the configuration file of a proxy or of a player.
+//!
+//! A proxy and a player are the same thing. They differ in their files only: a proxy's sinks are mostly relays and its
+//! sources local, a player's source is a relay and its sinks are local.
+//!
+//! Must not know: how a relay stores its buckets, how the process was started, what signals are.
+//!
+//! Reading order: [`pipeline`] (the one promise), [`source`] and [`sink`] (the two traits and their tables), `worker` (how a
+//! queue is emptied into a sink: batches, retries, dead letters), [`agent`] (start, run, stop), [`proxy`] and [`player`]
+//! (the files).
+
+pub mod agent;
+pub mod pipeline;
+pub mod player;
+pub mod proxy;
+mod relay_client;
+mod settings;
+pub mod sink;
+pub mod source;
+mod worker;

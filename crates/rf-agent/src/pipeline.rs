@@ -1,0 +1,131 @@
+//! The one promise: [`Output::send`] is `Ok` only when everything that the batch became is committed in the queues of the
+//! sinks that it goes to, in one transaction with the source's checkpoint. Only then may a source forget it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use rf_queue::{Append, Checkpoint, Commit, CommitError, QueueId, Store};
+
+/// What a source hands over: events, and how far it has read once they are safe.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// The events' content, in order.
+    pub events: Vec<Bytes>,
+    /// Stored in the transaction of the events.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+/// Why a batch was not taken. Nothing of it was stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// A sink's queue has no room now.
+    #[error("sink `{sink}`: {reason}")]
+    Full {
+        /// The sink whose queue it is.
+        sink: String,
+        /// Which limit.
+        reason: String,
+    },
+    /// It will never fit into the queue.
+    #[error(
+        "{bytes} bytes can never fit into the queue, which takes {limit} at once: raise the sink's buffer.maxBytes"
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The most that fits.
+        limit: u64,
+    },
+    /// The agent is stopping.
+    #[error("the agent is stopping")]
+    Closed,
+    /// The database refused.
+    #[error("the queue's database refused: {0}")]
+    Failed(String),
+}
+
+impl From<CommitError> for Rejected {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Full { queue, reason } => {
+                Self::Full { sink: queue, reason: reason.to_string() }
+            }
+            CommitError::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
+            CommitError::Closed => Self::Closed,
+            CommitError::Failed(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+/// What a source did since the start.
+#[derive(Debug, Default)]
+pub struct SourceCounters {
+    /// Events accepted.
+    pub received: AtomicU64,
+    /// Batches refused because a queue was full.
+    pub rejected: AtomicU64,
+    /// Events refused because they can never fit.
+    pub too_large: AtomicU64,
+}
+
+/// Where a source's batches go.
+#[derive(Clone)]
+pub struct Output {
+    store: Store,
+    routes: Arc<[QueueId]>,
+    counters: Arc<SourceCounters>,
+}
+
+impl Output {
+    /// An output to these queues of the store.
+    pub fn new(store: Store, routes: Vec<QueueId>) -> Self {
+        Self { store, routes: routes.into(), counters: Arc::default() }
+    }
+
+    /// Stores the batch in every queue that it goes to; `Ok` means that it is durable there.
+    ///
+    /// # Errors
+    /// [`Rejected`]; the source keeps the batch and decides whether to try again or to refuse it to its own client.
+    pub async fn send(&self, batch: Batch) -> Result<(), Rejected> {
+        let count = batch.events.len() as u64;
+        let appends = self
+            .routes
+            .iter()
+            .map(|&queue| Append { queue, events: batch.events.clone() })
+            .collect();
+        let commit = Commit {
+            appends,
+            checkpoints: batch.checkpoint.into_iter().collect(),
+            ..Commit::default()
+        };
+        match self.store.commit(commit).await {
+            Ok(_) => {
+                self.counters.received.fetch_add(count, Ordering::Relaxed);
+                Ok(())
+            }
+            Err(error) => {
+                let counter = if matches!(error, CommitError::TooLarge { .. }) {
+                    &self.counters.too_large
+                } else {
+                    &self.counters.rejected
+                };
+                counter.fetch_add(count, Ordering::Relaxed);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The value that a batch's checkpoint of this key stored last.
+    ///
+    /// # Errors
+    /// [`Rejected::Closed`] or [`Rejected::Failed`].
+    pub async fn checkpoint(&self, key: &str) -> Result<Option<Vec<u8>>, Rejected> {
+        self.store.checkpoint(key).await.map_err(|error| CommitError::from(error).into())
+    }
+
+    /// What went through this output.
+    pub fn counters(&self) -> &SourceCounters {
+        &self.counters
+    }
+}

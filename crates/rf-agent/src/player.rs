@@ -1,0 +1,295 @@
+//! The configuration file of a player: the original's keys, and ours beside them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use rf_core::config::{Document, Interval, Node, Problems, Secret};
+use rf_net::client::{Client, ClientOptions};
+use rf_queue::StoreOptions;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::agent::{Plan, PlannedSink, PlannedSource};
+use crate::relay_client::{BucketKey, RelayClient};
+use crate::settings::{
+    BufferConfig, DurabilityConfig, at, check_ids, host_name, no_scripts, no_tailnet,
+};
+use crate::sink::{SINKS, Sink};
+use crate::source::relay::RelaySource;
+
+/// The store's file in `dataDir`.
+pub const STORE_FILE: &str = "player.sqlite3";
+const DEFAULT_BUFFER_BYTES: u64 = 64 * 1024 * 1024;
+/// Pause between questions to a relay without long poll where the file says nothing.
+const DEFAULT_POLL: Duration = Duration::from_secs(1);
+
+/// A player's file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlayerFile {
+    /// The relay's URL.
+    pub relay_url: String,
+    /// URL of the relay's status page. Used by the player's own server, which is not in this version.
+    #[serde(default)]
+    pub relay_url_statusz: String,
+    /// Buckets to pull.
+    #[serde(default)]
+    pub sources: Vec<PlayerSourceFile>,
+    /// Where events go.
+    #[serde(default)]
+    pub sinks: Vec<PlayerSinkFile>,
+    /// Told to the relay with every question.
+    #[serde(default)]
+    pub env_name: String,
+    /// Told to the relay with every question; default: the machine's name.
+    #[serde(default)]
+    pub host_name: String,
+    /// Folder for everything that is written; default: the working directory.
+    #[serde(default = "here")]
+    pub data_dir: PathBuf,
+    /// How long an acknowledgement lasts: `commit` survives loss of power, `process` a killed process.
+    #[serde(default)]
+    pub durability: DurabilityConfig,
+    /// A PEM file of authorities to trust besides the public ones.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+    /// Tailnet settings. Not in this version.
+    #[serde(default)]
+    pub tsnet: Option<TsnetFile>,
+    /// Listen in the tailnet. Not in this version.
+    #[serde(default)]
+    pub listen_using_tailscale: bool,
+    /// Serve the status page in the tailnet. Not in this version.
+    #[serde(default)]
+    pub use_tsnet_status_z: bool,
+    /// Folder of the player's own server. Not in this version.
+    #[serde(default)]
+    pub static_folder_path: String,
+    /// Port of the player's own server. Not in this version.
+    #[serde(default)]
+    pub exposed_port: Option<u16>,
+    /// Address of the player's own server. Not in this version.
+    #[serde(default)]
+    pub listen_address: String,
+    /// Port of the status page. Not in this version.
+    #[serde(default, rename = "portStatusZ")]
+    pub port_status_z: Option<u16>,
+}
+
+/// Tailnet settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TsnetFile {
+    /// Name in the tailnet.
+    #[serde(default)]
+    pub hostname: String,
+}
+
+/// A bucket to pull.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlayerSourceFile {
+    /// The bucket.
+    pub name: String,
+    /// Its token.
+    #[serde(default)]
+    pub relay_authentication_bearer: Secret,
+    /// Names of the sinks that get every event.
+    #[serde(default)]
+    pub sinks: Vec<String>,
+    /// Path of a Lua script. Not in this version.
+    #[serde(default)]
+    pub transform_script: String,
+    /// How often the script's `TimerHandler` runs; pause between questions to a relay of the original.
+    #[serde(default)]
+    pub hook_interval: Option<Interval>,
+}
+
+/// A sink of a player.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlayerSinkFile {
+    /// Unique name: what sources and scripts emit to; also the queue's.
+    pub name: String,
+    /// Kind of sink.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What URLs call it.
+    #[serde(default)]
+    pub id: String,
+    /// Settings of that kind.
+    #[serde(default)]
+    pub params: Option<Value>,
+    /// For the user's own tools; shown, never read.
+    #[serde(default)]
+    pub metadata: Option<Value>,
+    /// The queue on disk.
+    #[serde(default)]
+    pub buffer: BufferConfig,
+}
+
+fn here() -> PathBuf {
+    PathBuf::from(".")
+}
+
+/// Checks a player's file. Every problem is reported; `None` when there is an error.
+pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
+    let root = document.root();
+    let file: PlayerFile = root.decode(problems)?;
+    no_tailnet(&root, "listenUsingTailscale", file.listen_using_tailscale, problems);
+    no_tailnet(&root, "useTsnetStatusZ", file.use_tsnet_status_z, problems);
+    let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();
+    let sinks = root.get("sinks").map(|node| node.items()).unwrap_or_default();
+    check_ids(&sources, "name", problems);
+    check_ids(&sinks, "name", problems);
+    if file.sources.is_empty() {
+        problems.warn(&root, "no sources: nothing is pulled");
+    }
+    let client = relay_client(&file, &root, problems);
+    let sinks: Vec<Option<PlannedSink>> = file
+        .sinks
+        .iter()
+        .zip(&sinks)
+        .map(|(sink, node)| check_sink(sink, node, problems))
+        .collect();
+    let sources: Vec<Option<PlannedSource>> = file
+        .sources
+        .iter()
+        .zip(&sources)
+        .map(|(source, node)| check_source(&file, source, client.as_ref(), node, problems))
+        .collect();
+    let sinks = sinks.into_iter().collect::<Option<Vec<_>>>()?;
+    let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
+    if problems.has_errors() {
+        return None;
+    }
+    let queues: Vec<_> = sinks.iter().map(|sink| sink.queue.clone()).collect();
+    let max_bytes: u64 = queues.iter().filter_map(|queue| queue.max_bytes).sum();
+    let mut store = StoreOptions::new(
+        file.data_dir.join(STORE_FILE),
+        max_bytes.max(rf_queue::MIN_STORE_BYTES),
+        queues,
+    );
+    store.durability = file.durability.into();
+    Some(Plan { store, sources, sinks })
+}
+
+fn relay_client(
+    file: &PlayerFile,
+    root: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Arc<RelayClient>> {
+    let wanted = "expected the relay's URL, such as https://relay.example.com/";
+    let url_at = at(root, "relayUrl");
+    let slash = if file.relay_url.ends_with('/') { "" } else { "/" };
+    let uri: Uri = format!("{}{slash}", file.relay_url)
+        .parse()
+        .map_err(|error| problems.error(&url_at, format!("{wanted}: {error}")))
+        .ok()?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
+        problems.error(&url_at, wanted);
+        return None;
+    }
+    let client =
+        Client::new(&ClientOptions { ca_file: file.ca_file.clone(), ..ClientOptions::default() });
+    let client =
+        client.map_err(|error| problems.error(&at(root, "caFile"), error.to_string())).ok()?;
+    let made = RelayClient::new(uri, client, &file.env_name, &host_name(&file.host_name));
+    made.map(Arc::new).map_err(|reason| problems.error(root, reason)).ok()
+}
+
+fn check_source(
+    file: &PlayerFile,
+    source: &PlayerSourceFile,
+    client: Option<&Arc<RelayClient>>,
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<PlannedSource> {
+    no_scripts(node, "transformScript", &source.transform_script, problems);
+    if source.transform_script.is_empty() && source.sinks.is_empty() {
+        problems.error(
+            node,
+            format!(
+                "source `{}` goes nowhere: expected sinks, a list of names of sinks",
+                source.name
+            ),
+        );
+    }
+    let known: Vec<&str> = file.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    for (name, at) in
+        source.sinks.iter().zip(node.get("sinks").map(|sinks| sinks.items()).unwrap_or_default())
+    {
+        if !known.contains(&name.as_str()) {
+            problems
+                .error(&at, format!("no sink has the name `{name}`; known: {}", known.join(", ")));
+        }
+    }
+    let built = RelaySource {
+        id: source.name.clone(),
+        bucket: BucketKey {
+            name: source.name.clone(),
+            token: source.relay_authentication_bearer.clone(),
+        },
+        client: Arc::clone(client?),
+        poll: source.hook_interval.map_or(DEFAULT_POLL, Duration::from),
+    };
+    Some(PlannedSource {
+        id: source.name.clone(),
+        routes: source.sinks.clone(),
+        source: Box::new(built),
+    })
+}
+
+fn check_sink(
+    sink: &PlayerSinkFile,
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<PlannedSink> {
+    let queue = sink.buffer.queue(&sink.name, DEFAULT_BUFFER_BYTES);
+    if queue.max_bytes.is_some_and(|bytes| bytes < rf_queue::MIN_STORE_BYTES) {
+        problems.error(
+            &at(node, "buffer"),
+            format!("maxBytes: expected at least {} bytes", rf_queue::MIN_STORE_BYTES),
+        );
+    }
+    let Some(kind) = SINKS.iter().find(|kind| kind.name == sink.kind) else {
+        let known: Vec<&str> = SINKS.iter().map(|kind| kind.name).collect();
+        problems.error(
+            &at(node, "type"),
+            format!(
+                "sink type `{}` is not in this version; known: {}",
+                sink.kind,
+                known.join(", ")
+            ),
+        );
+        return None;
+    };
+    let Some(params) = node.get("params") else {
+        problems.error(
+            node,
+            format!("params is missing: expected the settings of a sink of type `{}`", sink.kind),
+        );
+        return None;
+    };
+    let built: Box<dyn Sink> = (kind.build)(&sink.name, &params, problems)?;
+    Some(PlannedSink { id: sink.name.clone(), sink: built.into(), queue })
+}
+
+/// Where the dead letters of a player with this file lie.
+pub fn store_path(document: &Document, problems: &mut Problems) -> Option<PathBuf> {
+    let file: PlayerFile = document.root().decode(problems)?;
+    Some(Path::new(&file.data_dir).join(STORE_FILE))
+}
+
+/// JSON Schema of a player's file, with the `params` of each type of sink.
+pub fn schema() -> schemars::Schema {
+    let kinds = SINKS.iter().map(|kind| (kind.name, (kind.schema)()));
+    crate::settings::with_params(
+        rf_core::config::schema_of::<PlayerFile>(),
+        "PlayerSinkFile",
+        kinds,
+    )
+}

@@ -1,0 +1,397 @@
+//! The configuration file of a proxy: the original's keys, and ours beside them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use rf_core::config::{ByteSize, Document, Interval, Node, Problems, Secret};
+use rf_net::client::{Client, ClientOptions};
+use rf_queue::{Import, StoreOptions};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::agent::{Plan, PlannedSink, PlannedSource};
+use crate::settings::{
+    BufferConfig, DurabilityConfig, at, check_ids, host_name, no_scripts, no_tailnet,
+};
+use crate::sink::relay::{RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
+use crate::sink::{RateLimits, Shape, Sink};
+use crate::source::SOURCES;
+
+/// The store's file in `dataDir`.
+pub const STORE_FILE: &str = "proxy.sqlite3";
+/// Sends a minute where the file says nothing, as the original.
+const DEFAULT_SENDS_PER_MINUTE: i64 = 600;
+const DEFAULT_BUFFER_BYTES: u64 = 10 * 1024 * 1024;
+/// Pauses between failed sends, as the original.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
+/// A batch may take so long to be answered.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A proxy's file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxyFile {
+    /// Where events come from.
+    #[serde(default)]
+    pub sources: Vec<ProxySourceFile>,
+    /// Where events go.
+    #[serde(default)]
+    pub sinks: Vec<ProxySinkFile>,
+    /// Told to the relay with every batch.
+    #[serde(default)]
+    pub env_name: String,
+    /// Told to the relay with every batch; default: the machine's name.
+    #[serde(default)]
+    pub host_name: String,
+    /// Folder for everything that is written; default: the working directory.
+    #[serde(default = "here")]
+    pub data_dir: PathBuf,
+    /// How long an acknowledgement lasts: `commit` survives loss of power, `process` a killed process.
+    #[serde(default)]
+    pub durability: DurabilityConfig,
+    /// Name in the tailnet. Not in this version.
+    #[serde(default)]
+    pub tsnet_hostname: String,
+    /// Port of the status page. Not in this version.
+    #[serde(default, rename = "portStatusZ")]
+    pub port_status_z: Option<u16>,
+    /// Serve a status page. Not in this version.
+    #[serde(default, rename = "enableStatusZ")]
+    pub enable_status_z: bool,
+    /// The original's profiler; accepted and without effect.
+    #[serde(default)]
+    pub enable_pprof: bool,
+    /// Log level: trace, debug, info, warn or error; the environment's `LOG_LEVEL` wins.
+    #[serde(default)]
+    pub verbosity_level: Option<String>,
+}
+
+/// A source of a proxy.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxySourceFile {
+    /// Unique name.
+    pub id: String,
+    /// Kind of source.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Settings of that kind.
+    #[serde(default)]
+    pub params: Option<Value>,
+    /// Id of the sink that gets every event.
+    #[serde(default)]
+    pub target_sink: String,
+    /// Path of a Lua script. Not in this version.
+    #[serde(default)]
+    pub transform_script: String,
+    /// How often the script's `TimerHandler` runs.
+    #[serde(default)]
+    pub hook_interval: Option<Interval>,
+}
+
+/// A sink of a proxy.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ProxySinkFile {
+    /// Unique name; also the queue's.
+    pub id: String,
+    /// Kind of sink.
+    #[serde(rename = "type")]
+    pub kind: ProxySinkKind,
+    /// The relay's URL, or `:dbg>stdout:` to print events.
+    pub url: String,
+    /// Token of the buckets.
+    #[serde(default)]
+    pub auth_bearer: Secret,
+    /// Buckets that every event goes to.
+    #[serde(default)]
+    pub buckets: Vec<String>,
+    /// Not a relay: batches are posted to `url` as it stands.
+    #[serde(default)]
+    pub not_relay: bool,
+    /// Batches a minute at the most; default 600, negative: unlimited. Delays, never drops.
+    #[serde(default)]
+    pub max_messages_per_minute: i64,
+    /// Events a second at the most. Delays, never drops.
+    #[serde(default)]
+    pub max_events_per_second: Option<f64>,
+    /// Content bytes a second at the most. Delays, never drops.
+    #[serde(default)]
+    pub max_bytes_per_second: Option<ByteSize>,
+    /// Dial through the tailnet. Not in this version.
+    #[serde(default)]
+    pub use_tsnet: bool,
+    /// Path of a Lua script. Not in this version.
+    #[serde(default)]
+    pub transform_script: String,
+    /// Batches.
+    #[serde(default)]
+    pub config: BatchConfig,
+    /// The queue on disk.
+    #[serde(default)]
+    pub buffer: BufferConfig,
+    /// A PEM file of authorities to trust besides the public ones.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `type` of a proxy's sink.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxySinkKind {
+    /// Posts batches to a relay or an HTTP API.
+    Http,
+}
+
+/// `config` of a proxy's sink. Zero takes the default, as in the original.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BatchConfig {
+    /// A larger event is not sent but kept as a dead letter; default 5 MiB.
+    #[serde(default)]
+    pub max_payload_bytes: Option<ByteSize>,
+    /// A batch is closed when it reaches this; default 4.25 MiB.
+    #[serde(default)]
+    pub batch_goal_bytes: Option<ByteSize>,
+    /// Events in a batch at the most; default 1000.
+    #[serde(default)]
+    pub batch_max_events: usize,
+    /// The longest that an event may wait for company; a batch leaves as soon as the one before is answered, so events
+    /// wait for the rate limits only.
+    #[serde(default)]
+    pub batch_timeout_secs: Option<Interval>,
+}
+
+fn here() -> PathBuf {
+    PathBuf::from(".")
+}
+
+/// Checks a proxy's file. Every problem is reported; `None` when there is an error.
+pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
+    let root = document.root();
+    let file: ProxyFile = root.decode(problems)?;
+    no_tailnet(&root, "tsnetHostname", !file.tsnet_hostname.is_empty(), problems);
+    let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();
+    let sinks = root.get("sinks").map(|node| node.items()).unwrap_or_default();
+    check_ids(&sources, "id", problems);
+    check_ids(&sinks, "id", problems);
+    if file.sources.is_empty() {
+        problems.warn(&root, "no sources: nothing is captured");
+    }
+    let host = host_name(&file.host_name);
+    let sinks: Vec<Option<PlannedSink>> = file
+        .sinks
+        .iter()
+        .zip(&sinks)
+        .map(|(sink, node)| check_sink(&file, sink, &host, node, problems))
+        .collect();
+    let sources: Vec<Option<PlannedSource>> = file
+        .sources
+        .iter()
+        .zip(&sources)
+        .map(|(source, node)| check_source(&file, source, node, problems))
+        .collect();
+    let sinks = sinks.into_iter().collect::<Option<Vec<_>>>()?;
+    let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
+    if problems.has_errors() {
+        return None;
+    }
+    Some(Plan { store: store_options(&file, &sinks), sources, sinks })
+}
+
+fn store_options(file: &ProxyFile, sinks: &[PlannedSink]) -> StoreOptions {
+    let queues: Vec<_> = sinks.iter().map(|sink| sink.queue.clone()).collect();
+    let max_bytes: u64 = queues.iter().filter_map(|queue| queue.max_bytes).sum();
+    let mut options = StoreOptions::new(
+        file.data_dir.join(STORE_FILE),
+        max_bytes.max(rf_queue::MIN_STORE_BYTES),
+        queues,
+    );
+    options.durability = file.durability.into();
+    options.imports = sinks
+        .iter()
+        .map(|sink| Import {
+            path: file.data_dir.join(format!("{}-sink.sqlite3", sink.id)),
+            queue: sink.id.clone(),
+        })
+        .collect();
+    options
+}
+
+fn check_source(
+    file: &ProxyFile,
+    source: &ProxySourceFile,
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<PlannedSource> {
+    no_scripts(node, "transformScript", &source.transform_script, problems);
+    if source.transform_script.is_empty() && source.target_sink.is_empty() {
+        problems.error(
+            node,
+            format!("source `{}` goes nowhere: expected targetSink, the id of a sink", source.id),
+        );
+    }
+    let known: Vec<&str> = file.sinks.iter().map(|sink| sink.id.as_str()).collect();
+    if !source.target_sink.is_empty() && !known.contains(&source.target_sink.as_str()) {
+        problems.error(
+            &at(node, "targetSink"),
+            format!("no sink has the id `{}`; known: {}", source.target_sink, known.join(", ")),
+        );
+    }
+    let kind_at = at(node, "type");
+    let Some(kind) = SOURCES.iter().find(|kind| kind.name == source.kind) else {
+        let known: Vec<&str> = SOURCES.iter().map(|kind| kind.name).collect();
+        problems.error(
+            &kind_at,
+            format!(
+                "source type `{}` is not in this version; known: {}",
+                source.kind,
+                known.join(", ")
+            ),
+        );
+        return None;
+    };
+    let Some(params) = node.get("params") else {
+        problems.error(
+            node,
+            format!(
+                "params is missing: expected the settings of a source of type `{}`",
+                source.kind
+            ),
+        );
+        return None;
+    };
+    let built = (kind.build)(&source.id, &params, problems)?;
+    Some(PlannedSource {
+        id: source.id.clone(),
+        routes: vec![source.target_sink.clone()],
+        source: built,
+    })
+}
+
+fn check_sink(
+    file: &ProxyFile,
+    sink: &ProxySinkFile,
+    host: &str,
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<PlannedSink> {
+    no_scripts(node, "transformScript", &sink.transform_script, problems);
+    no_tailnet(node, "useTsnet", sink.use_tsnet, problems);
+    let queue = sink.buffer.queue(&sink.id, DEFAULT_BUFFER_BYTES);
+    if queue.max_bytes.is_some_and(|bytes| bytes < rf_queue::MIN_STORE_BYTES) {
+        problems.error(
+            &at(node, "buffer"),
+            format!("maxBytes: expected at least {} bytes", rf_queue::MIN_STORE_BYTES),
+        );
+    }
+    let built = build_sink(file, sink, host, node, problems)?;
+    Some(PlannedSink { id: sink.id.clone(), sink: built, queue })
+}
+
+fn build_sink(
+    file: &ProxyFile,
+    sink: &ProxySinkFile,
+    host: &str,
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Arc<dyn Sink>> {
+    let shape = shape(sink);
+    if sink.url == STDOUT_URL {
+        return Some(Arc::new(StdoutSink { shape }));
+    }
+    let url_at = at(node, "url");
+    let uri = batch_uri(&sink.url, sink.not_relay)
+        .map_err(|reason| problems.error(&url_at, reason))
+        .ok()?;
+    if !sink.not_relay && sink.buckets.is_empty() {
+        problems.error(
+            node,
+            format!("sink `{}` has no buckets: expected the names of the relay's buckets", sink.id),
+        );
+        return None;
+    }
+    let client =
+        Client::new(&ClientOptions { ca_file: sink.ca_file.clone(), ..ClientOptions::default() });
+    let client =
+        client.map_err(|error| problems.error(&at(node, "caFile"), error.to_string())).ok()?;
+    let target = RelayTarget {
+        uri,
+        is_relay: !sink.not_relay,
+        token: &sink.auth_bearer,
+        buckets: &sink.buckets,
+        env_name: &file.env_name,
+        host_name: host,
+        timeout: SEND_TIMEOUT,
+    };
+    let built = RelaySink::new(&target, shape, client)
+        .map_err(|reason| problems.error(node, reason))
+        .ok()?;
+    Some(Arc::new(built))
+}
+
+fn shape(sink: &ProxySinkFile) -> Shape {
+    let size = |configured: Option<ByteSize>, default: usize| {
+        configured.map(ByteSize::as_usize).filter(|size| *size > 0).unwrap_or(default)
+    };
+    let sends = if sink.max_messages_per_minute == 0 {
+        DEFAULT_SENDS_PER_MINUTE
+    } else {
+        sink.max_messages_per_minute
+    };
+    Shape {
+        max_events: if sink.config.batch_max_events == 0 {
+            1000
+        } else {
+            sink.config.batch_max_events
+        },
+        goal_bytes: size(sink.config.batch_goal_bytes, 17 * 1024 * 1024 / 4),
+        max_event_bytes: size(sink.config.max_payload_bytes, 5 * 1024 * 1024),
+        concurrency: 1,
+        stable: true,
+        max_attempts: None,
+        max_age: None,
+        backoff: BACKOFF,
+        rate: RateLimits {
+            writes_per_minute: u32::try_from(sends).ok().map(f64::from),
+            events_per_second: sink.max_events_per_second.filter(|rate| *rate > 0.0),
+            bytes_per_second: sink
+                .max_bytes_per_second
+                .map(|size| size.bytes() as f64)
+                .filter(|rate| *rate > 0.0),
+        },
+    }
+}
+
+/// Where batches are posted: under the relay's URL, or to an API's URL as it stands.
+fn batch_uri(url: &str, not_relay: bool) -> Result<Uri, String> {
+    let wanted = "expected a URL such as https://relay.example.com/";
+    let slash = if url.ends_with('/') { "" } else { "/" };
+    let full = if not_relay { url.to_owned() } else { format!("{url}{slash}record-batch") };
+    let uri: Uri = full.parse().map_err(|error| format!("{wanted}: {error}"))?;
+    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+    if is_http && uri.host().is_some_and(|host| !host.is_empty()) {
+        Ok(uri)
+    } else {
+        Err(wanted.to_owned())
+    }
+}
+
+/// Where the dead letters of a proxy with this file lie.
+pub fn store_path(document: &Document, problems: &mut Problems) -> Option<PathBuf> {
+    let file: ProxyFile = document.root().decode(problems)?;
+    Some(Path::new(&file.data_dir).join(STORE_FILE))
+}
+
+/// JSON Schema of a proxy's file, with the `params` of each type of source.
+pub fn schema() -> schemars::Schema {
+    let kinds = SOURCES.iter().map(|kind| (kind.name, (kind.schema)()));
+    crate::settings::with_params(
+        rf_core::config::schema_of::<ProxyFile>(),
+        "ProxySourceFile",
+        kinds,
+    )
+}

@@ -1,0 +1,208 @@
+//! The player's half of the wire: questions to a relay, and what its answers mean.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use rf_core::config::Secret;
+use rf_core::protocol::{
+    ExtendLease, PulledEvent, RF_BUCKET, RF_ENV_NAME, RF_HOSTNAME, RF_LEASE, encode_ids,
+    parse_pulled,
+};
+use rf_net::body::read_capped;
+use rf_net::client::Client;
+use rf_net::encoding::{self, Coding};
+
+/// How long a call may take, besides the time that the relay was asked to wait.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Room for one event that is larger than what was asked for, on the wire.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// As much of a refusal's text is shown.
+const SHOWN_CHARS: usize = 200;
+
+/// A bucket, and what opens it.
+#[derive(Debug, Clone)]
+pub(crate) struct BucketKey {
+    pub(crate) name: String,
+    pub(crate) token: Secret,
+}
+
+/// What to pull.
+pub(crate) struct Pull {
+    pub(crate) max_events: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) wait: Duration,
+    pub(crate) lease: Duration,
+}
+
+/// What was pulled.
+pub(crate) struct Pulled {
+    pub(crate) events: Vec<PulledEvent>,
+    /// `None`: the relay knows no leases.
+    pub(crate) lease: Option<String>,
+}
+
+/// Why a call did not work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RelayError {
+    /// The bucket or its token is not known there: a person must act.
+    #[error("{status}: {text}")]
+    Refused { status: StatusCode, text: String },
+    /// May work later.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A relay.
+pub(crate) struct RelayClient {
+    base: Uri,
+    client: Client,
+    headers: HeaderMap,
+}
+
+impl RelayClient {
+    /// `base` is the relay's URL; the names go along with every call.
+    pub(crate) fn new(
+        base: Uri,
+        client: Client,
+        env_name: &str,
+        host_name: &str,
+    ) -> Result<Self, String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [(RF_ENV_NAME, env_name), (RF_HOSTNAME, host_name)] {
+            if !value.is_empty() {
+                let value = HeaderValue::try_from(value)
+                    .map_err(|_bad| format!("`{value}` cannot be sent as a header"))?;
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        Ok(Self { base, client, headers })
+    }
+
+    /// Asks for events under a lease; the answer is empty when none came within `pull.wait`.
+    pub(crate) async fn pull(&self, bucket: &BucketKey, pull: &Pull) -> Result<Pulled, RelayError> {
+        let path = format!(
+            "first-batch?limit={}&maxBytes={}&wait={}s&lease={}s",
+            pull.max_events,
+            pull.max_bytes,
+            pull.wait.as_secs(),
+            pull.lease.as_secs()
+        );
+        let mut request = self.request(Method::GET, &path, bucket, Bytes::new())?;
+        request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("zstd"));
+        let response = self.send(request, CALL_TIMEOUT + pull.wait).await?;
+        let lease = response
+            .headers()
+            .get(RF_LEASE)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let status = response.status();
+        let body = read(response).await?;
+        if status == StatusCode::NOT_FOUND && body.trim_ascii() == b"[]" {
+            return Ok(Pulled { events: Vec::new(), lease });
+        }
+        judge(status, &body)?;
+        let events = parse_pulled(&body, pull.max_events)
+            .map_err(|error| RelayError::Failed(error.to_string()))?;
+        Ok(Pulled { events, lease })
+    }
+
+    /// Removes events; those that are gone already are passed over.
+    pub(crate) async fn acknowledge(
+        &self,
+        bucket: &BucketKey,
+        ids: &[u64],
+    ) -> Result<(), RelayError> {
+        let request =
+            self.request(Method::DELETE, "acknowledge-batch", bucket, encode_ids(ids).into())?;
+        self.call(request).await
+    }
+
+    /// Gives events back before their lease runs out.
+    pub(crate) async fn release(&self, bucket: &BucketKey, ids: &[u64]) -> Result<(), RelayError> {
+        let request =
+            self.request(Method::POST, "release-batch", bucket, encode_ids(ids).into())?;
+        self.call(request).await
+    }
+
+    /// Makes a lease last for `time` from now on.
+    pub(crate) async fn extend(
+        &self,
+        bucket: &BucketKey,
+        lease: &str,
+        time: Duration,
+    ) -> Result<(), RelayError> {
+        let body = ExtendLease { lease: lease.to_owned(), seconds: time.as_secs() };
+        let body =
+            serde_json::to_vec(&body).map_err(|error| RelayError::Failed(error.to_string()))?;
+        let request = self.request(Method::POST, "extend-lease", bucket, body.into())?;
+        self.call(request).await
+    }
+
+    /// A call whose answer is yes, or that there was nothing to do.
+    async fn call(&self, request: Request<Full<Bytes>>) -> Result<(), RelayError> {
+        let response = self.send(request, CALL_TIMEOUT).await?;
+        let status = response.status();
+        let body = read(response).await?;
+        if status == StatusCode::NOT_FOUND { Ok(()) } else { judge(status, &body) }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        bucket: &BucketKey,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, RelayError> {
+        let bad = |error: http::Error| RelayError::Failed(error.to_string());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(RF_BUCKET, &bucket.name)
+            .header(AUTHORIZATION, format!("Bearer {}", bucket.token.expose()))
+            .body(Full::new(body))
+            .map_err(bad)?;
+        if let Some(value) = request.headers_mut().get_mut(AUTHORIZATION) {
+            value.set_sensitive(true);
+        }
+        request.headers_mut().extend(self.headers.clone());
+        Ok(request)
+    }
+
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        timeout: Duration,
+    ) -> Result<Response<Incoming>, RelayError> {
+        self.client
+            .send(request, timeout)
+            .await
+            .map_err(|error| RelayError::Failed(error.to_string()))
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<Bytes, RelayError> {
+    let failed =
+        |error: String| RelayError::Failed(format!("the relay's answer cannot be read: {error}"));
+    let coding = Coding::of(response.headers()).map_err(|error| failed(error.to_string()))?;
+    let body = read_capped(response.into_body(), MAX_ANSWER_BYTES, CALL_TIMEOUT)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+    encoding::decode(coding, body, MAX_ANSWER_BYTES).map_err(|error| failed(error.to_string()))
+}
+
+fn judge(status: StatusCode, body: &Bytes) -> Result<(), RelayError> {
+    if status.is_success() {
+        return Ok(());
+    }
+    let text: String = String::from_utf8_lossy(body).trim().chars().take(SHOWN_CHARS).collect();
+    Err(match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+            RelayError::Refused { status, text }
+        }
+        _ => RelayError::Failed(format!("the relay answered {status}: {text}")),
+    })
+}

@@ -1,0 +1,221 @@
+//! Settings that several files' parts share.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::StatusCode;
+use rf_core::config::{ByteSize, Interval, Node, Problems};
+use rf_queue::{Durability, QueueOptions, WhenFull};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// `buffer` of a sink: its queue on disk.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BufferConfig {
+    /// Bytes that this sink adds to the store's files; default 10 MiB for a proxy's sink, 64 MiB for a player's.
+    #[serde(default)]
+    pub max_bytes: Option<ByteSize>,
+    /// What happens when it is full: the source is refused, the oldest events go, or the source waits.
+    #[serde(default)]
+    pub when_full: WhenFullConfig,
+    /// Events that wait longer are dropped and counted; default: never.
+    #[serde(default)]
+    pub max_age: Option<Interval>,
+}
+
+/// `whenFull`.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WhenFullConfig {
+    /// New events are refused: an HTTP client gets 503.
+    #[default]
+    Reject,
+    /// The oldest events make room.
+    DropOldest,
+    /// The source waits.
+    Block,
+}
+
+/// `durability`.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum DurabilityConfig {
+    /// What was acknowledged survives loss of power.
+    #[default]
+    Commit,
+    /// What was acknowledged survives a killed process, not a loss of power.
+    Process,
+}
+
+impl From<DurabilityConfig> for Durability {
+    fn from(config: DurabilityConfig) -> Self {
+        match config {
+            DurabilityConfig::Commit => Self::Commit,
+            DurabilityConfig::Process => Self::Process,
+        }
+    }
+}
+
+impl BufferConfig {
+    /// The sink's queue, with `default_bytes` where the file says nothing.
+    pub(crate) fn queue(&self, sink: &str, default_bytes: u64) -> QueueOptions {
+        QueueOptions {
+            name: sink.to_owned(),
+            max_bytes: Some(self.max_bytes.map_or(default_bytes, ByteSize::bytes)),
+            max_age: self.max_age.map(Duration::from),
+            when_full: match self.when_full {
+                WhenFullConfig::Reject => WhenFull::Reject,
+                WhenFullConfig::DropOldest => WhenFull::DropOldest,
+                WhenFullConfig::Block => WhenFull::Block,
+            },
+        }
+    }
+}
+
+/// A status code such as `429`, or a class such as `"5xx"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusPattern {
+    from: u16,
+    to: u16,
+}
+
+impl StatusPattern {
+    /// Exactly this code.
+    pub const fn one(code: u16) -> Self {
+        Self { from: code, to: code }
+    }
+
+    /// Every code of a class: 5 for 500 to 599.
+    pub const fn class(class: u16) -> Self {
+        Self { from: class * 100, to: class * 100 + 99 }
+    }
+
+    /// Whether the status is meant.
+    pub fn matches(self, status: StatusCode) -> bool {
+        (self.from..=self.to).contains(&status.as_u16())
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().strip_suffix("xx") {
+            Some(class) => {
+                class.parse().ok().filter(|class| (1..=5).contains(class)).map(Self::class)
+            }
+            None => text.parse().ok().filter(|code| (100..=599).contains(code)).map(Self::one),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for StatusPattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StatusVisitor)
+    }
+}
+
+struct StatusVisitor;
+
+impl Visitor<'_> for StatusVisitor {
+    type Value = StatusPattern;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a status code from 100 to 599, or a class such as \"5xx\"")
+    }
+
+    fn visit_u64<E: Error>(self, code: u64) -> Result<StatusPattern, E> {
+        self.visit_str(&code.to_string())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<StatusPattern, E> {
+        StatusPattern::parse(text)
+            .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+    }
+}
+
+impl JsonSchema for StatusPattern {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "StatusPattern".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["integer", "string"],
+            "description": "a status code from 100 to 599, or a class such as \"5xx\"",
+        })
+    }
+}
+
+/// The value of a key, or the whole object where the key is missing: where a problem is reported.
+pub(crate) fn at<'a>(node: &Node<'a>, key: &str) -> Node<'a> {
+    node.get(key).unwrap_or(*node)
+}
+
+/// Reports ids that are used twice or cannot name a queue.
+pub(crate) fn check_ids(nodes: &[Node<'_>], key: &str, problems: &mut Problems) {
+    let mut seen: Vec<&str> = Vec::new();
+    for node in nodes {
+        let Some(at) = node.get(key) else { continue };
+        let Some(id) = at.as_str() else { continue };
+        if id.is_empty() {
+            problems.error(&at, "expected a name, found an empty text");
+        } else if seen.contains(&id) {
+            problems.error(&at, format!("`{id}` is used twice: ids must be unique"));
+        }
+        seen.push(id);
+    }
+}
+
+/// Scripts come with a later version; a file that needs one must not start without it.
+pub(crate) fn no_scripts(node: &Node<'_>, key: &str, path: &str, problems: &mut Problems) {
+    if !path.is_empty() {
+        problems.error(&at(node, key), "scripts are not in this version: remove the key and route with targetSink or sinks, or stay with the program that you have");
+    }
+}
+
+/// The tailnet comes with a later version; dialing around it could show data to others.
+pub(crate) fn no_tailnet(node: &Node<'_>, key: &str, wanted: bool, problems: &mut Problems) {
+    if wanted {
+        problems.error(&at(node, key), "the tailnet is not in this version: remove the key and use a URL that this machine can reach");
+    }
+}
+
+/// The configured name, or the machine's.
+pub(crate) fn host_name(configured: &str) -> String {
+    if !configured.is_empty() {
+        return configured.to_owned();
+    }
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Says in a file's schema what `params` holds for each `type` of the component `definition`.
+pub(crate) fn with_params(
+    mut file: Schema,
+    definition: &str,
+    kinds: impl Iterator<Item = (&'static str, Schema)>,
+) -> Schema {
+    let kinds: Vec<_> = kinds.collect();
+    let names: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
+    let mut rules = Vec::new();
+    let mut definitions = serde_json::Map::new();
+    for (name, schema) in &kinds {
+        let mut schema = schema.clone().to_value();
+        // References point from the root of the whole file.
+        if let Some(serde_json::Value::Object(own)) =
+            schema.as_object_mut().and_then(|object| object.remove("$defs"))
+        {
+            definitions.extend(own);
+        }
+        rules.push(serde_json::json!({
+            "if": { "properties": { "type": { "const": name } } },
+            "then": { "properties": { "params": schema }, "required": ["params"] },
+        }));
+    }
+    if let Some(serde_json::Value::Object(known)) = file.ensure_object().get_mut("$defs") {
+        known.extend(definitions);
+        if let Some(serde_json::Value::Object(component)) = known.get_mut(definition) {
+            component.insert("allOf".to_owned(), rules.into());
+            component["properties"]["type"]["enum"] = names.into();
+        }
+    }
+    file
+}

@@ -1,0 +1,195 @@
+//! `http` sink of a proxy: ships batches to a relay, or to any HTTP API that takes a JSON array of strings.
+//!
+//! Never gives up: a relay that is away, full or refuses the token only delays. `RF-BATCH-ID` names each batch, and the
+//! worker repeats a batch with the same id and the same events, also after a restart: the relay stores it once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use rf_core::config::Secret;
+use rf_core::protocol::{RF_BATCH_ID, RF_BUCKETS, RF_ENV_NAME, RF_HOSTNAME, encode_batch};
+use rf_net::body::read_capped;
+use rf_net::client::{Client, ClientError};
+use rf_net::encoding::{Coding, encode};
+
+use super::http::{IDEMPOTENCY_KEY, retry_after};
+use super::{Shape, Sink, SinkBatch, SinkError};
+
+/// The URL that prints batches instead of sending them.
+pub(crate) const STDOUT_URL: &str = ":dbg>stdout:";
+
+/// Smaller bodies are not worth compressing.
+const MIN_COMPRESSED_BYTES: usize = 1024;
+/// As much of a refusal's text is shown.
+const MAX_REFUSAL_BYTES: usize = 16 * 1024;
+const SHOWN_REFUSAL_CHARS: usize = 200;
+
+/// Where and how batches are sent.
+pub(crate) struct RelaySink {
+    uri: Uri,
+    /// The parts of a request that are the same for each batch.
+    headers: HeaderMap,
+    timeout: Duration,
+    shape: Shape,
+    client: Client,
+    /// Set once an answer has named zstd: an original relay could not read a compressed batch.
+    takes_zstd: AtomicBool,
+    is_relay: bool,
+}
+
+/// What a relay sink is made of, besides its shape.
+pub(crate) struct RelayTarget<'a> {
+    pub(crate) uri: Uri,
+    pub(crate) is_relay: bool,
+    pub(crate) token: &'a Secret,
+    pub(crate) buckets: &'a [String],
+    pub(crate) env_name: &'a str,
+    pub(crate) host_name: &'a str,
+    pub(crate) timeout: Duration,
+}
+
+impl RelaySink {
+    /// Makes the sink; the error names the value that cannot be a header.
+    pub(crate) fn new(
+        target: &RelayTarget<'_>,
+        shape: Shape,
+        client: Client,
+    ) -> Result<Self, String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let mut put = |name: &'static str, what: &str, text: String| -> Result<(), String> {
+            let mut value = HeaderValue::try_from(text)
+                .map_err(|_bad| format!("{what} cannot be sent as a header"))?;
+            value.set_sensitive(name == AUTHORIZATION.as_str());
+            headers.insert(HeaderName::from_static(name), value);
+            Ok(())
+        };
+        if !target.token.is_empty() {
+            put("authorization", "authBearer", format!("Bearer {}", target.token.expose()))?;
+        }
+        if target.is_relay || !target.buckets.is_empty() {
+            put(RF_BUCKETS, "buckets", target.buckets.join(","))?;
+        }
+        if !target.env_name.is_empty() {
+            put(RF_ENV_NAME, "envName", target.env_name.to_owned())?;
+        }
+        put(RF_HOSTNAME, "hostName", target.host_name.to_owned())?;
+        Ok(Self {
+            uri: target.uri.clone(),
+            headers,
+            timeout: target.timeout,
+            shape,
+            client,
+            takes_zstd: AtomicBool::new(false),
+            is_relay: target.is_relay,
+        })
+    }
+
+    async fn post(&self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let body = Bytes::from(encode_batch(batch.events.iter().map(|event| &event.content[..])));
+        let compress =
+            self.takes_zstd.load(Ordering::Relaxed) && body.len() >= MIN_COMPRESSED_BYTES;
+        let body = if compress { encode(Coding::Zstd, &body) } else { body };
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        let id = HeaderValue::try_from(&batch.id)
+            .map_err(|error| SinkError::Permanent(error.to_string()))?;
+        let id_name =
+            if self.is_relay { HeaderName::from_static(RF_BATCH_ID) } else { IDEMPOTENCY_KEY };
+        request.headers_mut().insert(id_name, id);
+        if compress {
+            request.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
+        }
+        match self.client.send(request, self.timeout).await {
+            Ok(response) => self.judge(response).await,
+            Err(error @ ClientError::NoTarget) => Err(SinkError::Permanent(error.to_string())),
+            Err(error) => Err(SinkError::Retry { reason: error.to_string(), after: None }),
+        }
+    }
+
+    async fn judge(&self, response: Response<Incoming>) -> Result<(), SinkError> {
+        let status = response.status();
+        let after = retry_after(response.headers(), SystemTime::now());
+        let names_zstd = response
+            .headers()
+            .get_all(ACCEPT_ENCODING)
+            .iter()
+            .any(|value| value.as_bytes().windows(4).any(|w| w == b"zstd"));
+        self.takes_zstd.store(names_zstd, Ordering::Relaxed);
+        let body = read_capped(response.into_body(), MAX_REFUSAL_BYTES, self.timeout).await;
+        if status.is_success() {
+            return Ok(());
+        }
+        let text = body
+            .map(|body| {
+                String::from_utf8_lossy(&body).trim().chars().take(SHOWN_REFUSAL_CHARS).collect()
+            })
+            .unwrap_or_else(|_unread| String::new());
+        let reason = format!("{} answered {status}: {text}", self.uri);
+        Err(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                SinkError::Paused(reason)
+            }
+            // A relay that cannot read zstd any more, after a downgrade: the next try is plain.
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => SinkError::Retry { reason, after },
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
+                SinkError::Retry { reason, after }
+            }
+            _ if status.is_client_error() => SinkError::Permanent(reason),
+            _ => SinkError::Retry { reason, after },
+        })
+    }
+}
+
+impl Sink for RelaySink {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(self.post(batch))
+    }
+}
+
+/// Prints events, one a line: the original's `:dbg>stdout:`.
+pub(crate) struct StdoutSink {
+    pub(crate) shape: Shape,
+}
+
+impl Sink for StdoutSink {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move {
+            let lines = batch
+                .events
+                .iter()
+                .flat_map(|event| [&event.content[..], b"\n"])
+                .collect::<Vec<_>>()
+                .concat();
+            let printed = tokio::task::spawn_blocking(move || {
+                use std::io::Write;
+                let mut out = std::io::stdout().lock();
+                out.write_all(&lines).and_then(|()| out.flush())
+            });
+            match printed.await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(SinkError::Retry {
+                    reason: format!("standard output: {error}"),
+                    after: None,
+                }),
+                Err(error) => Err(SinkError::Retry { reason: error.to_string(), after: None }),
+            }
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! Sources: where events come from. A source is one file here and one line in [`SOURCES`].
+
+pub mod http;
+pub mod relay;
+
+use std::net::SocketAddr;
+
+use futures_util::future::BoxFuture;
+use rf_core::config::{Node, Problems};
+use schemars::Schema;
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::Output;
+
+/// A source that is configured and checked, but touches nothing yet.
+pub trait Source: Send {
+    /// Claims what the source needs (a port), so that a start fails before anything runs. The addresses it listens on.
+    ///
+    /// # Errors
+    /// [`SourceError`], naming what is taken.
+    fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
+        Ok(Vec::new())
+    }
+
+    /// Reads until `stop`. An event is forgotten at its origin only after [`Output::send`] was `Ok`.
+    ///
+    /// # Errors
+    /// [`SourceError`] when it cannot go on; the role ends then.
+    fn run(
+        self: Box<Self>,
+        out: Output,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), SourceError>>;
+}
+
+/// Why a source ended.
+#[derive(Debug, thiserror::Error)]
+#[error("source `{id}`: {reason}")]
+pub struct SourceError {
+    /// The source's id.
+    pub id: String,
+    /// What happened.
+    pub reason: String,
+}
+
+/// One kind of source of a proxy's file.
+pub struct SourceKind {
+    /// The `type` in the file.
+    pub name: &'static str,
+    /// JSON Schema of its `params`.
+    pub schema: fn() -> Schema,
+    /// Builds it from its `params`; problems are reported at their place.
+    pub build: fn(id: &str, params: &Node<'_>, problems: &mut Problems) -> Option<Box<dyn Source>>,
+}
+
+/// Every kind of source that a proxy's file may name.
+pub const SOURCES: &[SourceKind] =
+    &[SourceKind { name: "http", schema: http::schema, build: http::build }];

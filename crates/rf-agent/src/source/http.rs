@@ -1,0 +1,260 @@
+//! `http`: every request to a port becomes an event.
+//!
+//! Promise: `200 Request received` is answered only after the event is durable in every sink's queue. When it is not, the
+//! client is told (413, 503 with `Retry-After`) and keeps its request.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
+use rf_core::event::CapturedRequest;
+use rf_net::body::{BodyError, read_capped};
+use rf_net::listen::listen_shared;
+use rf_net::serve::{ServerLimits, serve};
+use schemars::{JsonSchema, Schema};
+use serde::Deserialize;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Source, SourceError};
+use crate::pipeline::{Batch, Output, Rejected};
+
+/// What the original answers.
+const RECEIVED: &str = "Request received";
+const BUSY: &str = "Server busy, try again later";
+/// Told to a client whose request was refused for now.
+const RETRY_AFTER_SECS: &str = "1";
+
+/// `params` of an `http` source.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpSourceConfig {
+    /// Port to listen on; 0 takes any free one and logs which.
+    pub listen_port: u16,
+    /// Address to listen on: all interfaces by default.
+    #[serde(default = "all_interfaces")]
+    pub listen_address: String,
+    /// Largest body; a larger one is answered 413.
+    #[serde(default = "default_max_body")]
+    pub max_body_bytes: ByteSize,
+    /// Headers that are not kept, besides `Connection` and `Cookie`.
+    #[serde(default)]
+    pub drop_headers: Vec<String>,
+    /// Connections at a time; at the limit, accepting pauses.
+    #[serde(default = "default_max_connections")]
+    pub max_connections: NonZeroUsize,
+    /// How long a request's head, and each piece of its body, may take.
+    #[serde(default = "default_request_timeout")]
+    pub request_timeout: Interval,
+    /// How long a connection may stay unused.
+    #[serde(default = "default_idle_timeout")]
+    pub idle_timeout: Interval,
+}
+
+fn all_interfaces() -> String {
+    "0.0.0.0".to_owned()
+}
+
+fn default_max_body() -> ByteSize {
+    ByteSize::mib(8)
+}
+
+fn default_max_connections() -> NonZeroUsize {
+    NonZeroUsize::new(4096).expect("4096 is not zero")
+}
+
+fn default_request_timeout() -> Interval {
+    Interval::from(Duration::from_secs(30))
+}
+
+fn default_idle_timeout() -> Interval {
+    Interval::from(Duration::from_secs(75))
+}
+
+/// JSON Schema of [`HttpSourceConfig`].
+pub(super) fn schema() -> Schema {
+    schema_of::<HttpSourceConfig>()
+}
+
+/// Checks the configuration and makes the source.
+pub(super) fn build(
+    id: &str,
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Box<dyn Source>> {
+    let config: HttpSourceConfig = params.decode(problems)?;
+    let mut drop_headers = vec![CONNECTION, COOKIE];
+    for name in &config.drop_headers {
+        match HeaderName::try_from(name.as_str()) {
+            Ok(name) => drop_headers.push(name),
+            Err(_invalid) => {
+                problems.error(params, format!("dropHeaders: `{name}` is not a header name"));
+                return None;
+            }
+        }
+    }
+    Some(Box::new(HttpSource { id: id.to_owned(), config, drop_headers, listeners: Vec::new() }))
+}
+
+struct HttpSource {
+    id: String,
+    config: HttpSourceConfig,
+    drop_headers: Vec<HeaderName>,
+    listeners: Vec<TcpListener>,
+}
+
+impl Source for HttpSource {
+    fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
+        let fail = |reason: String| SourceError { id: self.id.clone(), reason };
+        // An accept loop for each core: with one, accepting and the wake-ups it causes are the first thing to saturate.
+        let loops = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let listeners = listen_shared(&self.config.listen_address, self.config.listen_port, loops)
+            .map_err(|error| fail(format!("listenPort: {error}")))?;
+        let address = listeners[0].local_addr().map_err(|error| fail(error.to_string()))?;
+        self.listeners = listeners;
+        Ok(vec![address])
+    }
+
+    fn run(
+        self: Box<Self>,
+        out: Output,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), SourceError>> {
+        Box::pin(async move {
+            let share = self.config.max_connections.get().div_ceil(self.listeners.len().max(1));
+            let limits = ServerLimits {
+                max_connections: NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN),
+                header_timeout: self.config.request_timeout.into(),
+                idle_timeout: self.config.idle_timeout.into(),
+                ..ServerLimits::default()
+            };
+            let capture = Arc::new(Capture {
+                id: self.id,
+                out,
+                max_body: self.config.max_body_bytes.as_usize(),
+                body_timeout: self.config.request_timeout.into(),
+                drop_headers: self.drop_headers,
+            });
+            let loops = self.listeners.into_iter().map(|listener| {
+                let capture = Arc::clone(&capture);
+                let service_for = move |peer| {
+                    let capture = Arc::clone(&capture);
+                    service_fn(move |request| {
+                        let capture = Arc::clone(&capture);
+                        async move { Ok::<_, Infallible>(capture.answer(peer, request).await) }
+                    })
+                };
+                serve(listener, service_for, limits.clone(), stop.clone())
+            });
+            for report in futures_util::future::join_all(loops).await {
+                tracing::debug!(source = capture.id, ?report, "http source closed");
+            }
+            Ok(())
+        })
+    }
+}
+
+struct Capture {
+    id: String,
+    out: Output,
+    max_body: usize,
+    body_timeout: Duration,
+    drop_headers: Vec<HeaderName>,
+}
+
+impl Capture {
+    async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let captured_at_us = now_us();
+        let (head, body) = request.into_parts();
+        let body = match read_capped(body, self.max_body, self.body_timeout).await {
+            Ok(body) => body,
+            Err(BodyError::TooLarge { limit }) => {
+                tracing::warn!(source = self.id, limit, "request body over the limit refused");
+                return refuse(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("The body is larger than {limit} bytes\n"),
+                );
+            }
+            Err(BodyError::Timeout) => {
+                return refuse(StatusCode::REQUEST_TIMEOUT, "The body came too slowly\n");
+            }
+            Err(error) => {
+                return refuse(
+                    StatusCode::BAD_REQUEST,
+                    format!("The body cannot be read: {error}\n"),
+                );
+            }
+        };
+        let named = nominated(&head.headers);
+        let kept = |name: &HeaderName| !self.drop_headers.contains(name) && !named.contains(name);
+        let headers = head
+            .headers
+            .iter()
+            .filter(|(name, _)| kept(name))
+            .map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let id = Uuid::now_v7();
+        let method = head.method.as_str();
+        let event =
+            CapturedRequest { id, captured_at_us, ip: peer, method, target, headers, body: &body }
+                .encode();
+        self.store(event.into()).await
+    }
+
+    async fn store(&self, event: Bytes) -> Response<Full<Bytes>> {
+        match self.out.send(Batch { events: vec![event], checkpoint: None }).await {
+            Ok(()) => Response::new(Full::from(RECEIVED)),
+            Err(rejected @ Rejected::TooLarge { .. }) => {
+                tracing::warn!(source = self.id, error = %rejected, "request refused");
+                refuse(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("The request is too large: {rejected}\n"),
+                )
+            }
+            Err(rejected) => {
+                tracing::warn!(source = self.id, error = %rejected, "request refused for now");
+                let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, BUSY);
+                response
+                    .headers_mut()
+                    .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
+                response
+            }
+        }
+    }
+}
+
+/// Headers that `Connection` names are about this connection alone (RFC 9110, section 7.6.1).
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    let names = values.flat_map(|value| value.split(',')).map(str::trim);
+    let names = names.filter(|name| {
+        !name.eq_ignore_ascii_case("close") && !name.eq_ignore_ascii_case("keep-alive")
+    });
+    names.filter_map(|name| HeaderName::try_from(name).ok()).collect()
+}
+
+fn refuse(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,258 @@
+//! `relay` source of a player: pulls a bucket, batch by batch, under a lease.
+//!
+//! Exactly once into the player's queues: the transaction that stores a batch also stores the relay's ids of it (the
+//! checkpoint `pull:BUCKET`). A player that is killed after that commit and before its acknowledgement finds the ids at the
+//! next start and acknowledges them before it pulls again.
+//!
+//! A relay of the original program knows no lease and no long poll: it is asked for at most 100 events, and after an empty
+//! answer that came at once the source pauses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rf_core::backoff::Backoff;
+use rf_core::protocol::{PulledEvent, encode_ids, parse_ids};
+use rf_queue::Checkpoint;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Source, SourceError};
+use crate::pipeline::{Batch, Output, Rejected};
+use crate::relay_client::{BucketKey, Pull, Pulled, RelayClient, RelayError};
+
+/// Events asked for at a time of a relay that knows leases.
+const PULL_EVENTS: usize = 1000;
+/// All that a relay of the original answers at a time.
+const PULL_EVENTS_ORIGINAL: usize = 100;
+/// Content bytes asked for at a time.
+const PULL_BYTES: usize = 4 * 1024 * 1024;
+/// How long the relay keeps a question open.
+const WAIT: Duration = Duration::from_secs(20);
+/// How long pulled events are ours; renewed while they are in hand.
+const LEASE: Duration = Duration::from_secs(30);
+/// An empty answer that comes sooner is one of a relay without long poll.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// Pause before trying a full queue again.
+const FULL_PAUSE: Duration = Duration::from_millis(250);
+/// More ids than any batch has.
+const MAX_REMEMBERED: usize = 100_000;
+/// Bounds of the pause after a failed call.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+/// Pause while the relay refuses the token.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+
+/// One bucket of one relay.
+pub(crate) struct RelaySource {
+    pub(crate) id: String,
+    pub(crate) bucket: BucketKey,
+    pub(crate) client: Arc<RelayClient>,
+    /// Pause between questions to a relay without long poll.
+    pub(crate) poll: Duration,
+}
+
+impl Source for RelaySource {
+    fn run(
+        self: Box<Self>,
+        out: Output,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), SourceError>> {
+        Box::pin(async move {
+            let mut puller = Puller {
+                source: &self,
+                out,
+                stop,
+                unacknowledged: Vec::new(),
+                leases: false,
+                backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+            };
+            puller.run().await;
+            Ok(())
+        })
+    }
+}
+
+struct Puller<'a> {
+    source: &'a RelaySource,
+    out: Output,
+    stop: CancellationToken,
+    /// Ids that are stored here and may still lie in the bucket.
+    unacknowledged: Vec<u64>,
+    /// The relay has shown that it knows leases.
+    leases: bool,
+    backoff: Backoff,
+}
+
+impl Puller<'_> {
+    async fn run(&mut self) {
+        if !self.remember().await {
+            return;
+        }
+        while !self.stop.is_cancelled() {
+            if !self.acknowledge().await {
+                return;
+            }
+            let asked = Instant::now();
+            let pulled = tokio::select! {
+                () = self.stop.cancelled() => return,
+                pulled = self.pull() => pulled,
+            };
+            match pulled {
+                Ok(pulled) if pulled.events.is_empty() => {
+                    self.backoff.reset();
+                    if asked.elapsed() < AT_ONCE && self.pause(self.source.poll).await {
+                        return;
+                    }
+                }
+                Ok(pulled) => {
+                    self.backoff.reset();
+                    self.leases = pulled.lease.is_some();
+                    self.accept(pulled).await;
+                }
+                Err(error) => {
+                    if self.pause_after(&error).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn key(&self) -> String {
+        format!("pull:{}", self.source.bucket.name)
+    }
+
+    /// What the last run stored and may not have acknowledged; false when the agent stops before that is known.
+    async fn remember(&mut self) -> bool {
+        loop {
+            match self.out.checkpoint(&self.key()).await {
+                Ok(stored) => {
+                    let ids = stored.and_then(|text| parse_ids(&text, MAX_REMEMBERED).ok());
+                    self.unacknowledged = ids.unwrap_or_default();
+                    return true;
+                }
+                Err(Rejected::Closed) => return false,
+                Err(error) => {
+                    tracing::error!(source = self.source.id, %error, "the checkpoint cannot be read, trying again");
+                }
+            }
+            if self.pause(FULL_PAUSE).await {
+                return false;
+            }
+        }
+    }
+
+    async fn pull(&self) -> Result<Pulled, RelayError> {
+        let max_events = if self.leases { PULL_EVENTS } else { PULL_EVENTS_ORIGINAL };
+        let pull = Pull { max_events, max_bytes: PULL_BYTES, wait: WAIT, lease: LEASE };
+        self.source.client.pull(&self.source.bucket, &pull).await
+    }
+
+    /// Stores a batch, holding its lease meanwhile. What is not stored when the agent stops is given back.
+    async fn accept(&mut self, pulled: Pulled) {
+        let stored = {
+            let storing = self.store(&pulled.events);
+            let holding = self.hold(pulled.lease.as_deref());
+            tokio::select! {
+                stored = storing => stored,
+                () = holding => 0,
+            }
+        };
+        let ids: Vec<u64> = pulled.events.iter().map(|event| event.id).collect();
+        let (stored, rest) = ids.split_at(stored);
+        self.unacknowledged = stored.to_vec();
+        if !rest.is_empty()
+            && self.stop.is_cancelled()
+            && pulled.lease.is_some()
+            && let Err(error) = self.source.client.release(&self.source.bucket, rest).await
+        {
+            tracing::debug!(source = self.source.id, %error, "events not given back, their lease runs out by itself");
+        }
+    }
+
+    /// Tries until the queues take the events; how many of them, from the first on. Less than all when the agent stops, or
+    /// when one can never fit: it stays at the relay.
+    async fn store(&self, events: &[PulledEvent]) -> usize {
+        let (mut stored, mut step) = (0, events.len());
+        while stored < events.len() {
+            let end = (stored + step).min(events.len());
+            // Always the ids from the batch's start: the checkpoint holds all that is not acknowledged yet.
+            let ids: Vec<u64> = events[..end].iter().map(|event| event.id).collect();
+            let checkpoint = Checkpoint { key: self.key(), value: Some(encode_ids(&ids)) };
+            let contents = events[stored..end].iter().map(|event| event.content.clone()).collect();
+            match self.out.send(Batch { events: contents, checkpoint: Some(checkpoint) }).await {
+                Ok(()) => stored = end,
+                Err(Rejected::Closed) => break,
+                Err(Rejected::TooLarge { .. }) if step > 1 => step /= 2,
+                Err(rejected @ Rejected::TooLarge { .. }) => {
+                    tracing::error!(source = self.source.id, id = events[stored].id, error = %rejected, "event cannot be stored and stays at the relay");
+                    self.pause(LEASE).await;
+                    break;
+                }
+                Err(rejected) => {
+                    tracing::warn!(source = self.source.id, error = %rejected, "pulled events wait for room");
+                    if self.pause(FULL_PAUSE).await {
+                        break;
+                    }
+                }
+            }
+        }
+        stored
+    }
+
+    /// Renews the lease for ever; ends when the agent stops.
+    async fn hold(&self, lease: Option<&str>) {
+        loop {
+            if self.pause(LEASE / 3).await {
+                // The commit under way is waited for a little: cutting it here could store events that are then given back.
+                tokio::time::sleep(FULL_PAUSE * 4).await;
+                return;
+            }
+            if let Some(lease) = lease
+                && let Err(error) =
+                    self.source.client.extend(&self.source.bucket, lease, LEASE).await
+            {
+                tracing::warn!(source = self.source.id, %error, "lease cannot be renewed");
+            }
+        }
+    }
+
+    /// Acknowledges what is stored, trying until the relay answers; false when the agent stops first.
+    async fn acknowledge(&mut self) -> bool {
+        while !self.unacknowledged.is_empty() {
+            let ids = &self.unacknowledged;
+            match self.source.client.acknowledge(&self.source.bucket, ids).await {
+                Ok(()) => {
+                    self.unacknowledged.clear();
+                    self.backoff.reset();
+                    return true;
+                }
+                Err(error) => {
+                    if self.pause_after(&error).await {
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    async fn pause_after(&mut self, error: &RelayError) -> bool {
+        let pause = if let RelayError::Refused { .. } = error {
+            tracing::error!(source = self.source.id, %error, "relay refuses the bucket or its token; trying again slowly");
+            REFUSED_PAUSE
+        } else {
+            tracing::warn!(source = self.source.id, %error, "relay cannot be reached, trying again");
+            self.backoff.next_delay()
+        };
+        self.pause(pause).await
+    }
+
+    /// Waits; true when the agent stops meanwhile.
+    async fn pause(&self, time: Duration) -> bool {
+        tokio::select! {
+            () = self.stop.cancelled() => true,
+            () = tokio::time::sleep(time) => false,
+        }
+    }
+}

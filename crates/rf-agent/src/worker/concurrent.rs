@@ -1,0 +1,182 @@
+//! Single events, several at a time; with a concurrency of one in strict order.
+//!
+//! Reading ahead, writing and removing overlap: while requests are under way, what is finished is removed in one commit,
+//! and the next commit gathers what finishes meanwhile.
+
+use std::collections::VecDeque;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use rf_queue::{Budget, Bury, Commit, CommitError, Receipt, Remove, StoredEvent};
+use tokio::sync::watch;
+
+use super::deliver::{Fate, deliver};
+use super::rate::Rate;
+use super::{FlushTimer, Interrupted, Worker};
+use crate::sink::SinkBatch;
+
+/// Bytes read ahead of the writes.
+const READ_AHEAD_BYTES: usize = 4 * 1024 * 1024;
+/// Events read ahead, for each write at a time.
+const READ_AHEAD_PER_WRITE: usize = 16;
+const MIN_READ_AHEAD: usize = 64;
+
+pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
+    let mut sender = Sender {
+        worker,
+        available: worker.store.watch(worker.queue),
+        rate: Rate::new(&worker.sink.shape().rate),
+        flush: FlushTimer::new(&worker.stop),
+        cursor: 0,
+        ahead: VecDeque::new(),
+        writing: FuturesUnordered::new(),
+        done: Commit::default(),
+        committing: None,
+        stopping: false,
+    };
+    let outcome = sender.run().await;
+    let rest = sender.finish().await;
+    outcome.and(rest)
+}
+
+type Written = (StoredEvent, Fate);
+
+struct Sender<'a> {
+    worker: &'a Worker,
+    available: watch::Receiver<u64>,
+    rate: Rate,
+    flush: FlushTimer,
+    /// The last id that was read.
+    cursor: u64,
+    ahead: VecDeque<StoredEvent>,
+    writing: FuturesUnordered<BoxFuture<'a, Written>>,
+    /// What the next commit removes and buries.
+    done: Commit,
+    committing: Option<BoxFuture<'a, Result<Receipt, CommitError>>>,
+    /// No new write is begun.
+    stopping: bool,
+}
+
+impl<'a> Sender<'a> {
+    async fn run(&mut self) -> Result<(), Interrupted> {
+        loop {
+            self.stopping |= self.flush.is_over();
+            let pause = self.begin_writes().await?;
+            self.begin_commit();
+            let idle = self.writing.is_empty() && self.committing.is_none();
+            if idle && (self.stopping || (self.worker.stop.is_cancelled() && self.ahead.is_empty()))
+            {
+                return Ok(());
+            }
+            tokio::select! {
+                Some((event, fate)) = self.writing.next() => self.note(event, fate),
+                Some(committed) = maybe(&mut self.committing) => {
+                    self.committing = None;
+                    committed?;
+                }
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+                changed = self.available.changed(), if self.wants_more() => if changed.is_err() { return Err(Interrupted::Closed) },
+                () = self.worker.stop.cancelled(), if idle => {}
+            }
+        }
+    }
+
+    fn wants_more(&self) -> bool {
+        !self.stopping && self.ahead.is_empty()
+    }
+
+    /// Fills the free places; a pause when the rate forbids the next write.
+    async fn begin_writes(&mut self) -> Result<Option<std::time::Duration>, Interrupted> {
+        while !self.stopping && self.writing.len() < self.worker.sink.shape().concurrency {
+            if self.ahead.is_empty() {
+                self.read_ahead().await?;
+            }
+            if self.ahead.is_empty() {
+                break;
+            }
+            let pause = self.rate.pause();
+            if !pause.is_zero() {
+                return Ok(Some(pause));
+            }
+            if let Some(event) = self.ahead.pop_front() {
+                self.rate.spend(1, event.content.len());
+                self.writing.push(Box::pin(write(self.worker, event)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read_ahead(&mut self) -> Result<(), Interrupted> {
+        // Registered before looking, so that an append in between is not missed.
+        self.available.mark_unchanged();
+        let events =
+            (self.worker.sink.shape().concurrency * READ_AHEAD_PER_WRITE).max(MIN_READ_AHEAD);
+        let budget = Budget { events, bytes: READ_AHEAD_BYTES };
+        let read = self.worker.store.read(self.worker.queue, self.cursor, budget).await?;
+        if let Some(last) = read.last() {
+            self.cursor = last.id;
+        }
+        self.ahead.extend(read);
+        Ok(())
+    }
+
+    fn note(&mut self, event: StoredEvent, fate: Fate) {
+        let queue = self.worker.queue;
+        match fate {
+            Fate::Delivered => {
+                if let Some(observer) = &self.worker.observer {
+                    observer(&self.worker.id, &event);
+                }
+                match self.done.removes.first_mut() {
+                    Some(remove) => remove.ids.push(event.id),
+                    None => self.done.removes.push(Remove { queue, ids: vec![event.id] }),
+                }
+            }
+            Fate::Dead(reason, attempts) => {
+                tracing::error!(sink = self.worker.id, reason, "event moved to the dead letters");
+                self.done.dead.push(Bury { queue, id: event.id, reason, attempts });
+            }
+            Fate::Kept => self.stopping = true,
+        }
+    }
+
+    fn begin_commit(&mut self) {
+        let nothing = self.done.removes.is_empty() && self.done.dead.is_empty();
+        if self.committing.is_none() && !nothing {
+            let (store, commit) = (&self.worker.store, std::mem::take(&mut self.done));
+            self.committing = Some(Box::pin(store.commit(commit)));
+        }
+    }
+
+    /// Whatever happened, what was delivered is removed before the worker ends or starts over.
+    async fn finish(&mut self) -> Result<(), Interrupted> {
+        while let Some((event, fate)) = self.writing.next().await {
+            self.note(event, fate);
+        }
+        loop {
+            if let Some(committing) = self.committing.take() {
+                committing.await?;
+            }
+            self.begin_commit();
+            if self.committing.is_none() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+async fn write(worker: &Worker, event: StoredEvent) -> Written {
+    let batch = SinkBatch { id: event.id.to_string(), events: vec![event] };
+    let fate = deliver(worker, &batch).await;
+    let mut events = batch.events;
+    (events.swap_remove(0), fate)
+}
+
+/// Waits for the future if there is one; without one the branch of `select!` is off.
+async fn maybe<T>(future: &mut Option<BoxFuture<'_, T>>) -> Option<T> {
+    match future {
+        Some(future) => Some(future.await),
+        None => None,
+    }
+}

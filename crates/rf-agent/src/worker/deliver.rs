@@ -1,0 +1,90 @@
+//! One batch until its end: tried, waited for, tried again, and given up only where the sink's shape allows it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rf_core::backoff::Backoff;
+use rf_queue::StoredEvent;
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use crate::sink::{SinkBatch, SinkError};
+
+/// Pause between tries of a sink that waits for a person.
+const PAUSED: Duration = Duration::from_secs(30);
+
+/// What became of a batch.
+pub(super) enum Fate {
+    /// The target has it.
+    Delivered,
+    /// It will never be taken; why, and after how many tries.
+    Dead(String, u32),
+    /// The agent stops before it was delivered: it stays in the queue.
+    Kept,
+}
+
+/// Writes the batch until one of the [`Fate`]s is certain. A write in progress at the stop is finished, not cut: the target
+/// may be taking it just now.
+pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
+    let shape = worker.sink.shape();
+    let mut backoff = Backoff::new(shape.backoff.0, shape.backoff.1);
+    let mut attempts = 0;
+    let mut announced = false;
+    loop {
+        attempts += 1;
+        let error = match worker.sink.write(batch).await {
+            Ok(()) => {
+                if announced {
+                    tracing::info!(sink = worker.id, attempts, "sink works again");
+                }
+                return Fate::Delivered;
+            }
+            Err(error) => error,
+        };
+        let pause = match error {
+            SinkError::Permanent(reason) => return Fate::Dead(reason, attempts),
+            SinkError::Paused(reason) => {
+                tracing::error!(
+                    sink = worker.id,
+                    error = reason,
+                    "sink is paused until this is mended; its events are kept"
+                );
+                PAUSED
+            }
+            SinkError::Retry { reason, after } => {
+                if let Some(why) = given_up(worker, batch, attempts) {
+                    return Fate::Dead(format!("{why}: {reason}"), attempts);
+                }
+                tracing::warn!(sink = worker.id, error = reason, "delivery failed, trying again");
+                backoff.next_delay().max(after.unwrap_or_default())
+            }
+        };
+        announced = true;
+        if wait(&worker.stop, pause).await {
+            return Fate::Kept;
+        }
+    }
+}
+
+fn given_up(worker: &Worker, batch: &SinkBatch, attempts: u32) -> Option<String> {
+    let shape = worker.sink.shape();
+    if shape.max_attempts.is_some_and(|most| attempts >= most) {
+        return Some(format!("given up after {attempts} attempts"));
+    }
+    let age = batch.events.first().map(age).unwrap_or_default();
+    shape
+        .max_age
+        .filter(|most| age > *most)
+        .map(|most| format!("given up {age:?} after it was queued, the limit is {most:?}"))
+}
+
+fn age(event: &StoredEvent) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(Duration::from_millis(event.at_ms))
+}
+
+async fn wait(stop: &CancellationToken, pause: Duration) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => true,
+        () = tokio::time::sleep(pause) => false,
+    }
+}

@@ -1,0 +1,293 @@
+//! The contract of the workers, with a sink that does as the test says.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use rf_queue::{Commit, DeadLetters, QueueId, QueueOptions, Store, StoreOptions};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use crate::sink::{RateLimits, Shape, Sink, SinkBatch, SinkError};
+
+type Answer = Box<dyn Fn(&SinkBatch) -> Result<(), SinkError> + Send + Sync>;
+
+/// Records every write, answers by a list first and then by a rule.
+struct Recorder {
+    shape: Shape,
+    first: Mutex<VecDeque<Result<(), SinkError>>>,
+    then: Answer,
+    writes: Mutex<Vec<(String, Vec<String>)>>,
+    delivered: watch::Sender<Vec<String>>,
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
+    /// Writes wait for this; closed in tests that hold a batch.
+    gate: tokio::sync::Semaphore,
+}
+
+impl Recorder {
+    fn new(shape: Shape, then: impl Fn(&SinkBatch) -> Result<(), SinkError> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            shape,
+            first: Mutex::default(),
+            then: Box::new(then),
+            writes: Mutex::default(),
+            delivered: watch::Sender::new(Vec::new()),
+            under_way: AtomicUsize::new(0),
+            most_under_way: AtomicUsize::new(0),
+            gate: tokio::sync::Semaphore::new(1_000_000),
+        })
+    }
+
+    async fn wait_delivered(&self, count: usize) -> Vec<String> {
+        let mut delivered = self.delivered.subscribe();
+        let reached = delivered.wait_for(|events| events.len() >= count);
+        let reached = tokio::time::timeout(Duration::from_secs(20), reached).await;
+        reached.expect("delivered in time").expect("sender lives").clone()
+    }
+
+    fn writes(&self) -> Vec<(String, Vec<String>)> {
+        self.writes.lock().unwrap().clone()
+    }
+}
+
+fn texts(batch: &SinkBatch) -> Vec<String> {
+    batch.events.iter().map(|event| String::from_utf8(event.content.to_vec()).unwrap()).collect()
+}
+
+impl Sink for Recorder {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move {
+            let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_under_way.fetch_max(now, Ordering::SeqCst);
+            self.writes.lock().unwrap().push((batch.id.clone(), texts(batch)));
+            self.gate.acquire().await.unwrap().forget();
+            tokio::task::yield_now().await;
+            self.under_way.fetch_sub(1, Ordering::SeqCst);
+            let first = self.first.lock().unwrap().pop_front();
+            let answer = first.unwrap_or_else(|| (self.then)(batch));
+            if answer.is_ok() {
+                self.delivered.send_modify(|delivered| delivered.extend(texts(batch)));
+            }
+            answer
+        })
+    }
+}
+
+fn shape(stable: bool) -> Shape {
+    Shape {
+        max_events: if stable { 10 } else { 1 },
+        goal_bytes: 10_000,
+        max_event_bytes: 1_000,
+        concurrency: 1,
+        stable,
+        max_attempts: None,
+        max_age: None,
+        backoff: (Duration::from_millis(1), Duration::from_millis(5)),
+        rate: RateLimits::default(),
+    }
+}
+
+struct Bench {
+    store: Store,
+    queue: QueueId,
+    stop: CancellationToken,
+}
+
+impl Bench {
+    fn open(folder: &Path) -> Self {
+        let options = StoreOptions::new(folder.join("q.sqlite3"), 4 << 20, vec![QueueOptions::new("sink")]);
+        let store = Store::open(options).unwrap().store;
+        let queue = store.queue("sink").unwrap();
+        Self { store, queue, stop: CancellationToken::new() }
+    }
+
+    async fn append(&self, events: impl IntoIterator<Item = String>) {
+        let events = events.into_iter().map(Bytes::from).collect();
+        self.store.commit(Commit::append(self.queue, events)).await.unwrap();
+    }
+
+    fn worker(&self, sink: &Arc<Recorder>) -> impl Future<Output = ()> + use<> {
+        let sink: Arc<dyn Sink> = sink.clone();
+        let (store, queue, stop) = (self.store.clone(), self.queue, self.stop.clone());
+        Worker { id: "sink".to_owned(), sink, store, queue, stop, observer: None }.run()
+    }
+
+    /// Runs the worker until `until` is done, then stops it and waits for its end.
+    async fn run(&self, sink: &Arc<Recorder>, until: impl Future<Output = ()>) {
+        let worker = self.worker(sink);
+        let stopping = async {
+            until.await;
+            self.stop.cancel();
+        };
+        tokio::join!(worker, stopping);
+    }
+
+    fn left(&self) -> u64 {
+        self.store.usage(self.queue).events
+    }
+}
+
+fn names(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|n| format!("event {n}")).collect()
+}
+
+fn subfolder(folder: &Path, stable: bool) -> std::path::PathBuf {
+    let path = folder.join(stable.to_string());
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn retry(reason: &str) -> Result<(), SinkError> {
+    Err(SinkError::Retry { reason: reason.to_owned(), after: None })
+}
+
+#[tokio::test]
+async fn batches_arrive_in_order_and_leave_the_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..25)).await;
+    let sink = Recorder::new(shape(true), |_| Ok(()));
+    bench.run(&sink, async { drop(sink.wait_delivered(25).await) }).await;
+    assert_eq!(sink.wait_delivered(25).await, names(0..25));
+    assert_eq!(sink.writes().iter().map(|(_, events)| events.len()).collect::<Vec<_>>(), [10, 10, 5]);
+    assert_eq!(bench.left(), 0);
+}
+
+#[tokio::test]
+async fn a_batch_in_flight_is_repeated_as_it_was_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = Recorder::new(shape(true), |_| Ok(()));
+    held.gate.forget_permits(1_000_000);
+    {
+        let bench = Bench::open(folder.path());
+        bench.append(names(0..3)).await;
+        let worker = bench.worker(&held);
+        let begun = async {
+            while held.writes().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            // More events come while the first batch is under way: the repeat must not take them along.
+            bench.append(names(3..6)).await;
+        };
+        tokio::select! {
+            () = worker => panic!("the worker must hang in its write"),
+            () = begun => {}
+        }
+        bench.store.close().await;
+    }
+    let bench = Bench::open(folder.path());
+    let sink = Recorder::new(shape(true), |_| Ok(()));
+    bench.run(&sink, async { drop(sink.wait_delivered(6).await) }).await;
+    assert_eq!(sink.writes()[0], held.writes()[0], "same id, same events");
+    assert_ne!(sink.writes()[1].0, held.writes()[0].0);
+    assert_eq!(sink.wait_delivered(6).await, names(0..6));
+}
+
+#[tokio::test]
+async fn the_one_bad_event_of_a_batch_is_found_and_buried() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..10)).await;
+    let sink = Recorder::new(shape(true), |batch| {
+        if texts(batch).contains(&"event 6".to_owned()) { Err(SinkError::Permanent("bad".to_owned())) } else { Ok(()) }
+    });
+    bench.run(&sink, async { drop(sink.wait_delivered(9).await) }).await;
+    let expected: Vec<String> = names(0..10).into_iter().filter(|name| name != "event 6").collect();
+    assert_eq!(sink.wait_delivered(9).await, expected);
+    assert_eq!(bench.left(), 0);
+    let dead = DeadLetters::open(&folder.path().join("q.sqlite3")).unwrap().list(None, 0, 10).unwrap();
+    assert_eq!(dead.iter().map(|letter| (&letter.content[..], letter.reason.as_str())).collect::<Vec<_>>(), [(&b"event 6"[..], "bad")]);
+}
+
+#[tokio::test]
+async fn an_event_too_large_to_be_sent_is_buried_and_its_neighbours_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(["a".to_owned(), "x".repeat(1_001), "b".to_owned()]).await;
+    let sink = Recorder::new(shape(true), |_| Ok(()));
+    bench.run(&sink, async { drop(sink.wait_delivered(2).await) }).await;
+    assert_eq!(sink.wait_delivered(2).await, ["a", "b"]);
+    assert_eq!(bench.left(), 0);
+    assert_eq!(bench.store.disk().dead_letters, 1);
+}
+
+#[tokio::test]
+async fn with_a_concurrency_of_one_failures_do_not_change_the_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..20)).await;
+    let sink = Recorder::new(shape(false), |_| Ok(()));
+    sink.first.lock().unwrap().extend([retry("a"), retry("b"), Ok(()), retry("c"), Ok(()), retry("d")]);
+    bench.run(&sink, async { drop(sink.wait_delivered(20).await) }).await;
+    assert_eq!(sink.wait_delivered(20).await, names(0..20));
+    assert_eq!(sink.writes().len(), 24);
+    assert_eq!(sink.most_under_way.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.left(), 0);
+}
+
+#[tokio::test]
+async fn concurrency_is_used_and_not_exceeded() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..300)).await;
+    let sink = Recorder::new(Shape { concurrency: 8, ..shape(false) }, |_| Ok(()));
+    bench.run(&sink, async { drop(sink.wait_delivered(300).await) }).await;
+    assert_eq!(sink.most_under_way.load(Ordering::SeqCst), 8);
+    let mut delivered = sink.wait_delivered(300).await;
+    delivered.sort();
+    let mut expected = names(0..300);
+    expected.sort();
+    assert_eq!(delivered, expected);
+    assert_eq!(bench.left(), 0);
+}
+
+#[tokio::test]
+async fn after_max_attempts_an_event_is_a_dead_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..3)).await;
+    let sink = Recorder::new(Shape { max_attempts: Some(4), ..shape(false) }, |batch| {
+        if texts(batch) == ["event 1"] { retry("away") } else { Ok(()) }
+    });
+    bench.run(&sink, async { drop(sink.wait_delivered(2).await) }).await;
+    assert_eq!(sink.wait_delivered(2).await, ["event 0", "event 2"]);
+    let dead = DeadLetters::open(&folder.path().join("q.sqlite3")).unwrap().list(None, 0, 10).unwrap();
+    assert_eq!((dead.len(), dead[0].attempts, dead[0].reason.as_str()), (1, 4, "given up after 4 attempts: away"));
+    assert_eq!(bench.left(), 0);
+}
+
+#[tokio::test]
+async fn a_stop_flushes_what_can_be_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    for stable in [true, false] {
+        let bench = Bench::open(&subfolder(folder.path(), stable));
+        bench.append(names(0..100)).await;
+        let sink = Recorder::new(shape(stable), |_| Ok(()));
+        bench.run(&sink, async {}).await;
+        assert_eq!(bench.left(), 0, "stable {stable}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_target_that_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    for stable in [true, false] {
+        let bench = Bench::open(&subfolder(folder.path(), stable));
+        bench.append(names(0..100)).await;
+        let away = Shape { backoff: (Duration::from_secs(3600), Duration::from_secs(3600)), ..shape(stable) };
+        let sink = Recorder::new(away, |_| retry("away"));
+        let stopped = tokio::time::timeout(Duration::from_secs(20), bench.run(&sink, async {}));
+        stopped.await.expect("the stop must not wait for the backoff");
+        assert_eq!(bench.left(), 100, "stable {stable}");
+    }
+}
