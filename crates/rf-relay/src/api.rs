@@ -1,0 +1,55 @@
+//! The endpoints, one file a group.
+//!
+//! Promises: who may is checked before a body is read; a body is read within limits of size and time; every refusal is
+//! JSON, `{"error": "..."}`, and one that is our fault says nothing of its cause, which is logged.
+
+mod acknowledge;
+mod error;
+mod lease;
+mod node_info;
+mod pull;
+mod query;
+mod record;
+mod request;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{delete, get, post};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use error::ApiError;
+
+use crate::auth::Tokens;
+use crate::config::RequestLimits;
+use crate::stats::Stats;
+use crate::store::BucketStore;
+
+/// What every endpoint works with.
+pub(crate) struct Relay {
+    pub(crate) tokens: Tokens,
+    pub(crate) store: Arc<dyn BucketStore>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) limits: RequestLimits,
+    /// Long polls are answered at once when this is cancelled.
+    pub(crate) stop: CancellationToken,
+}
+
+/// All endpoints.
+pub(crate) fn router(relay: Arc<Relay>) -> Router {
+    // axum lets HEAD fall through to GET, but a pull with a lease is no thing to do twice without an answer.
+    let refuse = async || ApiError::MethodNotAllowed;
+    Router::new()
+        .route("/record-batch", post(record::record_batch))
+        .route("/record", post(record::record))
+        .route("/first-batch", get(pull::first_batch).head(refuse))
+        .route("/first", get(pull::first).head(refuse))
+        .route("/acknowledge-batch", delete(acknowledge::acknowledge_batch))
+        .route("/acknowledge", delete(acknowledge::acknowledge))
+        .route("/release-batch", post(lease::release_batch))
+        .route("/extend-lease", post(lease::extend_lease))
+        .route("/node-info", post(node_info::node_info))
+        .method_not_allowed_fallback(refuse)
+        .fallback(async || ApiError::NoSuchPath)
+        .with_state(relay)
+}

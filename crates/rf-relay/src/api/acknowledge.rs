@@ -1,0 +1,45 @@
+//! `DELETE /acknowledge-batch` and `DELETE /acknowledge?id=`: delivered events leave.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use rf_core::protocol::parse_ids;
+
+use super::query::Query;
+use super::request::read;
+use super::{ApiError, Relay};
+use crate::bucket::BucketName;
+
+/// As many ids are taken at once as events are handed out.
+pub(super) const MAX_IDS: usize = 10_000;
+/// Room for so many of the longest ids.
+pub(super) const MAX_IDS_BODY_BYTES: usize = MAX_IDS * 32;
+
+pub(super) async fn acknowledge_batch(
+    State(relay): State<Arc<Relay>>,
+    request: Request,
+) -> Result<String, ApiError> {
+    let (parts, body) = request.into_parts();
+    let bucket = relay.tokens.bucket(&parts.headers)?;
+    let parse = |body: bytes::Bytes| Ok(parse_ids(&body, MAX_IDS)?);
+    let ids = read(&relay, &parts.headers, body, MAX_IDS_BODY_BYTES, parse).await?;
+    remove(&relay, &bucket, ids).await
+}
+
+pub(super) async fn acknowledge(
+    State(relay): State<Arc<Relay>>,
+    request: Request,
+) -> Result<String, ApiError> {
+    let bucket = relay.tokens.bucket(request.headers())?;
+    let id = Query::of(request.uri())?.number("id", 0..=u64::MAX)?;
+    let id = id.ok_or_else(|| ApiError::BadRequest("name the event: ?id=12".to_owned()))?;
+    remove(&relay, &bucket, vec![id]).await
+}
+
+async fn remove(relay: &Relay, bucket: &BucketName, ids: Vec<u64>) -> Result<String, ApiError> {
+    match relay.store.acknowledge(bucket, ids).await? {
+        0 => Err(ApiError::NotFound("none of these events is there")),
+        1 => Ok("1 event acknowledged".to_owned()),
+        many => Ok(format!("{many} events acknowledged")),
+    }
+}

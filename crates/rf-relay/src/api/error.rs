@@ -1,0 +1,140 @@
+//! The one error of all endpoints, and how it is answered.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use rf_core::protocol::WireError;
+use rf_net::body::BodyError;
+use rf_net::encoding::{ACCEPTED, DecodeError, UnknownCoding};
+
+use crate::bucket::BucketName;
+use crate::store::Unavailable;
+
+/// When a sender shall try again: buckets are drained all the time, and senders add their own backoff.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// Why a request is refused.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// Unknown bucket or wrong token: not told apart.
+    #[error("unknown bucket or wrong token")]
+    Unauthorized,
+    /// The request makes no sense.
+    #[error("{0}")]
+    BadRequest(String),
+    /// The body, or what it holds, is larger than is taken.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The body did not come in time.
+    #[error("the body came too slowly")]
+    TooSlow,
+    /// The body is coded in a way that is not known.
+    #[error("{0}")]
+    UnsupportedEncoding(String),
+    /// These buckets have no room now.
+    #[error("full: {}", names(.0))]
+    Full(Vec<BucketName>),
+    /// What the request names is not there.
+    #[error("{0}")]
+    NotFound(&'static str),
+    /// There is no such endpoint.
+    #[error("no such path")]
+    NoSuchPath,
+    /// The endpoint takes another method.
+    #[error("method not allowed")]
+    MethodNotAllowed,
+    /// The store does not work now.
+    #[error("the bucket is not available, try again later")]
+    Unavailable {
+        /// For the log only.
+        cause: String,
+    },
+}
+
+fn names(buckets: &[BucketName]) -> String {
+    buckets.iter().map(BucketName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self {
+            ApiError::Unauthorized => StatusCode::UNAUTHORIZED,
+            ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            ApiError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            ApiError::UnsupportedEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ApiError::Full(_) => StatusCode::TOO_MANY_REQUESTS,
+            ApiError::NotFound(_) | ApiError::NoSuchPath => StatusCode::NOT_FOUND,
+            ApiError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            ApiError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn header(&self) -> Option<(header::HeaderName, HeaderValue)> {
+        match self {
+            ApiError::Unauthorized => {
+                Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+            }
+            ApiError::UnsupportedEncoding(_) => {
+                Some((header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED)))
+            }
+            ApiError::Full(_) | ApiError::Unavailable { .. } => {
+                Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let ApiError::Unavailable { cause } = &self {
+            tracing::error!(error = cause, "request refused, the store does not work");
+        }
+        let body = axum::Json(serde_json::json!({ "error": self.to_string() }));
+        let mut response = (self.status(), body).into_response();
+        response.headers_mut().extend(self.header());
+        response
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> ApiError {
+        match error {
+            BodyError::TooLarge { .. } => ApiError::TooLarge(error.to_string()),
+            BodyError::Timeout => ApiError::TooSlow,
+            BodyError::Broken(_) => ApiError::BadRequest(error.to_string()),
+        }
+    }
+}
+
+impl From<UnknownCoding> for ApiError {
+    fn from(error: UnknownCoding) -> ApiError {
+        ApiError::UnsupportedEncoding(error.to_string())
+    }
+}
+
+impl From<DecodeError> for ApiError {
+    fn from(error: DecodeError) -> ApiError {
+        match error {
+            DecodeError::TooLarge { .. } => ApiError::TooLarge(error.to_string()),
+            DecodeError::Broken { .. } => ApiError::BadRequest(error.to_string()),
+        }
+    }
+}
+
+impl From<WireError> for ApiError {
+    fn from(error: WireError) -> ApiError {
+        match error {
+            WireError::TooMany { .. } => ApiError::TooLarge(error.to_string()),
+            WireError::Malformed(_) => {
+                ApiError::BadRequest(format!("not the JSON expected here: {error}"))
+            }
+        }
+    }
+}
+
+impl From<Unavailable> for ApiError {
+    fn from(error: Unavailable) -> ApiError {
+        ApiError::Unavailable { cause: error.to_string() }
+    }
+}

@@ -1,0 +1,52 @@
+//! `POST /release-batch` and `POST /extend-lease`: leases end early or last longer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use bytes::Bytes;
+use rf_core::protocol::{ExtendLease, parse_ids};
+
+use super::acknowledge::{MAX_IDS, MAX_IDS_BODY_BYTES};
+use super::request::{lease_time, read};
+use super::{ApiError, Relay};
+
+/// A token and a number.
+const MAX_EXTEND_BODY_BYTES: usize = 4096;
+
+pub(super) async fn release_batch(
+    State(relay): State<Arc<Relay>>,
+    request: Request,
+) -> Result<String, ApiError> {
+    let (parts, body) = request.into_parts();
+    let bucket = relay.tokens.bucket(&parts.headers)?;
+    let parse = |body: Bytes| Ok(parse_ids(&body, MAX_IDS)?);
+    let ids = read(&relay, &parts.headers, body, MAX_IDS_BODY_BYTES, parse).await?;
+    match relay.store.release(&bucket, ids).await? {
+        0 => Err(ApiError::NotFound("none of these events is leased")),
+        1 => Ok("1 event released".to_owned()),
+        many => Ok(format!("{many} events released")),
+    }
+}
+
+pub(super) async fn extend_lease(
+    State(relay): State<Arc<Relay>>,
+    request: Request,
+) -> Result<&'static str, ApiError> {
+    let (parts, body) = request.into_parts();
+    let bucket = relay.tokens.bucket(&parts.headers)?;
+    let parse = |body: Bytes| {
+        serde_json::from_slice::<ExtendLease>(&body).map_err(|error| {
+            ApiError::BadRequest(format!(
+                "expected {{\"lease\": \"TOKEN\", \"seconds\": 30}}: {error}"
+            ))
+        })
+    };
+    let asked = read(&relay, &parts.headers, body, MAX_EXTEND_BODY_BYTES, parse).await?;
+    let ttl = lease_time(Duration::from_secs(asked.seconds))?;
+    if relay.store.extend(&bucket, &asked.lease, ttl).await? {
+        Ok("lease extended")
+    } else {
+        Err(ApiError::NotFound("there is no such lease any more"))
+    }
+}

@@ -1,0 +1,151 @@
+//! `GET /first-batch` and `GET /first`: events go out.
+//!
+//! Promises: without a lease, exactly the original's answer; a long poll is answered as soon as there are events, when
+//! its time is over, and at once when the relay stops. An answer that its client never gets costs an event the time of
+//! its lease, nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use rf_core::protocol::{RF_LEASE, encode_pulled};
+use rf_net::encoding::{Coding, encode, negotiate};
+use rf_queue::Budget;
+use tokio::time::Instant;
+
+use super::query::Query;
+use super::request::{caller, heavy, lease_time};
+use super::{ApiError, Relay};
+use crate::bucket::BucketName;
+use crate::stats::unix_seconds;
+use crate::store::{Pulled, Unavailable};
+
+/// Most events of an answer without a lease, and how many when no limit is given: as the original.
+const MAX_EVENTS: usize = 100;
+/// Most events of an answer with a lease.
+const MAX_LEASED_EVENTS: usize = 10_000;
+/// Most content bytes of an answer, but for a single event that is larger.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// The longest that a poll waits: proxies on the way may cut off what is silent for longer.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+/// A smaller answer is not worth coding: it fits into one packet anyway.
+const MIN_CODED_BYTES: usize = 1024;
+
+/// What is asked for.
+struct Pull {
+    budget: Budget,
+    lease: Option<Duration>,
+    wait: Duration,
+}
+
+pub(super) async fn first_batch(
+    State(relay): State<Arc<Relay>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let bucket = relay.tokens.bucket(request.headers())?;
+    let pull = parse(&Query::of(request.uri())?)?;
+    let pulled = wait_for_events(&relay, &bucket, &pull).await?;
+    relay.stats.sent(
+        &caller(request.headers()),
+        &bucket,
+        pulled.events.len() as u64,
+        unix_seconds(),
+    );
+    if pulled.events.is_empty() {
+        return Ok((StatusCode::NOT_FOUND, [JSON], "[]").into_response());
+    }
+    answer(request.headers(), pulled, |array| array).await
+}
+
+pub(super) async fn first(
+    State(relay): State<Arc<Relay>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let bucket = relay.tokens.bucket(request.headers())?;
+    let mut pull = parse(&Query::of(request.uri())?)?;
+    pull.budget.events = 1;
+    let pulled = wait_for_events(&relay, &bucket, &pull).await?;
+    relay.stats.sent(
+        &caller(request.headers()),
+        &bucket,
+        pulled.events.len() as u64,
+        unix_seconds(),
+    );
+    if pulled.events.is_empty() {
+        return Err(ApiError::NotFound("the bucket has no event to give"));
+    }
+    answer(request.headers(), pulled, |array| array.slice(1..array.len() - 1)).await
+}
+
+const JSON: (HeaderName, HeaderValue) =
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+
+fn parse(query: &Query) -> Result<Pull, ApiError> {
+    let lease = query.duration("lease")?.map(lease_time).transpose()?;
+    let max_events = if lease.is_some() { MAX_LEASED_EVENTS } else { MAX_EVENTS };
+    let budget = Budget {
+        events: query.number("limit", 1..=max_events)?.unwrap_or(MAX_EVENTS),
+        bytes: query.number("maxBytes", 1..=usize::MAX)?.unwrap_or(MAX_BYTES).min(MAX_BYTES),
+    };
+    Ok(Pull { budget, lease, wait: query.duration("wait")?.unwrap_or_default().min(MAX_WAIT) })
+}
+
+async fn wait_for_events(
+    relay: &Relay,
+    bucket: &BucketName,
+    pull: &Pull,
+) -> Result<Pulled, Unavailable> {
+    if pull.wait.is_zero() {
+        return relay.store.pull(bucket, pull.budget, pull.lease).await;
+    }
+    let deadline = Instant::now() + pull.wait;
+    let mut news = relay.store.watch(bucket).await?;
+    loop {
+        // Marked before looking, so that an event that comes in between is noticed.
+        news.mark_unchanged();
+        let pulled = relay.store.pull(bucket, pull.budget, pull.lease).await?;
+        if !pulled.events.is_empty() || relay.stop.is_cancelled() {
+            return Ok(pulled);
+        }
+        // Only waiting is interrupted here, never a pull that may have leased.
+        let nothing_more = tokio::select! {
+            changed = news.changed() => changed.is_err(),
+            () = tokio::time::sleep_until(deadline) => true,
+            () = relay.stop.cancelled() => true,
+        };
+        if nothing_more {
+            return Ok(Pulled::default());
+        }
+    }
+}
+
+async fn answer(
+    headers: &HeaderMap,
+    pulled: Pulled,
+    shape: impl FnOnce(Bytes) -> Bytes + Send + 'static,
+) -> Result<Response, ApiError> {
+    let wanted = negotiate(headers, &[Coding::Zstd]);
+    let lease = pulled.lease;
+    let bytes = pulled.events.iter().map(|event| event.content.len()).sum();
+    let (body, coding) = heavy(bytes, move || {
+        let body = shape(encode_pulled(&pulled.events).into());
+        let coding = if body.len() < MIN_CODED_BYTES { Coding::Identity } else { wanted };
+        (encode(coding, &body), coding)
+    })
+    .await?;
+    let mut response = ([JSON], body).into_response();
+    if coding != Coding::Identity {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    }
+    if let Some(token) = lease {
+        let token = HeaderValue::try_from(token)
+            .map_err(|error| ApiError::Unavailable { cause: error.to_string() })?;
+        response.headers_mut().insert(HeaderName::from_static(RF_LEASE), token);
+    }
+    Ok(response)
+}

@@ -1,0 +1,122 @@
+//! `POST /record-batch` and `POST /record`: events come in.
+//!
+//! Promises: all tokens are checked before anything is written; 200 only after the commit of every named bucket. If
+//! some buckets took a batch and others did not, the sender is told to repeat it, and the batch id keeps the repeat out
+//! of those that have it; without an id, as from old senders, they get it twice.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use rf_core::protocol::{MAX_BATCH_ID_BYTES, RF_BATCH_ID, parse_batch};
+use rf_net::encoding::ACCEPTED;
+
+use super::request::{caller, read};
+use super::{ApiError, Relay};
+use crate::bucket::BucketName;
+use crate::stats::unix_seconds;
+use crate::store::{AppendError, Appended};
+
+pub(super) async fn record_batch(State(relay): State<Arc<Relay>>, request: Request) -> Response {
+    let max_events = relay.limits.max_batch_events;
+    let parse = move |body| Ok(parse_batch(&body, max_events)?);
+    with_accepted_codings(receive(&relay, request, parse).await)
+}
+
+pub(super) async fn record(State(relay): State<Arc<Relay>>, request: Request) -> Response {
+    // The one place where what is no text is refused: here no other event is held back by it.
+    let parse = |body: Bytes| match std::str::from_utf8(&body) {
+        Ok(_) => Ok(vec![body]),
+        Err(error) => Err(ApiError::BadRequest(format!(
+            "an event is text, but the body is not UTF-8: {error}"
+        ))),
+    };
+    with_accepted_codings(receive(&relay, request, parse).await)
+}
+
+/// Clients compress only after they have seen this (RFC 9110, section 12.5.3).
+fn with_accepted_codings(outcome: Result<(), ApiError>) -> Response {
+    let mut response = outcome.map(|()| StatusCode::OK).into_response();
+    response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED));
+    response
+}
+
+async fn receive(
+    relay: &Relay,
+    request: Request,
+    parse: impl FnOnce(Bytes) -> Result<Vec<Bytes>, ApiError> + Send + 'static,
+) -> Result<(), ApiError> {
+    let (parts, body) = request.into_parts();
+    let buckets = relay.tokens.buckets(&parts.headers)?;
+    let batch_id = batch_id(&parts.headers)?;
+    let events = read(relay, &parts.headers, body, relay.limits.max_body_bytes, parse).await?;
+    let count = events.len() as u64;
+    let stored = append(relay, &buckets, events, batch_id).await?;
+    // A repeat is a query, but brings no messages.
+    let received = if stored.is_empty() { 0 } else { count };
+    relay.stats.received(&caller(&parts.headers), &stored, received, unix_seconds());
+    tracing::debug!(buckets = buckets.len(), records = count, "batch recorded");
+    Ok(())
+}
+
+fn batch_id(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(RF_BATCH_ID) else { return Ok(None) };
+    match value.to_str() {
+        Ok(id) if !id.is_empty() && id.len() <= MAX_BATCH_ID_BYTES => Ok(Some(id.to_owned())),
+        _ => Err(ApiError::BadRequest(format!(
+            "RF-BATCH-ID has 1 to {MAX_BATCH_ID_BYTES} ASCII characters"
+        ))),
+    }
+}
+
+/// Stores the events in every bucket; gives those that had not stored them before.
+async fn append(
+    relay: &Relay,
+    buckets: &[BucketName],
+    events: Vec<Bytes>,
+    batch_id: Option<String>,
+) -> Result<Vec<BucketName>, ApiError> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    // At once, not in turn: the time of the slowest commit, not of all. (`repeat_n` copies for all but the last.)
+    let copies = std::iter::repeat_n((events, batch_id), buckets.len());
+    let append = |(bucket, (events, batch_id))| relay.store.append(bucket, events, batch_id);
+    let outcomes = join_all(buckets.iter().zip(copies).map(append)).await;
+    let mut stored = Vec::new();
+    let mut refusals = Vec::new();
+    for (bucket, outcome) in buckets.iter().zip(outcomes) {
+        match outcome {
+            Ok(Appended::Stored) => stored.push(bucket.clone()),
+            Ok(Appended::Duplicate) => {
+                tracing::debug!(%bucket, "a repeated batch was stored before");
+            }
+            Err(error) => refusals.push((bucket, error)),
+        }
+    }
+    if refusals.is_empty() { Ok(stored) } else { Err(refusal(refusals)) }
+}
+
+/// One answer for several refusals: what goes away by itself first, what the sender has to change last.
+fn refusal(refusals: Vec<(&BucketName, AppendError)>) -> ApiError {
+    let mut full = Vec::new();
+    let mut too_large = None;
+    for (bucket, error) in refusals {
+        match error {
+            AppendError::Unavailable(error) => {
+                return ApiError::Unavailable { cause: format!("bucket {bucket}: {error}") };
+            }
+            AppendError::Full(reason) => {
+                tracing::warn!(%bucket, reason, "bucket is full, a batch is refused");
+                full.push(bucket.clone());
+            }
+            AppendError::TooLarge { .. } => {
+                too_large = Some(ApiError::TooLarge(format!("bucket {bucket}: {error}")));
+            }
+        }
+    }
+    too_large.filter(|_| full.is_empty()).unwrap_or(ApiError::Full(full))
+}

@@ -1,0 +1,59 @@
+//! What endpoints do alike: read a body, know the caller, leave the async threads for heavy work.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::HeaderMap;
+use rf_core::protocol::{RF_ENV_NAME, RF_HOSTNAME};
+use rf_net::body::read_capped;
+use rf_net::encoding::{Coding, decode};
+
+use super::{ApiError, Relay};
+use crate::stats::Caller;
+
+/// Up to this many bytes are decoded or coded in place; more would hold up the other requests of the thread.
+const IN_PLACE_BYTES: usize = 16 * 1024;
+
+/// Who calls, as it says itself.
+pub(super) fn caller(headers: &HeaderMap) -> Caller<'_> {
+    let text =
+        |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
+    Caller { env: text(RF_ENV_NAME), hostname: text(RF_HOSTNAME) }
+}
+
+/// Reads a body of at most `max_bytes`, decodes it to at most `max_bytes` and parses that.
+pub(super) async fn read<T: Send + 'static>(
+    relay: &Relay,
+    headers: &HeaderMap,
+    body: Body,
+    max_bytes: usize,
+    parse: impl FnOnce(Bytes) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let coding = Coding::of(headers)?;
+    let coded = read_capped(body, max_bytes, relay.limits.body_timeout).await?;
+    let size = if coding == Coding::Identity { coded.len() } else { IN_PLACE_BYTES + 1 };
+    heavy(size, move || parse(decode(coding, coded, max_bytes)?)).await?
+}
+
+/// Does work on `bytes` bytes: in place if they are few, else on a thread that may be busy.
+pub(super) async fn heavy<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ApiError> {
+    if bytes <= IN_PLACE_BYTES {
+        return Ok(work());
+    }
+    let outcome = tokio::task::spawn_blocking(work).await;
+    outcome.map_err(|error| ApiError::Unavailable { cause: format!("a worker thread: {error}") })
+}
+
+/// A number of seconds that makes sense for a lease.
+pub(super) fn lease_time(asked: Duration) -> Result<Duration, ApiError> {
+    const SHORTEST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(3600);
+    if asked.is_zero() {
+        return Err(ApiError::BadRequest("a lease lasts from 1s to 1h".to_owned()));
+    }
+    Ok(asked.clamp(SHORTEST, LONGEST))
+}

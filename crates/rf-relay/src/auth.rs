@@ -1,0 +1,115 @@
+//! Who may touch a bucket.
+//!
+//! Promises: every named bucket is checked before the answer, whatever the first one said; a bucket that does not exist
+//! costs the same comparison as one that does and is the same refusal; nothing of a token is logged.
+
+use std::collections::HashMap;
+
+use http::{HeaderMap, header};
+use rf_core::config::Secret;
+use rf_core::protocol::{RF_BUCKET, RF_BUCKETS, name_list};
+
+use crate::api::ApiError;
+use crate::bucket::BucketName;
+
+/// The tokens of all buckets.
+pub(crate) struct Tokens {
+    by_bucket: HashMap<BucketName, Secret>,
+    /// Compared where there is no bucket, so that the time does not tell.
+    decoy: Secret,
+}
+
+impl Tokens {
+    pub(crate) fn new<'a>(
+        buckets: impl IntoIterator<Item = (&'a BucketName, &'a Secret)>,
+    ) -> Tokens {
+        let by_bucket =
+            buckets.into_iter().map(|(name, secret)| (name.clone(), secret.clone())).collect();
+        Tokens { by_bucket, decoy: Secret::new("no bucket has this token") }
+    }
+
+    /// All buckets that the request names in `RF-BUCKETS` (or `RF-BUCKET`), if its token fits every one of them.
+    pub(crate) fn buckets(&self, headers: &HeaderMap) -> Result<Vec<BucketName>, ApiError> {
+        let named = headers.get(RF_BUCKETS).or_else(|| headers.get(RF_BUCKET));
+        let named = named.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let token = bearer(headers);
+        let mut allowed = Vec::new();
+        let mut refused = false;
+        for name in name_list(named) {
+            let known = self.by_bucket.get_key_value(name);
+            let fits =
+                known.map_or(&self.decoy, |(_, secret)| secret).matches(token) && !token.is_empty();
+            match known {
+                Some((bucket, _)) if fits => allowed.push(bucket.clone()),
+                _ => refused = true,
+            }
+        }
+        if refused || allowed.is_empty() { Err(ApiError::Unauthorized) } else { Ok(allowed) }
+    }
+
+    /// The one bucket that the request names in `RF-BUCKET` (or `RF-BUCKETS`).
+    pub(crate) fn bucket(&self, headers: &HeaderMap) -> Result<BucketName, ApiError> {
+        let mut buckets = self.buckets(headers)?;
+        match (buckets.pop(), buckets.is_empty()) {
+            (Some(bucket), true) => Ok(bucket),
+            _ => Err(ApiError::BadRequest(
+                "this call is about one bucket: name it in RF-BUCKET".to_owned(),
+            )),
+        }
+    }
+}
+
+/// The token of `Authorization: Bearer TOKEN`; empty, which fits nowhere, if there is none.
+fn bearer(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    match value.and_then(|value| value.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn check(headers: &[(&'static str, &'static str)], expected: Result<&[&str], ApiError>) {
+        let names = ["a", "b", "c"].map(|name| BucketName::new(name).unwrap());
+        let secrets = ["one", "one", "two"].map(Secret::new);
+        let tokens = Tokens::new(names.iter().zip(&secrets));
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|&(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
+            .collect();
+        let expected =
+            expected.map(|names| names.iter().map(|name| BucketName::new(name).unwrap()).collect());
+        assert_eq!(tokens.buckets(&headers), expected, "{headers:?}");
+    }
+
+    const ONE: (&str, &str) = ("authorization", "Bearer one");
+
+    #[test]
+    fn the_token_must_fit_every_bucket() {
+        check(&[ONE, (RF_BUCKET, "a")], Ok(&["a"]));
+        check(&[ONE, (RF_BUCKETS, " a , b,")], Ok(&["a", "b"]));
+        check(&[ONE, (RF_BUCKETS, "a,c")], Err(ApiError::Unauthorized));
+        check(&[ONE, (RF_BUCKETS, "a,unknown")], Err(ApiError::Unauthorized));
+        check(&[ONE, (RF_BUCKETS, "unknown")], Err(ApiError::Unauthorized));
+        check(&[ONE, (RF_BUCKETS, "")], Err(ApiError::Unauthorized));
+        check(&[ONE], Err(ApiError::Unauthorized));
+        check(
+            &[("authorization", "Bearer no bucket has this token"), (RF_BUCKETS, "x")],
+            Err(ApiError::Unauthorized),
+        );
+    }
+
+    #[test]
+    fn only_bearer_tokens_count() {
+        check(&[("authorization", "bearer  two "), (RF_BUCKET, "c")], Ok(&["c"]));
+        for value in ["Bearer", "Bearer ", "two", "Basic two", "Bearer two two", "Bearer Two"] {
+            check(&[("authorization", value), (RF_BUCKET, "c")], Err(ApiError::Unauthorized));
+        }
+        check(&[(RF_BUCKET, "c")], Err(ApiError::Unauthorized));
+    }
+}

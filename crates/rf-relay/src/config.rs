@@ -1,0 +1,354 @@
+//! The user's file: [`RelayConfigFile`] is its shape, [`RelayConfig`] what is left when it makes sense.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rf_core::config::{ByteSize, Interval, Node, Problems, Secret};
+use rf_net::serve::ServerLimits;
+use rf_queue::MIN_STORE_BYTES;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::bucket::BucketName;
+use crate::store::{STORES, StoreKind};
+
+/// The configuration of a relay: the place where proxies leave events and players fetch them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RelayConfigFile {
+    /// Where proxies and players connect.
+    #[serde(default = "default_port")]
+    pub port: u16,
+    /// The address to listen on; all of this machine by default.
+    #[serde(default = "default_listen_address")]
+    pub listen_address: String,
+    /// Where `/statusz` and `/healthz` are served. No status page without it.
+    #[serde(default)]
+    pub port_status_z: Option<u16>,
+    /// The address of the status page; only this machine by default, since it asks for no token.
+    #[serde(default = "default_status_address")]
+    pub status_address: String,
+    /// Listen within a tailnet. Not in this version.
+    #[serde(default)]
+    pub use_tailnet: bool,
+    /// The name of this relay within the tailnet. Not in this version.
+    #[serde(default = "default_tailnet_hostname")]
+    pub tailnet_hostname: String,
+    /// The folder for everything that is written: a folder for each bucket.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    /// Where buckets are kept: `embedded` is a database for each bucket under `dataDir`.
+    #[serde(default = "default_store")]
+    pub store: String,
+    /// The buckets by name: letters, digits, `_`, `-` and `.`, but no dot at the start.
+    #[serde(default)]
+    pub buckets: BTreeMap<String, BucketFile>,
+    /// What the relay takes from its clients at most.
+    #[serde(default)]
+    pub limits: LimitsFile,
+}
+
+/// One bucket.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BucketFile {
+    /// The token that proxies and players show for this bucket.
+    pub auth: Secret,
+    /// What the bucket takes on disk at most, in KiB; at least 1024.
+    #[serde(default = "default_db_max_size_kb")]
+    pub db_max_size_kb: u64,
+    /// Events older than this many seconds are dropped; 0: never. (`tls` is its name in the original.)
+    #[serde(default, alias = "tls")]
+    #[schemars(extend("x-aliases" = ["tls"]))]
+    pub ttl_secs: u64,
+    /// What happens to new events when the bucket is full.
+    #[serde(default)]
+    pub when_full: WhenFull,
+    /// What an answered batch survives.
+    #[serde(default)]
+    pub durability: Durability,
+}
+
+/// What happens to new events when a bucket is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum WhenFull {
+    /// They are refused, and the proxy keeps them until there is room.
+    #[default]
+    Reject,
+    /// The oldest events of the bucket are dropped for them, and counted.
+    DropOldest,
+}
+
+/// What an answered batch survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Durability {
+    /// A power loss.
+    #[default]
+    Commit,
+    /// A killed relay, but not a power loss.
+    Process,
+}
+
+/// What the relay takes from its clients at most.
+#[derive(Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct LimitsFile {
+    /// Bytes of a body, as sent and as decoded.
+    pub max_body_bytes: ByteSize,
+    /// Events of a batch.
+    pub max_batch_events: NonZeroUsize,
+    /// Connections at a time; further ones wait.
+    pub max_connections: NonZeroUsize,
+    /// The longest from the first byte of a request's head to its last.
+    pub header_timeout: Interval,
+    /// The longest that a client may be silent within a body.
+    pub body_timeout: Interval,
+    /// The longest that a connection may be kept without a request.
+    pub idle_timeout: Interval,
+}
+
+impl Default for LimitsFile {
+    fn default() -> LimitsFile {
+        let server = ServerLimits::default();
+        LimitsFile {
+            max_body_bytes: ByteSize::mib(32),
+            max_batch_events: NonZeroUsize::new(100_000).expect("100,000 is not zero"),
+            max_connections: server.max_connections,
+            header_timeout: server.header_timeout.into(),
+            body_timeout: Interval::from_secs(30),
+            idle_timeout: server.idle_timeout.into(),
+        }
+    }
+}
+
+fn default_port() -> u16 {
+    8081
+}
+
+fn default_listen_address() -> String {
+    "0.0.0.0".to_owned()
+}
+
+fn default_status_address() -> String {
+    "127.0.0.1".to_owned()
+}
+
+fn default_tailnet_hostname() -> String {
+    "relay-forwarder".to_owned()
+}
+
+fn default_data_dir() -> PathBuf {
+    ".".into()
+}
+
+fn default_store() -> String {
+    STORES[0].name.to_owned()
+}
+
+fn default_db_max_size_kb() -> u64 {
+    100 * 1024
+}
+
+/// A configuration that makes sense.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// The address of the API.
+    pub listen_address: String,
+    /// The port of the API; 0: any free one.
+    pub port: u16,
+    /// Where the status page is, if there is one.
+    pub status: Option<StatusAddress>,
+    /// The folder for everything that is written.
+    pub data_dir: PathBuf,
+    /// The buckets.
+    pub buckets: BTreeMap<BucketName, BucketConfig>,
+    /// Limits of connections.
+    pub server: ServerLimits,
+    /// Limits of requests.
+    pub requests: RequestLimits,
+    pub(crate) store: &'static StoreKind,
+    /// After so long without work a bucket's database is closed until it is used again.
+    pub(crate) idle_close: Duration,
+}
+
+const IDLE_CLOSE: Duration = Duration::from_secs(30);
+
+/// Where the status page is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StatusAddress {
+    /// The address to listen on.
+    pub address: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// One bucket, checked.
+#[derive(Clone, Debug)]
+pub struct BucketConfig {
+    /// Never empty.
+    pub auth: Secret,
+    /// On disk, at least [`MIN_STORE_BYTES`].
+    pub max_bytes: u64,
+    /// Events older than this are dropped.
+    pub ttl: Option<Duration>,
+    /// What happens to new events when it is full.
+    pub when_full: WhenFull,
+    /// What an answered batch survives.
+    pub durability: Durability,
+}
+
+/// What a request may hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestLimits {
+    /// Bytes of a body, as sent and as decoded.
+    pub max_body_bytes: usize,
+    /// Events of a batch.
+    pub max_batch_events: usize,
+    /// The longest that a client may be silent within a body.
+    pub body_timeout: Duration,
+}
+
+impl RelayConfig {
+    /// Reads and checks a whole file; `None` if it has errors, which are in `problems` then, all of them.
+    pub fn check(root: Node<'_>, problems: &mut Problems) -> Option<RelayConfig> {
+        let errors_before = problems.error_count();
+        let file: RelayConfigFile = root.decode(problems)?;
+        let at = |key: &str| root.get(key).unwrap_or(root);
+        if file.use_tailnet {
+            problems.error(
+                &at("useTailnet"),
+                "tailnet support is not in this version: remove the key, and let the relay listen on the tailnet's \
+                 address of this machine (listenAddress)",
+            );
+        }
+        let store = STORES.iter().find(|kind| kind.name == file.store);
+        if store.is_none() {
+            let known: Vec<&str> = STORES.iter().map(|kind| kind.name).collect();
+            problems.error(
+                &at("store"),
+                format!("expected {}, found {}", known.join(" or "), at("store").shown()),
+            );
+        }
+        if file.buckets.is_empty() {
+            problems.warn(&at("buckets"), "there is no bucket, so nobody can leave an event");
+        }
+        let buckets = check_buckets(&file.buckets, at("buckets"), problems);
+        if problems.error_count() > errors_before {
+            return None;
+        }
+        let limits = file.limits;
+        let port = file.port_status_z.filter(|port| *port != 0);
+        Some(RelayConfig {
+            listen_address: file.listen_address,
+            port: file.port,
+            status: port.map(|port| StatusAddress { address: file.status_address, port }),
+            data_dir: file.data_dir,
+            buckets,
+            server: ServerLimits {
+                max_connections: limits.max_connections,
+                header_timeout: limits.header_timeout.into(),
+                idle_timeout: limits.idle_timeout.into(),
+                ..ServerLimits::default()
+            },
+            requests: RequestLimits {
+                max_body_bytes: limits.max_body_bytes.as_usize(),
+                max_batch_events: limits.max_batch_events.get(),
+                body_timeout: limits.body_timeout.into(),
+            },
+            store: store?,
+            idle_close: IDLE_CLOSE,
+        })
+    }
+}
+
+fn check_buckets(
+    files: &BTreeMap<String, BucketFile>,
+    at: Node<'_>,
+    problems: &mut Problems,
+) -> BTreeMap<BucketName, BucketConfig> {
+    let mut buckets = BTreeMap::new();
+    for (name, file) in files {
+        let at = at.get(name).unwrap_or(at);
+        match BucketName::new(name) {
+            Ok(name) => drop(buckets.insert(name, check_bucket(file, at, problems))),
+            Err(error) => problems.error(&at, error.to_string()),
+        }
+    }
+    buckets
+}
+
+fn check_bucket(file: &BucketFile, at: Node<'_>, problems: &mut Problems) -> BucketConfig {
+    if file.auth.is_empty() {
+        problems.error(
+            &at.get("auth").unwrap_or(at),
+            "expected a token, found nothing: anybody could read the bucket",
+        );
+    }
+    let asked = file.db_max_size_kb.saturating_mul(1024);
+    if asked < MIN_STORE_BYTES {
+        let least = MIN_STORE_BYTES / 1024;
+        let at = at.get("dbMaxSizeKb").unwrap_or(at);
+        problems.warn(&at, format!("a bucket takes at least {least} KiB on disk: {least} is used"));
+    }
+    BucketConfig {
+        auth: file.auth.clone(),
+        max_bytes: asked.max(MIN_STORE_BYTES),
+        ttl: (file.ttl_secs > 0).then(|| Duration::from_secs(file.ttl_secs)),
+        when_full: file.when_full,
+        durability: file.durability,
+    }
+}
+
+impl From<WhenFull> for rf_queue::WhenFull {
+    fn from(when_full: WhenFull) -> rf_queue::WhenFull {
+        match when_full {
+            WhenFull::Reject => rf_queue::WhenFull::Reject,
+            WhenFull::DropOldest => rf_queue::WhenFull::DropOldest,
+        }
+    }
+}
+
+impl From<Durability> for rf_queue::Durability {
+    fn from(durability: Durability) -> rf_queue::Durability {
+        match durability {
+            Durability::Commit => rf_queue::Durability::Commit,
+            Durability::Process => rf_queue::Durability::Process,
+        }
+    }
+}
+
+#[cfg(test)]
+impl RelayConfig {
+    /// Small buckets with the token `token`, and a status page.
+    pub(crate) fn for_tests(data_dir: &std::path::Path, buckets: &[&str]) -> RelayConfig {
+        let bucket = |name: &&str| {
+            let config = BucketConfig {
+                auth: Secret::new("token"),
+                max_bytes: MIN_STORE_BYTES,
+                ttl: None,
+                when_full: WhenFull::Reject,
+                durability: Durability::Process,
+            };
+            (BucketName::new(name).expect("a good name"), config)
+        };
+        RelayConfig {
+            listen_address: "127.0.0.1".to_owned(),
+            port: 0,
+            status: None,
+            data_dir: data_dir.to_owned(),
+            buckets: buckets.iter().map(bucket).collect(),
+            server: ServerLimits::default(),
+            requests: RequestLimits {
+                max_body_bytes: 1024 * 1024,
+                max_batch_events: 1000,
+                body_timeout: Duration::from_secs(30),
+            },
+            store: &STORES[0],
+            idle_close: IDLE_CLOSE,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The relay: the meeting place of proxies and players, authenticated buckets behind an HTTP API.
+//!
+//! Must not know: Lua, and what is inside of an event. It stores text and hands it out.
+//!
+//! Reading order:
+//! - [`config`]: the user's file;
+//! - [`bucket`]: names of buckets;
+//! - `store`: what a store of buckets promises, and the embedded one, a database a bucket;
+//! - `auth`: who may touch a bucket;
+//! - `api`: the endpoints, one file a group;
+//! - `stats`, `status`: what the relay tells about itself;
+//! - [`run`](mod@run): all of it put together.
+//!
+//! Invariants:
+//! - a 200 to a record is sent only when every named bucket has committed the events;
+//! - no token is compared after anything was written, and none is told apart from an unknown bucket;
+//! - an event leaves a bucket when it is acknowledged, when its age limit has passed, or when its bucket is full and
+//!   configured to drop the oldest; the last two are counted.
+//!
+//! Killed at any point: events of a batch that was not answered may be stored in some of its buckets; the sender
+//! repeats the batch, and its `RF-BATCH-ID` keeps the repeat out of those. Events that were handed out and not
+//! acknowledged are handed out again; their leases end with the process.
+
+mod api;
+mod auth;
+pub mod bucket;
+pub mod config;
+pub mod run;
+mod stats;
+mod status;
+mod store;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The relay put together.
+//!
+//! The order of a stop: no new connections; long polls and requests in flight are answered; then the buckets are
+//! closed, so that nothing that was answered is still on its way to the disk.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use hyper::service::service_fn;
+use hyper_util::service::TowerToHyperService;
+use rf_core::lifecycle::Tasks;
+use rf_net::listen::listen;
+use rf_net::serve::{ServeReport, serve};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Relay, router};
+use crate::auth::Tokens;
+use crate::config::RelayConfig;
+use crate::stats::Stats;
+use crate::status::Status;
+use crate::store::BucketStore;
+
+/// What tasks may take longer to end than the requests in flight that they wait for.
+const GRACE_BEYOND_DRAIN: Duration = Duration::from_secs(5);
+
+/// The sockets of a relay.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For proxies and players.
+    pub api: TcpListener,
+    /// For the status page, if there shall be one.
+    pub status: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Listens where the configuration says.
+    ///
+    /// # Errors
+    /// When a port cannot be had; the text names the configuration key.
+    pub fn bind(config: &RelayConfig) -> anyhow::Result<Listeners> {
+        let api = listen(&config.listen_address, config.port).context("relay port (key port)")?;
+        let status = config.status.as_ref().map(|status| listen(&status.address, status.port));
+        Ok(Listeners { api, status: status.transpose().context("status port (key portStatusZ)")? })
+    }
+}
+
+/// Runs a relay until `stop`; returns when all its tasks have ended and its buckets are closed.
+///
+/// # Errors
+/// When the data folder cannot be had, or a task fails.
+pub async fn run(
+    config: RelayConfig,
+    listeners: Listeners,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let folder = &config.data_dir;
+    tokio::fs::create_dir_all(folder)
+        .await
+        .with_context(|| format!("data folder {}", folder.display()))?;
+
+    let store = (config.store.open)(&config);
+    run_with(store, config, listeners, stop).await
+}
+
+/// Runs a relay over a store, which it closes at the end.
+pub(crate) async fn run_with(
+    store: Arc<dyn BucketStore>,
+    config: RelayConfig,
+    listeners: Listeners,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let stats = Arc::new(Stats::default());
+    let tasks = Tasks::new(stop.child_token());
+    let stop = tasks.stop_token().clone();
+    let relay = Relay {
+        tokens: Tokens::new(config.buckets.iter().map(|(name, bucket)| (name, &bucket.auth))),
+        store: Arc::clone(&store),
+        stats: Arc::clone(&stats),
+        limits: config.requests.clone(),
+        stop: stop.clone(),
+    };
+    let status = Status {
+        started: Instant::now(),
+        buckets: config.buckets.keys().cloned().collect(),
+        store: Arc::clone(&store),
+        stats,
+    };
+    let grace = config.server.drain + GRACE_BEYOND_DRAIN;
+    tracing::info!(address = %listeners.api.local_addr()?, buckets = config.buckets.len(), "relay started");
+
+    let (working, stop_working) = (Arc::clone(&store), stop.clone());
+    tasks.spawn("bucket store", async move { working.work(stop_working).await });
+    if let Some(listener) = listeners.status {
+        tracing::info!(address = %listener.local_addr()?, "status page started");
+        tasks.spawn("relay status", serve_status(listener, status, config.clone(), stop.clone()));
+    }
+    tasks.spawn("relay api", serve_api(listeners.api, relay, config, stop));
+
+    let ended = tasks.join(grace).await;
+    store.close().await;
+    tracing::info!("relay stopped");
+    Ok(ended?)
+}
+
+async fn serve_api(
+    listener: TcpListener,
+    relay: Relay,
+    config: RelayConfig,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let router = router(Arc::new(relay));
+    let service_for = |_peer| TowerToHyperService::new(router.clone());
+    report("relay api", &serve(listener, service_for, config.server, stop).await);
+    Ok(())
+}
+
+async fn serve_status(
+    listener: TcpListener,
+    status: Status,
+    config: RelayConfig,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let status = Arc::new(status);
+    let service_for = |_peer| {
+        let status = Arc::clone(&status);
+        service_fn(move |request| std::future::ready(status.answer(&request)))
+    };
+    report("relay status", &serve(listener, service_for, config.server, stop).await);
+    Ok(())
+}
+
+fn report(server: &str, report: &ServeReport) {
+    let ServeReport { accepted, accept_errors, panics, cut } = *report;
+    tracing::info!(server, accepted, accept_errors, panics, cut, "server stopped");
+}

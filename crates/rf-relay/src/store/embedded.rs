@@ -1,0 +1,331 @@
+//! The embedded store: a queue database for each bucket, in a folder with the bucket's name.
+//!
+//! Databases are opened in the background at the start, a few at a time, and on their first use; an idle one closes
+//! its threads and files by itself, so that hundreds of buckets cost next to nothing. One that cannot be opened answers
+//! "unavailable", is told in the log and by `/healthz`, and is tried again at its next use.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::{FutureExt, StreamExt, stream};
+use rf_core::protocol::PulledEvent;
+use rf_queue::{
+    Append, Budget, Commit, CommitError, QueueId, QueueOptions, Store, StoreError, StoreOptions,
+    StoredEvent,
+};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{AppendError, Appended, BucketStore, Pulled, Unavailable, Usage};
+use crate::bucket::BucketName;
+use crate::config::{BucketConfig, RelayConfig};
+
+/// The file in the bucket's folder, as in the original.
+const FILE_NAME: &str = "relay.sqlite3";
+
+/// The one queue in each database.
+const QUEUE: &str = "events";
+
+/// Opening reads and may salvage a whole file: more at once would only fight over the disk.
+const OPENING_AT_ONCE: u32 = 4;
+
+/// How often buckets are looked at, which is in memory and takes microseconds.
+const ROUND: Duration = Duration::from_secs(1);
+
+struct Embedded {
+    buckets: HashMap<BucketName, Arc<Bucket>>,
+    opening: Arc<Semaphore>,
+}
+
+struct Bucket {
+    name: BucketName,
+    path: PathBuf,
+    config: BucketConfig,
+    idle_close: Duration,
+    open: OnceLock<Open>,
+    /// Held, on threads that may block only, while the database is opened: two would lock each other out.
+    one_opens: Mutex<()>,
+    failure: Mutex<Option<String>>,
+}
+
+struct Open {
+    store: Store,
+    queue: QueueId,
+}
+
+pub(super) fn open(config: &RelayConfig) -> Arc<dyn BucketStore> {
+    let bucket = |(name, bucket): (&BucketName, &BucketConfig)| {
+        let bucket = Bucket {
+            name: name.clone(),
+            path: config.data_dir.join(name.as_str()).join(FILE_NAME),
+            config: bucket.clone(),
+            idle_close: config.idle_close,
+            open: OnceLock::new(),
+            one_opens: Mutex::default(),
+            failure: Mutex::default(),
+        };
+        (name.clone(), Arc::new(bucket))
+    };
+    Arc::new(Embedded {
+        buckets: config.buckets.iter().map(bucket).collect(),
+        opening: Arc::new(Semaphore::new(OPENING_AT_ONCE as usize)),
+    })
+}
+
+impl Embedded {
+    fn bucket(&self, name: &BucketName) -> &Arc<Bucket> {
+        self.buckets.get(name).expect("only buckets of the configuration are asked for")
+    }
+
+    async fn opened(&self, name: &BucketName) -> Result<&Open, Unavailable> {
+        let bucket = self.bucket(name);
+        if let Some(open) = bucket.open.get() {
+            return Ok(open);
+        }
+        let closed = |_| Unavailable("the relay is stopping".to_owned());
+        let permit = Arc::clone(&self.opening).acquire_owned().await.map_err(closed)?;
+        let opening = Arc::clone(bucket);
+        // The opening goes on if this future is dropped, and the next user finds its result.
+        let outcome = tokio::task::spawn_blocking(move || {
+            let outcome = opening.open();
+            drop(permit);
+            outcome
+        });
+        outcome.await.map_err(|panic| Unavailable(panic.to_string()))??;
+        bucket.open.get().ok_or_else(|| Unavailable("not open".to_owned()))
+    }
+
+    async fn open_all(&self) {
+        let open_one = async |bucket: &Arc<Bucket>| {
+            if let Err(error) = self.opened(&bucket.name).await {
+                // Logged where it was found, and kept for the status.
+                tracing::debug!(bucket = %bucket.name, %error, "bucket is tried again at its next use");
+            }
+        };
+        stream::iter(self.buckets.values())
+            .for_each_concurrent(OPENING_AT_ONCE as usize, open_one)
+            .await;
+    }
+
+    /// Wakes sleeping databases whose events have become too old; returns when a database has failed for good.
+    async fn watch_over(&self) -> Unavailable {
+        loop {
+            tokio::time::sleep(ROUND).await;
+            for bucket in self.buckets.values() {
+                let Some(open) = bucket.open.get() else { continue };
+                if let Some(reason) = open.store.failed().now_or_never() {
+                    return Unavailable(format!("bucket {}: {reason}", bucket.name));
+                }
+                if open.store.is_due()
+                    && let Err(error) = open.store.poke().await
+                {
+                    tracing::warn!(bucket = %bucket.name, %error, "events that are too old cannot be dropped now");
+                }
+            }
+        }
+    }
+}
+
+impl Bucket {
+    fn open(&self) -> Result<(), Unavailable> {
+        let _one = self.one_opens.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.open.get().is_some() {
+            return Ok(());
+        }
+        let outcome = self.open_store();
+        let failure = outcome.as_ref().err().map(ToString::to_string);
+        if let Some(error) = &failure {
+            tracing::error!(bucket = %self.name, error, "bucket cannot be opened");
+        }
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        let open = outcome?;
+        self.open.get_or_init(|| open);
+        Ok(())
+    }
+
+    fn open_store(&self) -> Result<Open, Unavailable> {
+        let unavailable = |error: &dyn std::fmt::Display| Unavailable(error.to_string());
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| Unavailable(format!("{}: {error}", folder.display())))?;
+        }
+        let queue = QueueOptions {
+            max_age: self.config.ttl,
+            when_full: self.config.when_full.into(),
+            ..QueueOptions::new(QUEUE)
+        };
+        let options = StoreOptions {
+            durability: self.config.durability.into(),
+            idle_close: Some(self.idle_close),
+            ..StoreOptions::new(&self.path, self.config.max_bytes, vec![queue])
+        };
+        let opened = Store::open(options).map_err(|error| unavailable(&error))?;
+        for notice in &opened.notices {
+            tracing::warn!(bucket = %self.name, "{notice}");
+        }
+        let queue =
+            opened.store.queue(QUEUE).ok_or_else(|| unavailable(&"the database has no queue"))?;
+        Ok(Open { store: opened.store, queue })
+    }
+}
+
+impl BucketStore for Embedded {
+    fn append<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        events: Vec<Bytes>,
+        batch_id: Option<String>,
+    ) -> BoxFuture<'a, Result<Appended, AppendError>> {
+        async move {
+            let open = self.opened(bucket).await?;
+            let append = Append { queue: open.queue, events };
+            let receipt = open
+                .store
+                .commit(Commit { appends: vec![append], batch_id, ..Commit::default() })
+                .await?;
+            Ok(if receipt.duplicate { Appended::Duplicate } else { Appended::Stored })
+        }
+        .boxed()
+    }
+
+    fn pull<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        budget: Budget,
+        lease: Option<Duration>,
+    ) -> BoxFuture<'a, Result<Pulled, Unavailable>> {
+        async move {
+            let open = self.opened(bucket).await?;
+            let (token, events) = match lease {
+                None => (None, open.store.read(open.queue, 0, budget).await?),
+                Some(ttl) => {
+                    let leased = open.store.lease(open.queue, budget, ttl).await?;
+                    (Some(leased.token), leased.events)
+                }
+            };
+            let lease = token.filter(|_| !events.is_empty()).map(|token| token.to_string());
+            let pulled = |event: StoredEvent| PulledEvent {
+                id: event.id,
+                content: event.content,
+                // A reader without a lease speaks the original's protocol, which knows no attempts.
+                attempts: if lease.is_some() { event.attempts } else { 0 },
+            };
+            Ok(Pulled { events: events.into_iter().map(pulled).collect(), lease })
+        }
+        .boxed()
+    }
+
+    fn acknowledge<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        ids: Vec<u64>,
+    ) -> BoxFuture<'a, Result<u64, Unavailable>> {
+        async move {
+            let open = self.opened(bucket).await?;
+            open.store.ack(open.queue, ids).await.map_err(|error| Unavailable(error.to_string()))
+        }
+        .boxed()
+    }
+
+    fn release<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        ids: Vec<u64>,
+    ) -> BoxFuture<'a, Result<u64, Unavailable>> {
+        async move {
+            let open = self.opened(bucket).await?;
+            Ok(open.store.release(open.queue, ids).await?)
+        }
+        .boxed()
+    }
+
+    fn extend<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        lease: &'a str,
+        ttl: Duration,
+    ) -> BoxFuture<'a, Result<bool, Unavailable>> {
+        async move {
+            let Ok(token) = lease.parse() else { return Ok(false) };
+            let open = self.opened(bucket).await?;
+            Ok(open.store.extend(open.queue, token, ttl).await?)
+        }
+        .boxed()
+    }
+
+    fn watch<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+    ) -> BoxFuture<'a, Result<watch::Receiver<u64>, Unavailable>> {
+        async move {
+            let open = self.opened(bucket).await?;
+            Ok(open.store.watch(open.queue))
+        }
+        .boxed()
+    }
+
+    fn usage(&self, bucket: &BucketName) -> Usage {
+        let bucket = self.bucket(bucket);
+        let failure = bucket.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let configured = Usage { max_bytes: bucket.config.max_bytes, failure, ..Usage::default() };
+        let Some(open) = bucket.open.get() else { return configured };
+        let queue = open.store.usage(open.queue);
+        Usage {
+            used_bytes: open.store.disk().used_bytes,
+            events: queue.events,
+            dropped_full: queue.dropped_full,
+            dropped_age: queue.dropped_age,
+            ..configured
+        }
+    }
+
+    fn work(&self, stop: CancellationToken) -> BoxFuture<'_, Result<(), Unavailable>> {
+        async move {
+            // To drop the opening or the rounds is safe: what has begun ends by itself.
+            tokio::select! {
+                failed = async { self.open_all().await; self.watch_over().await } => Err(failed),
+                () = stop.cancelled() => Ok(()),
+            }
+        }
+        .boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        async move {
+            // All places taken: nothing is being opened, and nothing will be.
+            let all_places = self.opening.acquire_many(OPENING_AT_ONCE).await;
+            self.opening.close();
+            drop(all_places);
+            join_all(
+                self.buckets
+                    .values()
+                    .filter_map(|bucket| bucket.open.get())
+                    .map(|open| open.store.close()),
+            )
+            .await;
+        }
+        .boxed()
+    }
+}
+
+impl From<CommitError> for AppendError {
+    fn from(error: CommitError) -> AppendError {
+        match error {
+            CommitError::Full { reason, .. } => AppendError::Full(reason.to_string()),
+            CommitError::TooLarge { bytes, limit } => AppendError::TooLarge { bytes, limit },
+            other @ (CommitError::Closed | CommitError::Failed(_)) => {
+                Unavailable(other.to_string()).into()
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Unavailable {
+    fn from(error: StoreError) -> Unavailable {
+        Unavailable(error.to_string())
+    }
+}

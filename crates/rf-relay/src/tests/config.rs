@@ -1,0 +1,135 @@
+//! Configuration files and what is said about them.
+
+use std::time::Duration;
+
+use rf_core::config::{Problems, parse};
+
+use crate::config::{Durability, RelayConfig, WhenFull};
+
+/// Checks a file; what is said about it comes along.
+fn check(text: &str) -> (Option<RelayConfig>, String) {
+    let mut problems = Problems::new();
+    let document = parse("relay.json", text, &|_| None, &mut problems).expect("JSON");
+    (RelayConfig::check(document.root(), &mut problems), problems.to_string())
+}
+
+fn good(text: &str) -> RelayConfig {
+    let (config, problems) = check(text);
+    assert_eq!(problems, "");
+    config.expect("no problems")
+}
+
+#[test]
+fn a_file_of_the_original() {
+    let config = good(
+        r#"{
+            "port": 9000,
+            "portStatusZ": 5254,
+            "useTailnet": false,
+            "tailnetHostname": "relay-forwarder",
+            "buckets": {
+                "api.prod": {"auth": "one", "dbMaxSizeKb": 20480, "tls": 3600},
+                "logs": {"auth": "two", "dbMaxSizeKb": 1024, "tls": 0}
+            }
+        }"#,
+    );
+    assert_eq!((config.listen_address.as_str(), config.port), ("0.0.0.0", 9000));
+    let status = config.status.unwrap();
+    assert_eq!((status.address.as_str(), status.port), ("127.0.0.1", 5254));
+    assert_eq!(config.data_dir.to_str(), Some("."));
+    let buckets: Vec<_> = config
+        .buckets
+        .iter()
+        .map(|(name, bucket)| (name.as_str(), bucket.auth.expose(), bucket.max_bytes, bucket.ttl))
+        .collect();
+    let hour = Some(Duration::from_secs(3600));
+    assert_eq!(
+        buckets,
+        [("api.prod", "one", 20_480 * 1024, hour), ("logs", "two", 1024 * 1024, None)]
+    );
+}
+
+#[test]
+fn every_key_of_ours() {
+    let config = good(
+        r#"{
+            // JSON5 is fine
+            listenAddress: "127.0.0.1", statusAddress: "0.0.0.0", portStatusZ: 0, dataDir: "/data", store: "embedded",
+            limits: {maxBodyBytes: "1MiB", maxBatchEvents: 5, maxConnections: 7, headerTimeout: "1s",
+                     bodyTimeout: "2s", idleTimeout: 3},
+            buckets: {b: {auth: "x", ttlSecs: 60, whenFull: "dropOldest", durability: "process"}},
+        }"#,
+    );
+    assert_eq!((config.listen_address.as_str(), config.port), ("127.0.0.1", 8081));
+    assert_eq!(config.status, None, "port 0 is no status page");
+    assert_eq!(config.data_dir.to_str(), Some("/data"));
+    assert_eq!(
+        (config.requests.max_body_bytes, config.requests.max_batch_events),
+        (1024 * 1024, 5)
+    );
+    assert_eq!(config.server.max_connections.get(), 7);
+    let timeouts =
+        [config.server.header_timeout, config.requests.body_timeout, config.server.idle_timeout];
+    assert_eq!(timeouts, [1, 2, 3].map(Duration::from_secs));
+    let bucket = config.buckets.values().next().unwrap();
+    assert_eq!(bucket.max_bytes, 100 * 1024 * 1024);
+    assert_eq!(bucket.ttl, Some(Duration::from_secs(60)));
+    assert_eq!((bucket.when_full, bucket.durability), (WhenFull::DropOldest, Durability::Process));
+}
+
+#[test]
+fn all_errors_at_once() {
+    let (config, problems) = check(
+        r#"{
+  "useTailnet": true,
+  "store": "cloud",
+  "buckets": {
+    "../up": {"auth": "x"},
+    "open": {"auth": ""},
+    "small": {"auth": "x", "dbMaxSizeKb": 5}
+  }
+}"#,
+    );
+    assert!(config.is_none());
+    let expected = "\
+relay.json:2:17: error: useTailnet: tailnet support is not in this version: remove the key, and let the relay listen on \
+the tailnet's address of this machine (listenAddress)
+relay.json:3:12: error: store: expected embedded, found \"cloud\"
+relay.json:5:14: error: buckets[\"../up\"]: not the name of a bucket: expected 1 to 128 letters, digits, `_`, `-` or `.`, \
+and no `.` at the start
+relay.json:6:22: error: buckets.open.auth: expected a token, found nothing: anybody could read the bucket
+relay.json:7:43: warning: buckets.small.dbMaxSizeKb: a bucket takes at least 1024 KiB on disk: 1024 is used";
+    assert_eq!(problems, expected);
+}
+
+#[test]
+fn warnings_leave_a_configuration() {
+    let (config, problems) = check("{\"buckets\": {}}");
+    assert!(config.is_some());
+    assert_eq!(
+        problems,
+        "relay.json:1:13: warning: buckets: there is no bucket, so nobody can leave an event"
+    );
+    let (config, problems) =
+        check("{\"buckets\": {\"b\": {\"auth\": \"secret-token\", \"dbMaxSizeKB\": 1, \"x\": 1}}}");
+    assert!(config.is_some_and(|config| {
+        config.buckets.values().all(|bucket| bucket.max_bytes == 1024 * 1024)
+    }));
+    assert!(problems.contains("buckets.b.x"), "{problems}");
+    assert!(!problems.contains("secret-token"), "{problems}");
+}
+
+#[test]
+fn of_two_names_of_a_key_ours_counts() {
+    let (config, problems) = check(r#"{"buckets": {"b": {"auth": "x", "ttlSecs": 1, "tls": 2}}}"#);
+    let expected = "relay.json:1:47: warning: buckets.b.tls: ignored, for `ttlSecs` stands there too and means the same";
+    assert_eq!(problems, expected);
+    let ttls: Vec<_> = config.unwrap().buckets.values().map(|bucket| bucket.ttl).collect();
+    assert_eq!(ttls, [Some(Duration::from_secs(1))]);
+}
+
+#[test]
+fn a_token_is_never_printed() {
+    let config = good(r#"{"buckets": {"b": {"auth": "secret-token"}}}"#);
+    assert!(!format!("{config:?}").contains("secret-token"));
+}

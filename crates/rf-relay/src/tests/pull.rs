@@ -1,0 +1,153 @@
+//! Events go out.
+
+use bytes::Bytes;
+use rf_net::encoding::{Coding, decode};
+
+use super::{AUTH, TestRelay, exchange, with_relay};
+
+async fn pull(relay: &TestRelay, target: &str) -> String {
+    relay.ask(&format!("GET {target}\nRF-BUCKET: a\n{AUTH}"), "").await
+}
+
+const EMPTY: &str = "404 Not Found\ncontent-type: application/json\n\n[]";
+
+fn json(body: &str) -> String {
+    format!("200 OK\ncontent-type: application/json\n\n{body}")
+}
+
+#[tokio::test]
+async fn limits_of_number_and_size() {
+    with_relay(async |relay| {
+        relay.record(r#"["one","two","three"]"#).await;
+        let one = r#"[{"id":1,"content":"one"}]"#;
+        assert_eq!(pull(relay, "/first-batch?limit=1").await, json(one));
+        assert_eq!(pull(relay, "/first-batch?maxBytes=5").await, json(one));
+        // An event that is larger than all that is asked for comes alone.
+        assert_eq!(pull(relay, "/first-batch?maxBytes=1").await, json(one));
+        let two = r#"[{"id":1,"content":"one"},{"id":2,"content":"two"}]"#;
+        assert_eq!(pull(relay, "/first-batch?maxBytes=6&limit=100").await, json(two));
+        assert_eq!(pull(relay, "/first").await, json(r#"{"id":1,"content":"one"}"#));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_limit_a_hundred() {
+    with_relay(async |relay| {
+        relay.record(&format!("[{}\"x\"]", "\"x\",".repeat(100))).await;
+        let answer = pull(relay, "/first-batch").await;
+        assert!(answer.ends_with(r#"{"id":100,"content":"x"}]"#), "{answer}");
+    })
+    .await;
+}
+
+async fn check_bad(target: &str, error: &str) {
+    with_relay(async |relay| {
+        let expected = serde_json::json!({ "error": error });
+        let expected = format!("400 Bad Request\ncontent-type: application/json\n\n{expected}");
+        assert_eq!(pull(relay, target).await, expected);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn bad_parameters_are_named() {
+    for limit in ["0", "101", "x", "-1", ""] {
+        check_bad(&format!("/first-batch?limit={limit}"), "limit must be a number from 1 to 100")
+            .await;
+    }
+    check_bad("/first-batch?lease=5s&limit=10001", "limit must be a number from 1 to 10000").await;
+    check_bad("/first-batch?lease=0", "a lease lasts from 1s to 1h").await;
+    let most = usize::MAX;
+    check_bad("/first-batch?maxBytes=0", &format!("maxBytes must be a number from 1 to {most}"))
+        .await;
+}
+
+#[tokio::test]
+async fn a_long_poll_ends_when_its_time_is_over() {
+    with_relay(async |relay| {
+        assert_eq!(pull(relay, "/first-batch?wait=5ms").await, EMPTY);
+        let nothing = "404 Not Found\ncontent-type: application/json\n\n{\"error\":\"the bucket has no event to give\"}";
+        assert_eq!(pull(relay, "/first?wait=5ms").await, nothing);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_long_poll_is_answered_when_an_event_comes() {
+    with_relay(async |relay| {
+        let record = async {
+            relay.memory.somebody_watches("a").await;
+            relay.record(r#"["x"]"#).await;
+        };
+        let (answer, ()) = tokio::join!(pull(relay, "/first-batch?wait=1m"), record);
+        assert_eq!(answer, json(r#"[{"id":1,"content":"x"}]"#));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_long_poll_is_answered_when_the_relay_stops() {
+    with_relay(async |relay| {
+        let stop = async {
+            relay.memory.somebody_watches("a").await;
+            relay.stop.cancel();
+        };
+        let (answer, ()) = tokio::join!(pull(relay, "/first-batch?wait=1m"), stop);
+        // Whether the connection already knows that it is the last answer is a matter of chance.
+        assert_eq!(answer.replace("\nconnection: close", ""), EMPTY);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_long_poll_ends_when_its_client_leaves() {
+    with_relay(async |relay| {
+        let leave = async {
+            relay.memory.somebody_watches("a").await;
+        };
+        tokio::select! {
+            answer = pull(relay, "/first-batch?wait=1m&lease=1m") => panic!("{answer}"),
+            () = leave => {}
+        }
+        relay.memory.nobody_watches("a").await;
+        // Nobody who has left takes the event away.
+        relay.record(r#"["x"]"#).await;
+        let answer = pull(relay, "/first-batch?lease=1m").await;
+        assert!(answer.ends_with(r#"[{"id":1,"content":"x"}]"#), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn large_answers_are_coded_for_who_wants_it() {
+    with_relay(async |relay| {
+        let event = "x".repeat(100_000);
+        relay.record(&format!("[\"{event}\"]")).await;
+        let body = format!("[{{\"id\":1,\"content\":\"{event}\"}}]");
+        let ask = async |accept: &str| {
+            let head = format!("GET /first-batch\nRF-BUCKET: a\n{AUTH}\nAccept-Encoding: {accept}");
+            exchange(relay.api, &head, b"").await
+        };
+        let coded = ask("gzip, zstd").await;
+        assert_eq!(coded.head, "200 OK\ncontent-type: application/json\ncontent-encoding: zstd");
+        assert!(coded.body.len() < 1000);
+        assert_eq!(
+            decode(Coding::Zstd, coded.body.into(), 200_000).unwrap(),
+            Bytes::from(body.clone())
+        );
+        assert_eq!(ask("gzip").await.text(), json(&body));
+        assert_eq!(ask("zstd;q=0").await.text(), json(&body));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn small_answers_are_never_coded() {
+    with_relay(async |relay| {
+        relay.record(r#"["x"]"#).await;
+        let head = format!("GET /first-batch\nRF-BUCKET: a\n{AUTH}\nAccept-Encoding: zstd");
+        assert_eq!(relay.ask(&head, "").await, json(r#"[{"id":1,"content":"x"}]"#));
+    })
+    .await;
+}
