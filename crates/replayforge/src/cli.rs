@@ -1,0 +1,209 @@
+//! What can be asked of the program. The texts teach: they are the first thing that a user reads.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use rf_core::config::Interval;
+
+/// Moves requests between servers without a broker: a proxy captures them, a relay keeps them, a player replays them.
+///
+/// Every program answers for what it has taken only once it is on disk. Start with `replayforge demo`.
+#[derive(Debug, Parser)]
+#[command(name = "replayforge", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a proxy: captures requests on this server and ships them to a relay
+    ///
+    /// A request is answered `200 Request received` once it is on this machine's disk; when the relay is away it waits
+    /// there, within the configured bytes.
+    Proxy(RoleArgs),
+    /// Run a relay: keeps events in buckets until players fetch them
+    ///
+    /// Listens for proxies and players on `port` (8081); the status page is on `portStatusZ`, on this machine only.
+    Relay(RelayArgs),
+    /// Run a player: pulls buckets from a relay and replays the requests
+    ///
+    /// Dials out only, so it can stand behind a firewall. A request is sent again until the target has answered; each
+    /// repeat carries the same `Idempotency-Key`.
+    Player(RoleArgs),
+    /// Try everything at once: relay, proxy, player and a small target in this process
+    ///
+    /// Prints a curl line to try, then a line for each request with its way and times. Needs no file and leaves nothing
+    /// behind, unless a folder is given. Ends with Ctrl-C.
+    Demo(DemoArgs),
+    /// Check a configuration file without starting anything
+    ///
+    /// Prints every problem with file, line, column and key. Warnings, such as unknown keys, count as errors here.
+    /// Exit code 78 when there is a problem.
+    Check(CheckArgs),
+    /// Print the JSON Schema of a role's configuration file, for editors
+    Schema {
+        /// Whose file.
+        role: Role,
+    },
+    /// Look at, mend and retry events that could not be delivered
+    ///
+    /// Works on the store of a proxy or player, also while it runs.
+    DeadLetters(DeadLettersArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// One of the three programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Captures and ships.
+    Proxy,
+    /// Keeps.
+    Relay,
+    /// Pulls and replays.
+    Player,
+}
+
+/// Arguments of a role.
+#[derive(Debug, Args)]
+pub struct RoleArgs {
+    /// The configuration file: JSON, or JSON5 with comments
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// How long a stop may take before what hangs is cut, such as `30s`
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = interval)]
+    pub grace: Duration,
+}
+
+/// Arguments of the relay.
+#[derive(Debug, Args)]
+pub struct RelayArgs {
+    /// What every role takes.
+    #[command(flatten)]
+    pub role: RoleArgs,
+    /// The port for proxies and players; wins over the file
+    #[arg(short, long)]
+    pub port: Option<u16>,
+}
+
+/// Arguments of the demo.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Keep the files in this folder instead of a temporary one
+    #[arg(long, value_name = "FOLDER")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Whose file it is; otherwise told by its keys
+    #[arg(long)]
+    pub role: Option<Role>,
+}
+
+/// Arguments of `dead-letters`.
+#[derive(Debug, Args)]
+pub struct DeadLettersArgs {
+    /// What to do with them.
+    #[command(subcommand)]
+    pub action: DeadLettersAction,
+}
+
+/// Which store.
+#[derive(Debug, Args)]
+pub struct StoreArgs {
+    /// The configuration file of the proxy or player
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Which letters.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct WhichArgs {
+    /// Their numbers, as `list` shows them
+    #[arg(value_name = "ID")]
+    pub ids: Vec<u64>,
+    /// Every letter
+    #[arg(long)]
+    pub all: bool,
+    /// Every letter of this sink
+    #[arg(long, value_name = "SINK")]
+    pub sink: Option<String>,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersAction {
+    /// List them, oldest first: number, sink, time, attempts, reason
+    List {
+        /// Which store.
+        #[command(flatten)]
+        store: StoreArgs,
+        /// Only of this sink
+        #[arg(long, value_name = "SINK")]
+        sink: Option<String>,
+        /// At the most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Only those with a higher number
+        #[arg(long, default_value_t = 0)]
+        after: u64,
+        /// One JSON object a line, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one event as it lies there
+    Show {
+        /// Which store.
+        #[command(flatten)]
+        store: StoreArgs,
+        /// Its number
+        id: u64,
+    },
+    /// Put events back into their queue; a running agent does so within a second, another one when it starts
+    Retry {
+        /// Which store.
+        #[command(flatten)]
+        store: StoreArgs,
+        /// Which letters.
+        #[command(flatten)]
+        which: WhichArgs,
+    },
+    /// Replace the text of one event
+    Edit {
+        /// Which store.
+        #[command(flatten)]
+        store: StoreArgs,
+        /// Its number
+        id: u64,
+        /// The file with the new text; `-` reads standard input
+        #[arg(long, value_name = "FILE", default_value = "-")]
+        file: PathBuf,
+    },
+    /// Remove events for good
+    Purge {
+        /// Which store.
+        #[command(flatten)]
+        store: StoreArgs,
+        /// Which letters.
+        #[command(flatten)]
+        which: WhichArgs,
+    },
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    text.parse::<Interval>().map(Duration::from).map_err(|error| error.to_string())
+}

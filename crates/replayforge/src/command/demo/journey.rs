@@ -1,0 +1,101 @@
+//! What the demo shows of each request: when it was captured, when the relay had it, when the target had answered.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rf_core::event::ReplayRequest;
+use rf_queue::StoredEvent;
+use tokio::sync::watch;
+
+/// Requests between relay and target whose times are remembered.
+const MAX_UNDER_WAY: usize = 4096;
+/// How long the end waits for requests that are under way.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Times of the requests under way, and totals.
+#[derive(Default)]
+pub(super) struct Journeys {
+    under_way: Mutex<VecDeque<(String, u64)>>,
+    counts: watch::Sender<(u64, u64)>,
+}
+
+impl Journeys {
+    /// The relay has answered for the event.
+    pub(super) fn relayed(&self, event: &StoredEvent) {
+        let now = now_us();
+        if let Some(id) = event_id(event) {
+            let mut under_way = self.lock();
+            if under_way.len() >= MAX_UNDER_WAY {
+                under_way.pop_front();
+            }
+            under_way.push_back((id, now));
+        }
+        self.counts.send_modify(|(relayed, _)| *relayed += 1);
+    }
+
+    /// The target has answered; the line that tells the request's way.
+    pub(super) fn replayed(&self, event: &StoredEvent) -> String {
+        let now = now_us();
+        self.counts.send_modify(|(_, replayed)| *replayed += 1);
+        let Ok(request) = ReplayRequest::parse(&event.content) else {
+            return "an event without a request".to_owned();
+        };
+        let id = request.id.map(|id| id.to_string()).unwrap_or_default();
+        let captured = request.captured_at_us.unwrap_or(now);
+        let mut under_way = self.lock();
+        let relayed = under_way
+            .iter()
+            .position(|(known, _)| *known == id)
+            .and_then(|at| under_way.remove(at));
+        drop(under_way);
+        // The player can be faster than the relay's answer to the proxy: the relay had it before either.
+        let relayed = relayed.map_or(event.at_ms * 1000, |(_, at)| at).clamp(captured, now);
+        format!(
+            "{} {:<32} captured {}  relayed +{:.1} ms  replayed +{:.1} ms",
+            request.method,
+            shown(&request.target),
+            clock(captured),
+            (relayed - captured) as f64 / 1000.0,
+            (now - captured) as f64 / 1000.0,
+        )
+    }
+
+    /// Waits a little until everything that was relayed is replayed.
+    pub(super) async fn settle(&self) {
+        let mut counts = self.counts.subscribe();
+        let settled = counts.wait_for(|(relayed, replayed)| replayed >= relayed);
+        if tokio::time::timeout(SETTLE, settled).await.is_err() {
+            tracing::warn!("requests are still under way; with --dir they go on at the next start");
+        }
+    }
+
+    pub(super) fn summary(&self) -> String {
+        let (relayed, replayed) = *self.counts.borrow();
+        format!("\n{relayed} requests captured and relayed, {replayed} replayed to the target.")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(String, u64)>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn event_id(event: &StoredEvent) -> Option<String> {
+    ReplayRequest::parse(&event.content).ok()?.id.map(|id| id.to_string())
+}
+
+/// A target may hold anything; what a terminal could act on is left out.
+fn shown(target: &str) -> String {
+    target.chars().filter(|c| !c.is_control()).take(60).collect()
+}
+
+/// Time of day (UTC) with milliseconds.
+fn clock(us: u64) -> String {
+    let (seconds, ms) = (us / 1_000_000, us / 1000 % 1000);
+    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+}
+
+fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

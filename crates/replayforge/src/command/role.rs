@@ -1,0 +1,66 @@
+//! `proxy`, `relay`, `player`: read the file, set up logging, run until the stop.
+
+use anyhow::Context;
+use rf_agent::agent::{Agent, Plan};
+use rf_relay::config::RelayConfig;
+use rf_relay::run::Listeners;
+use tokio_util::sync::CancellationToken;
+
+use super::complain;
+use crate::cli::{Role, RoleArgs};
+use crate::config_file::{self, Checked, environment};
+use crate::logging;
+use crate::logging::settings::Settings;
+use crate::running::{Exit, run_role};
+
+pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
+    let outcome = config_file::read(&args.config, Some(role));
+    let Some(checked) = outcome.checked else {
+        complain(&outcome.problems.to_string());
+        return Exit::Config;
+    };
+    let variables: &[&str] =
+        if role == Role::Proxy { &["RPF_LOG_LEVEL", "LOG_LEVEL"] } else { &["LOG_LEVEL"] };
+    let settings = Settings::read(environment, variables, outcome.verbosity.as_deref());
+    if let Err(error) = logging::init(&settings) {
+        complain(&format!("logging cannot be set up: {error}"));
+        return Exit::Failed;
+    }
+    for problem in outcome.problems.warnings() {
+        tracing::warn!("{problem}");
+    }
+    let grace = args.grace;
+    let ended = match checked {
+        Checked::Agent(plan) => run_role(|stop| run_agent(*plan, stop, grace)),
+        Checked::Relay(mut config) => {
+            config.port = port.unwrap_or(config.port);
+            config.server.drain = config.server.drain.min(grace);
+            run_role(|stop| run_relay(*config, stop))
+        }
+    };
+    match ended {
+        Ok(()) => {
+            tracing::info!("stopped");
+            Exit::Ok
+        }
+        Err(error) => {
+            tracing::error!("{error:#}");
+            Exit::Failed
+        }
+    }
+}
+
+async fn run_agent(
+    plan: Plan,
+    stop: CancellationToken,
+    grace: std::time::Duration,
+) -> anyhow::Result<()> {
+    let agent = Agent::start(plan).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+    agent.run(stop, grace).await.context("the agent ended")
+}
+
+async fn run_relay(config: RelayConfig, stop: CancellationToken) -> anyhow::Result<()> {
+    let listeners = Listeners::bind(&config)?;
+    rf_relay::run::run(config, listeners, stop).await.context("the relay ended")
+}

@@ -1,0 +1,85 @@
+//! From a path to a checked plan, with every problem told at once.
+
+use std::path::{Path, PathBuf};
+
+use rf_agent::agent::Plan;
+use rf_agent::{player, proxy};
+use rf_core::config::{Document, Problems, load};
+use rf_relay::config::RelayConfig;
+
+use crate::cli::Role;
+
+/// A file that is checked.
+pub enum Checked {
+    /// Of a proxy or a player.
+    Agent(Box<Plan>),
+    /// Of a relay.
+    Relay(Box<RelayConfig>),
+}
+
+/// What reading a file led to.
+pub struct Outcome {
+    /// `None` when there is an error.
+    pub checked: Option<Checked>,
+    /// Errors and warnings.
+    pub problems: Problems,
+    /// What the file says about the log level.
+    pub verbosity: Option<String>,
+}
+
+/// The process's environment, for `$NAME` in files.
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Reads and checks a file; without a role it is told by the file's keys.
+pub fn read(path: &Path, role: Option<Role>) -> Outcome {
+    let mut problems = Problems::new();
+    let Some(document) = load(path, &environment, &mut problems) else {
+        return Outcome { checked: None, problems, verbosity: None };
+    };
+    let verbosity =
+        document.root().get("verbosityLevel").and_then(|node| node.as_str()).map(str::to_owned);
+    let checked = match role.unwrap_or_else(|| guess_role(&document)) {
+        Role::Proxy => {
+            proxy::check(&document, &mut problems).map(|plan| Checked::Agent(Box::new(plan)))
+        }
+        Role::Player => {
+            player::check(&document, &mut problems).map(|plan| Checked::Agent(Box::new(plan)))
+        }
+        Role::Relay => RelayConfig::check(document.root(), &mut problems)
+            .map(|config| Checked::Relay(Box::new(config))),
+    };
+    let checked = checked.filter(|_| !problems.has_errors());
+    Outcome { checked, problems, verbosity }
+}
+
+/// Where the store of a proxy or player with this file lies.
+pub fn store_path(path: &Path) -> Result<PathBuf, Problems> {
+    let mut problems = Problems::new();
+    let found =
+        load(path, &environment, &mut problems).and_then(|document| match guess_role(&document) {
+            Role::Proxy => proxy::store_path(&document, &mut problems),
+            Role::Player => player::store_path(&document, &mut problems),
+            Role::Relay => {
+                problems.error(
+                    &document.root(),
+                    "a relay has no dead letters: expected the file of a proxy or player",
+                );
+                None
+            }
+        });
+    found.filter(|_| !problems.has_errors()).ok_or(problems)
+}
+
+/// Each role has a key that the others lack.
+fn guess_role(document: &Document) -> Role {
+    let root = document.root();
+    if root.get("buckets").is_some() {
+        Role::Relay
+    } else if root.get("relayUrl").is_some() {
+        Role::Player
+    } else {
+        Role::Proxy
+    }
+}

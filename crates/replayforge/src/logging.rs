@@ -1,0 +1,56 @@
+//! Logging set-up: what is shown, how a line looks, and how a flood of lines is held back.
+//!
+//! Promises:
+//!
+//! - one line an event on stderr: time (UTC), level, message, then the fields, those of the spans
+//!   around it first; as text, or as JSON with `LOG_FORMAT=json`. Whatever a message or a field
+//!   holds, it cannot start a new line or steer a terminal, and it is cut at 8 KiB;
+//! - an identical message is shown twice, announced as muted the second time, and then dropped for
+//!   3 minutes; afterwards it says how often it was muted. Identical are level, target, message and
+//!   fields, where numbers do not count: "queue is full" with another count is still the same. Only
+//!   at the levels debug and trace do numbers count, since who asks for these wants every batch;
+//! - lines are bounded in rate; what was suppressed is counted and announced;
+//! - no line ever costs a panic: a closed stderr loses lines, which are counted as suppressed too.
+//!
+//! Writing is synchronous: a reader of stderr that stands still holds up whoever logs.
+//!
+//! Reading order: [`settings`] (what the user may choose), `layer` (an event's way), `gate` (who
+//! may pass), `fields` and `render` (how it looks).
+
+use std::io::{self, IsTerminal};
+
+use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
+use tracing_subscriber::Registry;
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+
+use self::layer::LogLayer;
+use self::render::Look;
+use self::settings::{Colours, Format, Settings};
+
+mod fields;
+mod gate;
+mod layer;
+mod render;
+pub mod settings;
+
+/// Makes the process log to stderr as `settings` say, then logs what was wrong with them.
+///
+/// # Errors
+/// When the process logs already.
+pub fn init(settings: &Settings) -> Result<(), SetGlobalDefaultError> {
+    let stderr = io::stderr();
+    let look = match (settings.format, settings.colours) {
+        (Format::Json, _) => Look::Json,
+        (Format::Text, Colours::Auto) if stderr.is_terminal() => Look::ColouredText,
+        (Format::Text, _) => Look::Text,
+    };
+    let layer = LogLayer::new(look, Box::new(stderr));
+    set_global_default(
+        Registry::default().with(LevelFilter::from_level(settings.level)).with(layer),
+    )?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! An event's way: collect its fields, ask the gate, render, write.
+
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+use tokio::time::Instant;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::{LookupSpan, Scope};
+
+use super::fields::Fields;
+use super::gate::{Gate, Note};
+use super::render::{Line, Look};
+
+/// Writes events to `out`, as far as the gate lets them pass.
+pub(crate) struct LogLayer {
+    look: Look,
+    hasher: RandomState,
+    /// One lock for the decision and the writing, so that "muted from now" is never overtaken by a
+    /// line that passed before it. Values are formatted outside of it: their code may log as well.
+    exit: Mutex<Exit>,
+}
+
+struct Exit {
+    gate: Gate,
+    out: Box<dyn Write + Send>,
+}
+
+impl LogLayer {
+    pub(crate) fn new(look: Look, out: Box<dyn Write + Send>) -> Self {
+        let exit = Exit { gate: Gate::new(Instant::now()), out };
+        Self { look, hasher: RandomState::new(), exit: Mutex::new(exit) }
+    }
+
+    /// What makes a message identical to another. A hash is kept and not the text, which bounds the
+    /// gate's table in bytes; that two messages of three minutes share one is next to impossible.
+    fn key(&self, metadata: &Metadata<'_>, fields: &Fields) -> u64 {
+        let numbers_count = *metadata.level() >= Level::DEBUG;
+        let mut hasher = self.hasher.build_hasher();
+        metadata.level().hash(&mut hasher);
+        metadata.target().hash(&mut hasher);
+        fields.message.hash(&mut hasher);
+        for (name, value) in &fields.values {
+            if numbers_count || !value.is_number() {
+                name.hash(&mut hasher);
+                value.hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
+    fn emit(&self, metadata: &Metadata<'_>, fields: &Fields) {
+        let key = self.key(metadata, fields);
+        let now = Instant::now();
+        let mut exit = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(note) = exit.gate.admit(key, now) else { return };
+        let suppressed = exit.gate.take_suppressed(now);
+        let time = timestamp();
+        let mut text = String::new();
+        if let Some(lines) = suppressed {
+            text = suppressed_line(&time, lines, self.look);
+        }
+        let (level, target) = (*metadata.level(), metadata.target());
+        text.push_str(&Line { time: &time, level, target, fields, note }.render(self.look));
+        // There is nobody left to tell that stderr is closed or full; should it work again, the
+        // loss is announced.
+        if exit.out.write_all(text.as_bytes()).is_err() {
+            exit.gate.suppress(1 + suppressed.unwrap_or(0));
+        }
+    }
+}
+
+impl<S> Layer<S> for LogLayer
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        if let Some(span) = context.span(id) {
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        values.record(&mut fields);
+        if let Some(span) = context.span(id)
+            && let Some(known) = span.extensions_mut().get_mut::<Fields>()
+        {
+            known.extend(&fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        for span in context.event_scope(event).into_iter().flat_map(Scope::from_root) {
+            if let Some(outer) = span.extensions().get::<Fields>() {
+                fields.extend(outer);
+            }
+        }
+        event.record(&mut fields);
+        self.emit(event.metadata(), &fields);
+    }
+}
+
+fn suppressed_line(time: &str, lines: u64, look: Look) -> String {
+    let message = "log lines were suppressed: too many at once, or stderr took none".to_owned();
+    let fields = Fields { message, values: vec![("lines", Value::from(lines))] };
+    let target = module_path!();
+    Line { time, level: Level::WARN, target, fields: &fields, note: Note::Nothing }.render(look)
+}
+
+fn timestamp() -> String {
+    let mut text = String::new();
+    // Writing into a string cannot fail, and a line without a time is better than none.
+    SystemTime.format_time(&mut Writer::new(&mut text)).unwrap_or_default();
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! Runtime, signals and exit codes.
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// Threads for blocking work (opening stores, printing): a few, since queues have their own.
+const MAX_BLOCKING_THREADS: usize = 16;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// 0
+    Ok,
+    /// 1: something failed while running.
+    Failed,
+    /// 78: the configuration is wrong (`EX_CONFIG` of sysexits).
+    Config,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Ok => 0,
+            Exit::Failed => 1,
+            Exit::Config => 78,
+        })
+    }
+}
+
+/// Runs `role` until it ends by itself or a signal asks it to: SIGTERM or SIGINT stop it, the second one leaves at once.
+///
+/// # Errors
+/// Whatever the role ends with, or that there is no runtime.
+pub fn run_role<F, R>(role: F) -> anyhow::Result<()>
+where
+    F: FnOnce(CancellationToken) -> R,
+    R: Future<Output = anyhow::Result<()>>,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let mut role = std::pin::pin!(role(stop.clone()));
+        let mut signals = Signals::new()?;
+        tokio::select! {
+            ended = role.as_mut() => return ended,
+            name = signals.next() => tracing::info!(signal = name, "stopping; a second signal leaves at once"),
+        }
+        stop.cancel();
+        tokio::select! {
+            ended = role => ended,
+            name = signals.next() => leave(name),
+        }
+    })
+}
+
+/// What is acknowledged is on disk already, so nothing is lost by this.
+#[expect(
+    clippy::exit,
+    reason = "the user asked twice: waiting for tasks is what must not happen now"
+)]
+fn leave(signal: &str) -> anyhow::Result<()> {
+    tracing::warn!(signal, "left at once; what was under way is done again at the next start");
+    std::process::exit(1)
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
