@@ -6,7 +6,7 @@
 //! Reading order:
 //! - [`listen`]: a port becomes a listener, or an error that says what to do about it;
 //! - [`serve`](mod@serve): a listener and a service become a bounded server that drains when it is told to stop;
-//!   [`stream`](self::stream) (private) holds the clocks that cut off slow clients;
+//!   `stream` (private) holds the clocks that cut off slow clients;
 //! - [`body`]: the one way to read a body;
 //! - [`encoding`]: zstd and gzip, safe against bombs, and who accepts what;
 //! - [`client`]: the one HTTP client, over [`tls`].
@@ -18,6 +18,7 @@ pub mod body;
 pub mod client;
 pub mod encoding;
 pub mod listen;
+pub mod per_core;
 pub mod serve;
 mod stream;
 pub mod tls;

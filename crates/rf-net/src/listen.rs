@@ -86,7 +86,10 @@ pub fn listen_shared(
     listeners: usize,
 ) -> Result<Vec<TcpListener>, ListenError> {
     let fail = |error| ListenError::new(addr, port, error);
-    let first = bind(resolve(addr, port)?, Sharing::Port).map_err(fail)?;
+    let wanted = resolve(addr, port)?;
+    // With SO_REUSEPORT the kernel would let a second program in and split the requests between the two.
+    drop(bind(wanted, Sharing::Alone).map_err(fail)?);
+    let first = bind(wanted, Sharing::Port).map_err(fail)?;
     // With port 0 the first one chooses; the others follow it.
     let chosen = first.local_addr().map_err(fail)?;
     let mut all = vec![first];
@@ -163,5 +166,6 @@ mod tests {
         let ports: Vec<u16> = all.iter().map(|l| l.local_addr().unwrap().port()).collect();
         assert_eq!(ports, [ports[0]; 3]);
         assert!(matches!(listen("127.0.0.1", ports[0]), Err(ListenError::InUse { .. })));
+        assert!(matches!(listen_shared("127.0.0.1", ports[0], 2), Err(ListenError::InUse { .. })));
     }
 }

@@ -7,21 +7,23 @@ use serde::Deserializer as _;
 use serde::de::{Error, SeqAccess, Visitor};
 
 use super::WireError;
-use super::content::{Contents, as_text};
+use super::content::{Contents, as_text, parse_contents};
 
 /// The events of a batch, at most `max_events`.
 ///
 /// # Errors
 /// See [`WireError`].
 pub fn parse_batch(body: &Bytes, max_events: usize) -> Result<Vec<Bytes>, WireError> {
-    let mut batch = Batch { contents: Contents::new(body), max_events };
-    let mut parser = serde_json::Deserializer::from_slice(body);
-    let parsed = parser.deserialize_seq(&mut batch).and_then(|()| parser.end());
-    if batch.contents.len() > max_events {
-        return Err(WireError::TooMany { limit: max_events });
-    }
-    parsed?;
-    Ok(batch.contents.finish())
+    parse_contents(body, |contents| {
+        let mut parser = serde_json::Deserializer::from_slice(contents.body());
+        let mut batch = Batch { contents, max_events };
+        let parsed = parser.deserialize_seq(&mut batch).and_then(|()| parser.end());
+        if batch.contents.len() > max_events {
+            return Err(WireError::TooMany { limit: max_events });
+        }
+        parsed?;
+        Ok(batch.contents.finish())
+    })
 }
 
 /// The body for a batch of events.

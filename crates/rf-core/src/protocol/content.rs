@@ -7,22 +7,49 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
 
+use super::WireError;
+
+/// Texts that had escapes are put together in blocks of this size: few allocations, and none so large that the
+/// allocator asks the system for fresh pages each time.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+/// What strings may hold.
+#[derive(Copy, Clone)]
+enum Texts {
+    /// Unicode as JSON wants it; the parser is fastest so.
+    Strict,
+    /// Anything; what is no text is replaced.
+    Mended,
+}
+
+/// Parses a body with `parse`: strictly first, and only when that fails, so that strings have to be mended.
+pub(super) fn parse_contents<T>(
+    body: &Bytes,
+    parse: impl Fn(Contents<'_>) -> Result<T, WireError>,
+) -> Result<T, WireError> {
+    match parse(Contents::new(body, Texts::Strict)) {
+        Err(WireError::Malformed(_)) => parse(Contents::new(body, Texts::Mended)),
+        outcome => outcome,
+    }
+}
+
 /// Collects the contents of one body.
 pub(super) struct Contents<'a> {
     body: &'a Bytes,
-    /// All texts that had escapes, one after another; reserved once, since none is longer than it was in the body.
-    unescaped: Vec<u8>,
-    found: Vec<Content>,
-}
-
-enum Content {
-    InBody(Bytes),
-    Unescaped(Range<usize>),
+    texts: Texts,
+    /// The block that is being filled, and where in `found` its first content is.
+    block: Vec<u8>,
+    in_block: Vec<(usize, Range<usize>)>,
+    found: Vec<Bytes>,
 }
 
 impl<'a> Contents<'a> {
-    pub(super) fn new(body: &'a Bytes) -> Contents<'a> {
-        Contents { body, unescaped: Vec::new(), found: Vec::new() }
+    fn new(body: &'a Bytes, texts: Texts) -> Contents<'a> {
+        Contents { body, texts, block: Vec::new(), in_block: Vec::new(), found: Vec::new() }
+    }
+
+    pub(super) fn body(&self) -> &'a Bytes {
+        self.body
     }
 
     pub(super) fn len(&self) -> usize {
@@ -30,22 +57,29 @@ impl<'a> Contents<'a> {
     }
 
     /// The contents in the order in which they were found.
-    pub(super) fn finish(self) -> Vec<Bytes> {
-        let unescaped = Bytes::from(self.unescaped);
-        let bytes_of = |content| match content {
-            Content::InBody(bytes) => bytes,
-            Content::Unescaped(range) => unescaped.slice(range),
-        };
-        self.found.into_iter().map(bytes_of).collect()
+    pub(super) fn finish(mut self) -> Vec<Bytes> {
+        self.close_block();
+        self.found
     }
 
     fn push_unescaped(&mut self, text: &[u8]) {
-        if self.unescaped.is_empty() {
-            self.unescaped.reserve(self.body.len());
+        if self.block.capacity() - self.block.len() < text.len() {
+            self.close_block();
+            // A text is no longer than it was in the body, so that a small body needs no whole block.
+            self.block.reserve(BLOCK_BYTES.min(self.body.len()).max(text.len()));
         }
-        let start = self.unescaped.len();
-        self.unescaped.extend_from_slice(&as_text(text));
-        self.found.push(Content::Unescaped(start..self.unescaped.len()));
+        let start = self.block.len();
+        self.block.extend_from_slice(text);
+        self.in_block.push((self.found.len(), start..self.block.len()));
+        // Holds the place until the block is closed.
+        self.found.push(Bytes::new());
+    }
+
+    fn close_block(&mut self) {
+        let block = Bytes::from(std::mem::take(&mut self.block));
+        for (place, range) in self.in_block.drain(..) {
+            self.found[place] = block.slice(range);
+        }
     }
 }
 
@@ -69,8 +103,11 @@ impl<'de> DeserializeSeed<'de> for &mut Contents<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        // Asked for bytes, the parser does not refuse halves of surrogate pairs.
-        deserializer.deserialize_bytes(self)
+        match self.texts {
+            Texts::Strict => deserializer.deserialize_str(self),
+            // Asked for bytes, the parser does not refuse halves of surrogate pairs.
+            Texts::Mended => deserializer.deserialize_bytes(self),
+        }
     }
 }
 
@@ -81,17 +118,18 @@ impl<'de> Visitor<'de> for &mut Contents<'_> {
         f.write_str("a string")
     }
 
-    fn visit_borrowed_bytes<E: Error>(self, text: &'de [u8]) -> Result<(), E> {
-        if std::str::from_utf8(text).is_ok() {
-            self.found.push(Content::InBody(self.body.slice_ref(text)));
-        } else {
-            self.push_unescaped(text);
-        }
+    fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<(), E> {
+        self.found.push(self.body.slice_ref(text.as_bytes()));
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        self.push_unescaped(text.as_bytes());
         Ok(())
     }
 
     fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<(), E> {
-        self.push_unescaped(text);
+        self.push_unescaped(&as_text(text));
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::WireError;
 use super::batch::write_string;
-use super::content::Contents;
+use super::content::{Contents, parse_contents};
 
 /// What an item costs besides its content, at most: names, quotes and numbers.
 const ITEM_OVERHEAD_BYTES: usize = 64;
@@ -62,19 +62,21 @@ fn write_number(body: &mut Vec<u8>, number: u64) {
 /// # Errors
 /// See [`WireError`].
 pub fn parse_pulled(body: &Bytes, max_events: usize) -> Result<Vec<PulledEvent>, WireError> {
-    let mut answer = Answer { contents: Contents::new(body), heads: Vec::new(), max_events };
-    let mut parser = serde_json::Deserializer::from_slice(body);
-    let parsed = parser.deserialize_seq(&mut answer).and_then(|()| parser.end());
-    if answer.heads.len() > max_events {
-        return Err(WireError::TooMany { limit: max_events });
-    }
-    parsed?;
-    let event = |(head, content): (Head, Bytes)| PulledEvent {
-        id: head.id,
-        content,
-        attempts: head.attempts,
-    };
-    Ok(answer.heads.into_iter().zip(answer.contents.finish()).map(event).collect())
+    parse_contents(body, |contents| {
+        let mut parser = serde_json::Deserializer::from_slice(contents.body());
+        let mut answer = Answer { contents, heads: Vec::new(), max_events };
+        let parsed = parser.deserialize_seq(&mut answer).and_then(|()| parser.end());
+        if answer.heads.len() > max_events {
+            return Err(WireError::TooMany { limit: max_events });
+        }
+        parsed?;
+        let event = |(head, content): (Head, Bytes)| PulledEvent {
+            id: head.id,
+            content,
+            attempts: head.attempts,
+        };
+        Ok(answer.heads.into_iter().zip(answer.contents.finish()).map(event).collect())
+    })
 }
 
 /// Invariant: there are as many heads as contents, in the same order.

@@ -17,7 +17,10 @@ pub fn record_batch(data: &[u8]) {
         assert_eq!(events, again);
     }
     if let Ok(ids) = parse_ids(data, MAX_EVENTS) {
-        assert_eq!(parse_ids(&encode_ids(&ids), MAX_EVENTS).expect("what we write can be read"), ids);
+        assert_eq!(
+            parse_ids(&encode_ids(&ids), MAX_EVENTS).expect("what we write can be read"),
+            ids
+        );
     }
     let _pulled = parse_pulled(&body, MAX_EVENTS).is_ok();
 }
@@ -26,7 +29,8 @@ pub fn record_batch(data: &[u8]) {
 pub fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut problems = Problems::new();
-    let document = parse("fuzz.json", &text, &|name| Some(format!("value of {name}")), &mut problems);
+    let document =
+        parse("fuzz.json", &text, &|name| Some(format!("value of {name}")), &mut problems);
     if let Some(document) = document {
         let _path = document.root().path();
     } else {
