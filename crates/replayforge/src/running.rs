@@ -9,6 +9,17 @@ use tokio_util::sync::CancellationToken;
 /// Threads for blocking work (opening stores, printing): a few, since queues have their own.
 const MAX_BLOCKING_THREADS: usize = 16;
 
+/// Files are for their owner alone (queues hold requests, with what is secret in them), and connections may be as many as
+/// the system allows: the soft limit of 1024 is for programs that use `select`.
+pub fn prepare_process() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::debug!(%error, "the limit of open files stays as it is");
+    }
+}
+
 /// How the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -49,12 +60,12 @@ where
         let mut signals = Signals::new()?;
         tokio::select! {
             ended = role.as_mut() => return ended,
-            name = signals.next() => tracing::info!(signal = name, "stopping; a second signal leaves at once"),
+            name = signals.stop() => tracing::info!(signal = name, "stopping; a second signal leaves at once"),
         }
         stop.cancel();
         tokio::select! {
             ended = role => ended,
-            name = signals.next() => leave(name),
+            name = signals.stop() => leave(name),
         }
     })
 }
@@ -72,6 +83,7 @@ fn leave(signal: &str) -> anyhow::Result<()> {
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -79,13 +91,18 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+    /// The next signal that asks to stop. SIGHUP, which means "read your files again", does nothing yet and must not stop.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => tracing::info!("SIGHUP: there is nothing to reload, restart for a new file"),
+            }
         }
     }
 }

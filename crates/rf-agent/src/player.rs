@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::agent::{Plan, PlannedSink, PlannedSource};
 use crate::relay_client::{BucketKey, RelayClient};
 use crate::settings::{
-    BufferConfig, DurabilityConfig, at, check_ids, host_name, no_scripts, no_tailnet,
+    BufferConfig, DurabilityConfig, at, check_ids, host_name, no_effect_yet, no_scripts, no_tailnet,
 };
 use crate::sink::{SINKS, Sink};
 use crate::source::relay::RelaySource;
@@ -139,6 +139,9 @@ fn here() -> PathBuf {
 pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let root = document.root();
     let file: PlayerFile = root.decode(problems)?;
+    let server =
+        ["relayUrlStatusz", "staticFolderPath", "exposedPort", "listenAddress", "portStatusZ"];
+    no_effect_yet(&root, &server, problems);
     no_tailnet(&root, "listenUsingTailscale", file.listen_using_tailscale, problems);
     no_tailnet(&root, "useTsnetStatusZ", file.use_tsnet_status_z, problems);
     let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();

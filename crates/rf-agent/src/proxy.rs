@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::agent::{Plan, PlannedSink, PlannedSource};
 use crate::settings::{
-    BufferConfig, DurabilityConfig, at, check_ids, host_name, no_scripts, no_tailnet,
+    BufferConfig, DurabilityConfig, at, check_ids, host_name, no_effect_yet, no_scripts, no_tailnet,
 };
 use crate::sink::relay::{RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{RateLimits, Shape, Sink};
@@ -173,6 +173,7 @@ fn here() -> PathBuf {
 pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let root = document.root();
     let file: ProxyFile = root.decode(problems)?;
+    no_effect_yet(&root, &["portStatusZ", "enableStatusZ", "enablePprof"], problems);
     no_tailnet(&root, "tsnetHostname", !file.tsnet_hostname.is_empty(), problems);
     let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();
     let sinks = root.get("sinks").map(|node| node.items()).unwrap_or_default();
@@ -304,9 +305,8 @@ fn build_sink(
         return Some(Arc::new(StdoutSink { shape }));
     }
     let url_at = at(node, "url");
-    let uri = batch_uri(&sink.url, sink.not_relay)
-        .map_err(|reason| problems.error(&url_at, reason))
-        .ok()?;
+    let uri =
+        batch_uri(&sink.url, sink.not_relay).map_err(|reason| problems.error(&url_at, reason)).ok();
     if !sink.not_relay && sink.buckets.is_empty() {
         problems.error(
             node,
@@ -319,7 +319,7 @@ fn build_sink(
     let client =
         client.map_err(|error| problems.error(&at(node, "caFile"), error.to_string())).ok()?;
     let target = RelayTarget {
-        uri,
+        uri: uri?,
         is_relay: !sink.not_relay,
         token: &sink.auth_bearer,
         buckets: &sink.buckets,

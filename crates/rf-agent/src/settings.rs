@@ -179,6 +179,24 @@ pub(crate) fn no_tailnet(node: &Node<'_>, key: &str, wanted: bool, problems: &mu
     }
 }
 
+/// Keys that are accepted, so that the original's files go on working, and do nothing in this version.
+pub(crate) fn no_effect_yet(root: &Node<'_>, keys: &[&str], problems: &mut Problems) {
+    for key in keys {
+        if let Some(at) = root.get(key) {
+            problems.warn(&at, "not in this version: the key has no effect");
+        }
+    }
+}
+
+/// Times that must not be zero.
+pub(crate) fn not_zero(node: &Node<'_>, times: &[(&str, Interval)], problems: &mut Problems) {
+    for (key, time) in times {
+        if time.as_duration().is_zero() {
+            problems.error(&at(node, key), format!("{key}: expected a time above zero"));
+        }
+    }
+}
+
 /// The configured name, or the machine's.
 pub(crate) fn host_name(configured: &str) -> String {
     if !configured.is_empty() {

@@ -32,6 +32,9 @@ pub enum SinkError {
         /// The target's own word on when.
         after: Option<Duration>,
     },
+    /// The target was not reached at all: no fault of the event, so it does not count towards its attempts.
+    #[error("{0}")]
+    Away(String),
     /// A person must act (a wrong token): tried again slowly, never given up, announced loudly.
     #[error("{0}")]
     Paused(String),

@@ -19,7 +19,7 @@
 //!
 //! Killed at any point: events of a batch that was not answered may be stored in some of its buckets; the sender
 //! repeats the batch, and its `RF-BATCH-ID` keeps the repeat out of those. Events that were handed out and not
-//! acknowledged are handed out again; their leases end with the process.
+//! acknowledged are handed out again when their leases have run out, which the store remembers.
 
 mod api;
 mod auth;

@@ -11,7 +11,7 @@ use crate::cli::{Role, RoleArgs};
 use crate::config_file::{self, Checked, environment};
 use crate::logging;
 use crate::logging::settings::Settings;
-use crate::running::{Exit, run_role};
+use crate::running::{Exit, prepare_process, run_role};
 
 pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     let outcome = config_file::read(&args.config, Some(role));
@@ -29,6 +29,7 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     for problem in outcome.problems.warnings() {
         tracing::warn!("{problem}");
     }
+    prepare_process();
     let grace = args.grace;
     let ended = match checked {
         Checked::Agent(plan) => run_role(|stop| run_agent(*plan, stop, grace)),

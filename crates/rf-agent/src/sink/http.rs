@@ -2,13 +2,14 @@
 //!
 //! At least once: the same event carries the same `Idempotency-Key` however often it is sent.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{HOST, HeaderName, RETRY_AFTER};
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use rf_core::config::{Interval, Node, Problems, schema_of};
@@ -22,7 +23,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{RateLimits, Shape, Sink, SinkBatch, SinkError};
-use crate::settings::{StatusPattern, at};
+use crate::settings::{StatusPattern, at, not_zero};
 
 /// Marks a repeat for the target (draft-ietf-httpapi-idempotency-key-header).
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -69,7 +70,7 @@ pub struct HttpSinkConfig {
     /// Answers that are tried again, besides timeouts and failed connections. Every other answer counts as delivered.
     #[serde(default = "default_retry_statuses")]
     pub retry_statuses: Vec<StatusPattern>,
-    /// After so many tries an event becomes a dead letter; 0: never.
+    /// After so many tries that reached the target an event becomes a dead letter; 0: never.
     #[serde(default = "default_max_attempts")]
     pub max_attempts: u32,
     /// An event that fails and was queued longer ago than this becomes a dead letter; 0: never.
@@ -101,7 +102,7 @@ fn default_retry_statuses() -> Vec<StatusPattern> {
 }
 
 fn default_max_attempts() -> u32 {
-    100
+    20
 }
 
 fn default_max_age() -> Interval {
@@ -116,6 +117,7 @@ pub(super) fn schema() -> Schema {
 /// Checks the configuration and makes the sink.
 pub(super) fn build(id: &str, params: &Node<'_>, problems: &mut Problems) -> Option<Box<dyn Sink>> {
     let config: HttpSinkConfig = params.decode(problems)?;
+    not_zero(params, &[("timeout", config.timeout)], problems);
     let target = match Target::parse(&config.target_host) {
         Ok(target) => target,
         Err(reason) => {
@@ -146,11 +148,18 @@ pub(super) fn build(id: &str, params: &Node<'_>, problems: &mut Problems) -> Opt
         max_age: (!max_age.is_zero()).then_some(max_age),
         backoff: (Duration::from_millis(200), Duration::from_secs(60)),
         rate: RateLimits {
-            events_per_second: config.max_events_per_second,
+            events_per_second: config.max_events_per_second.filter(|rate| *rate > 0.0),
             ..RateLimits::default()
         },
     };
-    Some(Box::new(HttpSink { id: id.to_owned(), target, config, shape, client }))
+    Some(Box::new(HttpSink {
+        id: id.to_owned(),
+        target,
+        config,
+        shape,
+        client,
+        answers: Answers::default(),
+    }))
 }
 
 /// Where requests go.
@@ -194,6 +203,34 @@ struct HttpSink {
     config: HttpSinkConfig,
     shape: Shape,
     client: Client,
+    answers: Answers,
+}
+
+/// Answers that counted as delivered, by class: a person wants to know when a target refuses what it gets.
+#[derive(Debug, Default)]
+struct Answers {
+    success: AtomicU64,
+    redirection: AtomicU64,
+    client_error: AtomicU64,
+    other: AtomicU64,
+}
+
+impl Answers {
+    fn count(&self, status: StatusCode) {
+        let class = match status.as_u16() / 100 {
+            2 => &self.success,
+            3 => &self.redirection,
+            4 => &self.client_error,
+            _ => &self.other,
+        };
+        class.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for HttpSink {
+    fn drop(&mut self) {
+        tracing::info!(sink = self.id, answers = ?self.answers, "http sink closed");
+    }
 }
 
 impl Sink for HttpSink {
@@ -220,6 +257,7 @@ impl HttpSink {
         let response = self.client.send(request, self.config.timeout.into()).await.map_err(
             |error| match error {
                 ClientError::NoTarget => SinkError::Permanent(error.to_string()),
+                ClientError::Connect { .. } => SinkError::Away(error.to_string()),
                 other => SinkError::Retry { reason: other.to_string(), after: None },
             },
         )?;
@@ -276,6 +314,14 @@ impl HttpSink {
             tracing::debug!(sink = self.id, %error, "the target's answer was not read to its end");
         }
         if !self.config.retry_statuses.iter().any(|pattern| pattern.matches(status)) {
+            self.answers.count(status);
+            if !status.is_success() {
+                tracing::warn!(
+                    sink = self.id,
+                    status = status.as_u16(),
+                    "the target refused a request; it counts as delivered"
+                );
+            }
             return Ok(());
         }
         Err(SinkError::Retry { reason: format!("the target answered {status}"), after })

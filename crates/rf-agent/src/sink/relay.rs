@@ -111,6 +111,7 @@ impl RelaySink {
         match self.client.send(request, self.timeout).await {
             Ok(response) => self.judge(response).await,
             Err(error @ ClientError::NoTarget) => Err(SinkError::Permanent(error.to_string())),
+            Err(error @ ClientError::Connect { .. }) => Err(SinkError::Away(error.to_string())),
             Err(error) => Err(SinkError::Retry { reason: error.to_string(), after: None }),
         }
     }
@@ -135,15 +136,17 @@ impl RelaySink {
             .unwrap_or_else(|_unread| String::new());
         let reason = format!("{} answered {status}: {text}", self.uri);
         Err(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-                SinkError::Paused(reason)
-            }
-            // A relay that cannot read zstd any more, after a downgrade: the next try is plain.
-            StatusCode::UNSUPPORTED_MEDIA_TYPE => SinkError::Retry { reason, after },
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
-                SinkError::Retry { reason, after }
-            }
-            _ if status.is_client_error() => SinkError::Permanent(reason),
+            // What is wrong with the batch itself: the worker finds the event that is to blame.
+            StatusCode::BAD_REQUEST
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNPROCESSABLE_ENTITY => SinkError::Permanent(reason),
+            // 415: a relay that cannot read zstd any more, after a downgrade; the next try is plain.
+            StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_EARLY
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE => SinkError::Retry { reason, after },
+            // Wrong token, wrong URL, or not what we talk to: no event is to blame, a person must act.
+            _ if status.is_client_error() || status.is_redirection() => SinkError::Paused(reason),
             _ => SinkError::Retry { reason, after },
         })
     }

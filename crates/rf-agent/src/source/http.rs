@@ -20,7 +20,8 @@ use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
 use rf_core::event::CapturedRequest;
 use rf_net::body::{BodyError, read_capped};
 use rf_net::listen::listen_shared;
-use rf_net::serve::{ServerLimits, serve};
+use rf_net::per_core::serve_per_core;
+use rf_net::serve::ServerLimits;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
@@ -30,6 +31,7 @@ use uuid::Uuid;
 
 use super::{Source, SourceError};
 use crate::pipeline::{Batch, Output, Rejected};
+use crate::settings::not_zero;
 
 /// What the original answers.
 const RECEIVED: &str = "Request received";
@@ -95,6 +97,8 @@ pub(super) fn build(
     problems: &mut Problems,
 ) -> Option<Box<dyn Source>> {
     let config: HttpSourceConfig = params.decode(problems)?;
+    let times = [("requestTimeout", config.request_timeout), ("idleTimeout", config.idle_timeout)];
+    not_zero(params, &times, problems);
     let mut drop_headers = vec![CONNECTION, COOKIE];
     for name in &config.drop_headers {
         match HeaderName::try_from(name.as_str()) {
@@ -118,7 +122,6 @@ struct HttpSource {
 impl Source for HttpSource {
     fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
         let fail = |reason: String| SourceError { id: self.id.clone(), reason };
-        // An accept loop for each core: with one, accepting and the wake-ups it causes are the first thing to saturate.
         let loops = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let listeners = listen_shared(&self.config.listen_address, self.config.listen_port, loops)
             .map_err(|error| fail(format!("listenPort: {error}")))?;
@@ -147,20 +150,20 @@ impl Source for HttpSource {
                 body_timeout: self.config.request_timeout.into(),
                 drop_headers: self.drop_headers,
             });
-            let loops = self.listeners.into_iter().map(|listener| {
-                let capture = Arc::clone(&capture);
-                let service_for = move |peer| {
+            let serving = Arc::clone(&capture);
+            let service_for = move |peer| {
+                let capture = Arc::clone(&serving);
+                service_fn(move |request| {
                     let capture = Arc::clone(&capture);
-                    service_fn(move |request| {
-                        let capture = Arc::clone(&capture);
-                        async move { Ok::<_, Infallible>(capture.answer(peer, request).await) }
-                    })
-                };
-                serve(listener, service_for, limits.clone(), stop.clone())
-            });
-            for report in futures_util::future::join_all(loops).await {
-                tracing::debug!(source = capture.id, ?report, "http source closed");
-            }
+                    async move { Ok::<_, Infallible>(capture.answer(peer, request).await) }
+                })
+            };
+            let served = serve_per_core(self.listeners, service_for, limits, stop).await;
+            let reports = served.map_err(|error| SourceError {
+                id: capture.id.clone(),
+                reason: error.to_string(),
+            })?;
+            tracing::debug!(source = capture.id, ?reports, "http source closed");
             Ok(())
         })
     }

@@ -37,6 +37,8 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const FULL_PAUSE: Duration = Duration::from_millis(250);
 /// More ids than any batch has.
 const MAX_REMEMBERED: usize = 100_000;
+/// How long a stop waits for a commit under way: cutting it could store events that are then given back.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 /// Bounds of the pause after a failed call.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// Pause while the relay refuses the token.
@@ -204,8 +206,7 @@ impl Puller<'_> {
     async fn hold(&self, lease: Option<&str>) {
         loop {
             if self.pause(LEASE / 3).await {
-                // The commit under way is waited for a little: cutting it here could store events that are then given back.
-                tokio::time::sleep(FULL_PAUSE * 4).await;
+                tokio::time::sleep(COMMIT_PATIENCE).await;
                 return;
             }
             if let Some(lease) = lease

@@ -150,11 +150,6 @@ impl Shipper<'_> {
                 Fate::Delivered => self.remove(&part),
                 Fate::Kept => return Ok(false),
                 Fate::Dead(reason, attempts) if part.events.len() == 1 => {
-                    tracing::error!(
-                        sink = self.worker.id,
-                        reason,
-                        "event moved to the dead letters"
-                    );
                     self.bury(&part.events[0], reason, attempts);
                 }
                 // The halves have ids of their own, the same ones at every repeat.
@@ -179,6 +174,7 @@ impl Shipper<'_> {
     }
 
     fn bury(&mut self, event: &StoredEvent, reason: String, attempts: u32) {
+        tracing::error!(sink = self.worker.id, reason, "event moved to the dead letters");
         self.cursor = self.cursor.max(event.id);
         self.done.dead.push(Bury { queue: self.worker.queue, id: event.id, reason, attempts });
     }

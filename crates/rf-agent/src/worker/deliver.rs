@@ -57,6 +57,18 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
                 tracing::warn!(sink = worker.id, error = reason, "delivery failed, trying again");
                 backoff.next_delay().max(after.unwrap_or_default())
             }
+            SinkError::Away(reason) => {
+                attempts -= 1;
+                if let Some(why) = too_old(worker, batch) {
+                    return Fate::Dead(format!("{why}: {reason}"), attempts);
+                }
+                tracing::warn!(
+                    sink = worker.id,
+                    error = reason,
+                    "target cannot be reached, trying again"
+                );
+                backoff.next_delay()
+            }
         };
         announced = true;
         if wait(&worker.stop, pause).await {
@@ -70,8 +82,14 @@ fn given_up(worker: &Worker, batch: &SinkBatch, attempts: u32) -> Option<String>
     if shape.max_attempts.is_some_and(|most| attempts >= most) {
         return Some(format!("given up after {attempts} attempts"));
     }
+    too_old(worker, batch)
+}
+
+fn too_old(worker: &Worker, batch: &SinkBatch) -> Option<String> {
     let age = batch.events.first().map(age).unwrap_or_default();
-    shape
+    worker
+        .sink
+        .shape()
         .max_age
         .filter(|most| age > *most)
         .map(|most| format!("given up {age:?} after it was queued, the limit is {most:?}"))

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 use crate::sink::RateLimits;
 
+/// Looked at again after this, however small the rate.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
+
 /// The limits of one sink.
 pub(super) struct Rate {
     writes: Option<Allowance>,
@@ -65,7 +68,9 @@ impl Allowance {
         if self.left >= needed {
             Duration::ZERO
         } else {
-            Duration::from_secs_f64((needed - self.left) / self.per_second)
+            Duration::try_from_secs_f64((needed - self.left) / self.per_second)
+                .unwrap_or(MAX_PAUSE)
+                .min(MAX_PAUSE)
         }
     }
 }

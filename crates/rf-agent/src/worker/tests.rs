@@ -31,7 +31,10 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn new(shape: Shape, then: impl Fn(&SinkBatch) -> Result<(), SinkError> + Send + Sync + 'static) -> Arc<Self> {
+    fn new(
+        shape: Shape,
+        then: impl Fn(&SinkBatch) -> Result<(), SinkError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             shape,
             first: Mutex::default(),
@@ -105,7 +108,8 @@ struct Bench {
 
 impl Bench {
     fn open(folder: &Path) -> Self {
-        let options = StoreOptions::new(folder.join("q.sqlite3"), 4 << 20, vec![QueueOptions::new("sink")]);
+        let options =
+            StoreOptions::new(folder.join("q.sqlite3"), 4 << 20, vec![QueueOptions::new("sink")]);
         let store = Store::open(options).unwrap().store;
         let queue = store.queue("sink").unwrap();
         Self { store, queue, stop: CancellationToken::new() }
@@ -159,7 +163,10 @@ async fn batches_arrive_in_order_and_leave_the_queue() {
     let sink = Recorder::new(shape(true), |_| Ok(()));
     bench.run(&sink, async { drop(sink.wait_delivered(25).await) }).await;
     assert_eq!(sink.wait_delivered(25).await, names(0..25));
-    assert_eq!(sink.writes().iter().map(|(_, events)| events.len()).collect::<Vec<_>>(), [10, 10, 5]);
+    assert_eq!(
+        sink.writes().iter().map(|(_, events)| events.len()).collect::<Vec<_>>(),
+        [10, 10, 5]
+    );
     assert_eq!(bench.left(), 0);
 }
 
@@ -199,14 +206,22 @@ async fn the_one_bad_event_of_a_batch_is_found_and_buried() {
     let bench = Bench::open(folder.path());
     bench.append(names(0..10)).await;
     let sink = Recorder::new(shape(true), |batch| {
-        if texts(batch).contains(&"event 6".to_owned()) { Err(SinkError::Permanent("bad".to_owned())) } else { Ok(()) }
+        if texts(batch).contains(&"event 6".to_owned()) {
+            Err(SinkError::Permanent("bad".to_owned()))
+        } else {
+            Ok(())
+        }
     });
     bench.run(&sink, async { drop(sink.wait_delivered(9).await) }).await;
     let expected: Vec<String> = names(0..10).into_iter().filter(|name| name != "event 6").collect();
     assert_eq!(sink.wait_delivered(9).await, expected);
     assert_eq!(bench.left(), 0);
-    let dead = DeadLetters::open(&folder.path().join("q.sqlite3")).unwrap().list(None, 0, 10).unwrap();
-    assert_eq!(dead.iter().map(|letter| (&letter.content[..], letter.reason.as_str())).collect::<Vec<_>>(), [(&b"event 6"[..], "bad")]);
+    let dead =
+        DeadLetters::open(&folder.path().join("q.sqlite3")).unwrap().list(None, 0, 10).unwrap();
+    assert_eq!(
+        dead.iter().map(|letter| (&letter.content[..], letter.reason.as_str())).collect::<Vec<_>>(),
+        [(&b"event 6"[..], "bad")]
+    );
 }
 
 #[tokio::test]
@@ -227,7 +242,14 @@ async fn with_a_concurrency_of_one_failures_do_not_change_the_order() {
     let bench = Bench::open(folder.path());
     bench.append(names(0..20)).await;
     let sink = Recorder::new(shape(false), |_| Ok(()));
-    sink.first.lock().unwrap().extend([retry("a"), retry("b"), Ok(()), retry("c"), Ok(()), retry("d")]);
+    sink.first.lock().unwrap().extend([
+        retry("a"),
+        retry("b"),
+        Ok(()),
+        retry("c"),
+        Ok(()),
+        retry("d"),
+    ]);
     bench.run(&sink, async { drop(sink.wait_delivered(20).await) }).await;
     assert_eq!(sink.wait_delivered(20).await, names(0..20));
     assert_eq!(sink.writes().len(), 24);
@@ -261,8 +283,12 @@ async fn after_max_attempts_an_event_is_a_dead_letter() {
     });
     bench.run(&sink, async { drop(sink.wait_delivered(2).await) }).await;
     assert_eq!(sink.wait_delivered(2).await, ["event 0", "event 2"]);
-    let dead = DeadLetters::open(&folder.path().join("q.sqlite3")).unwrap().list(None, 0, 10).unwrap();
-    assert_eq!((dead.len(), dead[0].attempts, dead[0].reason.as_str()), (1, 4, "given up after 4 attempts: away"));
+    let dead =
+        DeadLetters::open(&folder.path().join("q.sqlite3")).unwrap().list(None, 0, 10).unwrap();
+    assert_eq!(
+        (dead.len(), dead[0].attempts, dead[0].reason.as_str()),
+        (1, 4, "given up after 4 attempts: away")
+    );
     assert_eq!(bench.left(), 0);
 }
 
@@ -284,7 +310,10 @@ async fn a_stop_does_not_wait_for_a_target_that_is_away() {
     for stable in [true, false] {
         let bench = Bench::open(&subfolder(folder.path(), stable));
         bench.append(names(0..100)).await;
-        let away = Shape { backoff: (Duration::from_secs(3600), Duration::from_secs(3600)), ..shape(stable) };
+        let away = Shape {
+            backoff: (Duration::from_secs(3600), Duration::from_secs(3600)),
+            ..shape(stable)
+        };
         let sink = Recorder::new(away, |_| retry("away"));
         let stopped = tokio::time::timeout(Duration::from_secs(20), bench.run(&sink, async {}));
         stopped.await.expect("the stop must not wait for the backoff");

@@ -43,7 +43,7 @@ impl Query {
         }
     }
 
-    /// A duration as in the configuration: `20s`, `1m30s`, `500ms`, or a number of seconds.
+    /// A duration as in the configuration: `20s`, `1m30s`, `500ms`.
     pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
         let Some(text) = self.0.get(name) else { return Ok(None) };
         match text.parse::<Interval>() {
