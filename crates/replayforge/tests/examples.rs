@@ -1,0 +1,282 @@
+//! The manual and the examples are true: every file that they show passes `check`, every key that they name exists and
+//! has that default, every link leads somewhere.
+//!
+//! Conventions that these tests rely on:
+//!
+//! - an example's README has a block of commands marked `sh set-up`, after which every file of the example passes;
+//! - a block marked `json5` whose first line is `// ROLE.json` is a whole file of that role;
+//! - `docs/reference/configuration.md` has a section `## ROLE.json` with a table: key path, type, default.
+
+#[cfg(test)]
+mod examples {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::process::{Command, Output};
+
+    use serde_json::Value;
+
+    const ROLES: [&str; 3] = ["relay", "proxy", "player"];
+    const PROGRAM: &str = env!("CARGO_BIN_EXE_replayforge");
+
+    #[test]
+    fn every_file_of_an_example_passes_after_its_set_up() {
+        let mut checked = BTreeSet::new();
+        for readme in markdown(&root().join("examples")) {
+            let example = readme.parent().expect("a file lies in a folder");
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let set_up = blocks(&read(&readme), "sh set-up").concat();
+            for file in files(example, "json") {
+                let name = file_name(&file);
+                fs::copy(&file, folder.path().join(&name)).expect("copied");
+                check_example(folder.path(), &set_up, &name);
+                checked.insert(name);
+            }
+        }
+        let wanted = ["relay.json", "proxy.json", "player.json"];
+        assert!(wanted.iter().all(|name| checked.contains(*name)), "{checked:?}");
+    }
+
+    fn check_example(folder: &Path, set_up: &str, name: &str) {
+        // A stand-in for a target is a proxy that prints.
+        let role = ROLES.into_iter().find(|role| name.starts_with(role)).unwrap_or("proxy");
+        let script = format!("{set_up}\nexec \"$0\" check -c {name} --role {role}");
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", &script, PROGRAM]).current_dir(folder).env_clear();
+        shell.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        passed(name, &shell.output().expect("a shell"));
+    }
+
+    #[test]
+    fn every_file_in_the_manual_passes() {
+        let mut roles = BTreeSet::new();
+        for page in manual() {
+            for block in blocks(&read(&page), "json5") {
+                let Some(role) = role_of(&block) else { continue };
+                check_block(&page, role, &block);
+                roles.insert(role);
+            }
+        }
+        assert_eq!(roles, BTreeSet::from(ROLES));
+    }
+
+    fn role_of(block: &str) -> Option<&'static str> {
+        let title = block.lines().next()?;
+        ROLES.into_iter().find(|role| title == format!("// {role}.json"))
+    }
+
+    /// Variables get some value, and secret files are looked for in one place.
+    fn check_block(page: &Path, role: &str, block: &str) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join("token"), "secret").expect("written");
+        let mut text = String::new();
+        for (index, part) in block.split("$file:").enumerate() {
+            let after_path = part.find('"').map_or(part, |quote| part.split_at(quote).1);
+            text.push_str(if index == 0 { part } else { "$file:token" });
+            text.push_str(if index == 0 { "" } else { after_path });
+        }
+        fs::write(folder.path().join("file.json"), &text).expect("written");
+        let mut check = Command::new(PROGRAM);
+        check
+            .args(["check", "-c", "file.json", "--role", role])
+            .current_dir(folder.path())
+            .env_clear();
+        check.envs(variables(&text).into_iter().map(|name| (name, "value")));
+        passed(
+            &format!("{} in {}:\n{text}", role, page.display()),
+            &check.output().expect("the program"),
+        );
+    }
+
+    /// Names in `${NAME}`; one with a default needs no value.
+    fn variables(text: &str) -> Vec<&str> {
+        let bodies = text.split("${").skip(1).filter_map(|rest| Some(rest.split_once('}')?.0));
+        bodies.filter(|body| !body.contains(":-")).collect()
+    }
+
+    fn passed(what: &str, output: &Output) {
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && told.is_empty(), "{what}\n{told}");
+    }
+
+    #[test]
+    fn the_readme_shows_the_files_of_the_first_example() {
+        for block in blocks(&read(&root().join("README.md")), "json5") {
+            let role = role_of(&block).expect("the README shows whole files only");
+            assert_eq!(block, read(&root().join(format!("examples/http-replay/{role}.json"))));
+        }
+    }
+
+    #[test]
+    fn the_manual_names_every_key_with_its_default() {
+        let page = read(&root().join("docs/reference/configuration.md"));
+        for role in ROLES {
+            let output =
+                Command::new(PROGRAM).args(["schema", role]).output().expect("the program");
+            let schema: Value = serde_json::from_slice(&output.stdout).expect("a schema");
+            let mut known = BTreeMap::new();
+            collect_keys(&schema, &schema, "", &mut known);
+            let told = table(&page, &format!("## {role}.json"));
+            let names = |keys: &BTreeMap<String, String>| keys.keys().cloned().collect::<Vec<_>>();
+            assert_eq!(names(&told), names(&known), "{role}.json");
+            for (key, default) in known {
+                let told = &told[&key];
+                assert!(
+                    default.is_empty() || *told == default,
+                    "{role}.json {key}: {told}, not {default}"
+                );
+            }
+        }
+    }
+
+    /// Key path -> the cell of its default; empty where the schema says nothing that has to stand there.
+    fn collect_keys(root: &Value, shape: &Value, path: &str, keys: &mut BTreeMap<String, String>) {
+        if let Some(name) = shape["$ref"].as_str() {
+            let target = name.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
+            collect_keys(root, target.expect("references are local"), path, keys);
+        }
+        for other in ["anyOf", "allOf"].iter().filter_map(|key| shape[*key].as_array()).flatten() {
+            collect_keys(root, other.get("then").unwrap_or(other), path, keys);
+        }
+        if let Some(items) = shape.get("items") {
+            collect_keys(root, items, &format!("{path}[]"), keys);
+        }
+        if let Some(entries) =
+            shape.get("additionalProperties").filter(|entries| entries.is_object())
+        {
+            collect_keys(root, entries, &format!("{path}.*"), keys);
+        }
+        let required = shape["required"].as_array().cloned().unwrap_or_default();
+        for (name, property) in shape["properties"].as_object().into_iter().flatten() {
+            let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            let cell = if required.contains(&name.as_str().into()) {
+                "required".to_owned()
+            } else {
+                default_cell(property)
+            };
+            if !cell.is_empty() || !keys.contains_key(&path) {
+                keys.insert(path.clone(), cell);
+            }
+            collect_keys(root, property, &path, keys);
+        }
+    }
+
+    fn default_cell(property: &Value) -> String {
+        match property.get("default") {
+            // An empty text may stand for a default that is made elsewhere, or for none.
+            None | Some(Value::Null | Value::Object(_)) => String::new(),
+            Some(Value::String(text)) if text.is_empty() => String::new(),
+            Some(default) => format!("`{default}`"),
+        }
+    }
+
+    /// First and third cell of a section's table, the first one without its backticks.
+    fn table(page: &str, heading: &str) -> BTreeMap<String, String> {
+        let (_, section) =
+            page.split_once(&format!("\n{heading}\n")).expect("the section is there");
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        let row = |line: &str| {
+            let (key, rest) = line.split_once("` |")?;
+            let default = rest.split('|').nth(1)?.trim();
+            Some((key.to_owned(), default.to_owned()))
+        };
+        rows.map(|line| {
+            row(line).unwrap_or_else(|| panic!("not a row of key, type, default: {line}"))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn every_link_leads_somewhere() {
+        let mut followed = 0;
+        for page in markdown(&root()) {
+            for link in links(&read(&page)) {
+                let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+                let folder = page.parent().expect("a file lies in a folder");
+                let target = if file.is_empty() { page.clone() } else { folder.join(file) };
+                assert!(target.exists(), "{}: {link}", page.display());
+                let there = anchor.is_empty() || anchors(&read(&target)).contains(anchor);
+                assert!(there, "{}: {link}: no such heading", page.display());
+                followed += 1;
+            }
+        }
+        assert!(followed > 50, "only {followed} links were found");
+    }
+
+    /// Targets of relative links, outside of code blocks.
+    fn links(page: &str) -> Vec<String> {
+        let prose = outside_blocks(page);
+        let targets = prose.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+        targets.filter(|target| !target.contains("://")).map(str::to_owned).collect()
+    }
+
+    /// Headings as links name them.
+    fn anchors(page: &str) -> BTreeSet<String> {
+        let slug = |heading: &str| {
+            let kept = heading
+                .trim()
+                .chars()
+                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+        };
+        let prose = outside_blocks(page);
+        prose
+            .lines()
+            .filter(|line| line.starts_with('#'))
+            .map(|line| slug(line.trim_start_matches('#')))
+            .collect()
+    }
+
+    fn outside_blocks(page: &str) -> String {
+        page.split("```").step_by(2).collect()
+    }
+
+    /// The text of every block with this mark.
+    fn blocks(page: &str, mark: &str) -> Vec<String> {
+        let inside = page.split("```").skip(1).step_by(2);
+        inside
+            .filter_map(|block| Some(block.strip_prefix(mark)?.strip_prefix('\n')?.to_owned()))
+            .collect()
+    }
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
+    }
+
+    fn manual() -> Vec<PathBuf> {
+        let mut pages = markdown(&root().join("docs"));
+        pages.push(root().join("README.md"));
+        pages
+    }
+
+    fn markdown(folder: &Path) -> Vec<PathBuf> {
+        files(folder, "md")
+    }
+
+    /// Files below a folder with this ending; what builds and tools leave there is passed over.
+    fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = file_name(&path);
+            if name.starts_with('.') || name == "target" {
+                continue;
+            }
+            if path.is_dir() {
+                found.extend(files(&path, ending));
+            } else if path.extension().is_some_and(|found| found == ending) {
+                found.push(path);
+            }
+        }
+        found
+    }
+
+    fn file_name(path: &Path) -> String {
+        path.file_name().expect("a name").to_string_lossy().into_owned()
+    }
+
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+}
