@@ -114,8 +114,9 @@ impl Wire {
             captured.params.sort();
             let mut params = self.params.0.clone();
             params.sort();
-            if captured.path == self.path.0 && captured.params == params && target.starts_with('/')
-            {
+            let is_sendable =
+                target.starts_with('/') && !target.bytes().any(|byte| byte <= b' ' || byte == 0x7f);
+            if is_sendable && captured.path == self.path.0 && captured.params == params {
                 return target.clone();
             }
         }
@@ -222,9 +223,17 @@ mod tests {
     #[test]
     fn every_byte_comes_back() {
         let body: Vec<u8> = (0..=255).collect();
-        for target in
-            ["/", "//x//", "/a%2Fb", "/?", "/?a&b=&c=1&a=2", "/%FF?x=%FF", "/a b", "/x?y=1+2%20"]
-        {
+        for target in [
+            "/",
+            "//x//",
+            "/a%2Fb",
+            "/?",
+            "/?a&b=&c=1&a=2",
+            "/%FF?x=%FF",
+            "/a b",
+            "/x?y=1+2%20",
+            "/a|b^c\"{}",
+        ] {
             let (_, replay) = roundtrip(
                 "PURGE",
                 target,

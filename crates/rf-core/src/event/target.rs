@@ -26,9 +26,10 @@ impl ParsedTarget {
     }
 }
 
-/// Whether the target says more than its decoded path alone.
+/// Whether the target says more than its decoded path alone: `build_target` would not give it back.
 pub(super) fn needs_target(target: &str) -> bool {
-    target.bytes().any(|byte| matches!(byte, b'%' | b'?' | b'+'))
+    let is_plain = |byte: u8| is_path_byte(byte) && !matches!(byte, b'?' | b'+');
+    !target.starts_with('/') || !target.bytes().all(is_plain)
 }
 
 /// The target for decoded parts. Sequences that are percent-encoded already stay as they are, as the original's player
