@@ -31,7 +31,9 @@ pub(crate) struct BucketKey {
 }
 
 /// What to pull.
-pub(crate) struct Pull {
+pub(crate) struct Pull<'a> {
+    /// Names this player: its lease before this one ends.
+    pub(crate) holder: &'a str,
     pub(crate) max_events: usize,
     pub(crate) max_bytes: usize,
     pub(crate) wait: Duration,
@@ -83,13 +85,18 @@ impl RelayClient {
     }
 
     /// Asks for events under a lease; the answer is empty when none came within `pull.wait`.
-    pub(crate) async fn pull(&self, bucket: &BucketKey, pull: &Pull) -> Result<Pulled, RelayError> {
+    pub(crate) async fn pull(
+        &self,
+        bucket: &BucketKey,
+        pull: &Pull<'_>,
+    ) -> Result<Pulled, RelayError> {
         let path = format!(
-            "first-batch?limit={}&maxBytes={}&wait={}s&lease={}s",
+            "first-batch?limit={}&maxBytes={}&wait={}s&lease={}s&holder={}",
             pull.max_events,
             pull.max_bytes,
             pull.wait.as_secs(),
-            pull.lease.as_secs()
+            pull.lease.as_secs(),
+            pull.holder
         );
         let mut request = self.request(Method::GET, &path, bucket, Bytes::new())?;
         request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("zstd"));

@@ -5,6 +5,7 @@
 
 mod acknowledge;
 mod error;
+mod holders;
 mod lease;
 mod node_info;
 mod pull;
@@ -19,6 +20,7 @@ use axum::routing::{delete, get, post};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use error::ApiError;
+pub(crate) use holders::Holders;
 
 use crate::auth::Tokens;
 use crate::config::RequestLimits;
@@ -30,6 +32,7 @@ pub(crate) struct Relay {
     pub(crate) tokens: Tokens,
     pub(crate) store: Arc<dyn BucketStore>,
     pub(crate) stats: Arc<Stats>,
+    pub(crate) holders: Holders,
     pub(crate) limits: RequestLimits,
     /// Long polls are answered at once when this is cancelled.
     pub(crate) stop: CancellationToken,

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Relay, router};
+use crate::api::{Holders, Relay, router};
 use crate::auth::Tokens;
 use crate::config::RelayConfig;
 use crate::stats::Stats;
@@ -80,6 +80,7 @@ pub(crate) async fn run_with(
         tokens: Tokens::new(config.buckets.iter().map(|(name, bucket)| (name, &bucket.auth))),
         store: Arc::clone(&store),
         stats: Arc::clone(&stats),
+        holders: Holders::default(),
         limits: config.requests.clone(),
         stop: stop.clone(),
     };

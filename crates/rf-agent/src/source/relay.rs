@@ -16,6 +16,7 @@ use rf_core::protocol::{PulledEvent, encode_ids, parse_ids};
 use rf_queue::Checkpoint;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{Source, SourceError};
 use crate::pipeline::{Batch, Output, Rejected};
@@ -64,6 +65,7 @@ impl Source for RelaySource {
                 source: &self,
                 out,
                 stop,
+                holder: String::new(),
                 unacknowledged: Vec::new(),
                 leases: false,
                 backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
@@ -78,6 +80,8 @@ struct Puller<'a> {
     source: &'a RelaySource,
     out: Output,
     stop: CancellationToken,
+    /// Names this player at the relay, for ever: a restart ends the lease that it was killed with.
+    holder: String,
     /// Ids that are stored here and may still lie in the bucket.
     unacknowledged: Vec<u64>,
     /// The relay has shown that it knows leases.
@@ -131,6 +135,7 @@ impl Puller<'_> {
                 Ok(stored) => {
                     let ids = stored.and_then(|text| parse_ids(&text, MAX_REMEMBERED).ok());
                     self.unacknowledged = ids.unwrap_or_default();
+                    self.name_holder().await;
                     return true;
                 }
                 Err(Rejected::Closed) => return false,
@@ -144,9 +149,32 @@ impl Puller<'_> {
         }
     }
 
+    /// The name that the first start of this player has drawn for the bucket.
+    async fn name_holder(&mut self) {
+        let key = format!("holder:{}", self.source.bucket.name);
+        let stored = self.out.checkpoint(&key).await.ok().flatten();
+        if let Some(name) = stored.and_then(|name| String::from_utf8(name).ok()) {
+            self.holder = name;
+            return;
+        }
+        self.holder = Uuid::now_v7().to_string();
+        let value = Some(self.holder.clone().into_bytes());
+        let checkpoint = Some(Checkpoint { key, value });
+        if let Err(error) = self.out.send(Batch { events: Vec::new(), checkpoint }).await {
+            // Good for this run; the next one draws another and waits for the lease of this one.
+            tracing::warn!(source = self.source.id, %error, "the player's name cannot be stored");
+        }
+    }
+
     async fn pull(&self) -> Result<Pulled, RelayError> {
         let max_events = if self.leases { PULL_EVENTS } else { PULL_EVENTS_ORIGINAL };
-        let pull = Pull { max_events, max_bytes: PULL_BYTES, wait: WAIT, lease: LEASE };
+        let pull = Pull {
+            holder: &self.holder,
+            max_events,
+            max_bytes: PULL_BYTES,
+            wait: WAIT,
+            lease: LEASE,
+        };
         self.source.client.pull(&self.source.bucket, &pull).await
     }
 

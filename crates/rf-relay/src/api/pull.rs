@@ -16,6 +16,7 @@ use rf_net::encoding::{Coding, encode, negotiate};
 use rf_queue::Budget;
 use tokio::time::Instant;
 
+use super::holders::MAX_HOLDER_BYTES;
 use super::query::Query;
 use super::request::{caller, heavy, lease_time};
 use super::{ApiError, Relay};
@@ -38,6 +39,8 @@ const MIN_CODED_BYTES: usize = 1024;
 struct Pull {
     budget: Budget,
     lease: Option<Duration>,
+    /// Who pulls, where that is told: its lease before this one ends.
+    holder: Option<String>,
     wait: Duration,
 }
 
@@ -47,7 +50,7 @@ pub(super) async fn first_batch(
 ) -> Result<Response, ApiError> {
     let bucket = relay.tokens.bucket(request.headers())?;
     let pull = parse(&Query::of(request.uri())?)?;
-    let pulled = wait_for_events(&relay, &bucket, &pull).await?;
+    let pulled = pull_as_holder(&relay, &bucket, &pull).await?;
     relay.stats.sent(
         &caller(request.headers()),
         &bucket,
@@ -67,7 +70,7 @@ pub(super) async fn first(
     let bucket = relay.tokens.bucket(request.headers())?;
     let mut pull = parse(&Query::of(request.uri())?)?;
     pull.budget.events = 1;
-    let pulled = wait_for_events(&relay, &bucket, &pull).await?;
+    let pulled = pull_as_holder(&relay, &bucket, &pull).await?;
     relay.stats.sent(
         &caller(request.headers()),
         &bucket,
@@ -90,7 +93,29 @@ fn parse(query: &Query) -> Result<Pull, ApiError> {
         events: query.number("limit", 1..=max_events)?.unwrap_or(MAX_EVENTS),
         bytes: query.number("maxBytes", 1..=usize::MAX)?.unwrap_or(MAX_BYTES).min(MAX_BYTES),
     };
-    Ok(Pull { budget, lease, wait: query.duration("wait")?.unwrap_or_default().min(MAX_WAIT) })
+    let holder = query.name("holder", MAX_HOLDER_BYTES)?.map(str::to_owned);
+    let wait = query.duration("wait")?.unwrap_or_default().min(MAX_WAIT);
+    Ok(Pull { budget, lease, holder, wait })
+}
+
+/// Ends the holder's lease before this one, and remembers the new one.
+async fn pull_as_holder(
+    relay: &Relay,
+    bucket: &BucketName,
+    pull: &Pull,
+) -> Result<Pulled, Unavailable> {
+    let Some(holder) = pull.holder.as_deref().filter(|_| pull.lease.is_some()) else {
+        return wait_for_events(relay, bucket, pull).await;
+    };
+    if let Some(before) = relay.holders.take(bucket, holder) {
+        // Gone already when all of it was acknowledged, which is the rule.
+        relay.store.extend(bucket, &before, Duration::ZERO).await?;
+    }
+    let pulled = wait_for_events(relay, bucket, pull).await?;
+    if let Some(lease) = &pulled.lease {
+        relay.holders.put(bucket, holder, lease.clone());
+    }
+    Ok(pulled)
 }
 
 async fn wait_for_events(

@@ -43,6 +43,19 @@ impl Query {
         }
     }
 
+    /// A name of 1 to `max_bytes` visible ASCII characters.
+    pub(super) fn name(&self, name: &str, max_bytes: usize) -> Result<Option<&str>, ApiError> {
+        let Some(text) = self.0.get(name) else { return Ok(None) };
+        let is_name = (1..=max_bytes).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let wanted = || {
+            ApiError::BadRequest(format!(
+                "{name} must be 1 to {max_bytes} visible ASCII characters"
+            ))
+        };
+        is_name.then_some(Some(text.as_str())).ok_or_else(wanted)
+    }
+
     /// A duration as in the configuration: `20s`, `1m30s`, `500ms`.
     pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
         let Some(text) = self.0.get(name) else { return Ok(None) };
@@ -78,6 +91,16 @@ mod tests {
             "limit=99999999999999999999",
         ] {
             assert_eq!(limit(text), bad(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_short_and_visible() {
+        let holder = |text| query(text).name("holder", 4).map(|name| name.map(str::to_owned));
+        assert_eq!(holder(""), Ok(None));
+        assert_eq!(holder("holder=a-1"), Ok(Some("a-1".to_owned())));
+        for text in ["holder=", "holder=12345", "holder=a%20b", "holder=%C3%A9"] {
+            assert!(holder(text).is_err(), "{text}");
         }
     }
 

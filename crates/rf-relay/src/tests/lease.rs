@@ -41,6 +41,28 @@ async fn two_players_share_a_bucket() {
 }
 
 #[tokio::test]
+async fn a_holder_that_pulls_again_ends_its_own_lease_and_no_other() {
+    with_relay(async |relay| {
+        relay.record(r#"["one","two"]"#).await;
+        let pull = async |holder: &str| {
+            let head =
+                format!("GET /first-batch?lease=1m&limit=1&holder={holder}\nRF-BUCKET: a\n{AUTH}");
+            relay.ask(&head, "").await.split_once("\n\n").unwrap().1.to_owned()
+        };
+        assert_eq!(pull("player-1").await, r#"[{"id":1,"content":"one"}]"#);
+        assert_eq!(pull("player-2").await, r#"[{"id":2,"content":"two"}]"#);
+        assert_eq!(pull("player-3").await, "[]");
+        assert_eq!(pull("player-1").await, r#"[{"id":1,"content":"one","attempts":1}]"#);
+        assert_eq!(pull("player-2").await, r#"[{"id":2,"content":"two","attempts":1}]"#);
+        let bad = relay
+            .ask(&format!("GET /first-batch?lease=1m&holder=\nRF-BUCKET: a\n{AUTH}"), "")
+            .await;
+        assert!(bad.starts_with("400 "), "{bad}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_released_event_wakes_who_waits() {
     with_relay(async |relay| {
         relay.record(r#"["one"]"#).await;
