@@ -8,7 +8,7 @@ use rf_core::protocol::{encode_batch, encode_ids, parse_batch, parse_ids, parse_
 const MAX_EVENTS: usize = 1000;
 
 /// A batch is parsed or refused; what was parsed comes back the same after writing it.
-pub fn record_batch(data: &[u8]) {
+pub(crate) fn record_batch(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
     if let Ok(events) = parse_batch(&body, MAX_EVENTS) {
         assert!(events.len() <= MAX_EVENTS);
@@ -26,7 +26,7 @@ pub fn record_batch(data: &[u8]) {
 }
 
 /// A file is read or its problems are told, each with a place inside the file.
-pub fn config(data: &[u8]) {
+pub(crate) fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let mut problems = Problems::new();
     let document =
@@ -43,7 +43,7 @@ pub fn config(data: &[u8]) {
 }
 
 /// An event is a request or is refused. A target that was put together from decoded parts can stand in a request line.
-pub fn event(data: &[u8]) {
+pub(crate) fn event(data: &[u8]) {
     if let Ok(request) = ReplayRequest::parse(data) {
         assert!(request.target.starts_with('/'), "{:?}", request.target);
     }
