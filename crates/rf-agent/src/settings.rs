@@ -182,7 +182,10 @@ pub(crate) fn no_tailnet(node: &Node<'_>, key: &str, wanted: bool, problems: &mu
 /// Keys that are accepted, so that the original's files go on working, and do nothing in this version.
 pub(crate) fn no_effect_yet(root: &Node<'_>, keys: &[&str], problems: &mut Problems) {
     for key in keys {
-        if let Some(at) = root.get(key) {
+        // The original's files name such keys also where they ask for nothing.
+        if let Some(at) = root.get(key)
+            && !matches!(at.shown().as_str(), "null" | "false" | "0" | "\"\"")
+        {
             problems.warn(&at, "not in this version: the key has no effect");
         }
     }

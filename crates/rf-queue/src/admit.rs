@@ -7,7 +7,7 @@
 use rusqlite::Connection;
 
 use crate::group::{Group, Tx};
-use crate::limits::{Limits, PageEstimate, base_pages, removal_pages, stored_bytes};
+use crate::limits::{Limits, PAGE, PageEstimate, base_pages, removal_pages, stored_bytes};
 use crate::rows::sql_id;
 use crate::types::{Append, Commit, CommitError, FullReason, MAX_BATCH_ID_BYTES, WhenFull};
 
@@ -74,8 +74,10 @@ impl Cost {
 pub(crate) enum Admission {
     /// Apply it, when the WAL has room for this.
     Now(Cost),
-    /// Make room in this queue first (its index), then ask again.
-    DropOldest(usize),
+    /// Apply it in several transactions: the WAL cannot take it at once.
+    InParts,
+    /// Make room in this queue (its index) by dropping its oldest events, so many bytes if it has them, then ask again.
+    DropOldest(usize, u64),
     /// Give free pages back first, then ask again: the WAL needs their place.
     Shrink,
     /// Answer this.
@@ -83,11 +85,17 @@ pub(crate) enum Admission {
 }
 
 impl Tx {
-    /// Whether the WAL beside the database can take this on top of what the transaction has written.
+    /// Whether the WAL beside the database can take this on top of what the transaction has written, and the reserve can
+    /// pay for what the database file will have to grow: else a disk that is full now could not even be checkpointed on.
     pub(crate) fn takes(&self, limits: &Limits, cost: &Cost, tables: u64) -> bool {
         let appended = self.appended.plus(cost.rows, tables);
         let dirty = appended.dirty_pages() + self.other + cost.other;
-        limits.wal_fits(self.wal_len, self.wal_frames, dirty, self.room.after(appended))
+        let after = self.room.after(appended);
+        let payable = limits.reserve_pages() >= after.saturating_sub(self.disk_pages);
+        // One that is larger than that by itself is asked for room on the disk instead.
+        let alone = self.wal_frames == 0 && !self.has_written();
+        (payable || alone)
+            && limits.wal_fits(self.wal_len, self.wal_frames, dirty, self.file_pages.max(after))
     }
 }
 
@@ -126,7 +134,7 @@ impl Group<'_> {
         self.state.queues.len() as u64 + 2
     }
 
-    fn cost(&self, commit: &Commit) -> rusqlite::Result<Cost> {
+    pub(crate) fn cost(&self, commit: &Commit) -> rusqlite::Result<Cost> {
         let mut cost = Cost::default();
         for append in commit.appends.iter().filter(|append| !append.events.is_empty()) {
             cost.rows.add_table(self.tables());
@@ -154,16 +162,17 @@ impl Group<'_> {
         let queue = &self.state.queues[append.queue.0];
         let bytes: u64 = append.events.iter().map(|event| stored_bytes(event.len() as u64)).sum();
         if bytes > queue.limit_bytes {
-            return Some(Admission::Refuse(CommitError::TooLarge {
-                bytes,
-                limit: queue.limit_bytes,
-            }));
+            let in_file = self.limits.largest_event(base_pages(self.state.queues.len() as u64));
+            let limit = queue.limit_bytes.min(in_file);
+            return Some(Admission::Refuse(CommitError::TooLarge { bytes, limit }));
         }
         if queue.stored + bytes <= queue.limit_bytes {
             return None;
         }
         Some(match queue.when_full {
-            WhenFull::DropOldest => Admission::DropOldest(append.queue.0),
+            WhenFull::DropOldest => {
+                Admission::DropOldest(append.queue.0, queue.stored + bytes - queue.limit_bytes)
+            }
             _ => Admission::Refuse(CommitError::Full {
                 queue: queue.name.clone(),
                 reason: FullReason::Queue,
@@ -174,9 +183,21 @@ impl Group<'_> {
     /// The file cannot take it: find out what would help.
     fn no_room(&self, commit: &Commit, cost: &Cost) -> Admission {
         let base = base_pages(self.state.queues.len() as u64);
-        if !self.limits.append_fits(cost.dirty(), base + cost.rows.pages()) {
+        // In parts, the WAL must only take the largest event at once.
+        let (largest, parts) = largest_part(commit);
+        let dirty =
+            if parts { largest.dirty_pages().max(self.limits.step_pages()) } else { cost.dirty() };
+        if !self.limits.append_fits(dirty, base + cost.rows.pages()) {
             let (bytes, limit) = (commit.content_bytes() as u64, self.limits.largest_event(base));
             return Admission::Refuse(CommitError::TooLarge { bytes, limit });
+        }
+        if parts
+            && self.limits.append_fits(
+                dirty,
+                self.tx.room.after(self.tx.appended.plus(cost.rows, self.tables())),
+            )
+        {
+            return Admission::InParts;
         }
         let appended = self.tx.appended.plus(cost.rows, self.tables());
         if self.tx.room.free > 0
@@ -190,7 +211,7 @@ impl Group<'_> {
             queue.when_full == WhenFull::DropOldest && queue.events > 0
         };
         if let Some(index) = queues.clone().find(droppable) {
-            return Admission::DropOldest(index);
+            return Admission::DropOldest(index, cost.rows.pages() * PAGE);
         }
         let name = queues.clone().next().map(|index| self.state.queues[index].name.clone());
         Admission::Refuse(CommitError::Full {
@@ -205,6 +226,13 @@ impl Group<'_> {
         let mut rows = select.query(rusqlite::params![sql_id(id), sql_id(id), 1])?;
         rows.next()?.map(|row| row.get(2)).transpose()
     }
+}
+
+/// The largest event of a commit as rows, and whether there are others.
+fn largest_part(commit: &Commit) -> (PageEstimate, bool) {
+    let sizes =
+        commit.appends.iter().flat_map(|append| &append.events).map(|event| event.len() as u64);
+    (PageEstimate::of_row(sizes.clone().max().unwrap_or(0)), sizes.count() > 1)
 }
 
 /// An id in `batches` and its index, and the one that it pushes out there: two leaves each, which may split.

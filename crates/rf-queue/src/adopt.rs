@@ -3,7 +3,7 @@
 //! It goes through the writer's own transactions, before its thread starts, so that every bound holds meanwhile.
 
 use crate::admit::{Cost, Room};
-use crate::limits::{PageEstimate, removal_pages};
+use crate::limits::PageEstimate;
 use crate::types::{Checkpoint, StoredEvent};
 use crate::writer::Writer;
 
@@ -24,12 +24,14 @@ impl Writer {
         let mut rows = PageEstimate::of_row(done.map_or(0, |done| done.key.len() as u64 + 32));
         rows.add_table(2);
         events.iter().for_each(|event| rows.add_row(event.content.len() as u64));
-        let cost = Cost::of_rows(rows, removal_pages(1, 0));
+        // Rows that land between others split leaves in two halves.
+        let cost = Cost::of_rows(rows.plus(rows, 3), 0);
         if !self.has_room_for(&cost)? {
             return Ok(None);
         }
         self.make_wal_room(&cost)?;
         let mut group = self.group()?;
+        group.tx.appended = group.tx.appended.plus(cost.rows, 3);
         let mut new = 0;
         for event in events {
             new += u64::from(group.adopt(queue, event)?);
@@ -49,6 +51,10 @@ impl Writer {
         if Room::look(&self.conn, PageEstimate::default())?.free > 0 {
             self.shrink_for_wal()?;
         }
-        Ok(self.group()?.fits(cost))
+        let fits = self.group()?.fits(cost);
+        if !fits {
+            self.roll_back();
+        }
+        Ok(fits)
     }
 }

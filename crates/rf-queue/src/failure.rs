@@ -13,11 +13,16 @@ pub(crate) enum Kind {
     Other,
 }
 
-/// Sorts an error. A short write of the WAL shows as an I/O error of a write, which is a full disk in every case seen.
+/// Sorts an error. A short write of the WAL and a shm that cannot grow show as I/O errors, which are a full disk in every
+/// case seen.
 pub(crate) fn kind(error: &Error) -> Kind {
     match error.sqlite_error() {
         Some(e) if e.code == ErrorCode::DiskFull => Kind::DiskFull,
-        Some(e) if e.extended_code == ffi::SQLITE_IOERR_WRITE => Kind::DiskFull,
+        Some(e)
+            if matches!(e.extended_code, ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_SHMSIZE) =>
+        {
+            Kind::DiskFull
+        }
         Some(e) if matches!(e.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             Kind::Damaged
         }

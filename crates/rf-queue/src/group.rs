@@ -5,7 +5,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::admit::{Room, letter_overhead};
-use crate::lease::Hold;
+use crate::lease::{Hold, Span};
 use crate::limits::{Limits, PageEstimate, removal_pages, stored_bytes};
 use crate::rows::{read, runs, sql_id};
 use crate::sql;
@@ -17,9 +17,15 @@ use crate::types::{Append, Budget, Bury, Checkpoint, Commit, Leased, Receipt, St
 #[derive(Debug, Default)]
 pub(crate) struct Tx {
     pub(crate) room: Room,
+    /// Pages that the database file may still have, whatever its last commit says.
+    pub(crate) file_pages: u64,
+    /// Pages that the database file had at BEGIN; what it lacks it will need from the disk at the next checkpoint.
+    pub(crate) disk_pages: u64,
     /// Length of the WAL file at BEGIN, and frames of it that hold something.
     pub(crate) wal_len: u64,
     pub(crate) wal_frames: u64,
+    /// The number of frames is known, not only bounded.
+    pub(crate) wal_exact: bool,
     pub(crate) wall_ms: u64,
     pub(crate) mono_ms: u64,
     /// Rows written so far.
@@ -116,10 +122,9 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Takes over an event with the id and the time that it has elsewhere; false when that id is here already.
+    /// Takes over an event with the id and the time that it has elsewhere; false when that id is here already. Counts no
+    /// pages: it may land between others, so whoever adopts knows what that costs.
     pub(crate) fn adopt(&mut self, queue: usize, event: &StoredEvent) -> rusqlite::Result<bool> {
-        let tables = self.tables();
-        self.tx.appended.add_table(tables);
         let queue = &mut self.state.queues[queue];
         let row = params![sql_id(event.id), sql_id(event.at_ms), &event.content[..]];
         if self.conn.prepare_cached(&queue.sql.adopt)?.execute(row)? == 0 {
@@ -131,7 +136,6 @@ impl Group<'_> {
         queue.head_moved |= queue.head.is_some_and(|(first, _)| first > event.id);
         queue.count_in(event.id, event.at_ms, event.content.len() as u64);
         (queue.dirty, queue.announce) = (true, true);
-        self.tx.appended.add_row(event.content.len() as u64);
         Ok(true)
     }
 
@@ -265,31 +269,26 @@ impl Group<'_> {
         budget: Budget,
         ttl_ms: u64,
     ) -> rusqlite::Result<Leased> {
-        let hold = Hold {
-            until: self.tx.mono_ms.saturating_add(ttl_ms),
-            ttl_ms,
-            token: self.state.next_token,
-        };
         let state = &mut self.state.queues[queue];
         let mut left = budget;
         let mut events: Vec<StoredEvent> = Vec::new();
+        let mut given: Vec<(Span, (u64, u64))> = Vec::new();
         if state.book.limit(self.limits.max_ranges()) {
             return Ok(Leased::default());
         }
         for span in state.book.available(budget.events) {
             let found =
                 read(self.conn, &state.sql.read, (span.first, span.last), left, events.is_empty())?;
-            let (Some(first), Some(last)) = (found.events.first(), found.events.last()) else {
-                if found.more {
-                    break;
-                }
-                state.book.forget(span.first, span.last);
-                continue;
-            };
-            state.book.grant(span, (first.id, last.id), hold);
-            left.events -= found.events.len();
-            left.bytes =
-                left.bytes.saturating_sub(found.events.iter().map(|e| e.content.len()).sum());
+            let ids: Vec<u64> = found.events.iter().map(|event| event.id).collect();
+            let mut rest = span;
+            for run in runs(&ids) {
+                given.push((rest, run));
+                rest.first = run.1 + 1;
+            }
+            left.events -= ids.len();
+            left.bytes = left
+                .bytes
+                .saturating_sub(found.events.iter().map(|event| event.content.len()).sum());
             events.extend(
                 found
                     .events
@@ -300,13 +299,17 @@ impl Group<'_> {
             if found.more {
                 break;
             }
+            state.book.forget(rest.first, rest.last);
         }
         if events.is_empty() {
             return Ok(Leased::default());
         }
-        self.state.next_token += 1;
-        self.tx.other += 2;
-        Ok(Leased { token: hold.token, events })
+        let token = self.state.take_token(self.conn)?;
+        let hold = Hold { until: self.tx.mono_ms.saturating_add(ttl_ms), ttl_ms, token };
+        let book = &mut self.state.queues[queue].book;
+        given.into_iter().for_each(|(span, run)| book.grant(span, run, hold));
+        self.tx.other += 3;
+        Ok(Leased { token, events })
     }
 
     pub(crate) fn release(&mut self, queue: usize, ids: &[u64]) -> u64 {

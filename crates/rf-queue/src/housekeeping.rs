@@ -12,12 +12,12 @@ use crate::limits::{removal_pages, stored_bytes};
 use crate::rows::{runs, sql_id};
 use crate::space::{is_worth_shrinking, shrink_step};
 use crate::sql;
-use crate::state::Dropped;
+use crate::state::{Dropped, QueueState};
 use crate::types::{Commit, QueueId};
 use crate::writer::Writer;
 
-/// How often an idle writer looks for work that nobody announces: dead letters marked by the command line, a disk that
-/// has room again.
+/// How often the writer looks for work that nobody announces: dead letters marked by the command line, a disk that has
+/// room again, free pages.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// Idle this long, the WAL is emptied, so that its file shrinks.
 const EMPTY_WAL_AFTER_MS: u64 = 5_000;
@@ -27,11 +27,13 @@ const REMOVAL_STEP: u64 = 500;
 /// When things were last done.
 #[derive(Debug, Default)]
 pub(crate) struct Housekeeping {
+    looked_at_ms: u64,
     idle_since_ms: Option<u64>,
     /// `PRAGMA data_version` when dead letters were last looked at.
     letters_seen_at: Option<i64>,
     wal_emptied: bool,
     reserved: bool,
+    reserve_tried: bool,
     failed: bool,
 }
 
@@ -40,7 +42,7 @@ impl Writer {
     pub(crate) fn patience(&self) -> Duration {
         let clock = &self.options.clock;
         let lease = self.state.next_lease_expiry().map(|at| at.saturating_sub(clock.mono_ms()));
-        let age = self.state.queues.iter().filter_map(|q| q.age_due()).min();
+        let age = self.state.queues.iter().filter_map(QueueState::age_due).min();
         let age = age.map(|at| at.saturating_sub(clock.wall_ms()));
         let due = [lease, age].into_iter().flatten().min().unwrap_or(u64::MAX);
         let due = Duration::from_millis(due).min(LOOK_AROUND);
@@ -60,10 +62,16 @@ impl Writer {
         matches!((idle, self.options.idle_close), (Some(idle), Some(limit)) if quiet && idle >= millis(limit))
     }
 
-    /// Returns leases that ran out and drops events that are too old: all of them when asked to, else one step of each
-    /// queue, so that nobody waits for a large backlog to go.
-    pub(crate) fn do_what_is_due(&mut self, all: bool) {
-        let result = self.return_leases().and_then(|()| self.drop_aged(all));
+    /// Returns leases that ran out and drops events that are too old: one step of each queue, so that nobody waits for a
+    /// large backlog to go. When `poked`, all of them, and dead letters are tried again without waiting for an idle time.
+    pub(crate) fn do_what_is_due(&mut self, poked: bool) {
+        if self.stopped {
+            return;
+        }
+        let mut result = self.return_leases().and_then(|()| self.drop_aged(poked));
+        if poked && result.is_ok() {
+            result = self.retry_dead_letters();
+        }
         self.housekeeping.failed = result.is_err();
         self.put_off(result);
     }
@@ -73,13 +81,21 @@ impl Writer {
         if self.stopped {
             return;
         }
+        let now = self.options.clock.mono_ms();
         if !idle {
             self.housekeeping.idle_since_ms = None;
             self.housekeeping.wal_emptied = false;
-            return;
+            // The first event is not long without a reserve, in case that the disk fills up in its first moments.
+            if !self.housekeeping.reserve_tried {
+                self.keep_reserve();
+            }
+            // A store that is never idle is looked at all the same.
+            if now.saturating_sub(self.housekeeping.looked_at_ms) < millis(LOOK_AROUND) {
+                return;
+            }
         }
-        let now = self.options.clock.mono_ms();
-        let since = *self.housekeeping.idle_since_ms.get_or_insert(now);
+        self.housekeeping.looked_at_ms = now;
+        let since = if idle { *self.housekeeping.idle_since_ms.get_or_insert(now) } else { now };
         self.keep_reserve();
         let result = self
             .retry_dead_letters()
@@ -90,6 +106,7 @@ impl Writer {
     /// What failed is undone and met again at the next turn.
     fn put_off(&mut self, result: rusqlite::Result<()>) {
         let Err(error) = result else { return };
+        eprintln!("PUTOFF {error:?}");
         tracing::warn!(path = %self.options.path.display(), %error, "housekeeping put off");
         if self.undo(&error) == Kind::DiskFull {
             self.make_room_on_disk();
@@ -97,11 +114,12 @@ impl Writer {
     }
 
     /// A store that has never held an event needs no reserve; one whose disk was full takes appends again once it is back.
-    fn keep_reserve(&mut self) {
+    pub(crate) fn keep_reserve(&mut self) {
         let wanted = self.disk_full || self.state.queues.iter().any(|queue| queue.events > 0);
         if !wanted || (self.housekeeping.reserved && !self.disk_full) {
             return;
         }
+        self.housekeeping.reserve_tried = true;
         match self.reserve.fill() {
             Ok(()) if self.disk_full => {
                 tracing::info!(path = %self.options.path.display(), "the disk has room again, new events are taken");
@@ -110,7 +128,8 @@ impl Writer {
             }
             Ok(()) => self.housekeeping.reserved = true,
             Err(error) => {
-                tracing::debug!(path = %self.options.path.display(), %error, "no room for the reserve")
+                tracing::debug!(path = %self.options.path.display(), %error, "no room for the reserve");
+                eprintln!("RESERVE {error:?}");
             }
         }
     }
@@ -134,7 +153,8 @@ impl Writer {
         for index in 0..self.state.queues.len() {
             while self.state.queues[index].age_due().is_some_and(|due| due <= wall) {
                 let max_age = self.state.queues[index].max_age_ms.unwrap_or(0);
-                self.drop_step(index, wall.saturating_sub(max_age), Dropped::Aged)?;
+                self.drop_step(index, (wall.saturating_sub(max_age), u64::MAX), Dropped::Aged)?;
+                self.end_transaction()?;
                 self.publish();
                 self.shared.announce_room();
                 if !all {
@@ -145,48 +165,37 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes room for an append to a queue that drops its oldest events.
-    pub(crate) fn drop_oldest(&mut self, index: usize) -> rusqlite::Result<()> {
-        self.end_group();
-        self.drop_step(index, u64::MAX, Dropped::Full)?;
-        self.shared.announce_room();
-        Ok(())
+    /// Makes room for an append, in the append's own transaction.
+    pub(crate) fn drop_oldest(&mut self, index: usize, bytes: u64) -> rusqlite::Result<()> {
+        self.drop_step(index, (u64::MAX, bytes), Dropped::Full)
     }
 
-    /// Removes the oldest events stored at or before `until_ms`, up to a bounded step, in a transaction of its own.
-    fn drop_step(&mut self, index: usize, until_ms: u64, why: Dropped) -> rusqlite::Result<()> {
-        let most = self.limits.step_pages();
-        self.make_wal_room(&Cost::pages(most))?;
+    /// Removes the oldest events, up to a bounded step: those stored at or before `most.0`, until `most.1` bytes are free.
+    fn drop_step(&mut self, index: usize, most: (u64, u64), why: Dropped) -> rusqlite::Result<()> {
+        let pages = self.limits.step_pages();
+        self.make_wal_room(&Cost::pages(pages))?;
         let mut group = self.group()?;
-        let mut span: Option<(u64, u64)> = None;
+        let mut first_and_last: Option<(u64, u64)> = None;
         {
             let mut select = group.conn.prepare_cached(&group.state.queues[index].sql.sizes)?;
             let mut rows = select.query(params![0, i64::MAX, sql_id(REMOVAL_STEP)])?;
             let (mut count, mut stored) = (0, 0);
             while let Some(row) = rows.next()? {
                 let (id, at, bytes): (u64, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let enough = stored >= most.1 || at > most.0;
                 (count, stored) = (count + 1, stored + stored_bytes(bytes));
-                if at > until_ms || (span.is_some() && removal_pages(count, stored) > most) {
+                if enough || (first_and_last.is_some() && removal_pages(count, stored) > pages) {
                     break;
                 }
-                span = Some((span.map_or(id, |(first, _)| first), id));
+                first_and_last = Some((first_and_last.map_or(id, |(first, _)| first), id));
             }
         }
-        let mut dropped = 0;
-        if let Some((first, last)) = span {
-            dropped = group.remove_run(index, first, last)?;
+        if let Some((first, last)) = first_and_last {
+            let dropped = group.remove_run(index, first, last)?;
+            group.state.queues[index].count_dropped(why, dropped);
         } else {
-            // Counters or a head that speak of events that are not there would be waited for for ever.
-            group.state.queues[index].head_moved = true;
-        }
-        self.end_transaction()?;
-        let now = self.options.clock.mono_ms();
-        let queue = &mut self.state.queues[index];
-        if queue.head.is_none() {
-            (queue.events, queue.bytes, queue.stored, queue.dirty) = (0, 0, 0, queue.events > 0);
-        }
-        if dropped > 0 {
-            queue.count_dropped(why, dropped, now);
+            // A head or counters that speak of events that are not there would be waited for for ever.
+            group.state.queues[index].look_again(group.conn)?;
         }
         Ok(())
     }
@@ -295,12 +304,13 @@ impl Writer {
         let room = Room::look(&self.conn, <_>::default())?;
         if is_worth_shrinking(room.pages, room.free) {
             // One step at a time, so that a request that comes meanwhile waits for one step only.
-            while self.mailbox.is_empty() && self.shrink_one_step()? {}
+            while self.shrink_one_step()? && self.mailbox.is_empty() {}
             self.empty_wal()?;
         }
         if idle_ms >= EMPTY_WAL_AFTER_MS && !self.housekeeping.wal_emptied && self.wal.frames() > 0
         {
-            self.housekeeping.wal_emptied = self.wal.truncate(&self.conn)?;
+            self.empty_wal()?;
+            self.housekeeping.wal_emptied = true;
         }
         Ok(())
     }

@@ -69,11 +69,6 @@ impl LeaseBook {
         self.held.first().map(|&(until, _)| until)
     }
 
-    /// The token of the newest lease, for numbering on after a restart.
-    pub(crate) fn newest_token(&self) -> u64 {
-        self.ranges.values().map(|r| r.token).max().unwrap_or(0)
-    }
-
     /// Returns the ranges whose time is over; true when there were any.
     pub(crate) fn expire(&mut self, now: u64) -> bool {
         let mut any = false;
@@ -113,7 +108,9 @@ impl LeaseBook {
 
     /// Forgets what was promised on `first..=last`: the events are gone.
     pub(crate) fn forget(&mut self, first: u64, last: u64) {
-        self.cut(first, last);
+        if first <= last {
+            self.cut(first, last);
+        }
     }
 
     /// An event has appeared below those that were promised: it is there for the next pull.

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::types::{
-    Budget, Commit, CommitError, Leased, QueueId, Receipt, StoreError, StoredEvent,
-};
+use crate::answers::CommitReply;
+use crate::types::{Budget, Commit, CommitError, Leased, QueueId, StoreError, StoredEvent};
 
 /// Content bytes that may wait for the writer; one commit is always taken when nothing waits.
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
@@ -20,7 +19,7 @@ const MAX_WAITING_OPS: usize = 16 * 1024;
 
 /// One request and where its answer goes. A receiver that has gone is no error: the work is done all the same.
 pub(crate) enum Op {
-    Commit(Commit, oneshot::Sender<Result<Receipt, CommitError>>),
+    Commit(Commit, CommitReply),
     Read {
         queue: QueueId,
         after: u64,
@@ -60,7 +59,7 @@ impl Op {
     /// Answers with an error of the kind that the request expects.
     pub(crate) fn refuse(self, error: &StoreError) {
         let gone = match self {
-            Self::Commit(_, reply) => reply.send(Err(error.clone().into())).is_err(),
+            Self::Commit(_, reply) => !reply.send(Err(error.clone().into())),
             Self::Read { reply, .. } => reply.send(Err(error.clone())).is_err(),
             Self::Lease { reply, .. } => reply.send(Err(error.clone())).is_err(),
             Self::Release { reply, .. } => reply.send(Err(error.clone())).is_err(),
@@ -242,3 +241,6 @@ impl Mailbox {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::admit::Room;
 use crate::failure::{self, Kind};
 use crate::housekeeping::Housekeeping;
-use crate::limits::{Limits, PageEstimate};
+use crate::limits::{Limits, PAGE, PageEstimate};
 use crate::mailbox::Mailbox;
 use crate::salvage::SetAside;
 use crate::space::{Checkpointer, Reserve, Wal, beside};
@@ -39,8 +39,47 @@ pub(crate) fn take_lock(options: &StoreOptions) -> Result<File, OpenError> {
     }
 }
 
-/// The first opening: everything is looked at.
+/// The first opening: everything is looked at. On a full disk the reserve makes room for it.
 pub(crate) fn open(
+    options: &StoreOptions,
+    shared: &Arc<Shared>,
+    mailbox: &Arc<Mailbox>,
+) -> Result<(Writer, Vec<Notice>), OpenError> {
+    with_reserve(options, || open_whole(options, shared, mailbox), |(writer, _)| writer)
+}
+
+/// Opening again after hibernation: the file was healthy when this process closed it.
+pub(crate) fn reopen(
+    options: &StoreOptions,
+    shared: &Arc<Shared>,
+    mailbox: &Arc<Mailbox>,
+) -> Result<Writer, OpenError> {
+    with_reserve(options, || assemble(options, shared, mailbox), |writer| writer)
+}
+
+fn with_reserve<T>(
+    options: &StoreOptions,
+    open: impl Fn() -> Result<T, OpenError>,
+    writer: impl Fn(&mut T) -> &mut Writer,
+) -> Result<T, OpenError> {
+    let is_full = |error: &OpenError| match error {
+        OpenError::Database { source, .. } => failure::kind(source) == Kind::DiskFull,
+        _ => false,
+    };
+    let reserve = Reserve::new(&options.path, 0);
+    match open() {
+        Err(error) if is_full(&error) && reserve.exists() => {
+            tracing::error!(path = %options.path.display(), "the disk is full: new events are refused, removing goes on");
+            reserve.give_up();
+            let mut opened = open()?;
+            writer(&mut opened).disk_full = true;
+            Ok(opened)
+        }
+        done => done,
+    }
+}
+
+fn open_whole(
     options: &StoreOptions,
     shared: &Arc<Shared>,
     mailbox: &Arc<Mailbox>,
@@ -57,18 +96,13 @@ pub(crate) fn open(
     migrate::take_over(&mut writer, &mut notices)?;
     let db = |source| OpenError::Database { path: options.path.clone(), source };
     notices.extend(orphans(&writer.conn, options).map_err(db)?);
-    writer.empty_wal().map_err(db)?;
+    match writer.empty_wal() {
+        // Killed on a full disk, when the reserve was gone already: what there is can still be read and, mostly, removed.
+        Err(error) if failure::kind(&error) == Kind::DiskFull => writer.disk_full = true,
+        done => done.map_err(db)?,
+    }
     writer.publish();
     Ok((writer, notices))
-}
-
-/// Opening again after hibernation: the file was healthy when this process closed it.
-pub(crate) fn reopen(
-    options: &StoreOptions,
-    shared: &Arc<Shared>,
-    mailbox: &Arc<Mailbox>,
-) -> Result<Writer, OpenError> {
-    assemble(options, shared, mailbox)
 }
 
 fn assemble(
@@ -89,7 +123,7 @@ fn assemble(
     let wal = Wal::watch(&mut conn, &options.path).map_err(db)?;
     let state = State::load_or_create(&conn, options, &limits).map_err(db)?;
     let room = Room::look(&conn, PageEstimate::default()).map_err(db)?;
-    Ok(Writer {
+    let mut writer = Writer {
         state,
         limits,
         options: options.clone(),
@@ -99,14 +133,18 @@ fn assemble(
         wal,
         reserve: Reserve::new(&options.path, limits.reserve()),
         disk_full: false,
-        data_version: 0,
+        data_version: None,
         room: Some(room),
+        file_pages: fs::metadata(&options.path).map_or(0, |meta| meta.len() / PAGE),
+        parts_left: false,
         stopped: false,
         housekeeping: Housekeeping::default(),
         tx: None,
         applied: Vec::new(),
         conn,
-    })
+    };
+    writer.remove_left_parts().map_err(db)?;
+    Ok(writer)
 }
 
 /// A file that cannot be used is moved out of the way.

@@ -27,9 +27,11 @@ pub(crate) fn read(
     let mut bytes = 0usize;
     while let Some(row) = rows.next()? {
         let content = row.get_ref(2)?.as_bytes()?;
+        let full = bytes >= budget.bytes;
         bytes = bytes.saturating_add(content.len());
         let first = found.events.is_empty() && at_least_one;
-        if bytes > budget.bytes && !first {
+        // What fills the budget ends the read, also for events without content.
+        if (bytes > budget.bytes || full) && !first {
             found.more = true;
             return Ok(found);
         }

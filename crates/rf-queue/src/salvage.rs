@@ -6,8 +6,9 @@
 //! The file `NAME.damaged` remembers where a killed process was. Empty: damage was seen, the next start looks whole.
 //! With a name: the damaged file goes, or has gone, by that name, and not all of it has been taken over.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
@@ -15,11 +16,21 @@ use rusqlite::{Connection, OpenFlags, Row, Statement, params_from_iter};
 
 use crate::admit::Cost;
 use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
-use crate::limits::PageEstimate;
+use crate::limits::{PAGE, PageEstimate};
 use crate::migrate::{TABLES, has_table};
+use crate::rows::sql_id;
+use crate::schema;
 use crate::space::beside;
-use crate::types::{Notice, OpenError, QueueOptions, StoreOptions, StoredEvent};
+use crate::types::{Durability, Notice, OpenError, QueueOptions, StoreOptions, StoredEvent};
 use crate::writer::Writer;
+
+/// Bytes of a database's header, and how it begins (SQLite file format, 1.3).
+const HEADER: usize = 100;
+const CHANGE_COUNTER: Range<usize> = 24..28;
+const PAGE_COUNT: Range<usize> = 28..32;
+const FREE_LIST: Range<usize> = 32..40;
+const VALID_FOR: usize = 92;
+const MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// Ids tried one by one between the two ends at the damage.
 const MAX_PROBES: usize = 20_000;
@@ -100,6 +111,9 @@ fn remove_older(path: &Path, newest: &str) {
 /// Copies what can be read into the new database.
 pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, OpenError> {
     let (mut salvaged, mut known) = (0, 0);
+    if let Err(error) = mend_header(&old.path) {
+        tracing::warn!(path = %old.path.display(), %error, "the damaged file's header cannot be looked at");
+    }
     match Connection::open_with_flags(&old.path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
         Ok(source) => {
             let path = writer.options.path.clone();
@@ -111,12 +125,45 @@ pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, Open
             copy_rest(writer, &source).map_err(db)?;
         }
         Err(error) => {
-            tracing::warn!(path = %old.path.display(), %error, "nothing can be read from the damaged file")
+            tracing::warn!(path = %old.path.display(), %error, "nothing can be read from the damaged file");
         }
     }
     unmark(&writer.options.path);
     let lost = u64::saturating_sub(known, salvaged);
     Ok(Notice::Damaged { kept_as: old.path, salvaged, lost, reason: old.reason })
+}
+
+/// A file whose header is overwritten, or speaks of more pages than there are, cannot be opened, although all else may be
+/// there. An overwritten one gets that of an empty database of ours, which has the same format.
+fn mend_header(old: &Path) -> io::Result<()> {
+    let mut header = [0; HEADER];
+    let mut file = File::options().read(true).write(true).open(old)?;
+    file.read_exact(&mut header)?;
+    let pages = u32::try_from(file.metadata()?.len() / PAGE).unwrap_or(u32::MAX).to_be_bytes();
+    let overwritten = !header.starts_with(MAGIC);
+    if !overwritten && header[PAGE_COUNT] <= pages[..] {
+        return Ok(());
+    }
+    if overwritten {
+        header = empty_header(&beside(old, ".header"))?;
+    }
+    header[PAGE_COUNT].copy_from_slice(&pages);
+    header[FREE_LIST].fill(0);
+    // Says that the number of pages is valid.
+    header.copy_within(CHANGE_COUNTER, VALID_FOR);
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&header)
+}
+
+/// From a database that is made for it. Not from the new one: to open and close the file of an open database takes its
+/// locks away (SQLite, "How To Corrupt", 2.2).
+fn empty_header(scratch: &Path) -> io::Result<[u8; HEADER]> {
+    let made = schema::connect(scratch, Durability::Process).and_then(|conn| schema::create(&conn));
+    made.map_err(io::Error::other)?;
+    let mut header = [0; HEADER];
+    File::open(scratch)?.read_exact(&mut header)?;
+    fs::remove_file(scratch)?;
+    Ok(header)
 }
 
 struct OldQueue {
@@ -243,10 +290,13 @@ fn read_rows(
     condition: &str,
     id: u64,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
-    let OldQueue { table, at, .. } = old;
-    let mut select = source.prepare(&format!(
-        "SELECT id, {at}, CAST(content AS BLOB) FROM {table} WHERE {condition}"
-    ))?;
+    let OldQueue { table, at, next_id, .. } = old;
+    // From there on lie rows of an append in parts that did not end.
+    let end = if *next_id == 0 { i64::MAX } else { sql_id(*next_id) };
+    let select = format!(
+        "SELECT id, {at}, CAST(content AS BLOB) FROM {table} WHERE id < {end} AND {condition}"
+    );
+    let mut select = source.prepare(&select)?;
     let mut rows = select.query([id])?;
     let (mut found, mut bytes) = (Vec::new(), 0);
     while bytes < CHUNK_BYTES
@@ -315,7 +365,7 @@ fn copy_table(
         writer.make_wal_room(&cost)?;
         let group = writer.group()?;
         group.conn.prepare_cached(insert)?.execute(params_from_iter(values))?;
-        group.tx.other += cost.rows.pages();
+        group.tx.appended = group.tx.appended.plus(cost.rows, 3);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::limits::PAGE;
 use crate::types::Durability;
@@ -20,7 +20,7 @@ const CACHE_KIB: i64 = 2048;
 /// Statements kept compiled: some per queue, and the fixed ones.
 const STATEMENTS: usize = 128;
 
-/// `queues` holds the counters that make every operation O(1): they move in the transaction of the rows they count.
+/// `settings` holds what the command line must know. `queues` holds the counters that make every operation O(1): they move in the transaction of the rows they count.
 /// Ids come from `next_id`, never from the rows, so that an emptied queue does not start over.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS queues (
@@ -32,6 +32,10 @@ CREATE TABLE IF NOT EXISTS queues (
   stored INTEGER NOT NULL,
   last_at INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS settings (
+  key TEXT PRIMARY KEY,
+  value INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS leases (
   queue INTEGER NOT NULL,
   first INTEGER NOT NULL,
@@ -71,9 +75,12 @@ pub(crate) fn connect(path: &Path, durability: Durability) -> rusqlite::Result<C
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
-    // Both only take effect in a file without tables, and must come before journal_mode writes its first page.
-    conn.pragma_update(None, "page_size", PAGE)?;
-    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    // Both only take effect in an empty file, and must come before journal_mode writes its first page. In one that is
+    // not empty the second would be a write, and only the writer may write.
+    if conn.query_row("PRAGMA page_count", [], |row| row.get::<_, u64>(0))? == 0 {
+        conn.pragma_update(None, "page_size", PAGE)?;
+        conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
     // Readers and the checkpoint thread go on beside the writer, and a commit is one sequential write.
     let _mode: String = conn.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
     conn.pragma_update(
@@ -97,6 +104,42 @@ pub(crate) fn format(conn: &Connection) -> rusqlite::Result<i64> {
 /// Creates what is missing, in one transaction.
 pub(crate) fn create(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={FORMAT}; COMMIT;"))
+}
+
+/// The bound that the store is opened with: the command line, which has no configuration of it, keeps to it too.
+pub(crate) fn max_bytes(conn: &Connection) -> rusqlite::Result<u64> {
+    Ok(setting(conn, "max_bytes")?.unwrap_or(crate::types::MIN_STORE_BYTES))
+}
+
+/// Notes the bound, if it is another one than before.
+pub(crate) fn set_max_bytes(conn: &Connection, max_bytes: u64) -> rusqlite::Result<()> {
+    if setting(conn, "max_bytes")? == Some(max_bytes) {
+        Ok(())
+    } else {
+        set(conn, "max_bytes", max_bytes)
+    }
+}
+
+/// How often lease tokens have been begun anew.
+pub(crate) fn token_epoch(conn: &Connection) -> rusqlite::Result<u64> {
+    Ok(setting(conn, "token_epoch")?.unwrap_or(0))
+}
+
+/// Notes that tokens of this epoch are given.
+pub(crate) fn set_token_epoch(conn: &Connection, epoch: u64) -> rusqlite::Result<()> {
+    set(conn, "token_epoch", epoch)
+}
+
+fn setting(conn: &Connection, key: &str) -> rusqlite::Result<Option<u64>> {
+    conn.query_row("SELECT value FROM settings WHERE key = ?1", [key], |row| row.get(0)).optional()
+}
+
+fn set(conn: &Connection, key: &str, value: u64) -> rusqlite::Result<()> {
+    conn.execute(
+        "INSERT OR REPLACE INTO settings (key, value) VALUES (?1, ?2)",
+        params![key, value],
+    )
+    .map(drop)
 }
 
 /// The table of a queue's events.

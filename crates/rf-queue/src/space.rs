@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +23,12 @@ use crate::types::Durability;
 /// Free pages that are not worth giving back.
 const MIN_FREE_PAGES: u64 = 8;
 
+/// Frames after which the WAL is begun anew as soon as that is cheap: 16 MiB. A WAL that is written over and over costs less
+/// to sync than one that grows.
+const RESTART_FRAMES: u64 = 4096;
+/// What is left to copy then, at the most: 2 MiB, a few milliseconds.
+const RESTART_TAIL: u64 = 512;
+
 /// Held during a checkpoint. What it guards lies in SQLite, so a panic of the other thread leaves nothing half-done here.
 type Turn = Arc<Mutex<()>>;
 
@@ -30,17 +36,27 @@ type Turn = Arc<Mutex<()>>;
 pub(crate) struct Wal {
     path: PathBuf,
     frames: Arc<AtomicU64>,
+    /// `frames` is what SQLite said, not only a bound.
+    exact: Arc<AtomicBool>,
+    /// Frames that the checkpoint thread has copied into the database; those of an earlier round when above `frames`.
+    copied: Arc<AtomicU64>,
     turn: Turn,
 }
 
 impl Wal {
     /// Watches the commits of `conn`.
     pub(crate) fn watch(conn: &mut Connection, database: &Path) -> rusqlite::Result<Self> {
-        let wal =
-            Self { path: beside(database, "-wal"), frames: Arc::default(), turn: Turn::default() };
-        let seen = Arc::clone(&wal.frames);
+        let wal = Self {
+            path: beside(database, "-wal"),
+            frames: Arc::default(),
+            exact: Arc::default(),
+            copied: Arc::default(),
+            turn: Turn::default(),
+        };
+        let (seen, exact) = (Arc::clone(&wal.frames), Arc::clone(&wal.exact));
         conn.wal_hook(Some(move |_wal: &mut rusqlite::hooks::Wal, pages: i32| {
             seen.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+            exact.store(true, Ordering::Relaxed);
             Ok(())
         }))?;
         wal.distrust();
@@ -52,6 +68,18 @@ impl Wal {
         self.frames.load(Ordering::Relaxed)
     }
 
+    /// Whether [`Wal::frames`] is no mere bound.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact.load(Ordering::Relaxed)
+    }
+
+    /// Frames that only the WAL has, at the most.
+    pub(crate) fn frames_to_copy(&self) -> u64 {
+        let (frames, copied) = (self.frames(), self.copied.load(Ordering::Relaxed));
+        // The WAL has been begun anew since the thread looked.
+        if copied > frames { frames } else { frames - copied }
+    }
+
     /// Length of the file; it stays when the WAL is written from the start again.
     pub(crate) fn len(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |meta| meta.len())
@@ -60,6 +88,20 @@ impl Wal {
     /// Somebody else may have written: what the file could hold counts as held.
     pub(crate) fn distrust(&self) {
         self.frames.store(frames_in(self.len()), Ordering::Relaxed);
+        self.exact.store(false, Ordering::Relaxed);
+    }
+
+    /// Begins the WAL anew when the checkpoint thread has just copied nearly all of it. Under a steady load it never gets to
+    /// the end by itself, and waiting for the cap would make one commit wait for a whole checkpoint.
+    pub(crate) fn restart_if_cheap(&self, conn: &Connection) -> rusqlite::Result<()> {
+        if self.frames() > RESTART_FRAMES && self.frames_to_copy() < RESTART_TAIL {
+            // The thread at work would have to be waited for.
+            if let Ok(turn) = self.turn.try_lock() {
+                drop(turn);
+                self.restart(conn)?;
+            }
+        }
+        Ok(())
     }
 
     /// The next commit starts the WAL anew; the file keeps its length. False when a reader kept that from happening.
@@ -79,6 +121,8 @@ impl Wal {
         let busy: i64 = conn.query_row(sql, [], |row| row.get(0))?;
         if busy == 0 {
             self.frames.store(0, Ordering::Relaxed);
+            self.exact.store(true, Ordering::Relaxed);
+            self.copied.store(0, Ordering::Relaxed);
         }
         reached("checkpointed");
         Ok(busy == 0)
@@ -134,6 +178,10 @@ impl Reserve {
         made
     }
 
+    pub(crate) fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
     /// Frees the bytes; a missing file is fine.
     pub(crate) fn give_up(&self) {
         if let Err(error) = fs::remove_file(&self.path)
@@ -159,13 +207,15 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 pub(crate) struct Checkpointer {
     path: PathBuf,
     durability: Durability,
+    copied: Arc<AtomicU64>,
     turn: Turn,
     thread: Option<(SyncSender<()>, JoinHandle<()>)>,
 }
 
 impl Checkpointer {
     pub(crate) fn new(path: &Path, durability: Durability, wal: &Wal) -> Self {
-        Self { path: path.to_owned(), durability, turn: Arc::clone(&wal.turn), thread: None }
+        let (copied, turn) = (Arc::clone(&wal.copied), Arc::clone(&wal.turn));
+        Self { path: path.to_owned(), durability, copied, turn, thread: None }
     }
 
     /// Asks for a checkpoint; one that is already asked for is enough.
@@ -183,12 +233,13 @@ impl Checkpointer {
     fn start(&mut self) {
         // One waiting wish: the checkpoint that runs may have started before the newest frames.
         let (sender, receiver) = sync_channel(1);
-        let (path, durability, turn) = (self.path.clone(), self.durability, Arc::clone(&self.turn));
+        let (path, durability) = (self.path.clone(), self.durability);
+        let (copied, turn) = (Arc::clone(&self.copied), Arc::clone(&self.turn));
         let thread = std::thread::Builder::new().name("rf-checkpoint".to_owned());
-        match thread.spawn(move || run_checkpoints(&path, durability, &turn, &receiver)) {
+        match thread.spawn(move || run_checkpoints(&path, durability, &copied, &turn, &receiver)) {
             Ok(handle) => self.thread = Some((sender, handle)),
             Err(error) => {
-                tracing::warn!(%error, "no checkpoint thread; the writer checkpoints itself")
+                tracing::warn!(%error, "no checkpoint thread; the writer checkpoints itself");
             }
         }
     }
@@ -204,7 +255,13 @@ impl Checkpointer {
     }
 }
 
-fn run_checkpoints(path: &Path, durability: Durability, turn: &Turn, wishes: &Receiver<()>) {
+fn run_checkpoints(
+    path: &Path,
+    durability: Durability,
+    copied: &AtomicU64,
+    turn: &Turn,
+    wishes: &Receiver<()>,
+) {
     let conn = match schema::connect(path, durability) {
         Ok(conn) => conn,
         Err(error) => {
@@ -214,8 +271,10 @@ fn run_checkpoints(path: &Path, durability: Durability, turn: &Turn, wishes: &Re
     while wishes.recv().is_ok() {
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         // Failing is safe: the WAL stays, and the writer restarts it itself at its cap, where the error is handled.
-        if let Err(error) = conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-            tracing::debug!(path = %path.display(), %error, "checkpoint put off");
+        match conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2)) {
+            // -1 when there is no WAL.
+            Ok(frames) => copied.store(u64::try_from(frames).unwrap_or(0), Ordering::Relaxed),
+            Err(error) => tracing::debug!(path = %path.display(), %error, "checkpoint put off"),
         }
     }
 }

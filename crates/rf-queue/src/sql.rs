@@ -5,6 +5,7 @@ use crate::limits::stored_bytes_sql;
 /// SQL of one queue; the table name is made of a number, never of a user's text.
 #[derive(Debug, Clone)]
 pub(crate) struct QueueSql {
+    pub(crate) table: String,
     pub(crate) insert: String,
     pub(crate) adopt: String,
     pub(crate) read: String,
@@ -31,6 +32,7 @@ impl QueueSql {
             ),
             delete: format!("DELETE FROM {table} {between}"),
             head: format!("SELECT id, at FROM {table} ORDER BY id LIMIT 1"),
+            table,
         }
     }
 }

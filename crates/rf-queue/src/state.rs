@@ -12,7 +12,7 @@ use crate::clock::{Clock, millis};
 use crate::group::Measure;
 use crate::lease::{LeaseBook, Range};
 use crate::limits::{Limits, stored_bytes};
-use crate::schema::event_table;
+use crate::schema::{event_table, set_max_bytes, set_token_epoch, token_epoch};
 use crate::sql::{self, QueueSql};
 use crate::types::{DiskUsage, Notice, QueueOptions, QueueUsage, StoreOptions, WhenFull};
 
@@ -22,6 +22,9 @@ const IDS_PER_SECOND: u64 = 1 << 16;
 
 /// Dropping that goes on is told again after so long.
 const TELL_AGAIN_MS: u64 = 3 * 60 * 1000;
+
+/// Bits of a lease's token that count the leases of one epoch. An epoch begins with the first lease after a start.
+const TOKENS_PER_EPOCH: u32 = 32;
 
 /// One queue, as the writer sees it.
 pub(crate) struct QueueState {
@@ -41,15 +44,16 @@ pub(crate) struct QueueState {
     pub(crate) limit_bytes: u64,
     pub(crate) max_age_ms: Option<u64>,
     pub(crate) when_full: WhenFull,
-    pub(crate) dropped_full: u64,
-    pub(crate) dropped_age: u64,
+    /// Events dropped since the store was opened, and by the open transaction, by [`Dropped`].
+    dropped: [u64; 2],
+    dropping: [u64; 2],
     pub(crate) dirty: bool,
     /// Events were removed: `head` must be looked up again.
     pub(crate) head_moved: bool,
     /// Events became available: readers are told after the commit.
     pub(crate) announce: bool,
     /// When dropping was last told in the log (monotonic ms), by [`Dropped`].
-    pub(crate) told_at: [Option<u64>; 2],
+    told_at: [Option<u64>; 2],
 }
 
 /// Why events were dropped.
@@ -78,20 +82,39 @@ impl QueueState {
         self.head_moved |= self.head.is_some_and(|(id, _)| id >= first && id <= last);
     }
 
-    /// Counts dropped events; the log is told at most once in a while, the counters tell the rest.
-    pub(crate) fn count_dropped(&mut self, why: Dropped, events: u64, now: u64) {
-        let (total, text) = match why {
-            Dropped::Full => {
-                (&mut self.dropped_full, "queue is full, its oldest events are dropped")
+    /// Counts dropped events, as far as the transaction is concerned.
+    pub(crate) fn count_dropped(&mut self, why: Dropped, events: u64) {
+        self.dropping[why as usize] += events;
+    }
+
+    /// Counts what a committed transaction dropped; the log is told once in a while, the counters tell the rest.
+    fn settle_dropped(&mut self, now: u64) {
+        let texts = [
+            "queue is full, its oldest events are dropped",
+            "events older than the age limit are dropped",
+        ];
+        for (why, text) in texts.into_iter().enumerate() {
+            let events = std::mem::take(&mut self.dropping[why]);
+            self.dropped[why] += events;
+            let told_at = &mut self.told_at[why];
+            if events > 0 && told_at.is_none_or(|at| now.saturating_sub(at) >= TELL_AGAIN_MS) {
+                *told_at = Some(now);
+                tracing::warn!(queue = self.name, dropped = self.dropped[why], "{text}");
             }
-            Dropped::Aged => (&mut self.dropped_age, "events older than the age limit are dropped"),
-        };
-        *total += events;
-        let told_at = &mut self.told_at[why as usize];
-        if told_at.is_none_or(|at| now.saturating_sub(at) >= TELL_AGAIN_MS) {
-            *told_at = Some(now);
-            tracing::warn!(queue = self.name, dropped = *total, "{text}");
         }
+    }
+
+    /// The head, from the table itself; an empty table has empty counters.
+    pub(crate) fn look_again(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        self.head = conn
+            .prepare_cached(&self.sql.head)?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        self.head_moved = false;
+        if self.head.is_none() && self.events > 0 {
+            (self.events, self.bytes, self.stored, self.dirty) = (0, 0, 0, true);
+        }
+        Ok(())
     }
 
     /// The age limit's next moment (wall clock), if any event is subject to it.
@@ -146,7 +169,9 @@ impl Shared {
 /// Everything that the writer keeps in memory.
 pub(crate) struct State {
     pub(crate) queues: Vec<QueueState>,
-    pub(crate) next_token: u64,
+    next_token: u64,
+    /// That tokens of this epoch are given is stored.
+    epoch_stored: bool,
     pub(crate) dead_letters: u64,
     pub(crate) dead_bytes: u64,
     pub(crate) dropped_dead: u64,
@@ -161,6 +186,7 @@ impl State {
     ) -> rusqlite::Result<Self> {
         // One transaction, so one sync for all new queues together.
         let tx = conn.unchecked_transaction()?;
+        set_max_bytes(&tx, options.max_bytes)?;
         for queue in &options.queues {
             create_queue(&tx, queue, options.clock.as_ref())?;
         }
@@ -174,10 +200,16 @@ impl State {
         let load = |queue: &QueueOptions| load_queue(conn, queue, share, options.clock.as_ref());
         let queues = options.queues.iter().map(load).collect::<rusqlite::Result<Vec<_>>>()?;
         // Tokens of leases that are gone are not given again either: somebody may still try to extend one.
-        let newest = queues.iter().map(|q| q.book.newest_token()).max().unwrap_or(0);
-        let next_token = newest.max(options.clock.wall_ms() / 1000 * IDS_PER_SECOND) + 1;
-        let mut state =
-            Self { queues, next_token, dead_letters: 0, dead_bytes: 0, dropped_dead: 0 };
+        let next_token = (token_epoch(conn)? + 1) << TOKENS_PER_EPOCH;
+        let (dead_letters, dead_bytes, dropped_dead) = (0, 0, 0);
+        let mut state = Self {
+            queues,
+            next_token,
+            epoch_stored: false,
+            dead_letters,
+            dead_bytes,
+            dropped_dead,
+        };
         state.count_dead(conn)?;
         Ok(state)
     }
@@ -198,10 +230,8 @@ impl State {
     ) -> rusqlite::Result<()> {
         let mut fresh = Self::load(conn, options, limits)?;
         for (new, old) in fresh.queues.iter_mut().zip(&self.queues) {
-            (new.dropped_full, new.dropped_age, new.told_at) =
-                (old.dropped_full, old.dropped_age, old.told_at);
+            (new.dropped, new.told_at) = (old.dropped, old.told_at);
         }
-        fresh.next_token = fresh.next_token.max(self.next_token);
         fresh.dropped_dead = self.dropped_dead;
         *self = fresh;
         Ok(())
@@ -211,11 +241,7 @@ impl State {
     pub(crate) fn save(&mut self, conn: &Connection, clock: &dyn Clock) -> rusqlite::Result<()> {
         for queue in &mut self.queues {
             if queue.head_moved {
-                queue.head = conn
-                    .prepare_cached(&queue.sql.head)?
-                    .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-                    .optional()?;
-                queue.head_moved = false;
+                queue.look_again(conn)?;
             }
             if queue.dirty {
                 let counters = params![
@@ -236,15 +262,26 @@ impl State {
         Ok(())
     }
 
+    /// The token of a new lease, in the open transaction.
+    pub(crate) fn take_token(&mut self, conn: &Connection) -> rusqlite::Result<u64> {
+        if !self.epoch_stored {
+            set_token_epoch(conn, self.next_token >> TOKENS_PER_EPOCH)?;
+            self.epoch_stored = true;
+        }
+        self.next_token += 1;
+        Ok(self.next_token - 1)
+    }
+
     /// Shows the committed state to other threads and wakes the readers.
-    pub(crate) fn publish(&mut self, shared: &Shared, used_bytes: u64) {
+    pub(crate) fn publish(&mut self, shared: &Shared, used_bytes: u64, now_ms: u64) {
         for (queue, out) in self.queues.iter_mut().zip(&shared.queues) {
+            queue.settle_dropped(now_ms);
             let usage = QueueUsage {
                 events: queue.events,
                 bytes: queue.bytes,
                 oldest_at_ms: queue.head.map(|(_, at)| at),
-                dropped_full: queue.dropped_full,
-                dropped_age: queue.dropped_age,
+                dropped_full: queue.dropped[Dropped::Full as usize],
+                dropped_age: queue.dropped[Dropped::Aged as usize],
             };
             *lock(&out.usage) = usage;
             if std::mem::take(&mut queue.announce) {
@@ -255,6 +292,11 @@ impl State {
         disk.used_bytes = used_bytes;
         disk.dead_letters = self.dead_letters;
         disk.dropped_dead = self.dropped_dead;
+    }
+
+    /// Whether the open transaction has dropped events.
+    pub(crate) fn has_dropped(&self) -> bool {
+        self.queues.iter().any(|queue| queue.dropping != [0; 2])
     }
 
     pub(crate) fn next_lease_expiry(&self) -> Option<u64> {
@@ -311,8 +353,8 @@ fn load_queue(
         limit_bytes: options.max_bytes.unwrap_or(share),
         max_age_ms: options.max_age.map(millis),
         when_full: options.when_full,
-        dropped_full: 0,
-        dropped_age: 0,
+        dropped: [0; 2],
+        dropping: [0; 2],
         dirty: false,
         head_moved: false,
         announce: false,

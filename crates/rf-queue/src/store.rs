@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use crate::answers::CommitReply;
 use crate::mailbox::{Mailbox, Op, Submitted};
 use crate::open;
 use crate::state::{Shared, lock};
@@ -100,7 +101,7 @@ impl Store {
     async fn commit_once(&self, commit: Commit) -> Result<Receipt, CommitError> {
         let queue = commit.appends.first().map(|append| append.queue);
         let (reply, answer) = oneshot::channel();
-        match self.submit(Op::Commit(commit, reply)) {
+        match self.submit(Op::Commit(commit, CommitReply::new(reply))) {
             Ok(()) => answer.await.unwrap_or(Err(CommitError::Closed)),
             Err(Refused::Closed) => Err(CommitError::Closed),
             Err(Refused::Busy) => {
@@ -177,7 +178,7 @@ impl Store {
         self.ask(|reply| Op::Checkpoint { key, reply }).await
     }
 
-    /// Does what is due in a hibernating store: the age limit.
+    /// Does at once what is due, also in a hibernating store: the age limit, leases that ran out, dead letters to retry.
     ///
     /// # Errors
     /// [`StoreError`].

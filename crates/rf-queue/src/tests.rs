@@ -2,8 +2,14 @@
 
 mod basics;
 mod bound;
+mod crash;
+mod damage;
 mod dead_letters;
 mod full;
+mod full_disk;
 mod leases;
 mod life;
+mod migration;
+mod model;
+mod plans;
 mod rig;

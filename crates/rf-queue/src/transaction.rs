@@ -3,9 +3,14 @@
 //! Invariant: outside of a transaction the [`crate::state::State`] in memory is what the database says. A transaction
 //! that is undone is followed by loading the state again, whoever began it.
 
+use std::fs;
+use std::path::Path;
+
 use crate::admit::{Cost, Room};
+use crate::answers::Answers;
 use crate::failure::{self, Kind};
 use crate::group::{Group, Tx};
+use crate::limits::{FIXED_PAGES, PAGE};
 use crate::mailbox::Op;
 use crate::step::reached;
 use crate::types::StoreError;
@@ -33,18 +38,22 @@ impl Writer {
         reached("begun");
         let version =
             self.conn.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))?;
-        if version != self.data_version {
-            self.data_version = version;
+        if self.data_version != Some(version) {
+            self.data_version = Some(version);
             self.room = None;
             self.wal.distrust();
         }
         let room =
             if let Some(room) = self.room { room } else { Room::look(&self.conn, <_>::default())? };
+        self.file_pages = self.file_pages.max(room.pages);
         let clock = &self.options.clock;
         self.tx = Some(Tx {
             room,
+            file_pages: self.file_pages,
+            disk_pages: fs::metadata(&self.options.path).map_or(0, |meta| meta.len() / PAGE),
             wal_len: self.wal.len(),
             wal_frames: self.wal.frames(),
+            wal_exact: self.wal.is_exact(),
             wall_ms: clock.wall_ms(),
             mono_ms: clock.mono_ms(),
             ..Tx::default()
@@ -78,16 +87,23 @@ impl Writer {
             return Ok(());
         }
         self.roll_back();
-        if self.wal.restart(&self.conn)? && self.takes(cost)? {
-            return Ok(());
+        if self.wal.restart(&self.conn)? {
+            self.file_pages = 0;
+            if self.takes(cost)? {
+                return Ok(());
+            }
+            self.roll_back();
         }
-        self.roll_back();
         // An empty WAL is as good as it gets; what was admitted fits.
         self.empty_wal()
     }
 
-    pub(crate) fn empty_wal(&self) -> rusqlite::Result<()> {
-        if self.wal.truncate(&self.conn)? { Ok(()) } else { Err(failure::wal_held()) }
+    pub(crate) fn empty_wal(&mut self) -> rusqlite::Result<()> {
+        if !self.wal.truncate(&self.conn)? {
+            return Err(failure::wal_held());
+        }
+        self.file_pages = 0;
+        Ok(())
     }
 
     /// Commits the open transaction and answers everybody in it.
@@ -102,14 +118,18 @@ impl Writer {
         if self.applied.is_empty() {
             return;
         }
+        let removed = self.state.has_dropped() || self.applied.iter().any(|(op, _)| op.removes());
         self.publish();
-        let removed = self.applied.iter().any(|(op, _)| op.removes());
-        self.applied.drain(..).for_each(|(op, outcome)| answer(op, outcome));
+        let mut commits = Answers::default();
+        self.applied.drain(..).for_each(|(op, outcome)| answer(op, outcome, &mut commits));
+        commits.send();
         if removed {
             self.shared.announce_room();
         }
-        if self.wal.frames() > self.limits.checkpoint_frames() {
+        if self.wal.frames_to_copy() > self.limits.checkpoint_frames() {
             self.checkpointer.wake();
+        } else if let Err(error) = self.wal.restart_if_cheap(&self.conn) {
+            tracing::debug!(%error, "the WAL is begun anew later");
         }
     }
 
@@ -133,7 +153,11 @@ impl Writer {
     fn check_estimate(&self, tx: &Tx) {
         let frames = self.wal.frames();
         let written = frames.checked_sub(tx.wal_frames).unwrap_or(frames);
-        debug_assert!(written <= tx.dirty(), "{written} frames written, {} expected: {tx:?}", tx.dirty());
+        debug_assert!(
+            !tx.wal_exact || written <= tx.dirty(),
+            "{written} frames written, {} expected: {tx:?}",
+            tx.dirty()
+        );
     }
 
     /// Undoes the open transaction, in which nothing was applied, or after which [`Writer::undo`] loads the state again.
@@ -149,20 +173,34 @@ impl Writer {
     /// After an error: nothing of the transaction stands, neither on disk nor in memory.
     pub(crate) fn undo(&mut self, error: &rusqlite::Error) -> Kind {
         self.roll_back();
-        self.room = None;
+        // What a failed commit has left in the files is not known.
+        self.data_version = None;
         self.stop_if_damaged(error);
         if !self.stopped
-            && let Err(error) = self.state.reload(&self.conn, &self.options, &self.limits)
+            && let Err(error) = self.load_again()
         {
             // With wrong counters nothing can be promised any more.
+            self.roll_back();
             self.stop(format!(
                 "{}: counters cannot be read again: {error}",
                 self.options.path.display()
             ));
         }
-        // What a failed commit has left in the WAL file is not known.
-        self.wal.distrust();
         failure::kind(error)
+    }
+
+    fn load_again(&mut self) -> rusqlite::Result<()> {
+        self.state.reload(&self.conn, &self.options, &self.limits)?;
+        if !self.parts_left {
+            return Ok(());
+        }
+        self.remove_left_parts().or_else(|error| {
+            self.roll_back();
+            if failure::kind(&error) == Kind::DiskFull && self.make_room_on_disk() {
+                return self.remove_left_parts();
+            }
+            Err(error)
+        })
     }
 
     /// On a full disk the removals in the undone transaction are tried again without the appends; everything else is
@@ -170,7 +208,8 @@ impl Writer {
     pub(crate) fn recover(&mut self, error: &rusqlite::Error) {
         let ops: Vec<Op> = self.applied.drain(..).map(|(op, _)| op).collect();
         let kind = self.undo(error);
-        if kind == Kind::DiskFull && self.make_room_on_disk() {
+        if kind == Kind::DiskFull {
+            self.make_room_on_disk();
             return ops.into_iter().for_each(|op| self.serve_alone(op));
         }
         let path = self.options.path.display();
@@ -213,7 +252,7 @@ impl Writer {
         self.shared.announce_room();
     }
 
-    /// Gives up the reserve and empties the WAL; false when even that failed.
+    /// Gives up the reserve and empties the WAL into its place; false when even that failed.
     pub(crate) fn make_room_on_disk(&mut self) -> bool {
         if !self.disk_full {
             tracing::error!(path = %self.options.path.display(), "the disk is full: new events are refused, removing goes on");
@@ -226,10 +265,25 @@ impl Writer {
         }
         emptied.is_ok()
     }
+
+    /// Whether the disk has room for the WAL of this and for what the database grows by; asked only when the reserve could
+    /// not pay for it.
+    pub(crate) fn disk_takes(&self, cost: &Cost) -> bool {
+        let pages = cost.rows.pages();
+        if pages <= self.limits.reserve_pages() {
+            return true;
+        }
+        let folder = self.options.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let found = rustix::fs::statvfs(folder.unwrap_or(Path::new(".")));
+        // A disk that does not say is not asked.
+        found.map_or(true, |disk| {
+            disk.f_bavail.saturating_mul(disk.f_frsize) > 2 * (pages + FIXED_PAGES) * PAGE
+        })
+    }
 }
 
 impl Tx {
-    fn has_written(&self) -> bool {
+    pub(crate) fn has_written(&self) -> bool {
         self.appended != <_>::default() || self.other > 0
     }
 }

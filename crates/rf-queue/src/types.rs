@@ -174,8 +174,8 @@ pub struct Bury {
 /// One request to the store: applied as a whole, or not at all.
 ///
 /// Order within: removes, burials, appends, checkpoints. Removes that are larger than the WAL may take are done in
-/// transactions of their own *before* the rest: a crash then leaves the checkpoints as they were, with part of the
-/// removes done, which is the safe side for every caller (what was removed had been delivered).
+/// transactions of their own *before* the rest: a crash, or a refusal of the rest, then leaves the checkpoints as they
+/// were, with part of the removes done, which is the safe side for every caller (what was removed had been delivered).
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
     /// Events to add.

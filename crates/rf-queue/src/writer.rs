@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 
 use crate::admit::{Admission, Cost, Room};
+use crate::answers::Answers;
 use crate::clock::millis;
 use crate::group::Tx;
 use crate::housekeeping::Housekeeping;
@@ -41,10 +42,15 @@ pub(crate) struct Writer {
     pub(crate) reserve: Reserve,
     /// Set while the disk has no room: appends are refused until the reserve could be made again.
     pub(crate) disk_full: bool,
-    /// `PRAGMA data_version` at the last BEGIN: it moves when the command line writes.
-    pub(crate) data_version: i64,
-    /// Pages of the file at the last COMMIT, unless somebody has written since.
+    /// `PRAGMA data_version` at the last BEGIN: it moves when the command line writes. What is known of the files by
+    /// counting holds only while it stands still.
+    pub(crate) data_version: Option<i64>,
+    /// Pages of the file at the last COMMIT.
     pub(crate) room: Option<Room>,
+    /// Most pages that the database had since all of the WAL was last written back: the file is cut only then.
+    pub(crate) file_pages: u64,
+    /// An append in parts has failed, and its rows are still there.
+    pub(crate) parts_left: bool,
     /// Nothing can be promised any more: everything is refused until the thread ends.
     pub(crate) stopped: bool,
     pub(crate) housekeeping: Housekeeping,
@@ -69,7 +75,8 @@ impl Writer {
         loop {
             let taken = self.mailbox.take(self.patience());
             let idle = taken.ops.is_empty();
-            self.do_what_is_due(taken.ops.iter().any(|op| matches!(op, Op::Poke(_))));
+            let poked = taken.ops.iter().any(|op| matches!(op, Op::Poke(_)));
+            self.do_what_is_due(poked);
             self.serve(taken.ops);
             if taken.turned_away {
                 self.shared.announce_room();
@@ -88,6 +95,8 @@ impl Writer {
             tracing::debug!(%error, "WAL left for the next start");
         }
         self.checkpointer.stop();
+        // The next start needs a little room as well.
+        self.keep_reserve();
     }
 
     fn serve(&mut self, ops: Vec<Op>) {
@@ -149,13 +158,20 @@ impl Writer {
         let early = self.remove_large(commit)?;
         loop {
             if self.disk_full && !commit.appends.is_empty() {
-                let queue = self.state.queues[commit.appends[0].queue.0].name.clone();
-                return Ok(Err(CommitError::Full { queue, reason: FullReason::Disk }));
+                return Ok(Err(self.full_disk(commit)));
             }
             match self.small_group()?.admit(commit)? {
                 Admission::Refuse(error) => return Ok(Err(error)),
-                Admission::DropOldest(queue) => self.drop_oldest(queue)?,
+                Admission::DropOldest(queue, bytes) => self.drop_oldest(queue, bytes)?,
+                Admission::InParts => {
+                    let mut receipt = self.apply_in_parts(commit)?;
+                    receipt.removed += early;
+                    return Ok(Ok(receipt));
+                }
                 Admission::Shrink => self.shrink_for_wal()?,
+                Admission::Now(cost) if !self.disk_takes(&cost) => {
+                    return Ok(Err(self.full_disk(commit)));
+                }
                 Admission::Now(cost) => {
                     if self.make_wal_room(&cost)? {
                         let mut receipt = self.group()?.apply(commit)?;
@@ -165,6 +181,12 @@ impl Writer {
                 }
             }
         }
+    }
+
+    fn full_disk(&self, commit: &Commit) -> CommitError {
+        let queue =
+            commit.appends.first().map(|append| self.state.queues[append.queue.0].name.clone());
+        CommitError::Full { queue: queue.unwrap_or_default(), reason: FullReason::Disk }
     }
 
     fn answer_read(&mut self, op: Op) {
@@ -196,7 +218,8 @@ impl Writer {
 
     pub(crate) fn publish(&mut self) {
         let pages = self.room.map_or(0, |room| room.used()) + self.wal.frames();
-        self.state.publish(&self.shared, pages * crate::limits::PAGE);
+        let now = self.options.clock.mono_ms();
+        self.state.publish(&self.shared, pages * crate::limits::PAGE, now);
     }
 
     /// A transaction with room for a change of a few rows.
@@ -209,9 +232,9 @@ impl Writer {
 /// Pages of a lease, a release, an extension.
 const SMALL_CHANGE: u64 = 4;
 
-pub(crate) fn answer(op: Op, outcome: Outcome) {
+pub(crate) fn answer(op: Op, outcome: Outcome, commits: &mut Answers) {
     match (op, outcome) {
-        (Op::Commit(_, reply), Outcome::Commit(result)) => send(reply, result),
+        (Op::Commit(_, reply), Outcome::Commit(result)) => commits.add(reply, result),
         (Op::Lease { reply, .. }, Outcome::Leased(leased)) => send(reply, Ok(leased)),
         (Op::Release { reply, .. }, Outcome::Released(count)) => send(reply, Ok(count)),
         (Op::Extend { reply, .. }, Outcome::Extended(found)) => send(reply, Ok(found)),

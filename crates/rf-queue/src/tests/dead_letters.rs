@@ -28,8 +28,8 @@ async fn a_buried_event_is_kept_with_its_story() {
     assert_eq!(rig.store().disk().dead_letters, 1);
     let letter = DeadLetters::open(rig.path()).unwrap().list(Some("q"), 0, 10).unwrap().remove(0);
     assert_eq!((letter.at_ms, letter.dead_at_ms), (stored, stored + 9_000));
-    assert_eq!((&letter.reason[..], letter.attempts, letter.retry), ("refused", 3, false));
-    assert_eq!((&letter.queue[..], &letter.content[..]), ("q", &b"bad"[..]));
+    assert_eq!((letter.reason.as_str(), letter.attempts, letter.retry), ("refused", 3, false));
+    assert_eq!((letter.queue.as_str(), &letter.content[..]), ("q", &b"bad"[..]));
 }
 
 #[tokio::test]
@@ -110,4 +110,31 @@ async fn a_full_store_still_buries() {
         assert_eq!(disk.dead_letters + disk.dropped_dead, 1, "{len}");
         assert_eq!(rig.usage().events, ids.len() as u64 - 1);
     }
+}
+
+#[tokio::test]
+async fn the_command_line_keeps_to_the_bound_of_a_full_store() {
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    rig.store()
+        .commit(Commit::append(rig.q(), (0..150).map(|_| filled(600)).collect()))
+        .await
+        .unwrap();
+    bury_all(&rig).await;
+    while rig.store().commit(Commit::append(rig.q(), vec![filled(3_000)])).await.is_ok() {}
+    let letters = DeadLetters::open(rig.path()).unwrap();
+    let first = letters.list(None, 0, 1).unwrap().remove(0);
+    let total = || {
+        ["", "-wal", "-shm", ".reserve"]
+            .map(|s| std::fs::metadata(rig.beside(s)).map_or(0, |m| m.len()))
+            .iter()
+            .sum::<u64>()
+    };
+    let error = letters.edit(first.id, &filled(300_000)).unwrap_err();
+    assert!(error.to_string().ends_with("no room for it: purge dead letters first"), "{error}");
+    assert!(letters.edit(first.id, &filled(700)).unwrap());
+    assert!(total() <= MIB, "{}", total());
+    let count = letters.retry(&Which::All(None)).unwrap();
+    assert!(total() <= MIB, "{}", total());
+    assert_eq!(letters.purge(&Which::All(None)).unwrap(), count);
+    assert!(total() <= MIB, "{}", total());
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::rig::{EVERYTHING, MIB, Rig, filled};
 use crate::{Commit, CommitError, FullReason, QueueOptions, WhenFull};
 
@@ -37,6 +39,23 @@ async fn reject_takes_nothing_until_something_leaves() {
     rig.ack(ids[..2].to_vec()).await;
     rig.store().commit(Commit::append(rig.q(), vec![filled(20_000)])).await.unwrap();
     assert_eq!(rig.usage().dropped_full, 0);
+}
+
+#[tokio::test]
+async fn most_of_the_bytes_are_for_content() {
+    let check = async |mib: u64, len: usize, percent: u64| {
+        let mut rig = Rig::closed(mib * MIB, vec![queue("q", WhenFull::Reject)]);
+        rig.options.durability = crate::Durability::Process;
+        rig.open().unwrap();
+        fill(&rig, "q", len).await;
+        let share = rig.usage().bytes * 100 / (mib * MIB);
+        assert!((percent..percent + 3).contains(&share), "{mib} MiB of {len} bytes: {share} %");
+    };
+    for (mib, shares) in [(1, [49, 52, 60, 56]), (2, [63, 67, 77, 76]), (10, [67, 71, 81, 81])] {
+        for (len, percent) in [100, 700, 5_000, 60_000].into_iter().zip(shares) {
+            check(mib, len, percent).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -107,6 +126,21 @@ async fn block_waits_for_room() {
 }
 
 #[tokio::test]
+async fn block_waits_for_the_writer_too() {
+    let mut rig = Rig::closed(64 * MIB, vec![queue("q", WhenFull::Block)]);
+    rig.options.durability = crate::Durability::Process;
+    rig.open().unwrap();
+    let commit = |n: u32| {
+        let store = rig.store().clone();
+        async move { store.commit(Commit::append(crate::QueueId(0), vec![n.to_string().into()])).await }
+    };
+    // More than may wait for the writer at once, so that some are turned away without any event leaving.
+    let outcomes = (0..40_000).map(commit).collect::<JoinSet<_>>().join_all().await;
+    assert!(outcomes.iter().all(Result::is_ok));
+    assert_eq!(rig.usage().events, 40_000);
+}
+
+#[tokio::test]
 async fn block_ends_when_the_store_is_closed_and_when_it_can_never_fit() {
     let small = QueueOptions { max_bytes: Some(5_000), ..queue("q", WhenFull::Block) };
     let mut rig = Rig::with(MIB, vec![small]);
@@ -153,6 +187,48 @@ async fn what_can_never_fit_is_told_so_and_what_fits_an_empty_store_is_taken() {
             .await
             .expect("again, in the room of the first");
     }
+}
+
+#[tokio::test]
+async fn a_batch_may_be_as_large_as_the_store() {
+    let mut rig = Rig::with(
+        MIB,
+        vec![
+            queue("q", WhenFull::Reject),
+            QueueOptions { max_bytes: Some(MIB), ..queue("r", WhenFull::Reject) },
+        ],
+    );
+    let batch = |queue, len: usize, bytes: usize| Commit {
+        batch_id: Some(format!("{len}")),
+        checkpoints: vec![super::rig::set("at", &len.to_string())],
+        appends: (0..2)
+            .map(|_| crate::Append { queue, events: vec![filled(len); bytes / len / 2] })
+            .collect(),
+        ..Commit::default()
+    };
+    let r = rig.queue("r");
+    for len in [100, 700, 9_000, 60_000] {
+        let commit = batch(r, len, 450_000);
+        rig.store().commit(commit.clone()).await.unwrap();
+        assert!(rig.store().commit(commit).await.unwrap().duplicate);
+        rig.reopen().await;
+        let events = rig.store().read(r, 0, EVERYTHING).await.unwrap();
+        assert_eq!(events.len(), 450_000 / len / 2 * 2);
+        assert!(events.windows(2).all(|pair| pair[0].id + 1 == pair[1].id));
+        assert_eq!(rig.store().usage(r).bytes, (events.len() * len) as u64);
+        assert_eq!(
+            rig.store().checkpoint("at").await.unwrap().unwrap(),
+            len.to_string().into_bytes()
+        );
+        rig.store().ack(r, events.iter().map(|event| event.id).collect()).await.unwrap();
+    }
+    let too_large = rig.store().commit(batch(r, 9_001, 900_000)).await;
+    assert!(matches!(too_large, Err(CommitError::TooLarge { .. })), "{too_large:?}");
+    rig.store().commit(batch(r, 9_002, 450_000)).await.unwrap();
+    assert_eq!(
+        rig.store().commit(batch(r, 9_003, 450_000)).await,
+        Err(full("r", FullReason::Store))
+    );
 }
 
 #[tokio::test]

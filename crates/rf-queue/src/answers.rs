@@ -1,0 +1,71 @@
+//! The answers to a group's commits, handed to each runtime in one go.
+//!
+//! Waking a task from another thread costs a system call on a single-threaded runtime. A group of sixty commits would pay
+//! that sixty times, on the one thread that everybody waits for. So the answers of a group go over as one short task for
+//! each runtime, which wakes the rest where waking is a push to a list.
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::types::{CommitError, Receipt};
+
+/// Fewer are sent one by one: the task would cost more.
+const MIN_TOGETHER: usize = 4;
+
+type Outcome = Result<Receipt, CommitError>;
+type Answer = (oneshot::Sender<Outcome>, Outcome);
+
+/// Where the answer to a commit goes, and where whoever waits for it runs.
+pub(crate) struct CommitReply {
+    sender: oneshot::Sender<Outcome>,
+    runtime: Option<Handle>,
+}
+
+impl CommitReply {
+    /// To be made where the answer will be waited for.
+    pub(crate) fn new(sender: oneshot::Sender<Outcome>) -> Self {
+        Self { sender, runtime: Handle::try_current().ok() }
+    }
+
+    /// False when nobody waits any more; what was done stays done.
+    pub(crate) fn send(self, outcome: Outcome) -> bool {
+        self.sender.send(outcome).is_ok()
+    }
+}
+
+/// Answers that wait to be sent, by runtime.
+#[derive(Default)]
+pub(crate) struct Answers {
+    by_runtime: Vec<(Option<Handle>, Vec<Answer>)>,
+}
+
+impl Answers {
+    pub(crate) fn add(&mut self, reply: CommitReply, outcome: Outcome) {
+        let id = reply.runtime.as_ref().map(Handle::id);
+        let same =
+            |(handle, _): &&mut (Option<Handle>, Vec<_>)| handle.as_ref().map(Handle::id) == id;
+        match self.by_runtime.iter_mut().find(same) {
+            Some((_, answers)) => answers.push((reply.sender, outcome)),
+            None => self.by_runtime.push((reply.runtime, vec![(reply.sender, outcome)])),
+        }
+    }
+
+    pub(crate) fn send(self) {
+        for (runtime, answers) in self.by_runtime {
+            match runtime {
+                // A runtime that ends before it runs the task ends those who wait, too.
+                Some(runtime) if answers.len() >= MIN_TOGETHER => {
+                    drop(runtime.spawn(async move { send_all(answers) }));
+                }
+                _ => send_all(answers),
+            }
+        }
+    }
+}
+
+fn send_all(answers: Vec<Answer>) {
+    for (sender, outcome) in answers {
+        // Nobody may be waiting any more; what was done stays done.
+        drop(sender.send(outcome));
+    }
+}

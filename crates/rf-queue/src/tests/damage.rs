@@ -1,0 +1,214 @@
+//! Damaged files: set aside, salvaged as far as they can be read, said so.
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use super::rig::{MIB, Rig, bury, set, texts};
+use crate::{Commit, CommitError, Notice, QueueOptions, StoreOptions};
+
+const EVENTS: usize = 1000;
+
+fn contents() -> Vec<String> {
+    (0..EVENTS).map(|n| format!("{n} {}", "x".repeat(700))).collect()
+}
+
+/// A closed store with [`EVENTS`] events, a dead letter, a checkpoint and a batch id.
+async fn closed_store() -> Rig {
+    let mut rig = Rig::with(2 * MIB, vec![QueueOptions::new("q")]);
+    rig.append(&["dead"]).await.unwrap();
+    rig.store().commit(bury(rig.q(), rig.ids().await[0])).await.unwrap();
+    let contents = contents();
+    rig.append(&contents.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap();
+    let marks = Commit {
+        checkpoints: vec![set("file", "7")],
+        batch_id: Some("batch".into()),
+        ..Commit::default()
+    };
+    rig.store().commit(marks).await.unwrap();
+    rig.close().await;
+    rig
+}
+
+fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
+    let mut file = File::options().write(true).open(path).unwrap();
+    file.seek(SeekFrom::Start(at)).unwrap();
+    file.write_all(bytes).unwrap();
+}
+
+/// What `Rig::notices` says of damage: salvaged and lost events.
+fn damage(rig: &Rig) -> (u64, u64) {
+    let [Notice::Damaged { salvaged, lost, kept_as, .. }] = &rig.notices[..] else {
+        panic!("{:?}", rig.notices)
+    };
+    assert!(kept_as.exists());
+    (*salvaged, *lost)
+}
+
+/// The store works, in order and with new ids.
+async fn check_goes_on(rig: &mut Rig, at_least: usize) {
+    let before = rig.all().await;
+    assert!(before.len() >= at_least, "{} events of at least {at_least}", before.len());
+    let contents = contents();
+    assert!(texts(&before).iter().all(|text| contents.contains(text)));
+    assert_eq!(rig.usage().events, before.len() as u64);
+    rig.append(&["new"]).await.unwrap();
+    let ids = rig.ids().await;
+    assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "order and new ids");
+    rig.reopen().await;
+    assert_eq!(rig.notices, []);
+    assert_eq!(rig.ids().await, ids);
+}
+
+#[tokio::test]
+async fn one_bad_page_costs_its_events_only() {
+    let mut rig = closed_store().await;
+    overwrite(rig.path(), 100 * 4096, &[0xA5; 4096]);
+    rig.open().unwrap();
+    let (salvaged, lost) = damage(&rig);
+    assert_eq!(salvaged + lost, EVENTS as u64);
+    assert!((1..=6).contains(&lost), "{lost} lost");
+    assert_eq!(rig.store().checkpoint("file").await.unwrap().unwrap(), b"7");
+    let repeat = Commit { batch_id: Some("batch".into()), ..Commit::default() };
+    assert!(rig.store().commit(repeat).await.unwrap().duplicate);
+    assert_eq!(rig.store().disk().dead_letters, 1);
+    check_goes_on(&mut rig, EVENTS - 6).await;
+}
+
+#[tokio::test]
+async fn several_bad_pages_cost_what_lies_on_them() {
+    let mut rig = closed_store().await;
+    for page in [40, 90, 91, 150] {
+        overwrite(rig.path(), page * 4096, &[0xA5; 4096]);
+    }
+    rig.open().unwrap();
+    let (_, lost) = damage(&rig);
+    assert!((4..=24).contains(&lost), "{lost} lost");
+    check_goes_on(&mut rig, EVENTS - 24).await;
+}
+
+#[tokio::test]
+async fn an_overwritten_header_costs_nothing() {
+    let mut rig = closed_store().await;
+    overwrite(rig.path(), 0, &[0xA5; 100]);
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    check_goes_on(&mut rig, EVENTS).await;
+}
+
+#[tokio::test]
+async fn a_lost_first_page_is_said_and_the_store_goes_on() {
+    let mut rig = closed_store().await;
+    overwrite(rig.path(), 0, &[0xA5; 4096]);
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (0, 0));
+    check_goes_on(&mut rig, 0).await;
+}
+
+#[tokio::test]
+async fn a_truncated_file_gives_what_is_left() {
+    let mut rig = closed_store().await;
+    let length = fs::metadata(rig.path()).unwrap().len();
+    File::options().write(true).open(rig.path()).unwrap().set_len(length * 6 / 10).unwrap();
+    rig.open().unwrap();
+    let (salvaged, lost) = damage(&rig);
+    assert_eq!(salvaged + lost, EVENTS as u64);
+    check_goes_on(&mut rig, EVENTS / 2).await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_set_aside() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    fs::write(rig.path(), "this is a text\n".repeat(1000)).unwrap();
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (0, 0));
+    check_goes_on(&mut rig, 0).await;
+}
+
+#[tokio::test]
+async fn garbage_in_the_wal_ends_it_there() {
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    for n in 0..20 {
+        rig.append(&[&n.to_string()]).await.unwrap();
+    }
+    let mut copy = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    for suffix in ["", "-wal"] {
+        fs::copy(rig.beside(suffix), copy.beside(suffix)).unwrap();
+    }
+    let half = fs::metadata(copy.beside("-wal")).unwrap().len() / 2;
+    overwrite(&copy.beside("-wal"), half, &[0xA5; 5000]);
+    copy.open().unwrap();
+    assert_eq!(copy.notices, []);
+    let kept = copy.texts().await;
+    assert!((5..20).contains(&kept.len()), "{kept:?}");
+    assert!(kept.iter().enumerate().all(|(n, text)| *text == n.to_string()));
+    assert_eq!(copy.usage().events, kept.len() as u64);
+}
+
+#[tokio::test]
+async fn only_the_newest_damaged_file_is_kept() {
+    let mut rig = closed_store().await;
+    for _ in 0..3 {
+        overwrite(rig.path(), 0, &[0xA5; 100]);
+        rig.clock.advance(Duration::from_secs(5));
+        rig.open().unwrap();
+        damage(&rig);
+        rig.close().await;
+    }
+    let names = fs::read_dir(rig.path().parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let kept: Vec<String> = names.filter(|name| name.contains(".corrupt-")).collect();
+    assert_eq!(kept, ["store.sqlite3.corrupt-1700000015"]);
+}
+
+#[tokio::test]
+async fn damage_met_while_running_stops_the_store_and_is_mended_at_the_next_start() {
+    let mut rig = closed_store().await;
+    rig.options = StoreOptions { idle_close: Some(Duration::ZERO), ..rig.options };
+    rig.open().unwrap();
+    rig.until(async |store| store.is_hibernating()).await;
+    overwrite(rig.path(), 100 * 4096, &[0xA5; 4096]);
+    let all = crate::Budget { events: EVENTS, bytes: usize::MAX };
+    let error = rig.store().read(rig.q(), 0, all).await.unwrap_err();
+    assert!(error.to_string().contains("malformed"), "{error}");
+    assert!(rig.store().failed().await.contains("set aside and salvaged at the next start"));
+    assert_eq!(rig.append(&["a"]).await, Err(CommitError::Closed));
+    rig.close().await;
+    rig.open().unwrap();
+    assert!(damage(&rig).0 > EVENTS as u64 - 10);
+}
+
+#[tokio::test]
+async fn events_of_a_queue_that_is_no_longer_configured_stay_and_are_told() {
+    let names = |names: &[&str]| names.iter().map(|name| QueueOptions::new(*name)).collect();
+    let mut rig = Rig::with(MIB, names(&["q", "gone"]));
+    rig.append_to(rig.queue("gone"), &["a", "b"]).await.unwrap();
+    rig.close().await;
+    rig.options = StoreOptions { queues: names(&["q"]), ..rig.options };
+    rig.open().unwrap();
+    assert_eq!(rig.notices, [Notice::Orphan { queue: "gone".into(), events: 2 }]);
+    rig.close().await;
+    rig.options = StoreOptions { queues: names(&["gone", "q"]), ..rig.options };
+    rig.open().unwrap();
+    assert_eq!((rig.notices.len(), rig.texts().await), (0, vec!["a".into(), "b".into()]));
+}
+
+/// A store with these events in its first queue, and an overwritten header.
+pub(super) fn store_without_header(path: &Path, contents: &[String]) {
+    let queues = super::crash::queues();
+    let store = crate::Store::open(StoreOptions::new(path, MIB, queues)).unwrap().store;
+    let fill = async {
+        let events = contents.iter().map(|content| content.clone().into()).collect();
+        store.commit(Commit::append(crate::QueueId(0), events)).await.unwrap();
+        store.close().await;
+    };
+    // Not on this thread, which may be one of a runtime.
+    std::thread::scope(|scope| {
+        let block =
+            || tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(fill);
+        scope.spawn(block).join().unwrap();
+    });
+    overwrite(path, 0, &[0xA5; 100]);
+}

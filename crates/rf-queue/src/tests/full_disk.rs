@@ -1,0 +1,153 @@
+//! A disk without room: a small tmpfs that somebody else fills.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::rig::{MIB, Rig, filled, texts};
+use crate::{Commit, CommitError, FullReason, QueueOptions};
+
+/// Mounted for as long as it lives.
+struct SmallDisk {
+    folder: TempDir,
+}
+
+impl SmallDisk {
+    fn mount(bytes: u64) -> Self {
+        let folder = TempDir::new().unwrap();
+        let size = format!("size={bytes}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
+            .arg(folder.path())
+            .status();
+        assert!(
+            mounted.is_ok_and(|status| status.success()),
+            "this test mounts a tmpfs: run it as root"
+        );
+        Self { folder }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) -> PathBuf {
+        let path = self.path().join("foreign");
+        let mut file = File::create(&path).unwrap();
+        while file.write_all(&[7; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg("-l").arg(self.folder.path()).status();
+        assert!(std::thread::panicking() || status.is_ok_and(|status| status.success()));
+    }
+}
+
+fn rig_on(disk: &SmallDisk, max_bytes: u64) -> Rig {
+    let mut rig = Rig::closed(max_bytes, vec![QueueOptions::new("q")]);
+    rig.options.path = disk.path().join("store.sqlite3");
+    rig.open().unwrap();
+    rig
+}
+
+/// Appends until the disk is full; what was stored.
+async fn append_until_full(rig: &Rig) -> Vec<String> {
+    let mut stored = Vec::new();
+    loop {
+        let event = format!("{} {}", stored.len(), "x".repeat(900));
+        match rig.append(&[&event]).await {
+            Ok(_) => stored.push(event),
+            Err(CommitError::Full { reason: FullReason::Disk, .. }) => return stored,
+            Err(CommitError::Failed(reason)) => {
+                assert!(reason.contains("full") || reason.contains("I/O"), "{reason}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_events_and_lets_them_go() {
+    let disk = SmallDisk::mount(3 * MIB);
+    let mut rig = rig_on(&disk, 2 * MIB);
+    rig.append(&["first"]).await.unwrap();
+    rig.until(async |_| rig.beside(".reserve").exists()).await;
+    let foreign = disk.fill();
+    let mut stored = vec!["first".to_owned()];
+    stored.extend(append_until_full(&rig).await);
+    assert_eq!(rig.texts().await, stored, "everything that was taken is there, and nothing else");
+    let refused = rig.append(&["more"]).await.unwrap_err();
+    assert_eq!(refused.to_string(), "queue `q` is full: the disk is full");
+    let ids = rig.ids().await;
+    let half = ids.len() / 2;
+    for id in &ids[..half] {
+        assert_eq!(rig.ack(vec![*id]).await, 1, "removing goes on");
+    }
+    assert_eq!(rig.texts().await, stored[half..]);
+    let (_, leased) = rig.lease(3).await;
+    assert_eq!(texts(&leased), stored[half..(half + 3).min(stored.len())]);
+    std::fs::remove_file(foreign).unwrap();
+    // Also when somebody asks all the time.
+    rig.until(async |_| {
+        rig.clock.advance(Duration::from_millis(100));
+        rig.append(&["again"]).await.is_ok()
+    })
+    .await;
+    rig.reopen().await;
+    assert_eq!(rig.notices, []);
+    assert_eq!(rig.texts().await, [&stored[half..], &["again".to_owned()]].concat());
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_many_at_once_and_loses_nothing() {
+    let disk = SmallDisk::mount(3 * MIB);
+    let mut rig = rig_on(&disk, 10 * MIB);
+    let store = rig.store().clone();
+    let commit = |n: u32| {
+        let store = store.clone();
+        async move {
+            let mut event = n.to_string().into_bytes();
+            event.resize(15_000, b' ');
+            let stored = store.commit(Commit::append(crate::QueueId(0), vec![event.into()])).await;
+            stored.map(|_| n.to_string())
+        }
+    };
+    let outcomes = (0..400).map(commit).collect::<JoinSet<_>>().join_all().await;
+    let (mut told, mut refused) = (Vec::new(), 0);
+    for outcome in outcomes {
+        match outcome {
+            Ok(n) => told.push(n),
+            Err(CommitError::Full { .. } | CommitError::Failed(_)) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    drop(store);
+    assert!(refused > 0 && !told.is_empty());
+    rig.reopen().await;
+    told.sort();
+    let mut found: Vec<String> =
+        rig.texts().await.iter().map(|text| text.trim_end().to_owned()).collect();
+    found.sort();
+    assert_eq!(found, told);
+    assert_eq!(rig.usage().events, told.len() as u64);
+    rig.ack(rig.ids().await).await;
+    rig.until(async |store| {
+        let answer = store.commit(Commit::append(rig.q(), vec![filled(100_000)])).await;
+        eprintln!(
+            "DBG {answer:?} {:?}",
+            ["", "-wal", "-shm", ".reserve"]
+                .map(|s| std::fs::metadata(rig.beside(s)).map_or(0, |m| m.len()))
+        );
+        answer.is_ok()
+    })
+    .await;
+}

@@ -1,0 +1,139 @@
+//! Files of the original program.
+
+use std::path::Path;
+
+use rusqlite::{Connection, params};
+
+use super::rig::{MIB, Rig, texts};
+use crate::{Import, Notice, QueueOptions, StoreOptions};
+
+/// A relay bucket as the original writes it.
+pub(super) fn original(path: &Path, contents: &[String]) {
+    bucket(path, "FULL", contents);
+}
+
+fn bucket(path: &Path, auto_vacuum: &str, contents: &[String]) {
+    let mut conn = Connection::open(path).unwrap();
+    conn.execute_batch(&format!(
+        "PRAGMA auto_vacuum={auto_vacuum};
+         CREATE TABLE wrap_calls (id INTEGER PRIMARY KEY, content TEXT, timestamp INTEGER);
+         CREATE INDEX idx_timestamp ON wrap_calls (timestamp);
+         INSERT INTO wrap_calls VALUES (5, NULL, 7);"
+    ))
+    .unwrap();
+    let transaction = conn.transaction().unwrap();
+    for (id, content) in (11..).zip(contents) {
+        let row = params![id, content, 1_600_000_000 + id];
+        transaction.execute("INSERT INTO wrap_calls VALUES (?1, ?2, ?3)", row).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+fn sink(path: &Path, contents: &[&str]) {
+    let conn = Connection::open(path).unwrap();
+    conn.execute_batch("CREATE TABLE sink_events (id INTEGER PRIMARY KEY, content TEXT)").unwrap();
+    for content in contents {
+        conn.execute("INSERT INTO sink_events (content) VALUES (?1)", [content]).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_is_taken_over_in_place_with_its_ids_and_times() {
+    let contents: Vec<String> = (0..900).map(|n| format!("event {n} \u{e4}")).collect();
+    for auto_vacuum in ["FULL", "NONE"] {
+        let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+        bucket(rig.path(), auto_vacuum, &contents);
+        rig.open().unwrap();
+        assert_eq!(rig.notices, [Notice::Migrated { from: rig.path().to_owned(), events: 900 }]);
+        let events = rig.all().await;
+        assert_eq!(texts(&events), contents);
+        assert_eq!((events[0].id, events[0].at_ms), (11, 1_600_000_011_000));
+        assert_eq!(rig.ack(vec![11, 12]).await, 2, "what a player pulled from the original");
+        rig.append(&["new"]).await.unwrap();
+        assert_eq!(rig.lease(1000).await.1.len(), 899);
+        assert!(rig.ids().await.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(!rig.beside(".original").exists());
+        rig.reopen().await;
+        assert_eq!((rig.notices.len(), rig.usage().events), (0, 899));
+    }
+}
+
+#[tokio::test]
+async fn an_empty_bucket_is_taken_over_without_a_word() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    bucket(rig.path(), "FULL", &[]);
+    rig.open().unwrap();
+    assert_eq!(rig.notices, []);
+    rig.append(&["a"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bucket_larger_than_the_limit_comes_piece_by_piece() {
+    let contents: Vec<String> = (0..3000).map(|n| format!("{n} {}", "x".repeat(900))).collect();
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    bucket(rig.path(), "FULL", &contents);
+    let (mut got, mut starts) = (Vec::new(), 0);
+    while got.len() < contents.len() {
+        rig.open().unwrap();
+        let files = ["", "-wal", "-shm", ".reserve"]
+            .map(|s| std::fs::metadata(rig.beside(s)).map_or(0, |m| m.len()));
+        assert!(files.iter().sum::<u64>() <= MIB);
+        let (_, events) = rig.lease(10_000).await;
+        assert!(!events.is_empty(), "start {starts}");
+        got.extend(texts(&events));
+        rig.ack(events.iter().map(|event| event.id).collect()).await;
+        rig.close().await;
+        starts += 1;
+    }
+    assert!(got == contents);
+    assert!((4..8).contains(&starts), "{starts} starts");
+    assert!(!rig.beside(".original").exists());
+}
+
+#[tokio::test]
+async fn files_of_a_proxy_feed_their_queues() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q"), QueueOptions::new("r")]);
+    let file = |name: &str| rig.path().with_file_name(name);
+    let imports = [
+        ("q", file("a-sink.sqlite3")),
+        ("r", file("b-sink.sqlite3")),
+        ("r", file("none-sink.sqlite3")),
+    ];
+    sink(&imports[0].1, &["a", "b"]);
+    sink(&imports[1].1, &["c"]);
+    let import = |(queue, path): &(&str, std::path::PathBuf)| Import {
+        path: path.clone(),
+        queue: (*queue).to_owned(),
+    };
+    rig.options = StoreOptions { imports: imports.iter().map(import).collect(), ..rig.options };
+    rig.open().unwrap();
+    let migrated =
+        |index: usize, events| Notice::Migrated { from: imports[index].1.clone(), events };
+    assert_eq!(rig.notices, [migrated(0, 2), migrated(1, 1)]);
+    assert_eq!(rig.texts().await, ["a", "b"]);
+    assert_eq!(rig.store().usage(rig.queue("r")).events, 1);
+    assert!(
+        !imports[0].1.exists() && imports[0].1.with_file_name("a-sink.sqlite3.migrated").exists()
+    );
+    rig.reopen().await;
+    assert_eq!(rig.notices, []);
+    rig.close().await;
+    sink(&imports[0].1, &["d"]);
+    rig.open().unwrap();
+    assert_eq!(rig.notices, [migrated(0, 1)], "somebody went back to the original for a while");
+    assert_eq!(rig.texts().await, ["a", "b", "d"]);
+}
+
+#[tokio::test]
+async fn a_file_for_a_queue_that_is_not_configured_is_left_alone() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    let path = rig.path().with_file_name("a-sink.sqlite3");
+    sink(&path, &["a"]);
+    rig.options = StoreOptions {
+        imports: vec![Import { path: path.clone(), queue: "?".into() }],
+        ..rig.options
+    };
+    rig.open().unwrap();
+    assert_eq!((rig.notices.len(), rig.usage().events), (0, 0));
+    assert!(path.exists());
+}
