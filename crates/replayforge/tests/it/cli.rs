@@ -1,0 +1,318 @@
+//! The command line as a user meets it: what it says, and what it ends with.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::support::ports::Ports;
+use crate::support::program::{Finished, Program, write_config};
+use crate::support::stack::{Configs, TOKEN};
+use crate::support::wire::post;
+
+fn run(folder: &Path, args: &[&str]) -> Finished {
+    Program::run(folder, args, &[])
+}
+
+fn temp() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Several mistakes of several kinds, and a secret that must not be shown.
+const WRONG: &str = r#"{
+  // JSON5 is fine.
+  "sources": [
+    { "id": "in", "type": "htpp", "params": { "listenPort": 70000 }, "targetSink": "out" },
+    { "id": "in", "type": "http", "params": { "listenPort": "x" }, "targetSnk": "out" },
+  ],
+  "sinks": [{ "id": "out", "type": "http", "url": "ftp://x/", "authBearer": "hunter2-secret", "buckets": [] }],
+  "durabilty": "commit",
+}"#;
+
+#[test]
+fn check_tells_every_problem_with_its_place_and_start_up_says_the_same() {
+    let folder = temp();
+    std::fs::write(folder.path().join("proxy.json5"), WRONG).unwrap();
+    let checked = run(folder.path(), &["check", "-c", "proxy.json5", "--role", "proxy"]);
+    assert_eq!((checked.code, checked.output.as_str()), (Some(78), ""), "{checked:?}");
+    for text in [
+        "proxy.json5:4:27: error: sources[0].type: ",
+        "proxy.json5:5:",
+        "sources[1].params.listenPort: expected a whole number",
+        "`in` is used twice",
+        "`targetSnk`; did you mean `targetSink`?",
+        "proxy.json5:7:51: error: sinks[0].url: expected a URL such as https://relay.example.com/",
+        "proxy.json5:8:3: warning: durabilty: unknown key `durabilty`; did you mean `durability`?",
+        "has no buckets",
+    ] {
+        assert!(checked.log.contains(text), "{text} in:\n{}", checked.log);
+    }
+    let started = run(folder.path(), &["proxy", "-c", "proxy.json5"]);
+    assert_eq!((started.code, started.log), (Some(78), checked.log.clone()));
+    assert!(!checked.log.contains("hunter2"), "{}", checked.log);
+    let guessed = run(folder.path(), &["check", "-c", "proxy.json5"]);
+    assert_eq!(
+        (guessed.code, guessed.log),
+        (Some(78), checked.log),
+        "the role is told by the keys"
+    );
+    assert!(std::fs::read_dir(folder.path()).unwrap().count() == 1, "nothing is written");
+}
+
+#[test]
+fn check_accepts_what_start_up_accepts() {
+    let folder = temp();
+    let configs = Configs::new(folder.path(), Ports::free());
+    for (role, config) in
+        [("proxy", &configs.proxy), ("relay", &configs.relay), ("player", &configs.player)]
+    {
+        let file = write_config(folder.path(), role, config);
+        for args in [vec!["check", "-c", &file], vec!["check", "-c", &file, "--role", role]] {
+            let finished = run(folder.path(), &args);
+            assert_eq!((finished.code, finished.log.as_str()), (Some(0), ""), "{args:?}");
+            assert_eq!(finished.output, format!("{file}: ok\n"));
+        }
+        for other in ["proxy", "relay", "player"].into_iter().filter(|other| *other != role) {
+            assert_eq!(
+                run(folder.path(), &["check", "-c", &file, "--role", other]).code,
+                Some(78),
+                "{role} as {other}"
+            );
+        }
+        assert!(!folder.path().join(role).exists(), "check touches no database");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_an_error_in_check_and_a_warning_at_the_start() {
+    let folder = temp();
+    let mut config = Configs::new(folder.path(), Ports::free()).proxy;
+    config["hostNme"] = json!("web-1");
+    let file = write_config(folder.path(), "proxy", &config);
+    let checked = run(folder.path(), &["check", "-c", &file]);
+    assert_eq!(checked.code, Some(78));
+    assert!(
+        checked.log.contains("warning: hostNme: unknown key `hostNme`; did you mean `hostName`?"),
+        "{}",
+        checked.log
+    );
+    let proxy = Program::role(folder.path(), "proxy", &config);
+    let line = proxy.wait_for("did you mean `hostName`?");
+    assert!(line.contains(" WARN "), "{line}");
+}
+
+#[test]
+fn what_is_not_in_this_version_is_refused_with_that_reason() {
+    let folder = temp();
+    let check = |role: &str, change: &dyn Fn(&mut Configs), text: &str| {
+        let mut configs = Configs::new(folder.path(), Ports::free());
+        change(&mut configs);
+        let config = match role {
+            "proxy" => configs.proxy,
+            "relay" => configs.relay,
+            _ => configs.player,
+        };
+        let file = write_config(folder.path(), role, &config);
+        let finished = run(folder.path(), &[role, "-c", &file]);
+        assert_eq!(finished.code, Some(78), "{finished:?}");
+        assert!(finished.log.contains(text), "{text} in: {}", finished.log);
+    };
+    let script = "scripts are not in this version";
+    check(
+        "proxy",
+        &|configs| configs.proxy["sources"][0]["transformScript"] = json!("a.lua"),
+        script,
+    );
+    check(
+        "proxy",
+        &|configs| configs.proxy["sinks"][0]["transformScript"] = json!("a.lua"),
+        script,
+    );
+    check(
+        "player",
+        &|configs| configs.player["sources"][0]["transformScript"] = json!("a.lua"),
+        script,
+    );
+    check("relay", &|configs| configs.relay["useTailnet"] = json!(true), "tailnet");
+    check(
+        "proxy",
+        &|configs| configs.proxy["sources"][0]["type"] = json!("logfile"),
+        "`logfile` is not in this version; known: http",
+    );
+    check(
+        "player",
+        &|configs| configs.player["sinks"][0]["type"] = json!("db"),
+        "`db` is not in this version; known: http",
+    );
+}
+
+#[test]
+fn usage_errors_end_with_2_and_a_hint() {
+    let folder = temp();
+    for args in [
+        &[][..],
+        &["fly"],
+        &["proxy"],
+        &["relay", "-p", "70000", "-c", "x"],
+        &["schema", "cook"],
+        &["proxy", "-c", "x", "--grace", "soon"],
+    ] {
+        let finished = run(folder.path(), args);
+        assert_eq!(finished.code, Some(2), "{args:?}: {finished:?}");
+        assert!(
+            finished.log.contains("Usage:") || finished.log.contains("--help"),
+            "{args:?}: {}",
+            finished.log
+        );
+    }
+    let missing = run(folder.path(), &["proxy", "-c", "none.json"]);
+    assert_eq!(missing.code, Some(78));
+    assert!(
+        missing.log.contains("none.json: error: cannot be read: No such file"),
+        "{}",
+        missing.log
+    );
+}
+
+#[test]
+fn the_help_teaches_and_the_version_is_told() {
+    let folder = temp();
+    let version = run(folder.path(), &["-V"]);
+    assert_eq!(
+        (version.code, version.output.as_str()),
+        (Some(0), concat!("replayforge ", env!("CARGO_PKG_VERSION"), "\n"))
+    );
+    let help = run(folder.path(), &["--help"]);
+    assert_eq!(help.code, Some(0));
+    for command in
+        ["proxy", "relay", "player", "demo", "check", "schema", "dead-letters", "completions"]
+    {
+        assert!(help.output.contains(command), "{command} in {}", help.output);
+        let own = run(folder.path(), &[command, "--help"]);
+        assert!(
+            own.code == Some(0) && own.output.contains("Usage: replayforge"),
+            "{command}: {}",
+            own.output
+        );
+    }
+}
+
+#[test]
+fn schemas_are_json_and_know_every_key_of_the_files() {
+    let folder = temp();
+    let configs = Configs::new(folder.path(), Ports::free());
+    for (role, config) in
+        [("proxy", &configs.proxy), ("relay", &configs.relay), ("player", &configs.player)]
+    {
+        let finished = run(folder.path(), &["schema", role]);
+        assert_eq!((finished.code, finished.log.as_str()), (Some(0), ""));
+        let schema: Value = serde_json::from_str(&finished.output).unwrap();
+        assert!(schema["$schema"].is_string(), "{role}");
+        for key in config.as_object().unwrap().keys() {
+            assert!(
+                schema["properties"][key]["description"].is_string(),
+                "{role}: {key} in {}",
+                schema["properties"]
+            );
+        }
+    }
+    let proxy = run(folder.path(), &["schema", "proxy"]).output;
+    for key in [
+        "listenPort",
+        "maxBodyBytes",
+        "dropHeaders",
+        "targetSink",
+        "authBearer",
+        "batchGoalBytes",
+        "whenFull",
+        "maxMessagesPerMinute",
+    ] {
+        assert!(proxy.contains(&format!("\"{key}\"")), "{key}");
+    }
+}
+
+#[test]
+fn completions_are_a_script_of_the_shell() {
+    let folder = temp();
+    for (shell, text) in [
+        ("bash", "complete -F _replayforge"),
+        ("zsh", "#compdef replayforge"),
+        ("fish", "complete -c replayforge"),
+    ] {
+        let finished = run(folder.path(), &["completions", shell]);
+        assert_eq!((finished.code, finished.log.as_str()), (Some(0), ""));
+        assert!(
+            finished.output.contains(text) && finished.output.contains("dead-letters"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn a_port_of_zero_takes_any_and_tells_which() {
+    let folder = temp();
+    let mut configs = Configs::new(folder.path(), Ports::free());
+    configs.relay["port"] = json!(0);
+    let relay = Program::role(folder.path(), "relay", &configs.relay);
+    let port = relay.port_in_log("relay started");
+    configs.proxy["sinks"][0]["url"] = json!(format!("http://127.0.0.1:{port}"));
+    configs.proxy["sources"][0]["params"]["listenPort"] = json!(0);
+    let proxy = Program::role(folder.path(), "proxy", &configs.proxy);
+    post(proxy.port_in_log("listening source=in"), "/", b"");
+}
+
+#[test]
+fn secrets_and_payloads_are_in_no_log_however_loud() {
+    let folder = temp();
+    let ports = Ports::free();
+    let configs = Configs::new(folder.path(), ports);
+    let env = [("LOG_LEVEL", "trace")];
+    let start = |role: &str, config: &Value| {
+        let file = write_config(folder.path(), role, config);
+        let program = Program::start(folder.path(), &[role, "-c", &file], &env);
+        program.wait_for("started");
+        program
+    };
+    let relay = start("relay", &configs.relay);
+    let player = start("player", &configs.player);
+    let proxy = start("proxy", &configs.proxy);
+    let target = crate::support::server::Server::start(ports.target, |_| {
+        crate::support::server::Answer::status(500)
+    });
+    let headers = [("Authorization", &b"Basic header-secret"[..])];
+    let answer = crate::support::wire::call(
+        ports.proxy,
+        "POST",
+        "/x?token=query-secret",
+        &headers,
+        b"body-secret",
+    );
+    assert_eq!(answer.status(), 200);
+    player.wait_for("delivery failed");
+    for program in [&proxy, &player, &relay] {
+        let log = program.log();
+        assert!(log.contains("DEBUG") || log.contains("TRACE"), "the log is loud: {log}");
+        for secret in [TOKEN, "header-secret", "query-secret", "body-secret"] {
+            assert!(!log.contains(secret), "{secret} in {log}");
+        }
+    }
+    drop((proxy, player, relay, target));
+}
+
+#[test]
+fn logs_are_json_on_request() {
+    let folder = temp();
+    let file =
+        write_config(folder.path(), "relay", &Configs::new(folder.path(), Ports::free()).relay);
+    let mut relay = Program::start(
+        folder.path(),
+        &["relay", "-c", &file],
+        &[("LOG_FORMAT", "json"), ("LOG_LEVEL", "info")],
+    );
+    relay.wait_for("relay started");
+    assert!(relay.stop().success());
+    let lines: Vec<Value> =
+        relay.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let started = lines.iter().find(|line| line["message"] == "relay started").unwrap();
+    assert_eq!((&started["level"], &started["fields"]["buckets"]), (&json!("info"), &json!(1)));
+    assert_eq!(lines.last().unwrap()["message"], "stopped");
+}

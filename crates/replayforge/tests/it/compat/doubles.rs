@@ -1,0 +1,231 @@
+//! Our proxy and our player with a relay that only knows the original's protocol.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::http::Message;
+use crate::support::ports::Ports;
+use crate::support::program::Program;
+use crate::support::server::{Answer, Server};
+use crate::support::stack::{Configs, TOKEN};
+use crate::support::target::Target;
+use crate::support::wait::{SOON, always_for, eventually};
+use crate::support::wire::{call, post};
+
+/// A relay as the original is: no codings, no leases, no long poll, at most 100 events an answer.
+struct OldRelay {
+    state: Arc<Mutex<State>>,
+    server: Server,
+}
+
+#[derive(Default)]
+struct State {
+    last_id: u64,
+    events: Vec<(u64, String)>,
+    calls: Vec<Message>,
+}
+
+impl OldRelay {
+    fn start() -> OldRelay {
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        let server = Server::start(0, move |request| shared.lock().unwrap().answer(request));
+        OldRelay { state, server }
+    }
+
+    fn put(&self, events: impl IntoIterator<Item = String>) {
+        let mut state = self.state.lock().unwrap();
+        for event in events {
+            state.last_id += 1;
+            let id = state.last_id;
+            state.events.push((id, event));
+        }
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.state.lock().unwrap().events.iter().map(|(_, event)| event.clone()).collect()
+    }
+
+    fn calls(&self) -> Vec<Message> {
+        self.state.lock().unwrap().calls.clone()
+    }
+
+    fn ports(&self) -> Ports {
+        Ports { relay: self.server.port, ..Ports::free() }
+    }
+}
+
+impl State {
+    fn answer(&mut self, request: &Message) -> Answer {
+        self.calls.push(request.clone());
+        if request.header("Authorization") != Some(format!("Bearer {TOKEN}")) {
+            return Answer::status(401);
+        }
+        let (path, query) = request.target().split_once('?').unwrap_or((request.target(), ""));
+        match (request.method(), path) {
+            ("POST", "/record-batch") => self.record(request),
+            ("GET", "/first-batch") => self.first(query),
+            ("DELETE", "/acknowledge-batch") => self.acknowledge(&request.body),
+            _ => Answer::status(404),
+        }
+    }
+
+    fn record(&mut self, request: &Message) -> Answer {
+        let Ok(events) = serde_json::from_slice::<Vec<String>>(&request.body) else {
+            return Answer::status(400);
+        };
+        for event in events {
+            self.last_id += 1;
+            self.events.push((self.last_id, event));
+        }
+        Answer::status(200).with_body("")
+    }
+
+    fn first(&self, query: &str) -> Answer {
+        let limit = query.split('&').find_map(|pair| pair.strip_prefix("limit="));
+        let limit = limit
+            .map_or(Some(100), |limit| limit.parse().ok())
+            .filter(|limit| (1..=100).contains(limit));
+        let Some(limit) = limit else { return Answer::status(400) };
+        let item = |(id, content): &(u64, String)| json!({ "id": id, "content": content });
+        let items: Vec<Value> = self.events.iter().take(limit).map(item).collect();
+        let status = if items.is_empty() { 404 } else { 200 };
+        Answer::status(status).with_body(serde_json::to_vec(&items).unwrap())
+    }
+
+    fn acknowledge(&mut self, body: &[u8]) -> Answer {
+        // Strings only, as in the original.
+        let ids = serde_json::from_slice::<Value>(body).ok().and_then(|body| {
+            let ids = body["ids"].as_array()?.iter().map(|id| id.as_str()?.parse::<u64>().ok());
+            ids.collect::<Option<Vec<u64>>>()
+        });
+        let Some(ids) = ids else { return Answer::status(400) };
+        let before = self.events.len();
+        self.events.retain(|(id, _)| !ids.contains(id));
+        Answer::status(if self.events.len() < before { 200 } else { 404 })
+    }
+}
+
+#[test]
+fn our_proxy_ships_to_an_old_relay() {
+    let relay = OldRelay::start();
+    let folder = tempfile::tempdir().unwrap();
+    let ports = relay.ports();
+    let mut config = Configs::new(folder.path(), ports).proxy;
+    config["envName"] = json!("prod");
+    config["hostName"] = json!("web-1");
+    let _proxy = Program::role(folder.path(), "proxy", &config);
+    // Large enough that a batch would be compressed for a relay of ours.
+    let body = "an event ".repeat(300);
+    for n in 0..20 {
+        let answer = call(
+            ports.proxy,
+            "PUT",
+            &format!("/item/{n}?n={n}"),
+            &[("X-One", b"1")],
+            body.as_bytes(),
+        );
+        assert_eq!(answer.status(), 200);
+    }
+    eventually("20 events at the relay", SOON, || relay.events().len() >= 20);
+    let events: Vec<Value> =
+        relay.events().iter().map(|event| serde_json::from_str(event).unwrap()).collect();
+    assert_eq!(events.len(), 20);
+    for (n, event) in events.iter().enumerate() {
+        let seen = (
+            &event["method"],
+            &event["path"],
+            &event["params"],
+            &event["headers"]["X-One"],
+            &event["body"],
+        );
+        let path = json!(format!("/item/{n}"));
+        assert_eq!(
+            seen,
+            (&json!("PUT"), &path, &json!({ "n": [n.to_string()] }), &json!(["1"]), &json!(body))
+        );
+        assert!(event["ip"].as_str().is_some_and(|ip| ip.starts_with("127.0.0.1:")), "{event}");
+    }
+    for batch in relay.calls() {
+        let named = ["RF-BUCKETS", "RF-ENV-NAME", "RF-HOSTNAME"]
+            .map(|name| batch.header(name).unwrap_or_default());
+        assert_eq!(
+            (batch.start.as_str(), named),
+            ("POST /record-batch HTTP/1.1", ["b", "prod", "web-1"].map(str::to_owned))
+        );
+        assert_eq!(batch.header("Content-Encoding"), None, "nobody said that it can be read");
+    }
+}
+
+#[test]
+fn our_player_pulls_from_an_old_relay() {
+    let relay = OldRelay::start();
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::start();
+    let ports = Ports { target: target.port, ..relay.ports() };
+    let event = |n: usize| {
+        json!({
+            "ip": "10.0.0.1:4711", "method": "POST", "path": format!("/old/{n}"), "params": { "a": ["1", "2"], "b": [""] },
+            "headers": { "Content-Type": ["text/plain"], "X-Many": ["x", "y"], "X-Script": "plain" }, "body": format!("body {n}"),
+        })
+    };
+    relay.put((0..250).map(|n| event(n).to_string()));
+    let mut config = Configs::new(folder.path(), ports).player;
+    config["sources"][0]["hookInterval"] = json!("50ms");
+    let _player = Program::role(folder.path(), "player", &config);
+
+    let received = target.wait_for(250);
+    for (n, request) in received.iter().enumerate() {
+        assert_eq!(request.start, format!("POST /old/{n}?a=1&a=2&b= HTTP/1.1"));
+        assert_eq!(request.text(), format!("body {n}"));
+        assert_eq!(request.values("x-many"), [b"x", b"y"]);
+        assert_eq!(
+            (request.header("x-script"), request.header("content-type")),
+            (Some("plain".into()), Some("text/plain".into()))
+        );
+    }
+    assert_eq!(target.by_key().len(), 250, "events without an id of their own get one each");
+    eventually("everything is acknowledged", SOON, || relay.events().is_empty());
+
+    // It goes on asking, but not all the time.
+    let calls = relay.calls().len();
+    relay.put([event(250).to_string()]);
+    target.wait_for(251);
+    always_for("an idle old relay is asked some 20 times a second", Duration::from_secs(1), || {
+        relay.calls().len() < calls + 60
+    });
+    let pulls = relay.calls().into_iter().filter(|call| call.method() == "GET");
+    assert!(pulls.map(|call| limit(call.target())).all(|limit| limit <= 100));
+}
+
+fn limit(target: &str) -> usize {
+    target
+        .split(['?', '&'])
+        .find_map(|pair| pair.strip_prefix("limit="))
+        .map_or(100, |limit| limit.parse().unwrap())
+}
+
+#[test]
+fn an_old_relay_that_comes_and_goes_loses_nothing() {
+    let mut relay = OldRelay::start();
+    let folder = tempfile::tempdir().unwrap();
+    let ports = relay.ports();
+    let _proxy = Program::role(folder.path(), "proxy", &Configs::new(folder.path(), ports).proxy);
+    post(ports.proxy, "/one", b"1");
+    eventually("one event at the relay", SOON, || relay.events().len() == 1);
+    let port = relay.server.port;
+    drop(relay.server);
+    post(ports.proxy, "/two", b"2");
+    post(ports.proxy, "/three", b"3");
+    let shared = Arc::clone(&relay.state);
+    relay.server = Server::start(port, move |request| shared.lock().unwrap().answer(request));
+    eventually("three events at the relay", SOON, || relay.events().len() >= 3);
+    let paths: Vec<Value> = relay
+        .events()
+        .iter()
+        .map(|event| serde_json::from_str::<Value>(event).unwrap()["path"].clone())
+        .collect();
+    assert_eq!(paths, ["/one", "/two", "/three"]);
+}

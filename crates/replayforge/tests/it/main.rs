@@ -1,0 +1,37 @@
+//! The real program, started as its users start it: real processes, real files, loopback ports.
+//!
+//! [`support`] holds the harness. Each other module is one promise of the program:
+//!
+//! | module | what it proves |
+//! | --- | --- |
+//! | [`fixtures`] | real webhook bodies arrive with every byte, none lost, none twice |
+//! | [`hostile`] | so do the shapes that clients can legally, and less legally, send |
+//! | [`compat`] | programs, files and databases of the original work with ours |
+//! | [`outage`], [`mending`], [`letters`] | what is away, wrong, full or broken costs time and never events |
+//! | [`crash`] | what was acknowledged survives a SIGKILL of any role at any moment |
+//! | [`limits`] | no flood makes a file larger than it may be |
+//! | [`cli`], [`demo`] | the command line as a user meets it |
+
+// `cfg(test)` is always set here; it tells clippy that helpers outside of `#[test]` functions are tests too.
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod compat;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod hostile;
+#[cfg(test)]
+mod letters;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod mending;
+#[cfg(test)]
+mod outage;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,287 @@
+//! A full disk and a damaged file.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use tempfile::TempDir;
+
+use crate::support::http::Message;
+use crate::support::ports::Ports;
+use crate::support::program::Program;
+use crate::support::stack::Configs;
+use crate::support::target::Target;
+use crate::support::wait::{SOON, eventually};
+use crate::support::wire::call;
+
+/// A file system of a few MiB in memory.
+struct SmallDisk {
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    fn mount(path: PathBuf) -> SmallDisk {
+        fs::create_dir_all(&path).unwrap();
+        mount("tmpfs", &path, "tmpfs", MountFlags::empty(), Some(c"size=6m")).unwrap_or_else(
+            |error| panic!("this test mounts a small tmpfs and has to run as root: {error}"),
+        );
+        SmallDisk { path }
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path.join("filler")
+    }
+
+    /// Writes until nothing more goes in, but for `left` bytes.
+    fn fill(&self, left: usize) {
+        let mut file = File::create(self.filler()).unwrap();
+        let block = [0xAA_u8; 4096];
+        while file.write_all(&block).is_ok() {}
+        let size = file.metadata().unwrap().len();
+        file.set_len(size.saturating_sub(left as u64)).unwrap();
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = unmount(&self.path, UnmountFlags::DETACH);
+        assert!(unmounted.is_ok() || std::thread::panicking(), "{unmounted:?}");
+    }
+}
+
+/// A proxy on a small disk; relay and player are started when they are needed.
+struct Scene {
+    proxy: Program,
+    disk: SmallDisk,
+    target: Target,
+    ports: Ports,
+    configs: Configs,
+    acknowledged: BTreeSet<Vec<u8>>,
+    posted: usize,
+    folder: TempDir,
+}
+
+impl Scene {
+    fn start() -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = SmallDisk::mount(folder.path().join("proxy"));
+        let target = Target::start();
+        let ports = Ports { target: target.port, ..Ports::free() };
+        let configs = Configs::new(folder.path(), ports);
+        let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
+        // How a full disk is told is for the queue to choose.
+        proxy.expect_error("");
+        Scene {
+            proxy,
+            disk,
+            target,
+            ports,
+            configs,
+            acknowledged: BTreeSet::new(),
+            posted: 0,
+            folder,
+        }
+    }
+
+    fn post(&mut self, bytes: usize) -> Message {
+        self.posted += 1;
+        let mut body = format!("body {} ", self.posted).into_bytes();
+        body.resize(bytes, b'.');
+        let answer = call(self.ports.proxy, "POST", "/", &[], &body);
+        match answer.status() {
+            200 => drop(self.acknowledged.insert(body)),
+            503 => assert!(
+                answer.header("Retry-After").is_some_and(|seconds| seconds.parse::<u32>().is_ok()),
+                "{answer:?}"
+            ),
+            other => panic!("{other}: {}", answer.text()),
+        }
+        answer
+    }
+
+    /// The queue sets some bytes aside once it has held an event and has time: they are what makes the promise.
+    fn wait_for_reserve(&self) {
+        eventually("the reserve", SOON, || self.disk.path.join("proxy.sqlite3.reserve").exists());
+    }
+
+    /// Posts until one is refused for now.
+    fn post_until_refused(&mut self, bytes: usize) -> Message {
+        (0..1000)
+            .map(|_| self.post(bytes))
+            .find(|answer| answer.status() != 200)
+            .expect("the disk has an end")
+    }
+
+    fn check_all_arrive(&self) {
+        let _relay = Program::role(self.folder.path(), "relay", &self.configs.relay);
+        let _player = Program::role(self.folder.path(), "player", &self.configs.player);
+        self.target.wait_for_bodies(&self.acknowledged, SOON);
+        for (key, bodies) in self.target.by_key() {
+            assert_eq!(bodies.len(), 1, "{key}: nothing was killed, so nothing is repeated");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_for_now_and_recovers() {
+    let mut scene = Scene::start();
+    for _ in 0..10 {
+        assert_eq!(scene.post(1000).status(), 200);
+    }
+    scene.wait_for_reserve();
+    let refused = scene.post_until_refused(50_000);
+    assert_eq!((refused.status(), refused.text().as_str()), (503, "Server busy, try again later"));
+    assert!(scene.acknowledged.len() > 20, "{} fit", scene.acknowledged.len());
+    assert!(scene.proxy.is_running());
+    scene.check_all_arrive();
+    eventually("requests are taken again", SOON, || scene.post(50_000).status() == 200);
+    scene.check_all_arrive();
+}
+
+#[test]
+fn a_disk_that_others_fill_to_the_last_byte_is_drained_all_the_same() {
+    let mut scene = Scene::start();
+    for _ in 0..20 {
+        assert_eq!(scene.post(10_000).status(), 200);
+    }
+    scene.wait_for_reserve();
+    scene.disk.fill(0);
+    scene.post_until_refused(10_000);
+    scene.check_all_arrive();
+    scene.disk.make_room();
+    eventually("requests are taken again", SOON, || scene.post(10_000).status() == 200);
+    scene.check_all_arrive();
+}
+
+#[test]
+fn an_agent_starts_on_a_full_disk_and_loses_nothing() {
+    let mut scene = Scene::start();
+    for _ in 0..20 {
+        assert_eq!(scene.post(10_000).status(), 200);
+    }
+    scene.wait_for_reserve();
+    scene.disk.fill(0);
+    scene.proxy.kill();
+    scene.proxy.restart();
+    scene.check_all_arrive();
+    scene.disk.make_room();
+    eventually("requests are taken again", SOON, || scene.post(10_000).status() == 200);
+    scene.check_all_arrive();
+}
+
+/// Databases that were set aside; not their WAL.
+fn set_aside(folder: &Path) -> Vec<PathBuf> {
+    let is_one = |path: &PathBuf| {
+        let time = path.display().to_string().split(".corrupt-").nth(1).map(str::to_owned);
+        time.is_some_and(|time| time.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(is_one).collect()
+}
+
+/// The two numbers in `... N events salvaged, M could not be read`.
+fn salvaged_and_lost(line: &str) -> (usize, usize) {
+    let before =
+        |text: &str| line.split(text).next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    (before(" events salvaged"), before(" could not be read"))
+}
+
+/// Writes garbage over so many pages in the middle.
+fn damage(store: &Path, pages: usize) {
+    let mut file = File::options().write(true).open(store).unwrap();
+    let middle = file.metadata().unwrap().len() / 2 / 4096 * 4096;
+    assert!(middle > 100_000, "the events are in the database: {middle}");
+    file.seek(SeekFrom::Start(middle)).unwrap();
+    file.write_all(&b"garbage!".repeat(4096 / 8 * pages)).unwrap();
+}
+
+#[test]
+fn a_damaged_database_is_set_aside_and_the_rest_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::start();
+    let ports = Ports { target: target.port, ..Ports::free() };
+    let configs = Configs::new(folder.path(), ports);
+    let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
+    let body = |n: usize| format!("{n:05} {}", "text ".repeat(300)).into_bytes();
+    for n in 0..300 {
+        assert_eq!(call(ports.proxy, "POST", "/", &[], &body(n)).status(), 200);
+    }
+    assert!(proxy.stop().success());
+
+    damage(&folder.path().join("proxy/proxy.sqlite3"), 1);
+
+    proxy.restart();
+    let line = proxy.wait_for("database was damaged");
+    let (salvaged, lost) = salvaged_and_lost(&line);
+    assert_eq!(salvaged + lost, 300, "{line}");
+    assert!((1..=10).contains(&lost), "one bad page costs its own events: {line}");
+    assert_eq!(set_aside(&folder.path().join("proxy")).len(), 1, "kept for a person");
+    assert_eq!(call(ports.proxy, "POST", "/", &[], b"new").status(), 200);
+
+    let _relay = Program::role(folder.path(), "relay", &configs.relay);
+    let _player = Program::role(folder.path(), "player", &configs.player);
+    let received = target.wait_for(salvaged + 1);
+    let bodies: BTreeSet<Vec<u8>> = received.iter().map(|request| request.body.clone()).collect();
+    assert_eq!(bodies.len(), salvaged + 1);
+    let known: BTreeSet<Vec<u8>> = (0..300).map(body).chain([b"new".to_vec()]).collect();
+    assert!(bodies.is_subset(&known) && bodies.contains(&b"new"[..]));
+}
+
+#[test]
+fn a_database_that_is_damaged_under_way_ends_the_program_and_is_salvaged_at_its_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::start();
+    let ports = Ports { target: target.port, ..Ports::free() };
+    let configs = Configs::new(folder.path(), ports);
+    let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
+    let body = |n: usize| format!("{n:05} {}", "text ".repeat(1000)).into_bytes();
+    for n in 0..1000 {
+        assert_eq!(call(ports.proxy, "POST", "/", &[], &body(n)).status(), 200);
+    }
+    damage(&folder.path().join("proxy/proxy.sqlite3"), 16);
+    let _relay = Program::role(folder.path(), "relay", &configs.relay);
+    let mut player = Program::role(folder.path(), "player", &configs.player);
+    player.expect_error("event moved to the dead letters");
+    proxy.expect_error("proxy.sqlite3");
+    proxy.expect_error("queue");
+    assert_eq!(
+        proxy.wait_for_end().code(),
+        Some(1),
+        "whose store is broken must not go on: {}",
+        proxy.log()
+    );
+    assert!(proxy.log().contains("salvaged at the next start"), "{}", proxy.log());
+
+    proxy.restart();
+    let (salvaged, lost) = salvaged_and_lost(&proxy.wait_for("database was damaged"));
+    assert!((1..=60).contains(&lost) && salvaged > 300, "{salvaged} salvaged, {lost} lost");
+    let arrived =
+        || target.requests().into_iter().map(|request| request.body).collect::<BTreeSet<_>>();
+    // An event whose tail was overwritten is no request any more, and becomes a letter of the player; what was under way
+    // when the damage was seen may be at the relay whole.
+    let list = ["dead-letters", "list", "--json", "-c", "player.json"];
+    let letters = || Program::run(folder.path(), &list, &[]).output.lines().count();
+    eventually("all others arrive", SOON, || arrived().len() + letters() >= 1000 - lost);
+    assert!(letters() <= 16, "{} events of 16 pages", letters());
+    assert!(arrived().is_subset(&(0..1000).map(body).collect()));
+}
+
+#[test]
+fn a_file_that_is_no_database_at_all_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = Ports::free();
+    let configs = Configs::new(folder.path(), ports);
+    fs::create_dir(folder.path().join("proxy")).unwrap();
+    fs::write(folder.path().join("proxy/proxy.sqlite3"), "not a database ".repeat(1000)).unwrap();
+    let proxy = Program::role(folder.path(), "proxy", &configs.proxy);
+    proxy.wait_for("database was damaged");
+    assert_eq!(call(ports.proxy, "POST", "/", &[], b"new").status(), 200);
+    let kept = set_aside(&folder.path().join("proxy")).pop().expect("the file is kept");
+    let kept = fs::read(kept).unwrap();
+    assert!(kept.ends_with(b"not a database not a database "), "what it holds is still there");
+}

@@ -1,0 +1,10 @@
+//! The harness: the program as a process, a target that writes down what it gets, clients that send any bytes.
+
+pub(crate) mod http;
+pub(crate) mod ports;
+pub(crate) mod program;
+pub(crate) mod server;
+pub(crate) mod stack;
+pub(crate) mod target;
+pub(crate) mod wait;
+pub(crate) mod wire;

@@ -1,0 +1,84 @@
+//! A client that sends exactly the bytes it is told to.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Shutdown, TcpStream};
+
+use super::http::{Kind, Message, request};
+use super::wait::SOON;
+
+/// One connection.
+pub(crate) struct Wire {
+    stream: BufReader<TcpStream>,
+}
+
+impl Wire {
+    pub(crate) fn connect(port: u16) -> Wire {
+        Wire::try_connect(port).unwrap_or_else(|error| panic!("port {port}: {error}"))
+    }
+
+    pub(crate) fn try_connect(port: u16) -> io::Result<Wire> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SOON))?;
+        stream.set_write_timeout(Some(SOON))?;
+        Ok(Wire { stream: BufReader::new(stream) })
+    }
+
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.try_send(bytes).unwrap_or_else(|error| panic!("sending: {error}"));
+    }
+
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    /// No more bytes will come from here.
+    pub(crate) fn finish(&mut self) {
+        self.stream.get_mut().shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// The next answer.
+    pub(crate) fn answer(&mut self) -> Message {
+        self.try_answer(Kind::Answer).unwrap_or_else(|error| panic!("answer: {error}"))
+    }
+
+    pub(crate) fn try_answer(&mut self, kind: Kind) -> io::Result<Message> {
+        let ended = || io::Error::new(io::ErrorKind::UnexpectedEof, "closed instead of answered");
+        let mut answer = Message::read_head(&mut self.stream)?.ok_or_else(ended)?;
+        answer.read_body(&mut self.stream, kind)?;
+        Ok(answer)
+    }
+
+    pub(crate) fn exchange(&mut self, bytes: &[u8]) -> Message {
+        self.send(bytes);
+        self.answer()
+    }
+
+    /// Whether the peer has closed, perhaps with a reset, without another byte; waits for it.
+    pub(crate) fn is_closed_by_peer(&mut self) -> bool {
+        match self.stream.read(&mut [0]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+/// One request on a connection of its own.
+pub(crate) fn call(
+    port: u16,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &[u8])],
+    body: &[u8],
+) -> Message {
+    let kind = if method == "HEAD" { Kind::AnswerToHead } else { Kind::Answer };
+    let mut wire = Wire::connect(port);
+    wire.send(&request(method, target, headers, body));
+    wire.try_answer(kind).unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+}
+
+/// A POST that must be answered as received.
+pub(crate) fn post(port: u16, target: &str, body: &[u8]) {
+    let answer = call(port, "POST", target, &[], body);
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "Request received"), "{target}");
+}
