@@ -106,7 +106,6 @@ impl Writer {
     /// What failed is undone and met again at the next turn.
     fn put_off(&mut self, result: rusqlite::Result<()>) {
         let Err(error) = result else { return };
-        eprintln!("PUTOFF {error:?}");
         tracing::warn!(path = %self.options.path.display(), %error, "housekeeping put off");
         if self.undo(&error) == Kind::DiskFull {
             self.make_room_on_disk();
@@ -129,7 +128,6 @@ impl Writer {
             Ok(()) => self.housekeeping.reserved = true,
             Err(error) => {
                 tracing::debug!(path = %self.options.path.display(), %error, "no room for the reserve");
-                eprintln!("RESERVE {error:?}");
             }
         }
     }
