@@ -119,6 +119,12 @@ impl Writer {
             return;
         }
         self.housekeeping.reserve_tried = true;
+        // What has been removed since may have made room, once the files follow.
+        if self.disk_full
+            && let Err(error) = self.empty_wal()
+        {
+            tracing::debug!(path = %self.options.path.display(), %error, "the disk is still full");
+        }
         match self.reserve.fill() {
             Ok(()) if self.disk_full => {
                 tracing::info!(path = %self.options.path.display(), "the disk has room again, new events are taken");
