@@ -6,10 +6,11 @@
 
 use rusqlite::Connection;
 
+use crate::errors::{CommitError, FullReason};
 use crate::group::{Group, Tx};
 use crate::limits::{Limits, PAGE, PageEstimate, base_pages, removal_pages, stored_bytes};
 use crate::rows::sql_id;
-use crate::types::{Append, Commit, CommitError, FullReason, MAX_BATCH_ID_BYTES, WhenFull};
+use crate::types::{Append, Commit, MAX_BATCH_ID_BYTES, WhenFull};
 
 /// Pages of the file, looked up in the database and counted on by estimates in between.
 #[derive(Debug, Clone, Copy, Default)]
@@ -89,13 +90,17 @@ impl Tx {
     /// pay for what the database file will have to grow: else a disk that is full now could not even be checkpointed on.
     pub(crate) fn takes(&self, limits: &Limits, cost: &Cost, tables: u64) -> bool {
         let appended = self.appended.plus(cost.rows, tables);
-        let dirty = appended.dirty_pages() + self.other + cost.other;
-        let after = self.room.after(appended);
-        let payable = limits.reserve_pages() >= after.saturating_sub(self.disk_pages);
-        // One that is larger than that by itself is asked for room on the disk instead.
+        let growth = self.room.after(appended).saturating_sub(self.disk_pages);
+        // One that is larger than the reserve by itself is asked for room on the disk instead.
         let alone = self.wal_frames == 0 && !self.has_written();
-        (payable || alone)
-            && limits.wal_fits(self.wal_len, self.wal_frames, dirty, self.file_pages.max(after))
+        (growth <= limits.reserve_pages() || alone) && self.wal_takes(limits, appended, cost.other)
+    }
+
+    /// Whether the transaction may write so many rows in all and so many pages more.
+    pub(crate) fn wal_takes(&self, limits: &Limits, appended: PageEstimate, other: u64) -> bool {
+        let db_pages = self.file_pages.max(self.room.after(appended));
+        let dirty = appended.dirty_pages() + self.other + other;
+        limits.wal_fits(self.wal_len, self.wal_frames, dirty, db_pages)
     }
 }
 
@@ -109,7 +114,7 @@ impl Group<'_> {
         }
         let cost = self.cost(commit)?;
         if commit.appends.iter().all(|append| append.events.is_empty()) {
-            return Ok(Admission::Now(cost));
+            return Ok(self.without_events(commit, cost));
         }
         for append in &commit.appends {
             if let Some(answer) = self.check_queue_limit(append) {
@@ -121,6 +126,18 @@ impl Group<'_> {
         }
         self.tx.room = self.look()?;
         if self.fits(&cost) { Ok(Admission::Now(cost)) } else { Ok(self.no_room(commit, &cost)) }
+    }
+
+    /// What appends nothing is always done: in the worst case a dead letter is not kept. But a large one may be saved by
+    /// giving free pages back.
+    fn without_events(&self, commit: &Commit, cost: Cost) -> Admission {
+        let appended = self.tx.appended.plus(cost.rows, self.tables());
+        let fits = |db_pages| self.limits.wal_fits(0, 0, cost.dirty(), db_pages);
+        let shrinks = self.tx.room.free > 0 && fits(self.tx.room.shrunk_after(appended));
+        if !commit.dead.is_empty() && shrinks && !fits(self.tx.room.after(appended)) {
+            return Admission::Shrink;
+        }
+        Admission::Now(cost)
     }
 
     /// Whether it fits on an empty WAL. One that does not fit on the WAL as it is goes into the next transaction.

@@ -7,7 +7,8 @@
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::types::{CommitError, Receipt};
+use crate::errors::CommitError;
+use crate::types::Receipt;
 
 /// Fewer are sent one by one: the task would cost more.
 const MIN_TOGETHER: usize = 4;

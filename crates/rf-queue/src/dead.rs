@@ -13,11 +13,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
 use crate::admit::Room;
+use crate::errors::OpenError;
 use crate::limits::{Limits, PAGE, PageEstimate, frames_in};
 use crate::rows::sql_id;
 use crate::schema;
 use crate::space::beside;
-use crate::types::{DeadLetter, Durability, OpenError};
+use crate::types::{DeadLetter, Durability};
 
 const COLUMNS: &str = "id, queue, at, dead_at, reason, attempts, retry, content";
 

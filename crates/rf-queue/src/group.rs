@@ -230,7 +230,11 @@ impl Group<'_> {
         loop {
             self.tx.room = self.look()?;
             let appended = self.tx.appended.plus(row, self.tables());
-            let in_file = self.tx.room.after(appended) <= self.limits.db_cap();
+            let after = self.tx.room.after(appended);
+            if !self.tx.wal_takes(self.limits, appended, 0) {
+                return Ok(false);
+            }
+            let in_file = after <= self.limits.db_cap();
             let counted = self.state.dead_letters < self.max_dead
                 && self.state.dead_bytes + size <= self.limits.dead_bytes();
             if in_file && (counted || self.state.dead_letters == 0) {

@@ -8,7 +8,7 @@
 //! tasks, and names no other crate of ours.
 //!
 //! # Reading order
-//! `types` (the words), `store` (the handle), `mailbox` (the hand-over to the writer thread), `writer` (its loop),
+//! `types` and `errors` (the words), `store` (the handle), `mailbox` (the hand-over to the writer thread), `writer` (its loop),
 //! `transaction` (BEGIN to COMMIT, and what happens when either fails), `admit` (does it fit), `limits` (the arithmetic of
 //! that), `group` and `state` (what is done and what is counted), `lease`, `parts` (appends too large for one transaction),
 //! `housekeeping`, `space` (WAL, checkpoints, reserve), then `open` with `schema`, `salvage`, `migrate` and `adopt`; `dead`
@@ -109,6 +109,7 @@ mod adopt;
 mod answers;
 mod clock;
 mod dead;
+mod errors;
 mod failure;
 mod group;
 mod housekeeping;
@@ -121,6 +122,7 @@ mod parts;
 mod rows;
 mod salvage;
 mod schema;
+mod shared;
 mod space;
 mod sql;
 mod state;
@@ -132,11 +134,12 @@ mod writer;
 
 pub use clock::{Clock, SystemClock};
 pub use dead::{DeadLetters, Which};
+pub use errors::{CommitError, FullReason, Notice, OpenError, StoreError};
 pub use store::{Opened, Store};
 pub use types::{
-    Append, Budget, Bury, Checkpoint, Commit, CommitError, DeadLetter, DiskUsage, Durability,
-    FullReason, Import, Leased, MAX_BATCH_ID_BYTES, MIN_STORE_BYTES, Notice, OpenError, QueueId,
-    QueueOptions, QueueUsage, Receipt, Remove, StoreError, StoreOptions, StoredEvent, WhenFull,
+    Append, Budget, Bury, Checkpoint, Commit, DeadLetter, DiskUsage, Durability, Import, Leased,
+    MAX_BATCH_ID_BYTES, MIN_STORE_BYTES, QueueId, QueueOptions, QueueUsage, Receipt, Remove,
+    StoreOptions, StoredEvent, WhenFull,
 };
 
 #[cfg(test)]

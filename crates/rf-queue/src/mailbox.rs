@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::answers::CommitReply;
-use crate::types::{Budget, Commit, CommitError, Leased, QueueId, StoreError, StoredEvent};
+use crate::errors::{CommitError, StoreError};
+use crate::types::{Budget, Commit, Leased, QueueId, StoredEvent};
 
 /// Content bytes that may wait for the writer; one commit is always taken when nothing waits.
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;

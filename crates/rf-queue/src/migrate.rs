@@ -14,10 +14,11 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
+use crate::errors::{Notice, OpenError};
 use crate::rows::sql_id;
 use crate::space::beside;
 use crate::sql;
-use crate::types::{Checkpoint, Import, Notice, OpenError, StoreOptions, StoredEvent};
+use crate::types::{Checkpoint, Import, StoreOptions, StoredEvent};
 use crate::writer::Writer;
 
 /// Tables of the original, with the SQL that yields milliseconds for a row.

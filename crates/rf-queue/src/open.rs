@@ -5,14 +5,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::admit::Room;
+use crate::errors::{Notice, OpenError};
 use crate::failure::{self, Kind};
 use crate::housekeeping::Housekeeping;
 use crate::limits::{Limits, PAGE, PageEstimate};
 use crate::mailbox::Mailbox;
 use crate::salvage::SetAside;
+use crate::shared::Shared;
 use crate::space::{Checkpointer, Reserve, Wal, beside};
-use crate::state::{Shared, State, orphans};
-use crate::types::{MIN_STORE_BYTES, Notice, OpenError, StoreOptions};
+use crate::state::{State, orphans};
+use crate::types::{MIN_STORE_BYTES, StoreOptions};
 use crate::writer::Writer;
 use crate::{migrate, salvage, schema};
 

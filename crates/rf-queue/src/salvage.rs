@@ -16,12 +16,13 @@ use rusqlite::{Connection, OpenFlags, Row, Statement, params_from_iter};
 
 use crate::admit::Cost;
 use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
+use crate::errors::{Notice, OpenError};
 use crate::limits::{PAGE, PageEstimate};
 use crate::migrate::{TABLES, has_table};
 use crate::rows::sql_id;
 use crate::schema;
 use crate::space::beside;
-use crate::types::{Durability, Notice, OpenError, QueueOptions, StoreOptions, StoredEvent};
+use crate::types::{Durability, QueueOptions, StoreOptions, StoredEvent};
 use crate::writer::Writer;
 
 /// Bytes of a database's header, and how it begins (SQLite file format, 1.3).

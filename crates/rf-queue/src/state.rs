@@ -3,18 +3,17 @@
 //! The writer thread alone owns it. It is loaded from the database and written back in the same transaction as the rows
 //! that it counts; after a rolled-back transaction it is loaded again.
 
-use std::sync::{Arc, Mutex};
-
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::watch;
 
 use crate::clock::{Clock, millis};
+use crate::errors::Notice;
 use crate::group::Measure;
 use crate::lease::{LeaseBook, Range};
 use crate::limits::{Limits, stored_bytes};
 use crate::schema::{event_table, set_max_bytes, set_token_epoch, token_epoch};
+use crate::shared::{Shared, lock};
 use crate::sql::{self, QueueSql};
-use crate::types::{DiskUsage, Notice, QueueOptions, QueueUsage, StoreOptions, WhenFull};
+use crate::types::{QueueOptions, QueueUsage, StoreOptions, WhenFull};
 
 /// Ids of a new database start at the unix second times this. A bucket that was deleted and made anew therefore does
 /// not hand out ids that a player may still acknowledge from the old one, and ids stay below 2^53 (safe in JSON).
@@ -120,49 +119,6 @@ impl QueueState {
     /// The age limit's next moment (wall clock), if any event is subject to it.
     pub(crate) fn age_due(&self) -> Option<u64> {
         Some(self.head?.1.saturating_add(self.max_age_ms?))
-    }
-}
-
-/// What other threads may see of a queue.
-pub(crate) struct QueueShared {
-    pub(crate) name: String,
-    pub(crate) usage: Mutex<QueueUsage>,
-    pub(crate) available: watch::Sender<u64>,
-    pub(crate) when_full: WhenFull,
-}
-
-/// What other threads may see of a store.
-pub(crate) struct Shared {
-    pub(crate) queues: Vec<QueueShared>,
-    pub(crate) disk: Mutex<DiskUsage>,
-    /// Changes whenever something was removed: blocked appends try again.
-    pub(crate) room: watch::Sender<u64>,
-    /// Set when the store can no longer keep its promise; the process must end.
-    pub(crate) fatal: watch::Sender<Option<String>>,
-}
-
-impl Shared {
-    pub(crate) fn new(options: &StoreOptions) -> Arc<Self> {
-        let queues = options.queues.iter().map(|queue| QueueShared {
-            name: queue.name.clone(),
-            usage: Mutex::default(),
-            available: watch::Sender::new(0),
-            when_full: queue.when_full,
-        });
-        let disk = DiskUsage { max_bytes: options.max_bytes, ..DiskUsage::default() };
-        Arc::new(Self {
-            queues: queues.collect(),
-            disk: Mutex::new(disk),
-            room: watch::Sender::new(0),
-            fatal: watch::Sender::new(None),
-        })
-    }
-}
-
-impl Shared {
-    /// Wakes whoever waits for room in a full queue.
-    pub(crate) fn announce_room(&self) {
-        self.room.send_modify(|version| *version += 1);
     }
 }
 
@@ -302,11 +258,6 @@ impl State {
     pub(crate) fn next_lease_expiry(&self) -> Option<u64> {
         self.queues.iter().filter_map(|q| q.book.next_expiry()).min()
     }
-}
-
-/// A poisoned lock holds plain numbers, which a panic elsewhere cannot have left half-written.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn create_queue(

@@ -7,12 +7,13 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use crate::answers::CommitReply;
+use crate::errors::{CommitError, FullReason, Notice, OpenError, StoreError};
 use crate::mailbox::{Mailbox, Op, Submitted};
 use crate::open;
-use crate::state::{Shared, lock};
+use crate::shared::{Shared, lock};
 use crate::types::{
-    Budget, Commit, CommitError, DiskUsage, FullReason, Leased, Notice, OpenError, QueueId,
-    QueueUsage, Receipt, Remove, StoreError, StoreOptions, StoredEvent, WhenFull,
+    Budget, Commit, DiskUsage, Leased, QueueId, QueueUsage, Receipt, Remove, StoreOptions,
+    StoredEvent, WhenFull,
 };
 use crate::writer::Writer;
 

@@ -8,12 +8,12 @@ use std::path::Path;
 
 use crate::admit::{Cost, Room};
 use crate::answers::Answers;
+use crate::errors::StoreError;
 use crate::failure::{self, Kind};
 use crate::group::{Group, Tx};
 use crate::limits::{FIXED_PAGES, PAGE};
 use crate::mailbox::Op;
 use crate::step::reached;
-use crate::types::StoreError;
 use crate::writer::{Writer, answer};
 
 impl Writer {

@@ -1,6 +1,5 @@
 //! The words of this crate: what is stored, what is asked, what is answered.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +27,7 @@ pub enum Durability {
 /// What an append to a full queue does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WhenFull {
-    /// The commit is refused with [`CommitError::Full`].
+    /// The commit is refused with [`crate::CommitError::Full`].
     #[default]
     Reject,
     /// The oldest events of that queue make room; they are counted in [`QueueUsage::dropped_full`].
@@ -272,166 +271,4 @@ pub struct DeadLetter {
     pub retry: bool,
     /// The event.
     pub content: Bytes,
-}
-
-/// Why a queue took no more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FullReason {
-    /// The queue's own limit.
-    Queue,
-    /// The bound of the store's files.
-    Store,
-    /// The disk has no room.
-    Disk,
-    /// Too much is waiting for the writer.
-    Busy,
-}
-
-impl fmt::Display for FullReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Queue => "the queue's size limit is reached",
-            Self::Store => "the store's size limit is reached",
-            Self::Disk => "the disk is full",
-            Self::Busy => "too many commits are waiting",
-        })
-    }
-}
-
-/// Why a commit was refused. Nothing of it was done.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CommitError {
-    /// No room now; later there may be.
-    #[error("queue `{queue}` is full: {reason}")]
-    Full {
-        /// The queue's name.
-        queue: String,
-        /// Which limit.
-        reason: FullReason,
-    },
-    /// It will never fit.
-    #[error("{bytes} bytes can never fit: the limit is {limit} bytes")]
-    TooLarge {
-        /// Size of what was to be stored.
-        bytes: u64,
-        /// What fits when the store is empty.
-        limit: u64,
-    },
-    /// The store is closed.
-    #[error("the store is closed")]
-    Closed,
-    /// The database refused; may work later.
-    #[error("database: {0}")]
-    Failed(String),
-}
-
-/// Why a read or a lease was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// The store is closed.
-    #[error("the store is closed")]
-    Closed,
-    /// The database refused; may work later.
-    #[error("database: {0}")]
-    Failed(String),
-}
-
-/// Why a store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error("{path} is in use by another process")]
-    InUse {
-        /// The database file.
-        path: PathBuf,
-    },
-    /// The bound is below [`MIN_STORE_BYTES`].
-    #[error("a store needs at least {MIN_STORE_BYTES} bytes, {0} are configured")]
-    TooSmall(u64),
-    /// The file system refused.
-    #[error("{path}: {source}")]
-    Io {
-        /// What was touched.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The database refused.
-    #[error("{path}: {source}")]
-    Database {
-        /// The database file.
-        path: PathBuf,
-        /// Why.
-        source: rusqlite::Error,
-    },
-    /// Two queues have the same name.
-    #[error("two queues are named `{0}`")]
-    SameName(String),
-    /// Written by a newer version.
-    #[error(
-        "{path} was written by a newer version (format {found}, known {known}): use that version, or move the file away"
-    )]
-    Newer {
-        /// The database file.
-        path: PathBuf,
-        /// Format in the file.
-        found: i64,
-        /// Newest known.
-        known: i64,
-    },
-}
-
-/// Something that opening a store did that a person should know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Notice {
-    /// The file was damaged.
-    Damaged {
-        /// Where it was set aside.
-        kept_as: PathBuf,
-        /// Events read out of it into the new file.
-        salvaged: u64,
-        /// Events known to have been in it that could not be read.
-        lost: u64,
-        /// What the database said.
-        reason: String,
-    },
-    /// Events of the original program were taken over.
-    Migrated {
-        /// From which file.
-        from: PathBuf,
-        /// How many events.
-        events: u64,
-    },
-    /// There are events for a queue that nobody reads any more.
-    Orphan {
-        /// The queue's name.
-        queue: String,
-        /// How many events wait in it.
-        events: u64,
-    },
-}
-
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Damaged { kept_as, salvaged, lost, reason } => write!(
-                f,
-                "database was damaged ({reason}): set aside as {}, {salvaged} events salvaged, {lost} could not be read",
-                kept_as.display()
-            ),
-            Self::Migrated { from, events } => {
-                write!(
-                    f,
-                    "{events} events of the original program taken over from {}",
-                    from.display()
-                )
-            }
-            Self::Orphan { queue, events } => {
-                write!(
-                    f,
-                    "queue `{queue}` holds {events} events but is no longer configured; they stay on disk until it is"
-                )
-            }
-        }
-    }
 }

@@ -16,15 +16,17 @@ use tokio::sync::oneshot;
 use crate::admit::{Admission, Cost, Room};
 use crate::answers::Answers;
 use crate::clock::millis;
+use crate::errors::{CommitError, FullReason, StoreError};
 use crate::group::Tx;
 use crate::housekeeping::Housekeeping;
 use crate::limits::Limits;
 use crate::mailbox::{Mailbox, Op};
 use crate::rows::read;
+use crate::shared::Shared;
 use crate::space::{Checkpointer, Reserve, Wal};
 use crate::sql;
-use crate::state::{Shared, State};
-use crate::types::{Commit, CommitError, FullReason, Leased, Receipt, StoreError, StoreOptions};
+use crate::state::State;
+use crate::types::{Commit, Leased, Receipt, StoreOptions};
 
 /// Requests answered by one transaction at the most.
 const MAX_GROUP_OPS: usize = 2048;
@@ -156,21 +158,31 @@ impl Writer {
             return Ok(Ok(Receipt { duplicate: true, removed: 0 }));
         }
         let early = self.remove_large(commit)?;
+        let mut shrunk = false;
         loop {
             if self.disk_full && !commit.appends.is_empty() {
-                return Ok(Err(self.full_disk(commit)));
+                return Ok(Err(self.full(commit, FullReason::Disk)));
             }
             match self.small_group()?.admit(commit)? {
                 Admission::Refuse(error) => return Ok(Err(error)),
-                Admission::DropOldest(queue, bytes) => self.drop_oldest(queue, bytes)?,
+                Admission::DropOldest(queue, bytes) => {
+                    self.drop_oldest(queue, bytes)?;
+                    shrunk = false;
+                }
                 Admission::InParts => {
                     let mut receipt = self.apply_in_parts(commit)?;
                     receipt.removed += early;
                     return Ok(Ok(receipt));
                 }
-                Admission::Shrink => self.shrink_for_wal()?,
+                Admission::Shrink if shrunk => {
+                    return Ok(Err(self.full(commit, FullReason::Store)));
+                }
+                Admission::Shrink => {
+                    self.shrink_for_wal()?;
+                    shrunk = true;
+                }
                 Admission::Now(cost) if !self.disk_takes(&cost) => {
-                    return Ok(Err(self.full_disk(commit)));
+                    return Ok(Err(self.full(commit, FullReason::Disk)));
                 }
                 Admission::Now(cost) => {
                     if self.make_wal_room(&cost)? {
@@ -183,10 +195,10 @@ impl Writer {
         }
     }
 
-    fn full_disk(&self, commit: &Commit) -> CommitError {
+    fn full(&self, commit: &Commit, reason: FullReason) -> CommitError {
         let queue =
             commit.appends.first().map(|append| self.state.queues[append.queue.0].name.clone());
-        CommitError::Full { queue: queue.unwrap_or_default(), reason: FullReason::Disk }
+        CommitError::Full { queue: queue.unwrap_or_default(), reason }
     }
 
     fn answer_read(&mut self, op: Op) {
