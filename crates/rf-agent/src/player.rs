@@ -7,7 +7,6 @@ use std::time::Duration;
 use http::Uri;
 use rf_core::config::{Document, Interval, Node, Problems, Secret};
 use rf_net::client::{Client, ClientOptions};
-use rf_queue::StoreOptions;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,7 +14,8 @@ use serde_json::Value;
 use crate::agent::{Plan, PlannedSink, PlannedSource};
 use crate::relay_client::{BucketKey, RelayClient};
 use crate::settings::{
-    BufferConfig, DurabilityConfig, at, check_ids, host_name, no_effect_yet, no_scripts, no_tailnet,
+    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, no_effect_yet,
+    no_scripts, no_tailnet, store_options, working_directory,
 };
 use crate::sink::{SINKS, Sink};
 use crate::source::relay::RelaySource;
@@ -48,7 +48,7 @@ pub struct PlayerFile {
     #[serde(default)]
     pub host_name: String,
     /// Folder for everything that is written; default: the working directory.
-    #[serde(default = "here")]
+    #[serde(default = "working_directory")]
     pub data_dir: PathBuf,
     /// How long an acknowledgement lasts: `commit` survives loss of power, `process` a killed process.
     #[serde(default)]
@@ -131,10 +131,6 @@ pub struct PlayerSinkFile {
     pub buffer: BufferConfig,
 }
 
-fn here() -> PathBuf {
-    PathBuf::from(".")
-}
-
 /// Checks a player's file. Every problem is reported; `None` when there is an error.
 pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let root = document.root();
@@ -169,14 +165,7 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     if problems.has_errors() {
         return None;
     }
-    let queues: Vec<_> = sinks.iter().map(|sink| sink.queue.clone()).collect();
-    let max_bytes: u64 = queues.iter().filter_map(|queue| queue.max_bytes).sum();
-    let mut store = StoreOptions::new(
-        file.data_dir.join(STORE_FILE),
-        max_bytes.max(rf_queue::MIN_STORE_BYTES),
-        queues,
-    );
-    store.durability = file.durability.into();
+    let store = store_options(file.data_dir.join(STORE_FILE), file.durability, &sinks);
     Some(Plan { store, sources, sinks })
 }
 
@@ -252,12 +241,7 @@ fn check_sink(
     problems: &mut Problems,
 ) -> Option<PlannedSink> {
     let queue = sink.buffer.queue(&sink.name, DEFAULT_BUFFER_BYTES);
-    if queue.max_bytes.is_some_and(|bytes| bytes < rf_queue::MIN_STORE_BYTES) {
-        problems.error(
-            &at(node, "buffer"),
-            format!("maxBytes: expected at least {} bytes", rf_queue::MIN_STORE_BYTES),
-        );
-    }
+    check_buffer(node, &queue, problems);
     let Some(kind) = SINKS.iter().find(|kind| kind.name == sink.kind) else {
         let known: Vec<&str> = SINKS.iter().map(|kind| kind.name).collect();
         problems.error(

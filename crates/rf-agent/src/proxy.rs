@@ -14,7 +14,8 @@ use serde_json::Value;
 
 use crate::agent::{Plan, PlannedSink, PlannedSource};
 use crate::settings::{
-    BufferConfig, DurabilityConfig, at, check_ids, host_name, no_effect_yet, no_scripts, no_tailnet,
+    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, no_effect_yet,
+    no_scripts, no_tailnet, store_options, working_directory,
 };
 use crate::sink::relay::{RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{RateLimits, Shape, Sink};
@@ -47,7 +48,7 @@ pub struct ProxyFile {
     #[serde(default)]
     pub host_name: String,
     /// Folder for everything that is written; default: the working directory.
-    #[serde(default = "here")]
+    #[serde(default = "working_directory")]
     pub data_dir: PathBuf,
     /// How long an acknowledgement lasts: `commit` survives loss of power, `process` a killed process.
     #[serde(default)]
@@ -165,10 +166,6 @@ pub struct BatchConfig {
     pub batch_timeout_secs: Option<Interval>,
 }
 
-fn here() -> PathBuf {
-    PathBuf::from(".")
-}
-
 /// Checks a proxy's file. Every problem is reported; `None` when there is an error.
 pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let root = document.root();
@@ -200,18 +197,11 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     if problems.has_errors() {
         return None;
     }
-    Some(Plan { store: store_options(&file, &sinks), sources, sinks })
+    Some(Plan { store: store_of(&file, &sinks), sources, sinks })
 }
 
-fn store_options(file: &ProxyFile, sinks: &[PlannedSink]) -> StoreOptions {
-    let queues: Vec<_> = sinks.iter().map(|sink| sink.queue.clone()).collect();
-    let max_bytes: u64 = queues.iter().filter_map(|queue| queue.max_bytes).sum();
-    let mut options = StoreOptions::new(
-        file.data_dir.join(STORE_FILE),
-        max_bytes.max(rf_queue::MIN_STORE_BYTES),
-        queues,
-    );
-    options.durability = file.durability.into();
+fn store_of(file: &ProxyFile, sinks: &[PlannedSink]) -> StoreOptions {
+    let mut options = store_options(file.data_dir.join(STORE_FILE), file.durability, sinks);
     options.imports = sinks
         .iter()
         .map(|sink| Import {
@@ -283,12 +273,7 @@ fn check_sink(
     no_scripts(node, "transformScript", &sink.transform_script, problems);
     no_tailnet(node, "useTsnet", sink.use_tsnet, problems);
     let queue = sink.buffer.queue(&sink.id, DEFAULT_BUFFER_BYTES);
-    if queue.max_bytes.is_some_and(|bytes| bytes < rf_queue::MIN_STORE_BYTES) {
-        problems.error(
-            &at(node, "buffer"),
-            format!("maxBytes: expected at least {} bytes", rf_queue::MIN_STORE_BYTES),
-        );
-    }
+    check_buffer(node, &queue, problems);
     let built = build_sink(file, sink, host, node, problems)?;
     Some(PlannedSink { id: sink.id.clone(), sink: built, queue })
 }

@@ -1,14 +1,17 @@
 //! Settings that several files' parts share.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::StatusCode;
 use rf_core::config::{ByteSize, Interval, Node, Problems};
-use rf_queue::{Durability, QueueOptions, WhenFull};
+use rf_queue::{Durability, MIN_STORE_BYTES, QueueOptions, StoreOptions, WhenFull};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use crate::agent::PlannedSink;
 
 /// `buffer` of a sink: its queue on disk.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -177,6 +180,32 @@ pub(crate) fn no_tailnet(node: &Node<'_>, key: &str, wanted: bool, problems: &mu
     if wanted {
         problems.error(&at(node, key), "the tailnet is not in this version: remove the key and use a URL that this machine can reach");
     }
+}
+
+/// The default `dataDir`: the working directory, as the original.
+pub(crate) fn working_directory() -> PathBuf {
+    PathBuf::from(".")
+}
+
+/// Reports a buffer that is smaller than a store can be.
+pub(crate) fn check_buffer(node: &Node<'_>, queue: &QueueOptions, problems: &mut Problems) {
+    if queue.max_bytes.is_some_and(|bytes| bytes < MIN_STORE_BYTES) {
+        let message = format!("maxBytes: expected at least {MIN_STORE_BYTES} bytes");
+        problems.error(&at(node, "buffer"), message);
+    }
+}
+
+/// The agent's one store: its files may take what the buffers of all sinks add up to.
+pub(crate) fn store_options(
+    path: PathBuf,
+    durability: DurabilityConfig,
+    sinks: &[PlannedSink],
+) -> StoreOptions {
+    let queues: Vec<QueueOptions> = sinks.iter().map(|sink| sink.queue.clone()).collect();
+    let max_bytes: u64 = queues.iter().filter_map(|queue| queue.max_bytes).sum();
+    let mut options = StoreOptions::new(path, max_bytes.max(MIN_STORE_BYTES), queues);
+    options.durability = durability.into();
+    options
 }
 
 /// Keys that are accepted, so that the original's files go on working, and do nothing in this version.

@@ -9,8 +9,8 @@
 //!
 //! # Reading order
 //! `types` and `errors` (the words), `store` (the handle), `mailbox` (the hand-over to the writer thread), `writer` (its loop),
-//! `transaction` (BEGIN to COMMIT, and what happens when either fails), `admit` (does it fit), `limits` (the arithmetic of
-//! that), `group` and `state` (what is done and what is counted), `lease`, `parts` (appends too large for one transaction),
+//! `transaction` (BEGIN to COMMIT, and what happens when either fails), `answers`, `admit` (does it fit), `limits` (the arithmetic of
+//! that), `group`, `state` and `shared` (what is done, what is counted, what others see of it), `lease`, `parts` (appends too large for one transaction),
 //! `housekeeping`, `space` (WAL, checkpoints, reserve), then `open` with `schema`, `salvage`, `migrate` and `adopt`; `dead`
 //! is for the command line.
 //!

@@ -121,6 +121,7 @@ fn assemble(
     if found < schema::FORMAT {
         schema::create(&conn).map_err(db)?;
     }
+    conn.pragma_update(None, "cache_size", -i64::from(options.cache_bytes / 1024)).map_err(db)?;
     let limits = Limits::new(options.max_bytes);
     let wal = Wal::watch(&mut conn, &options.path).map_err(db)?;
     let state = State::load_or_create(&conn, options, &limits).map_err(db)?;

@@ -14,9 +14,8 @@ pub(crate) const FORMAT: i64 = 1;
 /// How long a statement waits for a lock of the checkpoint thread or of the command line.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pages of cache for a connection, at the most: 8 MiB. What is leased is removed soon after, and should not have to be read
-/// again for that; an idle store has no more than it used.
-const CACHE_KIB: i64 = 8192;
+/// Pages of cache for a connection, at the most: 2 MiB. Appends touch the right edge of a tree, so more would not help them.
+const CACHE_KIB: i64 = 2048;
 
 /// Statements kept compiled: some per queue, and the fixed ones.
 const STATEMENTS: usize = 128;

@@ -74,6 +74,9 @@ pub struct StoreOptions {
     pub max_dead_letters: u64,
     /// Files of the original program whose events are taken over.
     pub imports: Vec<Import>,
+    /// Pages that the writer keeps in memory, in bytes at the most. Worth raising where much is leased and removed soon
+    /// after, so that it need not be read again for that.
+    pub cache_bytes: u32,
     /// Where time comes from; tests pass their own.
     pub clock: Arc<dyn Clock>,
 }
@@ -89,6 +92,7 @@ impl StoreOptions {
             idle_close: None,
             max_dead_letters: 10_000,
             imports: Vec::new(),
+            cache_bytes: 2 * 1024 * 1024,
             clock: Arc::new(SystemClock::default()),
         }
     }

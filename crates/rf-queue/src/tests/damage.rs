@@ -128,11 +128,12 @@ async fn a_file_that_is_no_database_is_set_aside() {
 
 #[tokio::test]
 async fn garbage_in_the_wal_ends_it_there() {
-    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    // Large enough for no checkpoint to be due so early.
+    let rig = Rig::with(64 * MIB, vec![QueueOptions::new("q")]);
     for n in 0..20 {
         rig.append(&[&n.to_string()]).await.unwrap();
     }
-    let mut copy = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    let mut copy = Rig::closed(64 * MIB, vec![QueueOptions::new("q")]);
     for suffix in ["", "-wal"] {
         fs::copy(rig.beside(suffix), copy.beside(suffix)).unwrap();
     }

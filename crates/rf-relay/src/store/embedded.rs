@@ -33,6 +33,9 @@ const QUEUE: &str = "events";
 /// Opening reads and may salvage a whole file: more at once would only fight over the disk.
 const OPENING_AT_ONCE: u32 = 4;
 
+/// What players hold between pull and acknowledgement stays in memory; a sleeping bucket has none.
+const CACHE_BYTES: u32 = 8 * 1024 * 1024;
+
 /// How often buckets are looked at, which is in memory and takes microseconds.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -161,6 +164,7 @@ impl Bucket {
         let options = StoreOptions {
             durability: self.config.durability.into(),
             idle_close: Some(self.idle_close),
+            cache_bytes: CACHE_BYTES,
             ..StoreOptions::new(&self.path, self.config.max_bytes, vec![queue])
         };
         let opened = Store::open(options).map_err(|error| unavailable(&error))?;
