@@ -1,0 +1,52 @@
+//! `require`: files beside the script.
+
+use std::sync::Arc;
+
+use mlua::{Lua, LuaString, Table, Value};
+
+use crate::vm::Host;
+
+/// A module's file may be so large.
+const MAX_MODULE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Installs `require` and `package.loaded`.
+pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
+    let package: Table = lua.create_table()?;
+    let loaded = lua.create_table()?;
+    for library in ["string", "table", "math", "os", "coroutine", "utf8"] {
+        loaded.set(library, lua.globals().get::<Value>(library)?)?;
+    }
+    package.set("loaded", &loaded)?;
+    lua.globals().set("package", package)?;
+    let options = Arc::clone(&host.options);
+    let require = lua.create_function(move |lua, name: LuaString| {
+        let present: Value = loaded.get(&name)?;
+        if !present.is_nil() {
+            return Ok(present);
+        }
+        let name = name.to_string_lossy();
+        let folder = options.path.parent().unwrap_or_else(|| std::path::Path::new("."));
+        let path = folder.join(format!("{}.lua", name.replace('.', "/")));
+        let refused = |reason: String| {
+            let path = path.display();
+            mlua::Error::RuntimeError(format!("require: module `{name}` ({path}): {reason}"))
+        };
+        if name.contains(['/', '\\', '\0']) || name.split('.').any(str::is_empty) {
+            return Err(refused("expected a name such as `helpers` or `lib.helpers`".to_owned()));
+        }
+        let size = std::fs::metadata(&path).map_err(|error| refused(error.to_string()))?.len();
+        if size > MAX_MODULE_BYTES {
+            return Err(refused(format!("{size} bytes, a module may have {MAX_MODULE_BYTES}")));
+        }
+        let text = std::fs::read(&path).map_err(|error| refused(error.to_string()))?;
+        let chunk = lua.load(text).set_name(format!("@{name}.lua"));
+        let chunk = chunk.set_mode(mlua::chunk::ChunkMode::Text);
+        let mut value: Value = chunk.call(name.as_str())?;
+        if value.is_nil() {
+            value = Value::Boolean(true);
+        }
+        loaded.set(name.as_str(), &value)?;
+        Ok(value)
+    })?;
+    lua.globals().set("require", require)
+}

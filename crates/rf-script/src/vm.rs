@@ -1,0 +1,312 @@
+//! One Lua state with one script loaded.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mlua::{
+    Function, HookTriggers, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value, VmState,
+};
+
+use crate::effects::Effects;
+use crate::guard::Guard;
+use crate::options::ScriptOptions;
+use crate::outcome::{End, Outcome};
+use crate::{effects, functions, grok, json, modules, prelude, strings};
+
+/// Instructions between two looks at the clock: some tens of microseconds.
+const HOOK_INSTRUCTIONS: u32 = 10_000;
+/// A script's file may be so large.
+const MAX_SCRIPT_BYTES: u64 = 4 * 1024 * 1024;
+/// `init` and the script's top level may take so many times the time of a call: they compile patterns and fill tables.
+const LOAD_FACTOR: u32 = 20;
+
+/// What the functions of this crate share with their VM.
+#[derive(Clone)]
+pub(crate) struct Host {
+    /// The time limit of the call under way.
+    pub(crate) guard: Guard,
+    /// What the script may do.
+    pub(crate) options: Arc<ScriptOptions>,
+    /// What the call under way has emitted, logged and remembered.
+    pub(crate) effects: Rc<RefCell<Effects>>,
+}
+
+/// Why a script cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file.
+    #[error("{path}: {reason}")]
+    File {
+        /// Which.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The script; the text has file and line.
+    #[error("{0}")]
+    Script(String),
+}
+
+/// Why a call other than of an event failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CallError(pub String);
+
+/// What `TransformBatch` may steer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Appended to the sink's URL.
+    pub path: String,
+    /// Headers beside the sink's.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A Lua state with a script, its libraries and its limits. Lives on one thread.
+pub struct Vm {
+    lua: Lua,
+    host: Host,
+    process: Option<Function>,
+    timer: Option<Function>,
+    transform: Option<Function>,
+    emit: Function,
+}
+
+impl Vm {
+    /// Reads and runs the script, then its `init`. `kv` is what `kv_get` answers at first.
+    ///
+    /// # Errors
+    /// [`LoadError`], with file and line.
+    pub fn load(
+        options: Arc<ScriptOptions>,
+        kv: BTreeMap<String, Vec<u8>>,
+    ) -> Result<Self, LoadError> {
+        let text = read_script(&options.path)?;
+        Self::from_text(options, kv, &text)
+    }
+
+    /// As [`Self::load`], with the script's text at hand.
+    ///
+    /// # Errors
+    /// [`LoadError::Script`].
+    pub fn from_text(
+        options: Arc<ScriptOptions>,
+        kv: BTreeMap<String, Vec<u8>>,
+        text: &[u8],
+    ) -> Result<Self, LoadError> {
+        let name = options.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let script = |error: mlua::Error| LoadError::Script(describe(&error));
+        let mut vm = Self::empty(options, kv).map_err(script)?;
+        vm.arm(LOAD_FACTOR);
+        vm.lua.load(text).set_name(format!("@{name}")).exec().map_err(script)?;
+        if let Some(init) = hook(&vm.lua, "init").map_err(script)? {
+            init.call::<()>(()).map_err(script)?;
+        }
+        vm.process = hook(&vm.lua, "Process").map_err(script)?;
+        vm.timer = hook(&vm.lua, "TimerHandler").map_err(script)?;
+        vm.transform = hook(&vm.lua, "TransformBatch").map_err(script)?;
+        Ok(vm)
+    }
+
+    fn empty(options: Arc<ScriptOptions>, kv: BTreeMap<String, Vec<u8>>) -> mlua::Result<Self> {
+        let mut libraries = StdLib::COROUTINE | StdLib::TABLE | StdLib::STRING | StdLib::UTF8;
+        libraries = libraries | StdLib::MATH | StdLib::OS;
+        if options.unsafe_scripts {
+            libraries = libraries | StdLib::IO;
+        }
+        let lua = Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(true))?;
+        lua.set_memory_limit(options.limits.memory_bytes)?;
+        let effects = Rc::new(RefCell::new(Effects::new(kv)));
+        let host = Host { guard: Guard::default(), options, effects };
+        host.guard.arm(host.options.limits.call_time * LOAD_FACTOR);
+        let guard = host.guard.clone();
+        let triggers = HookTriggers::new().every_nth_instruction(HOOK_INSTRUCTIONS);
+        lua.set_global_hook(triggers, move |_, _| guard.check().map(|()| VmState::Continue))?;
+        json::install(&lua, &host)?;
+        strings::install(&lua, &host)?;
+        grok::install(&lua, &host)?;
+        functions::install(&lua, &host)?;
+        modules::install(&lua, &host)?;
+        let emit = effects::install(&lua, &host)?;
+        prelude::install(&lua, &host)?;
+        Ok(Self { lua, host, process: None, timer: None, transform: None, emit })
+    }
+
+    fn arm(&self, factor: u32) {
+        self.host.guard.arm(self.host.options.limits.call_time * factor);
+    }
+
+    /// Whether the script has `Process`.
+    pub fn has_process(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether the script has `TimerHandler`.
+    pub fn has_timer(&self) -> bool {
+        self.timer.is_some()
+    }
+
+    /// Whether the script has `TransformBatch`.
+    pub fn has_transform_batch(&self) -> bool {
+        self.transform.is_some()
+    }
+
+    /// Memory in use, bytes.
+    pub fn used_memory(&self) -> usize {
+        self.lua.used_memory()
+    }
+
+    /// Calls `Process` with an event.
+    pub fn process(&self, content: &[u8]) -> Outcome {
+        let Some(process) = &self.process else {
+            return Outcome::failed("the script has no function Process".to_owned());
+        };
+        self.call(|lua| process.call::<()>((lua.create_string(content)?, &self.emit)))
+    }
+
+    /// Calls `TimerHandler`; nothing happens where the script has none.
+    pub fn timer(&self) -> Outcome {
+        self.call(|_| self.timer.as_ref().map_or(Ok(()), |timer| timer.call::<()>(&self.emit)))
+    }
+
+    fn call(&self, run: impl FnOnce(&Lua) -> mlua::Result<()>) -> Outcome {
+        self.host.effects.borrow_mut().begin();
+        self.arm(1);
+        let result = run(&self.lua);
+        let mut effects = self.host.effects.borrow_mut();
+        // A script that swallowed the error of its time limit was still cut short.
+        let result = if self.host.guard.expired() { self.host.guard.check() } else { result };
+        match result {
+            Ok(()) => effects.finish(),
+            Err(error) => {
+                effects.forget();
+                Outcome::failed(describe(&error))
+            }
+        }
+    }
+
+    /// Calls `TransformBatch` with the contents of a batch; what is to be sent instead, and where to.
+    ///
+    /// # Errors
+    /// [`CallError`]; the VM must be replaced then.
+    pub fn transform_batch(&self, messages: &[Bytes]) -> Result<(Vec<Bytes>, Request), CallError> {
+        let Some(transform) = &self.transform else {
+            return Ok((messages.to_vec(), Request::default()));
+        };
+        self.host.effects.borrow_mut().begin();
+        self.arm(LOAD_FACTOR);
+        let run = || {
+            let table = self.lua.create_table_with_capacity(messages.len(), 0)?;
+            for message in messages {
+                table.raw_push(self.lua.create_string(message)?)?;
+            }
+            let request = self.lua.create_table()?;
+            request.raw_set("path", "")?;
+            request.raw_set("headers", self.lua.create_table()?)?;
+            let (messages, changed) = transform.call::<(Value, Value)>((table, &request))?;
+            let changed = if let Value::Table(changed) = changed { changed } else { request };
+            Ok((read_messages(&self.lua, messages)?, read_request(&changed)?))
+        };
+        run().map_err(|error: mlua::Error| CallError(describe(&error)))
+    }
+}
+
+fn hook(lua: &Lua, name: &str) -> mlua::Result<Option<Function>> {
+    lua.globals().get(name)
+}
+
+fn read_script(path: &Path) -> Result<Vec<u8>, LoadError> {
+    let file = |reason: String| LoadError::File { path: path.display().to_string(), reason };
+    let size = std::fs::metadata(path).map_err(|error| file(error.to_string()))?.len();
+    if size > MAX_SCRIPT_BYTES {
+        return Err(file(format!("{size} bytes, a script may have {MAX_SCRIPT_BYTES}")));
+    }
+    std::fs::read(path).map_err(|error| file(error.to_string()))
+}
+
+fn read_messages(lua: &Lua, messages: Value) -> mlua::Result<Vec<Bytes>> {
+    let Value::Table(messages) = messages else {
+        let kind = messages.type_name();
+        return Err(mlua::Error::RuntimeError(format!(
+            "TransformBatch returned {kind} as its first value: expected a table of strings"
+        )));
+    };
+    let mut read = Vec::with_capacity(messages.raw_len());
+    for message in messages.sequence_values::<Value>() {
+        read.push(effects::content(lua, &message?)?);
+    }
+    Ok(read)
+}
+
+fn read_request(request: &Table) -> mlua::Result<Request> {
+    let path: Option<LuaString> = request.get("path")?;
+    let mut read = Request {
+        path: path.map(|path| path.to_string_lossy()).unwrap_or_default(),
+        headers: Vec::new(),
+    };
+    if let Some(headers) = request.get::<Option<Table>>("headers")? {
+        for pair in headers.pairs::<LuaString, LuaString>() {
+            let (name, value) = pair?;
+            read.headers.push((name.to_string_lossy(), value.to_string_lossy()));
+        }
+    }
+    read.headers.sort();
+    Ok(read)
+}
+
+/// An error for a person: the script's file, line and message, without the traceback.
+pub(crate) fn describe(error: &mlua::Error) -> String {
+    let text = match error {
+        mlua::Error::CallbackError { traceback, cause } => {
+            let place = place_in(traceback);
+            let cause = describe(cause);
+            if cause.contains(".lua:") { cause } else { format!("{place}{cause}") }
+        }
+        mlua::Error::RuntimeError(text) => text.clone(),
+        mlua::Error::SyntaxError { message, .. } => message.clone(),
+        other => other.to_string(),
+    };
+    let end = text.find("\nstack traceback:").unwrap_or(text.len());
+    text.get(..end).unwrap_or(&text).trim_end().to_owned()
+}
+
+/// The first place in the script that a traceback names, as `name.lua:12: `.
+fn place_in(traceback: &str) -> String {
+    let mut lines = traceback.lines().map(str::trim);
+    let place = lines.find_map(|line| {
+        let (place, _) = line.split_once(": in ")?;
+        place.rsplit_once(':')?.1.parse::<u32>().ok()?;
+        (!place.starts_with('[')).then(|| format!("{place}: "))
+    });
+    place.unwrap_or_default()
+}
+
+impl Outcome {
+    pub(crate) fn failed(reason: String) -> Self {
+        Self { emits: Vec::new(), kv: Vec::new(), end: End::Failed(reason) }
+    }
+}
+
+/// A function that takes whatever it is given.
+pub(crate) fn text_of(lua: &Lua, values: &MultiValue) -> mlua::Result<String> {
+    let mut text = String::new();
+    for value in values {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        let piece = match value {
+            Value::String(piece) => Some(piece.clone()),
+            Value::Nil => Some(lua.create_string("nil")?),
+            Value::Boolean(yes) => Some(lua.create_string(yes.to_string())?),
+            other => lua.coerce_string(other.clone())?,
+        };
+        match piece {
+            Some(piece) => text.push_str(&piece.to_string_lossy()),
+            None => text.push_str(value.type_name()),
+        }
+    }
+    Ok(text)
+}
