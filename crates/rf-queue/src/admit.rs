@@ -134,7 +134,8 @@ impl Group<'_> {
         let appended = self.tx.appended.plus(cost.rows, self.tables());
         let fits = |db_pages| self.limits.wal_fits(0, 0, cost.dirty(), db_pages);
         let shrinks = self.tx.room.free > 0 && fits(self.tx.room.shrunk_after(appended));
-        if !commit.dead.is_empty() && shrinks && !fits(self.tx.room.after(appended)) {
+        let letters = !commit.dead.is_empty() || !commit.letters.is_empty();
+        if letters && shrinks && !fits(self.tx.room.after(appended)) {
             return Admission::Shrink;
         }
         Admission::Now(cost)
@@ -168,6 +169,12 @@ impl Group<'_> {
                 size + letter_overhead(&bury.reason, &self.state.queues[bury.queue.0].name),
             );
             cost.other += removal_pages(1, stored_bytes(size));
+        }
+        for letter in &commit.letters {
+            let queue = &self.state.queues[letter.queue.0].name;
+            let size = letter.content.len() as u64;
+            cost.rows.add_table(self.tables());
+            cost.rows.add_row(size + letter_overhead(&letter.reason, queue));
         }
         let ids: usize = commit.removes.iter().map(|remove| remove.ids.len()).sum();
         cost.other += removed_ids_pages(ids as u64) + commit.checkpoints.len() as u64;

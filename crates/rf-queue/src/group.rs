@@ -11,7 +11,9 @@ use crate::rows::{read, runs, sql_id};
 use crate::sql;
 use crate::state::State;
 use crate::step::reached;
-use crate::types::{Append, Budget, Bury, Checkpoint, Commit, Leased, Receipt, StoredEvent};
+use crate::types::{
+    Append, Budget, Bury, Checkpoint, Commit, Leased, Letter, Receipt, StoredEvent,
+};
 
 /// What is counted while a transaction is open.
 #[derive(Debug, Default)]
@@ -49,6 +51,15 @@ pub(crate) struct Measure {
     pub(crate) stored: u64,
 }
 
+/// A letter with what its event's row said.
+struct StoredLetter<'a> {
+    /// 0 where it never was in a queue.
+    id: u64,
+    at: u64,
+    letter: &'a Letter,
+    attempts: u32,
+}
+
 /// An open transaction.
 pub(crate) struct Group<'a> {
     pub(crate) conn: &'a Connection,
@@ -73,6 +84,11 @@ impl Group<'_> {
         reached("removed");
         for bury in &commit.dead {
             self.bury(bury)?;
+        }
+        for letter in &commit.letters {
+            let at = self.tx.wall_ms;
+            let id = 0;
+            self.put_letter(letter.queue.0, StoredLetter { id, at, letter, attempts: 0 })?;
         }
         for append in &commit.appends {
             self.append(append)?;
@@ -197,28 +213,30 @@ impl Group<'_> {
         let found = read(self.conn, &self.state.queues[index].sql.read, only, one, true)?;
         let Some(event) = found.events.into_iter().next() else { return Ok(()) };
         self.remove_run(index, bury.id, bury.id)?;
-        let name = self.state.queues[index].name.clone();
-        let size = event.content.len() as u64;
-        let row = PageEstimate::of_row(size + letter_overhead(&bury.reason, &name));
+        let letter =
+            Letter { queue: bury.queue, content: event.content, reason: bury.reason.clone() };
+        let (id, at, attempts) = (bury.id, event.at_ms, bury.attempts);
+        self.put_letter(index, StoredLetter { id, at, letter: &letter, attempts })
+    }
+
+    fn put_letter(&mut self, queue: usize, stored: StoredLetter<'_>) -> rusqlite::Result<()> {
+        let StoredLetter { id, at, letter, attempts } = stored;
+        let name = self.state.queues[queue].name.clone();
+        let size = letter.content.len() as u64;
+        let row = PageEstimate::of_row(size + letter_overhead(&letter.reason, &name));
         if !self.make_room_for_letter(size, row)? {
             tracing::error!(
                 queue = name,
-                id = bury.id,
+                id,
                 bytes = size,
                 "no room for a dead letter: the event is gone"
             );
             self.state.dropped_dead += 1;
             return Ok(());
         }
-        let letter = params![
-            name,
-            event.at_ms,
-            self.tx.wall_ms,
-            bury.reason,
-            bury.attempts,
-            &event.content[..]
-        ];
-        self.conn.prepare_cached(sql::PUT_DEAD)?.execute(letter)?;
+        let columns =
+            params![name, at, self.tx.wall_ms, letter.reason, attempts, &letter.content[..]];
+        self.conn.prepare_cached(sql::PUT_DEAD)?.execute(columns)?;
         self.state.dead_letters += 1;
         self.state.dead_bytes += size;
         self.tx.appended = self.tx.appended.plus(row, self.tables());

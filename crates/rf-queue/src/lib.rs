@@ -138,8 +138,8 @@ pub use errors::{CommitError, FullReason, Notice, OpenError, StoreError};
 pub use store::{Opened, Store};
 pub use types::{
     Append, Budget, Bury, Checkpoint, Commit, DeadLetter, DiskUsage, Durability, Import, Leased,
-    MAX_BATCH_ID_BYTES, MIN_STORE_BYTES, QueueId, QueueOptions, QueueUsage, Receipt, Remove,
-    StoreOptions, StoredEvent, WhenFull,
+    Letter, MAX_BATCH_ID_BYTES, MIN_STORE_BYTES, QueueId, QueueOptions, QueueUsage, Receipt,
+    Remove, StoreOptions, StoredEvent, WhenFull,
 };
 
 #[cfg(test)]

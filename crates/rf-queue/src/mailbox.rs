@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use crate::answers::CommitReply;
 use crate::errors::{CommitError, StoreError};
-use crate::types::{Budget, Commit, Leased, QueueId, StoredEvent};
+use crate::types::{Budget, Checkpoint, Commit, Leased, QueueId, StoredEvent};
 
 /// Content bytes that may wait for the writer; one commit is always taken when nothing waits.
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
@@ -48,6 +48,10 @@ pub(crate) enum Op {
         key: String,
         reply: oneshot::Sender<Result<Option<Vec<u8>>, StoreError>>,
     },
+    Checkpoints {
+        prefix: String,
+        reply: oneshot::Sender<Result<Vec<Checkpoint>, StoreError>>,
+    },
     /// Does what is due (age limit, returned leases) and answers.
     Poke(oneshot::Sender<Result<(), StoreError>>),
 }
@@ -66,6 +70,7 @@ impl Op {
             Self::Release { reply, .. } => reply.send(Err(error.clone())).is_err(),
             Self::Extend { reply, .. } => reply.send(Err(error.clone())).is_err(),
             Self::Checkpoint { reply, .. } => reply.send(Err(error.clone())).is_err(),
+            Self::Checkpoints { reply, .. } => reply.send(Err(error.clone())).is_err(),
             Self::Poke(reply) => reply.send(Err(error.clone())).is_err(),
         };
         if gone {

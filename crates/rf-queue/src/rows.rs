@@ -2,7 +2,8 @@
 
 use rusqlite::{Connection, params};
 
-use crate::types::{Budget, StoredEvent};
+use crate::sql;
+use crate::types::{Budget, Checkpoint, StoredEvent};
 
 /// What a read found.
 #[derive(Debug, Default)]
@@ -10,6 +11,21 @@ pub(crate) struct Found {
     pub(crate) events: Vec<StoredEvent>,
     /// The budget ended the read, not the span: there is more.
     pub(crate) more: bool,
+}
+
+/// Checkpoints whose key begins with `prefix`, by key.
+pub(crate) fn checkpoints(conn: &Connection, prefix: &str) -> rusqlite::Result<Vec<Checkpoint>> {
+    let mut select = conn.prepare_cached(sql::GET_CHECKPOINTS)?;
+    let mut rows = select.query([prefix])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key: String = row.get(0)?;
+        if !key.starts_with(prefix) {
+            break;
+        }
+        found.push(Checkpoint { key, value: Some(row.get(1)?) });
+    }
+    Ok(found)
 }
 
 /// Events with `span.0 <= id <= span.1` within a budget; with `at_least_one`, the first comes whatever its size.

@@ -45,6 +45,8 @@ pub(crate) const PUT_CHECKPOINT: &str =
     "INSERT OR REPLACE INTO checkpoints (key, value) VALUES (?1, ?2)";
 pub(crate) const DELETE_CHECKPOINT: &str = "DELETE FROM checkpoints WHERE key = ?1";
 pub(crate) const GET_CHECKPOINT: &str = "SELECT value FROM checkpoints WHERE key = ?1";
+pub(crate) const GET_CHECKPOINTS: &str =
+    "SELECT key, value FROM checkpoints WHERE key >= ?1 ORDER BY key";
 pub(crate) const HAS_BATCH: &str = "SELECT 1 FROM batches WHERE id = ?1";
 pub(crate) const PUT_BATCH: &str = "INSERT INTO batches (id) VALUES (?1)";
 pub(crate) const PRUNE_BATCHES: &str = "DELETE FROM batches WHERE seq <= ?1";

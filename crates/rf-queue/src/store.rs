@@ -12,8 +12,8 @@ use crate::mailbox::{Mailbox, Op, Submitted};
 use crate::open;
 use crate::shared::{Shared, lock};
 use crate::types::{
-    Budget, Commit, DiskUsage, Leased, QueueId, QueueUsage, Receipt, Remove, StoreOptions,
-    StoredEvent, WhenFull,
+    Budget, Checkpoint, Commit, DiskUsage, Leased, QueueId, QueueUsage, Receipt, Remove,
+    StoreOptions, StoredEvent, WhenFull,
 };
 use crate::writer::Writer;
 
@@ -177,6 +177,15 @@ impl Store {
     pub async fn checkpoint(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let key = key.to_owned();
         self.ask(|reply| Op::Checkpoint { key, reply }).await
+    }
+
+    /// Every stored checkpoint whose key begins with `prefix`, by key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn checkpoints(&self, prefix: &str) -> Result<Vec<Checkpoint>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.ask(|reply| Op::Checkpoints { prefix, reply }).await
     }
 
     /// Does at once what is due, also in a hibernating store: the age limit, leases that ran out, dead letters to retry.

@@ -174,9 +174,20 @@ pub struct Bury {
     pub attempts: u32,
 }
 
+/// An event that never was in a queue and belongs to the dead letters: nothing would accept it. Retried, it goes to `queue`.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// The queue that it is listed under.
+    pub queue: QueueId,
+    /// The event.
+    pub content: Bytes,
+    /// Why, for a person.
+    pub reason: String,
+}
+
 /// One request to the store: applied as a whole, or not at all.
 ///
-/// Order within: removes, burials, appends, checkpoints. Removes that are larger than the WAL may take are done in
+/// Order within: removes, burials, letters, appends, checkpoints. Removes that are larger than the WAL may take are done in
 /// transactions of their own *before* the rest: a crash, or a refusal of the rest, then leaves the checkpoints as they
 /// were, with part of the removes done, which is the safe side for every caller (what was removed had been delivered).
 #[derive(Debug, Clone, Default)]
@@ -192,6 +203,9 @@ pub struct Commit {
     pub removes: Vec<Remove>,
     /// Events that no delivery will ever accept.
     pub dead: Vec<Bury>,
+    /// Events that become dead letters at once. As with burials, the oldest letters make room, and one that is too large
+    /// for the file is not kept but counted in [`DiskUsage::dropped_dead`].
+    pub letters: Vec<Letter>,
 }
 
 impl Commit {
@@ -201,7 +215,8 @@ impl Commit {
     }
 
     pub(crate) fn content_bytes(&self) -> usize {
-        self.appends.iter().flat_map(|a| &a.events).map(Bytes::len).sum()
+        let appended: usize = self.appends.iter().flat_map(|a| &a.events).map(Bytes::len).sum();
+        appended + self.letters.iter().map(|letter| letter.content.len()).sum::<usize>()
     }
 
     /// Events that it may take out of their queues.

@@ -21,7 +21,7 @@ use crate::group::Tx;
 use crate::housekeeping::Housekeeping;
 use crate::limits::Limits;
 use crate::mailbox::{Mailbox, Op};
-use crate::rows::read;
+use crate::rows::{self, read};
 use crate::shared::Shared;
 use crate::space::{Checkpointer, Reserve, Wal};
 use crate::sql;
@@ -105,7 +105,9 @@ impl Writer {
         if self.stopped {
             return ops.into_iter().for_each(|op| op.refuse(&StoreError::Closed));
         }
-        let is_read = |op: &Op| matches!(op, Op::Read { .. } | Op::Checkpoint { .. });
+        let is_read = |op: &Op| {
+            matches!(op, Op::Read { .. } | Op::Checkpoint { .. } | Op::Checkpoints { .. })
+        };
         let (reads, writes): (Vec<Op>, Vec<Op>) = ops.into_iter().partition(is_read);
         for op in writes {
             if self.applied.len() >= MAX_GROUP_OPS {
@@ -217,6 +219,10 @@ impl Writer {
                     .conn
                     .prepare_cached(sql::GET_CHECKPOINT)
                     .and_then(|mut select| select.query_row([key], |row| row.get(0)).optional());
+                send(reply, found.map_err(|error| self.read_failed(&error)));
+            }
+            Op::Checkpoints { prefix, reply } => {
+                let found = rows::checkpoints(&self.conn, &prefix);
                 send(reply, found.map_err(|error| self.read_failed(&error)));
             }
             other => self.serve_write(other),

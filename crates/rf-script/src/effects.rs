@@ -18,9 +18,14 @@ pub(crate) const MAX_KV_BYTES: usize = 64 * 1024;
 /// Longest key.
 pub(crate) const MAX_KV_KEY_BYTES: usize = 256;
 
+/// Names beside the known ones that `emit` takes where any is taken.
+const MAX_MET_SINKS: usize = 1000;
+
 /// What the call under way has done, and what the script remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
+    /// Names that the script has emitted to beside the known ones, where it may; their indexes go on behind those.
+    pub(crate) sinks: Vec<String>,
     emits: Vec<Emit>,
     emitted_bytes: usize,
     verdict: Option<End>,
@@ -111,6 +116,18 @@ impl Effects {
         Ok(())
     }
 
+    /// The index of a sink, which is a new one where any name is taken.
+    fn sink_index(&mut self, host: &Host, name: &[u8]) -> Option<usize> {
+        let known = &host.options.sinks;
+        let mut names = known.iter().chain(&self.sinks);
+        let found = names.position(|known| known.as_bytes() == name);
+        if found.is_some() || !host.options.any_sink || self.sinks.len() >= MAX_MET_SINKS {
+            return found;
+        }
+        self.sinks.push(String::from_utf8_lossy(name).into_owned());
+        Some(known.len() + self.sinks.len() - 1)
+    }
+
     fn may_log(&mut self, limit: usize) -> bool {
         self.log_lines += 1;
         if self.log_lines == limit + 1 {
@@ -151,17 +168,16 @@ pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<Function> {
 fn emit_function(lua: &Lua, host: &Host) -> mlua::Result<Function> {
     let host = host.clone();
     lua.create_function(move |lua, (sink, value): (LuaString, Value)| {
-        let name = sink.as_bytes();
-        let sinks = &host.options.sinks;
-        let Some(sink) = sinks.iter().position(|known| known.as_bytes() == &*name) else {
+        let index = host.effects.borrow_mut().sink_index(&host, &sink.as_bytes());
+        let Some(index) = index else {
             return Err(mlua::Error::RuntimeError(format!(
                 "emit: no sink has the name `{}`; known: {}",
                 sink.to_string_lossy(),
-                sinks.join(", ")
+                host.options.sinks.join(", ")
             )));
         };
         let content = content(lua, &value)?;
-        host.effects.borrow_mut().emit(&host, sink, content)
+        host.effects.borrow_mut().emit(&host, index, content)
     })
 }
 

@@ -1,10 +1,12 @@
-//! Lua for events: the VM, its limits, the standard functions, grok; script tests.
+//! Lua for events: the VM, its limits, the standard functions.
 //!
 //! This crate knows no queue and no network. It turns one event (bytes) into an [`Outcome`]: what is emitted to which sink,
 //! what is remembered, and how it ended.
 //!
+//! It stands by itself so far: sources and sinks do not call it yet, and `grok_parse` is not in it.
+//!
 //! Reading order: [`ScriptOptions`] (what a script may do), [`Vm`] (one Lua state with one script), `guard` (how a call is kept
-//! within its limits), then the functions that scripts call: `json`, `strings`, `grok`, `functions`, `prelude`.
+//! within its limits), then the functions that scripts call: `json`, `strings`, `functions`, `prelude`.
 //!
 //! Invariant: no call of a script lasts much longer than [`Limits::call_time`], whatever the script does. Lua code is stopped by
 //! an instruction hook; every function of ours whose work depends on the script's input asks the [`guard::Guard`] as it goes;
@@ -13,7 +15,6 @@
 pub mod clock;
 mod effects;
 mod functions;
-mod grok;
 pub mod guard;
 mod json;
 mod modules;
@@ -21,10 +22,10 @@ mod options;
 mod outcome;
 mod prelude;
 mod strings;
-pub mod testing;
+#[cfg(test)]
+mod tests;
 mod vm;
 
-pub use grok::GrokPatterns;
 pub use options::{Limits, OnError, ScriptOptions};
 pub use outcome::{Emit, End, KvChange, Outcome};
 pub use vm::{CallError, LoadError, Request, Vm};

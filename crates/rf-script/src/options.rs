@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{ScriptClock, SystemScriptClock};
-use crate::grok::GrokPatterns;
 
 /// Bounds of a script. Past one of them the call fails and the VM is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,14 +52,14 @@ pub struct ScriptOptions {
     pub path: PathBuf,
     /// Names that `emit` knows.
     pub sinks: Vec<String>,
+    /// Whether `emit` takes any other name as well: where a script is tried out without its configuration.
+    pub any_sink: bool,
     /// Bounds.
     pub limits: Limits,
     /// What becomes of an event whose script failed.
     pub on_error: OnError,
     /// Whether `io`, `os.execute` and `package.loadlib` exist.
     pub unsafe_scripts: bool,
-    /// Patterns beside the stock ones.
-    pub grok_patterns: Arc<GrokPatterns>,
     /// The time.
     pub clock: Arc<dyn ScriptClock>,
 }
@@ -71,10 +70,10 @@ impl ScriptOptions {
         Self {
             path: path.into(),
             sinks,
+            any_sink: false,
             limits: Limits::default(),
             on_error: OnError::default(),
             unsafe_scripts: false,
-            grok_patterns: Arc::default(),
             clock: Arc::new(SystemScriptClock),
         }
     }

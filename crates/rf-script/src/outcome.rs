@@ -38,7 +38,7 @@ pub enum End {
 pub struct Outcome {
     /// In the order of the calls of `emit`; empty unless [`End::Done`].
     pub emits: Vec<Emit>,
-    /// What `kv_set` changed, the last value of each key; empty unless [`End::Done`].
+    /// What `kv_set` changed, the last value of each key; empty when the call failed.
     pub kv: Vec<KvChange>,
     /// How it ended.
     pub end: End,

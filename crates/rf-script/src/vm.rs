@@ -15,10 +15,10 @@ use crate::effects::Effects;
 use crate::guard::Guard;
 use crate::options::ScriptOptions;
 use crate::outcome::{End, Outcome};
-use crate::{effects, functions, grok, json, modules, prelude, strings};
+use crate::{effects, functions, json, modules, prelude, strings};
 
-/// Instructions between two looks at the clock: some tens of microseconds.
-const HOOK_INSTRUCTIONS: u32 = 10_000;
+/// Instructions between two looks at the clock: some microseconds.
+const HOOK_INSTRUCTIONS: u32 = 1_000;
 /// A script's file may be so large.
 const MAX_SCRIPT_BYTES: u64 = 4 * 1024 * 1024;
 /// `init` and the script's top level may take so many times the time of a call: they compile patterns and fill tables.
@@ -113,9 +113,9 @@ impl Vm {
 
     fn empty(options: Arc<ScriptOptions>, kv: BTreeMap<String, Vec<u8>>) -> mlua::Result<Self> {
         let mut libraries = StdLib::COROUTINE | StdLib::TABLE | StdLib::STRING | StdLib::UTF8;
-        libraries = libraries | StdLib::MATH | StdLib::OS;
+        libraries |= StdLib::MATH | StdLib::OS;
         if options.unsafe_scripts {
-            libraries = libraries | StdLib::IO;
+            libraries |= StdLib::IO;
         }
         let lua = Lua::new_with(libraries, LuaOptions::new().catch_rust_panics(true))?;
         lua.set_memory_limit(options.limits.memory_bytes)?;
@@ -127,7 +127,6 @@ impl Vm {
         lua.set_global_hook(triggers, move |_, _| guard.check().map(|()| VmState::Continue))?;
         json::install(&lua, &host)?;
         strings::install(&lua, &host)?;
-        grok::install(&lua, &host)?;
         functions::install(&lua, &host)?;
         modules::install(&lua, &host)?;
         let emit = effects::install(&lua, &host)?;
@@ -152,6 +151,13 @@ impl Vm {
     /// Whether the script has `TransformBatch`.
     pub fn has_transform_batch(&self) -> bool {
         self.transform.is_some()
+    }
+
+    /// The name of a sink that something was emitted to, by [`crate::Emit::sink`].
+    pub fn sink_name(&self, index: usize) -> String {
+        let effects = self.host.effects.borrow();
+        let mut names = self.host.options.sinks.iter().chain(&effects.sinks);
+        names.nth(index).cloned().unwrap_or_default()
     }
 
     /// Memory in use, bytes.

@@ -209,3 +209,15 @@ async fn a_file_of_a_newer_version_is_left_alone() {
     let error = rig.open().unwrap_err();
     assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
 }
+
+#[tokio::test]
+async fn checkpoints_are_found_by_the_beginning_of_their_key() {
+    let mut rig = Rig::new();
+    let keys = ["kv:a:1", "kv:a:2", "kv:a", "kv:b:1", "x"];
+    let checkpoints = keys.iter().map(|key| set(key, key)).collect();
+    rig.store().commit(Commit { checkpoints, ..Commit::default() }).await.unwrap();
+    rig.reopen().await;
+    let found = rig.store().checkpoints("kv:a:").await.unwrap();
+    assert_eq!(found, [set("kv:a:1", "kv:a:1"), set("kv:a:2", "kv:a:2")]);
+    assert_eq!(rig.store().checkpoints("nothing").await.unwrap(), []);
+}

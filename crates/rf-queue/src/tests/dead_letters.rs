@@ -1,7 +1,7 @@
 //! Burying, and what the command line does to dead letters while the store is open.
 
 use super::rig::{MIB, Rig, bury, filled, set};
-use crate::{Commit, DeadLetters, QueueOptions, StoreOptions, Which};
+use crate::{Commit, DeadLetters, Letter, QueueOptions, StoreOptions, Which};
 
 async fn bury_all(rig: &Rig) {
     for id in rig.ids().await {
@@ -30,6 +30,41 @@ async fn a_buried_event_is_kept_with_its_story() {
     assert_eq!((letter.at_ms, letter.dead_at_ms), (stored, stored + 9_000));
     assert_eq!((letter.reason.as_str(), letter.attempts, letter.retry), ("refused", 3, false));
     assert_eq!((letter.queue.as_str(), &letter.content[..]), ("q", &b"bad"[..]));
+}
+
+#[tokio::test]
+async fn an_event_that_never_was_in_a_queue_becomes_a_letter_with_its_commit() {
+    let mut rig = Rig::new();
+    let letter = |content: &'static str, reason: &str| Letter {
+        queue: rig.q(),
+        content: content.into(),
+        reason: reason.to_owned(),
+    };
+    let letters = vec![letter("bad", "script.lua:3: oops"), letter("worse", "too long")];
+    let commit = Commit { letters, ..Commit::append(rig.q(), vec!["good".into()]) };
+    rig.store().commit(commit).await.unwrap();
+    rig.reopen().await;
+    assert_eq!(rig.texts().await, ["good"]);
+    assert_eq!(rig.store().disk().dead_letters, 2);
+    let letters = DeadLetters::open(rig.path()).unwrap();
+    assert_eq!(contents(&letters), ["bad", "worse"]);
+    let first = letters.list(Some("q"), 0, 1).unwrap().remove(0);
+    assert_eq!((first.reason.as_str(), first.attempts), ("script.lua:3: oops", 0));
+    assert_eq!(letters.retry(&Which::All(None)).unwrap(), 2);
+    rig.until(async |store| store.usage(rig.q()).events == 3).await;
+    assert_eq!(rig.texts().await, ["good", "bad", "worse"]);
+}
+
+#[tokio::test]
+async fn a_refused_commit_leaves_no_letter() {
+    let rig =
+        Rig::with(16 * MIB, vec![QueueOptions { max_bytes: Some(MIB), ..QueueOptions::new("q") }]);
+    let letter = Letter { queue: rig.q(), content: "bad".into(), reason: "oops".to_owned() };
+    let large = vec![vec![0; 2 * 1024 * 1024].into()];
+    let commit = Commit { letters: vec![letter], ..Commit::append(rig.q(), large) };
+    rig.store().commit(commit).await.unwrap_err();
+    assert_eq!(rig.store().disk().dead_letters, 0);
+    assert_eq!(contents(&DeadLetters::open(rig.path()).unwrap()), <[&str; 0]>::default());
 }
 
 #[tokio::test]

@@ -1,0 +1,181 @@
+//! The marks of tables that came from JSON, and what they say.
+
+use std::collections::HashMap;
+
+use mlua::{AppDataRef, AppDataRefMut, Lua, LuaString, Table};
+
+use crate::guard::Guard;
+
+/// Keys that are known in their places, over all shapes. Beyond, an object keeps its kind and is written with sorted keys.
+const MAX_NODES: usize = 8192;
+/// Different keys that may follow the same beginning: more is a table with ids for keys, not a record.
+const MAX_CHILDREN: usize = 64;
+/// Longest key in a shape.
+const MAX_KEY_BYTES: usize = 256;
+
+/// A place in the tree of key sequences.
+pub(super) type NodeId = usize;
+
+/// The place of an object without keys.
+pub(super) const ROOT: NodeId = 0;
+
+/// Every shape that a VM has met: a tree whose paths are sequences of keys.
+pub(super) struct Shapes {
+    nodes: Vec<Node>,
+    array: Table,
+    object: Table,
+    /// What a metatable stands for, by its address, which holds as long as the metatable is held here.
+    marks: HashMap<usize, Mark>,
+    pub(super) guard: Guard,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    Array,
+    /// Of unknown order.
+    Object,
+    Shape(NodeId),
+}
+
+struct Node {
+    parent: NodeId,
+    key: Option<LuaString>,
+    text: Box<str>,
+    children: Vec<NodeId>,
+    mark: Option<ShapeMark>,
+}
+
+struct ShapeMark {
+    metatable: Table,
+    /// Positions of the keys by their address: Lua keeps one copy of each short string; the text serves for the others.
+    places: HashMap<usize, usize>,
+}
+
+impl Shapes {
+    pub(super) fn new(lua: &Lua, guard: Guard) -> mlua::Result<Self> {
+        let (array, object) = (lua.create_table()?, lua.create_table()?);
+        let marks =
+            HashMap::from([(address(&array), Mark::Array), (address(&object), Mark::Object)]);
+        let root =
+            Node { parent: ROOT, key: None, text: "".into(), children: Vec::new(), mark: None };
+        Ok(Self { nodes: vec![root], array, object, marks, guard })
+    }
+
+    /// The shapes of this VM.
+    pub(super) fn of(lua: &Lua) -> mlua::Result<AppDataRef<'_, Self>> {
+        lua.app_data_ref().ok_or_else(missing)
+    }
+
+    /// The same, to add to them.
+    pub(super) fn of_mut(lua: &Lua) -> mlua::Result<AppDataRefMut<'_, Self>> {
+        lua.app_data_mut().ok_or_else(missing)
+    }
+
+    pub(super) fn array_mark(&self) -> &Table {
+        &self.array
+    }
+
+    pub(super) fn object_mark(&self) -> &Table {
+        &self.object
+    }
+
+    pub(super) fn knows(&self, metatable: &Table) -> bool {
+        self.marks.contains_key(&address(metatable))
+    }
+
+    /// What the table is marked as.
+    pub(super) fn mark(&self, table: &Table) -> Option<Mark> {
+        self.marks.get(&address(&table.metatable()?)).copied()
+    }
+
+    /// The place after `from` with one more key; `None` past the bounds.
+    pub(super) fn follow(
+        &mut self,
+        lua: &Lua,
+        from: NodeId,
+        key: &str,
+    ) -> mlua::Result<Option<NodeId>> {
+        let known = self.nodes[from].children.iter().copied();
+        if let Some(found) = known.into_iter().find(|&child| &*self.nodes[child].text == key) {
+            return Ok(Some(found));
+        }
+        let full = self.nodes.len() >= MAX_NODES || self.nodes[from].children.len() >= MAX_CHILDREN;
+        if full || key.len() > MAX_KEY_BYTES {
+            return Ok(None);
+        }
+        let node = Node {
+            parent: from,
+            key: Some(lua.create_string(key)?),
+            text: key.into(),
+            children: Vec::new(),
+            mark: None,
+        };
+        self.nodes.push(node);
+        let id = self.nodes.len() - 1;
+        self.nodes[from].children.push(id);
+        Ok(Some(id))
+    }
+
+    /// The key that leads to a place.
+    pub(super) fn key(&self, node: NodeId) -> Option<&LuaString> {
+        self.nodes[node].key.as_ref()
+    }
+
+    /// The metatable of objects with the keys up to `node`.
+    pub(super) fn metatable(&mut self, lua: &Lua, node: NodeId) -> mlua::Result<&Table> {
+        if self.nodes[node].mark.is_none() {
+            let metatable = lua.create_table()?;
+            self.marks.insert(address(&metatable), Mark::Shape(node));
+            let places = self.places(node);
+            self.nodes[node].mark = Some(ShapeMark { metatable, places });
+        }
+        self.nodes[node].mark.as_ref().map(|mark| &mark.metatable).ok_or_else(missing)
+    }
+
+    fn places(&self, node: NodeId) -> HashMap<usize, usize> {
+        let mut path = Vec::new();
+        let mut at = node;
+        while at != ROOT {
+            path.push(at);
+            at = self.nodes[at].parent;
+        }
+        let mut places = HashMap::with_capacity(path.len());
+        for (place, id) in path.iter().rev().enumerate() {
+            // A key that came twice keeps its first place.
+            if let Some(key) = &self.nodes[*id].key {
+                places.entry(key.to_pointer() as usize).or_insert(place);
+            }
+        }
+        places
+    }
+
+    /// Where in the shape the key stands; `None` for one that was added.
+    pub(super) fn place(&self, node: NodeId, key: &LuaString) -> Option<usize> {
+        let mark = self.nodes[node].mark.as_ref()?;
+        if let Some(place) = mark.places.get(&(key.to_pointer() as usize)) {
+            return Some(*place);
+        }
+        // Strings above 40 bytes have no one address.
+        (key.as_bytes().len() > 40).then(|| self.place_by_text(node, &key.as_bytes()))?
+    }
+
+    fn place_by_text(&self, node: NodeId, key: &[u8]) -> Option<usize> {
+        let (mut at, mut found, mut behind) = (node, None, 0);
+        while at != ROOT {
+            behind += 1;
+            if self.nodes[at].text.as_bytes() == key {
+                found = Some(behind);
+            }
+            at = self.nodes[at].parent;
+        }
+        found.map(|from_end| behind - from_end)
+    }
+}
+
+fn address(table: &Table) -> usize {
+    table.to_pointer() as usize
+}
+
+fn missing() -> mlua::Error {
+    mlua::Error::RuntimeError("the VM has no JSON functions".to_owned())
+}

@@ -1,0 +1,183 @@
+//! Round trips, kinds, order, hostile input.
+
+use std::sync::Arc;
+
+use mlua::{Lua, Value};
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
+use proptest::prop_assert_eq;
+
+use super::{decode, encode, install};
+use crate::effects::Effects;
+use crate::guard::Guard;
+use crate::options::ScriptOptions;
+use crate::vm::Host;
+
+fn lua() -> Lua {
+    let lua = Lua::new();
+    let options = Arc::new(ScriptOptions::new("test.lua", Vec::new()));
+    let effects = Effects::new(std::collections::BTreeMap::new());
+    let host = Host { guard: Guard::default(), options, effects: std::rc::Rc::new(effects.into()) };
+    install(&lua, &host).unwrap();
+    lua
+}
+
+fn check_round_trip(text: &str, expected: &str) {
+    let lua = lua();
+    let value = decode(&lua, text.as_bytes()).unwrap();
+    assert_eq!(String::from_utf8(encode(&lua, &value).unwrap()).unwrap(), expected, "{text}");
+}
+
+fn check_script(script: &str, expected: &str) {
+    let made: String =
+        lua().load(script).eval().unwrap_or_else(|error| panic!("{script}: {error}"));
+    assert_eq!(made, expected, "{script}");
+}
+
+fn check_refused(script: &str, expected: &str) {
+    let error = lua().load(script).exec().unwrap_err().to_string();
+    assert!(error.contains(expected), "{script}: {error}");
+}
+
+#[test]
+fn kinds_order_and_numbers_survive() {
+    for same in [
+        "[]",
+        "{}",
+        "null",
+        "true",
+        "[[],{}]",
+        r#"{"z":1,"a":2,"m":[]}"#,
+        r#"[null,1,null]"#,
+        r#"{"b":{"y":1,"x":2},"a":{"y":1,"x":2}}"#,
+        r#""\u0000\"\\\n""#,
+        r#"{"":1,"1":2,"01":3}"#,
+        "9223372036854775807",
+        "-9223372036854775808",
+        "18446744073709551615",
+        "0.1",
+        "1e+300",
+        r#"{"n":null}"#,
+        "-0.0",
+    ] {
+        check_round_trip(same, if same == "-0.0" { "-0" } else { same });
+    }
+    check_round_trip(" [1.0, 2e3,\n1.5] ", "[1,2000,1.5]");
+    check_round_trip(r#"{"a":1,"b":2,"a":3}"#, r#"{"a":3,"b":2}"#);
+    let long = "k".repeat(100);
+    check_round_trip(
+        &format!(r#"{{"z":1,"{long}":2,"a":3}}"#),
+        &format!(r#"{{"z":1,"{long}":2,"a":3}}"#),
+    );
+}
+
+#[test]
+fn a_script_changes_one_thing_and_the_rest_stays() {
+    check_script(
+        r#"local t = json_decode('{"z":1,"a":{"list":[]},"m":3}') t.m = nil t.new = 5 t.a.x = true t.b = "x" return json_encode(t)"#,
+        r#"{"z":1,"a":{"list":[],"x":true},"b":"x","new":5}"#,
+    );
+    check_script(r#"local t = json_decode('[1,2]') t[#t+1] = 3 return json_encode(t)"#, "[1,2,3]");
+    check_script(
+        r#"local t = json_decode('[1]') t.x = 2 return json_encode(t)"#,
+        r#"{"1":1,"x":2}"#,
+    );
+    check_script(r"return json_encode({})", "{}");
+    check_script(r"return json_encode(json_array())", "[]");
+    check_script(r"return json_encode(json_array({}))", "[]");
+    check_script(r"return json_encode(json_object({5}))", r#"{"1":5}"#);
+    check_script(r"return json_encode({1, 2, [4] = 4})", r#"{"1":1,"2":2,"4":4}"#);
+    check_script(
+        r"local t = {} for i = 5, 1, -1 do t[i] = i end return json_encode(t)",
+        "[1,2,3,4,5]",
+    );
+    check_script(
+        r"return json_encode({a = json_null, b = 4/2, c = 2^53})",
+        r#"{"a":null,"b":2,"c":9007199254740992.0}"#,
+    );
+    check_script(r#"return json_encode("\xff\xfe!")"#, "\"\u{fffd}\u{fffd}!\"");
+    check_script(
+        r#"return tostring(json_decode('18446744073709551615')) .. "!""#,
+        "18446744073709551615!",
+    );
+}
+
+#[test]
+fn bad_text_is_nil_and_a_reason_with_its_place() {
+    check_script(
+        r#"local v, e = json_decode('{"a":\n tru}') return tostring(v) .. " " .. e"#,
+        "nil json_decode: expected ident at line 2 column 5",
+    );
+    check_script(
+        r#"local v, e = json_decode('[1] x') return e"#,
+        "json_decode: trailing characters at line 1 column 5",
+    );
+    let deep = "[".repeat(500);
+    check_script(
+        &format!("local v, e = json_decode('{deep}') return e"),
+        "json_decode: recursion limit exceeded at line 1 column 128",
+    );
+    check_script(r#"return json_encode(json_decode('"\xff"'))"#, "\"\u{fffd}\"");
+}
+
+#[test]
+fn what_json_has_no_word_for_is_refused() {
+    check_refused("json_encode(print)", "json_encode: a function is no JSON");
+    check_refused("json_encode({[{}] = 1})", "json_encode: a table is no key");
+    check_refused("json_encode(0/0)", "no NaN");
+    check_refused("local t = {} t.t = t json_encode(t)", "levels deep, or one within itself");
+    check_refused("json_array(setmetatable({}, {}))", "a metatable of its own");
+}
+
+#[test]
+fn more_shapes_than_are_kept_lose_nothing() {
+    let lua = lua();
+    for round in 0..3000 {
+        let text = format!(r#"{{"k{round}":1,"b{}":{round},"a":[]}}"#, round % 7);
+        let value = decode(&lua, text.as_bytes()).unwrap();
+        let written: serde_json::Value =
+            serde_json::from_slice(&encode(&lua, &value).unwrap()).unwrap();
+        assert_eq!(written, serde_json::from_str::<serde_json::Value>(&text).unwrap());
+    }
+}
+
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<u64>().prop_map(Into::into),
+        (-1e9..1e9f64)
+            .prop_filter("floats that stay floats", |x| x.fract() != 0.0)
+            .prop_map(Into::into),
+        any::<String>().prop_map(Into::into),
+    ];
+    leaf.prop_recursive(5, 64, 8, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..8).prop_map(Into::into),
+            prop::collection::vec((any::<String>(), inner), 0..8)
+                .prop_map(|entries| { serde_json::Value::Object(entries.into_iter().collect()) }),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn json_is_the_same_after_lua(value in json()) {
+        let lua = lua();
+        let text = value.to_string();
+        let back = encode(&lua, &decode(&lua, text.as_bytes()).unwrap()).unwrap();
+        // serde_json keeps the order of keys here, so that equal texts say that the order was kept.
+        prop_assert_eq!(String::from_utf8(back).unwrap(), text);
+    }
+
+    #[test]
+    fn no_bytes_are_too_strange(text in prop::collection::vec(any::<u8>(), 0..200)) {
+        let lua = lua();
+        if let Ok(value) = decode(&lua, &text) {
+            prop_assert_eq!(matches!(value, Value::Function(_)), false);
+            encode(&lua, &value).unwrap();
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Whole scripts: hooks, emits, verdicts, limits, modules, what failed calls leave behind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{End, LoadError, ScriptOptions, Vm};
+
+fn options() -> ScriptOptions {
+    ScriptOptions::new("test.lua", vec!["errors".to_owned(), "rest".to_owned()])
+}
+
+fn load(script: &str) -> Vm {
+    load_with(options(), script)
+}
+
+fn load_with(options: ScriptOptions, script: &str) -> Vm {
+    let loaded = Vm::from_text(Arc::new(options), BTreeMap::new(), script.as_bytes());
+    loaded.unwrap_or_else(|error| panic!("{script}: {error}"))
+}
+
+/// What is emitted, as `sink=content`, and how it ended.
+fn run(vm: &Vm, input: &str) -> (Vec<String>, End) {
+    let outcome = vm.process(input.as_bytes());
+    let emits = outcome.emits.iter().map(|emit| {
+        format!("{}={}", vm.sink_name(emit.sink), String::from_utf8_lossy(&emit.content))
+    });
+    (emits.collect(), outcome.end)
+}
+
+fn check(script: &str, input: &str, expected: &[&str]) {
+    assert_eq!(
+        run(&load(script), input),
+        (expected.iter().map(|&e| e.into()).collect(), End::Done)
+    );
+}
+
+fn check_fails(vm: &Vm, expected: &str) {
+    let (emits, end) = run(vm, "x");
+    assert_eq!(emits, <[String; 0]>::default());
+    let End::Failed(reason) = end else { panic!("expected a failure: {end:?}") };
+    assert!(reason.contains(expected), "{reason:?} has no {expected:?}");
+}
+
+#[test]
+fn process_emits_text_tables_and_numbers_to_several_sinks() {
+    check(
+        "function Process(content, emit)
+            emit('errors', content)
+            emit('rest', {list = json_array(), 1})
+            emit('rest', 4/2)
+        end",
+        "a line",
+        &["errors=a line", r#"rest={"1":1,"list":[]}"#, "rest=2"],
+    );
+    check("function Process(c) emit('rest', c .. '!') end", "global", &["rest=global!"]);
+    check("function Process() end", "nothing", &[]);
+}
+
+#[test]
+fn state_and_init_last_from_event_to_event() {
+    let vm =
+        load("function init() n = 10 end function Process(c, emit) n = n + 1 emit('rest', n) end");
+    assert_eq!(run(&vm, "").0, ["rest=11"]);
+    assert_eq!(run(&vm, "").0, ["rest=12"]);
+}
+
+#[test]
+fn the_timer_is_called_where_there_is_one() {
+    let vm = load("function TimerHandler(emit) emit('errors', 'tick') end");
+    assert!(vm.has_timer() && !vm.has_process() && !vm.has_transform_batch());
+    assert_eq!(vm.timer().emits[0].content, "tick");
+    assert!(!load("").has_timer());
+    assert_eq!(load("").timer().end, End::Done);
+}
+
+#[test]
+fn an_unknown_sink_is_an_error_with_the_known_ones() {
+    let vm = load("function Process(c, emit)\n emit('erors', c) end");
+    check_fails(&vm, "test.lua:2: emit: no sink has the name `erors`; known: errors, rest");
+    let free = ScriptOptions { any_sink: true, ..options() };
+    let vm = load_with(free, "function Process(c, emit) emit('any', c) emit('rest', c) end");
+    assert_eq!(run(&vm, "x").0, ["any=x", "rest=x"]);
+}
+
+#[test]
+fn verdicts_take_back_what_was_emitted() {
+    let vm = load(
+        "function Process(c, emit) emit('rest', c) if c == 'a' then drop('noise') else dead('bad ', 7) end end",
+    );
+    assert_eq!(run(&vm, "a"), (vec![], End::Dropped("noise".to_owned())));
+    assert_eq!(run(&vm, "b"), (vec![], End::Dead("bad  7".to_owned())));
+}
+
+#[test]
+fn a_script_error_has_its_line_and_takes_back_what_the_call_did() {
+    let vm =
+        load("function Process(c, emit)\n emit('rest', c) kv_set('k', c)\n local x = nil + 1 end");
+    check_fails(&vm, "test.lua:3: attempt to perform arithmetic on a nil value");
+    assert_eq!(vm.process(b"x").kv, []);
+}
+
+#[test]
+fn what_a_script_remembers_is_told_and_given_to_the_next_vm() {
+    let script = "function Process(c, emit) kv_set('n', (kv_get('n') or 0) + 1) emit('rest', kv_get('n')) end";
+    let vm = load(script);
+    vm.process(b"");
+    let outcome = vm.process(b"");
+    assert_eq!((outcome.kv.len(), outcome.kv[0].key.as_str()), (1, "n"));
+    let kv = BTreeMap::from([("n".to_owned(), outcome.kv[0].value.clone().unwrap())]);
+    let next = Vm::from_text(Arc::new(options()), kv, script.as_bytes()).unwrap();
+    assert_eq!(run(&next, "").0, ["rest=3"]);
+}
+
+#[test]
+fn limits_fail_the_call() {
+    let limited = |change: fn(&mut ScriptOptions), script: &str| {
+        let mut options = options();
+        options.limits.call_time = Duration::from_millis(50);
+        change(&mut options);
+        load_with(options, &format!("function Process(c, emit) {script} end"))
+    };
+    check_fails(&limited(|_| (), "while true do end"), "longer than its limit");
+    check_fails(
+        &limited(|_| (), "pcall(function() while true do end end) emit('rest', c)"),
+        "longer",
+    );
+    check_fails(
+        &limited(|o| o.limits.emitted_events = 2, "for i = 1, 3 do emit('rest', c) end"),
+        "more than 2 events",
+    );
+    check_fails(
+        &limited(|o| o.limits.emitted_bytes = 9, "emit('rest', ('x'):rep(10))"),
+        "more than 9 bytes",
+    );
+    let hungry = "local t = {} for i = 1, 1e7 do t[i] = ('x'):rep(1000) .. i end";
+    check_fails(
+        &limited(
+            |o| {
+                o.limits.memory_bytes = 4 << 20;
+                o.limits.call_time = Duration::from_secs(20);
+            },
+            hungry,
+        ),
+        "not enough memory",
+    );
+}
+
+#[test]
+fn a_script_that_cannot_be_loaded_says_where() {
+    let error = |script: &str| {
+        Vm::from_text(Arc::new(options()), BTreeMap::new(), script.as_bytes())
+            .err()
+            .unwrap()
+            .to_string()
+    };
+    assert!(error("local x =\n= 3").starts_with("test.lua:2: "), "{}", error("local x =\n= 3"));
+    assert!(error("function init()\n lua_error('no') end").contains("test.lua:2: no"));
+    let missing = Vm::load(Arc::new(ScriptOptions::new("/nowhere/a.lua", vec![])), BTreeMap::new());
+    let Err(LoadError::File { path, .. }) = missing else { panic!("loaded") };
+    assert_eq!(path, "/nowhere/a.lua");
+}
+
+#[test]
+fn modules_lie_beside_the_script_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    std::fs::create_dir(folder.path().join("lib")).unwrap();
+    write("helpers.lua", "loads = (loads or 0) + 1 return {twice = function(x) return x .. x end}");
+    write("lib/deep.lua", "return 'deep ' .. ...");
+    write("main.lua", "local h = require('helpers') require('helpers')
+        function Process(c, emit) emit('rest', h.twice(c) .. loads .. require('lib.deep') .. type(require('string'))) end");
+    let vm = Vm::load(
+        Arc::new(ScriptOptions::new(folder.path().join("main.lua"), options().sinks)),
+        BTreeMap::new(),
+    );
+    assert_eq!(run(&vm.unwrap(), "ab").0, ["rest=abab1deep lib.deeptable"]);
+    for name in ["../x", "a..b", "/etc/passwd", "missing"] {
+        let vm = load(&format!("function Process() require('{name}') end"));
+        check_fails(&vm, "require: module");
+    }
+}
+
+#[test]
+fn a_batch_is_transformed_with_path_and_headers() {
+    let vm = load(
+        "function TransformBatch(messages, request)
+        request.path = '/v2' request.headers['X-Key'] = 'k'
+        local out = {} for i = #messages, 1, -1 do out[#out + 1] = {m = messages[i]} end
+        return out, request end",
+    );
+    let (messages, request) = vm.transform_batch(&[Bytes::from("a"), Bytes::from("b")]).unwrap();
+    assert_eq!(messages, [r#"{"m":"b"}"#, r#"{"m":"a"}"#]);
+    assert_eq!(
+        (request.path.as_str(), &request.headers[..]),
+        ("/v2", &[("X-Key".to_owned(), "k".to_owned())][..])
+    );
+    let error = load("function TransformBatch() return 5 end").transform_batch(&[]).unwrap_err();
+    assert!(error.to_string().contains("expected a table of strings"), "{error}");
+}
