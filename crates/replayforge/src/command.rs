@@ -5,6 +5,7 @@ mod dead_letters;
 mod demo;
 mod role;
 mod schema;
+mod script;
 
 use std::io::{self, Write};
 
@@ -23,6 +24,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Check(args) => check::run(&args),
         Command::Schema { role } => schema::run(role),
         Command::DeadLetters(args) => dead_letters::run(args.action),
+        Command::Script { action } => script::run(&action),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "replayforge", &mut script);

@@ -3,7 +3,7 @@
 //! This crate knows no queue and no network. It turns one event (bytes) into an [`Outcome`]: what is emitted to which sink,
 //! what is remembered, and how it ended.
 //!
-//! It stands by itself so far: sources and sinks do not call it yet, and `grok_parse` is not in it.
+//! Sources and sinks do not call it yet, only `replayforge script` does, and `grok_parse` is not in it.
 //!
 //! Reading order: [`ScriptOptions`] (what a script may do), [`Vm`] (one Lua state with one script), `guard` (how a call is kept
 //! within its limits), then the functions that scripts call: `json`, `strings`, `functions`, `prelude`.
@@ -22,6 +22,7 @@ mod options;
 mod outcome;
 mod prelude;
 mod strings;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod vm;
