@@ -11,14 +11,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// The text that a call past its time fails with; the reason of the dead letter begins with the script's line.
-pub const OUT_OF_TIME: &str = "the script took longer than its limit for one call";
+pub(crate) const OUT_OF_TIME: &str = "the script took longer than its limit for one call";
 
 /// Steps of a loop of ours between two looks at the clock.
 const STEPS_BETWEEN_LOOKS: u32 = 4096;
 
 /// Shared by the VM, its hook and its functions; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Guard(Rc<State>);
+pub(crate) struct Guard(Rc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -30,14 +30,14 @@ struct State {
 
 impl Guard {
     /// Begins a call that may last `limit`.
-    pub fn arm(&self, limit: Duration) {
+    pub(crate) fn arm(&self, limit: Duration) {
         self.0.deadline.set(Instant::now().checked_add(limit));
         self.0.limit.set(limit);
         self.0.expired.set(false);
     }
 
     /// Whether the time of the call has run out.
-    pub fn expired(&self) -> bool {
+    pub(crate) fn expired(&self) -> bool {
         if self.0.expired.get() {
             return true;
         }
@@ -50,7 +50,7 @@ impl Guard {
     ///
     /// # Errors
     /// When the time of the call has run out.
-    pub fn check(&self) -> mlua::Result<()> {
+    pub(crate) fn check(&self) -> mlua::Result<()> {
         if self.expired() {
             let limit = self.0.limit.get().as_millis();
             return Err(mlua::Error::RuntimeError(format!("{OUT_OF_TIME} ({limit} ms)")));
@@ -63,7 +63,7 @@ impl Guard {
     /// # Errors
     /// When the time of the call has run out.
     #[inline]
-    pub fn step(&self) -> mlua::Result<()> {
+    pub(crate) fn step(&self) -> mlua::Result<()> {
         let steps = self.0.steps.get().wrapping_add(1);
         self.0.steps.set(steps);
         if steps.is_multiple_of(STEPS_BETWEEN_LOOKS) { self.check() } else { Ok(()) }

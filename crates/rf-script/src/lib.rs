@@ -3,19 +3,18 @@
 //! This crate knows no queue and no network. It turns one event (bytes) into an [`Outcome`]: what is emitted to which sink,
 //! what is remembered, and how it ended.
 //!
-//! Sources and sinks do not call it yet, only `replayforge script` does, and `grok_parse` is not in it.
-//!
 //! Reading order: [`ScriptOptions`] (what a script may do), [`Vm`] (one Lua state with one script), `guard` (how a call is kept
-//! within its limits), then the functions that scripts call: `json`, `strings`, `functions`, `prelude`.
+//! within its limits), then the functions that scripts call: `json`, `strings`, `grok`, `functions`, `prelude`.
 //!
 //! Invariant: no call of a script lasts much longer than [`Limits::call_time`], whatever the script does. Lua code is stopped by
-//! an instruction hook; every function of ours whose work depends on the script's input asks the [`guard::Guard`] as it goes;
+//! an instruction hook; every function of ours whose work depends on the script's input asks the guard as it goes;
 //! the functions of Lua's own library that could loop in C without end are replaced or fenced in (`prelude`, `strings`).
 
 pub mod clock;
 mod effects;
 mod functions;
-pub mod guard;
+mod grok;
+mod guard;
 mod json;
 mod modules;
 mod options;
@@ -27,6 +26,7 @@ pub mod testing;
 mod tests;
 mod vm;
 
+pub use grok::GrokPatterns;
 pub use options::{Limits, OnError, ScriptOptions};
 pub use outcome::{Emit, End, KvChange, Outcome};
 pub use vm::{CallError, LoadError, Request, Vm};

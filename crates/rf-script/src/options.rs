@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{ScriptClock, SystemScriptClock};
+use crate::grok::GrokPatterns;
 
 /// Bounds of a script. Past one of them the call fails and the VM is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct ScriptOptions {
     pub on_error: OnError,
     /// Whether `io`, `os.execute` and `package.loadlib` exist.
     pub unsafe_scripts: bool,
+    /// Grok patterns beside the stock ones.
+    pub grok_patterns: Arc<GrokPatterns>,
     /// The time.
     pub clock: Arc<dyn ScriptClock>,
 }
@@ -74,6 +77,7 @@ impl ScriptOptions {
             limits: Limits::default(),
             on_error: OnError::default(),
             unsafe_scripts: false,
+            grok_patterns: Arc::default(),
             clock: Arc::new(SystemScriptClock),
         }
     }

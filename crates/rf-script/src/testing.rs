@@ -12,7 +12,7 @@
 //!     {
 //!       "name": "an error goes to its sink",
 //!       "clock": "2026-11-24T00:00:00Z", // default: 2026-01-01T00:00:00Z; stands still but for ticks
-//!       "kv": { "seen": "1" },
+//!       "kv": { "seen": 1 }, // what `kv_get` answers at first
 //!       "steps": [
 //!         { "input": "a line", "emits": [{ "sink": "errors", "content": { "line": "a line" } }] },
 //!         { "input": { "a": 1 }, "event": "http", "request": { "path": "/x", "headers": { "X-A": "b" } }, "dropped": "why" },
@@ -32,12 +32,13 @@
 //! The steps of a test share a VM. After a step that failed there is a new one, which knows what `kv_set` remembered: so do
 //! agents go on.
 //!
-//! Reading order: [`run_file`], then `file` (with `tree` and `read`), `session`, `event`, `happening`, `diff`, `update`.
+//! Reading order: [`run_file`], then `file` (with `tree` and `read`), `lua`, `session`, `event`, `happening`, `diff`, `update`.
 
 mod diff;
 mod event;
 mod file;
 mod happening;
+mod lua;
 mod read;
 mod session;
 #[cfg(test)]
@@ -45,11 +46,13 @@ mod tests;
 mod tree;
 mod update;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use serde_json::Value;
 
 pub use self::event::{EventKind, HttpRequest};
 use self::file::{Act, Step, Test, TestFile};
@@ -59,6 +62,8 @@ use self::tree::{Flaw, place};
 pub use self::update::{Updated, update_file};
 use crate::clock::{FakeClock, ScriptClock};
 use crate::options::ScriptOptions;
+use crate::outcome::End;
+use crate::vm::Vm;
 
 /// A test file, and a script, may be so large.
 const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
@@ -211,9 +216,11 @@ impl Loaded {
         options.limits = self.file.limits;
         options.unsafe_scripts = self.file.unsafe_scripts;
         options.clock = Arc::<FakeClock>::clone(&clock);
+        let options = Arc::new(options);
+        let kv = remembered(&options, &test.kv).map_err(|reason| format!("kv: {reason}"))?;
         // In the script's first line, so that its lines keep their numbers.
-        let text = [environment(&self.file.env).as_bytes(), &self.script_text].concat();
-        let mut session = Session::new(Arc::new(options), test.kv.clone(), text)
+        let text = [lua::environment(&self.file.env).as_bytes(), &self.script_text].concat();
+        let mut session = Session::new(options, kv, text)
             .map_err(|error| format!("the script cannot be loaded: {error}"))?;
         let steps = test.steps.iter().zip(1..);
         let observe = |(step, number): (&Step, u64)| {
@@ -248,15 +255,21 @@ fn take_step(session: &mut Session, clock: &FakeClock, act: &Act, number: u64) -
     })
 }
 
-/// Lua that hides the machine's variables: a test must go the same everywhere.
-fn environment(given: &[(String, String)]) -> String {
-    let quoted = |text: &str| {
-        let escape = |byte: u8| format!("\\{byte:03}");
-        format!("\"{}\"", text.bytes().map(escape).collect::<String>())
-    };
-    let entry = |(name, value): &(String, String)| format!("[{}]={},", quoted(name), quoted(value));
-    let entries: String = given.iter().map(entry).collect();
-    format!("do local known={{{entries}}} os.getenv=function(name) return known[name] end end ")
+/// What a script that sets these values remembers. How values are kept is the business of `kv_set` alone.
+fn remembered(
+    options: &Arc<ScriptOptions>,
+    values: &[(String, Value)],
+) -> Result<BTreeMap<String, Vec<u8>>, String> {
+    if values.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let text = lua::setter(values);
+    let vm = Vm::from_text(Arc::clone(options), BTreeMap::new(), text.as_bytes());
+    let outcome = vm.map_err(|error| error.to_string())?.process(b"");
+    match outcome.end {
+        End::Failed(reason) => Err(reason),
+        _ => Ok(outcome.kv.into_iter().filter_map(|set| Some((set.key, set.value?))).collect()),
+    }
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {

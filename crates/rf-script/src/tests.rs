@@ -200,3 +200,12 @@ fn a_batch_is_transformed_with_path_and_headers() {
     let error = load("function TransformBatch() return 5 end").transform_batch(&[]).unwrap_err();
     assert!(error.to_string().contains("expected a table of strings"), "{error}");
 }
+
+#[test]
+fn bytecode_is_refused() {
+    let lua = mlua::Lua::new();
+    let code = lua.load("function Process() end").into_function().unwrap().dump(true);
+    let loaded = Vm::from_text(Arc::new(options()), BTreeMap::new(), &code);
+    let Err(LoadError::Script(reason)) = loaded else { panic!("bytecode was taken") };
+    assert!(reason.contains("binary"), "{reason}");
+}

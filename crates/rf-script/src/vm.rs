@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mlua::chunk::ChunkMode;
 use mlua::{
     Function, HookTriggers, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value, VmState,
 };
@@ -15,7 +16,7 @@ use crate::effects::Effects;
 use crate::guard::Guard;
 use crate::options::ScriptOptions;
 use crate::outcome::{End, Outcome};
-use crate::{effects, functions, json, modules, prelude, strings};
+use crate::{effects, functions, grok, json, modules, prelude, strings};
 
 /// Instructions between two looks at the clock: some microseconds.
 const HOOK_INSTRUCTIONS: u32 = 1_000;
@@ -101,7 +102,12 @@ impl Vm {
         let script = |error: mlua::Error| LoadError::Script(describe(&error));
         let mut vm = Self::empty(options, kv).map_err(script)?;
         vm.arm(LOAD_FACTOR);
-        vm.lua.load(text).set_name(format!("@{name}")).exec().map_err(script)?;
+        vm.lua
+            .load(text)
+            .set_mode(ChunkMode::Text)
+            .set_name(format!("@{name}"))
+            .exec()
+            .map_err(script)?;
         if let Some(init) = hook(&vm.lua, "init").map_err(script)? {
             init.call::<()>(()).map_err(script)?;
         }
@@ -127,6 +133,7 @@ impl Vm {
         lua.set_global_hook(triggers, move |_, _| guard.check().map(|()| VmState::Continue))?;
         json::install(&lua, &host)?;
         strings::install(&lua, &host)?;
+        grok::install(&lua, &host)?;
         functions::install(&lua, &host)?;
         modules::install(&lua, &host)?;
         let emit = effects::install(&lua, &host)?;

@@ -1,6 +1,5 @@
 //! A test file: what is to be done and what is expected.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use bytes::Bytes;
 use super::event::{EventKind, HttpRequest};
 use super::happening::{Content, End, Happening};
 use super::read::{Fields, boolean, count, duration, entries, items, size, text, texts, time_us};
-use super::tree::{self, Flaw, Node, Tree};
+use super::tree::{self, Entry, Flaw, Node, Tree};
 use crate::options::Limits;
 
 /// 2026-01-01T00:00:00Z.
@@ -33,7 +32,8 @@ pub(super) struct Test {
     pub(super) start: usize,
     pub(super) name: String,
     pub(super) clock_us: i64,
-    pub(super) kv: BTreeMap<String, Vec<u8>>,
+    /// Texts, numbers, truth values, objects and lists.
+    pub(super) kv: Vec<(String, serde_json::Value)>,
     pub(super) steps: Vec<Step>,
 }
 
@@ -110,13 +110,19 @@ fn limits(node: &Node) -> Result<Limits, Flaw> {
 
 fn test(node: &Node) -> Result<Test, Flaw> {
     let fields = Fields::of(node, "test", &["name", "clock", "kv", "steps"])?;
-    let kv = fields.read("kv", |node| texts(node, "kv"))?.unwrap_or_default();
+    let kv = |entry: &Entry| match entry.value.tree {
+        Tree::Null => {
+            Err(entry.value.flaw("kv: a key that is not there has no value: leave it out"))
+        }
+        _ => Ok((entry.key.clone(), entry.value.to_json())),
+    };
+    let kv = fields.read("kv", |node| entries(node, "kv")?.iter().map(kv).collect())?;
     let steps = at_least_one(fields.required("steps")?, "steps")?;
     Ok(Test {
         start: node.span.start,
         name: text(fields.required("name")?)?.to_owned(),
         clock_us: fields.read("clock", time_us)?.unwrap_or(DEFAULT_CLOCK_US),
-        kv: kv.into_iter().map(|(key, value)| (key, value.into_bytes())).collect(),
+        kv: kv.unwrap_or_default(),
         steps: steps.iter().map(step).collect::<Result<_, _>>()?,
     })
 }
