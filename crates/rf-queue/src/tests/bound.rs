@@ -28,15 +28,18 @@ impl Sampler {
         let (stop, most) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, peak) = (stop.clone(), most.clone());
         let thread = std::thread::spawn(move || {
+            let length = |file| std::fs::metadata(file).map_or(0, |meta| meta.len());
             let mut looks = 0;
+            let mut before = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                let sum = files
-                    .iter()
-                    .filter_map(|file| std::fs::metadata(file).ok())
-                    .map(|meta| meta.len())
-                    .sum();
-                peak.fetch_max(sum, Ordering::Relaxed);
-                looks += 1;
+                let lengths: Vec<u64> = files.iter().map(length).collect();
+                // The files are not looked at in one moment: bytes that move from one to another meanwhile would count
+                // twice. Only what two looks in a row agree on was there at once.
+                if lengths == before {
+                    peak.fetch_max(lengths.iter().sum(), Ordering::Relaxed);
+                    looks += 1;
+                }
+                before = lengths;
                 std::thread::yield_now();
             }
             looks
