@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::Output;
-use crate::sink::Sink;
+use crate::sink::{Sink, SinkHost, SinkStartError};
 use crate::source::{Source, SourceError};
 use crate::worker::Worker;
 
@@ -59,6 +59,9 @@ pub enum AgentError {
     /// A source cannot start.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A sink cannot start.
+    #[error(transparent)]
+    Sink(#[from] SinkStartError),
     /// The folder for the files cannot be made.
     #[error("dataDir {path}: {source}")]
     Folder {
@@ -91,6 +94,10 @@ impl Agent {
     /// [`AgentError`]; nothing runs then.
     pub async fn start(mut plan: Plan) -> Result<Self, AgentError> {
         let store = open_store(plan.store).await?;
+        let host = SinkHost { store: store.clone() };
+        for planned in &plan.sinks {
+            planned.sink.start(&host).await?;
+        }
         let mut addresses = Vec::new();
         for planned in &mut plan.sources {
             for address in planned.source.start()? {
@@ -130,6 +137,11 @@ impl Agent {
         for planned in self.sinks {
             let Some(queue) = self.store.queue(&planned.id) else { continue };
             let name = format!("sink {}", planned.id);
+            let besides = Arc::clone(&planned.sink).run(delivery_stop.clone());
+            delivery.spawn(format!("{name} besides writing"), async move {
+                besides.await;
+                Ok::<(), SourceError>(())
+            });
             let observer = self.observer.clone();
             let worker = Worker {
                 id: planned.id,

@@ -13,7 +13,14 @@ pub struct Batch {
     /// The events' content, in order.
     pub events: Vec<Bytes>,
     /// Stored in the transaction of the events.
-    pub checkpoint: Option<Checkpoint>,
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+impl Batch {
+    /// Events without a checkpoint.
+    pub fn of(events: Vec<Bytes>) -> Self {
+        Self { events, checkpoints: Vec::new() }
+    }
 }
 
 /// Why a batch was not taken. Nothing of it was stored.
@@ -88,17 +95,27 @@ impl Output {
     /// # Errors
     /// [`Rejected`]; the source keeps the batch and decides whether to try again or to refuse it to its own client.
     pub async fn send(&self, batch: Batch) -> Result<(), Rejected> {
+        self.commit(batch, None).await
+    }
+
+    /// As [`Self::send`], but a batch whose id has been stored before is passed over: for senders that cannot put their
+    /// own progress into the same transaction, and so repeat after a kill.
+    ///
+    /// # Errors
+    /// [`Rejected`].
+    pub async fn send_once(&self, id: String, batch: Batch) -> Result<(), Rejected> {
+        self.commit(batch, Some(id)).await
+    }
+
+    async fn commit(&self, batch: Batch, batch_id: Option<String>) -> Result<(), Rejected> {
         let count = batch.events.len() as u64;
         let appends = self
             .routes
             .iter()
             .map(|&queue| Append { queue, events: batch.events.clone() })
             .collect();
-        let commit = Commit {
-            appends,
-            checkpoints: batch.checkpoint.into_iter().collect(),
-            ..Commit::default()
-        };
+        let commit =
+            Commit { appends, batch_id, checkpoints: batch.checkpoints, ..Commit::default() };
         match self.store.commit(commit).await {
             Ok(_) => {
                 self.counters.received.fetch_add(count, Ordering::Relaxed);
@@ -122,6 +139,14 @@ impl Output {
     /// [`Rejected::Closed`] or [`Rejected::Failed`].
     pub async fn checkpoint(&self, key: &str) -> Result<Option<Vec<u8>>, Rejected> {
         self.store.checkpoint(key).await.map_err(|error| CommitError::from(error).into())
+    }
+
+    /// Every stored checkpoint whose key begins with `prefix`, by key.
+    ///
+    /// # Errors
+    /// [`Rejected::Closed`] or [`Rejected::Failed`].
+    pub async fn checkpoints(&self, prefix: &str) -> Result<Vec<Checkpoint>, Rejected> {
+        self.store.checkpoints(prefix).await.map_err(|error| CommitError::from(error).into())
     }
 
     /// What went through this output.

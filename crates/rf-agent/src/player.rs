@@ -17,7 +17,7 @@ use crate::settings::{
     BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, no_effect_yet,
     no_scripts, no_tailnet, store_options, working_directory,
 };
-use crate::sink::{SINKS, Sink};
+use crate::sink::{SINKS, SinkContext};
 use crate::source::relay::RelaySource;
 
 /// The store's file in `dataDir`.
@@ -152,7 +152,7 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
         .sinks
         .iter()
         .zip(&sinks)
-        .map(|(sink, node)| check_sink(sink, node, problems))
+        .map(|(sink, node)| check_sink(&file, sink, node, problems))
         .collect();
     let sources: Vec<Option<PlannedSource>> = file
         .sources
@@ -236,6 +236,7 @@ fn check_source(
 }
 
 fn check_sink(
+    file: &PlayerFile,
     sink: &PlayerSinkFile,
     node: &Node<'_>,
     problems: &mut Problems,
@@ -261,8 +262,15 @@ fn check_sink(
         );
         return None;
     };
-    let built: Box<dyn Sink> = (kind.build)(&sink.name, &params, problems)?;
-    Some(PlannedSink { id: sink.name.clone(), sink: built.into(), queue })
+    let sinks: Vec<&str> = file.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let context = SinkContext {
+        name: &sink.name,
+        id: if sink.id.is_empty() { &sink.name } else { &sink.id },
+        data_dir: &file.data_dir,
+        sinks: &sinks,
+    };
+    let built = (kind.build)(&context, &params, problems)?;
+    Some(PlannedSink { id: sink.name.clone(), sink: built, queue })
 }
 
 /// Where the dead letters of a player with this file lie.

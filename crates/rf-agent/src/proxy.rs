@@ -19,7 +19,7 @@ use crate::settings::{
 };
 use crate::sink::relay::{RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{RateLimits, Shape, Sink};
-use crate::source::SOURCES;
+use crate::source::{SOURCES, SourceContext};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "proxy.sqlite3";
@@ -255,7 +255,14 @@ fn check_source(
         );
         return None;
     };
-    let built = (kind.build)(&source.id, &params, problems)?;
+    let host_name = host_name(&file.host_name);
+    let context = SourceContext {
+        id: &source.id,
+        env_name: &file.env_name,
+        host_name: &host_name,
+        hook_interval: source.hook_interval.map(Duration::from),
+    };
+    let built = (kind.build)(&context, &params, problems)?;
     Some(PlannedSource {
         id: source.id.clone(),
         routes: vec![source.target_sink.clone()],

@@ -5,12 +5,18 @@
 pub mod http;
 pub mod relay;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use futures_util::future::BoxFuture;
 use rf_core::config::{Node, Problems};
-use rf_queue::StoredEvent;
+use rf_queue::{Store, StoredEvent};
 use schemars::Schema;
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::Output;
 
 /// Events that are written together.
 #[derive(Debug, Clone)]
@@ -88,6 +94,67 @@ pub trait Sink: Send + Sync {
     /// [`SinkError`] says whether to try again. It is about the batch as a whole: the worker finds a single bad event by
     /// halving.
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>>;
+
+    /// Opens what the sink needs (a database, a file), so that a start fails before anything runs. Called once, before
+    /// [`Sink::write`] and [`Sink::run`].
+    ///
+    /// # Errors
+    /// [`SinkStartError`], naming what cannot be opened.
+    fn start<'a>(&'a self, _host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// What the sink does besides writing, until `stop`: retention, heartbeats.
+    fn run(self: Arc<Self>, _stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Its HTTP API; paths begin below `/ID/` of the player's server.
+    fn api(self: Arc<Self>) -> Option<Router> {
+        None
+    }
+
+    /// Address and port of a listener of its own for [`Sink::api`], at the root.
+    fn own_listener(&self) -> Option<(String, u16)> {
+        None
+    }
+}
+
+/// Why a sink cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("sink `{name}`: {reason}")]
+pub struct SinkStartError {
+    /// The sink's name.
+    pub name: String,
+    /// What happened.
+    pub reason: String,
+}
+
+/// What a sink may use of the agent that it runs in.
+#[derive(Clone)]
+pub struct SinkHost {
+    pub(crate) store: Store,
+}
+
+impl SinkHost {
+    /// An output to the queue of another sink; `None` when there is no sink of that name.
+    pub fn output(&self, sink: &str) -> Option<Output> {
+        let queue = self.store.queue(sink)?;
+        Some(Output::new(self.store.clone(), vec![queue]))
+    }
+}
+
+/// What a sink is told of the agent that it is built for.
+#[derive(Debug, Clone, Copy)]
+pub struct SinkContext<'a> {
+    /// Its name: what sources and scripts emit to; also the queue's.
+    pub name: &'a str,
+    /// What URLs call it; the name where the file has no `id`.
+    pub id: &'a str,
+    /// The folder that relative paths begin in.
+    pub data_dir: &'a Path,
+    /// Names of all sinks of the agent.
+    pub sinks: &'a [&'a str],
 }
 
 /// One kind of sink of a player's file.
@@ -97,7 +164,11 @@ pub struct SinkKind {
     /// JSON Schema of its `params`.
     pub schema: fn() -> Schema,
     /// Builds it from its `params`; problems are reported at their place.
-    pub build: fn(id: &str, params: &Node<'_>, problems: &mut Problems) -> Option<Box<dyn Sink>>,
+    pub build: fn(
+        context: &SinkContext<'_>,
+        params: &Node<'_>,
+        problems: &mut Problems,
+    ) -> Option<Arc<dyn Sink>>,
 }
 
 /// Every kind of sink that a player's file may name.

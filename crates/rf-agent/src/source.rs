@@ -4,6 +4,7 @@ pub mod http;
 pub mod relay;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rf_core::config::{Node, Problems};
@@ -43,6 +44,19 @@ pub struct SourceError {
     pub reason: String,
 }
 
+/// What a source is told of the agent that it is built for.
+#[derive(Debug, Clone, Copy)]
+pub struct SourceContext<'a> {
+    /// Its id in the file; names its checkpoints.
+    pub id: &'a str,
+    /// The agent's `envName`; may be empty.
+    pub env_name: &'a str,
+    /// The agent's `hostName`, or the machine's.
+    pub host_name: &'a str,
+    /// `hookInterval`: how often the script's timer runs, and for some sources how often they look.
+    pub hook_interval: Option<Duration>,
+}
+
 /// One kind of source of a proxy's file.
 pub struct SourceKind {
     /// The `type` in the file.
@@ -50,7 +64,11 @@ pub struct SourceKind {
     /// JSON Schema of its `params`.
     pub schema: fn() -> Schema,
     /// Builds it from its `params`; problems are reported at their place.
-    pub build: fn(id: &str, params: &Node<'_>, problems: &mut Problems) -> Option<Box<dyn Source>>,
+    pub build: fn(
+        context: &SourceContext<'_>,
+        params: &Node<'_>,
+        problems: &mut Problems,
+    ) -> Option<Box<dyn Source>>,
 }
 
 /// Every kind of source that a proxy's file may name.

@@ -2,6 +2,7 @@
 //!
 //! At least once: the same event carries the same `Idempotency-Key` however often it is sent.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +23,7 @@ use serde::Deserialize;
 
 use uuid::Uuid;
 
-use super::{RateLimits, Shape, Sink, SinkBatch, SinkError};
+use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError};
 use crate::settings::{StatusPattern, at, not_zero};
 
 /// Marks a repeat for the target (draft-ietf-httpapi-idempotency-key-header).
@@ -115,7 +116,11 @@ pub(super) fn schema() -> Schema {
 }
 
 /// Checks the configuration and makes the sink.
-pub(super) fn build(id: &str, params: &Node<'_>, problems: &mut Problems) -> Option<Box<dyn Sink>> {
+pub(super) fn build(
+    context: &SinkContext<'_>,
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Arc<dyn Sink>> {
     let config: HttpSinkConfig = params.decode(problems)?;
     not_zero(params, &[("timeout", config.timeout)], problems);
     let target = match Target::parse(&config.target_host) {
@@ -152,8 +157,8 @@ pub(super) fn build(id: &str, params: &Node<'_>, problems: &mut Problems) -> Opt
             ..RateLimits::default()
         },
     };
-    Some(Box::new(HttpSink {
-        id: id.to_owned(),
+    Some(Arc::new(HttpSink {
+        id: context.name.to_owned(),
         target,
         config,
         shape,

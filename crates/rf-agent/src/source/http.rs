@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Source, SourceError};
+use super::{Source, SourceContext, SourceError};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::settings::not_zero;
 
@@ -92,7 +92,7 @@ pub(super) fn schema() -> Schema {
 
 /// Checks the configuration and makes the source.
 pub(super) fn build(
-    id: &str,
+    context: &SourceContext<'_>,
     params: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<Box<dyn Source>> {
@@ -109,7 +109,8 @@ pub(super) fn build(
             }
         }
     }
-    Some(Box::new(HttpSource { id: id.to_owned(), config, drop_headers, listeners: Vec::new() }))
+    let id = context.id.to_owned();
+    Some(Box::new(HttpSource { id, config, drop_headers, listeners: Vec::new() }))
 }
 
 struct HttpSource {
@@ -217,7 +218,7 @@ impl Capture {
     }
 
     async fn store(&self, event: Bytes) -> Response<Full<Bytes>> {
-        match self.out.send(Batch { events: vec![event], checkpoint: None }).await {
+        match self.out.send(Batch::of(vec![event])).await {
             Ok(()) => Response::new(Full::from(RECEIVED)),
             Err(rejected @ Rejected::TooLarge { .. }) => {
                 tracing::warn!(source = self.id, error = %rejected, "request refused");

@@ -159,8 +159,8 @@ impl Puller<'_> {
         }
         self.holder = Uuid::now_v7().to_string();
         let value = Some(self.holder.clone().into_bytes());
-        let checkpoint = Some(Checkpoint { key, value });
-        if let Err(error) = self.out.send(Batch { events: Vec::new(), checkpoint }).await {
+        let checkpoints = vec![Checkpoint { key, value }];
+        if let Err(error) = self.out.send(Batch { events: Vec::new(), checkpoints }).await {
             // Good for this run; the next one draws another and waits for the lease of this one.
             tracing::warn!(source = self.source.id, %error, "the player's name cannot be stored");
         }
@@ -210,7 +210,7 @@ impl Puller<'_> {
             let ids: Vec<u64> = events[..end].iter().map(|event| event.id).collect();
             let checkpoint = Checkpoint { key: self.key(), value: Some(encode_ids(&ids)) };
             let contents = events[stored..end].iter().map(|event| event.content.clone()).collect();
-            match self.out.send(Batch { events: contents, checkpoint: Some(checkpoint) }).await {
+            match self.out.send(Batch { events: contents, checkpoints: vec![checkpoint] }).await {
                 Ok(()) => stored = end,
                 Err(Rejected::Closed) => break,
                 Err(Rejected::TooLarge { .. }) if step > 1 => step /= 2,
