@@ -5,7 +5,9 @@
 //!
 //! - an example's README has a block of commands marked `sh set-up`, after which every file of the example passes;
 //! - a block marked `json5` whose first line is `// ROLE.json` is a whole file of that role;
-//! - `docs/reference/configuration.md` has a section `## ROLE.json` with a table: key path, type, default.
+//! - `docs/reference/configuration.md` has a section `## ROLE.json` with a table: key path, type, default;
+//! - the keys of a kind's `params` stand in such a table in the section `## Keys` of `docs/sources/KIND.md` or
+//!   `docs/sinks/KIND.md`.
 
 #[cfg(test)]
 mod examples {
@@ -116,16 +118,37 @@ mod examples {
             let schema: Value = serde_json::from_slice(&output.stdout).expect("a schema");
             let mut known = BTreeMap::new();
             collect_keys(&schema, &schema, "", &mut known);
-            let told = table(&page, &format!("## {role}.json"));
-            let names = |keys: &BTreeMap<String, String>| keys.keys().cloned().collect::<Vec<_>>();
-            assert_eq!(names(&told), names(&known), "{role}.json");
-            for (key, default) in known {
-                let told = &told[&key];
-                assert!(
-                    default.is_empty() || *told == default,
-                    "{role}.json {key}: {told}, not {default}"
-                );
+            check_table(&format!("{role}.json"), &table(&page, &format!("## {role}.json")), &known);
+        }
+    }
+
+    #[test]
+    fn the_page_of_each_kind_names_its_keys_with_their_defaults() {
+        for (role, component, folder) in
+            [("proxy", "ProxySourceFile", "sources"), ("player", "PlayerSinkFile", "sinks")]
+        {
+            let output =
+                Command::new(PROGRAM).args(["schema", role]).output().expect("the program");
+            let schema: Value = serde_json::from_slice(&output.stdout).expect("a schema");
+            let kinds =
+                schema["$defs"][component]["allOf"].as_array().expect("a rule for each kind");
+            assert!(!kinds.is_empty());
+            for kind in kinds {
+                let name = kind["if"]["properties"]["type"]["const"].as_str().expect("a kind");
+                let file = format!("docs/{folder}/{name}.md");
+                let mut known = BTreeMap::new();
+                collect_keys(&schema, &kind["then"]["properties"]["params"], "", &mut known);
+                check_table(&file, &table(&read(&root().join(&file)), "## Keys"), &known);
             }
+        }
+    }
+
+    fn check_table(what: &str, told: &BTreeMap<String, String>, known: &BTreeMap<String, String>) {
+        let names = |keys: &BTreeMap<String, String>| keys.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(told), names(known), "{what}");
+        for (key, default) in known {
+            let told = &told[key];
+            assert!(default.is_empty() || told == default, "{what} {key}: {told}, not {default}");
         }
     }
 
@@ -135,8 +158,10 @@ mod examples {
             let target = name.strip_prefix('#').and_then(|pointer| root.pointer(pointer));
             collect_keys(root, target.expect("references are local"), path, keys);
         }
-        for other in ["anyOf", "allOf"].iter().filter_map(|key| shape[*key].as_array()).flatten() {
-            collect_keys(root, other.get("then").unwrap_or(other), path, keys);
+        // What holds for one kind of source or sink alone stands on its own page.
+        let others = ["anyOf", "allOf"].iter().filter_map(|key| shape[*key].as_array()).flatten();
+        for other in others.filter(|other| other.get("then").is_none()) {
+            collect_keys(root, other, path, keys);
         }
         if let Some(items) = shape.get("items") {
             collect_keys(root, items, &format!("{path}[]"), keys);
