@@ -7,12 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+#[cfg(test)]
+use rf_core::node_info::MAX_NODE_INFO_BYTES;
 use serde_json::value::RawValue;
 
 use crate::bucket::BucketName;
-
-/// The longest status that a host may tell of itself.
-pub(crate) const MAX_NODE_INFO_BYTES: usize = 256 * 1024;
 
 /// Bytes of all that hosts told of themselves.
 const MAX_NODE_INFOS_BYTES: usize = 16 * 1024 * 1024;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use bytes::Bytes;
 use http::StatusCode;
+use rf_core::node_info::MAX_NODE_INFO_BYTES;
 use serde_json::value::RawValue;
 
 use super::request::{caller, read};
 use super::{ApiError, Relay};
-use crate::stats::{MAX_NODE_INFO_BYTES, unix_seconds};
+use crate::stats::unix_seconds;
 
 pub(super) async fn node_info(
     State(relay): State<Arc<Relay>>,
