@@ -1,6 +1,9 @@
 //! The one promise: [`Output::send`] is `Ok` only when everything that the batch became is committed in the queues of the
 //! sinks that it goes to, in one transaction with the source's checkpoint. Only then may a source forget it.
 
+#[cfg(test)]
+pub(crate) mod faults;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -82,12 +85,25 @@ pub struct Output {
     store: Store,
     routes: Arc<[QueueId]>,
     counters: Arc<SourceCounters>,
+    #[cfg(test)]
+    faults: Option<Arc<faults::Faults>>,
 }
 
 impl Output {
     /// An output to these queues of the store.
     pub fn new(store: Store, routes: Vec<QueueId>) -> Self {
-        Self { store, routes: routes.into(), counters: Arc::default() }
+        Self {
+            store,
+            routes: routes.into(),
+            counters: Arc::default(),
+            #[cfg(test)]
+            faults: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_faults(self, faults: Arc<faults::Faults>) -> Self {
+        Self { faults: Some(faults), ..self }
     }
 
     /// Stores the batch in every queue that it goes to; `Ok` means that it is durable there.
@@ -107,7 +123,31 @@ impl Output {
         self.commit(batch, Some(id)).await
     }
 
+    #[cfg(test)]
     async fn commit(&self, batch: Batch, batch_id: Option<String>) -> Result<(), Rejected> {
+        use faults::Fault;
+        let Some(faults) = &self.faults else { return self.commit_now(batch, batch_id).await };
+        match faults.next(&batch) {
+            Fault::None => self.commit_now(batch, batch_id).await,
+            Fault::Refuse(rejected) => Err(rejected),
+            Fault::KillBefore => {
+                faults.kill().await;
+                Err(Rejected::Closed)
+            }
+            Fault::KillAfter => {
+                self.commit_now(batch, batch_id).await?;
+                faults.kill().await;
+                Err(Rejected::Closed)
+            }
+        }
+    }
+
+    #[cfg(not(test))]
+    async fn commit(&self, batch: Batch, batch_id: Option<String>) -> Result<(), Rejected> {
+        self.commit_now(batch, batch_id).await
+    }
+
+    async fn commit_now(&self, batch: Batch, batch_id: Option<String>) -> Result<(), Rejected> {
         let count = batch.events.len() as u64;
         let appends = self
             .routes
@@ -138,6 +178,8 @@ impl Output {
     /// # Errors
     /// [`Rejected::Closed`] or [`Rejected::Failed`].
     pub async fn checkpoint(&self, key: &str) -> Result<Option<Vec<u8>>, Rejected> {
+        #[cfg(test)]
+        self.faults.as_ref().map_or(Ok(()), |faults| faults.read())?;
         self.store.checkpoint(key).await.map_err(|error| CommitError::from(error).into())
     }
 
@@ -146,6 +188,8 @@ impl Output {
     /// # Errors
     /// [`Rejected::Closed`] or [`Rejected::Failed`].
     pub async fn checkpoints(&self, prefix: &str) -> Result<Vec<Checkpoint>, Rejected> {
+        #[cfg(test)]
+        self.faults.as_ref().map_or(Ok(()), |faults| faults.read())?;
         self.store.checkpoints(prefix).await.map_err(|error| CommitError::from(error).into())
     }
 

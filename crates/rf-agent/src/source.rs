@@ -1,5 +1,7 @@
 //! Sources: where events come from. A source is one file here and one line in [`SOURCES`].
 
+#[cfg(test)]
+pub(crate) mod contract;
 pub mod http;
 pub mod relay;
 

@@ -1,0 +1,191 @@
+//! The contract tells a source that keeps it from ones that do not; and the sources that have no tests of their own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rf_queue::Checkpoint;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::source::SourceError;
+
+/// How a model of a source goes about its checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Right,
+    CheckpointFirst,
+    CheckpointLater,
+    ForgetsWhatIsRefused,
+}
+
+/// A list of numbers, and a source that reads it in pieces.
+struct List {
+    manner: Manner,
+    items: Arc<Mutex<Vec<u64>>>,
+}
+
+struct ListSource {
+    manner: Manner,
+    items: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Origin for List {
+    fn source(&self) -> Box<dyn Source> {
+        Box::new(ListSource { manner: self.manner, items: Arc::clone(&self.items) })
+    }
+
+    fn write(&self, number: u64) -> BoxFuture<'_, ()> {
+        self.items.lock().unwrap().push(number);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn number(&self, event: &[u8]) -> Option<u64> {
+        std::str::from_utf8(event).ok()?.parse().ok()
+    }
+}
+
+impl Source for ListSource {
+    fn run(
+        self: Box<Self>,
+        out: Output,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), SourceError>> {
+        Box::pin(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.read(&out) => {}
+            }
+            Ok(())
+        })
+    }
+}
+
+impl ListSource {
+    async fn read(&self, out: &Output) {
+        let mut at = loop {
+            if let Ok(stored) = out.checkpoint("at").await {
+                break stored.map_or(0, |at| String::from_utf8(at).unwrap().parse().unwrap());
+            }
+        };
+        let mut most = 3;
+        loop {
+            sleep(Duration::from_millis(1)).await;
+            let numbers: Vec<u64> =
+                self.items.lock().unwrap().iter().skip(at).take(most).copied().collect();
+            if numbers.is_empty() {
+                continue;
+            }
+            let next = at + numbers.len();
+            let events = numbers.iter().map(|n| Bytes::from(n.to_string())).collect();
+            match self.store(out, events, next).await {
+                Ok(()) => at = next,
+                Err(Rejected::TooLarge { .. }) => most = 1,
+                Err(_) if self.manner == Manner::ForgetsWhatIsRefused => at = next,
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn store(&self, out: &Output, events: Vec<Bytes>, next: usize) -> Result<(), Rejected> {
+        let key = "at".to_owned();
+        let checkpoints = vec![Checkpoint { key, value: Some(next.to_string().into_bytes()) }];
+        let checkpoint = Batch { events: Vec::new(), checkpoints: checkpoints.clone() };
+        match self.manner {
+            Manner::Right | Manner::ForgetsWhatIsRefused => {
+                out.send(Batch { events, checkpoints }).await
+            }
+            Manner::CheckpointFirst => {
+                out.send(checkpoint).await?;
+                out.send(Batch::of(events)).await
+            }
+            Manner::CheckpointLater => {
+                out.send(Batch::of(events)).await?;
+                out.send(checkpoint).await
+            }
+        }
+    }
+}
+
+async fn check_manner(manner: Manner) {
+    check_source_contract(|| List { manner, items: Arc::default() }).await;
+}
+
+#[tokio::test]
+async fn a_source_that_keeps_the_contract_passes() {
+    check_manner(Manner::Right).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "lost")]
+async fn a_checkpoint_before_its_events_is_found() {
+    check_manner(Manner::CheckpointFirst).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "more than once")]
+async fn a_checkpoint_after_its_events_is_found() {
+    check_manner(Manner::CheckpointLater).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "lost")]
+async fn a_refusal_that_is_not_tried_again_is_found() {
+    check_manner(Manner::ForgetsWhatIsRefused).await;
+}
+
+/// A client that posts each number until it is answered 200.
+struct Client {
+    port: AtomicU64,
+}
+
+impl Client {
+    async fn post(&self, number: u64) -> Option<bool> {
+        let port = u16::try_from(self.port.load(Ordering::SeqCst)).ok()?;
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        let body = number.to_string();
+        let request = format!(
+            "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        Some(answer.starts_with("HTTP/1.1 200 "))
+    }
+}
+
+impl Origin for Client {
+    fn source(&self) -> Box<dyn Source> {
+        build_source("http", &serde_json::json!({ "listenPort": 0, "listenAddress": "127.0.0.1" }))
+    }
+
+    fn started(&self, addresses: &[SocketAddr]) {
+        self.port.store(addresses[0].port().into(), Ordering::SeqCst);
+    }
+
+    fn write(&self, number: u64) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            // A killed agent answers nothing; its port is another one the next time.
+            while timeout(LIFE, self.post(number)).await != Ok(Some(true)) {
+                sleep(LOOK).await;
+            }
+        })
+    }
+
+    fn number(&self, event: &[u8]) -> Option<u64> {
+        let event: serde_json::Value = serde_json::from_slice(event).unwrap();
+        event["body"].as_str()?.parse().ok()
+    }
+
+    fn delivery(&self) -> Delivery {
+        Delivery::AtLeastOnce
+    }
+}
+
+#[tokio::test]
+async fn http_keeps_the_contract() {
+    check_source_contract(|| Client { port: AtomicU64::new(0) }).await;
+}
