@@ -1,7 +1,7 @@
 //! An agent: its store, its sources and its sinks, from start to stop.
 //!
 //! Order of the stop: sources first (what they have taken in hand is stored and answered), then the workers (writes under
-//! way are finished, what is queued is flushed while that works), then the store.
+//! way are finished, what is queued is flushed while that works), then the server, then the store.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::Output;
+use crate::server::{Server, ServerError, ServerPlan};
 use crate::sink::{Sink, SinkHost, SinkStartError};
 use crate::source::{Source, SourceError};
 use crate::worker::Worker;
@@ -48,6 +49,8 @@ pub struct Plan {
     pub sources: Vec<PlannedSource>,
     /// The sinks.
     pub sinks: Vec<PlannedSink>,
+    /// What shows the sinks to others; a proxy has none.
+    pub server: Option<ServerPlan>,
 }
 
 /// Why an agent did not start, or ended.
@@ -62,6 +65,9 @@ pub enum AgentError {
     /// A sink cannot start.
     #[error(transparent)]
     Sink(#[from] SinkStartError),
+    /// The server's port cannot be had.
+    #[error(transparent)]
+    Server(#[from] ServerError),
     /// The folder for the files cannot be made.
     #[error("dataDir {path}: {source}")]
     Folder {
@@ -83,6 +89,7 @@ pub struct Agent {
     store: Store,
     sources: Vec<PlannedSource>,
     sinks: Vec<PlannedSink>,
+    server: Option<Server>,
     addresses: Vec<(String, SocketAddr)>,
     observer: Option<Observer>,
 }
@@ -98,6 +105,7 @@ impl Agent {
         for planned in &plan.sinks {
             planned.sink.start(&host).await?;
         }
+        let server = plan.server.map(Server::bind).transpose()?;
         let mut addresses = Vec::new();
         for planned in &mut plan.sources {
             for address in planned.source.start()? {
@@ -105,7 +113,14 @@ impl Agent {
                 addresses.push((planned.id.clone(), address));
             }
         }
-        Ok(Self { store, sources: plan.sources, sinks: plan.sinks, addresses, observer: None })
+        Ok(Self {
+            store,
+            sources: plan.sources,
+            sinks: plan.sinks,
+            server,
+            addresses,
+            observer: None,
+        })
     }
 
     /// Where the sources listen, by source id.
@@ -126,6 +141,10 @@ impl Agent {
         let (intake_stop, delivery_stop) = (stop.child_token(), CancellationToken::new());
         let intake = Tasks::new(intake_stop.clone());
         let delivery = Tasks::new(delivery_stop.clone());
+        let serving = Tasks::new(CancellationToken::new());
+        if let Some(server) = self.server {
+            server.spawn(&serving);
+        }
         for planned in self.sources {
             let routes = planned.routes.iter().filter_map(|sink| self.store.queue(sink)).collect();
             let out = Output::new(self.store.clone(), routes);
@@ -160,15 +179,18 @@ impl Agent {
             reason = self.store.failed() => Some(AgentError::StoreFailed(reason)),
             () = intake_stop.cancelled() => None,
             () = delivery_stop.cancelled() => None,
+            () = serving.stop_token().cancelled() => None,
         };
         intake_stop.cancel();
         let stopping = Instant::now();
         let intake = intake.join(grace).await;
         delivery_stop.cancel();
         let delivery = delivery.join(grace.saturating_sub(stopping.elapsed())).await;
+        serving.stop_token().cancel();
+        let serving = serving.join(grace.saturating_sub(stopping.elapsed())).await;
         self.store.close().await;
         failed.map_or(Ok(()), Err)?;
-        Ok(intake.and(delivery)?)
+        Ok(intake.and(delivery).and(serving)?)
     }
 }
 

@@ -7,13 +7,14 @@
 //!
 //! Reading order: [`pipeline`] (the one promise), [`source`] and [`sink`] (the two traits and their tables), `worker` (how a
 //! queue is emptied into a sink: batches, retries, dead letters), [`agent`] (start, run, stop), [`proxy`] and [`player`]
-//! (the files).
+//! (the files), [`server`] (what a player shows).
 
 pub mod agent;
 pub mod pipeline;
 pub mod player;
 pub mod proxy;
 mod relay_client;
+pub mod server;
 mod settings;
 pub mod sink;
 pub mod source;

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::agent::{Plan, PlannedSink, PlannedSource};
 use crate::relay_client::{BucketKey, RelayClient};
+use crate::server::{self, ServedSink};
 use crate::settings::{
     BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, no_effect_yet,
     no_scripts, no_tailnet, store_options, working_directory,
@@ -32,7 +33,7 @@ const DEFAULT_POLL: Duration = Duration::from_secs(1);
 pub struct PlayerFile {
     /// The relay's URL.
     pub relay_url: String,
-    /// URL of the relay's status page. Used by the player's own server, which is not in this version.
+    /// URL of the relay's status port, which the player's own server hands on below `/relay-proxy/`.
     #[serde(default)]
     pub relay_url_statusz: String,
     /// Buckets to pull.
@@ -65,15 +66,27 @@ pub struct PlayerFile {
     /// Serve the status page in the tailnet. Not in this version.
     #[serde(default)]
     pub use_tsnet_status_z: bool,
-    /// Folder of the player's own server. Not in this version.
+    /// Folder whose files the player's own server shows.
     #[serde(default)]
     pub static_folder_path: String,
-    /// Port of the player's own server. Not in this version.
+    /// Port of the player's own server; none or 0: there is no server.
     #[serde(default)]
     pub exposed_port: Option<u16>,
-    /// Address of the player's own server. Not in this version.
+    /// Address of the player's own server; default: loopback.
     #[serde(default)]
     pub listen_address: String,
+    /// User that the server asks for; with `httpPassword`.
+    #[serde(default)]
+    pub http_username: String,
+    /// Password of `httpUsername`, or a hash of it: bcrypt, SHA-crypt, Argon2.
+    #[serde(default)]
+    pub http_password: Option<Secret>,
+    /// Tokens for `Authorization: Bearer`, or hashes of them.
+    #[serde(default)]
+    pub http_tokens: Vec<Secret>,
+    /// Further names of this server, for browsers that reach it without credentials.
+    #[serde(default)]
+    pub http_hosts: Vec<String>,
     /// Port of the status page. Not in this version.
     #[serde(default, rename = "portStatusZ")]
     pub port_status_z: Option<u16>,
@@ -117,7 +130,7 @@ pub struct PlayerSinkFile {
     /// Kind of sink.
     #[serde(rename = "type")]
     pub kind: String,
-    /// What URLs call it.
+    /// What URLs of the player's own server call it; default: its name.
     #[serde(default)]
     pub id: String,
     /// Settings of that kind.
@@ -135,9 +148,7 @@ pub struct PlayerSinkFile {
 pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let root = document.root();
     let file: PlayerFile = root.decode(problems)?;
-    let server =
-        ["relayUrlStatusz", "staticFolderPath", "exposedPort", "listenAddress", "portStatusZ"];
-    no_effect_yet(&root, &server, problems);
+    no_effect_yet(&root, &["portStatusZ"], problems);
     no_tailnet(&root, "listenUsingTailscale", file.listen_using_tailscale, problems);
     no_tailnet(&root, "useTsnetStatusZ", file.use_tsnet_status_z, problems);
     let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();
@@ -162,11 +173,28 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
         .collect();
     let sinks = sinks.into_iter().collect::<Option<Vec<_>>>()?;
     let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
+    let served = file.sinks.iter().zip(&sinks).map(|(sink, planned)| served(sink, planned));
+    let server = server::plan(&file, &root, served.collect(), problems)?;
     if problems.has_errors() {
         return None;
     }
     let store = store_options(file.data_dir.join(STORE_FILE), file.durability, &sinks);
-    Some(Plan { store, sources, sinks })
+    Some(Plan { store, sources, sinks, server: Some(server) })
+}
+
+/// The sink as the player's server shows it.
+fn served(sink: &PlayerSinkFile, planned: &PlannedSink) -> ServedSink {
+    ServedSink {
+        id: url_id(sink).to_owned(),
+        name: sink.name.clone(),
+        kind: sink.kind.clone(),
+        metadata: sink.metadata.clone(),
+        sink: Arc::clone(&planned.sink),
+    }
+}
+
+fn url_id(sink: &PlayerSinkFile) -> &str {
+    if sink.id.is_empty() { &sink.name } else { &sink.id }
 }
 
 fn relay_client(
@@ -263,12 +291,8 @@ fn check_sink(
         return None;
     };
     let sinks: Vec<&str> = file.sinks.iter().map(|sink| sink.name.as_str()).collect();
-    let context = SinkContext {
-        name: &sink.name,
-        id: if sink.id.is_empty() { &sink.name } else { &sink.id },
-        data_dir: &file.data_dir,
-        sinks: &sinks,
-    };
+    let context =
+        SinkContext { name: &sink.name, id: url_id(sink), data_dir: &file.data_dir, sinks: &sinks };
     let built = (kind.build)(&context, &params, problems)?;
     Some(PlannedSink { id: sink.name.clone(), sink: built, queue })
 }

@@ -197,7 +197,7 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     if problems.has_errors() {
         return None;
     }
-    Some(Plan { store: store_of(&file, &sinks), sources, sinks })
+    Some(Plan { store: store_of(&file, &sinks), sources, sinks, server: None })
 }
 
 fn store_of(file: &ProxyFile, sinks: &[PlannedSink]) -> StoreOptions {

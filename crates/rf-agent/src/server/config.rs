@@ -1,0 +1,267 @@
+//! The keys of the server in a player's file become a plan.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use rf_core::config::{Node, Problems, Secret};
+use rf_net::client::{Client, ClientOptions};
+
+use super::access::Access;
+use super::files::StaticFolder;
+use super::password::{Password, Verifier};
+use super::relay::RelayStatus;
+use super::site::RESERVED;
+use super::{ServedSink, ServerPlan};
+use crate::player::PlayerFile;
+use crate::settings::{at, host_name};
+
+/// Where the server listens when the file does not say: nobody else reaches it there.
+const DEFAULT_ADDRESS: &str = "127.0.0.1";
+
+/// Checks the keys of the server; `None` when one of them is wrong, which has been reported.
+pub(crate) fn plan(
+    file: &PlayerFile,
+    root: &Node<'_>,
+    sinks: Vec<ServedSink>,
+    problems: &mut Problems,
+) -> Option<ServerPlan> {
+    let address = address(file, root, problems);
+    if address.is_some() {
+        check_ids(&sinks, root, problems);
+    }
+    let access = access(file, root, address.as_ref(), problems);
+    let folder = folder(file, root, problems);
+    let relay = relay(file, root, problems);
+    Some(ServerPlan { address, sinks, access: access?, folder: folder?, relay: relay? })
+}
+
+fn address(file: &PlayerFile, root: &Node<'_>, problems: &mut Problems) -> Option<(String, u16)> {
+    // The original's files name the port also where they want none.
+    let Some(port) = file.exposed_port.filter(|port| *port != 0) else {
+        for key in ["listenAddress", "staticFolderPath", "relayUrlStatusz", "httpHosts"] {
+            if let Some(at) = root.get(key)
+                && !matches!(at.shown().as_str(), "null" | "\"\"" | "[]")
+            {
+                problems
+                    .warn(&at, "without exposedPort there is no server, and this has no effect");
+            }
+        }
+        return None;
+    };
+    let address =
+        if file.listen_address.is_empty() { DEFAULT_ADDRESS } else { &file.listen_address };
+    Some((address.to_owned(), port))
+}
+
+/// Ids are parts of URLs, and name one sink each.
+fn check_ids(sinks: &[ServedSink], root: &Node<'_>, problems: &mut Problems) {
+    let nodes = root.get("sinks").map(|node| node.items()).unwrap_or_default();
+    for (index, sink) in sinks.iter().enumerate() {
+        let place = nodes.get(index).map_or(*root, |node| at(node, "id"));
+        if RESERVED.contains(&sink.id.as_str()) {
+            let text =
+                format!("the server's own paths begin with `/{}`: choose another id", sink.id);
+            problems.error(&place, text);
+        } else if sink.id.contains('/') || matches!(sink.id.as_str(), "" | "." | "..") {
+            problems.error(&place, format!("`{}` cannot be a part of a URL", sink.id));
+        } else if let Some(other) = sinks.iter().take(index).find(|other| other.id == sink.id) {
+            let text = format!("sink `{}` has the id `{}` already", other.name, sink.id);
+            problems.error(&place, text);
+        }
+    }
+}
+
+fn access(
+    file: &PlayerFile,
+    root: &Node<'_>,
+    address: Option<&(String, u16)>,
+    problems: &mut Problems,
+) -> Option<Access> {
+    let mut password = |secret: &Secret, place: &Node<'_>| {
+        if secret.is_empty() {
+            problems.error(place, "expected a password, found an empty text");
+            return None;
+        }
+        Password::new(secret.clone()).map_err(|reason| problems.error(place, reason)).ok()
+    };
+    let login = match (&file.http_username, &file.http_password) {
+        (name, Some(secret)) if !name.is_empty() => {
+            Some((name.clone(), password(secret, &at(root, "httpPassword"))?))
+        }
+        (name, None) if name.is_empty() => None,
+        // As the original's files have it where they ask for no password.
+        (name, Some(secret)) if name.is_empty() && secret.is_empty() => None,
+        _ => {
+            problems.error(
+                &at(root, "httpUsername"),
+                "httpUsername and httpPassword come together: one of them is missing",
+            );
+            return None;
+        }
+    };
+    let places = root.get("httpTokens").map(|node| node.items()).unwrap_or_default();
+    let tokens = file.http_tokens.iter().zip(&places).map(|(token, place)| password(token, place));
+    let tokens = tokens.collect::<Option<Vec<_>>>()?;
+    let mut hosts: Vec<String> = file
+        .http_hosts
+        .iter()
+        .map(|host| host.trim_end_matches('.').to_ascii_lowercase())
+        .collect();
+    hosts.push(host_name("").to_ascii_lowercase());
+    hosts.extend(address.map(|(address, _)| address.to_ascii_lowercase()));
+    let access = Access { login, tokens, hosts, verifier: Verifier::new() };
+    if access.is_open() && address.is_some_and(|(address, _)| !is_loopback(address)) {
+        problems.warn(
+            &at(root, "listenAddress"),
+            "everybody who reaches this address can read the data of the sinks: set httpUsername and httpPassword, or httpTokens",
+        );
+    }
+    Some(access)
+}
+
+fn is_loopback(address: &str) -> bool {
+    let bare = address.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The outer `None` is an error that was reported; the inner one means that there shall be no folder.
+fn folder(
+    file: &PlayerFile,
+    root: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Option<StaticFolder>> {
+    if file.static_folder_path.is_empty() {
+        return Some(None);
+    }
+    let path = Path::new(&file.static_folder_path);
+    let place = at(root, "staticFolderPath");
+    let opened = StaticFolder::open(path).map_err(|error| {
+        problems.error(&place, format!("folder {}: {error}", path.display()));
+    });
+    let folder = opened.ok()?;
+    if folder.holds(&file.data_dir) {
+        problems.error(&place, "dataDir lies in this folder, so the queue would be served to everybody: choose another one");
+        return None;
+    }
+    Some(Some(folder))
+}
+
+/// As [`folder`].
+fn relay(
+    file: &PlayerFile,
+    root: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Option<RelayStatus>> {
+    if file.relay_url_statusz.is_empty() {
+        return Some(None);
+    }
+    let options = ClientOptions { ca_file: file.ca_file.clone(), ..ClientOptions::default() };
+    let client = Client::new(&options)
+        .map_err(|error| problems.error(&at(root, "caFile"), error.to_string()))
+        .ok()?;
+    let made = RelayStatus::new(&file.relay_url_statusz, client);
+    if made.is_none() {
+        problems.error(
+            &at(root, "relayUrlStatusz"),
+            "expected the URL of the relay's status port, such as http://relay.example.com:8082/",
+        );
+    }
+    made.map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use rf_core::config::{Problems, parse};
+
+    /// Checks a player's file with these further keys, and gives its problems, one a line.
+    fn check(keys: &str, expected: &[&str]) {
+        let sinks = r#"sinks: [
+            { name: "a", id: "one", type: "http", params: { targetHost: "http://127.0.0.1:1" } },
+            { name: "b", type: "http", params: { targetHost: "http://127.0.0.1:1" } },
+        ]"#;
+        let source = r#"{ name: "x", relayAuthenticationBearer: "t", sinks: ["a"] }"#;
+        let text = format!(
+            "{{ relayUrl: \"http://127.0.0.1:1/\", dataDir: \"/nowhere\", sources: [{source}], {sinks}, {keys} }}"
+        );
+        let mut problems = Problems::new();
+        let document = parse("player.json", &text, &|_| None, &mut problems).unwrap();
+        let plan = crate::player::check(&document, &mut problems);
+        let told: Vec<String> = problems
+            .errors()
+            .chain(problems.warnings())
+            .map(|problem| format!("{}: {}", problem.key, problem.message))
+            .collect();
+        assert_eq!(told.len(), expected.len(), "{keys}: {told:#?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.contains(expected), "{keys}: {told}");
+        }
+        assert_eq!(plan.is_none(), problems.has_errors(), "{keys}");
+    }
+
+    #[test]
+    fn keys_of_the_server() {
+        check("", &[]);
+        check("exposedPort: 0, listenAddress: \"\", staticFolderPath: \"\"", &[]);
+        check("exposedPort: 8080", &[]);
+        check("exposedPort: 8080, listenAddress: \"::1\", httpHosts: [\"a.example\"]", &[]);
+        check("exposedPort: 8080, httpUsername: \"\", httpPassword: \"\"", &[]);
+        check("exposedPort: 8080, relayUrlStatusz: \"http://relay.example:8082\"", &[]);
+        check("listenAddress: \"0.0.0.0\"", &["without exposedPort there is no server"]);
+        check("httpUsername: \"a\"", &["come together"]);
+        check("httpPassword: \"a\"", &["come together"]);
+        check("httpUsername: \"a\", httpPassword: \"\"", &["expected a password"]);
+        check("httpUsername: \"a\", httpPassword: \"$file:/nowhere\"", &["/nowhere"]);
+        check("httpTokens: [\"a\", \"\"]", &["httpTokens[1]: expected a password"]);
+        check("httpTokens: [\"\\\\$2y\\\\$05\\\\$cut\"]", &["begins like a hash and is none"]);
+        check("relayUrlStatusz: \"relay:8082\", exposedPort: 1", &["expected the URL"]);
+        check("staticFolderPath: \"/nowhere\", exposedPort: 1", &["folder /nowhere"]);
+        check("staticFolderPath: \"/\", exposedPort: 1", &["dataDir lies in this folder"]);
+    }
+
+    #[test]
+    fn an_open_door_is_told() {
+        for address in ["0.0.0.0", "::", "192.0.2.7", "player.lan"] {
+            let keys = format!("exposedPort: 8080, listenAddress: \"{address}\"");
+            check(&keys, &["listenAddress: everybody who reaches this address"]);
+            check(&format!("{keys}, httpTokens: [\"t\"]"), &[]);
+            check(&format!("{keys}, httpUsername: \"a\", httpPassword: \"b\""), &[]);
+        }
+    }
+
+    #[test]
+    fn ids_are_parts_of_urls() {
+        let with = |id: &str, expected: &str| {
+            let sinks = format!(
+                "exposedPort: 1, sinks: [{{ name: \"a\", id: \"one\", type: \"http\", params: {{ targetHost: \"http://127.0.0.1:1\" }} }}, \
+                 {{ name: \"b\", id: \"{id}\", type: \"http\", params: {{ targetHost: \"http://127.0.0.1:1\" }} }}]"
+            );
+            let text = format!(
+                "{{ relayUrl: \"http://127.0.0.1:1/\", dataDir: \"/nowhere\", sources: [{{ name: \"x\", sinks: [\"a\"] }}], {sinks} }}"
+            );
+            let mut problems = Problems::new();
+            let document = parse("player.json", &text, &|_| None, &mut problems).unwrap();
+            crate::player::check(&document, &mut problems);
+            let told = problems.to_string();
+            assert!(told.contains(expected), "{id}: {told}");
+        };
+        with("sink", "the server's own paths begin with `/sink`");
+        with("-", "the server's own paths begin with `/-`");
+        with("a/b", "`a/b` cannot be a part of a URL");
+        with("..", "`..` cannot be a part of a URL");
+        with("one", "sink `a` has the id `one` already");
+    }
+
+    #[test]
+    fn a_folder_may_not_hold_the_queue() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |path: PathBuf| super::StaticFolder::open(&path).unwrap();
+        let www = folder.path().join("www");
+        std::fs::create_dir(&www).unwrap();
+        assert!(open(www.clone()).holds(&www.join("not-made-yet")));
+        assert!(open(folder.path().to_owned()).holds(&www));
+        assert!(open(www.clone()).holds(&www));
+        assert!(!open(www).holds(folder.path()));
+    }
+}

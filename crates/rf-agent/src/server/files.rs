@@ -1,0 +1,123 @@
+//! Files of one folder.
+//!
+//! Promise: nothing outside of the folder is ever served, whatever the path says and wherever a symbolic link in the folder
+//! points; names that begin with a dot are not there. Ranges, types and conditional requests are `ServeFile`'s.
+
+use std::convert::Infallible;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, LOCATION};
+use http::request::Parts;
+use http::{HeaderValue, Request, StatusCode};
+use percent_encoding::percent_decode_str;
+use tower::ServiceExt;
+use tower_http::services::ServeFile;
+
+/// Shown for a folder.
+const INDEX: &str = "index.html";
+/// The one name with a dot that is meant for others (RFC 8615).
+const WELL_KNOWN: &str = ".well-known";
+
+/// `staticFolderPath`.
+#[derive(Debug, Clone)]
+pub(super) struct StaticFolder {
+    /// Without links in it.
+    root: PathBuf,
+}
+
+/// What a path means.
+#[derive(Debug, PartialEq)]
+enum Found {
+    File(PathBuf),
+    /// A folder that was named without the slash that relative links in its index need.
+    FolderWithoutSlash,
+    Nothing,
+}
+
+impl StaticFolder {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let root = path.canonicalize()?;
+        if root.is_dir() { Ok(Self { root }) } else { Err(io::ErrorKind::NotADirectory.into()) }
+    }
+
+    /// Whether this path, which need not exist yet, lies in the folder.
+    pub(super) fn holds(&self, path: &Path) -> bool {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_no_directory| path.to_owned());
+        // Links are followed as far as there is something.
+        let known = absolute.ancestors().find_map(|known| known.canonicalize().ok());
+        absolute.starts_with(&self.root) || known.is_some_and(|known| known.starts_with(&self.root))
+    }
+
+    /// The answer when there is a file for `path`, as it stands in the URL.
+    pub(super) async fn serve(&self, path: &str, head: &Parts) -> Option<Response> {
+        let wanted = relative(path)?;
+        let (folder, ends_with_slash) = (self.clone(), path.ends_with('/') || path.is_empty());
+        let look = move || folder.find(&wanted, ends_with_slash);
+        match tokio::task::spawn_blocking(look).await.unwrap_or(Found::Nothing) {
+            Found::File(path) => Some(send(&path, head).await),
+            Found::FolderWithoutSlash => Some(redirect_into(path)),
+            Found::Nothing => None,
+        }
+    }
+
+    fn find(&self, wanted: &Path, ends_with_slash: bool) -> Found {
+        let inside = |path: &Path| {
+            let real = path.canonicalize().ok()?;
+            real.starts_with(&self.root).then_some(real)
+        };
+        let Some(path) = inside(&self.root.join(wanted)) else { return Found::Nothing };
+        if path.is_file() {
+            return if ends_with_slash { Found::Nothing } else { Found::File(path) };
+        }
+        let index = path.is_dir().then(|| inside(&path.join(INDEX))).flatten();
+        match index.filter(|index| index.is_file()) {
+            Some(_) if !ends_with_slash => Found::FolderWithoutSlash,
+            Some(index) => Found::File(index),
+            None => Found::Nothing,
+        }
+    }
+}
+
+/// The path below the folder; `None` when it can name nothing there.
+fn relative(path: &str) -> Option<PathBuf> {
+    let decoded = percent_decode_str(path).decode_utf8().ok()?;
+    if decoded.contains('\0') {
+        return None;
+    }
+    let mut relative = PathBuf::new();
+    for part in decoded.split('/').filter(|part| !part.is_empty()) {
+        let mut components = Path::new(part).components();
+        let (Some(Component::Normal(name)), None) = (components.next(), components.next()) else {
+            return None;
+        };
+        if part.starts_with('.') && part != WELL_KNOWN {
+            return None;
+        }
+        relative.push(name);
+    }
+    Some(relative)
+}
+
+async fn send(path: &Path, head: &Parts) -> Response {
+    let mut copy = Request::new(Body::empty());
+    copy.method_mut().clone_from(&head.method);
+    copy.headers_mut().clone_from(&head.headers);
+    let sent: Result<_, Infallible> = ServeFile::new(path).oneshot(copy).await;
+    let mut response = sent.into_response();
+    // Asked again at each use, and answered 304 while it is the same: an edit shows at once.
+    let revalidate = HeaderValue::from_static("no-cache");
+    response.headers_mut().insert(CACHE_CONTROL, revalidate);
+    response
+}
+
+fn redirect_into(path: &str) -> Response {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    // Relative, so that it also holds behind a proxy that adds a prefix.
+    match HeaderValue::try_from(format!("./{last}/")) {
+        Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response(),
+        Err(_not_a_header) => StatusCode::NOT_FOUND.into_response(),
+    }
+}

@@ -1,0 +1,206 @@
+//! Passwords and tokens of the server, as they are or as hashes of other programs.
+//!
+//! Promises: a text is compared in constant time; a hash is computed on a blocking thread, one at a time, so that guessing
+//! cannot take the machine from the events; what has been verified once is not computed again.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use argon2::{Argon2, PasswordVerifier};
+use rf_core::config::Secret;
+use sha_crypt::ShaCrypt;
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+/// Candidates that are remembered as right: more than there are credentials would only be several spellings of one.
+const MAX_KNOWN: usize = 64;
+
+/// What a candidate must be.
+#[derive(Debug, Clone)]
+pub(super) enum Password {
+    /// This text.
+    Plain(Secret),
+    /// A text with this hash.
+    Hash(Hash, Secret),
+}
+
+/// A kind of hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hash {
+    /// `$2a$`, `$2b$`, `$2y$`.
+    Bcrypt,
+    /// `$5$`, `$6$`.
+    ShaCrypt,
+    /// `$argon2id$` and its relatives.
+    Argon2,
+}
+
+impl Password {
+    /// Tells hash from text by its beginning.
+    pub(super) fn new(secret: Secret) -> Result<Self, &'static str> {
+        let text = secret.expose();
+        let begins = |with: &[&str]| with.iter().any(|with| text.starts_with(with));
+        let kind = if begins(&["$2a$", "$2b$", "$2y$"]) {
+            Hash::Bcrypt
+        } else if begins(&["$5$", "$6$"]) {
+            Hash::ShaCrypt
+        } else if begins(&["$argon2"]) {
+            Hash::Argon2
+        } else if begins(&["$1$", "$apr1$", "$y$", "{SHA}"]) {
+            return Err(
+                "a hash of this kind is not known here: use bcrypt, SHA-512-crypt or Argon2",
+            );
+        } else {
+            return Ok(Self::Plain(secret));
+        };
+        if kind.is_well_formed(text) {
+            Ok(Self::Hash(kind, secret))
+        } else {
+            Err(
+                "this begins like a hash and is none: it may be cut off, or its `$` were taken for variables (write them as `\\\\$`, or use $file:)",
+            )
+        }
+    }
+}
+
+impl Hash {
+    /// Whether a candidate can be held against it at all.
+    fn is_well_formed(self, hash: &str) -> bool {
+        match self {
+            Self::Bcrypt => hash.parse::<bcrypt::HashParts>().is_ok(),
+            Self::ShaCrypt => sha_crypt::PasswordHash::new(hash).is_ok(),
+            Self::Argon2 => argon2::PasswordHash::new(hash).is_ok(),
+        }
+    }
+
+    fn is_of(self, hash: &str, candidate: &[u8]) -> bool {
+        match self {
+            Self::Bcrypt => bcrypt::verify(candidate, hash).unwrap_or(false),
+            Self::ShaCrypt => ShaCrypt::default().verify_password(candidate, hash).is_ok(),
+            Self::Argon2 => Argon2::default().verify_password(candidate, hash).is_ok(),
+        }
+    }
+}
+
+/// Holds candidates against passwords.
+pub(super) struct Verifier {
+    /// Differs in each process, so that what is remembered says nothing outside of it.
+    key: [u8; 32],
+    known: Mutex<HashSet<[u8; 32]>>,
+    turn: Semaphore,
+}
+
+impl Verifier {
+    pub(super) fn new() -> Self {
+        let mut key = [0; 32];
+        key[..16].copy_from_slice(Uuid::new_v4().as_bytes());
+        key[16..].copy_from_slice(Uuid::new_v4().as_bytes());
+        Self { key, known: Mutex::default(), turn: Semaphore::new(1) }
+    }
+
+    /// Whether the candidate is the password.
+    pub(super) async fn verify(&self, password: &Password, candidate: &[u8]) -> bool {
+        let (kind, secret) = match password {
+            Password::Plain(secret) => return secret.matches(candidate),
+            Password::Hash(kind, secret) => (*kind, secret.clone()),
+        };
+        let mark = self.mark(&secret, candidate);
+        if self.knows(&mark) {
+            return true;
+        }
+        // The semaphore is never closed; several of a browser's first requests wait for one computation.
+        let Ok(_turn) = self.turn.acquire().await else { return false };
+        if self.knows(&mark) {
+            return true;
+        }
+        let candidate = candidate.to_vec();
+        let compute = move || kind.is_of(secret.expose(), &candidate);
+        let is_right = tokio::task::spawn_blocking(compute).await.unwrap_or(false);
+        if is_right {
+            self.remember(mark);
+        }
+        is_right
+    }
+
+    /// Keyed with what nobody outside knows, so that comparing marks needs no constant time.
+    fn mark(&self, secret: &Secret, candidate: &[u8]) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(self.key);
+        digest.update(secret.expose().len().to_le_bytes());
+        digest.update(secret.expose());
+        digest.update(candidate);
+        digest.finalize().into()
+    }
+
+    fn knows(&self, mark: &[u8; 32]) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(mark)
+    }
+
+    fn remember(&self, mark: [u8; 32]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(mark);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of `htpasswd -nbB`, `openssl passwd -6`, `openssl passwd -5` and `argon2 -id`: the password is `hunter2`.
+    const HASHES: [(&str, Hash); 4] = [
+        ("$2y$05$mkWg0d5JmR7BjJB.R7ZmiuK2cX5TcJKJHNVq/wwr76EWXXtH/Cwe2", Hash::Bcrypt),
+        (
+            "$6$saltsalt$8iYtNHxjWRl.NF6oNZ5tF.iKFlQREaXBLlSmZKP6dy9l5z3vsooWNW0/GZ6Nej73/TFug6pIPSqbJoCT6dfnj.",
+            Hash::ShaCrypt,
+        ),
+        ("$5$saltsalt$OIdfjX.u4Y3SJ4I2bX8w5BMf1VAUhHABNUirScDzZi3", Hash::ShaCrypt),
+        (
+            "$argon2id$v=19$m=1024,t=1,p=1$c29tZXNhbHRzYWx0$RrZBFQOQ09TFUR7gYaa9dUzRjpYFDsBDwL7+Dok3VRc",
+            Hash::Argon2,
+        ),
+    ];
+
+    #[tokio::test]
+    async fn hashes_of_other_programs_are_understood() {
+        for (hash, expected) in HASHES {
+            let password = Password::new(Secret::new(hash)).unwrap();
+            assert!(matches!(password, Password::Hash(kind, _) if kind == expected), "{hash}");
+            let verifier = Verifier::new();
+            assert!(!verifier.verify(&password, b"hunter3").await, "{hash}");
+            assert!(!verifier.verify(&password, hash.as_bytes()).await, "{hash} is no password");
+            assert_eq!(verifier.known.lock().unwrap().len(), 0, "a wrong one is not remembered");
+            assert!(verifier.verify(&password, b"hunter2").await, "{hash}");
+            assert!(verifier.verify(&password, b"hunter2").await, "{hash}, from memory");
+            assert!(!verifier.verify(&password, b"hunter3").await, "{hash}");
+            assert_eq!(verifier.known.lock().unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_text_is_itself() {
+        for (text, candidate, expected) in [
+            ("hunter2", "hunter2", true),
+            ("hunter2", "hunter", false),
+            ("$x", "$x", true),
+            ("", "", false),
+        ] {
+            let password = Password::new(Secret::new(text)).unwrap();
+            assert_eq!(Verifier::new().verify(&password, candidate.as_bytes()).await, expected);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_checked_is_refused() {
+        for text in
+            ["$apr1$x$y", "$1$x$y", "$y$j9T$x", "{SHA}x", "$2y$12$short", "$6", "$argon2id$v"]
+        {
+            let made = Password::new(Secret::new(text));
+            // `$6` alone is a text.
+            assert_eq!(made.is_err(), text != "$6", "{text}");
+        }
+    }
+}

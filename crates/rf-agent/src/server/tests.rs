@@ -1,0 +1,164 @@
+//! The server over a real socket, with sinks that answer what they were asked.
+
+mod access;
+mod files;
+mod sinks;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, StatusCode};
+use http_body_util::Full;
+use rf_core::config::Secret;
+use rf_core::lifecycle::Tasks;
+use rf_net::body::read_capped;
+use rf_net::client::{Client, ClientOptions};
+use tokio_util::sync::CancellationToken;
+
+use super::access::Access;
+use super::files::StaticFolder;
+use super::password::{Password, Verifier};
+use super::relay::RelayStatus;
+use super::{ServedSink, Server, ServerPlan};
+use crate::sink::{RateLimits, Shape, Sink, SinkBatch, SinkError};
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// Answers with the URL that it was asked for.
+struct Echo {
+    shape: Shape,
+    own_listener: bool,
+}
+
+impl Sink for Echo {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn write<'a>(&'a self, _: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn api(self: Arc<Self>) -> Option<Router> {
+        let echo = async |request: Request| {
+            let (head, body) = request.into_parts();
+            let body = read_capped(body, 1024, SOON).await.unwrap();
+            format!("{} {} {}", head.method, head.uri, String::from_utf8_lossy(&body))
+        };
+        Some(Router::new().fallback(echo))
+    }
+
+    fn own_listener(&self) -> Option<(String, u16)> {
+        self.own_listener.then(|| ("127.0.0.1".to_owned(), 0))
+    }
+}
+
+fn echo(id: &str) -> ServedSink {
+    let shape = Shape {
+        max_events: 1,
+        goal_bytes: 1,
+        max_event_bytes: 1,
+        concurrency: 1,
+        stable: false,
+        max_attempts: None,
+        max_age: None,
+        backoff: (SOON, SOON),
+        rate: RateLimits::default(),
+    };
+    ServedSink {
+        id: id.to_owned(),
+        name: format!("name of {id}"),
+        kind: "echo".to_owned(),
+        metadata: None,
+        sink: Arc::new(Echo { shape, own_listener: false }),
+    }
+}
+
+/// An open server with one sink, `db`.
+fn plan() -> ServerPlan {
+    ServerPlan {
+        address: Some(("127.0.0.1".to_owned(), 0)),
+        sinks: vec![echo("db")],
+        access: Access {
+            login: None,
+            tokens: Vec::new(),
+            hosts: vec!["known.example".to_owned()],
+            verifier: Verifier::new(),
+        },
+        folder: None,
+        relay: None,
+    }
+}
+
+fn password(text: &str) -> Password {
+    Password::new(Secret::new(text)).unwrap()
+}
+
+fn client() -> Client {
+    Client::new(&ClientOptions::default()).unwrap()
+}
+
+/// A server that runs; stops when the test ends.
+struct Running {
+    ports: Vec<u16>,
+    _tasks: Tasks,
+}
+
+fn start(plan: ServerPlan) -> Running {
+    let server = Server::bind(plan).unwrap();
+    let ports = server.addresses().iter().map(std::net::SocketAddr::port).collect();
+    let tasks = Tasks::new(CancellationToken::new());
+    server.spawn(&tasks);
+    Running { ports, _tasks: tasks }
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Running {
+    async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let port = *self.ports.last().unwrap();
+        ask(&format!("{method} http://127.0.0.1:{port}{path}"), headers, body).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.ask("GET", path, &[], "").await
+    }
+}
+
+/// `what` is a method and a URL.
+async fn ask(what: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    let (method, url) = what.split_once(' ').unwrap();
+    let mut request = http::Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::from(body.to_owned())).unwrap();
+    let (head, body) = client().send(request, SOON).await.unwrap().into_parts();
+    let body = read_capped(body, 64 * 1024 * 1024, SOON).await.unwrap();
+    Answer { status: head.status, headers: head.headers, body }
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}

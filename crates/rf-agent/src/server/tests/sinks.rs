@@ -1,0 +1,139 @@
+use std::sync::Mutex;
+
+use axum::http::HeaderMap as Headers;
+use serde_json::json;
+
+use super::*;
+
+#[tokio::test]
+async fn sinks_are_listed_and_found() {
+    let mut plan = plan();
+    plan.sinks[0].metadata = Some(json!({ "team": "<b>" }));
+    plan.sinks.push(echo("second"));
+    let server = start(plan);
+    let first = json!({ "id": "db", "name": "name of db", "type": "echo", "metadata": { "team": "<b>" }, "api": true });
+    let list: serde_json::Value =
+        serde_json::from_str(&server.get("/sink/list").await.text()).unwrap();
+    assert_eq!(list[0], first);
+    assert_eq!(list[1]["metadata"], json!({}));
+    let found = server.get("/sink/find/db").await;
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&found.text()).unwrap(), first);
+    let missing = server.get("/sink/find/nope").await;
+    assert_eq!(missing.status, 404);
+    assert_eq!(missing.text(), r#"{"error":"no sink has the id `nope`; known: db, second"}"#);
+}
+
+#[tokio::test]
+async fn a_sink_sees_the_path_below_its_id() {
+    let mut plan = plan();
+    plan.sinks.push(echo("ä b"));
+    let server = start(plan);
+    for (path, expected) in [
+        ("/db", "GET / "),
+        ("/db/", "GET / "),
+        ("/db/list?x=%2F&y", "GET /list?x=%2F&y "),
+        ("/db/find/t/%2e%2e%2Fid", "GET /find/t/%2e%2e%2Fid "),
+        ("/db//x", "GET //x "),
+        ("/%C3%A4%20b/list", "GET /list "),
+        ("/db?a", "GET /?a "),
+    ] {
+        assert_eq!(server.get(path).await.text(), expected, "{path}");
+    }
+    let other = server.get("/dbx/list").await;
+    assert_eq!(other.status, 404);
+    assert_eq!(
+        other.text(),
+        r#"{"error":"nothing is at /dbx/list: see /sink/list for the sinks"}"#
+    );
+}
+
+#[tokio::test]
+async fn the_relays_status_is_handed_on_without_credentials_and_without_scripts() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let relay = {
+        let seen = Arc::clone(&seen);
+        let answer = move |headers: Headers, uri: http::Uri| async move {
+            seen.lock().unwrap().push((uri.to_string(), headers));
+            let sent = [("content-type", "text/html"), ("set-cookie", "a=b"), ("etag", "\"1\"")];
+            (StatusCode::ACCEPTED, sent, "<script>")
+        };
+        let mut plan = plan();
+        let shape = plan.sinks[0].sink.shape().clone();
+        plan.sinks = vec![ServedSink {
+            sink: Arc::new(Fixed { shape, router: Router::new().fallback(answer) }),
+            ..echo("r")
+        }];
+        start(plan)
+    };
+    let mut plan = plan();
+    let url = format!("http://127.0.0.1:{}/r/", relay.ports[0]);
+    plan.relay = RelayStatus::new(&url, client());
+    let server = start(plan);
+
+    let headers = [("authorization", "Bearer x"), ("cookie", "c"), ("if-none-match", "\"1\"")];
+    let answer = server.ask("GET", "/relay-proxy/statusz?bucket=b", &headers, "").await;
+    assert_eq!((answer.status.as_u16(), answer.text().as_str()), (202, "<script>"));
+    assert_eq!(answer.header("etag"), "\"1\"");
+    assert_eq!(answer.header("set-cookie"), "");
+    assert!(answer.header("content-security-policy").starts_with("sandbox; default-src 'none'"));
+    let (uri, got) = seen.lock().unwrap()[0].clone();
+    assert_eq!(uri, "/statusz?bucket=b");
+    assert_eq!(got.get("if-none-match").unwrap(), "\"1\"");
+    assert!(got.get("authorization").is_none() && got.get("cookie").is_none());
+
+    assert_eq!(server.ask("POST", "/relay-proxy/x", &[], "").await.status, 405);
+    for path in ["/relay-proxy/%2e%2e/sink/list", "/relay-proxy/a/..%2f..%2fx"] {
+        assert_eq!(server.get(path).await.status, 400, "{path}");
+    }
+    assert_eq!(seen.lock().unwrap().len(), 1, "nothing else reached the relay");
+}
+
+/// Answers with a router of the test.
+struct Fixed {
+    shape: Shape,
+    router: Router,
+}
+
+impl Sink for Fixed {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn write<'a>(&'a self, _: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn api(self: Arc<Self>) -> Option<Router> {
+        Some(self.router.clone())
+    }
+}
+
+#[tokio::test]
+async fn a_relay_that_is_away_is_named() {
+    let mut plan = plan();
+    let free = rf_net::listen::listen("127.0.0.1", 0).unwrap().local_addr().unwrap();
+    plan.relay = RelayStatus::new(&format!("http://{free}"), client());
+    let answer = start(plan).get("/relay-proxy/statusz").await;
+    assert_eq!(answer.status, 502);
+    assert!(answer.text().contains(&format!("cannot connect to {free}")), "{}", answer.text());
+
+    let answer = start(super::plan()).get("/relay-proxy/statusz").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.text().as_str()),
+        (404, r#"{"error":"relayUrlStatusz is not configured"}"#)
+    );
+}
+
+#[tokio::test]
+async fn the_files_of_the_page_are_sent_once() {
+    let server = start(plan());
+    let first = server.get("/-/main.js").await;
+    assert_eq!(
+        (first.status.as_u16(), first.header("content-type")),
+        (200, "text/javascript; charset=utf-8")
+    );
+    let again =
+        server.ask("GET", "/-/main.js", &[("if-none-match", first.header("etag"))], "").await;
+    assert_eq!((again.status.as_u16(), again.body.len()), (304, 0));
+    assert_eq!(server.get("/-/nothing.js").await.status, 404);
+}
