@@ -22,6 +22,9 @@ fi
 if ! command -v curl >/dev/null; then
     packages+=(curl ca-certificates)
 fi
+# A browser and its driver: tests look at pages as a person does.
+command -v chromium >/dev/null || packages+=(chromium)
+command -v chromedriver >/dev/null || packages+=(chromium-driver)
 if ((${#packages[@]})); then
     if ((EUID == 0)) && command -v apt-get >/dev/null; then
         echo "installing ${packages[*]}"

@@ -10,6 +10,7 @@
 //! | [`outage`], [`mending`], [`letters`] | what is away, wrong, full or broken costs time and never events |
 //! | [`crash`] | what was acknowledged survives a SIGKILL of any role at any moment |
 //! | [`limits`] | no flood makes a file larger than it may be |
+//! | [`page`] | the player's server and its page, in a real browser |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
 
 // `cfg(test)` is always set here; it tells clippy that helpers outside of `#[test]` functions are tests too.
@@ -33,6 +34,8 @@ mod limits;
 mod mending;
 #[cfg(test)]
 mod outage;
+#[cfg(test)]
+mod page;
 #[cfg(test)]
 mod script;
 #[cfg(test)]

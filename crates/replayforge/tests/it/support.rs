@@ -1,5 +1,6 @@
 //! The harness: the program as a process, a target that writes down what it gets, clients that send any bytes.
 
+pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod ports;
 pub(crate) mod program;
