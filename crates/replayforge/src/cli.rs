@@ -1,5 +1,6 @@
 //! What can be asked of the program. The texts teach: they are the first thing that a user reads.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -63,6 +64,9 @@ pub enum Command {
         #[command(subcommand)]
         action: ScriptAction,
     },
+    /// What a role starts in place of a program of the user's: sees to its end
+    #[command(name = rf_agent::child::GUARD_COMMAND, hide = true)]
+    ChildGuard(ChildGuardArgs),
     /// Print a completion script for a shell
     Completions {
         /// Which shell.
@@ -299,6 +303,17 @@ pub struct ScriptBenchArgs {
     /// How long to measure
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
+}
+
+/// Arguments of the guard of a child.
+#[derive(Debug, Args)]
+pub struct ChildGuardArgs {
+    /// The process that it is guarded for
+    #[arg(long)]
+    pub parent: i32,
+    /// Program and arguments
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -24,6 +24,9 @@ pub fn run(cli: Cli) -> Exit {
         Command::Check(args) => check::run(&args),
         Command::Schema { role } => schema::run(role),
         Command::DeadLetters(args) => dead_letters::run(args.action),
+        Command::ChildGuard(args) => {
+            Exit::Child(rf_agent::child::guard::run(args.parent, &args.command))
+        }
         Command::Script { action } => script::run(&action),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -29,6 +29,8 @@ pub enum Exit {
     Failed,
     /// 78: the configuration is wrong (`EX_CONFIG` of sysexits).
     Config,
+    /// As the child that was guarded.
+    Child(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -37,6 +39,7 @@ impl From<Exit> for ExitCode {
             Exit::Ok => 0,
             Exit::Failed => 1,
             Exit::Config => 78,
+            Exit::Child(code) => code,
         })
     }
 }

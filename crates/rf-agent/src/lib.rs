@@ -7,9 +7,11 @@
 //!
 //! Reading order: [`pipeline`] (the one promise), [`source`] and [`sink`] (the two traits and their tables), `worker` (how a
 //! queue is emptied into a sink: batches, retries, dead letters), [`agent`] (start, run, stop), [`proxy`] and [`player`]
-//! (the files), [`server`] (what a player shows).
+//! (the files), [`server`] (what a player shows). Beside them [`child`]: programs of the user's own.
 
 pub mod agent;
+pub mod child;
+mod lines;
 pub mod pipeline;
 pub mod player;
 pub mod proxy;

@@ -1,8 +1,12 @@
 //! Sources: where events come from. A source is one file here and one line in [`SOURCES`].
 
+pub mod command;
 #[cfg(test)]
 pub(crate) mod contract;
+mod hand_over;
 pub mod http;
+mod keep_running;
+mod local_event;
 pub mod relay;
 
 use std::net::SocketAddr;
@@ -74,5 +78,7 @@ pub struct SourceKind {
 }
 
 /// Every kind of source that a proxy's file may name.
-pub const SOURCES: &[SourceKind] =
-    &[SourceKind { name: "http", schema: http::schema, build: http::build }];
+pub const SOURCES: &[SourceKind] = &[
+    SourceKind { name: "http", schema: http::schema, build: http::build },
+    SourceKind { name: "command", schema: command::schema, build: command::build },
+];

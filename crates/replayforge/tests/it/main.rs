@@ -9,6 +9,7 @@
 //! | [`compat`] | programs, files and databases of the original work with ours |
 //! | [`outage`], [`mending`], [`letters`] | what is away, wrong, full or broken costs time and never events |
 //! | [`crash`] | what was acknowledged survives a SIGKILL of any role at any moment |
+//! | [`sources`] | each source but `http`: what it reads arrives, what it starts ends |
 //! | [`limits`] | no flood makes a file larger than it may be |
 //! | [`page`] | the player's server and its page, in a real browser |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
@@ -38,5 +39,7 @@ mod outage;
 mod page;
 #[cfg(test)]
 mod script;
+#[cfg(test)]
+mod sources;
 #[cfg(test)]
 mod support;

@@ -1,0 +1,157 @@
+//! Programs of the user's own, run beside the agent: for the sources `command` and `exec`, and for sinks that are programs.
+//!
+//! Promises: a child never outlives the agent, also when that is killed with SIGKILL; a stop reaches all that the child has
+//! started, first with SIGTERM and after [`KILL_AFTER`] with SIGKILL; nothing stays behind as a zombie.
+//!
+//! A safe program can keep none of this by itself: what is to happen at its own death must be set between fork and exec. So
+//! the agent does not start the program but a [`guard`]: itself once more, as a small process that starts the program, hands
+//! its standard streams through and watches over both sides. Should the guard be killed, [`Child::wait`] ends its group.
+
+mod command_line;
+pub mod guard;
+
+use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rf_core::config::Secret;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio_util::sync::CancellationToken;
+
+pub use command_line::CommandLine;
+
+/// How long a program may take to end after SIGTERM; then it is killed.
+pub const KILL_AFTER: Duration = Duration::from_secs(5);
+
+/// The hidden command of the program that is a [`guard`].
+pub const GUARD_COMMAND: &str = "child-guard";
+
+/// This very program, also after its file was replaced by a newer one.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// What is run, and where.
+#[derive(Debug, Clone)]
+pub struct ChildCommand {
+    /// Program and arguments.
+    pub command: CommandLine,
+    /// The folder that it starts in; `None`: the agent's.
+    pub working_dir: Option<PathBuf>,
+    /// Variables besides those of the agent.
+    pub env: BTreeMap<String, Secret>,
+}
+
+/// Whether the child's standard input is a pipe from the agent, or empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing to read: `/dev/null`.
+    Empty,
+    /// [`Child::stdin`] writes to it.
+    Piped,
+}
+
+/// A running program and all that it has started. Dropped before its end, it is asked to stop as by [`Child::terminate`].
+#[derive(Debug)]
+pub struct Child {
+    /// Present with [`Input::Piped`], until it is taken.
+    pub stdin: Option<ChildStdin>,
+    /// What it prints, until it is taken.
+    pub stdout: Option<ChildStdout>,
+    /// What it complains of, until it is taken.
+    pub stderr: Option<ChildStderr>,
+    guard: tokio::process::Child,
+    group: Pid,
+    has_ended: bool,
+}
+
+impl ChildCommand {
+    /// Starts the program. One that cannot be started ends with 126 or 127 and says why on its standard error, as in a
+    /// shell.
+    ///
+    /// # Errors
+    /// When there is no process to be had, or [`Self::working_dir`] is no folder.
+    pub fn spawn(&self, input: Input) -> std::io::Result<Child> {
+        let mut command = guard_command(&self.command);
+        if let Some(folder) = &self.working_dir {
+            command.current_dir(folder);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value.expose())));
+        command.stdin(if input == Input::Piped { Stdio::piped() } else { Stdio::null() });
+        // A group of its own: a Ctrl-C for the agent is not for its children, which get their SIGTERM in time.
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut guard = command.spawn()?;
+        let id = guard.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        let group = id.ok_or_else(|| std::io::Error::other("the child has no process id"))?;
+        let (stdin, stdout, stderr) =
+            (guard.stdin.take(), guard.stdout.take(), guard.stderr.take());
+        Ok(Child { stdin, stdout, stderr, guard, group, has_ended: false })
+    }
+}
+
+#[cfg(not(test))]
+fn guard_command(line: &CommandLine) -> Command {
+    let mut command = Command::new(OWN_PROGRAM);
+    command.arg0("replayforge").arg(GUARD_COMMAND);
+    command.args(["--parent", &std::process::id().to_string(), "--"]).args(line.argv());
+    command
+}
+
+/// In this crate's own tests the program is the test runner, which cannot be a guard.
+#[cfg(test)]
+fn guard_command(line: &CommandLine) -> Command {
+    let [program, arguments @ ..] = line.argv() else { return Command::new(OWN_PROGRAM) };
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}
+
+impl Child {
+    /// Asks the program and all that it has started to end: SIGTERM now, SIGKILL after [`KILL_AFTER`]. Does not wait.
+    pub fn terminate(&self) {
+        // Of a guard that is not waited for yet the id cannot belong to anybody else.
+        if !self.has_ended
+            && let Err(error) = kill_process(self.group, Signal::TERM)
+        {
+            tracing::debug!(%error, "a child has ended before it was asked to");
+        }
+    }
+
+    /// Waits for the end of the program, and of all that it has started; the code as a shell tells it: 128 and the signal's
+    /// number after a signal.
+    ///
+    /// # Errors
+    /// When the system refuses to tell.
+    pub async fn wait(&mut self) -> std::io::Result<i32> {
+        let status = self.guard.wait().await?;
+        self.has_ended = true;
+        if status.signal().is_some() {
+            // Somebody has killed the guard: what it watched over ends here. An empty group is an error that means nothing.
+            kill_process_group(self.group, Signal::KILL).unwrap_or_default();
+        }
+        Ok(shell_code(status))
+    }
+
+    /// As [`Self::wait`]; asks the program to end once `stop` is cancelled.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub async fn end(&mut self, stop: &CancellationToken) -> std::io::Result<i32> {
+        tokio::select! {
+            code = self.wait() => return code,
+            () = stop.cancelled() => self.terminate(),
+        }
+        self.wait().await
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.terminate();
+    }
+}
+
+fn shell_code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}

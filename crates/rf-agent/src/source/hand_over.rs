@@ -1,0 +1,122 @@
+//! How sources that cannot refuse anybody hand their events over: they wait while a queue is full.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rf_core::backoff::Backoff;
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::{Batch, Output, Rejected};
+
+/// Pauses between tries while a queue has no room.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What became of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum HandedOver {
+    /// They are durable; those that can never fit were refused for good and told.
+    Stored,
+    /// The agent stops, and these have not been stored; how many.
+    Stopped(usize),
+}
+
+/// Stores the events in order, and waits for that as long as it takes; once `stop` is cancelled, it tries once more.
+///
+/// An event that can never fit is logged and passed over, so that it does not hold back the others for ever.
+pub(crate) async fn hand_over(
+    id: &str,
+    out: &Output,
+    stop: &CancellationToken,
+    events: Vec<Bytes>,
+) -> HandedOver {
+    let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
+    // Parts of the batch, the first one last.
+    let mut parts = vec![events];
+    while let Some(events) = parts.pop() {
+        let is_last_try = stop.is_cancelled();
+        let Err(rejected) = out.send(Batch::of(events.clone())).await else {
+            backoff.reset();
+            continue;
+        };
+        if matches!(rejected, Rejected::TooLarge { .. }) {
+            tracing::debug!(source = id, error = %rejected, "events are stored in smaller parts");
+            split(id, events, &rejected, &mut parts);
+            continue;
+        }
+        if is_last_try || rejected == Rejected::Closed {
+            let waiting: usize = parts.iter().map(Vec::len).sum();
+            return HandedOver::Stopped(events.len() + waiting);
+        }
+        tracing::warn!(source = id, error = %rejected, "the source waits");
+        parts.push(events);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(backoff.next_delay()) => {}
+        }
+    }
+    HandedOver::Stored
+}
+
+/// Halves of what is too large together; one that is too large alone is given up.
+fn split(id: &str, mut events: Vec<Bytes>, rejected: &Rejected, parts: &mut Vec<Vec<Bytes>>) {
+    if events.len() < 2 {
+        tracing::error!(source = id, error = %rejected, "an event is dropped");
+        return;
+    }
+    let second = events.split_off(events.len() / 2);
+    parts.extend([second, events]);
+}
+
+#[cfg(test)]
+mod tests {
+    use rf_queue::{Budget, QueueOptions, Store, StoreOptions};
+
+    use super::*;
+
+    struct Rig {
+        _folder: tempfile::TempDir,
+        store: Store,
+        out: Output,
+    }
+
+    fn rig() -> Rig {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut queue = QueueOptions::new("out");
+        queue.max_bytes = Some(1 << 20);
+        let options = StoreOptions::new(folder.path().join("s.sqlite3"), 2 << 20, vec![queue]);
+        let store = Store::open(options).expect("opens").store;
+        let out = Output::new(store.clone(), vec![store.queue("out").expect("a queue")]);
+        Rig { _folder: folder, store, out }
+    }
+
+    async fn stored(rig: &Rig) -> Vec<usize> {
+        let queue = rig.store.queue("out").expect("a queue");
+        let budget = Budget { events: 1000, bytes: usize::MAX };
+        let events = rig.store.read(queue, 0, budget).await.expect("reads");
+        events.iter().map(|event| event.content.len()).collect()
+    }
+
+    #[tokio::test]
+    async fn an_event_that_can_never_fit_is_passed_over_and_the_order_stays() {
+        let rig = rig();
+        let sizes = [1, 2, 50_000_000, 3, 4];
+        let events = sizes.map(|size| Bytes::from(vec![b'x'; size])).to_vec();
+        let done = hand_over("s", &rig.out, &CancellationToken::new(), events).await;
+        assert_eq!((done, stored(&rig).await), (HandedOver::Stored, vec![1, 2, 3, 4]));
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_waited_for_until_the_stop_and_tried_once_more() {
+        let rig = rig();
+        let piece = Bytes::from(vec![b'x'; 100_000]);
+        while rig.out.send(Batch::of(vec![piece.clone()])).await.is_ok() {}
+        let stop = CancellationToken::new();
+        let waiting = hand_over("s", &rig.out, &stop, vec![piece.clone(), piece.clone()]);
+        let (done, ()) = tokio::join!(waiting, async {
+            tokio::task::yield_now().await;
+            stop.cancel();
+        });
+        assert_eq!(done, HandedOver::Stopped(2));
+    }
+}
