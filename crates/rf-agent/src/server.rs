@@ -11,7 +11,7 @@
 
 mod access;
 mod config;
-mod files;
+pub(crate) mod files;
 mod page;
 mod password;
 mod relay;

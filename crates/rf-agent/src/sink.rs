@@ -2,8 +2,12 @@
 //!
 //! A sink only knows how to write. Reading its queue, retrying, dead letters, rate limits and order are the worker's.
 
+#[cfg(test)]
+mod contract;
+pub mod db;
 pub mod http;
 pub mod relay;
+mod table;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -172,5 +176,7 @@ pub struct SinkKind {
 }
 
 /// Every kind of sink that a player's file may name.
-pub const SINKS: &[SinkKind] =
-    &[SinkKind { name: "http", schema: http::schema, build: http::build }];
+pub const SINKS: &[SinkKind] = &[
+    SinkKind { name: "http", schema: http::schema, build: http::build },
+    SinkKind { name: "db", schema: db::schema, build: db::build },
+];

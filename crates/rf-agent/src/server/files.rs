@@ -23,7 +23,7 @@ const WELL_KNOWN: &str = ".well-known";
 
 /// `staticFolderPath`.
 #[derive(Debug, Clone)]
-pub(super) struct StaticFolder {
+pub(crate) struct StaticFolder {
     /// Without links in it.
     root: PathBuf,
 }
@@ -38,7 +38,7 @@ enum Found {
 }
 
 impl StaticFolder {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let root = path.canonicalize()?;
         if root.is_dir() { Ok(Self { root }) } else { Err(io::ErrorKind::NotADirectory.into()) }
     }
@@ -52,7 +52,7 @@ impl StaticFolder {
     }
 
     /// The answer when there is a file for `path`, as it stands in the URL.
-    pub(super) async fn serve(&self, path: &str, head: &Parts) -> Option<Response> {
+    pub(crate) async fn serve(&self, path: &str, head: &Parts) -> Option<Response> {
         let wanted = relative(path)?;
         let (folder, ends_with_slash) = (self.clone(), path.ends_with('/') || path.is_empty());
         let look = move || folder.find(&wanted, ends_with_slash);

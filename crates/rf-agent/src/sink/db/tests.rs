@@ -1,0 +1,284 @@
+//! The `db` sink: what becomes of events, and what its API answers.
+
+mod api;
+mod hostile;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::sink::contract::{Promise, Subject, check_sink_contract};
+use crate::sink::table::rig::{Rig, event, event_with_id, sink};
+use crate::sink::{Sink, SinkError};
+
+const PARAMS: &str = r#"{ "database": "db.sqlite3" }"#;
+
+async fn rig() -> Rig {
+    Rig::start(super::build, PARAMS).await
+}
+
+fn open(rig: &Rig) -> Connection {
+    Connection::open(rig.folder.path().join("db.sqlite3")).unwrap()
+}
+
+struct DbSubject(TempDir);
+
+impl Subject for DbSubject {
+    fn promise(&self) -> Promise {
+        Promise::ExactlyOnce
+    }
+
+    fn build(&self) -> Arc<dyn Sink> {
+        sink(super::build, self.0.path(), PARAMS)
+    }
+
+    /// Without an id of their own, so that a repeat would be a second row.
+    fn event(&self, number: usize) -> String {
+        event("POST", "/rpf-db/numbers", &format!(r#"{{"number":{number}}}"#))
+    }
+
+    fn refused(&self) -> Option<String> {
+        Some(event("POST", "/rpf-db/numbers", "no JSON"))
+    }
+
+    fn stored(&self) -> BoxFuture<'_, Vec<usize>> {
+        Box::pin(async {
+            let conn = Connection::open(self.0.path().join("db.sqlite3")).unwrap();
+            let mut numbers = conn.prepare("SELECT number FROM numbers ORDER BY _rpf_id").unwrap();
+            let numbers = numbers.query_map([], |row| row.get::<_, u64>(0)).unwrap();
+            numbers.map(|number| usize::try_from(number.unwrap()).unwrap()).collect()
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn db_keeps_the_contract_of_sinks() {
+    check_sink_contract(&DbSubject(tempfile::tempdir().unwrap())).await;
+}
+
+#[tokio::test]
+async fn a_row_is_answered_as_it_was_sent() {
+    let mut rig = rig().await;
+    let body = r#"{"id":"a","userName":"Ünal","age":41,"big":9007199254740993,"price":1.5,"active":true,"off":false,"nested":{"b":[1,null]},"none":null,"timestamp":"2006-01-02T15:04:05Z"}"#;
+    rig.post("/rpf-db/people", body).await;
+    let mut row = rig.json("/find/people/a").await;
+    let updated = row["_rpf_last_updated_idx"].take();
+    assert!(updated.as_i64().is_some_and(|at| at > 1_700_000_000), "{updated}");
+    assert_eq!(
+        row,
+        json!({
+            "id": "a", "_rpf_id": 1, "_rpf_last_updated_idx": null, "timestamp": 1_136_214_245,
+            "user_name": "Ünal", "age": 41, "big": 9_007_199_254_740_993_i64, "price": 1.5,
+            "active": true, "off": false, "nested": r#"{"b":[1,null]}"#,
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_table_grows_and_a_row_is_replaced_and_removed() {
+    let mut rig = rig().await;
+    rig.post("/orders", r#"{"id":7,"state":"new"}"#).await;
+    rig.write(&[event("PUT", "/rpf-db/orders/", r#"{"id":"7","total":12,"state":"paid"}"#)]).await;
+    rig.post("/orders", r#"{"state":"anonymous"}"#).await;
+    let rows = rig.json("/rpf-db/orders").await;
+    let shown: Vec<Value> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| json!([row["id"], row["state"], row["total"]]))
+        .collect();
+    assert_eq!(shown, [json!(["7", "paid", 12]), json!(["3", "anonymous", null])]);
+    rig.write(&[event("DELETE", "/orders", r#"{"id":7}"#)]).await;
+    rig.write(&[event("DELETE", "/orders", r#"{"id":"not there"}"#)]).await;
+    rig.write(&[event("DELETE", "/no_such_table", r#"{"id":1}"#)]).await;
+    let left = rig.json("/query-table/orders").await;
+    assert_eq!(left.as_array().unwrap().len(), 1);
+    assert_eq!(rig.json("/list").await, json!(["orders"]));
+}
+
+#[tokio::test]
+async fn running_numbers_are_never_given_twice() {
+    let mut rig = rig().await;
+    for _ in 0..3 {
+        rig.post("/t", r#"{"a":1}"#).await;
+    }
+    rig.write(&[event("DELETE", "/t", r#"{"id":"3"}"#)]).await;
+    rig.restart().await;
+    rig.post("/t", r#"{"a":1}"#).await;
+    assert_eq!(rig.json("/distinct-values/t/id").await, json!(["1", "2", "4"]));
+}
+
+#[tokio::test]
+async fn an_event_that_a_sender_delivers_twice_counts_once() {
+    let mut rig = rig().await;
+    let first = event_with_id(1, "/t", r#"{"id":"x","v":1}"#);
+    let second = event_with_id(2, "/t", r#"{"id":"x","v":2}"#);
+    rig.write(&[first.clone(), second]).await;
+    rig.restart().await;
+    rig.write(&[first]).await;
+    assert_eq!(rig.json("/find/t/x").await["v"], json!(2), "a late repeat changes nothing");
+    // A script that makes two rows of one event has made two.
+    rig.write(&[event_with_id(3, "/t", r#"{"v":3}"#), event_with_id(3, "/t", r#"{"v":4}"#)]).await;
+    assert_eq!(rig.json("/query-table/t?v_gte=3").await.as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn what_can_never_be_written_is_refused_for_good() {
+    let mut rig = rig().await;
+    for (content, why) in [
+        (event("POST", "/a/b", "{}"), "cannot name a table"),
+        (event("POST", "/", "{}"), "cannot name a table"),
+        (event("POST", "/sqlite_master", "{}"), "cannot name a table"),
+        (event("POST", "/_rpf_progress", "{}"), "cannot name a table"),
+        (event("POST", "/x;drop table t", "{}"), "cannot name a table"),
+        (event("POST", "/t", "[1]"), "not a JSON object"),
+        (event("POST", "/t", ""), "not a JSON object"),
+        (event("DELETE", "/t", "{}"), "body with an id"),
+        (event("POST", "/t", r#"{"timestamp":"yesterday"}"#), "timestamp is no time"),
+        ("no event".to_owned(), "not a JSON object"),
+    ] {
+        let Err(SinkError::Permanent(reason)) = rig.try_write(std::slice::from_ref(&content)).await
+        else {
+            panic!("not refused for good: {content}");
+        };
+        assert!(reason.contains(why), "{content}: {reason}");
+    }
+    rig.write(&[event("GET", "/t", ""), event("HEAD", "/t", "")]).await;
+    assert_eq!(rig.json("/list").await, json!([]));
+}
+
+#[tokio::test]
+async fn a_table_has_so_many_columns_and_no_more() {
+    let mut rig = rig().await;
+    let wide = |range: std::ops::Range<usize>| {
+        let keys: Vec<String> = range.map(|n| format!("\"c{n}\":1")).collect();
+        event("POST", "/wide", &format!("{{{}}}", keys.join(",")))
+    };
+    rig.write(&[wide(0..490)]).await;
+    let refused = rig.try_write(&[wide(490..500)]).await;
+    assert!(
+        matches!(refused, Err(SinkError::Permanent(reason)) if reason.contains("one too many"))
+    );
+    rig.write(&[wide(490..495)]).await;
+    assert_eq!(rig.json("/columns/wide").await.as_array().unwrap().len(), 499);
+}
+
+#[tokio::test]
+async fn indexes_are_there_for_the_columns_that_the_original_indexes() {
+    let mut rig = rig().await;
+    rig.post("/t", r#"{"plain":1,"user_id":2,"my_fk_x":3,"sort_idx":4}"#).await;
+    rig.post("/t", r#"{"status":"ok"}"#).await;
+    let conn = open(&rig);
+    let sql = "SELECT (SELECT group_concat(name) FROM pragma_index_info(list.name)) FROM pragma_index_list('t') AS list";
+    let mut statement = conn.prepare(sql).unwrap();
+    let found: HashSet<String> =
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let expected = [
+        "id",
+        "_rpf_id",
+        "_rpf_last_updated_idx",
+        "timestamp,status",
+        "user_id",
+        "my_fk_x",
+        "sort_idx",
+        "status",
+    ];
+    assert_eq!(found, expected.map(str::to_owned).into());
+}
+
+/// As the original made it: every number REAL, plain indexes, no marks of ours.
+#[tokio::test]
+async fn a_database_of_the_original_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let conn = Connection::open(folder.path().join("db.sqlite3")).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE visits (id TEXT PRIMARY KEY, _rpf_id REAL, _rpf_last_updated_idx REAL, timestamp REAL, hits REAL, ok BOOLEAN, note TEXT);
+         CREATE INDEX idx_visits_timestamp ON visits (timestamp);
+         INSERT INTO visits VALUES ('a', 41, 1700000000, 1700000000, 5, 1, 'old');",
+    )
+    .unwrap();
+    drop(conn);
+    let mut rig = Rig::start_in(folder, super::build, PARAMS).await;
+    let old = json!({ "id": "a", "_rpf_id": 41, "_rpf_last_updated_idx": 1_700_000_000, "timestamp": 1_700_000_000, "hits": 5, "ok": true, "note": "old" });
+    assert_eq!(rig.json("/rpf-db/visits").await, json!([old]));
+    rig.post("/rpf-db/visits", r#"{"hits":6,"ok":false,"newColumn":"x"}"#).await;
+    let new = rig.json("/rpf-db/visits?after=41").await;
+    assert_eq!(
+        json!([
+            new[0]["id"],
+            new[0]["_rpf_id"],
+            new[0]["hits"],
+            new[0]["ok"],
+            new[0]["new_column"]
+        ]),
+        json!(["42", 42, 6, false, "x"])
+    );
+}
+
+#[tokio::test]
+async fn old_rows_are_removed_in_steps() {
+    let params = r#"{ "database": "db.sqlite3", "row_ttl_sec": 3600 }"#;
+    let mut rig = Rig::start(super::build, params).await;
+    let many: Vec<String> =
+        (0..1200).map(|n| event("POST", "/t", &format!("{{\"n\":{n}}}"))).collect();
+    rig.write(&many).await;
+    rig.post("/other", r#"{"a":1}"#).await;
+    open(&rig)
+        .execute_batch(
+            "UPDATE t SET _rpf_last_updated_idx = _rpf_last_updated_idx - 3700 WHERE n < 1150",
+        )
+        .unwrap();
+    let stop = CancellationToken::new();
+    let emptied = async {
+        while rig.json("/query-table/t").await.as_array().unwrap().len() > 50 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(Arc::clone(&rig.sink).run(stop.clone()), emptied) };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("removed in time");
+    assert_eq!(rig.json("/query-table/t").await[0]["n"], json!(1150));
+    assert_eq!(rig.json("/query-table/other").await.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_database_that_may_not_grow_pauses_and_goes_on() {
+    let params = r#"{ "database": "db.sqlite3", "max_bytes": "1MiB" }"#;
+    let mut rig = Rig::start(super::build, params).await;
+    let large = event("POST", "/t", &format!("{{\"text\":\"{}\"}}", "x".repeat(300_000)));
+    let mut paused = None;
+    for _ in 0..5 {
+        paused = paused.or(rig.try_write(std::slice::from_ref(&large)).await.err());
+    }
+    assert!(
+        matches!(&paused, Some(SinkError::Paused(reason)) if reason.contains("max_bytes")),
+        "{paused:?}"
+    );
+    rig.write(&[event("DELETE", "/t", r#"{"id":"1"}"#)]).await;
+    rig.write(&[large]).await;
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_named_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("db.sqlite3"), "this is no database at all".repeat(100))
+        .unwrap();
+    let store = crate::sink::SinkHost {
+        store: rf_queue::Store::open(rf_queue::StoreOptions::new(
+            folder.path().join("q.sqlite3"),
+            8 << 20,
+            vec![],
+        ))
+        .unwrap()
+        .store,
+    };
+    let started = sink(super::build, folder.path(), PARAMS).start(&store).await;
+    let text = started.expect_err("no database").to_string();
+    assert!(text.contains("db.sqlite3") && text.contains("not a database"), "{text}");
+}

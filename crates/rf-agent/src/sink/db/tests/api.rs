@@ -1,0 +1,231 @@
+//! What the query API answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{event, open, rig};
+use crate::sink::table::reader::Reader;
+use crate::sink::table::rig::{Rig, get};
+use crate::sink::table::row_api;
+
+async fn people() -> Rig {
+    let mut rig = rig().await;
+    for body in [
+        r#"{"id":"a","name":"Ann","age":30,"active":true,"city":"Bonn"}"#,
+        r#"{"id":"b","name":"Bob 50%","age":20,"active":false}"#,
+        r#"{"id":"c","name":"Cy_d","age":40.5,"active":true,"city":"Köln"}"#,
+        r#"{"id":"d","name":"Dee","age":30,"active":true,"city":"Bonn"}"#,
+    ] {
+        rig.post("/people", body).await;
+    }
+    rig
+}
+
+fn ids(rows: &Value) -> String {
+    rows.as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn filters_orders_and_limits() {
+    let rig = people().await;
+    for (query, expected) in [
+        ("", "abcd"),
+        ("age=30", "ad"),
+        ("age_gt=30", "c"),
+        ("age_gte=30", "acd"),
+        ("age_lt=30", "b"),
+        ("age_lte=30", "abd"),
+        ("age_ne=30", "bc"),
+        ("city_ne=Bonn", "bc"),
+        ("age_in=20,40.5", "bc"),
+        ("id_in=a,d,x", "ad"),
+        ("active=true", "acd"),
+        ("active=0", "b"),
+        ("city_null=true", "b"),
+        ("city_null=false", "acd"),
+        ("name_contains=ee", "d"),
+        ("name_contains=EE", "d"),
+        ("name_contains=50%25", "b"),
+        ("name_contains=_", "c"),
+        ("city=K%C3%B6ln", "c"),
+        ("city=Bonn&age_gt=1&name_contains=n", "a"),
+        ("order=age", "badc"),
+        ("order=age:desc", "cdab"),
+        ("order=age:DESC&limit=2", "cd"),
+        ("order=city:asc", "badc"),
+        ("limit=1", "a"),
+        ("limit=999999999999", "abcd"),
+        ("after=2", "cd"),
+        ("_rpf_id_gt=1&_rpf_id_lt=4", "bc"),
+    ] {
+        assert_eq!(
+            ids(&rig.json(&format!("/query-table/people?{query}")).await),
+            expected,
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn pages_go_on_where_the_one_before_ended() {
+    let rig = people().await;
+    for (order, expected) in [
+        ("_rpf_id", "abcd"),
+        ("_rpf_id:desc", "dcba"),
+        ("age", "badc"),
+        ("age:desc", "cdab"),
+        ("city", "badc"),
+        ("city:desc", "cdab"),
+        ("active", "bacd"),
+    ] {
+        let mut seen = String::new();
+        let mut after = String::new();
+        loop {
+            let uri = format!("/rpf-db/people?order={order}&limit=1{after}");
+            let page = rig.json(&uri).await;
+            let Some(row) = page.get(0) else { break };
+            seen.push_str(row["id"].as_str().unwrap());
+            after = format!("&after={}", row["_rpf_id"]);
+        }
+        assert_eq!(seen, expected, "{order}");
+    }
+    let gone = rig.refusal("/rpf-db/people?order=age&after=77").await;
+    assert_eq!(gone, (400, "after: that row is gone, begin again without after".to_owned()));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_named_with_what_is() {
+    let rig = people().await;
+    for (uri, status, text) in [
+        ("/rpf-db/persons", 404, "no table `persons`; known: people"),
+        ("/find/persons/a", 404, "no table `persons`; known: people"),
+        ("/find/people/x", 404, "no row with this id in table `people`"),
+        ("/columns/persons", 404, "no table `persons`; known: people"),
+        ("/distinct-values/people/aeg", 404, "no column `aeg`; known: id, _rpf_id,"),
+        ("/rpf-db/people?aeg=1", 404, "no column `aeg`; known: id, _rpf_id,"),
+        ("/rpf-db/people?order=aeg", 404, "no column `aeg`; known: id,"),
+        ("/rpf-db/_rpf_events", 404, "no table `_rpf_events`; known: people"),
+        ("/rpf-db/sqlite_master", 404, "no table `sqlite_master`; known: people"),
+        ("/time-analytics/?table=x", 404, "no table `x`; known: people"),
+        ("/nothing", 404, "no such path; there are rpf-db/TABLE"),
+        ("/rpf-db/people?limit=0", 400, "limit: expected a number"),
+        ("/rpf-db/people?limit=x", 400, "limit: expected a number"),
+        ("/rpf-db/people?order=age:up", 400, "order: expected COLUMN"),
+        ("/rpf-db/people?after=x", 400, "after: expected the _rpf_id"),
+        ("/rpf-db/people?format=xml", 400, "format: expected json, ndjson or csv"),
+        ("/rpf-db/people?city_null=maybe", 400, "city_null: expected true or false"),
+        ("/time-analytics/?table=people&range_time=soon", 400, "range_time: expected a duration"),
+        ("/time-analytics/?table=people&start_time=soon", 400, "start_time: expected Unix time"),
+    ] {
+        let (found, message) = rig.refusal(uri).await;
+        assert_eq!(found, status, "{uri}");
+        assert!(message.starts_with(text), "{uri}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn lists_of_tables_columns_and_values() {
+    let mut rig = people().await;
+    rig.post("/a-table", r#"{"x":1}"#).await;
+    let own = ["id", "_rpf_id", "_rpf_last_updated_idx", "timestamp"];
+    let columns = [&own[..], &["name", "age", "active", "city"]].concat();
+    assert_eq!(rig.json("/list").await, json!(["a-table", "people"]));
+    assert_eq!(rig.json("/columns/people").await, json!(columns));
+    let with_x = [&own[..], &["x"]].concat();
+    let all = json!({ "a-table": with_x, "people": columns });
+    assert_eq!(rig.json("/all-columns/").await, all);
+    assert_eq!(rig.json("/all-columns").await, all);
+    assert_eq!(rig.json("/distinct-values/people/city").await, json!(["Bonn", "Köln"]));
+    assert_eq!(rig.json("/distinct-values/people/active").await, json!([false, true]));
+    assert_eq!(rig.json("/distinct-values/people/age?limit=2").await, json!([20, 30]));
+}
+
+#[tokio::test]
+async fn other_formats() {
+    let mut rig = rig().await;
+    rig.write(&[event("POST", "/t", r#"{"id":"1","a":"x,y","b":true,"timestamp":5}"#)]).await;
+    open(&rig).execute_batch("UPDATE t SET _rpf_last_updated_idx = 9").unwrap();
+    let (_, csv) = rig.get("/rpf-db/t?format=csv").await;
+    assert_eq!(csv, "id,_rpf_id,_rpf_last_updated_idx,timestamp,a,b\r\n1,1,9,5,\"x,y\",true\r\n");
+    let (_, lines) = rig.get("/rpf-db/t?format=ndjson").await;
+    assert_eq!(
+        lines,
+        "{\"id\":\"1\",\"_rpf_id\":1,\"_rpf_last_updated_idx\":9,\"timestamp\":5,\"a\":\"x,y\",\"b\":true}\n"
+    );
+    assert_eq!(rig.get("/rpf-db/t?a=none&format=ndjson").await.1, "");
+    assert_eq!(rig.get("/rpf-db/t?a=none").await.1, "[]");
+}
+
+#[tokio::test]
+async fn an_answer_of_many_pieces_is_whole() {
+    let mut rig = rig().await;
+    let body = format!(r#"{{"text":"{}"}}"#, "x".repeat(1000));
+    let rows: Vec<String> = (0..900).map(|_| event("POST", "/t", &body)).collect();
+    rig.write(&rows).await;
+    let answer = rig.json("/rpf-db/t").await;
+    assert_eq!(answer.as_array().unwrap().len(), 900);
+    let (_, csv) = rig.get("/rpf-db/t?format=csv&order=_rpf_id:desc").await;
+    assert_eq!(csv.lines().count(), 901);
+}
+
+#[tokio::test]
+async fn counts_by_time_and_status() {
+    let mut rig = rig().await;
+    for (at, status) in [(7200, "ok"), (7201, "bad"), (9000, "ok"), (10_800, "ok"), (-1, "old")] {
+        rig.post("/t", &format!(r#"{{"timestamp":{at},"status":"{status}"}}"#)).await;
+    }
+    rig.post("/plain", r#"{"timestamp":7200}"#).await;
+    let row = |at: i64, status: &str, count: u32| json!({ "time_bucket": at, "status": status, "count": count });
+    assert_eq!(
+        rig.json("/time-analytics/?table=t&start_time=0&stop_time=1970-01-01T03:00:00Z").await,
+        json!([row(7200, "bad", 1), row(7200, "ok", 2), row(10_800, "ok", 1)])
+    );
+    assert_eq!(
+        rig.json("/time-analytics?table=t&range_time=30m&start_time=9000").await,
+        json!([row(9000, "ok", 1), row(10_800, "ok", 1)])
+    );
+    assert_eq!(rig.json("/time-analytics/?table=t").await[0], row(-3600, "old", 1));
+    assert_eq!(
+        rig.json("/time-analytics/?table=plain").await,
+        json!([{ "time_bucket": 7200, "count": 1 }])
+    );
+    let plan: String = open(&rig)
+        .query_row(
+            "EXPLAIN QUERY PLAN SELECT timestamp, status FROM t WHERE timestamp >= 1 AND timestamp <= 2 ORDER BY timestamp",
+            [],
+            |row| row.get(3),
+        )
+        .unwrap();
+    assert!(plan.contains("COVERING INDEX"), "{plan}");
+}
+
+#[tokio::test]
+async fn a_query_ends_when_its_time_is_over() {
+    let mut rig = rig().await;
+    let rows: Vec<String> =
+        (0..1000).map(|n| event("POST", "/t", &format!(r#"{{"n":{n}}}"#))).collect();
+    for _ in 0..10 {
+        rig.write(&rows).await;
+    }
+    let reader = Reader::with_time(rig.folder.path().join("db.sqlite3"), Duration::ZERO);
+    let router = row_api::router(Arc::clone(&reader));
+    let (status, text) = get(router, "/rpf-db/t?n_contains=x").await;
+    assert_eq!(status.as_u16(), 503, "{text}");
+    assert!(text.contains("the query took longer"), "{text}");
+}
+
+#[tokio::test]
+async fn files_are_served_and_nothing_beside_them() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("www")).unwrap();
+    std::fs::write(folder.path().join("www/page.html"), "<p>hi</p>").unwrap();
+    std::fs::write(folder.path().join("secret"), "no").unwrap();
+    let params = r#"{ "database": "db.sqlite3", "static_dir": "www" }"#;
+    let rig = Rig::start_in(folder, crate::sink::db::build, params).await;
+    assert_eq!(rig.get("/static/page.html").await.1, "<p>hi</p>");
+    for path in ["/static/../secret", "/static/%2e%2e/secret", "/static/none", "/static/"] {
+        assert_eq!(rig.get(path).await.0.as_u16(), 404, "{path}");
+    }
+}

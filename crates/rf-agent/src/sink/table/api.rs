@@ -1,0 +1,151 @@
+//! The query API that all sinks with tables have.
+//!
+//! Paths and answers are the original's; what it pasted into SQL is bound here, and what it answered with `null` is `[]`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use rusqlite::params_from_iter;
+use serde_json::{Map, Value};
+
+use super::answer::{self, Prepared, RowWriter};
+use super::api_error::ApiError;
+use super::format::Format;
+use super::query::{RowQuery, limit, shown};
+use super::reader::{QueryError, Reader, Session};
+use super::value::write_json;
+
+/// Values that `distinct-values` answers with where the request says nothing.
+const DEFAULT_DISTINCT: u32 = 1_000;
+/// Values that it answers with at the most.
+const MAX_DISTINCT: u32 = 10_000;
+
+/// The pairs of a query string, in order.
+pub(crate) type Pairs = Query<Vec<(String, String)>>;
+
+/// The endpoints that every sink with tables has.
+pub(crate) fn router(reader: Arc<Reader>) -> Router {
+    Router::new()
+        .route("/rpf-db/{table}", get(rows))
+        .route("/query-table/{table}", get(rows))
+        .route("/list", get(list))
+        .route("/columns/{table}", get(columns))
+        .route("/all-columns", get(all_columns))
+        .route("/all-columns/", get(all_columns))
+        .route("/distinct-values/{table}/{column}", get(distinct_values))
+        .with_state(reader)
+}
+
+/// What is answered where no endpoint is.
+pub(crate) async fn no_such_path() -> ApiError {
+    ApiError::NotFound(
+        "no such path; there are rpf-db/TABLE, query-table/TABLE, list, columns/TABLE, all-columns/ and distinct-values/TABLE/COLUMN"
+            .to_owned(),
+    )
+}
+
+async fn rows(
+    State(reader): State<Arc<Reader>>,
+    Path(table): Path<String>,
+    Query(pairs): Pairs,
+) -> Result<Response, ApiError> {
+    let format = Format::of(&pairs)?;
+    answer::rows(&reader, format, move |session| {
+        let table = session.table(&table)?;
+        let (sql, values) = RowQuery::read(&pairs, &table)?.statement(session.conn, &table)?;
+        let columns = shown(&table);
+        let places = columns.len();
+        Ok(Prepared {
+            columns,
+            rows: move |session: &Session<'_>, writer: &mut RowWriter| {
+                let mut statement = session.conn.prepare(&sql)?;
+                let mut rows = statement.query(params_from_iter(values))?;
+                while let Some(row) = rows.next()? {
+                    let values: Vec<_> =
+                        (0..places).map(|place| row.get_ref(place)).collect::<Result<_, _>>()?;
+                    writer.row(|place| values[place])?;
+                }
+                Ok(())
+            },
+        })
+    })
+    .await
+}
+
+async fn list(State(reader): State<Arc<Reader>>) -> Result<Json<Vec<String>>, ApiError> {
+    let names = reader.run(|session| {
+        let tables = session.tables()?;
+        Ok(tables.iter().map(|table| table.as_str().to_owned()).collect())
+    });
+    Ok(Json(names.await?))
+}
+
+async fn columns(
+    State(reader): State<Arc<Reader>>,
+    Path(table): Path<String>,
+) -> Result<Json<Vec<String>>, ApiError> {
+    let table = reader.run(move |session| session.table(&table)).await?;
+    Ok(Json(table.columns.iter().map(|column| column.name.as_str().to_owned()).collect()))
+}
+
+async fn all_columns(State(reader): State<Arc<Reader>>) -> Result<Json<Value>, ApiError> {
+    let tables = reader.run(|session| {
+        let mut tables = Map::new();
+        for name in session.tables()? {
+            let table = session.table(name.as_str())?;
+            let columns = table.columns.iter().map(|column| column.name.as_str().into());
+            tables.insert(name.as_str().to_owned(), Value::Array(columns.collect()));
+        }
+        Ok(tables)
+    });
+    Ok(Json(Value::Object(tables.await?)))
+}
+
+async fn distinct_values(
+    State(reader): State<Arc<Reader>>,
+    Path((table, column)): Path<(String, String)>,
+    Query(pairs): Pairs,
+) -> Result<Response, ApiError> {
+    let asked = pairs.iter().find(|(name, _)| name == "limit");
+    let most = asked.map_or(Ok(DEFAULT_DISTINCT), |(_, text)| limit(text, MAX_DISTINCT))?;
+    let json = reader.run(move |session| distinct(session, &table, &column, most)).await?;
+    Ok(json_response(json))
+}
+
+fn distinct(
+    session: &Session<'_>,
+    table: &str,
+    column: &str,
+    most: u32,
+) -> Result<Vec<u8>, QueryError> {
+    let table = session.table(table)?;
+    let column = table.known_column(column)?;
+    let sql = format!(
+        "SELECT DISTINCT {0} FROM {1} WHERE {0} IS NOT NULL ORDER BY {0} LIMIT {most}",
+        column.name, table.name
+    );
+    let mut statement = session.conn.prepare(&sql)?;
+    let mut rows = statement.query([])?;
+    let mut json = vec![b'['];
+    while let Some(row) = rows.next()? {
+        if json.len() > 1 {
+            json.push(b',');
+        }
+        write_json(&mut json, row.get_ref(0)?, column.kind);
+    }
+    json.push(b']');
+    Ok(json)
+}
+
+/// JSON that is written already.
+pub(crate) fn json_response(json: Vec<u8>) -> Response {
+    let headers = [
+        (http::header::CONTENT_TYPE, Format::Json.content_type()),
+        (http::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (http::header::CACHE_CONTROL, "no-store"),
+    ];
+    (headers, json).into_response()
+}

@@ -1,0 +1,68 @@
+//! One batch in one transaction, each of its events once.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::applied;
+use super::call::{Call, Verb};
+use super::failure::WriteError;
+use crate::sink::SinkBatch;
+
+/// What a batch's events do to the tables.
+pub(crate) trait Apply {
+    /// Called first in the transaction: another program may have changed the schema.
+    fn begin(&mut self, conn: &Connection) -> Result<(), WriteError>;
+
+    /// One event that is new.
+    fn apply(&mut self, conn: &Connection, call: Call, now_us: i64) -> Result<(), WriteError>;
+
+    /// Called last in the transaction.
+    fn finish(&mut self, conn: &Connection) -> Result<(), WriteError>;
+
+    /// The transaction was rolled back: what is remembered of it is wrong.
+    fn forget(&mut self);
+}
+
+/// Writes the batch for `sink`; `Ok` says how many of its events were of a method that says nothing to a table.
+pub(crate) fn write(
+    conn: &mut Connection,
+    to: &mut impl Apply,
+    sink: &str,
+    batch: &SinkBatch,
+    now_us: i64,
+) -> Result<u64, WriteError> {
+    let written = transact(conn, to, sink, batch, now_us);
+    if written.is_err() {
+        to.forget();
+    }
+    written
+}
+
+fn transact(
+    conn: &mut Connection,
+    to: &mut impl Apply,
+    sink: &str,
+    batch: &SinkBatch,
+    now_us: i64,
+) -> Result<u64, WriteError> {
+    // Before the transaction: a bad event is found without a lock on the database.
+    let calls = Call::read_all(&batch.events)?;
+    // Immediate, so that a second writer is waited for here and not in the middle.
+    let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    to.begin(&transaction)?;
+    let through = applied::through(&transaction, sink, batch)?;
+    let mut ignored = 0;
+    for (event, call) in batch.events.iter().zip(calls) {
+        if through.is_some_and(|through| event.id <= through) {
+            continue;
+        }
+        if call.verb == Verb::Nothing {
+            ignored += 1;
+        } else if applied::is_new(&transaction, call.key.as_ref())? {
+            to.apply(&transaction, call, now_us)?;
+        }
+    }
+    to.finish(&transaction)?;
+    applied::note(&transaction, sink, batch)?;
+    transaction.commit()?;
+    Ok(ignored)
+}

@@ -1,0 +1,80 @@
+//! An event as these sinks read it: what shall happen to which table.
+
+use rf_core::event::{ParsedTarget, ReplayRequest};
+use rf_queue::StoredEvent;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::failure::WriteError;
+use super::identifier::Identifier;
+
+/// What the original puts before a table's name in a path.
+const PREFIX: &str = "/rpf-db/";
+
+/// What shall happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    /// POST and PUT.
+    Put,
+    /// DELETE.
+    Delete,
+    /// Any other method: it says nothing about a table.
+    Nothing,
+}
+
+/// An event's identity: its id and a hash of its content, so that two events that a script made of one are two.
+pub(crate) type EventKey = [u8; 24];
+
+/// An event, read.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// What shall happen.
+    pub(crate) verb: Verb,
+    /// The table, named by the path.
+    pub(crate) table: Identifier,
+    /// The body's keys; empty for [`Verb::Nothing`].
+    pub(crate) body: Map<String, Value>,
+    /// `None` for content without an event id.
+    pub(crate) key: Option<EventKey>,
+}
+
+impl Call {
+    /// Reads an event's content.
+    ///
+    /// # Errors
+    /// [`WriteError::Refused`] for what names no table or has no JSON object as its body.
+    pub(crate) fn read(event: &StoredEvent) -> Result<Self, WriteError> {
+        let request = ReplayRequest::parse(&event.content)
+            .map_err(|error| WriteError::Refused(error.to_string()))?;
+        let verb = match request.method.as_str() {
+            "POST" | "PUT" => Verb::Put,
+            "DELETE" => Verb::Delete,
+            _ => Verb::Nothing,
+        };
+        let path = ParsedTarget::parse(&request.target).path;
+        let name = path.strip_prefix(PREFIX).or_else(|| path.strip_prefix('/')).unwrap_or(&path);
+        let table = Identifier::table(name.strip_suffix('/').unwrap_or(name))
+            .map_err(|error| WriteError::Refused(format!("path: {error}")))?;
+        let body = if verb == Verb::Nothing { Map::new() } else { object(&request.body)? };
+        let key = request.id.map(|id| {
+            let mut key = [0; 24];
+            key[..16].copy_from_slice(id.as_bytes());
+            key[16..].copy_from_slice(&Sha256::digest(&event.content)[..8]);
+            key
+        });
+        Ok(Self { verb, table, body, key })
+    }
+
+    /// Reads every event of a batch, before a transaction is begun for it.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn read_all(events: &[StoredEvent]) -> Result<Vec<Self>, WriteError> {
+        events.iter().map(Self::read).collect()
+    }
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, WriteError> {
+    serde_json::from_slice(body)
+        .map_err(|error| WriteError::Refused(format!("the body is not a JSON object: {error}")))
+}

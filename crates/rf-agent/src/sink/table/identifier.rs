@@ -1,0 +1,147 @@
+//! Names of tables and columns: the one door through which text becomes an SQL identifier.
+
+use std::fmt;
+
+/// Longest name of a table or column, in characters.
+const MAX_CHARS: usize = 128;
+/// Names that belong to the sinks themselves, in any case.
+const OURS: &str = "_rpf_";
+/// Names that belong to SQLite, in any case.
+const SQLITE: &str = "sqlite_";
+
+/// A name that can stand in SQL. `Display` writes it quoted.
+///
+/// Invariant: letters, digits, `_` and `-` only, at least one and at most [`MAX_CHARS`]; so the quoted form is closed by
+/// its own quotes alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Identifier(String);
+
+/// A text that names no table.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{shown}` cannot name a table: expected 1 to {MAX_CHARS} letters, digits, `_` or `-`, not beginning with `{OURS}` or `{SQLITE}`"
+)]
+pub(crate) struct InvalidName {
+    shown: String,
+}
+
+impl Identifier {
+    /// The name of a user's table.
+    ///
+    /// # Errors
+    /// [`InvalidName`] for what no table may be called.
+    pub(crate) fn table(text: &str) -> Result<Self, InvalidName> {
+        match Self::existing(text) {
+            Some(name) if !is_internal(text) => Ok(name),
+            _ => Err(InvalidName { shown: text.chars().take(60).collect() }),
+        }
+    }
+
+    /// The column for the key of a JSON object: other characters dropped, camelCase as `snake_case`, lower case. `None` when
+    /// nothing is left of it, or too much.
+    pub(crate) fn column(key: &str) -> Option<Self> {
+        let kept: Vec<char> = key.chars().filter(|c| is_allowed(*c)).collect();
+        let mut name = String::with_capacity(key.len() + 4);
+        for (at, &c) in kept.iter().enumerate() {
+            let before = at.checked_sub(1).map(|at| kept[at]);
+            let next_is_lower = kept.get(at + 1).is_some_and(|next| next.is_lowercase());
+            let begins_word = before.is_some_and(|before| {
+                before.is_lowercase()
+                    || before.is_numeric()
+                    || (before.is_uppercase() && next_is_lower)
+            });
+            if c.is_uppercase() && begins_word {
+                name.push('_');
+            }
+            name.extend(c.to_lowercase().filter(|c| is_allowed(*c)));
+        }
+        Self::existing(&name)
+    }
+
+    /// A name as it stands in a database; `None` for one that ours and the original's programs never give.
+    pub(crate) fn existing(text: &str) -> Option<Self> {
+        let count = text.chars().take(MAX_CHARS + 1).count();
+        let is_valid = (1..=MAX_CHARS).contains(&count) && text.chars().all(is_allowed);
+        is_valid.then(|| Self(text.to_owned()))
+    }
+
+    /// A name made of others by this program, such as that of an index: shortened where it would be too long.
+    pub(crate) fn made(parts: &[&str]) -> Self {
+        let text = parts.join("_");
+        Self(text.chars().filter(|c| is_allowed(*c)).take(MAX_CHARS * 2).collect())
+    }
+
+    /// Without quotes: for messages, JSON and bound parameters.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether SQLite takes both for the same name.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        self.0.eq_ignore_ascii_case(text)
+    }
+}
+
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+/// Whether a table is the sinks' or SQLite's own: never shown, never written by an event.
+pub(crate) fn is_internal(table: &str) -> bool {
+    [OURS, SQLITE].iter().any(|prefix| {
+        table.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    })
+}
+
+fn is_allowed(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || c == '-'
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_become_columns() {
+        let check = |key: &str, column: Option<&str>| {
+            assert_eq!(Identifier::column(key).as_ref().map(Identifier::as_str), column, "{key}");
+        };
+        check("hostName", Some("host_name"));
+        check("userID", Some("user_id"));
+        check("HTTPServer", Some("http_server"));
+        check("already_snake", Some("already_snake"));
+        check("Value", Some("value"));
+        check("a.b c\"; drop table x--", Some("abcdroptablex--"));
+        check("user-id", Some("user-id"));
+        check("größe", Some("größe"));
+        check("日本", Some("日本"));
+        check("p95Ms", Some("p95_ms"));
+        check("\"'`[]", None);
+        check("", None);
+        check(&"x".repeat(129), None);
+    }
+
+    #[test]
+    fn tables_have_names_that_are_allowed() {
+        for name in ["orders", "ts_gauge_systemstats_60s", "a-b", "Größe"] {
+            assert_eq!(Identifier::table(name).expect(name).as_str(), name);
+        }
+        for name in ["", "a/b", "a b", "x\"y", "sqlite_master", "_RPF_events", "a;b", "a.b"] {
+            assert!(Identifier::table(name).is_err(), "{name}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_quoted_name_is_one_token(text in ".{0,200}") {
+            let names = [Identifier::table(&text).ok(), Identifier::column(&text)];
+            for name in names.into_iter().flatten() {
+                let quoted = name.to_string();
+                let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
+                proptest::prop_assert!(!inner.is_empty() && !inner.contains(['"', '\0']));
+            }
+        }
+    }
+}

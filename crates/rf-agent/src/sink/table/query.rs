@@ -1,0 +1,293 @@
+//! A query string becomes one SELECT with bound values.
+//!
+//! Invariant: what reaches SQL as text is an [`Identifier`] of the table's own schema, or a constant of this file.
+
+use rusqlite::types::Value as Sql;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::api_error::ApiError;
+use super::format::Format;
+use super::identifier::Identifier;
+use super::row_table::NUMBER;
+use super::schema::{Column, Kind, Table};
+
+/// Rows of an answer where the request says nothing, as in the original.
+const DEFAULT_LIMIT: u32 = 10_000;
+/// Rows of an answer at the most; more are asked for with `after`.
+pub(crate) const MAX_LIMIT: u32 = 100_000;
+/// Conditions of a request at the most.
+const MAX_CONDITIONS: usize = 50;
+/// Values of an `_in` at the most.
+const MAX_VALUES: usize = 500;
+
+/// What may stand behind a column's name, and the comparison that it asks for.
+const SUFFIXES: [(&str, Test); 9] = [
+    ("_contains", Test::Contains),
+    ("_gte", Test::Compare(">=")),
+    ("_lte", Test::Compare("<=")),
+    ("_gt", Test::Compare(">")),
+    ("_lt", Test::Compare("<")),
+    ("_ne", Test::Differs),
+    ("_eq", Test::Compare("=")),
+    ("_in", Test::In),
+    ("_null", Test::Null),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Test {
+    Compare(&'static str),
+    Differs,
+    Contains,
+    In,
+    Null,
+}
+
+/// A request for rows, held against the table.
+#[derive(Debug)]
+pub(crate) struct RowQuery {
+    conditions: Vec<String>,
+    values: Vec<Sql>,
+    order: Identifier,
+    descending: bool,
+    after: Option<i64>,
+    limit: u32,
+    /// How the answer is written.
+    pub(crate) format: Format,
+}
+
+impl RowQuery {
+    /// Reads the pairs of a query string.
+    ///
+    /// # Errors
+    /// [`ApiError`]: an unknown column, or a value that makes no sense.
+    pub(crate) fn read(pairs: &[(String, String)], table: &Table) -> Result<Self, ApiError> {
+        let mut query = Self {
+            conditions: Vec::new(),
+            values: Vec::new(),
+            order: key(table),
+            descending: false,
+            after: None,
+            limit: DEFAULT_LIMIT,
+            format: Format::Json,
+        };
+        for (name, value) in pairs {
+            match name.as_str() {
+                "order" => query.order_by(value, table)?,
+                "limit" => query.limit = limit(value, MAX_LIMIT)?,
+                "after" => {
+                    query.after = Some(value.parse().map_err(|_not_a_number| {
+                        ApiError::BadRequest(format!(
+                            "after: expected the {NUMBER} of the last row that you have"
+                        ))
+                    })?);
+                }
+                "format" => query.format = value.parse()?,
+                _ => query.filter(name, value, table)?,
+            }
+        }
+        if query.after.is_some() && table.is_view {
+            return Err(ApiError::BadRequest("after: a view has no row numbers".to_owned()));
+        }
+        Ok(query)
+    }
+
+    fn order_by(&mut self, text: &str, table: &Table) -> Result<(), ApiError> {
+        let (name, direction) = text.rsplit_once(':').unwrap_or((text, "asc"));
+        self.descending = match direction.to_ascii_lowercase().as_str() {
+            "asc" => false,
+            "desc" => true,
+            _ => {
+                return Err(ApiError::BadRequest(
+                    "order: expected COLUMN, COLUMN:asc or COLUMN:desc".to_owned(),
+                ));
+            }
+        };
+        self.order = table.known_column(name)?.name.clone();
+        Ok(())
+    }
+
+    fn filter(&mut self, name: &str, text: &str, table: &Table) -> Result<(), ApiError> {
+        if self.conditions.len() == MAX_CONDITIONS {
+            return Err(ApiError::BadRequest(format!("more than {MAX_CONDITIONS} conditions")));
+        }
+        // A column may be called as another one with a suffix: the whole name wins.
+        let whole = table.column(name).map(|(_, column)| (column, Test::Compare("=")));
+        let with_suffix = || {
+            SUFFIXES.iter().find_map(|(suffix, test)| {
+                let (_, column) = table.column(name.strip_suffix(suffix)?)?;
+                Some((column, *test))
+            })
+        };
+        let Some((column, test)) = whole.or_else(with_suffix) else {
+            return Err(table
+                .known_column(name)
+                .err()
+                .unwrap_or_else(|| ApiError::BadRequest("a condition cannot be read".to_owned())));
+        };
+        let condition = self.condition(column, test, text)?;
+        self.conditions.push(condition);
+        Ok(())
+    }
+
+    fn condition(&mut self, column: &Column, test: Test, text: &str) -> Result<String, ApiError> {
+        let name = &column.name;
+        Ok(match test {
+            Test::Compare(operator) => format!("{name} {operator} {}", self.bind(column, text)),
+            Test::Differs => format!("{name} IS NOT {}", self.bind(column, text)),
+            Test::Contains => {
+                let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+                self.values.push(Sql::Text(format!("%{escaped}%")));
+                format!("{name} LIKE ?{} ESCAPE '\\'", self.values.len())
+            }
+            Test::In => {
+                let values: Vec<&str> = text.split(',').collect();
+                if values.len() > MAX_VALUES {
+                    return Err(ApiError::BadRequest(format!(
+                        "{}_in: more than {MAX_VALUES} values",
+                        name.as_str()
+                    )));
+                }
+                let places: Vec<String> =
+                    values.into_iter().map(|value| self.bind(column, value)).collect();
+                format!("{name} IN ({})", places.join(", "))
+            }
+            Test::Null => match text.to_ascii_lowercase().as_str() {
+                "" | "1" | "true" => format!("{name} IS NULL"),
+                "0" | "false" => format!("{name} IS NOT NULL"),
+                _ => {
+                    let name = name.as_str();
+                    return Err(ApiError::BadRequest(format!(
+                        "{name}_null: expected true or false"
+                    )));
+                }
+            },
+        })
+    }
+
+    /// Binds a text, and names its place. SQLite makes a number of it where the column holds numbers.
+    fn bind(&mut self, column: &Column, text: &str) -> String {
+        let value = match (column.kind, text) {
+            (Kind::Boolean, "true") => Sql::Integer(1),
+            (Kind::Boolean, "false") => Sql::Integer(0),
+            _ => Sql::Text(text.to_owned()),
+        };
+        self.bind_value(value)
+    }
+
+    fn bind_value(&mut self, value: Sql) -> String {
+        self.values.push(value);
+        format!("?{}", self.values.len())
+    }
+
+    /// The statement and its values. Rows behind `after` are found by the value of the row with that number, so that a
+    /// page costs the same however far it lies; ties are told apart by the number.
+    ///
+    /// # Errors
+    /// [`ApiError::BadRequest`] when the row of `after` is gone, and the order needs it.
+    pub(crate) fn statement(
+        mut self,
+        conn: &Connection,
+        table: &Table,
+    ) -> Result<(String, Vec<Sql>), super::reader::QueryError> {
+        let key = key(table);
+        if let Some(after) = self.after {
+            let condition = if self.order == key {
+                let sign = if self.descending { "<" } else { ">" };
+                format!("{key} {sign} {}", self.bind_value(Sql::Integer(after)))
+            } else {
+                let sql = format!("SELECT {} FROM {} WHERE {key} = ?1", self.order, table.name);
+                let at: Option<Sql> =
+                    conn.prepare(&sql)?.query_row([after], |row| row.get(0)).optional()?;
+                let Some(at) = at else {
+                    return Err(ApiError::BadRequest(
+                        "after: that row is gone, begin again without after".to_owned(),
+                    )
+                    .into());
+                };
+                self.behind(at, after, &key)
+            };
+            self.conditions.push(condition);
+        }
+        let is_number = |column: &Column| column.name.is(NUMBER);
+        let columns: Vec<String> = shown(table)
+            .iter()
+            .map(|column| {
+                if is_number(column) {
+                    format!("{key} AS {}", column.name)
+                } else {
+                    column.name.to_string()
+                }
+            })
+            .collect();
+        let filter = if self.conditions.is_empty() {
+            String::new()
+        } else {
+            format!(" WHERE ({})", self.conditions.join(") AND ("))
+        };
+        let direction = if self.descending { "DESC" } else { "ASC" };
+        let tie = if self.order == key || table.is_view {
+            String::new()
+        } else {
+            format!(", {key} {direction}")
+        };
+        let sql = format!(
+            "SELECT {} FROM {}{filter} ORDER BY {} {direction}{tie} LIMIT {}",
+            columns.join(", "),
+            table.name,
+            self.order,
+            self.limit
+        );
+        Ok((sql, self.values))
+    }
+
+    /// Rows that come after the one with this value and number: NULL is the least of all values.
+    fn behind(&mut self, at: Sql, number: i64, key: &Identifier) -> String {
+        let column = self.order.clone();
+        let is_null = at == Sql::Null;
+        let number = self.bind_value(Sql::Integer(number));
+        match (is_null, self.descending) {
+            (true, false) => format!("{column} IS NOT NULL OR {key} > {number}"),
+            (true, true) => format!("{column} IS NULL AND {key} < {number}"),
+            (false, false) => {
+                let at = self.bind_value(at);
+                format!("{column} > {at} OR ({column} = {at} AND {key} > {number})")
+            }
+            (false, true) => {
+                let at = self.bind_value(at);
+                format!(
+                    "{column} < {at} OR {column} IS NULL OR ({column} = {at} AND {key} < {number})"
+                )
+            }
+        }
+    }
+}
+
+/// What tells rows apart and orders them where nothing else does: the running number, else SQLite's own; of a view, which
+/// has neither, the first column.
+fn key(table: &Table) -> Identifier {
+    match (table.column(NUMBER), table.columns.first()) {
+        (Some((_, number)), _) => number.name.clone(),
+        (None, Some(first)) if table.is_view => first.name.clone(),
+        (None, _) => Identifier::made(&["rowid"]),
+    }
+}
+
+/// What rows are answered with: the table's columns, behind SQLite's number where there is no other for `after`.
+pub(crate) fn shown(table: &Table) -> Vec<Column> {
+    let has_number = table.is_view || table.column(NUMBER).is_some();
+    let number = (!has_number).then(|| Column::new(NUMBER, Kind::Integer));
+    number.into_iter().chain(table.columns.iter().cloned()).collect()
+}
+
+/// A `limit`: at least 1; past `most` it is `most`.
+///
+/// # Errors
+/// [`ApiError::BadRequest`] for what is no number.
+pub(crate) fn limit(text: &str, most: u32) -> Result<u32, ApiError> {
+    match text.parse::<u64>() {
+        Ok(0) | Err(_) => {
+            Err(ApiError::BadRequest("limit: expected a number from 1 up".to_owned()))
+        }
+        Ok(limit) => Ok(u32::try_from(limit).unwrap_or(most).min(most)),
+    }
+}

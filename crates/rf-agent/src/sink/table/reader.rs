@@ -1,0 +1,166 @@
+//! Queries: on connections that cannot write, a few at a time, each with an end.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::api_error::ApiError;
+use super::connect;
+use super::identifier::Identifier;
+use super::schema::{self, Column, Table};
+
+/// Queries of one database at a time; more wait for [`WAIT`], then are told to come back.
+const QUERIES: usize = 4;
+/// How long a query waits for its place.
+const WAIT: Duration = Duration::from_secs(5);
+/// A query may take so long, its reader's slowness included: an open query holds the write-ahead log.
+pub(crate) const MAX_QUERY_SECONDS: u64 = 30;
+/// Steps of SQLite's machine between two looks at the clock: some microseconds.
+const STEPS: i32 = 20_000;
+
+/// Runs queries on a database.
+pub(crate) struct Reader {
+    path: PathBuf,
+    places: Arc<Semaphore>,
+    idle: Mutex<Vec<Connection>>,
+    max_time: Duration,
+}
+
+impl Reader {
+    /// Queries on the database at this path, which must exist once the first one comes.
+    pub(crate) fn new(path: PathBuf) -> Arc<Self> {
+        Self::with_time(path, Duration::from_secs(MAX_QUERY_SECONDS))
+    }
+
+    /// As [`Self::new`], with another end for queries.
+    pub(crate) fn with_time(path: PathBuf, max_time: Duration) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(QUERIES));
+        Arc::new(Self { path, places, idle: Mutex::default(), max_time })
+    }
+
+    /// Runs `query` on a blocking thread to its end.
+    ///
+    /// # Errors
+    /// What the query says; [`ApiError::Busy`] when no place is free for too long.
+    pub(crate) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        query: impl FnOnce(&Session<'_>) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        self.begin(query).await?.end().await
+    }
+
+    /// Begins `query` on a blocking thread.
+    ///
+    /// # Errors
+    /// [`ApiError::Busy`] when no place is free for too long.
+    pub(crate) async fn begin<T: Send + 'static>(
+        self: &Arc<Self>,
+        query: impl FnOnce(&Session<'_>) -> Result<T, QueryError> + Send + 'static,
+    ) -> Result<Running<T>, ApiError> {
+        let place = timeout(WAIT, Arc::clone(&self.places).acquire_owned()).await;
+        let Ok(Ok(place)) = place else { return Err(ApiError::Busy) };
+        let reader = Arc::clone(self);
+        Ok(Running(tokio::task::spawn_blocking(move || {
+            let result = reader.session(query);
+            drop(place);
+            result
+        })))
+    }
+
+    fn session<T>(
+        &self,
+        query: impl FnOnce(&Session<'_>) -> Result<T, QueryError>,
+    ) -> Result<T, ApiError> {
+        let unavailable =
+            |error: rusqlite::Error| ApiError::Unavailable { cause: error.to_string() };
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut conn = match idle {
+            Some(conn) => conn,
+            None => connect::reader(&self.path).map_err(unavailable)?,
+        };
+        let deadline = Instant::now() + self.max_time;
+        conn.progress_handler(STEPS, Some(move || Instant::now() > deadline))
+            .map_err(unavailable)?;
+        let done = query(&Session { conn: &conn, deadline });
+        if !matches!(done, Err(QueryError::Database(_))) {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+        }
+        done.map_err(|error| match error {
+            QueryError::Api(error) => error,
+            QueryError::Database(error)
+                if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) =>
+            {
+                ApiError::TooSlow(self.max_time.as_secs())
+            }
+            QueryError::Database(error) => unavailable(error),
+        })
+    }
+}
+
+/// A query under way. One that nobody waits for ends by its deadline.
+pub(crate) struct Running<T>(JoinHandle<Result<T, ApiError>>);
+
+impl<T> Running<T> {
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// What the query says.
+    pub(crate) async fn end(self) -> Result<T, ApiError> {
+        self.0.await.map_err(|error| ApiError::Unavailable { cause: error.to_string() })?
+    }
+}
+
+/// Why a query gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QueryError {
+    /// The request is at fault.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The database is.
+    #[error(transparent)]
+    Database(#[from] rusqlite::Error),
+}
+
+/// One query's connection.
+pub(crate) struct Session<'a> {
+    /// It reads, and nothing else.
+    pub(crate) conn: &'a Connection,
+    /// When the query must have ended.
+    pub(crate) deadline: Instant,
+}
+
+impl Session<'_> {
+    /// The table of that name.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], naming the known ones.
+    pub(crate) fn table(&self, name: &str) -> Result<Table, QueryError> {
+        match Table::load(self.conn, name)? {
+            Some(table) => Ok(table),
+            None => Err(ApiError::no_table(name, &self.tables()?).into()),
+        }
+    }
+
+    /// Names of the tables.
+    pub(crate) fn tables(&self) -> Result<Vec<Identifier>, QueryError> {
+        Ok(schema::tables(self.conn)?)
+    }
+}
+
+impl Table {
+    /// The column of that name.
+    ///
+    /// # Errors
+    /// [`ApiError::NotFound`], naming the known ones.
+    pub(crate) fn known_column(&self, name: &str) -> Result<&Column, ApiError> {
+        let names = || self.columns.iter().map(|column| &column.name);
+        self.column(name)
+            .map(|(_, column)| column)
+            .ok_or_else(|| ApiError::no_column(name, names()))
+    }
+}

@@ -1,0 +1,224 @@
+//! One table of rows.
+//!
+//! It has `id` (TEXT, the key), `_rpf_id` (running number of the row's last write), `_rpf_last_updated_idx` and `timestamp`
+//! (Unix seconds), and a column for each key that an event had. It is not STRICT: that knows no BOOLEAN.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, OptionalExtension};
+use serde_json::{Map, Value};
+
+use super::failure::WriteError;
+use super::identifier::Identifier;
+use super::schema::{Column, Kind, MAX_COLUMNS, MAX_TABLES, Table, tables};
+use super::{index, value};
+
+/// The key.
+pub(crate) const ID: &str = "id";
+/// The running number, in which rows are listed.
+pub(crate) const NUMBER: &str = "_rpf_id";
+/// When a row was written last.
+pub(crate) const UPDATED: &str = "_rpf_last_updated_idx";
+/// When it happened.
+pub(crate) const TIMESTAMP: &str = "timestamp";
+
+const GET_NEXT: &str = "SELECT next_id FROM _rpf_tables WHERE name = ?1";
+/// Spellings of keys that are remembered; past it they are looked up anew.
+const MAX_SPELLINGS: usize = 4 * MAX_COLUMNS;
+
+/// A table with what its statements need.
+pub(crate) struct RowTable {
+    table: Table,
+    /// Places of the columns that every table has.
+    own: Own,
+    /// Place of the column for a key as events spell it; `None` for a key that cannot name one.
+    places: HashMap<String, Option<usize>>,
+    insert: String,
+    /// The next running number, once this transaction has looked it up.
+    next: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Own {
+    id: usize,
+    number: usize,
+    updated: usize,
+    timestamp: usize,
+}
+
+impl RowTable {
+    /// The table, made if it is not there.
+    pub(crate) fn open_or_create(conn: &Connection, name: &Identifier) -> Result<Self, WriteError> {
+        if let Some(table) = Self::open(conn, name)? {
+            return Ok(table);
+        }
+        if tables(conn)?.len() >= MAX_TABLES {
+            return Err(WriteError::Refused(format!(
+                "table `{}` is one too many: a database has at most {MAX_TABLES}",
+                name.as_str()
+            )));
+        }
+        conn.execute(
+            &format!(
+                "CREATE TABLE {name} (id TEXT PRIMARY KEY, {NUMBER} INTEGER, {UPDATED} INTEGER, {TIMESTAMP} INTEGER)"
+            ),
+            [],
+        )?;
+        Self::open(conn, name)?
+            .ok_or_else(|| WriteError::Refused(format!("table {name} cannot be read back")))
+    }
+
+    /// The table, if it is there; columns that the original's and ours always have are added.
+    pub(crate) fn open(conn: &Connection, name: &Identifier) -> Result<Option<Self>, WriteError> {
+        let Some(mut table) = Table::load(conn, name.as_str())? else { return Ok(None) };
+        if table.is_view {
+            return Err(WriteError::Refused(format!("`{}` is a view", name.as_str())));
+        }
+        for (own, kind) in [
+            (ID, Kind::Text),
+            (NUMBER, Kind::Integer),
+            (UPDATED, Kind::Integer),
+            (TIMESTAMP, Kind::Integer),
+        ] {
+            if table.column(own).is_none() {
+                add_column(conn, &mut table, Column::new(own, kind))?;
+            }
+        }
+        index::ensure(conn, &table)?;
+        let place = |own| table.column(own).map_or(0, |(place, _)| place);
+        let own = Own {
+            id: place(ID),
+            number: place(NUMBER),
+            updated: place(UPDATED),
+            timestamp: place(TIMESTAMP),
+        };
+        let insert = insert_statement(&table);
+        Ok(Some(Self { table, own, places: HashMap::new(), insert, next: None }))
+    }
+
+    pub(crate) fn name(&self) -> &Identifier {
+        &self.table.name
+    }
+
+    /// The running number to be stored, if this transaction has given any.
+    pub(crate) fn take_next(&mut self) -> Option<i64> {
+        self.next.take()
+    }
+
+    /// Inserts a row, or replaces the one with its id.
+    pub(crate) fn put(
+        &mut self,
+        conn: &Connection,
+        body: Map<String, Value>,
+        now_us: i64,
+        time_us: i64,
+    ) -> Result<(), WriteError> {
+        self.grow(conn, &body)?;
+        let number = self.take_number(conn)?;
+        let mut insert = conn.prepare_cached(&self.insert)?;
+        let mut has_id = false;
+        for (key, value) in body {
+            let Some(&Some(place)) = self.places.get(&key) else { continue };
+            if !value.is_null() {
+                has_id |= place == self.own.id;
+                let kind = self.table.columns[place].kind;
+                insert.raw_bind_parameter(place + 1, value::to_sql(value, kind))?;
+            }
+        }
+        if !has_id {
+            insert.raw_bind_parameter(self.own.id + 1, number.to_string())?;
+        }
+        insert.raw_bind_parameter(self.own.number + 1, number)?;
+        insert.raw_bind_parameter(self.own.updated + 1, now_us.div_euclid(1_000_000))?;
+        insert.raw_bind_parameter(self.own.timestamp + 1, time_us.div_euclid(1_000_000))?;
+        insert.raw_execute()?;
+        Ok(())
+    }
+
+    /// Removes a row.
+    pub(crate) fn delete(&self, conn: &Connection, id: &str) -> Result<(), WriteError> {
+        let sql = format!("DELETE FROM {} WHERE id = ?1", self.table.name);
+        conn.prepare_cached(&sql)?.execute([id])?;
+        Ok(())
+    }
+
+    /// Finds the columns of the body's keys, and adds those that are missing. A null says nothing of a column's type, so
+    /// it adds none.
+    fn grow(&mut self, conn: &Connection, body: &Map<String, Value>) -> Result<(), WriteError> {
+        if self.places.len() > MAX_SPELLINGS {
+            self.places.clear();
+        }
+        let mut grown = false;
+        for (key, value) in body {
+            if self.places.contains_key(key) {
+                continue;
+            }
+            let Some(name) = Identifier::column(key) else {
+                self.places.insert(key.clone(), None);
+                continue;
+            };
+            let known = self.table.column(name.as_str()).map(|(place, _)| place);
+            let place = match (known, value::kind_of(value)) {
+                (Some(place), _) => place,
+                (None, None) => continue,
+                (None, Some(kind)) => {
+                    grown = true;
+                    add_column(conn, &mut self.table, Column { name, kind })?
+                }
+            };
+            self.places.insert(key.clone(), Some(place));
+        }
+        if grown {
+            index::ensure(conn, &self.table)?;
+            self.insert = insert_statement(&self.table);
+        }
+        Ok(())
+    }
+
+    fn take_number(&mut self, conn: &Connection) -> Result<i64, WriteError> {
+        let number = match self.next {
+            Some(next) => next,
+            None => first_number(conn, &self.table.name)?,
+        };
+        self.next = Some(number + 1);
+        Ok(number)
+    }
+}
+
+/// The number after the highest that was ever given; a table of the original's knows it from its rows only.
+fn first_number(conn: &Connection, table: &Identifier) -> rusqlite::Result<i64> {
+    let noted: Option<i64> = conn
+        .prepare_cached(GET_NEXT)?
+        .query_row([table.as_str().to_lowercase()], |row| row.get(0))
+        .optional()?;
+    let highest: Option<i64> = conn
+        .prepare_cached(&format!("SELECT CAST(max({NUMBER}) AS INTEGER) FROM {table}"))?
+        .query_row([], |row| row.get(0))?;
+    Ok(noted.unwrap_or(1).max(highest.unwrap_or(0) + 1))
+}
+
+fn add_column(conn: &Connection, table: &mut Table, column: Column) -> Result<usize, WriteError> {
+    if table.columns.len() >= MAX_COLUMNS {
+        return Err(WriteError::Refused(format!(
+            "column `{}` is one too many: table `{}` has {MAX_COLUMNS}",
+            column.name.as_str(),
+            table.name.as_str()
+        )));
+    }
+    let (name, kind) = (&column.name, column.kind.sql());
+    conn.execute(&format!("ALTER TABLE {} ADD COLUMN {name} {kind}", table.name), [])?;
+    table.columns.push(column);
+    Ok(table.columns.len() - 1)
+}
+
+/// A value for every column, so that there is one statement a table; what an event does not have is NULL.
+fn insert_statement(table: &Table) -> String {
+    let names: Vec<String> = table.columns.iter().map(|column| column.name.to_string()).collect();
+    let places: Vec<String> = (1..=names.len()).map(|place| format!("?{place}")).collect();
+    format!(
+        "INSERT OR REPLACE INTO {} ({}) VALUES ({})",
+        table.name,
+        names.join(", "),
+        places.join(", ")
+    )
+}
