@@ -24,6 +24,7 @@ pub(crate) use holders::Holders;
 
 use crate::auth::Tokens;
 use crate::config::RequestLimits;
+use crate::nodes::Nodes;
 use crate::stats::Stats;
 use crate::store::BucketStore;
 
@@ -32,7 +33,8 @@ pub(crate) struct Relay {
     pub(crate) tokens: Tokens,
     pub(crate) store: Arc<dyn BucketStore>,
     pub(crate) stats: Arc<Stats>,
-    pub(crate) holders: Holders,
+    pub(crate) nodes: Arc<Nodes>,
+    pub(crate) holders: Arc<Holders>,
     pub(crate) limits: RequestLimits,
     /// Long polls are answered at once when this is cancelled.
     pub(crate) stop: CancellationToken,

@@ -1,6 +1,9 @@
 //! The user's file: [`RelayConfigFile`] is its shape, [`RelayConfig`] what is left when it makes sense.
 
+mod alerts;
+
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bucket::BucketName;
 use crate::store::{STORES, StoreKind};
+pub use alerts::{AlertsFile, Thresholds};
 
 /// The configuration of a relay: the place where proxies leave events and players fetch them.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -24,12 +28,22 @@ pub struct RelayConfigFile {
     /// The address to listen on; all of this machine by default.
     #[serde(default = "default_listen_address")]
     pub listen_address: String,
-    /// Where `/statusz` and `/healthz` are served. No status page without it.
+    /// Where the status page, `/statusz`, `/metrics`, `/healthz` and `/readyz` are served. No status without it.
     #[serde(default)]
     pub port_status_z: Option<u16>,
-    /// The address of the status page; only this machine by default, since it asks for no token.
+    /// The address of the status page; only this machine by default.
     #[serde(default = "default_status_address")]
     pub status_address: String,
+    /// What the status page asks for: a bearer token, or the password of any user name. Required where the page can be
+    /// reached from other machines.
+    #[serde(default)]
+    pub status_auth: Option<Secret>,
+    /// Hosts (`hostName` of their files) that are missing as long as they do not tell of themselves.
+    #[serde(default)]
+    pub expected_nodes: Vec<String>,
+    /// From when on something is wrong.
+    #[serde(default)]
+    pub alerts: AlertsFile,
     /// Listen within a tailnet. Not in this version.
     #[serde(default)]
     pub use_tailnet: bool,
@@ -162,6 +176,12 @@ pub struct RelayConfig {
     pub port: u16,
     /// Where the status page is, if there is one.
     pub status: Option<StatusAddress>,
+    /// What it asks for.
+    pub status_auth: Option<Secret>,
+    /// Hosts that are missing as long as they do not tell of themselves.
+    pub expected_nodes: Vec<String>,
+    /// From when on something is wrong.
+    pub thresholds: Thresholds,
     /// The folder for everything that is written.
     pub data_dir: PathBuf,
     /// The buckets.
@@ -237,6 +257,8 @@ impl RelayConfig {
             problems.warn(&at("buckets"), "there is no bucket, so nobody can leave an event");
         }
         let buckets = check_buckets(&file.buckets, at("buckets"), problems);
+        let thresholds = file.alerts.check(at("alerts"), problems);
+        check_status(&file, &at, problems);
         if problems.error_count() > errors_before {
             return None;
         }
@@ -246,6 +268,9 @@ impl RelayConfig {
             listen_address: file.listen_address,
             port: file.port,
             status: port.map(|port| StatusAddress { address: file.status_address, port }),
+            status_auth: file.status_auth.filter(|auth| !auth.is_empty()),
+            expected_nodes: file.expected_nodes,
+            thresholds,
             data_dir: file.data_dir,
             buckets,
             server: ServerLimits {
@@ -263,6 +288,33 @@ impl RelayConfig {
             idle_close: IDLE_CLOSE,
         })
     }
+}
+
+/// More nodes than are remembered cannot be expected.
+const MAX_EXPECTED_NODES: usize = 1000;
+
+fn check_status<'a>(
+    file: &RelayConfigFile,
+    at: &impl Fn(&str) -> Node<'a>,
+    problems: &mut Problems,
+) {
+    let has_page = file.port_status_z.is_some_and(|port| port != 0);
+    let open = file.status_auth.as_ref().is_none_or(Secret::is_empty);
+    if has_page && open && !is_loopback(&file.status_address) {
+        problems.error(
+            &at("statusAddress"),
+            "the status page shows hosts and log lines: set statusAuth, or let it listen on 127.0.0.1",
+        );
+    }
+    if file.expected_nodes.len() > MAX_EXPECTED_NODES {
+        let text = format!("expected at most {MAX_EXPECTED_NODES} names");
+        problems.error(&at("expectedNodes"), text);
+    }
+}
+
+fn is_loopback(address: &str) -> bool {
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    address == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn check_buckets(
@@ -339,6 +391,9 @@ impl RelayConfig {
             listen_address: "127.0.0.1".to_owned(),
             port: 0,
             status: None,
+            status_auth: None,
+            expected_nodes: Vec::new(),
+            thresholds: Thresholds::default(),
             data_dir: data_dir.to_owned(),
             buckets: buckets.iter().map(bucket).collect(),
             server: ServerLimits::default(),

@@ -8,7 +8,9 @@
 //! - `store`: what a store of buckets promises, and the embedded one, a database a bucket;
 //! - `auth`: who may touch a bucket;
 //! - `api`: the endpoints, one file a group;
-//! - `stats`, `status`: what the relay tells about itself;
+//! - `stats`, `nodes`: what the relay counts, and what proxies and players told of themselves; `keep` has it over restarts;
+//! - [`report`]: all of it at a glance, with what is wrong in words;
+//! - `status`: the status port, where the report is shown to people and programs;
 //! - [`run`](mod@run): all of it put together.
 //!
 //! Invariants:
@@ -25,6 +27,10 @@ mod api;
 mod auth;
 pub mod bucket;
 pub mod config;
+mod keep;
+mod nodes;
+mod pulse;
+pub mod report;
 pub mod run;
 mod stats;
 mod status;

@@ -8,20 +8,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use hyper::service::service_fn;
 use hyper_util::service::TowerToHyperService;
 use rf_core::lifecycle::Tasks;
 use rf_net::listen::listen;
 use rf_net::serve::{ServeReport, serve};
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Holders, Relay, router};
 use crate::auth::Tokens;
 use crate::config::RelayConfig;
-use crate::stats::Stats;
-use crate::status::Status;
+use crate::keep::Keeper;
+use crate::nodes::Nodes;
+use crate::pulse;
+use crate::report::Sight;
+use crate::stats::{Stats, unix_ms};
+use crate::status::{self, StatusPort};
 use crate::store::BucketStore;
 
 /// What tasks may take longer to end than the requests in flight that they wait for.
@@ -73,28 +75,37 @@ pub(crate) async fn run_with(
     listeners: Listeners,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let stats = Arc::new(Stats::default());
+    let keeper = Keeper::new(&config.data_dir);
+    let loading = keeper.clone();
+    let kept = tokio::task::spawn_blocking(move || loading.load()).await?;
     let tasks = Tasks::new(stop.child_token());
     let stop = tasks.stop_token().clone();
+    let sight = Arc::new(Sight {
+        started_at_ms: unix_ms(),
+        buckets: config.buckets.clone(),
+        expected: config.expected_nodes.clone(),
+        thresholds: config.thresholds.clone(),
+        store: Arc::clone(&store),
+        stats: Arc::new(Stats::from_tables(kept.stats)),
+        nodes: Arc::new(Nodes::new(&config.expected_nodes, kept.nodes)),
+        holders: Arc::new(Holders::default()),
+    });
     let relay = Relay {
         tokens: Tokens::new(config.buckets.iter().map(|(name, bucket)| (name, &bucket.auth))),
         store: Arc::clone(&store),
-        stats: Arc::clone(&stats),
-        holders: Holders::default(),
+        stats: Arc::clone(&sight.stats),
+        nodes: Arc::clone(&sight.nodes),
+        holders: Arc::clone(&sight.holders),
         limits: config.requests.clone(),
         stop: stop.clone(),
     };
-    let status = Status {
-        started: Instant::now(),
-        buckets: config.buckets.keys().cloned().collect(),
-        store: Arc::clone(&store),
-        stats,
-    };
+    let status = StatusPort { sight: Arc::clone(&sight), auth: config.status_auth.clone() };
     let grace = config.server.drain + GRACE_BEYOND_DRAIN;
     tracing::info!(address = %listeners.api.local_addr()?, buckets = config.buckets.len(), "relay started");
 
     let (working, stop_working) = (Arc::clone(&store), stop.clone());
     tasks.spawn("bucket store", async move { working.work(stop_working).await });
+    tasks.spawn("relay pulse", pulse::run(Arc::clone(&sight), keeper.clone(), stop.clone()));
     if let Some(listener) = listeners.status {
         tracing::info!(address = %listener.local_addr()?, "status page started");
         tasks.spawn("relay status", serve_status(listener, status, config.clone(), stop.clone()));
@@ -102,6 +113,7 @@ pub(crate) async fn run_with(
     tasks.spawn("relay api", serve_api(listeners.api, relay, config, stop));
 
     let ended = tasks.join(grace).await;
+    pulse::keep(&sight, &keeper).await;
     store.close().await;
     tracing::info!("relay stopped");
     Ok(ended?)
@@ -121,15 +133,12 @@ async fn serve_api(
 
 async fn serve_status(
     listener: TcpListener,
-    status: Status,
+    status: StatusPort,
     config: RelayConfig,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
-    let status = Arc::new(status);
-    let service_for = |_peer| {
-        let status = Arc::clone(&status);
-        service_fn(move |request| std::future::ready(status.answer(&request)))
-    };
+    let router = status::router(Arc::new(status));
+    let service_for = |_peer| TowerToHyperService::new(router.clone());
     report("relay status", &serve(listener, service_for, config.server, stop).await);
     Ok(())
 }

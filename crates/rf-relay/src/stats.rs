@@ -1,33 +1,43 @@
-//! What the relay counts: messages and queries of each bucket, environment and host, and what hosts tell of themselves.
+//! What the relay counts: messages and queries of each bucket, environment and host, and who used which bucket.
 //!
 //! Promises: a minute's counts start anew each minute; a host that has been silent for an hour is forgotten; every
-//! table is bounded, and at its bound the one that has been silent for longest makes room. Nothing here is on disk.
+//! table is bounded, and at its bound the one that has been silent for longest makes room. The lock is held for a few
+//! additions, or for a copy of counters; nothing is encoded or written under it. `keep` writes it all to disk.
+
+mod counts;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-#[cfg(test)]
-use rf_core::node_info::MAX_NODE_INFO_BYTES;
-use serde_json::value::RawValue;
+use serde::{Deserialize, Serialize};
 
 use crate::bucket::BucketName;
-
-/// Bytes of all that hosts told of themselves.
-const MAX_NODE_INFOS_BYTES: usize = 16 * 1024 * 1024;
+use crate::store::Usage;
+use counts::Counted;
+pub(crate) use counts::{Chart, Counts, Recent, Totals};
 
 /// Environments, hosts: so many of each are counted.
-const MAX_NAMES: usize = 1000;
+pub(crate) const MAX_NAMES: usize = 1000;
+
+/// Buckets of which one host's use is told apart; further ones are counted for the bucket and the host alone.
+const MAX_FLOWS: usize = 64;
 
 /// A longer name is not counted: it comes from a header, and only its first sight would be bounded by that.
-const MAX_NAME_BYTES: usize = 255;
+pub(crate) const MAX_NAME_BYTES: usize = 255;
 
 /// A host that has been silent for so long is forgotten.
 const FORGET_AFTER_SECONDS: u64 = 3600;
 
 /// Seconds since 1970.
 pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    unix_ms() / 1000
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Who calls, as it says itself; empty where it does not.
@@ -37,26 +47,90 @@ pub(crate) struct Caller<'a> {
     pub(crate) hostname: &'a str,
 }
 
-/// All counters. The lock is held for a few additions, never across an await.
+/// All counters.
 #[derive(Default)]
 pub(crate) struct Stats {
     tables: Mutex<Tables>,
 }
 
-#[derive(Default)]
-struct Tables {
-    buckets: HashMap<BucketName, Counts>,
+/// The tables, as they are kept on disk too.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Tables {
+    buckets: HashMap<String, BucketCounts>,
     envs: HashMap<String, Counts>,
-    hostnames: HashMap<String, Counts>,
-    nodes: HashMap<String, Node>,
+    hostnames: HashMap<String, HostCounts>,
 }
 
-struct Node {
-    info: Box<RawValue>,
-    last_seen: u64,
+/// A bucket's counters and its last hours.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct BucketCounts {
+    pub(crate) counts: Counts,
+    pub(crate) chart: Chart,
+    /// What was dropped before this start: a store counts from its opening.
+    dropped_full_before: u64,
+    dropped_age_before: u64,
+}
+
+/// A host's counters.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct HostCounts {
+    pub(crate) counts: Counts,
+    pub(crate) env: String,
+    pub(crate) flows: HashMap<String, Flow>,
+}
+
+/// What a host wrote to a bucket and read from it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Flow {
+    pub(crate) written: u64,
+    pub(crate) written_at: Option<u64>,
+    pub(crate) written_recently: Recent,
+    pub(crate) read: u64,
+    pub(crate) read_at: Option<u64>,
+    pub(crate) read_recently: Recent,
+}
+
+impl BucketCounts {
+    /// Dropped because it was full, and because of age; over all starts.
+    pub(crate) fn dropped(&self, usage: &Usage) -> (u64, u64) {
+        (self.dropped_full_before + usage.dropped_full, self.dropped_age_before + usage.dropped_age)
+    }
+
+    pub(crate) fn totals(&self, usage: &Usage) -> Totals {
+        let (full, age) = self.dropped(usage);
+        Totals {
+            rx: self.counts.rx_messages_since_start,
+            tx: self.counts.tx_messages_since_start,
+            dropped: full + age,
+            refused: self.counts.refused,
+        }
+    }
 }
 
 impl Stats {
+    /// Goes on from what was kept.
+    pub(crate) fn from_tables(tables: Tables) -> Stats {
+        Stats { tables: Mutex::new(tables) }
+    }
+
+    /// What shall be kept, with what the store has counted until now.
+    pub(crate) fn to_tables(&self, usage: impl Fn(&str) -> Option<Usage>) -> Tables {
+        let mut tables = self.lock().clone();
+        tables.buckets.retain(|name, bucket| match usage(name) {
+            Some(usage) => {
+                (bucket.dropped_full_before, bucket.dropped_age_before) = bucket.dropped(&usage);
+                true
+            }
+            // A bucket that is not in the configuration any more.
+            None => false,
+        });
+        tables
+    }
+
     /// A batch of `messages` was stored in `buckets`.
     pub(crate) fn received(
         &self,
@@ -65,43 +139,34 @@ impl Stats {
         messages: u64,
         now: u64,
     ) {
-        self.count(caller, buckets, now, |counts| {
-            counts.rx_messages_minute += messages;
-            counts.rx_messages_since_start += messages;
-            counts.rx_queries_minute += 1;
-            counts.rx_last = Some(now);
-        });
+        self.count(caller, buckets, now, Counted::Received(messages));
     }
 
     /// `messages` of a bucket were handed out.
     pub(crate) fn sent(&self, caller: &Caller<'_>, bucket: &BucketName, messages: u64, now: u64) {
-        self.count(caller, std::slice::from_ref(bucket), now, |counts| {
-            counts.tx_messages_minute += messages;
-            counts.tx_queries_minute += 1;
-            counts.tx_last = Some(now);
-        });
+        self.count(caller, std::slice::from_ref(bucket), now, Counted::Sent(messages));
     }
 
-    /// A host told of itself.
-    pub(crate) fn told(&self, caller: &Caller<'_>, info: Box<RawValue>, now: u64) {
-        if caller.hostname.len() > MAX_NAME_BYTES {
-            return;
-        }
+    /// A batch was refused because `bucket` is full.
+    pub(crate) fn refused(&self, bucket: &BucketName, now: u64) {
+        self.bucket_mut(&mut self.lock(), bucket).counts.update(now, Counted::Refused);
+    }
+
+    /// Adds a point to each bucket's chart when its time has come.
+    pub(crate) fn sample(&self, usages: &[(BucketName, Usage)], now: u64) {
         let mut tables = self.lock();
-        let nodes = &mut tables.nodes;
-        nodes.insert(caller.hostname.to_owned(), Node { info, last_seen: now });
-        nodes.retain(|_, node| is_recent(node.last_seen, now));
-        let bytes = |nodes: &HashMap<String, Node>| {
-            nodes.values().map(|node| node.info.get().len()).sum::<usize>()
-        };
-        while nodes.len() > MAX_NAMES || bytes(nodes) > MAX_NODE_INFOS_BYTES {
-            drop_stalest(nodes, |node| node.last_seen);
+        for (name, usage) in usages {
+            let bucket = self.bucket_mut(&mut tables, name);
+            let totals = bucket.totals(usage);
+            bucket.chart.sample(now, totals, usage.events, usage.used_bytes);
         }
     }
 
-    /// The counts of a bucket.
-    pub(crate) fn bucket(&self, bucket: &BucketName, now: u64) -> Counts {
-        self.lock().buckets.get(bucket).map_or_else(Counts::default, |counts| counts.at(now))
+    /// A bucket's counters, with the minute's of `now`.
+    pub(crate) fn bucket(&self, bucket: &str, now: u64) -> BucketCounts {
+        let mut found = self.lock().buckets.get(bucket).cloned().unwrap_or_default();
+        found.counts = found.counts.at(now);
+        found
     }
 
     /// The counts of all environments.
@@ -109,34 +174,40 @@ impl Stats {
         self.lock().envs.iter().map(|(name, counts)| (name.clone(), counts.at(now))).collect()
     }
 
-    /// The counts of all hosts of the last hour.
-    pub(crate) fn hostnames(&self, now: u64) -> Vec<(String, Counts)> {
+    /// All hosts of the last hour.
+    pub(crate) fn hostnames(&self, now: u64) -> Vec<(String, HostCounts)> {
         let mut tables = self.lock();
-        tables.hostnames.retain(|_, counts| is_recent(counts.last_seen, now));
-        tables.hostnames.iter().map(|(name, counts)| (name.clone(), counts.at(now))).collect()
+        tables.hostnames.retain(|_, host| is_recent(host.counts.last_seen, now));
+        let host = |(name, host): (&String, &HostCounts)| {
+            (name.clone(), HostCounts { counts: host.counts.at(now), ..host.clone() })
+        };
+        tables.hostnames.iter().map(host).collect()
     }
 
-    /// What hosts told of themselves within the last hour.
-    pub(crate) fn nodes(&self, now: u64) -> Vec<(String, Box<RawValue>)> {
-        let mut tables = self.lock();
-        tables.nodes.retain(|_, node| is_recent(node.last_seen, now));
-        tables.nodes.iter().map(|(name, node)| (name.clone(), node.info.clone())).collect()
-    }
-
-    fn count(
-        &self,
-        caller: &Caller<'_>,
-        buckets: &[BucketName],
-        now: u64,
-        add: impl Fn(&mut Counts),
-    ) {
+    fn count(&self, caller: &Caller<'_>, buckets: &[BucketName], now: u64, what: Counted) {
         let mut tables = self.lock();
         for bucket in buckets {
-            // Buckets are those of the configuration: bounded by it.
-            tables.buckets.entry(bucket.clone()).or_default().update(now, &add);
+            self.bucket_mut(&mut tables, bucket).counts.update(now, what);
         }
-        count_name(&mut tables.envs, caller.env, now, &add);
-        count_name(&mut tables.hostnames, caller.hostname, now, &add);
+        if let Some(counts) = entry(&mut tables.envs, caller.env, |counts| counts.last_seen) {
+            counts.update(now, what);
+        }
+        let hosts = &mut tables.hostnames;
+        if let Some(host) = entry(hosts, caller.hostname, |host| host.counts.last_seen) {
+            host.counts.update(now, what);
+            if host.env != caller.env && caller.env.len() <= MAX_NAME_BYTES {
+                caller.env.clone_into(&mut host.env);
+            }
+            buckets.iter().for_each(|bucket| host.flow(bucket, now, what));
+        }
+    }
+
+    /// Buckets are those of the configuration: bounded by it.
+    fn bucket_mut<'a>(&self, tables: &'a mut Tables, bucket: &BucketName) -> &'a mut BucketCounts {
+        if !tables.buckets.contains_key(bucket.as_str()) {
+            tables.buckets.insert(bucket.to_string(), BucketCounts::default());
+        }
+        tables.buckets.get_mut(bucket.as_str()).expect("it was put there")
     }
 
     fn lock(&self) -> MutexGuard<'_, Tables> {
@@ -145,25 +216,55 @@ impl Stats {
     }
 }
 
-fn count_name(
-    table: &mut HashMap<String, Counts>,
-    name: &str,
-    now: u64,
-    add: impl Fn(&mut Counts),
-) {
-    if name.is_empty() || name.len() > MAX_NAME_BYTES {
-        return;
+impl HostCounts {
+    fn flow(&mut self, bucket: &BucketName, now: u64, what: Counted) {
+        let known = self.flows.contains_key(bucket.as_str());
+        if !known && self.flows.len() >= MAX_FLOWS {
+            return;
+        }
+        if !known {
+            self.flows.insert(bucket.to_string(), Flow::default());
+        }
+        let flow = self.flows.get_mut(bucket.as_str()).expect("it was put there");
+        match what {
+            Counted::Received(messages) => {
+                flow.written += messages;
+                flow.written_at = Some(now);
+                flow.written_recently.add(messages, now);
+            }
+            Counted::Sent(messages) => {
+                flow.read += messages;
+                flow.read_at = Some(now);
+                flow.read_recently.add(messages, now);
+            }
+            Counted::Refused => {}
+        }
     }
-    if let Some(counts) = table.get_mut(name) {
-        return counts.update(now, add);
-    }
-    if table.len() >= MAX_NAMES {
-        drop_stalest(table, |counts| counts.last_seen);
-    }
-    table.entry(name.to_owned()).or_default().update(now, add);
 }
 
-fn drop_stalest<V>(table: &mut HashMap<String, V>, last_seen: impl Fn(&V) -> u64) {
+/// The entry of a name, made if there is none; none for a name that is not counted.
+fn entry<'a, V: Default>(
+    table: &'a mut HashMap<String, V>,
+    name: &str,
+    last_seen: impl Fn(&V) -> u64,
+) -> Option<&'a mut V> {
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        return None;
+    }
+    if !table.contains_key(name) {
+        if table.len() >= MAX_NAMES {
+            drop_stalest(table, last_seen);
+        }
+        table.insert(name.to_owned(), V::default());
+    }
+    table.get_mut(name)
+}
+
+/// Makes room in a table that is full.
+pub(crate) fn drop_stalest<K: Clone + Eq + std::hash::Hash, V>(
+    table: &mut HashMap<K, V>,
+    last_seen: impl Fn(&V) -> u64,
+) {
     let stalest =
         table.iter().min_by_key(|(_, value)| last_seen(value)).map(|(name, _)| name.clone());
     if let Some(name) = stalest {
@@ -171,145 +272,10 @@ fn drop_stalest<V>(table: &mut HashMap<String, V>, last_seen: impl Fn(&V) -> u64
     }
 }
 
-fn is_recent(last_seen: u64, now: u64) -> bool {
+/// Whether one that was last seen then is still remembered.
+pub(crate) fn is_recent(last_seen: u64, now: u64) -> bool {
     now.saturating_sub(last_seen) < FORGET_AFTER_SECONDS
 }
 
-/// Counts of one bucket, environment or host.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Counts {
-    /// The minute, counted since 1970, that the minute counts are of.
-    minute: u64,
-    last_seen: u64,
-    pub(crate) rx_messages_minute: u64,
-    pub(crate) rx_messages_last_minute: u64,
-    pub(crate) rx_messages_since_start: u64,
-    pub(crate) rx_queries_minute: u64,
-    pub(crate) rx_last: Option<u64>,
-    pub(crate) tx_messages_minute: u64,
-    pub(crate) tx_queries_minute: u64,
-    pub(crate) tx_last: Option<u64>,
-}
-
-impl Counts {
-    fn update(&mut self, now: u64, add: impl Fn(&mut Counts)) {
-        self.turn(now);
-        self.last_seen = now;
-        add(self);
-    }
-
-    fn at(&self, now: u64) -> Counts {
-        let mut counts = self.clone();
-        counts.turn(now);
-        counts
-    }
-
-    /// Starts a new minute if there is one; also when the clock was set back.
-    fn turn(&mut self, now: u64) {
-        let minute = now / 60;
-        if minute == self.minute {
-            return;
-        }
-        let was_the_last = minute == self.minute + 1;
-        self.rx_messages_last_minute = if was_the_last { self.rx_messages_minute } else { 0 };
-        self.rx_messages_minute = 0;
-        self.rx_queries_minute = 0;
-        self.tx_messages_minute = 0;
-        self.tx_queries_minute = 0;
-        self.minute = minute;
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The start of some minute.
-    const NOW: u64 = 1_700_000_040;
-
-    fn caller<'a>(env: &'a str, hostname: &'a str) -> Caller<'a> {
-        Caller { env, hostname }
-    }
-
-    fn bucket() -> BucketName {
-        BucketName::new("b").unwrap()
-    }
-
-    fn json(text: &str) -> Box<RawValue> {
-        RawValue::from_string(text.to_owned()).unwrap()
-    }
-
-    fn names<V>(named: Vec<(String, V)>) -> Vec<String> {
-        let mut names: Vec<String> = named.into_iter().map(|(name, _)| name).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn minute_counts_start_anew_each_minute() {
-        let stats = Stats::default();
-        stats.received(&caller("", ""), &[bucket()], 5, NOW);
-        stats.received(&caller("", ""), &[bucket()], 2, NOW + 59);
-        stats.sent(&caller("", ""), &bucket(), 3, NOW + 59);
-        let minute_and_last = |now| {
-            let counts = stats.bucket(&bucket(), now);
-            (
-                counts.rx_messages_minute,
-                counts.rx_queries_minute,
-                counts.tx_messages_minute,
-                counts.rx_messages_last_minute,
-            )
-        };
-        assert_eq!(minute_and_last(NOW + 59), (7, 2, 3, 0));
-        assert_eq!(minute_and_last(NOW + 60), (0, 0, 0, 7));
-        assert_eq!(minute_and_last(NOW + 120), (0, 0, 0, 0));
-        assert_eq!(minute_and_last(NOW - 1), (0, 0, 0, 0));
-        let since_start = stats.bucket(&bucket(), NOW + 600);
-        assert_eq!((since_start.rx_messages_since_start, since_start.rx_last), (7, Some(NOW + 59)));
-    }
-
-    #[test]
-    fn hosts_are_forgotten_after_an_hour_and_environments_are_not() {
-        let stats = Stats::default();
-        stats.received(&caller("prod", "old"), &[bucket()], 1, NOW);
-        stats.told(&caller("prod", "old"), json("{}"), NOW);
-        stats.received(&caller("prod", "new"), &[bucket()], 1, NOW + 100);
-        assert_eq!(names(stats.hostnames(NOW + 3599)), ["new", "old"]);
-        assert_eq!(names(stats.nodes(NOW + 3599)), ["old"]);
-        assert_eq!(names(stats.hostnames(NOW + 3600)), ["new"]);
-        assert_eq!(names(stats.nodes(NOW + 3600)), [""; 0]);
-        assert_eq!(names(stats.envs(NOW + 99_999)), ["prod"]);
-    }
-
-    #[test]
-    fn tables_are_bounded_and_the_stalest_makes_room() {
-        let stats = Stats::default();
-        let large = format!("\"{}\"", "x".repeat(MAX_NODE_INFO_BYTES - 2));
-        for n in 0..MAX_NAMES as u64 + 1 {
-            let hostname = format!("host-{n}");
-            stats.received(&caller(&hostname, &hostname), &[bucket()], 1, NOW + n);
-            if n < 65 {
-                stats.told(&caller("", &hostname), json(&large), NOW + n);
-            }
-        }
-        for table in [names(stats.hostnames(NOW)), names(stats.envs(NOW))] {
-            assert_eq!(table.len(), MAX_NAMES);
-            assert!(!table.contains(&"host-0".to_owned()) && table.contains(&"host-1".to_owned()));
-        }
-        let nodes = names(stats.nodes(NOW));
-        assert_eq!(nodes.len(), MAX_NODE_INFOS_BYTES / MAX_NODE_INFO_BYTES);
-        assert!(!nodes.contains(&"host-0".to_owned()) && nodes.contains(&"host-1".to_owned()));
-    }
-
-    #[test]
-    fn absurd_names_are_not_counted() {
-        let stats = Stats::default();
-        let long = "x".repeat(MAX_NAME_BYTES + 1);
-        stats.received(&caller(&long, &long), &[bucket()], 1, NOW);
-        stats.told(&caller("", &long), json("{}"), NOW);
-        assert_eq!(
-            (stats.envs(NOW).len(), stats.hostnames(NOW).len(), stats.nodes(NOW).len()),
-            (0, 0, 0)
-        );
-    }
-}
+mod tests;

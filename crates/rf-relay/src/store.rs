@@ -147,6 +147,8 @@ pub(crate) struct Usage {
     pub(crate) max_bytes: u64,
     /// Events that wait.
     pub(crate) events: u64,
+    /// When the oldest of them was stored, milliseconds since 1970.
+    pub(crate) oldest_at_ms: Option<u64>,
     /// Events dropped because the bucket was full, since the start.
     pub(crate) dropped_full: u64,
     /// Events dropped because they were too old, since the start.

@@ -36,6 +36,15 @@ impl Holders {
         leases.insert((bucket.clone(), holder.to_owned()), lease);
     }
 
+    /// How many there are for each bucket.
+    pub(crate) fn by_bucket(&self) -> HashMap<BucketName, u64> {
+        let mut counts = HashMap::new();
+        for (bucket, _) in self.lock().keys() {
+            *counts.entry(bucket.clone()).or_default() += 1;
+        }
+        counts
+    }
+
     /// A panic elsewhere leaves whole entries.
     fn lock(&self) -> MutexGuard<'_, HashMap<(BucketName, String), String>> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)

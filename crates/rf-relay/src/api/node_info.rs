@@ -1,16 +1,16 @@
-//! `POST /node-info`: a sender tells about its machine; shown by `/statusz`.
+//! `POST /node-info`: an agent tells of itself and its machine.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
 use http::StatusCode;
-use rf_core::node_info::MAX_NODE_INFO_BYTES;
+use rf_core::node_info::{MAX_NODE_INFO_BYTES, NodeInfo};
 use serde_json::value::RawValue;
 
 use super::request::{caller, read};
 use super::{ApiError, Relay};
-use crate::stats::unix_seconds;
+use crate::stats::unix_ms;
 
 pub(super) async fn node_info(
     State(relay): State<Arc<Relay>>,
@@ -22,18 +22,18 @@ pub(super) async fn node_info(
     if caller.hostname.is_empty() {
         return Err(ApiError::BadRequest("RF-HOSTNAME is missing".to_owned()));
     }
-    let info = read(&relay, &parts.headers, body, MAX_NODE_INFO_BYTES, parse).await?;
-    relay.stats.told(&caller, info, unix_seconds());
+    let (raw, info) = read(&relay, &parts.headers, body, MAX_NODE_INFO_BYTES, parse).await?;
+    relay.nodes.told(caller.hostname, raw, info, unix_ms());
     Ok(StatusCode::OK)
 }
 
-/// Kept as it was written: the relay has no use for what is inside.
-fn parse(body: Bytes) -> Result<Box<RawValue>, ApiError> {
-    let object = serde_json::from_slice::<Box<RawValue>>(&body);
-    let object = object
-        .map_err(|error| ApiError::BadRequest(format!("not the JSON expected here: {error}")))?;
+/// As it was written, for `/statusz`, and as far as it is understood.
+fn parse(body: Bytes) -> Result<(Box<RawValue>, NodeInfo), ApiError> {
+    let bad = |error| ApiError::BadRequest(format!("not the JSON expected here: {error}"));
+    let object = serde_json::from_slice::<Box<RawValue>>(&body).map_err(bad)?;
     if !object.get().starts_with('{') {
         return Err(ApiError::BadRequest("expected a JSON object".to_owned()));
     }
-    Ok(object)
+    let info = NodeInfo::parse(&body).map_err(bad)?;
+    Ok((object, info))
 }

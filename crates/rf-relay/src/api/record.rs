@@ -97,7 +97,15 @@ async fn append(
             Err(error) => refusals.push((bucket, error)),
         }
     }
-    if refusals.is_empty() { Ok(stored) } else { Err(refusal(refusals)) }
+    if refusals.is_empty() {
+        return Ok(stored);
+    }
+    for (bucket, error) in &refusals {
+        if matches!(error, AppendError::Full(_)) {
+            relay.stats.refused(bucket, unix_seconds());
+        }
+    }
+    Err(refusal(refusals))
 }
 
 /// One answer for several refusals: what goes away by itself first, what the sender has to change last.

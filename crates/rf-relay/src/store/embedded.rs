@@ -281,6 +281,7 @@ impl BucketStore for Embedded {
         Usage {
             used_bytes: open.store.disk().used_bytes,
             events: queue.events,
+            oldest_at_ms: queue.oldest_at_ms,
             dropped_full: queue.dropped_full,
             dropped_age: queue.dropped_age,
             ..configured

@@ -30,6 +30,7 @@ struct Bucket {
     batch_ids: HashSet<String>,
     news: watch::Sender<u64>,
     fault: Option<Fault>,
+    usage: Usage,
 }
 
 struct Event {
@@ -49,6 +50,11 @@ pub(crate) enum Fault {
 impl Memory {
     pub(crate) fn break_bucket(&self, bucket: &str, fault: impl Into<Option<Fault>>) {
         self.with(&BucketName::new(bucket).unwrap(), |bucket| bucket.fault = fault.into());
+    }
+
+    /// Figures that the bucket tells from now on, but for its events.
+    pub(crate) fn set_usage(&self, bucket: &str, usage: Usage) {
+        self.with(&BucketName::new(bucket).unwrap(), |bucket| bucket.usage = usage);
     }
 
     /// Returns as soon as a long poll waits for the bucket.
@@ -228,7 +234,7 @@ impl BucketStore for Memory {
         self.with(bucket, |bucket| Usage {
             events: bucket.events.len() as u64,
             failure: matches!(bucket.fault, Some(Fault::Broken)).then(|| "broken".to_owned()),
-            ..Usage::default()
+            ..bucket.usage.clone()
         })
     }
 

@@ -1,16 +1,29 @@
 //! The status port.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use rf_core::config::Secret;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use super::{AUTH, TestRelay, with_relay};
+use super::{AUTH, TestRelay, with_config, with_embedded, with_relay};
+use crate::config::RelayConfig;
+use crate::stats::unix_ms;
+use crate::store::Usage;
 use crate::store::memory::Fault;
 
 async fn statusz(relay: &TestRelay) -> Value {
-    let answer = relay.ask_status("GET /statusz").await;
-    let body = answer.strip_prefix("200 OK\ncontent-type: application/json\n\n").unwrap();
-    let mut page = serde_json::from_str(body).unwrap();
+    let mut page = whole_statusz(relay, "").await;
+    page.as_object_mut().unwrap().remove("report");
     blank_times(&mut page);
     page
+}
+
+/// The page with our report.
+async fn whole_statusz(relay: &TestRelay, query: &str) -> Value {
+    let answer = relay.ask_status(&format!("GET /statusz{query}")).await;
+    let head = "200 OK\ncontent-type: application/json\ncache-control: no-store\n\n";
+    serde_json::from_str(answer.strip_prefix(head).unwrap()).unwrap()
 }
 
 /// Replaces what differs from run to run; "never" is left as it is.
@@ -136,13 +149,140 @@ async fn node_info_is_an_object_of_a_named_host() {
 async fn healthz_and_any_other_path() {
     with_relay(async |relay| {
         let ok = "200 OK\ncontent-type: text/plain\n\nok";
-        for request in ["GET /healthz", "GET /", "POST /record-batch", "GET /any/other?path"] {
+        for request in ["GET /", "POST /record-batch", "GET /any/other?path"] {
             assert_eq!(relay.ask_status(request).await, ok);
         }
+        let ok = "200 OK\ncontent-type: text/plain\ncache-control: no-store\n\nok";
+        assert_eq!(relay.ask_status("GET /healthz").await, ok);
+        assert_eq!(relay.ask_status("GET /readyz").await, ok);
         relay.memory.break_bucket("b", Fault::Broken);
-        let failed =
-            "503 Service Unavailable\ncontent-type: text/plain\n\nbuckets that cannot be opened: b";
-        assert_eq!(relay.ask_status("GET /healthz").await, failed);
+        let failed = relay.ask_status("GET /healthz").await;
+        assert!(
+            failed.starts_with("503 ") && failed.ends_with("\n\nbuckets that cannot be opened: b"),
+            "{failed}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn readyz_tells_a_reader_that_is_gone_from_one_that_is_slow() {
+    with_relay(async |relay| {
+        relay.record(r#"["x"]"#).await;
+        let old = Usage { oldest_at_ms: Some(unix_ms() - 3_600_000), ..Usage::default() };
+        relay.memory.set_usage("a", old);
+        let stuck = relay.ask_status("GET /readyz").await;
+        assert!(stuck.starts_with("503 "), "{stuck}");
+        let why = "bucket a its oldest event waits for 60 min; nobody has ever asked for it";
+        assert!(stuck.ends_with(why), "{stuck}");
+        relay.pull("a").await;
+        assert!(relay.ask_status("GET /readyz").await.starts_with("200 OK"));
+        assert!(relay.ask_status("GET /healthz").await.starts_with("200 OK"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_filter_leaves_one_entry() {
+    with_relay(async |relay| {
+        let from = "RF-ENV-NAME: prod\nRF-HOSTNAME: web-1";
+        relay.ask(&format!("POST /record\nRF-BUCKET: a\n{from}\n{AUTH}"), "x").await;
+        relay.ask(&format!("POST /record\nRF-BUCKET: a\nRF-HOSTNAME: web-2\n{AUTH}"), "x").await;
+        let names = |page: &Value, table: &str| -> Vec<String> {
+            page[table].as_object().unwrap().keys().cloned().collect()
+        };
+        let page = whole_statusz(relay, "?bucket=a&hostname=web-1").await;
+        assert_eq!(names(&page, "buckets"), ["a"]);
+        assert_eq!(names(&page, "hostnames"), ["web-1"]);
+        assert_eq!(names(&page, "envs"), ["prod"]);
+        let (buckets, nodes) = (&page["report"]["buckets"], &page["report"]["nodes"]);
+        assert_eq!((buckets.as_array().unwrap().len(), nodes.as_array().unwrap().len()), (1, 1));
+        let page = whole_statusz(relay, "?env=none&bucket=%zz").await;
+        assert_eq!((names(&page, "envs").len(), names(&page, "hostnames").len()), (0, 2));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_a_token_nothing_is_told_without_it() {
+    let auth = |config: &mut RelayConfig| config.status_auth = Some(Secret::new("s3cret"));
+    with_config(auth, async |relay| {
+        let basic = |pair: &str| {
+            format!("GET /statusz\nAuthorization: Basic {}", BASE64_STANDARD.encode(pair))
+        };
+        for refused in [
+            "GET /statusz".to_owned(),
+            "GET /statusz\nAuthorization: Bearer wrong".to_owned(),
+            "GET /statusz\nAuthorization: Bearer".to_owned(),
+            "GET /statusz\nAuthorization: Basic !".to_owned(),
+            basic("s3cret"),
+            basic("s3cret:"),
+        ] {
+            let answer = relay.ask_status(&refused).await;
+            assert!(
+                answer.starts_with("401 ") && answer.contains("www-authenticate: Basic"),
+                "{answer}"
+            );
+        }
+        for let_in in
+            ["GET /statusz\nAuthorization: bearer s3cret".to_owned(), basic("anybody:s3cret")]
+        {
+            assert!(relay.ask_status(&let_in).await.starts_with("200 OK"), "{let_in}");
+        }
+        relay.memory.break_bucket("b", Fault::Broken);
+        assert!(relay.ask_status("GET /healthz").await.ends_with("\n\nnot ok"));
+        let known = relay.ask_status("GET /healthz\nAuthorization: Bearer s3cret").await;
+        assert!(known.ends_with("opened: b"), "{known}");
+        assert!(relay.ask_status("GET /").await.ends_with("\n\nok"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn expected_nodes_are_missing_until_they_are_heard_of() {
+    let expect = |config: &mut RelayConfig| config.expected_nodes = vec!["web-1".to_owned()];
+    with_config(expect, async |relay| {
+        let node = async || whole_statusz(relay, "").await["report"]["nodes"][0].clone();
+        let missing = node().await;
+        assert_eq!((&missing["host"], &missing["presence"]), (&json!("web-1"), &json!("missing")));
+        assert_eq!((&missing["level"], &missing["expected"]), (&json!("bad"), &json!(true)));
+        let info = r#"{"role":"proxy","version":"1.2.3"}"#;
+        relay
+            .ask(&format!("POST /node-info\nRF-BUCKET: a\nRF-HOSTNAME: web-1\n{AUTH}"), info)
+            .await;
+        let here = node().await;
+        assert_eq!((&here["id"], &here["presence"]), (&json!("web-1/proxy"), &json!("here")));
+        assert_eq!((&here["level"], &here["version"]), (&json!("ok"), &json!("1.2.3")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn statistics_survive_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let config = || RelayConfig::for_tests(folder.path(), &["a", "b"]);
+    let from = "RF-ENV-NAME: prod\nRF-HOSTNAME: web-1";
+    with_embedded(config(), async |relay| {
+        relay
+            .ask(&format!("POST /record-batch\nRF-BUCKETS: a\n{from}\n{AUTH}"), r#"["x","y"]"#)
+            .await;
+        relay
+            .ask(&format!("POST /node-info\nRF-BUCKET: a\n{from}\n{AUTH}"), r#"{"role":"proxy"}"#)
+            .await;
+        relay.pull("a").await;
+    })
+    .await;
+    with_embedded(config(), async |relay| {
+        relay.ask(&format!("POST /record\nRF-BUCKET: a\n{from}\n{AUTH}"), "z").await;
+        let page = statusz(relay).await;
+        for table in [&page["buckets"]["a"], &page["envs"]["prod"], &page["hostnames"]["web-1"]] {
+            assert_eq!(table["rxMessagesSinceStart"], 3, "{table}");
+        }
+        assert_eq!(page["nodeInfo"], json!({ "web-1": { "role": "proxy" } }));
+        let report = whole_statusz(relay, "").await["report"].clone();
+        let (node, bucket) = (&report["nodes"][0], &report["buckets"][0]);
+        assert_eq!((&node["id"], &node["writes"][0]["events"]), (&json!("web-1/proxy"), &json!(3)));
+        assert_eq!((&bucket["received"], &bucket["sent"]), (&json!(3), &json!(2)));
     })
     .await;
 }

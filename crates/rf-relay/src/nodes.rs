@@ -1,0 +1,333 @@
+//! What proxies and players told of themselves, and since when they are silent.
+//!
+//! Promises: one entry for each host, role and instance; the newest message counts; one that has been silent for an
+//! hour is forgotten, unless its host is expected; the table is bounded in entries and bytes, and at its bound the one
+//! that has been silent for longest makes room. Nothing of this is on the way of an event.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rf_core::node_info::{NodeInfo, Role};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::stats::{MAX_NAME_BYTES, drop_stalest, is_recent};
+
+/// So many nodes are remembered.
+const MAX_NODES: usize = 1000;
+
+/// Bytes of all that they told.
+const MAX_NODE_INFOS_BYTES: usize = 16 * 1024 * 1024;
+
+/// Messages of which rates and losses are remembered: an hour of them.
+const MAX_BEATS: usize = 60;
+
+/// Which agent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct NodeId {
+    pub(crate) host: String,
+    pub(crate) role: Role,
+    pub(crate) instance: String,
+}
+
+impl NodeId {
+    /// The id in addresses and reports: the host alone where nothing more was told.
+    pub(crate) fn text(&self) -> String {
+        match (self.role, self.instance.as_str()) {
+            (Role::Unknown, "") => self.host.clone(),
+            (role, "") => format!("{}/{}", self.host, role.as_str()),
+            (role, instance) => format!("{}/{}/{instance}", self.host, role.as_str()),
+        }
+    }
+}
+
+/// What an agent told last, and what followed from the messages before.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    /// As it was written.
+    pub(crate) raw: Box<RawValue>,
+    pub(crate) info: NodeInfo,
+    pub(crate) past: Past,
+}
+
+/// What is remembered of an agent besides its newest message.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Past {
+    /// Milliseconds since 1970, by the relay's clock.
+    pub(crate) last_seen_ms: u64,
+    /// How far its clock is before the relay's.
+    pub(crate) skew_ms: i64,
+    /// Events a minute of each source, and of each sink.
+    pub(crate) source_rates: BTreeMap<String, u64>,
+    pub(crate) sink_rates: BTreeMap<String, u64>,
+    pub(crate) beats: VecDeque<Beat>,
+}
+
+/// What one message said more than the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Beat {
+    /// Seconds since 1970, by the relay's clock.
+    pub(crate) at: u64,
+    /// Events a minute that came in, or where it has no source, that went out.
+    pub(crate) rate: u64,
+    pub(crate) dropped: u64,
+    pub(crate) dead: u64,
+}
+
+/// As it is kept on disk.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct KeptNode {
+    id: NodeId,
+    raw: Box<RawValue>,
+    past: Past,
+}
+
+/// All agents that told of themselves.
+#[derive(Debug, Default)]
+pub(crate) struct Nodes {
+    table: Mutex<HashMap<NodeId, Arc<Node>>>,
+    expected: HashSet<String>,
+}
+
+impl Nodes {
+    /// Goes on from what was kept; hosts in `expected` are not forgotten.
+    pub(crate) fn new(expected: &[String], kept: Vec<KeptNode>) -> Nodes {
+        let node = |kept: KeptNode| {
+            // What was bounded when it came is bounded again: the file may be of another version.
+            let info = NodeInfo::parse(kept.raw.get().as_bytes()).ok()?;
+            let node = Node { id: kept.id.clone(), raw: kept.raw, info, past: kept.past };
+            Some((kept.id, Arc::new(node)))
+        };
+        Nodes {
+            table: Mutex::new(kept.into_iter().take(MAX_NODES).filter_map(node).collect()),
+            expected: expected.iter().cloned().collect(),
+        }
+    }
+
+    /// What shall be kept.
+    pub(crate) fn kept(&self) -> Vec<KeptNode> {
+        let nodes: Vec<Arc<Node>> = self.lock().values().cloned().collect();
+        nodes
+            .into_iter()
+            .map(|node| KeptNode {
+                id: node.id.clone(),
+                raw: node.raw.clone(),
+                past: node.past.clone(),
+            })
+            .collect()
+    }
+
+    /// An agent told of itself.
+    pub(crate) fn told(&self, host: &str, raw: Box<RawValue>, info: NodeInfo, now_ms: u64) {
+        if host.len() > MAX_NAME_BYTES {
+            return;
+        }
+        let id = NodeId { host: host.to_owned(), role: info.role, instance: info.instance.clone() };
+        let mut table = self.lock();
+        let past = Past::after(table.get(&id).map(AsRef::as_ref), &info, now_ms);
+        table.insert(id.clone(), Arc::new(Node { id, raw, info, past }));
+        self.forget(&mut table, now_ms);
+        let bytes = |table: &HashMap<NodeId, Arc<Node>>| {
+            table.values().map(|node| node.raw.get().len()).sum::<usize>()
+        };
+        while table.len() > MAX_NODES || bytes(&table) > MAX_NODE_INFOS_BYTES {
+            drop_stalest(&mut table, |node| node.past.last_seen_ms);
+        }
+    }
+
+    /// All that are remembered, by id.
+    pub(crate) fn all(&self, now_ms: u64) -> Vec<Arc<Node>> {
+        let mut table = self.lock();
+        self.forget(&mut table, now_ms);
+        let mut nodes: Vec<Arc<Node>> = table.values().cloned().collect();
+        drop(table);
+        nodes.sort_by(|a, b| a.id.cmp(&b.id));
+        nodes
+    }
+
+    fn forget(&self, table: &mut HashMap<NodeId, Arc<Node>>, now_ms: u64) {
+        table.retain(|id, node| {
+            is_recent(node.past.last_seen_ms / 1000, now_ms / 1000)
+                || self.expected.contains(&id.host)
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Arc<Node>>> {
+        // A panic elsewhere leaves whole entries.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Past {
+    /// What follows when `info` comes after what was there before.
+    fn after(before: Option<&Node>, info: &NodeInfo, now_ms: u64) -> Past {
+        let skew_ms = if info.clock_ms == 0 {
+            0
+        } else {
+            info.clock_ms.cast_signed().saturating_sub(now_ms.cast_signed())
+        };
+        let mut past = Past { last_seen_ms: now_ms, skew_ms, ..Past::default() };
+        let Some(before) = before else { return past };
+        past.beats.clone_from(&before.past.beats);
+        // A start in between has set all counters back.
+        let none = NodeInfo::default();
+        let same_run = before.info.started_at_ms == info.started_at_ms;
+        let old = if same_run { &before.info } else { &none };
+        let minutes_ms = now_ms.saturating_sub(before.past.last_seen_ms).max(1);
+        let rate = |more: u64| {
+            u64::try_from(u128::from(more) * 60_000 / u128::from(minutes_ms)).unwrap_or(u64::MAX)
+        };
+        past.source_rates = rates(&info.sources, &old.sources, |source| source.received, rate);
+        past.sink_rates = rates(
+            &info.sinks,
+            &old.sinks,
+            |sink| sink.shipped.saturating_add(sink.delivered),
+            rate,
+        );
+        let sum =
+            |rates: &BTreeMap<String, u64>| rates.values().fold(0_u64, |a, b| a.saturating_add(*b));
+        let (received, sent) = (sum(&past.source_rates), sum(&past.sink_rates));
+        past.beats.push_back(Beat {
+            at: now_ms / 1000,
+            rate: if info.sources.is_empty() { sent } else { received },
+            dropped: dropped(info).saturating_sub(dropped(old)),
+            dead: dead_lettered(info).saturating_sub(dead_lettered(old)),
+        });
+        while past.beats.len() > MAX_BEATS {
+            past.beats.pop_front();
+        }
+        past
+    }
+
+    /// Events dropped, and events that became dead letters, in messages since `since`.
+    pub(crate) fn losses_since(&self, since: u64) -> (u64, u64) {
+        let lately = self.beats.iter().rev().take_while(|beat| beat.at >= since);
+        lately.fold((0, 0), |(dropped, dead), beat| {
+            (u64::saturating_add(dropped, beat.dropped), u64::saturating_add(dead, beat.dead))
+        })
+    }
+}
+
+fn rates<V>(
+    new: &BTreeMap<String, V>,
+    old: &BTreeMap<String, V>,
+    count: impl Fn(&V) -> u64,
+    rate: impl Fn(u64) -> u64,
+) -> BTreeMap<String, u64> {
+    let one = |(id, value): (&String, &V)| {
+        let before = old.get(id).map_or(0, &count);
+        (id.clone(), rate(count(value).saturating_sub(before)))
+    };
+    new.iter().map(one).collect()
+}
+
+/// All that its sources and sinks dropped since its start.
+pub(crate) fn dropped(info: &NodeInfo) -> u64 {
+    let sources = info.sources.values().flat_map(|source| source.dropped.values());
+    let sinks = info.sinks.values().flat_map(|sink| sink.dropped.values());
+    sources.chain(sinks).fold(0, |sum, count| sum.saturating_add(*count))
+}
+
+/// All of its events that became dead letters since its start.
+pub(crate) fn dead_lettered(info: &NodeInfo) -> u64 {
+    let sources = info.sources.values().map(|source| source.dead_lettered);
+    let sinks = info.sinks.values().map(|sink| sink.dead_lettered);
+    sources.chain(sinks).fold(0, u64::saturating_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use rf_core::node_info::{MAX_NODE_INFO_BYTES, SinkInfo, SourceInfo};
+
+    use super::*;
+
+    const NOW: u64 = 1_700_000_040_000;
+    const MINUTE: u64 = 60_000;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    fn info(received: u64, dropped: u64, started: u64) -> NodeInfo {
+        let source = SourceInfo { received, ..SourceInfo::default() };
+        let sink =
+            SinkInfo { dropped: [("full".to_owned(), dropped)].into(), ..SinkInfo::default() };
+        NodeInfo {
+            role: Role::Proxy,
+            started_at_ms: started,
+            sources: [("in".to_owned(), source)].into(),
+            sinks: [("out".to_owned(), sink)].into(),
+            ..NodeInfo::default()
+        }
+    }
+
+    fn ids(nodes: &Nodes, now: u64) -> Vec<String> {
+        nodes.all(now).iter().map(|node| node.id.text()).collect()
+    }
+
+    #[test]
+    fn rates_losses_and_skew_follow_from_two_messages() {
+        let nodes = Nodes::default();
+        nodes.told("web", raw("{}"), info(100, 1, 7), NOW);
+        let second = NodeInfo { clock_ms: NOW + MINUTE - 5000, ..info(160, 4, 7) };
+        nodes.told("web", raw("{}"), second, NOW + MINUTE);
+        let past = nodes.all(NOW + MINUTE)[0].past.clone();
+        assert_eq!((past.skew_ms, past.source_rates["in"]), (-5000, 60));
+        assert_eq!(past.losses_since(NOW / 1000), (3, 0));
+
+        nodes.told("web", raw("{}"), info(30, 2, 8), NOW + 2 * MINUTE);
+        let past = nodes.all(NOW + 2 * MINUTE)[0].past.clone();
+        assert_eq!(past.source_rates["in"], 30, "a start sets counters back");
+        assert_eq!(past.losses_since(NOW / 1000), (5, 0));
+        assert_eq!(past.losses_since(NOW / 1000 + 61), (2, 0));
+    }
+
+    #[test]
+    fn agents_of_one_host_are_told_apart() {
+        let nodes = Nodes::default();
+        nodes.told("web", raw("{}"), NodeInfo::default(), NOW);
+        nodes.told("web", raw("{}"), info(1, 0, 7), NOW);
+        let second = NodeInfo { instance: "2".to_owned(), ..info(1, 0, 7) };
+        nodes.told("web", raw("{}"), second, NOW);
+        assert_eq!(ids(&nodes, NOW), ["web/proxy", "web/proxy/2", "web"]);
+    }
+
+    #[test]
+    fn silent_ones_are_forgotten_after_an_hour_unless_expected() {
+        let nodes = Nodes::new(&["db".to_owned()], Vec::new());
+        nodes.told("web", raw("{}"), NodeInfo::default(), NOW);
+        nodes.told("db", raw("{}"), NodeInfo::default(), NOW);
+        assert_eq!(ids(&nodes, NOW + 59 * MINUTE), ["db", "web"]);
+        assert_eq!(ids(&nodes, NOW + 60 * MINUTE), ["db"]);
+    }
+
+    #[test]
+    fn the_table_is_bounded_in_bytes_and_absurd_names_are_left_out() {
+        let nodes = Nodes::default();
+        let large = format!("{{\"x\":\"{}\"}}", "x".repeat(MAX_NODE_INFO_BYTES - 8));
+        for n in 0..65 {
+            nodes.told(&format!("host-{n}"), raw(&large), NodeInfo::default(), NOW + n);
+        }
+        nodes.told(&"x".repeat(MAX_NAME_BYTES + 1), raw("{}"), NodeInfo::default(), NOW + 99);
+        let ids = ids(&nodes, NOW + 100);
+        assert_eq!(ids.len(), MAX_NODE_INFOS_BYTES / MAX_NODE_INFO_BYTES);
+        assert!(!ids.contains(&"host-0".to_owned()) && ids.contains(&"host-1".to_owned()));
+    }
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let nodes = Nodes::default();
+        for (n, received) in [(0, 5), (1, 65)] {
+            let info = info(received, 0, 7);
+            let text = serde_json::to_string(&info).unwrap();
+            nodes.told("web", raw(&text), info, NOW + n * MINUTE);
+        }
+        let kept = serde_json::to_vec(&nodes.kept()).unwrap();
+        let again = Nodes::new(&[], serde_json::from_slice(&kept).unwrap());
+        let (before, after) = (&nodes.all(NOW)[0], &again.all(NOW)[0]);
+        assert_eq!((&after.info, &after.past), (&before.info, &before.past));
+        assert_eq!(after.past.source_rates["in"], 60);
+    }
+}

@@ -1,0 +1,214 @@
+use std::time::Duration;
+
+use rf_core::node_info::{LastError, NodeInfo, QueueInfo, Role, SinkInfo, SourceInfo};
+use serde_json::value::RawValue;
+
+use super::*;
+use crate::config::Thresholds;
+use crate::nodes::Nodes;
+
+const NOW: u64 = 1_700_000_040_000;
+const MINUTE: u64 = 60_000;
+const MIB: u64 = 1024 * 1024;
+
+/// A node that told of itself a minute before `NOW` and at `NOW`; its sentences.
+fn sentences(change: impl FnOnce(&mut NodeInfo)) -> Vec<String> {
+    let sink = SinkInfo { kind: "relay".to_owned(), ..SinkInfo::default() };
+    let before = NodeInfo {
+        role: Role::Proxy,
+        started_at_ms: 1,
+        sources: [("in".to_owned(), SourceInfo::default())].into(),
+        sinks: [("out".to_owned(), sink)].into(),
+        ..NodeInfo::default()
+    };
+    let mut after = before.clone();
+    change(&mut after);
+    let nodes = Nodes::default();
+    let raw = || RawValue::from_string("{}".to_owned()).unwrap();
+    nodes.told("web", raw(), before, NOW - MINUTE);
+    nodes.told("web", raw(), after, NOW);
+    let report = build::node_report(&nodes.all(NOW)[0], NOW, &Thresholds::default());
+    assert_eq!(report.level, report.why.first().map_or(Level::Ok, |why| why.level));
+    report.why.iter().map(|why| format!("{}: {}", why.level.as_str(), why.text)).collect()
+}
+
+fn sink(change: impl FnOnce(&mut SinkInfo)) -> Vec<String> {
+    sentences(|info| change(info.sinks.get_mut("out").unwrap()))
+}
+
+fn error(at_ms: u64) -> Option<LastError> {
+    Some(LastError { at_ms, text: "connection refused".to_owned() })
+}
+
+#[test]
+fn a_node_that_is_well_has_nothing_to_say() {
+    assert_eq!(sentences(|_| ()), [""; 0]);
+    // What went wrong and well again, a queue that is nearly empty, a clock that is nearly right.
+    let well = sentences(|info| {
+        info.clock_ms = NOW + 9000;
+        info.disk_used_pct = 89.9;
+        let sink = info.sinks.get_mut("out").unwrap();
+        sink.last_error = error(NOW - 2);
+        sink.last_success_at_ms = Some(NOW - 1);
+        sink.queue = QueueInfo {
+            events: 3,
+            bytes: MIB,
+            max_bytes: 10 * MIB,
+            oldest_at_ms: Some(NOW - MINUTE),
+        };
+    });
+    assert_eq!(well, [""; 0]);
+}
+
+#[test]
+fn a_sink_that_does_not_deliver() {
+    assert_eq!(
+        sink(|sink| sink.paused = Some("401 Unauthorized".to_owned())),
+        ["bad: sink out is paused until somebody acts: 401 Unauthorized"]
+    );
+    let queue =
+        |oldest| QueueInfo { events: 3, oldest_at_ms: Some(oldest), ..QueueInfo::default() };
+    let fails = |oldest| {
+        sink(|sink| {
+            sink.last_error = error(NOW - 1);
+            sink.queue = queue(oldest);
+        })
+    };
+    assert_eq!(
+        fails(NOW - MINUTE),
+        ["warn: sink out cannot deliver and tries again: connection refused"]
+    );
+    assert_eq!(
+        fails(NOW - 11 * MINUTE),
+        ["bad: the oldest event of sink out waits for 11 min: connection refused"]
+    );
+    let slow = sink(|sink| {
+        sink.shipped = 5;
+        sink.queue = queue(NOW - 11 * MINUTE);
+    });
+    assert_eq!(slow, ["warn: the oldest event of sink out waits for 11 min"], "slow, but moving");
+}
+
+#[test]
+fn a_queue_that_fills_losses_clock_and_disk() {
+    let full = |bytes| {
+        sink(|sink| sink.queue = QueueInfo { bytes, max_bytes: 100, ..QueueInfo::default() })
+    };
+    assert_eq!(full(80), ["warn: the queue of sink out is 80 % full: 80 B of 100 B"]);
+    assert_eq!(full(95), ["bad: the queue of sink out is 95 % full: 95 B of 100 B"]);
+    assert_eq!(
+        sink(|sink| {
+            sink.dropped = [("full".to_owned(), 1200), ("age".to_owned(), 0)].into();
+            sink.dead_lettered = 1;
+        }),
+        ["bad: dropped 1,200 events lately (full)", "warn: 1 event became dead letters lately"]
+    );
+    assert_eq!(
+        sentences(|info| {
+            info.clock_ms = NOW - 130_000;
+            info.disk_used_pct = 97.5;
+            info.disk_free = MIB;
+        }),
+        [
+            "bad: its disk is 97 % full, 1.0 MiB are free",
+            "warn: its clock is 2 min behind the relay's"
+        ]
+    );
+    // A wrong clock does not make events old.
+    let skewed = sentences(|info| {
+        info.clock_ms = NOW - 3600 * 1000;
+        info.sinks.get_mut("out").unwrap().queue.oldest_at_ms = Some(NOW - 3600 * 1000 - 5);
+    });
+    assert_eq!(skewed, ["warn: its clock is 60 min behind the relay's"]);
+}
+
+#[test]
+fn a_source_that_fails_or_is_paused() {
+    let source =
+        |change: fn(&mut SourceInfo)| sentences(|info| change(info.sources.get_mut("in").unwrap()));
+    assert_eq!(
+        source(|source| source.last_error = error(NOW)),
+        ["warn: source in fails: connection refused"]
+    );
+    assert_eq!(
+        source(|source| source.paused = Some("no such file".to_owned())),
+        ["bad: source in is paused until somebody acts: no such file"]
+    );
+}
+
+#[test]
+fn silence_hides_what_was_told_before() {
+    let nodes = Nodes::default();
+    let raw = RawValue::from_string("{}".to_owned()).unwrap();
+    let info = NodeInfo { every_secs: 120, disk_used_pct: 99.0, ..NodeInfo::default() };
+    nodes.told("web", raw, info, NOW);
+    let at = |now| build::node_report(&nodes.all(NOW)[0], now, &Thresholds::default());
+    assert_eq!(at(NOW + 6 * MINUTE).presence, Presence::Here, "three messages of two minutes");
+    let silent = at(NOW + 6 * MINUTE + 1);
+    assert_eq!((silent.presence, silent.level), (Presence::Silent, Level::Bad));
+    assert_eq!(silent.why.len(), 1);
+    assert!(silent.why[0].text.starts_with("silent for 6 min"), "{:?}", silent.why);
+}
+
+#[test]
+fn buckets() {
+    let check = |report: BucketReport, facts: judge::BucketFacts<'_>, expected: &[&str]| {
+        let why = judge::bucket(&report, &facts, &Thresholds::default());
+        let texts: Vec<String> =
+            why.iter().map(|why| format!("{}: {}", why.level.as_str(), why.text)).collect();
+        assert_eq!(texts, expected);
+    };
+    let facts = || judge::BucketFacts {
+        failure: None,
+        when_full: crate::config::WhenFull::Reject,
+        losses: (0, 0),
+        now_ms: NOW,
+    };
+    let report = |used_bytes, oldest: Option<u64>| BucketReport {
+        used_bytes,
+        max_bytes: 100,
+        oldest_at_ms: oldest,
+        ..BucketReport::default()
+    };
+    check(report(79, Some(NOW - MINUTE)), facts(), &[]);
+    check(report(80, None), facts(), &["warn: is 80 % full: 80 B of 100 B"]);
+    let drops = || judge::BucketFacts {
+        when_full: crate::config::WhenFull::DropOldest,
+        losses: (2, 1),
+        ..facts()
+    };
+    check(
+        report(100, None),
+        drops(),
+        &[
+            "bad: dropped 2 events lately",
+            "warn: was full and refused 1 batch lately; their senders keep them",
+        ],
+    );
+    let oldest = Some(NOW - 11 * MINUTE);
+    check(
+        report(1, oldest),
+        facts(),
+        &["bad: its oldest event waits for 11 min; nobody has ever asked for it"],
+    );
+    let asked = BucketReport { asked_at_ms: Some(NOW - 5 * MINUTE), ..report(1, oldest) };
+    check(asked, facts(), &["bad: its oldest event waits for 11 min; last asked for 5 min ago"]);
+    let moving = BucketReport { tx_per_minute: 7, ..report(1, oldest) };
+    check(moving, facts(), &["warn: its oldest event waits for 11 min; 7 events a minute go out"]);
+    let broken = judge::BucketFacts { failure: Some("no space"), ..facts() };
+    check(report(1, None), broken, &["bad: cannot be opened: no space"]);
+}
+
+#[test]
+fn thresholds_can_be_switched_off() {
+    let limits = Thresholds { oldest_event: None, clock_skew: None, ..Thresholds::default() };
+    let report = BucketReport { oldest_at_ms: Some(1), ..BucketReport::default() };
+    let facts = judge::BucketFacts {
+        failure: None,
+        when_full: crate::config::WhenFull::Reject,
+        losses: (0, 0),
+        now_ms: NOW,
+    };
+    assert_eq!(judge::bucket(&report, &facts, &limits), []);
+    assert_eq!(limits.node_silent_after, Duration::from_secs(180));
+}

@@ -1,0 +1,246 @@
+//! Counts of one bucket, environment or host; rates; and what a chart of the last hours is drawn from.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+/// The slots of [`Recent`]: ten seconds each.
+const SLOT_SECONDS: u64 = 10;
+const SLOTS: usize = 6;
+
+/// A point of a chart is of so many minutes.
+pub(crate) const POINT_MINUTES: u64 = 2;
+/// Points that are kept: six hours.
+pub(crate) const MAX_POINTS: usize = 180;
+
+/// Counts of one bucket, environment or host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Counts {
+    /// The minute, counted since 1970, that the minute counts are of.
+    minute: u64,
+    pub(super) last_seen: u64,
+    pub(crate) rx_messages_minute: u64,
+    pub(crate) rx_messages_last_minute: u64,
+    pub(crate) rx_messages_since_start: u64,
+    pub(crate) rx_queries_minute: u64,
+    pub(crate) rx_last: Option<u64>,
+    pub(crate) tx_messages_minute: u64,
+    pub(crate) tx_messages_since_start: u64,
+    pub(crate) tx_queries_minute: u64,
+    pub(crate) tx_last: Option<u64>,
+    /// Batches that were answered "full".
+    pub(crate) refused: u64,
+    rx_recent: Recent,
+    tx_recent: Recent,
+}
+
+impl Counts {
+    pub(super) fn update(&mut self, now: u64, what: Counted) {
+        self.turn(now);
+        self.last_seen = now;
+        match what {
+            Counted::Received(messages) => {
+                self.rx_messages_minute += messages;
+                self.rx_messages_since_start += messages;
+                self.rx_queries_minute += 1;
+                self.rx_last = Some(now);
+                self.rx_recent.add(messages, now);
+            }
+            Counted::Sent(messages) => {
+                self.tx_messages_minute += messages;
+                self.tx_messages_since_start += messages;
+                self.tx_queries_minute += 1;
+                self.tx_last = Some(now);
+                self.tx_recent.add(messages, now);
+            }
+            Counted::Refused => self.refused += 1,
+        }
+    }
+
+    pub(super) fn at(&self, now: u64) -> Counts {
+        let mut counts = self.clone();
+        counts.turn(now);
+        counts
+    }
+
+    pub(crate) fn rx_per_minute(&self, now: u64) -> u64 {
+        self.rx_recent.per_minute(now)
+    }
+
+    pub(crate) fn tx_per_minute(&self, now: u64) -> u64 {
+        self.tx_recent.per_minute(now)
+    }
+
+    /// Starts a new minute if there is one; also when the clock was set back.
+    fn turn(&mut self, now: u64) {
+        let minute = now / 60;
+        if minute == self.minute {
+            return;
+        }
+        let was_the_last = minute == self.minute + 1;
+        self.rx_messages_last_minute = if was_the_last { self.rx_messages_minute } else { 0 };
+        self.rx_messages_minute = 0;
+        self.rx_queries_minute = 0;
+        self.tx_messages_minute = 0;
+        self.tx_queries_minute = 0;
+        self.minute = minute;
+    }
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Counted {
+    Received(u64),
+    Sent(u64),
+    Refused,
+}
+
+/// What happened within the last minute, so that a rate is there at once and fades within a minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Recent {
+    slot: u64,
+    counts: [u64; SLOTS],
+}
+
+impl Recent {
+    pub(crate) fn add(&mut self, count: u64, now: u64) {
+        self.turn(now);
+        self.counts[place(now / SLOT_SECONDS)] += count;
+    }
+
+    /// The rate: the slot that is running counts as far as it has run.
+    pub(crate) fn per_minute(&self, now: u64) -> u64 {
+        let mut recent = *self;
+        recent.turn(now);
+        let sum: u64 = recent.counts.iter().sum();
+        let seconds = (SLOTS as u64 - 1) * SLOT_SECONDS + now % SLOT_SECONDS + 1;
+        (sum * 60).div_ceil(seconds)
+    }
+
+    fn turn(&mut self, now: u64) {
+        let slot = now / SLOT_SECONDS;
+        let passed = slot.abs_diff(self.slot);
+        if slot < self.slot || passed >= SLOTS as u64 {
+            self.counts = [0; SLOTS];
+        } else {
+            (self.slot + 1..=slot).for_each(|slot| self.counts[place(slot)] = 0);
+        }
+        self.slot = slot;
+    }
+}
+
+fn place(slot: u64) -> usize {
+    usize::try_from(slot % SLOTS as u64).expect("less than the number of slots")
+}
+
+/// A bucket over [`POINT_MINUTES`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Point {
+    /// Its end, in seconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) rx: u64,
+    pub(crate) tx: u64,
+    /// Events that were dropped.
+    pub(crate) dropped: u64,
+    /// Batches that were refused.
+    pub(crate) refused: u64,
+    /// Events that waited at its end.
+    pub(crate) events: u64,
+    /// Bytes on disk at its end.
+    pub(crate) bytes: u64,
+}
+
+/// What counters said when the last point was made, and the points.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Chart {
+    base: Totals,
+    points: VecDeque<Point>,
+}
+
+/// Counters of a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Totals {
+    pub(crate) rx: u64,
+    pub(crate) tx: u64,
+    pub(crate) dropped: u64,
+    pub(crate) refused: u64,
+}
+
+impl Chart {
+    /// Adds a point when its time has come.
+    pub(super) fn sample(&mut self, now: u64, totals: Totals, events: u64, bytes: u64) {
+        let length = POINT_MINUTES * 60;
+        let due = self.points.back().is_none_or(|last| now / length != last.at / length);
+        if !due {
+            return;
+        }
+        self.points.push_back(Point {
+            at: now,
+            rx: totals.rx.saturating_sub(self.base.rx),
+            tx: totals.tx.saturating_sub(self.base.tx),
+            dropped: totals.dropped.saturating_sub(self.base.dropped),
+            refused: totals.refused.saturating_sub(self.base.refused),
+            events,
+            bytes,
+        });
+        self.base = totals;
+        while self.points.len() > MAX_POINTS {
+            self.points.pop_front();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn points(&self) -> impl ExactSizeIterator<Item = &Point> + DoubleEndedIterator {
+        self.points.iter()
+    }
+
+    /// What was dropped and refused since `since`, with what has been counted since the last point.
+    pub(crate) fn losses_since(&self, since: u64, totals: Totals) -> (u64, u64) {
+        let lately = self.points.iter().rev().take_while(|point| point.at >= since);
+        let start = (
+            totals.dropped.saturating_sub(self.base.dropped),
+            totals.refused.saturating_sub(self.base.refused),
+        );
+        lately.fold(start, |(dropped, refused), point| {
+            (dropped + point.dropped, refused + point.refused)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_700_000_040;
+
+    #[test]
+    fn a_rate_is_there_at_once_and_fades_within_a_minute() {
+        let mut recent = Recent::default();
+        (0..120).for_each(|second| recent.add(10, NOW + second));
+        for second in 119..125 {
+            let rate = recent.per_minute(NOW + second);
+            assert!((500..=610).contains(&rate), "{rate} at {second}");
+        }
+        assert_eq!(recent.per_minute(NOW + 180), 0);
+        recent.add(5, NOW + 240);
+        assert_eq!(recent.per_minute(NOW + 240), 6);
+        assert_eq!(recent.per_minute(NOW), 0, "the clock was set back");
+    }
+
+    #[test]
+    fn a_chart_has_a_point_for_each_two_minutes_and_an_end() {
+        let mut chart = Chart::default();
+        for minute in 0..1000_u64 {
+            let totals = Totals { rx: minute * 10, dropped: minute, ..Totals::default() };
+            chart.sample(NOW + minute * 60, totals, minute, 7);
+        }
+        assert_eq!(chart.points().len(), MAX_POINTS);
+        let last = chart.points().next_back().copied().unwrap();
+        assert_eq!((last.rx, last.dropped, last.bytes), (20, 2, 7));
+        let now = Totals { dropped: 1005, refused: 1, ..Totals::default() };
+        let (dropped, refused) = chart.losses_since(last.at - 1, now);
+        assert!((dropped >= 7) && refused == 1, "{dropped} {refused}");
+    }
+}
