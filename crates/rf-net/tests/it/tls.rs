@@ -1,7 +1,7 @@
 //! TLS for dialing: what is trusted, and what is not.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use rf_net::client::{Client, ClientError, ClientOptions};
-use rf_net::tls::client_config;
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rf_net::tls::{Trust, client_config, client_config_trusting};
+use rustls::{ClientConnection, ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -84,5 +84,39 @@ fn a_bad_file_of_authorities_is_named() {
     ] {
         let error = client_config(Some(&data(file))).expect_err("must not load").to_string();
         assert!(error.starts_with(expected) && error.contains(file), "{error}");
+    }
+}
+
+/// Shakes hands, as a client that trusts like this, with a TLS server that calls itself `localhost`; why it does not work.
+fn shake(trust: Trust<'_>, name: &'static str) -> Option<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = std::thread::spawn(move || serve_one(&listener));
+    let config = Arc::new(client_config_trusting(trust).unwrap());
+    let client = ClientConnection::new(config, name.try_into().unwrap()).unwrap();
+    let mut stream = StreamOwned::new(client, TcpStream::connect(address).unwrap());
+    let asked = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
+    let shaken = asked.and_then(|()| stream.read_exact(&mut [0]));
+    assert_eq!(serving.join().unwrap().is_ok(), shaken.is_ok());
+    shaken.err().map(|error| error.to_string())
+}
+
+#[test]
+fn who_is_believed_is_as_told() {
+    let (authority, stranger) = (data("ca.pem"), data("localhost.pem"));
+    for (trust, name, expected) in [
+        (Trust::Public, "localhost", "UnknownIssuer"),
+        (Trust::Only(&authority), "localhost", ""),
+        (Trust::Only(&authority), "127.0.0.1", "not valid for name"),
+        (Trust::Only(&stranger), "localhost", "UnknownIssuer"),
+        (Trust::OnlyByAnyName(&authority), "127.0.0.1", ""),
+        (Trust::OnlyByAnyName(&stranger), "localhost", "UnknownIssuer"),
+        (Trust::Anybody, "127.0.0.1", ""),
+    ] {
+        let told = shake(trust, name).unwrap_or_default();
+        assert!(
+            told.contains(expected) && told.is_empty() == expected.is_empty(),
+            "{trust:?} {name}: {told}"
+        );
     }
 }
