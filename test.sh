@@ -11,8 +11,21 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
+# install PACKAGES..: Debian's packages, without starting the services that some of them bring.
+install() (
+    policy=/usr/sbin/policy-rc.d
+    if [[ ! -e $policy ]]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+)
+
 # What is needed beside Rust: a C compiler with the C library's headers (SQLite and zstd are built
-# from source), and curl (the end-to-end tests talk to the program as a user would).
+# from source), curl (the end-to-end tests talk to the program as a user would), and the servers that
+# the program works with; the tests start them themselves, on ports of their own.
 packages=()
 if ! command -v cc >/dev/null; then
     packages+=(gcc libc6-dev)
@@ -25,14 +38,17 @@ fi
 # A browser and its driver: tests look at pages as a person does.
 command -v chromium >/dev/null || packages+=(chromium)
 command -v chromedriver >/dev/null || packages+=(chromium-driver)
+# Debian keeps the server's programs outside of the PATH.
+if ! command -v psql >/dev/null || ! PATH=$PATH$(printf ':%s' /usr/lib/postgresql/*/bin) command -v initdb >/dev/null; then
+    packages+=(postgresql)
+fi
 if ((${#packages[@]})); then
     if ((EUID == 0)) && command -v apt-get >/dev/null; then
         echo "installing ${packages[*]}"
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+        install "${packages[@]}"
     else
         echo "these packages are missing; as root: apt-get install ${packages[*]}" >&2
-        echo "(on another system: the packages that bring a C compiler with headers, and curl)" >&2
+        echo "(on another system: the packages that bring a C compiler with headers, curl, and the servers)" >&2
         exit 1
     fi
 fi

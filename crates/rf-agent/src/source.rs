@@ -6,7 +6,10 @@ pub(crate) mod contract;
 mod hand_over;
 pub mod http;
 mod keep_running;
+pub mod listen;
 mod local_event;
+pub mod pgcall;
+mod postgres;
 pub mod relay;
 
 use std::net::SocketAddr;
@@ -81,4 +84,6 @@ pub struct SourceKind {
 pub const SOURCES: &[SourceKind] = &[
     SourceKind { name: "http", schema: http::schema, build: http::build },
     SourceKind { name: "command", schema: command::schema, build: command::build },
+    SourceKind { name: "pgcall", schema: pgcall::schema, build: pgcall::build },
+    SourceKind { name: "listen", schema: listen::schema, build: listen::build },
 ];

@@ -12,6 +12,7 @@
 //! | [`sources`] | each source but `http`: what it reads arrives, what it starts ends |
 //! | [`limits`] | no flood makes a file larger than it may be |
 //! | [`page`] | the player's server and its page, in a real browser |
+//! | [`postgres`] | databases are read and heard: every type, through restarts, refusals and kills |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
 
 // `cfg(test)` is always set here; it tells clippy that helpers outside of `#[test]` functions are tests too.
@@ -37,6 +38,8 @@ mod mending;
 mod outage;
 #[cfg(test)]
 mod page;
+#[cfg(test)]
+mod postgres;
 #[cfg(test)]
 mod script;
 #[cfg(test)]

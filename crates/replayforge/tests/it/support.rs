@@ -3,6 +3,7 @@
 pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod ports;
+pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod server;
 pub(crate) mod stack;
