@@ -204,7 +204,9 @@ impl RowQuery {
                     )
                     .into());
                 };
-                self.behind(at, after, &key)
+                // Asked only where it matters, since it makes of one stretch of an index two, which must be sorted.
+                let has_null = self.descending && self.has_null(conn, table)?;
+                self.behind(at, after, &key, has_null)
             };
             self.conditions.push(condition);
         }
@@ -240,25 +242,31 @@ impl RowQuery {
         Ok((sql, self.values))
     }
 
-    /// Rows that come after the one with this value and number: NULL is the least of all values.
-    fn behind(&mut self, at: Sql, number: i64, key: &Identifier) -> String {
+    /// Whether some row has no value in the column that rows are ordered by.
+    fn has_null(&self, conn: &Connection, table: &Table) -> rusqlite::Result<bool> {
+        let sql =
+            format!("SELECT EXISTS (SELECT 1 FROM {} WHERE {} IS NULL)", table.name, self.order);
+        conn.query_row(&sql, [], |row| row.get(0))
+    }
+
+    /// Rows that come after the one with this value and number: NULL is the least of all values. The condition begins with
+    /// a stretch of the column's index, which is read in the order that is wanted, and only as far as the page goes.
+    fn behind(&mut self, at: Sql, number: i64, key: &Identifier, has_null: bool) -> String {
         let column = self.order.clone();
         let is_null = at == Sql::Null;
         let number = self.bind_value(Sql::Integer(number));
-        match (is_null, self.descending) {
-            (true, false) => format!("{column} IS NOT NULL OR {key} > {number}"),
-            (true, true) => format!("{column} IS NULL AND {key} < {number}"),
-            (false, false) => {
-                let at = self.bind_value(at);
-                format!("{column} > {at} OR ({column} = {at} AND {key} > {number})")
-            }
-            (false, true) => {
-                let at = self.bind_value(at);
-                format!(
-                    "{column} < {at} OR {column} IS NULL OR ({column} = {at} AND {key} < {number})"
-                )
-            }
+        if is_null {
+            return if self.descending {
+                format!("{column} IS NULL AND {key} < {number}")
+            } else {
+                format!("{column} IS NOT NULL OR {key} > {number}")
+            };
         }
+        let at = self.bind_value(at);
+        let sign = if self.descending { "<" } else { ">" };
+        let stretch =
+            format!("{column} {sign}= {at} AND ({column} {sign} {at} OR {key} {sign} {number})");
+        if has_null { format!("({stretch}) OR {column} IS NULL") } else { stretch }
     }
 }
 
