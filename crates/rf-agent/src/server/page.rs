@@ -28,7 +28,18 @@ const SVG: &str = "image/svg+xml";
 const FILES: &[(&str, &str, &str)] = &[
     ("page.css", CSS, include_str!("page/page.css")),
     ("icon.svg", SVG, include_str!("page/icon.svg")),
+    ("api.js", JS, include_str!("page/api.js")),
+    ("chart.js", JS, include_str!("page/chart.js")),
+    ("columns.js", JS, include_str!("page/columns.js")),
+    ("counts.js", JS, include_str!("page/counts.js")),
+    ("detail.js", JS, include_str!("page/detail.js")),
+    ("dom.js", JS, include_str!("page/dom.js")),
+    ("filters.js", JS, include_str!("page/filters.js")),
+    ("format.js", JS, include_str!("page/format.js")),
+    ("keys.js", JS, include_str!("page/keys.js")),
     ("main.js", JS, include_str!("page/main.js")),
+    ("route.js", JS, include_str!("page/route.js")),
+    ("rows.js", JS, include_str!("page/rows.js")),
 ];
 
 /// Where the page was asked for: its links are relative, so that a proxy may put a prefix before them.

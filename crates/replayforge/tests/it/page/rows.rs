@@ -1,0 +1,158 @@
+use super::*;
+use crate::support::browser::key;
+use crate::support::wait::{SOON, eventually};
+
+#[test]
+fn sinks_and_tables_are_found() {
+    let shown = Shown::with(|database| {
+        orders(database, 3);
+        database
+            .execute_batch("CREATE TABLE empty_one (id TEXT PRIMARY KEY, _rpf_id INTEGER)")
+            .unwrap();
+    });
+    let browser = &shown.browser;
+    shown.open("/");
+    browser.wait_for(".card", "shop");
+    assert!(browser.texts(".card b").contains(&HOSTILE.to_owned()));
+    browser.click(".card[href='#/t1']");
+    browser.wait_for("main", "keeps nothing to look at");
+    browser.click("nav a[href='#/shop']");
+    browser.wait_for(".card", "orders");
+    browser.click(".card[href='#/shop/empty_one']");
+    browser.wait_for(".empty", "This table has no rows.");
+    browser.click("nav a[href='#/shop/orders']");
+    browser.wait_for(".count", "3 rows");
+    shown.open("/nowhere");
+    browser.wait_for("main", "No sink has the id nowhere.");
+    shown.open("/shop/nothing");
+    browser.wait_for("main", "no table `nothing`; known: empty_one, orders");
+    let log = browser.log();
+    assert!(log.iter().all(|line| line.contains("404")), "{log:?}");
+    shown.assert_clean();
+}
+
+#[test]
+fn rows_are_sorted_filtered_and_paged() {
+    let shown = Shown::with(|database| orders(database, 250));
+    let browser = &shown.browser;
+    let ids = || browser.texts("tbody td:nth-child(2)");
+    let begins_with = |id: &str| ids().first().is_some_and(|first| first == id);
+    shown.open("/shop/orders");
+    browser.wait_for(".count", "100 rows, more follow");
+    assert_eq!(browser.texts("thead th")[..3], ["timestamp", "id", "customer"]);
+    assert_eq!(ids().len(), 100);
+    assert!(begins_with("ord-0000250"));
+
+    browser.click("[data-page='Next page']");
+    eventually("the second page", SOON, || begins_with("ord-0000150"));
+    browser.click("[data-page='Next page']");
+    browser.wait_for(".count", "50 rows");
+    assert_eq!(ids().last().unwrap(), "ord-0000001");
+    assert!(browser.text("[data-page='Next page'][href]").is_none(), "there is no further page");
+    browser.click("[data-page='Previous page']");
+    eventually("the second page again", SOON, || {
+        begins_with("ord-0000150") && ids().last().is_some_and(|id| id == "ord-0000051")
+    });
+    browser.click("[data-page='Previous page']");
+    eventually("the first page again", SOON, || begins_with("ord-0000250"));
+    browser.wait_for(".count", "100 rows, more follow");
+    browser.click("[data-page='Last page']");
+    eventually("the last page", SOON, || ids().last().is_some_and(|id| id == "ord-0000001"));
+
+    // Sorting by a column with equal values neither loses nor repeats a row over the pages.
+    shown.open("/shop/orders?order=status:asc");
+    browser.wait_for("thead th[aria-sort=ascending]", "status");
+    let mut seen = ids();
+    for _ in 0..2 {
+        let first = ids()[0].clone();
+        browser.click("[data-page='Next page']");
+        eventually("another page", SOON, || !ids().is_empty() && !begins_with(&first));
+        seen.extend(ids());
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 250);
+
+    browser.click("thead th:nth-child(4) button");
+    browser.wait_for("thead th[aria-sort=ascending]", "total");
+    browser.choose("select[name=column]", "status");
+    browser.choose("select[name=test]", "is");
+    browser.type_into("input[name=value]", "failed");
+    browser.press(&[key::ENTER]);
+    browser.wait_for(".count", "25 rows");
+    browser.wait_for(".chip q", "failed");
+    browser.choose("select[name=column]", "customer");
+    browser.type_into("input[name=value]", "' OR 1=1 --");
+    browser.press(&[key::ENTER]);
+    browser.wait_for(".empty", "No row is like this.");
+    browser.click(".chip:last-child button");
+    browser.wait_for(".count", "25 rows");
+    shown.assert_clean();
+}
+
+#[test]
+fn the_keyboard_is_enough() {
+    let shown = Shown::with(|database| orders(database, 150));
+    let browser = &shown.browser;
+    shown.open("/shop/orders");
+    browser.wait_for(".count", "100 rows");
+    browser.press(&["n"]);
+    browser.wait_for(".count", "50 rows");
+    browser.press(&["p"]);
+    browser.wait_for(".count", "100 rows");
+    browser.press(&["j", "j", key::ENTER]);
+    browser.wait_for("dialog h2", "ord-0000149");
+    browser.press(&[key::ESCAPE]);
+    browser.wait_until_gone("dialog");
+    assert_eq!(browser.run("return document.activeElement.dataset.row;"), "1", "the focus is back");
+    browser.press(&["/"]);
+    browser.press(&["A", "n", "n", "a", " ", "3", key::ENTER]);
+    browser.wait_for(".chip q", "Anna 3");
+    browser.press(&["?"]);
+    browser.wait_for("dialog", "next and previous page");
+    browser.press(&[key::ESCAPE]);
+    browser.wait_until_gone("dialog");
+    shown.assert_clean();
+}
+
+#[test]
+fn a_row_is_shown_in_full_and_as_text() {
+    let shown = Shown::with(|database| orders(database, 20));
+    let browser = &shown.browser;
+    shown.open("/shop/orders?status=failed");
+    browser.wait_for(".count", "2 rows");
+    assert_eq!(browser.texts("tbody td")[2], HOSTILE);
+    assert_eq!(browser.text(".pill.bad").as_deref(), Some("failed"));
+    browser.click("tbody tr");
+    browser.wait_for("dialog pre", HOSTILE);
+    browser.wait_for("dialog pre", "\"city\": \"Köln\",");
+    browser.click("dialog button[aria-label='Only rows with this customer']");
+    browser.wait_for(".chip q", HOSTILE);
+    browser.wait_for(".count", "2 rows");
+    shown.assert_clean();
+}
+
+#[test]
+fn a_million_rows_are_a_page_at_a_time() {
+    let shown = Shown::with(|database| orders(database, 1_000_000));
+    let browser = &shown.browser;
+    for (place, first) in [
+        ("/shop/orders", "ord-1000000"),
+        ("/shop/orders?at=last", "ord-0000100"),
+        ("/shop/orders?order=_rpf_id:asc&at=after:500000", "ord-0500001"),
+        ("/shop/orders?order=timestamp:asc&at=before:900001", "ord-0899901"),
+    ] {
+        shown.open("/");
+        shown.open(place);
+        eventually(place, SOON, || {
+            browser.text("tbody td:nth-child(2)").is_some_and(|id| id == first)
+        });
+        let count = browser.text(".count").unwrap();
+        let took: f64 = count.split(" · ").nth(1).unwrap().trim_end_matches(" ms").parse().unwrap();
+        // A page of these takes some 10 ms; one that looked at every row would take a second.
+        assert!(took < 500.0, "{place}: {count}");
+    }
+    shown.open("/shop/orders/chart?span=24h");
+    browser.wait_for(".note", " rows, a bar is 15 min");
+    shown.assert_clean();
+}

@@ -1,0 +1,58 @@
+// Questions to the server. A view has one question under way: a newer one, or another view, ends it.
+
+// A proxy may put a prefix before everything, and a URL may carry a name and a password, which fetch() refuses.
+const root = new URL("..", import.meta.url);
+root.username = root.password = "";
+
+/** What the server said no to, in its words. */
+export class Refused extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+/** The URL of a path, given in parts that are escaped here, with its query as pairs. */
+export function url(parts, pairs = []) {
+  const made = new URL(parts.map(encodeURIComponent).join("/"), root);
+  made.search = new URLSearchParams(pairs).toString();
+  return made;
+}
+
+async function answer(response) {
+  if (response.ok) return response.json();
+  const told = await response.json().catch(() => ({}));
+  throw new Refused(response.status, told.error ?? `the server answered ${response.status}`);
+}
+
+/** JSON of a path. */
+export async function get(parts, pairs, signal) {
+  let response;
+  try {
+    response = await fetch(url(parts, pairs), { signal, headers: { accept: "application/json" } });
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Refused(0, "the server cannot be reached");
+  }
+  return answer(response);
+}
+
+/** An order, with a JSON body. */
+export async function post(parts, body) {
+  const headers = { "content-type": "application/json" };
+  return answer(await fetch(url(parts), { method: "POST", headers, body: JSON.stringify(body) }));
+}
+
+/** Makes `{ signal }` for the newest question; the one before is given up. */
+export class Newest {
+  #controller = new AbortController();
+
+  next() {
+    this.stop();
+    this.#controller = new AbortController();
+    return this.#controller.signal;
+  }
+
+  stop() {
+    this.#controller.abort();
+  }
+}
