@@ -3,6 +3,7 @@
 pub mod command;
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod exec;
 mod hand_over;
 pub mod http;
 mod keep_running;
@@ -86,4 +87,5 @@ pub const SOURCES: &[SourceKind] = &[
     SourceKind { name: "command", schema: command::schema, build: command::build },
     SourceKind { name: "pgcall", schema: pgcall::schema, build: pgcall::build },
     SourceKind { name: "listen", schema: listen::schema, build: listen::build },
+    SourceKind { name: "exec", schema: exec::schema, build: exec::build },
 ];

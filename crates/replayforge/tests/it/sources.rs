@@ -1,6 +1,7 @@
 //! Sources other than `http`, in a real proxy that posts its batches to the test's own server.
 
 mod command;
+mod exec;
 
 use std::path::Path;
 

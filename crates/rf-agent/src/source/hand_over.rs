@@ -12,11 +12,14 @@ use crate::pipeline::{Batch, Output, Rejected};
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// What became of events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum HandedOver {
-    /// They are durable; those that can never fit were refused for good and told.
-    Stored,
+    /// They are durable, but for those that can never fit: their places in the list, in order.
+    Stored {
+        /// Logged; who can keep an event elsewhere must be told.
+        refused: Vec<usize>,
+    },
     /// The agent stops, and these have not been stored; how many.
     Stopped(usize),
 }
@@ -31,41 +34,42 @@ pub(crate) async fn hand_over(
     events: Vec<Bytes>,
 ) -> HandedOver {
     let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
-    // Parts of the batch, the first one last.
-    let mut parts = vec![events];
-    while let Some(events) = parts.pop() {
+    let mut refused = Vec::new();
+    // Parts of the list, each with its place; the first one last.
+    let mut parts = vec![(0, events)];
+    while let Some((place, events)) = parts.pop() {
         let is_last_try = stop.is_cancelled();
         let Err(rejected) = out.send(Batch::of(events.clone())).await else {
             backoff.reset();
             continue;
         };
         if matches!(rejected, Rejected::TooLarge { .. }) {
-            tracing::debug!(source = id, error = %rejected, "events are stored in smaller parts");
-            split(id, events, &rejected, &mut parts);
+            if events.len() > 1 {
+                split(place, events, &mut parts);
+            } else {
+                tracing::error!(source = id, error = %rejected, "an event is refused");
+                refused.push(place);
+            }
             continue;
         }
         if is_last_try || rejected == Rejected::Closed {
-            let waiting: usize = parts.iter().map(Vec::len).sum();
+            let waiting: usize = parts.iter().map(|(_, events)| events.len()).sum();
             return HandedOver::Stopped(events.len() + waiting);
         }
         tracing::warn!(source = id, error = %rejected, "the source waits");
-        parts.push(events);
+        parts.push((place, events));
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(backoff.next_delay()) => {}
         }
     }
-    HandedOver::Stored
+    HandedOver::Stored { refused }
 }
 
-/// Halves of what is too large together; one that is too large alone is given up.
-fn split(id: &str, mut events: Vec<Bytes>, rejected: &Rejected, parts: &mut Vec<Vec<Bytes>>) {
-    if events.len() < 2 {
-        tracing::error!(source = id, error = %rejected, "an event is dropped");
-        return;
-    }
-    let second = events.split_off(events.len() / 2);
-    parts.extend([second, events]);
+fn split(place: usize, mut events: Vec<Bytes>, parts: &mut Vec<(usize, Vec<Bytes>)>) {
+    let half = events.len() / 2;
+    let second = events.split_off(half);
+    parts.extend([(place + half, second), (place, events)]);
 }
 
 #[cfg(test)]
@@ -103,7 +107,8 @@ mod tests {
         let sizes = [1, 2, 50_000_000, 3, 4];
         let events = sizes.map(|size| Bytes::from(vec![b'x'; size])).to_vec();
         let done = hand_over("s", &rig.out, &CancellationToken::new(), events).await;
-        assert_eq!((done, stored(&rig).await), (HandedOver::Stored, vec![1, 2, 3, 4]));
+        let refused = vec![2];
+        assert_eq!((done, stored(&rig).await), (HandedOver::Stored { refused }, vec![1, 2, 3, 4]));
     }
 
     #[tokio::test]

@@ -63,7 +63,8 @@ impl Restarts {
     }
 }
 
-/// Runs `reading` to its end beside the child, and the child to its end; the child's code.
+/// Runs `reading` to its end beside the child, and the child to its end, which comes at once when `reading` fails; the
+/// child's code.
 ///
 /// # Errors
 /// When an output cannot be read, or the child not be waited for.
@@ -72,12 +73,16 @@ pub(crate) async fn read_until_end(
     child: &mut Child,
     stop: &CancellationToken,
 ) -> std::io::Result<i32> {
+    let end_now = stop.child_token();
     let mut reading = std::pin::pin!(reading);
-    let mut ending = std::pin::pin!(child.end(stop));
+    let mut ending = std::pin::pin!(child.end(&end_now));
     let code = tokio::select! {
         read = &mut reading => {
-            read?;
-            return ending.await;
+            if read.is_err() {
+                end_now.cancel();
+            }
+            let code = ending.await;
+            return read.and(code);
         }
         code = &mut ending => code?,
     };

@@ -6,31 +6,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 const LOOPBACK: &str = "127.0.0.1";
 
-/// An event on its way to be written as JSON.
+/// An event on its way to be written as JSON; the keys stand in the order of the event format.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct LocalEvent<'a> {
-    ip: &'a str,
-    method: &'a str,
-    path: &'a str,
-    params: Empty,
-    headers: Headers,
-    body: Cow<'a, str>,
-    event_id: String,
+    pub(crate) ip: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) params: Map<String, Value>,
+    pub(crate) headers: Map<String, Value>,
+    pub(crate) body: Cow<'a, str>,
+    pub(crate) event_id: String,
     captured_at_us: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct Empty {}
-
-#[derive(Debug, Serialize)]
-struct Headers {
-    #[serde(rename = "Content-Type")]
-    content_type: [&'static str; 1],
 }
 
 /// The body of an event that is a line of text.
@@ -50,8 +42,8 @@ impl<'a> LocalEvent<'a> {
             ip: LOOPBACK,
             method: "POST",
             path,
-            params: Empty {},
-            headers: Headers { content_type: ["application/json"] },
+            params: Map::new(),
+            headers: Map::from_iter([("Content-Type".to_owned(), json!(["application/json"]))]),
             body,
             event_id: Uuid::now_v7().hyphenated().to_string(),
             captured_at_us: now_us(),

@@ -141,7 +141,11 @@ impl Runs {
                 lost += events;
             }
         }
-        if lost == 0 { HandedOver::Stored } else { HandedOver::Stopped(lost) }
+        if lost == 0 {
+            HandedOver::Stored { refused: Vec::new() }
+        } else {
+            HandedOver::Stopped(lost)
+        }
     }
 
     fn run_event(&self, run: &Finished) -> Bytes {
