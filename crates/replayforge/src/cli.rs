@@ -94,6 +94,10 @@ pub struct RoleArgs {
     /// How long a stop may take before what hangs is cut, such as `30s`
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = interval)]
     pub grace: Duration,
+    /// The log level; wins over the environment and the file. Without a level: debug
+    #[arg(short, long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "debug")]
+    #[arg(value_parser = ["trace", "debug", "info", "warn", "error"])]
+    pub verbosity: Option<String>,
 }
 
 /// Arguments of the relay.
@@ -314,6 +318,31 @@ pub struct ChildGuardArgs {
     /// Program and arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
+}
+
+/// The original's `proxy -dbg SCRIPT -dbg-file INPUT` is `script run SCRIPT --input INPUT`: its flags have one dash and many
+/// letters, which is not ours to parse. Anything else is left as it is.
+pub fn translate_original(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let value_of = |flag: &str| {
+        let is_flag = |arg: &OsString| {
+            arg.to_str()
+                .is_some_and(|arg| arg.strip_prefix("--").or(arg.strip_prefix('-')) == Some(flag))
+        };
+        let at = args.iter().position(is_flag)?;
+        args.get(at + 1).cloned()
+    };
+    let is_proxy = args.get(1).is_some_and(|role| role == "proxy");
+    match (value_of("dbg"), value_of("dbg-file"), args.first()) {
+        (Some(script), Some(input), Some(program)) if is_proxy => {
+            let run = ["script", "run"].map(OsString::from);
+            let mut translated = vec![program.clone()];
+            translated.extend(run);
+            translated.extend([script, "--input".into(), input]);
+            translated
+        }
+        _ => args,
+    }
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

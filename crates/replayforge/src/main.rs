@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use replayforge::cli::Cli;
+use replayforge::cli::{Cli, translate_original};
 
 fn main() -> ExitCode {
-    replayforge::command::run(Cli::parse()).into()
+    replayforge::command::run(Cli::parse_from(translate_original(std::env::args_os()))).into()
 }

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Threads for blocking work (opening stores, printing): a few, since queues have their own.
@@ -44,13 +45,23 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// What signals ask of a role.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// SIGTERM, SIGINT.
+    pub stop: CancellationToken,
+    /// Changes at each SIGHUP.
+    pub reload: watch::Receiver<u64>,
+}
+
 /// Runs `role` until it ends by itself or a signal asks it to: SIGTERM or SIGINT stop it, the second one leaves at once.
+/// SIGHUP asks it to read its scripts again.
 ///
 /// # Errors
 /// Whatever the role ends with, or that there is no runtime.
 pub fn run_role<F, R>(role: F) -> anyhow::Result<()>
 where
-    F: FnOnce(CancellationToken) -> R,
+    F: FnOnce(Control) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -59,8 +70,9 @@ where
         .build()?;
     runtime.block_on(async {
         let stop = CancellationToken::new();
-        let mut role = std::pin::pin!(role(stop.clone()));
-        let mut signals = Signals::new()?;
+        let (asked, reload) = watch::channel(0);
+        let mut signals = Signals::new(asked)?;
+        let mut role = std::pin::pin!(role(Control { stop: stop.clone(), reload }));
         tokio::select! {
             ended = role.as_mut() => return ended,
             name = signals.stop() => tracing::info!(signal = name, "stopping; a second signal leaves at once"),
@@ -87,24 +99,29 @@ struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
+    reload: watch::Sender<u64>,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new(reload: watch::Sender<u64>) -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            reload,
         })
     }
 
-    /// The next signal that asks to stop. SIGHUP, which means "read your files again", does nothing yet and must not stop.
+    /// The next signal that asks to stop; what SIGHUP asks is passed on meanwhile.
     async fn stop(&mut self) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => tracing::info!("SIGHUP: there is nothing to reload, restart for a new file"),
+                _ = self.hang_up.recv() => {
+                    tracing::info!("SIGHUP: scripts are loaded anew; a changed configuration needs a restart");
+                    self.reload.send_modify(|asked| *asked += 1);
+                }
             }
         }
     }

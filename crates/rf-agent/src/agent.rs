@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use rf_core::lifecycle::{TaskFailure, Tasks};
 use rf_queue::{OpenError, QueueOptions, Store, StoreOptions, StoredEvent};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::Output;
+use crate::script::handle::ScriptHandle;
+use crate::script::{ScriptPlan, ScriptStartError};
 use crate::server::{Server, ServerError, ServerPlan};
 use crate::sink::{Sink, SinkHost, SinkStartError};
 use crate::source::{Source, SourceError};
@@ -29,6 +32,8 @@ pub struct PlannedSource {
     pub routes: Vec<String>,
     /// The source.
     pub source: Box<dyn Source>,
+    /// What decides where its events go; `None`: to all of `routes`.
+    pub script: Option<ScriptPlan>,
 }
 
 /// A sink with its id and its queue.
@@ -62,6 +67,9 @@ pub enum AgentError {
     /// A source cannot start.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A source's script cannot start.
+    #[error(transparent)]
+    Script(#[from] ScriptStartError),
     /// A sink cannot start.
     #[error(transparent)]
     Sink(#[from] SinkStartError),
@@ -87,7 +95,8 @@ pub enum AgentError {
 /// An agent that has its store open and its ports bound, and does nothing yet.
 pub struct Agent {
     store: Store,
-    sources: Vec<PlannedSource>,
+    sources: Vec<(PlannedSource, Output)>,
+    scripts: Vec<Arc<ScriptHandle>>,
     sinks: Vec<PlannedSink>,
     server: Option<Server>,
     addresses: Vec<(String, SocketAddr)>,
@@ -99,28 +108,33 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError`]; nothing runs then.
-    pub async fn start(mut plan: Plan) -> Result<Self, AgentError> {
+    pub async fn start(plan: Plan) -> Result<Self, AgentError> {
         let store = open_store(plan.store).await?;
         let host = SinkHost { store: store.clone() };
         for planned in &plan.sinks {
             planned.sink.start(&host).await?;
         }
         let server = plan.server.map(Server::bind).transpose()?;
-        let mut addresses = Vec::new();
-        for planned in &mut plan.sources {
+        let (mut addresses, mut sources, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
+        for mut planned in plan.sources {
             for address in planned.source.start()? {
                 tracing::info!(source = planned.id, %address, "listening");
                 addresses.push((planned.id.clone(), address));
             }
+            let routes: Vec<_> =
+                planned.routes.iter().filter_map(|sink| store.queue(sink)).collect();
+            let script = match planned.script.take() {
+                Some(script) => {
+                    Some(ScriptHandle::start(&planned.id, script, &routes, store.clone()).await?)
+                }
+                None => None,
+            };
+            scripts.extend(script.clone());
+            let out = Output::new(store.clone(), routes).through(script);
+            sources.push((planned, out));
         }
-        Ok(Self {
-            store,
-            sources: plan.sources,
-            sinks: plan.sinks,
-            server,
-            addresses,
-            observer: None,
-        })
+        let sinks = plan.sinks;
+        Ok(Self { store, sources, scripts, sinks, server, addresses, observer: None })
     }
 
     /// Where the sources listen, by source id.
@@ -133,11 +147,16 @@ impl Agent {
         self.observer = Some(observer);
     }
 
-    /// Runs until `stop`, then stops within `grace`.
+    /// Runs until `stop`, then stops within `grace`. Scripts are loaded anew whenever `reload` changes.
     ///
     /// # Errors
     /// [`AgentError`], naming the task that failed or is stuck.
-    pub async fn run(self, stop: CancellationToken, grace: Duration) -> Result<(), AgentError> {
+    pub async fn run(
+        self,
+        stop: CancellationToken,
+        reload: watch::Receiver<u64>,
+        grace: Duration,
+    ) -> Result<(), AgentError> {
         let (intake_stop, delivery_stop) = (stop.child_token(), CancellationToken::new());
         let intake = Tasks::new(intake_stop.clone());
         let delivery = Tasks::new(delivery_stop.clone());
@@ -145,9 +164,10 @@ impl Agent {
         if let Some(server) = self.server {
             server.spawn(&serving);
         }
-        for planned in self.sources {
-            let routes = planned.routes.iter().filter_map(|sink| self.store.queue(sink)).collect();
-            let out = Output::new(self.store.clone(), routes);
+        for script in &self.scripts {
+            spawn_script(&intake, script, &intake_stop, &reload);
+        }
+        for (planned, out) in self.sources {
             intake.spawn(
                 format!("source {}", planned.id),
                 planned.source.run(out, intake_stop.clone()),
@@ -156,7 +176,7 @@ impl Agent {
         for planned in self.sinks {
             let Some(queue) = self.store.queue(&planned.id) else { continue };
             let name = format!("sink {}", planned.id);
-            let besides = Arc::clone(&planned.sink).run(delivery_stop.clone());
+            let besides = Arc::clone(&planned.sink).run(reload.clone(), delivery_stop.clone());
             delivery.spawn(format!("{name} besides writing"), async move {
                 besides.await;
                 Ok::<(), SourceError>(())
@@ -184,6 +204,9 @@ impl Agent {
         intake_stop.cancel();
         let stopping = Instant::now();
         let intake = intake.join(grace).await;
+        for script in self.scripts {
+            script.close().await;
+        }
         delivery_stop.cancel();
         let delivery = delivery.join(grace.saturating_sub(stopping.elapsed())).await;
         serving.stop_token().cancel();
@@ -192,6 +215,31 @@ impl Agent {
         failed.map_or(Ok(()), Err)?;
         Ok(intake.and(delivery).and(serving)?)
     }
+}
+
+/// What goes on around a script: its timer, retried letters, reload.
+fn spawn_script(
+    intake: &Tasks,
+    script: &Arc<ScriptHandle>,
+    stop: &CancellationToken,
+    reload: &watch::Receiver<u64>,
+) {
+    let name = script.name();
+    let (timer, redo, script) = (Arc::clone(script), Arc::clone(script), Arc::clone(script));
+    let asked = reload.clone();
+    let (stop_timer, stop_redo, stop) = (stop.clone(), stop.clone(), stop.clone());
+    intake.spawn(format!("{name} timer"), async move {
+        timer.tick(stop_timer).await;
+        Ok::<(), SourceError>(())
+    });
+    intake.spawn(format!("{name} letters"), async move {
+        redo.redo(stop_redo).await;
+        Ok::<(), SourceError>(())
+    });
+    intake.spawn(format!("{name} reload"), async move {
+        script.reload(asked, stop).await;
+        Ok::<(), SourceError>(())
+    });
 }
 
 async fn open_store(options: StoreOptions) -> Result<Store, AgentError> {

@@ -7,7 +7,8 @@
 //!
 //! Reading order: [`pipeline`] (the one promise), [`source`] and [`sink`] (the two traits and their tables), `worker` (how a
 //! queue is emptied into a sink: batches, retries, dead letters), [`agent`] (start, run, stop), [`proxy`] and [`player`]
-//! (the files), [`server`] (what a player shows). Beside them [`child`]: programs of the user's own.
+//! (the files), [`script`] (what stands between a source and its queues when there is one), [`server`] (what a player
+//! shows). Beside them [`child`]: programs of the user's own.
 
 pub mod agent;
 pub mod child;
@@ -16,6 +17,7 @@ pub mod pipeline;
 pub mod player;
 pub mod proxy;
 mod relay_client;
+pub mod script;
 pub mod server;
 mod settings;
 pub mod sink;

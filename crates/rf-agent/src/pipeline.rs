@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use rf_queue::{Append, Checkpoint, Commit, CommitError, QueueId, Store};
 
+use crate::script::ScriptCounters;
+use crate::script::handle::ScriptHandle;
+
 /// What a source hands over: events, and how far it has read once they are safe.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -84,6 +87,7 @@ pub struct SourceCounters {
 pub struct Output {
     store: Store,
     routes: Arc<[QueueId]>,
+    script: Option<Arc<ScriptHandle>>,
     counters: Arc<SourceCounters>,
     #[cfg(test)]
     faults: Option<Arc<faults::Faults>>,
@@ -95,6 +99,7 @@ impl Output {
         Self {
             store,
             routes: routes.into(),
+            script: None,
             counters: Arc::default(),
             #[cfg(test)]
             faults: None,
@@ -104,6 +109,11 @@ impl Output {
     #[cfg(test)]
     pub(crate) fn with_faults(self, faults: Arc<faults::Faults>) -> Self {
         Self { faults: Some(faults), ..self }
+    }
+
+    /// The same, with a script that decides where events go.
+    pub(crate) fn through(self, script: Option<Arc<ScriptHandle>>) -> Self {
+        Self { script, ..self }
     }
 
     /// Stores the batch in every queue that it goes to; `Ok` means that it is durable there.
@@ -149,28 +159,27 @@ impl Output {
 
     async fn commit_now(&self, batch: Batch, batch_id: Option<String>) -> Result<(), Rejected> {
         let count = batch.events.len() as u64;
-        let appends = self
-            .routes
-            .iter()
-            .map(|&queue| Append { queue, events: batch.events.clone() })
-            .collect();
-        let commit =
-            Commit { appends, batch_id, checkpoints: batch.checkpoints, ..Commit::default() };
-        match self.store.commit(commit).await {
-            Ok(_) => {
-                self.counters.received.fetch_add(count, Ordering::Relaxed);
-                Ok(())
-            }
-            Err(error) => {
-                let counter = if matches!(error, CommitError::TooLarge { .. }) {
-                    &self.counters.too_large
-                } else {
-                    &self.counters.rejected
-                };
-                counter.fetch_add(count, Ordering::Relaxed);
-                Err(error.into())
-            }
-        }
+        let stored = match &self.script {
+            // A batch without events only moves checkpoints.
+            Some(script) if count > 0 => script.send(batch, batch_id).await,
+            _ => self.append(batch, batch_id).await,
+        };
+        let counter = match &stored {
+            Ok(()) => &self.counters.received,
+            Err(Rejected::TooLarge { .. }) => &self.counters.too_large,
+            Err(_) => &self.counters.rejected,
+        };
+        counter.fetch_add(count, Ordering::Relaxed);
+        stored
+    }
+
+    async fn append(&self, batch: Batch, batch_id: Option<String>) -> Result<(), Rejected> {
+        let Batch { events, checkpoints } = batch;
+        let append = |&queue: &QueueId| Append { queue, events: events.clone() };
+        let appends =
+            if events.is_empty() { Vec::new() } else { self.routes.iter().map(append).collect() };
+        let commit = Commit { appends, batch_id, checkpoints, ..Commit::default() };
+        self.store.commit(commit).await.map(drop).map_err(Rejected::from)
     }
 
     /// The value that a batch's checkpoint of this key stored last.
@@ -191,6 +200,11 @@ impl Output {
         #[cfg(test)]
         self.faults.as_ref().map_or(Ok(()), |faults| faults.read())?;
         self.store.checkpoints(prefix).await.map_err(|error| CommitError::from(error).into())
+    }
+
+    /// What the source's script did, where it has one.
+    pub fn script_counters(&self) -> Option<&Arc<ScriptCounters>> {
+        self.script.as_ref().map(|script| script.counters())
     }
 
     /// What went through this output.

@@ -13,10 +13,13 @@ use serde_json::Value;
 
 use crate::agent::{Plan, PlannedSink, PlannedSource};
 use crate::relay_client::{BucketKey, RelayClient};
+use crate::script::config::{
+    GrokPatternsConfig, OnErrorConfig, ScriptKeys, ScriptLimitsConfig, check_pass,
+};
 use crate::server::{self, ServedSink};
 use crate::settings::{
     BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, no_effect_yet,
-    no_scripts, no_tailnet, store_options, working_directory,
+    no_tailnet, store_options, working_directory,
 };
 use crate::sink::{SINKS, SinkContext};
 use crate::source::relay::RelaySource;
@@ -113,12 +116,36 @@ pub struct PlayerSourceFile {
     /// Names of the sinks that get every event.
     #[serde(default)]
     pub sinks: Vec<String>,
-    /// Path of a Lua script. Not in this version.
+    /// Path of a Lua script, in place of the key that names sinks.
     #[serde(default)]
     pub transform_script: String,
+    /// What one call of the script may take.
+    #[serde(default)]
+    pub script_limits: ScriptLimitsConfig,
+    /// What becomes of an event whose script failed.
+    #[serde(default)]
+    pub on_error: OnErrorConfig,
+    /// The script may use `io` and `os.execute`.
+    #[serde(default)]
+    pub unsafe_scripts: bool,
+    /// Grok patterns beside the stock ones: a folder, or an object of names and patterns.
+    #[serde(default)]
+    pub grok_patterns: GrokPatternsConfig,
     /// How often the script's `TimerHandler` runs; pause between questions to a relay of the original.
     #[serde(default)]
     pub hook_interval: Option<Interval>,
+}
+
+impl PlayerSourceFile {
+    fn script(&self) -> ScriptKeys<'_> {
+        ScriptKeys {
+            path: &self.transform_script,
+            limits: self.script_limits,
+            on_error: self.on_error,
+            unsafe_scripts: self.unsafe_scripts,
+            grok_patterns: &self.grok_patterns,
+        }
+    }
 }
 
 /// A sink of a player.
@@ -178,7 +205,7 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     if problems.has_errors() {
         return None;
     }
-    let store = store_options(file.data_dir.join(STORE_FILE), file.durability, &sinks);
+    let store = store_options(file.data_dir.join(STORE_FILE), file.durability, &sinks, &sources);
     Some(Plan { store, sources, sinks, server: Some(server) })
 }
 
@@ -228,21 +255,22 @@ fn check_source(
     node: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<PlannedSource> {
-    no_scripts(node, "transformScript", &source.transform_script, problems);
     if source.transform_script.is_empty() && source.sinks.is_empty() {
         problems.error(
             node,
             format!(
-                "source `{}` goes nowhere: expected sinks, a list of names of sinks",
+                "source `{}` goes nowhere: expected sinks, a list of names of sinks, or transformScript, a Lua script",
                 source.name
             ),
         );
     }
-    let known: Vec<&str> = file.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let known: Vec<String> = file.sinks.iter().map(|sink| sink.name.clone()).collect();
+    let script = source.script().check_source(&known, source.hook_interval, node, problems);
+    check_pass(script.as_ref(), source.sinks.is_empty(), node, problems);
     for (name, at) in
         source.sinks.iter().zip(node.get("sinks").map(|sinks| sinks.items()).unwrap_or_default())
     {
-        if !known.contains(&name.as_str()) {
+        if !known.contains(name) {
             problems
                 .error(&at, format!("no sink has the name `{name}`; known: {}", known.join(", ")));
         }
@@ -260,6 +288,7 @@ fn check_source(
         id: source.name.clone(),
         routes: source.sinks.clone(),
         source: Box::new(built),
+        script,
     })
 }
 

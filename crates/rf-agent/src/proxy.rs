@@ -13,9 +13,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::agent::{Plan, PlannedSink, PlannedSource};
+use crate::script::batch::BatchScript;
+use crate::script::config::{
+    GrokPatternsConfig, Hook, OnErrorConfig, ScriptKeys, ScriptLimitsConfig, check_pass,
+};
 use crate::settings::{
     BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, no_effect_yet,
-    no_scripts, no_tailnet, store_options, working_directory,
+    no_tailnet, store_options, working_directory,
 };
 use crate::sink::relay::{RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{RateLimits, Shape, Sink};
@@ -85,9 +89,21 @@ pub struct ProxySourceFile {
     /// Id of the sink that gets every event.
     #[serde(default)]
     pub target_sink: String,
-    /// Path of a Lua script. Not in this version.
+    /// Path of a Lua script, in place of the key that names sinks.
     #[serde(default)]
     pub transform_script: String,
+    /// What one call of the script may take.
+    #[serde(default)]
+    pub script_limits: ScriptLimitsConfig,
+    /// What becomes of an event whose script failed.
+    #[serde(default)]
+    pub on_error: OnErrorConfig,
+    /// The script may use `io` and `os.execute`.
+    #[serde(default)]
+    pub unsafe_scripts: bool,
+    /// Grok patterns beside the stock ones: a folder, or an object of names and patterns.
+    #[serde(default)]
+    pub grok_patterns: GrokPatternsConfig,
     /// How often the script's `TimerHandler` runs.
     #[serde(default)]
     pub hook_interval: Option<Interval>,
@@ -125,9 +141,21 @@ pub struct ProxySinkFile {
     /// Dial through the tailnet. Not in this version.
     #[serde(default)]
     pub use_tsnet: bool,
-    /// Path of a Lua script. Not in this version.
+    /// Path of a Lua script, in place of the key that names sinks.
     #[serde(default)]
     pub transform_script: String,
+    /// What one call of the script may take.
+    #[serde(default)]
+    pub script_limits: ScriptLimitsConfig,
+    /// What becomes of an event whose script failed.
+    #[serde(default)]
+    pub on_error: OnErrorConfig,
+    /// The script may use `io` and `os.execute`.
+    #[serde(default)]
+    pub unsafe_scripts: bool,
+    /// Grok patterns beside the stock ones: a folder, or an object of names and patterns.
+    #[serde(default)]
+    pub grok_patterns: GrokPatternsConfig,
     /// Batches.
     #[serde(default)]
     pub config: BatchConfig,
@@ -137,6 +165,30 @@ pub struct ProxySinkFile {
     /// A PEM file of authorities to trust besides the public ones.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+}
+
+impl ProxySourceFile {
+    fn script(&self) -> ScriptKeys<'_> {
+        ScriptKeys {
+            path: &self.transform_script,
+            limits: self.script_limits,
+            on_error: self.on_error,
+            unsafe_scripts: self.unsafe_scripts,
+            grok_patterns: &self.grok_patterns,
+        }
+    }
+}
+
+impl ProxySinkFile {
+    fn script(&self) -> ScriptKeys<'_> {
+        ScriptKeys {
+            path: &self.transform_script,
+            limits: self.script_limits,
+            on_error: self.on_error,
+            unsafe_scripts: self.unsafe_scripts,
+            grok_patterns: &self.grok_patterns,
+        }
+    }
 }
 
 /// `type` of a proxy's sink.
@@ -197,11 +249,12 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     if problems.has_errors() {
         return None;
     }
-    Some(Plan { store: store_of(&file, &sinks), sources, sinks, server: None })
+    Some(Plan { store: store_of(&file, &sinks, &sources), sources, sinks, server: None })
 }
 
-fn store_of(file: &ProxyFile, sinks: &[PlannedSink]) -> StoreOptions {
-    let mut options = store_options(file.data_dir.join(STORE_FILE), file.durability, sinks);
+fn store_of(file: &ProxyFile, sinks: &[PlannedSink], sources: &[PlannedSource]) -> StoreOptions {
+    let mut options =
+        store_options(file.data_dir.join(STORE_FILE), file.durability, sinks, sources);
     options.imports = sinks
         .iter()
         .map(|sink| Import {
@@ -218,15 +271,19 @@ fn check_source(
     node: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<PlannedSource> {
-    no_scripts(node, "transformScript", &source.transform_script, problems);
     if source.transform_script.is_empty() && source.target_sink.is_empty() {
         problems.error(
             node,
-            format!("source `{}` goes nowhere: expected targetSink, the id of a sink", source.id),
+            format!(
+                "source `{}` goes nowhere: expected targetSink, the id of a sink, or transformScript, a Lua script",
+                source.id
+            ),
         );
     }
-    let known: Vec<&str> = file.sinks.iter().map(|sink| sink.id.as_str()).collect();
-    if !source.target_sink.is_empty() && !known.contains(&source.target_sink.as_str()) {
+    let known: Vec<String> = file.sinks.iter().map(|sink| sink.id.clone()).collect();
+    let script = source.script().check_source(&known, source.hook_interval, node, problems);
+    check_pass(script.as_ref(), source.target_sink.is_empty(), node, problems);
+    if !source.target_sink.is_empty() && !known.contains(&source.target_sink) {
         problems.error(
             &at(node, "targetSink"),
             format!("no sink has the id `{}`; known: {}", source.target_sink, known.join(", ")),
@@ -265,8 +322,12 @@ fn check_source(
     let built = (kind.build)(&context, &params, problems)?;
     Some(PlannedSource {
         id: source.id.clone(),
-        routes: vec![source.target_sink.clone()],
+        routes: Some(source.target_sink.clone())
+            .filter(|sink| !sink.is_empty())
+            .into_iter()
+            .collect(),
         source: built,
+        script,
     })
 }
 
@@ -277,7 +338,6 @@ fn check_sink(
     node: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<PlannedSink> {
-    no_scripts(node, "transformScript", &sink.transform_script, problems);
     no_tailnet(node, "useTsnet", sink.use_tsnet, problems);
     let queue = sink.buffer.queue(&sink.id, DEFAULT_BUFFER_BYTES);
     check_buffer(node, &queue, problems);
@@ -293,6 +353,7 @@ fn build_sink(
     problems: &mut Problems,
 ) -> Option<Arc<dyn Sink>> {
     let shape = shape(sink);
+    let script = sink.script().check(Hook::TransformBatch, &[], node, problems);
     if sink.url == STDOUT_URL {
         return Some(Arc::new(StdoutSink { shape }));
     }
@@ -322,6 +383,7 @@ fn build_sink(
     let built = RelaySink::new(&target, shape, client)
         .map_err(|reason| problems.error(node, reason))
         .ok()?;
+    let built = built.with_script(script.map(|options| BatchScript::new(&sink.id, options)));
     Some(Arc::new(built))
 }
 

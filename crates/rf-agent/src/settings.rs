@@ -11,7 +11,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::agent::PlannedSink;
+use crate::agent::{PlannedSink, PlannedSource};
+use crate::script::letters_queue;
 
 /// `buffer` of a sink: its queue on disk.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -168,13 +169,6 @@ pub(crate) fn check_ids(nodes: &[Node<'_>], key: &str, problems: &mut Problems) 
     }
 }
 
-/// Scripts come with a later version; a file that needs one must not start without it.
-pub(crate) fn no_scripts(node: &Node<'_>, key: &str, path: &str, problems: &mut Problems) {
-    if !path.is_empty() {
-        problems.error(&at(node, key), "scripts are not in this version: remove the key and route with targetSink or sinks, or stay with the program that you have");
-    }
-}
-
 /// The tailnet comes with a later version; dialing around it could show data to others.
 pub(crate) fn no_tailnet(node: &Node<'_>, key: &str, wanted: bool, problems: &mut Problems) {
     if wanted {
@@ -200,9 +194,14 @@ pub(crate) fn store_options(
     path: PathBuf,
     durability: DurabilityConfig,
     sinks: &[PlannedSink],
+    sources: &[PlannedSource],
 ) -> StoreOptions {
-    let queues: Vec<QueueOptions> = sinks.iter().map(|sink| sink.queue.clone()).collect();
+    let mut queues: Vec<QueueOptions> = sinks.iter().map(|sink| sink.queue.clone()).collect();
     let max_bytes: u64 = queues.iter().filter_map(|queue| queue.max_bytes).sum();
+    // Letters of scripts that are retried: rare, so they get no room of their own, only what the store has left.
+    queues.extend(sources.iter().filter(|source| source.script.is_some()).map(|source| {
+        QueueOptions { max_bytes: Some(max_bytes), ..QueueOptions::new(letters_queue(&source.id)) }
+    }));
     let mut options = StoreOptions::new(path, max_bytes.max(MIN_STORE_BYTES), queues);
     options.durability = durability.into();
     options

@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 use rf_core::config::{Node, Problems};
 use rf_queue::{Store, StoredEvent};
 use schemars::Schema;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::Output;
@@ -108,8 +109,12 @@ pub trait Sink: Send + Sync {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// What the sink does besides writing, until `stop`: retention, heartbeats.
-    fn run(self: Arc<Self>, _stop: CancellationToken) -> BoxFuture<'static, ()> {
+    /// What the sink does besides writing, until `stop`: retention, heartbeats, loading its scripts anew when `reload` changes.
+    fn run(
+        self: Arc<Self>,
+        _reload: watch::Receiver<u64>,
+        _stop: CancellationToken,
+    ) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 

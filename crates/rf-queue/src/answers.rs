@@ -17,17 +17,32 @@ type Outcome = Result<Receipt, CommitError>;
 type Answer = (oneshot::Sender<Outcome>, Outcome);
 
 /// Where the answer to a commit goes, and where whoever waits for it runs.
-pub(crate) struct CommitReply {
+pub struct CommitReply {
     sender: oneshot::Sender<Outcome>,
     runtime: Option<Handle>,
 }
 
-impl CommitReply {
-    /// To be made where the answer will be waited for.
-    pub(crate) fn new(sender: oneshot::Sender<Outcome>) -> Self {
-        Self { sender, runtime: Handle::try_current().ok() }
+/// The answer to a commit that another thread submits; see [`crate::Store::submit`].
+#[derive(Debug)]
+pub struct PendingCommit(oneshot::Receiver<Outcome>);
+
+impl PendingCommit {
+    /// The two ends of an answer. To be called where the answer will be waited for.
+    pub fn new() -> (CommitReply, Self) {
+        let (sender, receiver) = oneshot::channel();
+        (CommitReply { sender, runtime: Handle::try_current().ok() }, Self(receiver))
     }
 
+    /// The answer, once it has come.
+    ///
+    /// # Errors
+    /// [`CommitError`]; nothing of the commit was done then. Also when the other end was dropped.
+    pub async fn outcome(self) -> Outcome {
+        self.0.await.unwrap_or(Err(CommitError::Closed))
+    }
+}
+
+impl CommitReply {
     /// False when nobody waits any more; what was done stays done.
     pub(crate) fn send(self, outcome: Outcome) -> bool {
         self.sender.send(outcome).is_ok()

@@ -132,6 +132,7 @@ mod transaction;
 mod types;
 mod writer;
 
+pub use answers::{CommitReply, PendingCommit};
 pub use clock::{Clock, SystemClock};
 pub use dead::{DeadLetters, Which};
 pub use errors::{CommitError, FullReason, Notice, OpenError, StoreError};

@@ -94,10 +94,10 @@ pub(crate) enum Submitted {
     Yes,
     /// The writer will answer, and the caller must start it first.
     StartWriter,
-    /// Too much is waiting.
-    Busy,
-    /// The store is closed.
-    Closed,
+    /// Too much is waiting; the request is given back.
+    Busy(Op),
+    /// The store is closed; the request is given back.
+    Closed(Op),
 }
 
 /// What the writer finds.
@@ -146,14 +146,14 @@ impl Mailbox {
     pub(crate) fn submit(&self, op: Op, lock: &Arc<File>) -> Submitted {
         let mut waiting = self.lock();
         if waiting.closed {
-            return Submitted::Closed;
+            return Submitted::Closed(op);
         }
         let bytes = op.bytes();
         let full =
             waiting.bytes + bytes > MAX_WAITING_BYTES || waiting.ops.len() >= MAX_WAITING_OPS;
         if full && !waiting.ops.is_empty() {
             waiting.turned_away = true;
-            return Submitted::Busy;
+            return Submitted::Busy(op);
         }
         waiting.bytes += bytes;
         waiting.ops.push(op);

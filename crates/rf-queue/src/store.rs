@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
-use crate::answers::CommitReply;
+use crate::answers::{CommitReply, PendingCommit};
 use crate::errors::{CommitError, FullReason, Notice, OpenError, StoreError};
 use crate::mailbox::{Mailbox, Op, Submitted};
 use crate::open;
@@ -79,9 +79,7 @@ impl Store {
     /// # Errors
     /// [`CommitError`]; nothing of the commit was done then. Dropping the future does not take the commit back.
     pub async fn commit(&self, commit: Commit) -> Result<Receipt, CommitError> {
-        let blocks =
-            |queue: QueueId| self.inner.shared.queues[queue.0].when_full == WhenFull::Block;
-        if !commit.appends.iter().any(|append| blocks(append.queue)) {
+        if !commit.appends.iter().any(|append| self.blocks(append.queue)) {
             return self.commit_once(commit).await;
         }
         let mut room = self.inner.shared.room.subscribe();
@@ -100,17 +98,37 @@ impl Store {
     }
 
     async fn commit_once(&self, commit: Commit) -> Result<Receipt, CommitError> {
-        let queue = commit.appends.first().map(|append| append.queue);
-        let (reply, answer) = oneshot::channel();
-        match self.submit(Op::Commit(commit, CommitReply::new(reply))) {
-            Ok(()) => answer.await.unwrap_or(Err(CommitError::Closed)),
-            Err(Refused::Closed) => Err(CommitError::Closed),
-            Err(Refused::Busy) => {
-                let queue =
-                    queue.map(|id| self.inner.shared.queues[id.0].name.clone()).unwrap_or_default();
-                Err(CommitError::Full { queue, reason: FullReason::Busy })
+        let (reply, pending) = PendingCommit::new();
+        self.submit(commit, reply);
+        pending.outcome().await
+    }
+
+    /// Hands a commit to the writer, in the order of the calls; whoever holds the other end of `reply` gets the answer,
+    /// straight from the writer's thread. Never waits for room: [`WhenFull::Block`] is up to the caller.
+    pub fn submit(&self, commit: Commit, reply: CommitReply) {
+        let Err(refused) = self.hand_over(Op::Commit(commit, reply)) else { return };
+        let (op, error) = match refused {
+            Refused::Closed(op) => (op, CommitError::Closed),
+            Refused::Busy(op) => {
+                let queue = match &*op {
+                    Op::Commit(commit, _) => commit.appends.first().map(|append| append.queue),
+                    _ => None,
+                };
+                let name = queue.map(|id| self.inner.shared.queues[id.0].name.clone());
+                let queue = name.unwrap_or_default();
+                (op, CommitError::Full { queue, reason: FullReason::Busy })
             }
+        };
+        if let Op::Commit(_, reply) = *op
+            && !reply.send(Err(error))
+        {
+            tracing::trace!("nobody waits for the answer of a refused commit");
         }
+    }
+
+    /// Whether commits to the queue wait for room instead of being refused.
+    pub fn blocks(&self, queue: QueueId) -> bool {
+        self.inner.shared.queues[queue.0].when_full == WhenFull::Block
     }
 
     /// Events with an id above `after`, oldest first; everybody who asks sees the same.
@@ -246,24 +264,27 @@ impl Store {
         op: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Op,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
-        match self.submit(op(reply)) {
+        match self.hand_over(op(reply)) {
             Ok(()) => answer.await.unwrap_or(Err(StoreError::Closed)),
-            Err(Refused::Closed) => Err(StoreError::Closed),
-            Err(Refused::Busy) => Err(StoreError::Failed(FullReason::Busy.to_string())),
+            Err(Refused::Closed(_)) => Err(StoreError::Closed),
+            Err(Refused::Busy(_)) => Err(StoreError::Failed(FullReason::Busy.to_string())),
         }
     }
 
-    fn submit(&self, op: Op) -> Result<(), Refused> {
+    fn hand_over(&self, op: Op) -> Result<(), Refused> {
         let inner = &self.inner;
         match inner.mailbox.submit(op, &inner.lock) {
             Submitted::Yes => Ok(()),
-            Submitted::Busy => Err(Refused::Busy),
-            Submitted::Closed => Err(Refused::Closed),
-            Submitted::StartWriter => inner.start(None).map_err(|error| {
-                tracing::error!(%error, "no thread for the store's writer");
-                inner.mailbox.abandon();
-                Refused::Closed
-            }),
+            Submitted::Busy(op) => Err(Refused::Busy(Box::new(op))),
+            Submitted::Closed(op) => Err(Refused::Closed(Box::new(op))),
+            Submitted::StartWriter => {
+                if let Err(error) = inner.start(None) {
+                    tracing::error!(%error, "no thread for the store's writer");
+                    // Whoever waits, this request among them, is told by a dropped answer.
+                    inner.mailbox.abandon();
+                }
+                Ok(())
+            }
         }
     }
 
@@ -274,8 +295,8 @@ impl Store {
 }
 
 enum Refused {
-    Busy,
-    Closed,
+    Busy(Box<Op>),
+    Closed(Box<Op>),
 }
 
 impl Inner {

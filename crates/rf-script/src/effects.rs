@@ -30,6 +30,8 @@ pub(crate) struct Effects {
     emitted_bytes: usize,
     verdict: Option<End>,
     log_lines: usize,
+    /// Whether what is emitted has somewhere to go: `init` and the script's top level have no event.
+    in_call: bool,
     kv: BTreeMap<String, Vec<u8>>,
     /// What the call changed, with what was there before.
     changed: BTreeMap<String, Option<Vec<u8>>>,
@@ -45,19 +47,44 @@ impl Effects {
         self.emitted_bytes = 0;
         self.verdict = None;
         self.log_lines = 0;
+        self.in_call = true;
         self.changed.clear();
     }
 
     /// The outcome of a call that returned.
     pub(crate) fn finish(&mut self) -> Outcome {
         let emits = std::mem::take(&mut self.emits);
-        let changed = std::mem::take(&mut self.changed);
-        let change = |key: String| KvChange { value: self.kv.get(&key).cloned(), key };
-        let kv = changed.into_keys().map(change).collect();
+        let kv = self.take_changes();
         match self.verdict.take() {
             None => Outcome { emits, kv, end: End::Done },
             Some(end) => Outcome { emits: Vec::new(), kv, end },
         }
+    }
+
+    /// What was remembered since the call began.
+    pub(crate) fn take_changes(&mut self) -> Vec<KvChange> {
+        let changed = std::mem::take(&mut self.changed);
+        let change = |(key, before): (String, _)| {
+            let value = self.kv.get(&key).cloned();
+            KvChange { key, value, before }
+        };
+        changed.into_iter().map(change).collect()
+    }
+
+    /// Takes one change back, unless the key has been changed again.
+    pub(crate) fn undo(&mut self, change: KvChange) {
+        if self.kv.get(&change.key) != change.value.as_ref() {
+            return;
+        }
+        match change.before {
+            Some(before) => self.kv.insert(change.key, before),
+            None => self.kv.remove(&change.key),
+        };
+    }
+
+    /// All that is remembered.
+    pub(crate) fn kv(&self) -> &BTreeMap<String, Vec<u8>> {
+        &self.kv
     }
 
     /// Undoes what a failed call remembered.
@@ -98,6 +125,11 @@ impl Effects {
     }
 
     fn emit(&mut self, host: &Host, sink: usize, content: Bytes) -> mlua::Result<()> {
+        if !self.in_call {
+            return Err(mlua::Error::RuntimeError(
+                "emit: there is nothing to emit for while the script is loaded".to_owned(),
+            ));
+        }
         let limits = host.options.limits;
         self.emitted_bytes += content.len();
         if self.emits.len() >= limits.emitted_events {

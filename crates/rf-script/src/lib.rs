@@ -3,7 +3,8 @@
 //! This crate knows no queue and no network. It turns one event (bytes) into an [`Outcome`]: what is emitted to which sink,
 //! what is remembered, and how it ended.
 //!
-//! Reading order: [`ScriptOptions`] (what a script may do), [`Vm`] (one Lua state with one script), `guard` (how a call is kept
+//! Reading order: [`ScriptOptions`] (what a script may do), [`Vm`] (one Lua state with one script), [`Session`] (it goes
+//! on after a failure), `guard` (how a call is kept
 //! within its limits), then the functions that scripts call: `json`, `strings`, `grok`, `functions`, `prelude`.
 //!
 //! Invariant: no call of a script lasts much longer than [`Limits::call_time`], whatever the script does. Lua code is stopped by
@@ -20,6 +21,7 @@ mod modules;
 mod options;
 mod outcome;
 mod prelude;
+mod session;
 mod strings;
 pub mod testing;
 #[cfg(test)]
@@ -29,4 +31,5 @@ mod vm;
 pub use grok::GrokPatterns;
 pub use options::{Limits, OnError, ScriptOptions};
 pub use outcome::{Emit, End, KvChange, Outcome};
-pub use vm::{CallError, LoadError, Request, Vm};
+pub use session::Session;
+pub use vm::{CallError, LoadError, Request, Transformed, Vm, read_script};

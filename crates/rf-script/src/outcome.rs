@@ -18,6 +18,8 @@ pub struct KvChange {
     pub key: String,
     /// What `kv_get` will answer.
     pub value: Option<Vec<u8>>,
+    /// What it answered before the call.
+    pub before: Option<Vec<u8>>,
 }
 
 /// How a call ended.

@@ -32,7 +32,7 @@
 //! The steps of a test share a VM. After a step that failed there is a new one, which knows what `kv_set` remembered: so do
 //! agents go on.
 //!
-//! Reading order: [`run_file`], then `file` (with `tree` and `read`), `lua`, `session`, `event`, `happening`, `diff`, `update`.
+//! Reading order: [`run_file`], then `file` (with `tree` and `read`), `lua`, `event`, `happening`, `diff`, `update`.
 
 mod diff;
 mod event;
@@ -40,7 +40,6 @@ mod file;
 mod happening;
 mod lua;
 mod read;
-mod session;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -57,12 +56,12 @@ use serde_json::Value;
 pub use self::event::{EventKind, HttpRequest};
 use self::file::{Act, Step, Test, TestFile};
 use self::happening::Happening;
-pub use self::session::Session;
 use self::tree::{Flaw, place};
 pub use self::update::{Updated, update_file};
 use crate::clock::{FakeClock, ScriptClock};
 use crate::options::ScriptOptions;
 use crate::outcome::End;
+use crate::session::Session;
 use crate::vm::Vm;
 
 /// A test file, and a script, may be so large.

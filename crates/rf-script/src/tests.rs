@@ -191,7 +191,8 @@ fn a_batch_is_transformed_with_path_and_headers() {
         local out = {} for i = #messages, 1, -1 do out[#out + 1] = {m = messages[i]} end
         return out, request end",
     );
-    let (messages, request) = vm.transform_batch(&[Bytes::from("a"), Bytes::from("b")]).unwrap();
+    let transformed = vm.transform_batch(&[Bytes::from("a"), Bytes::from("b")]).unwrap();
+    let (messages, request) = (transformed.messages, transformed.request);
     assert_eq!(messages, [r#"{"m":"b"}"#, r#"{"m":"a"}"#]);
     assert_eq!(
         (request.path.as_str(), &request.headers[..]),

@@ -15,7 +15,7 @@ use mlua::{
 use crate::effects::Effects;
 use crate::guard::Guard;
 use crate::options::ScriptOptions;
-use crate::outcome::{End, Outcome};
+use crate::outcome::{End, KvChange, Outcome};
 use crate::{effects, functions, grok, json, modules, prelude, strings};
 
 /// Instructions between two looks at the clock: some microseconds.
@@ -66,6 +66,17 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
 }
 
+/// What `TransformBatch` made of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Transformed {
+    /// What is to be sent.
+    pub messages: Vec<Bytes>,
+    /// Where to, and with what.
+    pub request: Request,
+    /// What `kv_set` changed.
+    pub kv: Vec<KvChange>,
+}
+
 /// A Lua state with a script, its libraries and its limits. Lives on one thread.
 pub struct Vm {
     lua: Lua,
@@ -74,6 +85,7 @@ pub struct Vm {
     timer: Option<Function>,
     transform: Option<Function>,
     emit: Function,
+    init_changes: Vec<KvChange>,
 }
 
 impl Vm {
@@ -111,6 +123,10 @@ impl Vm {
         if let Some(init) = hook(&vm.lua, "init").map_err(script)? {
             init.call::<()>(()).map_err(script)?;
         }
+        if vm.host.guard.expired() {
+            vm.host.guard.check().map_err(script)?;
+        }
+        vm.init_changes = vm.host.effects.borrow_mut().take_changes();
         vm.process = hook(&vm.lua, "Process").map_err(script)?;
         vm.timer = hook(&vm.lua, "TimerHandler").map_err(script)?;
         vm.transform = hook(&vm.lua, "TransformBatch").map_err(script)?;
@@ -138,7 +154,15 @@ impl Vm {
         modules::install(&lua, &host)?;
         let emit = effects::install(&lua, &host)?;
         prelude::install(&lua, &host)?;
-        Ok(Self { lua, host, process: None, timer: None, transform: None, emit })
+        Ok(Self {
+            lua,
+            host,
+            process: None,
+            timer: None,
+            transform: None,
+            emit,
+            init_changes: Vec::new(),
+        })
     }
 
     fn arm(&self, factor: u32) {
@@ -205,9 +229,9 @@ impl Vm {
     ///
     /// # Errors
     /// [`CallError`]; the VM must be replaced then.
-    pub fn transform_batch(&self, messages: &[Bytes]) -> Result<(Vec<Bytes>, Request), CallError> {
+    pub fn transform_batch(&self, messages: &[Bytes]) -> Result<Transformed, CallError> {
         let Some(transform) = &self.transform else {
-            return Ok((messages.to_vec(), Request::default()));
+            return Ok(Transformed { messages: messages.to_vec(), ..Transformed::default() });
         };
         self.host.effects.borrow_mut().begin();
         self.arm(LOAD_FACTOR);
@@ -223,7 +247,34 @@ impl Vm {
             let changed = if let Value::Table(changed) = changed { changed } else { request };
             Ok((read_messages(&self.lua, messages)?, read_request(&changed)?))
         };
-        run().map_err(|error: mlua::Error| CallError(describe(&error)))
+        let result = run();
+        let result =
+            if self.host.guard.expired() { self.host.guard.check().and(result) } else { result };
+        let mut effects = self.host.effects.borrow_mut();
+        match result {
+            Ok((messages, request)) => {
+                Ok(Transformed { messages, request, kv: effects.take_changes() })
+            }
+            Err(error) => {
+                effects.forget();
+                Err(CallError(describe(&error)))
+            }
+        }
+    }
+
+    /// What `kv_set` remembered so far, to make another VM with.
+    pub fn kv(&self) -> BTreeMap<String, Vec<u8>> {
+        self.host.effects.borrow().kv().clone()
+    }
+
+    /// What `init` remembered, once.
+    pub fn take_init_changes(&mut self) -> Vec<KvChange> {
+        std::mem::take(&mut self.init_changes)
+    }
+
+    /// Takes back what a call remembered, unless the key has been changed again.
+    pub fn undo(&self, change: KvChange) {
+        self.host.effects.borrow_mut().undo(change);
     }
 }
 
@@ -231,7 +282,11 @@ fn hook(lua: &Lua, name: &str) -> mlua::Result<Option<Function>> {
     lua.globals().get(name)
 }
 
-fn read_script(path: &Path) -> Result<Vec<u8>, LoadError> {
+/// Reads a script's file.
+///
+/// # Errors
+/// [`LoadError::File`]; also for one that is larger than a script may be.
+pub fn read_script(path: &Path) -> Result<Vec<u8>, LoadError> {
     let file = |reason: String| LoadError::File { path: path.display().to_string(), reason };
     let size = std::fs::metadata(path).map_err(|error| file(error.to_string()))?.len();
     if size > MAX_SCRIPT_BYTES {

@@ -21,7 +21,7 @@ use crate::cli::{DemoArgs, Role};
 use crate::config_file::{self, Checked};
 use crate::logging;
 use crate::logging::settings::Settings;
-use crate::running::{Exit, run_role};
+use crate::running::{Control, Exit, run_role};
 
 mod journey;
 mod target;
@@ -73,7 +73,7 @@ fn start(dir: Option<PathBuf>) -> anyhow::Result<()> {
         relay: free_port(USUAL_PORTS.relay)?,
         target: free_port(USUAL_PORTS.target)?,
     };
-    run_role(|stop| demo(folder, ports, stop))
+    run_role(|control| demo(folder, ports, control))
 }
 
 /// The usual port, or any other when it is taken.
@@ -83,9 +83,9 @@ fn free_port(usual: u16) -> anyhow::Result<u16> {
     Ok(found.context("no free port on 127.0.0.1")?.local_addr()?.port())
 }
 
-async fn demo(folder: PathBuf, ports: Ports, stop: CancellationToken) -> anyhow::Result<()> {
+async fn demo(folder: PathBuf, ports: Ports, control: Control) -> anyhow::Result<()> {
     let journeys = Arc::new(Journeys::default());
-    let tasks = Tasks::new(stop.child_token());
+    let tasks = Tasks::new(control.stop.child_token());
 
     let Checked::Relay(relay) =
         checked(&folder, "relay", Role::Relay, &relay_file(&folder, &ports))?
@@ -107,11 +107,11 @@ async fn demo(folder: PathBuf, ports: Ports, stop: CancellationToken) -> anyhow:
     tasks.spawn("target", target::run(listener, target_stop.clone()));
     let running = relay_stop.clone();
     tasks.spawn("relay", async move { rf_relay::run::run(*relay, listeners, running).await });
-    let running = player_stop.clone();
-    tasks.spawn("player", async move { player.run(running, GRACE).await });
+    let (running, reload) = (player_stop.clone(), control.reload.clone());
+    tasks.spawn("player", async move { player.run(running, reload, GRACE).await });
 
     say(&welcome(&folder, &ports));
-    let ended = proxy.run(tasks.stop_token().clone(), GRACE).await;
+    let ended = proxy.run(tasks.stop_token().clone(), control.reload, GRACE).await;
     journeys.settle().await;
     for next in [player_stop, relay_stop, target_stop] {
         next.cancel();

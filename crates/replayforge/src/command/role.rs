@@ -11,7 +11,7 @@ use crate::cli::{Role, RoleArgs};
 use crate::config_file::{self, Checked, environment};
 use crate::logging;
 use crate::logging::settings::Settings;
-use crate::running::{Exit, prepare_process, run_role};
+use crate::running::{Control, Exit, prepare_process, run_role};
 
 pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     let outcome = config_file::read(&args.config, Some(role));
@@ -21,6 +21,10 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     };
     let variables: &[&str] =
         if role == Role::Proxy { &["RPF_LOG_LEVEL", "LOG_LEVEL"] } else { &["LOG_LEVEL"] };
+    let flag = args.verbosity.clone();
+    let environment = |name: &str| {
+        flag.clone().filter(|_| variables.contains(&name)).or_else(|| environment(name))
+    };
     let settings = Settings::read(environment, variables, outcome.verbosity.as_deref());
     if let Err(error) = logging::init(&settings) {
         complain(&format!("logging cannot be set up: {error}"));
@@ -32,11 +36,11 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     prepare_process();
     let grace = args.grace;
     let ended = match checked {
-        Checked::Agent(plan) => run_role(|stop| run_agent(*plan, stop, grace)),
+        Checked::Agent(plan) => run_role(|control| run_agent(*plan, control, grace)),
         Checked::Relay(mut config) => {
             config.port = port.unwrap_or(config.port);
             config.server.drain = config.server.drain.min(grace);
-            run_role(|stop| run_relay(*config, stop))
+            run_role(|control| run_relay(*config, control.stop))
         }
     };
     match ended {
@@ -51,14 +55,10 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     }
 }
 
-async fn run_agent(
-    plan: Plan,
-    stop: CancellationToken,
-    grace: std::time::Duration,
-) -> anyhow::Result<()> {
+async fn run_agent(plan: Plan, control: Control, grace: std::time::Duration) -> anyhow::Result<()> {
     let agent = Agent::start(plan).await?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
-    agent.run(stop, grace).await.context("the agent ended")
+    agent.run(control.stop, control.reload, grace).await.context("the agent ended")
 }
 
 async fn run_relay(config: RelayConfig, stop: CancellationToken) -> anyhow::Result<()> {

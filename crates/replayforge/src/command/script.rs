@@ -5,8 +5,7 @@ mod events;
 mod run;
 mod test;
 
-use rf_script::ScriptOptions;
-use rf_script::testing::Session;
+use rf_script::{ScriptOptions, Session};
 
 use super::{complain, print};
 use crate::cli::{ScriptAction, ScriptInputArgs};

@@ -116,33 +116,41 @@ fn what_is_not_in_this_version_is_refused_with_that_reason() {
         assert_eq!(finished.code, Some(78), "{finished:?}");
         assert!(finished.log.contains(text), "{text} in: {}", finished.log);
     };
-    let script = "scripts are not in this version";
-    check(
-        "proxy",
-        &|configs| configs.proxy["sources"][0]["transformScript"] = json!("a.lua"),
-        script,
-    );
-    check(
-        "proxy",
-        &|configs| configs.proxy["sinks"][0]["transformScript"] = json!("a.lua"),
-        script,
-    );
-    check(
-        "player",
-        &|configs| configs.player["sources"][0]["transformScript"] = json!("a.lua"),
-        script,
-    );
     check("relay", &|configs| configs.relay["useTailnet"] = json!(true), "tailnet");
     check(
         "proxy",
-        &|configs| configs.proxy["sources"][0]["type"] = json!("logfile"),
-        "`logfile` is not in this version; known: http",
+        &|configs| configs.proxy["sources"][0]["type"] = json!("cassette"),
+        "`cassette` is not in this version; known: http",
     );
     check(
         "player",
-        &|configs| configs.player["sinks"][0]["type"] = json!("db"),
-        "`db` is not in this version; known: http",
+        &|configs| configs.player["sinks"][0]["type"] = json!("cassette"),
+        "`cassette` is not in this version; known: http",
     );
+}
+
+#[test]
+fn a_script_that_cannot_be_used_is_a_problem_of_the_file() {
+    let folder = temp();
+    for (script, role, list, told) in [
+        ("function Process(", "proxy", "sources", "a.lua:1: "),
+        ("x = 1", "proxy", "sources", "the script has no function Process(content, emit)"),
+        ("function Process() end", "proxy", "sinks", "the script has no function TransformBatch"),
+        ("function init() lua_error('no') end", "player", "sources", "a.lua:1: no"),
+        ("while true do end", "player", "sources", "longer than its limit"),
+    ] {
+        std::fs::write(folder.path().join("a.lua"), script).unwrap();
+        let configs = Configs::new(folder.path(), Ports::free());
+        let mut config = if role == "proxy" { configs.proxy } else { configs.player };
+        config[list][0]["transformScript"] = json!("a.lua");
+        let file = write_config(folder.path(), role, &config);
+        let (checked, started) =
+            (run(folder.path(), &["check", "-c", &file]), run(folder.path(), &[role, "-c", &file]));
+        assert_eq!((checked.code, started.code), (Some(78), Some(78)), "{started:?}");
+        assert_eq!(checked.log, started.log);
+        let place = format!("error: {list}[0].transformScript: ");
+        assert!(checked.log.contains(&place) && checked.log.contains(told), "{}", checked.log);
+    }
 }
 
 #[test]

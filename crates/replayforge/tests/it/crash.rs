@@ -138,8 +138,12 @@ fn crash_of_any_role_loses_nothing_acknowledged_with_concurrent_delivery() {
 
 /// The ids that our proxies gave to the events of a bucket; empties it.
 fn drain_bucket(port: u16) -> Vec<(String, Vec<u8>)> {
+    drain(port, "b")
+}
+
+fn drain(port: u16, bucket: &str) -> Vec<(String, Vec<u8>)> {
     let authorization = format!("Bearer {TOKEN}");
-    let headers = [("RF-BUCKET", &b"b"[..]), ("Authorization", authorization.as_bytes())];
+    let headers = [("RF-BUCKET", bucket.as_bytes()), ("Authorization", authorization.as_bytes())];
     let mut found = Vec::new();
     loop {
         let answer = call(port, "GET", "/first-batch", &headers, b"");
@@ -204,6 +208,47 @@ fn crash_of_proxy_or_relay_puts_each_event_into_the_bucket_once() {
         acknowledged.is_subset(&bodies)
     });
     println!("{} events in the bucket", found.len());
+}
+
+#[test]
+fn crash_with_a_script_that_emits_to_two_sinks_loses_nothing_of_either() {
+    let mut rng = seeded();
+    let folder = tempfile::tempdir().unwrap();
+    let script = "function Process(content, emit)
+        kv_set('events', (kv_get('events') or 0) + 1)
+        emit('out', content) emit('copy', content)
+    end";
+    std::fs::write(folder.path().join("both.lua"), script).unwrap();
+    let ports = Ports::free();
+    let mut configs = Configs::new(folder.path(), ports);
+    configs.relay["buckets"]["c"] = configs.relay["buckets"]["b"].clone();
+    configs.proxy["sources"][0]["transformScript"] = json!(folder.path().join("both.lua"));
+    let mut copy = configs.proxy["sinks"][0].clone();
+    copy["id"] = json!("copy");
+    copy["buckets"] = json!(["c"]);
+    configs.proxy["sinks"].as_array_mut().unwrap().push(copy);
+    let _relay = Program::role(folder.path(), "relay", &configs.relay);
+    let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
+    let load = Load::start(ports.proxy, 4);
+    for _ in 0..15 {
+        let_pass(Duration::from_millis(rng.u64(20..500)));
+        let before = load.count();
+        proxy.kill();
+        proxy.restart();
+        eventually("requests are taken after the kill", DRAIN, || load.count() > before);
+    }
+    let acknowledged = load.finish();
+    assert!(acknowledged.len() > 200, "the load was too small to tell: {}", acknowledged.len());
+    // An event is in both or in none, also one whose answer was lost.
+    let mut found = [BTreeSet::new(), BTreeSet::new()];
+    eventually("both buckets have the same, with all that was acknowledged", DRAIN, || {
+        for (bucket, found) in ["b", "c"].into_iter().zip(&mut found) {
+            for (id, body) in drain(ports.relay, bucket) {
+                assert!(found.insert(body), "stored twice in {bucket}: event {id}");
+            }
+        }
+        acknowledged.is_subset(&found[0]) && found[0] == found[1]
+    });
 }
 
 /// Kills the player so often while it pulls; its target is away, so that every event waits in its queue. Then counts.

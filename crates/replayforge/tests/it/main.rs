@@ -9,6 +9,7 @@
 //! | [`compat`] | programs, files and databases of the original work with ours |
 //! | [`outage`], [`mending`], [`letters`] | what is away, wrong, full or broken costs time and never events |
 //! | [`crash`] | what was acknowledged survives a SIGKILL of any role at any moment |
+//! | [`scripted`] | the same holds with scripts in the way |
 //! | [`sources`] | each source but `http`: what it reads arrives, what it starts ends |
 //! | [`limits`] | no flood makes a file larger than it may be |
 //! | [`page`] | the player's server and its page, in a real browser |
@@ -42,6 +43,8 @@ mod page;
 mod postgres;
 #[cfg(test)]
 mod script;
+#[cfg(test)]
+mod scripted;
 #[cfg(test)]
 mod sources;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Never gives up: a relay that is away, full or refuses the token only delays. `RF-BATCH-ID` names each batch, and the
 //! worker repeats a batch with the same id and the same events, also after a restart: the relay stores it once.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -17,9 +18,13 @@ use rf_core::protocol::{RF_BATCH_ID, RF_BUCKETS, RF_ENV_NAME, RF_HOSTNAME, encod
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientError};
 use rf_net::encoding::{Coding, encode};
+use rf_script::Request as Steer;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::http::{IDEMPOTENCY_KEY, retry_after};
-use super::{Shape, Sink, SinkBatch, SinkError};
+use super::{Shape, Sink, SinkBatch, SinkError, SinkHost, SinkStartError};
+use crate::script::batch::{BatchScript, Posted, TransformError};
 
 /// The URL that prints batches instead of sending them.
 pub(crate) const STDOUT_URL: &str = ":dbg>stdout:";
@@ -41,6 +46,7 @@ pub(crate) struct RelaySink {
     /// Set once an answer has named zstd: an original relay could not read a compressed batch.
     takes_zstd: AtomicBool,
     is_relay: bool,
+    script: Option<BatchScript>,
 }
 
 /// What a relay sink is made of, besides its shape.
@@ -88,11 +94,34 @@ impl RelaySink {
             client,
             takes_zstd: AtomicBool::new(false),
             is_relay: target.is_relay,
+            script: None,
         })
     }
 
-    async fn post(&self, batch: &SinkBatch) -> Result<(), SinkError> {
-        let body = Bytes::from(encode_batch(batch.events.iter().map(|event| &event.content[..])));
+    /// The same, with a script that has a say in what is posted where.
+    pub(crate) fn with_script(mut self, script: Option<BatchScript>) -> Self {
+        self.script = script;
+        self
+    }
+
+    async fn transform_and_post(&self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let Some(script) = &self.script else {
+            let contents = batch.events.iter().map(|event| &event.content[..]);
+            return self.post(&batch.id, encode_batch(contents).into(), &Steer::default()).await;
+        };
+        let messages = batch.events.iter().map(|event| event.content.clone()).collect();
+        match script.transform(messages).await {
+            Ok(Posted::Nothing) => Ok(()),
+            Ok(Posted::Messages(messages, steer)) => {
+                let body = encode_batch(messages.iter().map(|message| &message[..]));
+                self.post(&batch.id, body.into(), &steer).await
+            }
+            Err(TransformError::Script(reason)) => Err(SinkError::Permanent(reason)),
+            Err(TransformError::Store(reason)) => Err(SinkError::Retry { reason, after: None }),
+        }
+    }
+
+    async fn post(&self, batch_id: &str, body: Bytes, steer: &Steer) -> Result<(), SinkError> {
         let compress =
             self.takes_zstd.load(Ordering::Relaxed) && body.len() >= MIN_COMPRESSED_BYTES;
         let body = if compress { encode(Coding::Zstd, &body) } else { body };
@@ -100,7 +129,8 @@ impl RelaySink {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
-        let id = HeaderValue::try_from(&batch.id)
+        steer_request(&mut request, steer).map_err(SinkError::Permanent)?;
+        let id = HeaderValue::try_from(batch_id)
             .map_err(|error| SinkError::Permanent(error.to_string()))?;
         let id_name =
             if self.is_relay { HeaderName::from_static(RF_BATCH_ID) } else { IDEMPOTENCY_KEY };
@@ -158,8 +188,57 @@ impl Sink for RelaySink {
     }
 
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(self.post(batch))
+        Box::pin(self.transform_and_post(batch))
     }
+
+    fn start<'a>(&'a self, host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {
+        Box::pin(async move {
+            let Some(script) = &self.script else { return Ok(()) };
+            script.start(host.store.clone()).await.map_err(|reason| SinkStartError {
+                name: script.sink().to_owned(),
+                reason: format!("script: {reason}"),
+            })
+        })
+    }
+
+    fn run(
+        self: Arc<Self>,
+        reload: watch::Receiver<u64>,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            if let Some(script) = &self.script {
+                script.reload(reload, stop).await;
+            }
+        })
+    }
+}
+
+/// A URL and what goes behind it, with one slash between them.
+fn joined(url: &str, path: &str) -> String {
+    if path.starts_with('?') {
+        return format!("{url}{path}");
+    }
+    let url = url.strip_suffix('/').unwrap_or(url);
+    let path = path.strip_prefix('/').unwrap_or(path);
+    format!("{url}/{path}")
+}
+
+/// What a script says about the request: its path goes behind the URL's, its headers take the place of ours.
+fn steer_request(request: &mut Request<Full<Bytes>>, steer: &Steer) -> Result<(), String> {
+    if !steer.path.is_empty() {
+        *request.uri_mut() = joined(&request.uri().to_string(), &steer.path)
+            .parse()
+            .map_err(|error| format!("request.path `{}`: {error}", steer.path))?;
+    }
+    for (name, value) in &steer.headers {
+        let key = HeaderName::try_from(name)
+            .map_err(|_bad| format!("request.headers: `{name}` is not a header name"))?;
+        let value = HeaderValue::try_from(value)
+            .map_err(|_bad| format!("request.headers: the value of `{name}` cannot be sent"))?;
+        request.headers_mut().insert(key, value);
+    }
+    Ok(())
 }
 
 /// Prints events, one a line: the original's `:dbg>stdout:`.
@@ -194,5 +273,23 @@ impl Sink for StdoutSink {
                 Err(error) => Err(SinkError::Retry { reason: error.to_string(), after: None }),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::joined;
+
+    #[test]
+    fn a_script_s_path_goes_behind_the_url_with_one_slash() {
+        for (url, path, expected) in [
+            ("http://h/", "/v1/logs", "http://h/v1/logs"),
+            ("http://h/", "v1/logs", "http://h/v1/logs"),
+            ("http://h/in", "/v1", "http://h/in/v1"),
+            ("http://h/in/", "v1?a=b", "http://h/in/v1?a=b"),
+            ("http://h/in", "?a=b", "http://h/in?a=b"),
+        ] {
+            assert_eq!(joined(url, path), expected);
+        }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::answers::PendingCommit;
 
 const FOREVER: Duration = Duration::from_secs(3600);
 
@@ -9,7 +10,7 @@ fn mailbox() -> (Mailbox, Arc<File>) {
 
 fn append(bytes: usize) -> Op {
     let events = vec![vec![0; bytes].into()];
-    Op::Commit(Commit::append(QueueId(0), events), CommitReply::new(oneshot::channel().0))
+    Op::Commit(Commit::append(QueueId(0), events), PendingCommit::new().0)
 }
 
 fn is_taken(submitted: &Submitted) -> bool {
@@ -58,15 +59,15 @@ fn a_sleeping_writer_is_woken_by_a_request_and_by_closing() {
         mailbox.close();
         assert_eq!(writer.join().unwrap(), [1, 0]);
     });
-    assert!(matches!(mailbox.submit(append(1), &lock), Submitted::Closed));
+    assert!(matches!(mailbox.submit(append(1), &lock), Submitted::Closed(_)));
 }
 
-#[test]
-fn whoever_waits_for_a_writer_that_cannot_start_is_told() {
+#[tokio::test]
+async fn whoever_waits_for_a_writer_that_cannot_start_is_told() {
     let (mailbox, lock) = mailbox();
-    let (reply, mut answer) = oneshot::channel();
-    mailbox.submit(Op::Commit(Commit::default(), CommitReply::new(reply)), &lock);
+    let (reply, answer) = PendingCommit::new();
+    mailbox.submit(Op::Commit(Commit::default(), reply), &lock);
     mailbox.refuse_waiting(&StoreError::Failed("no disk".to_owned()));
-    assert_eq!(answer.try_recv().unwrap(), Err(CommitError::Failed("no disk".to_owned())));
+    assert_eq!(answer.outcome().await, Err(CommitError::Failed("no disk".to_owned())));
     mailbox.wait_retired();
 }

@@ -1,11 +1,10 @@
 //! What a step leads to: the same shape for what is expected and for what was observed, so that they can be compared.
 
-use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::session::Session;
 use crate::outcome::{End as CallEnd, Outcome};
-use crate::vm::{CallError, Request};
+use crate::session::Session;
+use crate::vm::{CallError, Request, Transformed};
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Happening {
@@ -53,9 +52,9 @@ impl Happening {
         }
     }
 
-    pub(super) fn of_batch(result: Result<(Vec<Bytes>, Request), CallError>) -> Self {
+    pub(super) fn of_batch(result: Result<Transformed, CallError>) -> Self {
         match result {
-            Ok((messages, Request { path, headers })) => Self {
+            Ok(Transformed { messages, request: Request { path, headers }, .. }) => Self {
                 messages: messages.iter().map(|message| Content::of(message)).collect(),
                 path,
                 headers,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rf_script::End;
-use rf_script::testing::Session;
+use rf_script::Session;
 use tokio::time::Instant;
 
 use super::events::Events;

@@ -1,20 +1,18 @@
-//! A script that goes on after it has failed, as agents have it: a new VM, with what `kv_set` remembered.
+//! A script that goes on after it has failed: a new VM, with what `kv_set` remembered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::read_bounded;
 use crate::options::ScriptOptions;
-use crate::outcome::{End, Outcome};
-use crate::vm::{CallError, LoadError, Request, Vm};
+use crate::outcome::{End, KvChange, Outcome};
+use crate::vm::{CallError, LoadError, Transformed, Vm, read_script};
 
 /// One script over many events.
 pub struct Session {
     options: Arc<ScriptOptions>,
     text: Vec<u8>,
-    kv: BTreeMap<String, Vec<u8>>,
     vm: Vm,
     /// Whether the last call failed: its VM still tells the names of sinks, but must not be called again.
     spent: bool,
@@ -26,9 +24,7 @@ impl Session {
     /// # Errors
     /// When the script cannot be used.
     pub fn load(options: ScriptOptions) -> Result<Self, LoadError> {
-        let path = options.path.display().to_string();
-        let text =
-            read_bounded(&options.path).map_err(|reason| LoadError::File { path, reason })?;
+        let text = read_script(&options.path)?;
         Self::new(Arc::new(options), BTreeMap::new(), text)
     }
 
@@ -41,8 +37,8 @@ impl Session {
         kv: BTreeMap<String, Vec<u8>>,
         text: Vec<u8>,
     ) -> Result<Self, LoadError> {
-        let vm = Vm::from_text(Arc::clone(&options), kv.clone(), &text)?;
-        Ok(Self { options, text, kv, vm, spent: false })
+        let vm = Vm::from_text(Arc::clone(&options), kv, &text)?;
+        Ok(Self { options, text, vm, spent: false })
     }
 
     /// The VM of the last call.
@@ -73,29 +69,52 @@ impl Session {
     pub fn transform_batch(
         &mut self,
         messages: &[Bytes],
-    ) -> Result<Result<(Vec<Bytes>, Request), CallError>, LoadError> {
+    ) -> Result<Result<Transformed, CallError>, LoadError> {
         self.renew()?;
         let result = self.vm.transform_batch(messages);
         self.spent = result.is_err();
         Ok(result)
     }
 
+    /// Takes another text of the script, between two calls. What `kv_set` remembered stays.
+    ///
+    /// # Errors
+    /// When it cannot be used; the script goes on as it was.
+    pub fn replace(&mut self, text: Vec<u8>) -> Result<(), LoadError> {
+        self.vm = Vm::from_text(Arc::clone(&self.options), self.vm.kv(), &text)?;
+        self.text = text;
+        self.spent = false;
+        Ok(())
+    }
+
+    /// Takes back what a call remembered, because its outcome came to nothing; a key that a later call has changed again
+    /// stays as that call left it.
+    pub fn undo(&mut self, changes: Vec<KvChange>) {
+        for change in changes {
+            self.vm.undo(change);
+        }
+    }
+
+    /// Makes the VM anew before the next call.
+    pub fn give_up_vm(&mut self) {
+        self.spent = true;
+    }
+
+    /// What `init` has remembered since the last call of this.
+    pub fn take_init_changes(&mut self) -> Vec<KvChange> {
+        self.vm.take_init_changes()
+    }
+
     fn call(&mut self, call: impl FnOnce(&Vm) -> Outcome) -> Result<Outcome, LoadError> {
         self.renew()?;
         let outcome = call(&self.vm);
         self.spent = matches!(outcome.end, End::Failed(_));
-        for change in &outcome.kv {
-            match &change.value {
-                Some(value) => self.kv.insert(change.key.clone(), value.clone()),
-                None => self.kv.remove(&change.key),
-            };
-        }
         Ok(outcome)
     }
 
     fn renew(&mut self) -> Result<(), LoadError> {
         if self.spent {
-            self.vm = Vm::from_text(Arc::clone(&self.options), self.kv.clone(), &self.text)?;
+            self.vm = Vm::from_text(Arc::clone(&self.options), self.vm.kv(), &self.text)?;
             self.spent = false;
         }
         Ok(())

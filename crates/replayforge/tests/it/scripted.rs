@@ -1,0 +1,249 @@
+//! Scripts in the way of events: proxy, player and the sink that posts batches run them, and nothing of the promises is lost.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::http::{Message, request};
+use crate::support::ports::Ports;
+use crate::support::program::Program;
+use crate::support::server::{Answer, Server};
+use crate::support::stack::{Configs, Stack};
+use crate::support::wait::{SOON, eventually};
+use crate::support::wire::{Wire, post};
+
+fn write(folder: &Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    // As editors do: whoever looks sees a whole file.
+    std::fs::write(folder.join("part"), text).unwrap();
+    std::fs::rename(folder.join("part"), &path).unwrap();
+    path.display().to_string()
+}
+
+/// The three roles with a script in the proxy's source.
+fn stack_with(script: &str, change: impl FnOnce(&mut Configs)) -> (Stack, tempfile::TempDir) {
+    let scripts = tempfile::tempdir().unwrap();
+    let path = write(scripts.path(), "web.lua", script);
+    let stack = Stack::with(|configs| {
+        let source = configs.proxy["sources"][0].as_object_mut().unwrap();
+        source.remove("targetSink");
+        source.insert("transformScript".to_owned(), json!(path));
+        change(configs);
+    });
+    (stack, scripts)
+}
+
+#[test]
+fn a_proxy_and_a_player_transform_filter_and_route() {
+    let player = tempfile::tempdir().unwrap();
+    let path = write(
+        player.path(),
+        "player.lua",
+        "function Process(content, emit)
+            local event = json_decode(content)
+            event.path = '/replayed' .. event.path
+            emit('target', event)
+        end",
+    );
+    let (stack, _scripts) = stack_with(
+        "function Process(content, emit)
+            local event = json_decode(content)
+            if event.path == '/health' then drop('health check') return end
+            event.headers['X-Seen-By'] = 'proxy'
+            emit('out', json_encode(event))
+        end",
+        |configs| {
+            let source = configs.player["sources"][0].as_object_mut().unwrap();
+            source.remove("sinks");
+            source.insert("transformScript".to_owned(), json!(path));
+        },
+    );
+    for target in ["/health", "/orders?id=1&id=2", "/health", "/last"] {
+        post(stack.ports.proxy, target, b"\xff\x00body");
+    }
+    let received = stack.target.wait_for(2);
+    assert_eq!(received[0].target(), "/replayed/orders?id=1&id=2");
+    assert_eq!(received[0].header("x-seen-by").as_deref(), Some("proxy"));
+    assert_eq!(
+        received[0].body, b"\xff\x00body",
+        "a script that leaves the body alone keeps its bytes"
+    );
+    assert_eq!(received[1].target(), "/replayed/last");
+}
+
+/// A proxy whose sink posts batches to an API, with a `TransformBatch` script; what the API got.
+fn api_with(script: &str) -> (Program, Server, Arc<Mutex<Vec<Message>>>, Ports, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let got = Arc::clone(&received);
+    let api = Server::start(0, move |request| {
+        got.lock().unwrap().push(request.clone());
+        Answer::status(200)
+    });
+    let ports = Ports::free();
+    let path = write(folder.path(), "batch.lua", script);
+    let mut config = Configs::new(folder.path(), ports).proxy;
+    config["sinks"][0] = json!({
+        "id": "out",
+        "type": "http",
+        "url": format!("http://127.0.0.1:{}", api.port),
+        "notRelay": true,
+        "transformScript": path,
+    });
+    let proxy = Program::role(folder.path(), "proxy", &config);
+    (proxy, api, received, ports, folder)
+}
+
+#[test]
+fn transform_batch_steers_the_request() {
+    let (_proxy, _api, received, ports, _folder) = api_with(
+        "function TransformBatch(messages, request)
+            local out = {}
+            for i, message in ipairs(messages) do
+                local event = json_decode(message)
+                if event.path ~= '/skip' then table.insert(out, json_encode({ path = event.path })) end
+            end
+            request.path = '/api/v2/logs'
+            request.headers['DD-API-KEY'] = 'key'
+            return out, request
+        end",
+    );
+    post(ports.proxy, "/skip", b"");
+    post(ports.proxy, "/a", b"");
+    eventually("a batch at the API", SOON, || !received.lock().unwrap().is_empty());
+    let request = received.lock().unwrap()[0].clone();
+    assert_eq!((request.method(), request.target()), ("POST", "/api/v2/logs"));
+    assert_eq!(request.header("dd-api-key").as_deref(), Some("key"));
+    assert_eq!(request.json(), json!([r#"{"path":"/a"}"#]));
+}
+
+#[test]
+fn a_batch_that_a_script_fails_over_loses_one_event_to_the_dead_letters() {
+    let (mut proxy, _api, received, ports, folder) = api_with(
+        "function TransformBatch(messages, request)
+            for _, message in ipairs(messages) do
+                if json_decode(message).path == '/bad' then lua_error('cannot do this') end
+            end
+            return messages, request
+        end",
+    );
+    proxy.expect_error("event moved to the dead letters");
+    for target in ["/1", "/bad", "/2"] {
+        post(ports.proxy, target, b"");
+    }
+    let paths = || {
+        let received = received.lock().unwrap();
+        let events = received.iter().flat_map(|request| request.json().as_array().unwrap().clone());
+        let path = |event: Value| {
+            let event: Value = serde_json::from_str(event.as_str().unwrap()).unwrap();
+            event["path"].as_str().unwrap().to_owned()
+        };
+        events.map(path).collect::<Vec<_>>()
+    };
+    eventually("both good ones at the API", SOON, || paths() == ["/1", "/2"]);
+    let list = ["dead-letters", "list", "-c", "proxy.json"];
+    let listed = Program::run(folder.path(), &list, &[]).output;
+    assert!(listed.contains("batch.lua:3: cannot do this"), "{listed}");
+}
+
+#[test]
+fn a_script_is_loaded_anew_when_it_changes_and_at_a_sighup() {
+    let version = |n: u32| {
+        format!(
+            "local h = require('h')\nfunction Process(c, emit) local e = json_decode(c) e.path = '/{n}' .. h emit('out', e) end"
+        )
+    };
+    let scripts = tempfile::tempdir().unwrap();
+    write(scripts.path(), "h.lua", "return 'a'");
+    let path = write(scripts.path(), "web.lua", &version(1));
+    let mut stack = Stack::with(|configs| {
+        configs.proxy["sources"][0]["transformScript"] = json!(path);
+    });
+    stack.proxy.expect_error("script not reloaded, the old one goes on");
+    let arrives = |stack: &Stack, path: &str| {
+        post(stack.ports.proxy, "/", b"");
+        let count = stack.target.count();
+        eventually("one more replay", SOON, || stack.target.count() > count);
+        stack.target.requests().last().is_some_and(|request| request.target() == path)
+    };
+    assert!(arrives(&stack, "/1a"));
+    write(scripts.path(), "web.lua", &version(2));
+    eventually("the changed script is running", SOON, || arrives(&stack, "/2a"));
+    // What it requires is read again at a SIGHUP only.
+    write(scripts.path(), "h.lua", "return 'b'");
+    stack.proxy.signal(Signal::HUP);
+    eventually("what it requires is read again", SOON, || arrives(&stack, "/2b"));
+    write(scripts.path(), "web.lua", "function Process(");
+    stack.proxy.wait_for("web.lua:1: ");
+    assert!(arrives(&stack, "/2b"), "the old one goes on");
+}
+
+#[test]
+fn an_event_that_a_script_fails_over_is_listed_mended_and_goes_through_the_script_again() {
+    let (mut stack, _scripts) = stack_with(
+        "function Process(content, emit)
+            local event = json_decode(content)
+            if event.path == '/bad' then lua_error('cannot do this') end
+            event.headers['X-Script'] = 'yes'
+            emit('out', event)
+        end",
+        |_| (),
+    );
+    stack.proxy.expect_error("script failed, event moved to the dead letters");
+    for target in ["/1", "/bad", "/2"] {
+        post(stack.ports.proxy, target, b"");
+    }
+    stack.target.wait_for(2);
+    let letters = |args: &[&str]| {
+        let config = stack.folder().join("proxy.json").display().to_string();
+        let (action, rest) = args.split_first().unwrap();
+        let all = [&["dead-letters", action, "-c", &config], rest].concat();
+        Program::run(stack.folder(), &all, &[])
+    };
+    let listed: Value = serde_json::from_str(&letters(&["list", "--json"]).output).unwrap();
+    assert_eq!(listed["sink"], "script:in", "{listed}");
+    let id = listed["id"].to_string();
+    let mended = letters(&["show", &id]).output.replace("/bad", "/mended");
+    std::fs::write(stack.folder().join("mended.json"), mended.trim_end()).unwrap();
+    assert_eq!(letters(&["edit", &id, "--file", "mended.json"]).code, Some(0));
+    assert_eq!(letters(&["retry", &id]).code, Some(0));
+    let received = stack.target.wait_for(3);
+    assert_eq!(received[2].target(), "/mended");
+    assert_eq!(received[2].header("x-script").as_deref(), Some("yes"));
+}
+
+#[test]
+fn a_script_that_hangs_holds_back_its_own_source_only() {
+    let second = crate::support::ports::free_port();
+    let (mut stack, _scripts) = stack_with(
+        "function Process(content, emit) while json_decode(content).path == '/hang' do end emit('out', content) end",
+        |configs| {
+            configs.proxy["sources"][0]["scriptLimits"] = json!({ "callTimeMs": 60_000 });
+            let other = json!({
+                "id": "other",
+                "type": "http",
+                "params": { "listenPort": second, "listenAddress": "127.0.0.1" },
+                "targetSink": "out",
+            });
+            configs.proxy["sources"].as_array_mut().unwrap().push(other);
+        },
+    );
+    let mut hanging = Wire::connect(stack.ports.proxy);
+    hanging.send(&request("POST", "/hang", &[], b""));
+    post(second, "/other", b"");
+    assert_eq!(stack.target.wait_for(1)[0].target(), "/other");
+    // It would hang for a minute; nothing of it was acknowledged, so nothing is lost by a kill.
+    stack.proxy.kill();
+}
+
+#[test]
+fn the_originals_debug_flags_show_what_a_script_emits() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a.lua", "function Process(c, emit) emit('out', c:upper()) end");
+    write(folder.path(), "in.txt", "one\ntwo\n");
+    let args = ["proxy", "-dbg", "a.lua", "-dbg-file", "in.txt"];
+    let run = Program::run(folder.path(), &args, &[]);
+    assert_eq!((run.code, run.output.as_str()), (Some(0), "out\tONE\nout\tTWO\n"), "{run:?}");
+}

@@ -1,0 +1,173 @@
+//! The script of a sink that posts batches: `TransformBatch`, on a thread of its own.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use rf_queue::{Checkpoint, Commit, Store};
+use rf_script::{LoadError, OnError, Request, ScriptOptions, Session, Transformed};
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::mailbox::Mailbox;
+use super::reload::{Watcher, next_reload, tried};
+use super::{kv_prefix, thread};
+
+enum Job {
+    Transform { messages: Vec<Bytes>, reply: oneshot::Sender<Result<Transformed, String>> },
+    Replace { text: Vec<u8>, done: oneshot::Sender<Result<(), LoadError>> },
+}
+
+/// What is posted instead of a batch.
+pub(crate) enum Posted {
+    /// These, there.
+    Messages(Vec<Bytes>, Request),
+    /// Nothing: the script left nothing over, or failed and `onError` is `drop`.
+    Nothing,
+}
+
+/// Why a batch was not transformed.
+pub(crate) enum TransformError {
+    /// The script failed over it; the worker finds the event that is to blame.
+    Script(String),
+    /// What the script remembered cannot be stored now.
+    Store(String),
+}
+
+/// A sink's script: checked, and running once it was started.
+pub(crate) struct BatchScript {
+    sink: String,
+    options: Arc<ScriptOptions>,
+    running: OnceLock<Running>,
+}
+
+struct Running {
+    mailbox: Arc<Mailbox<Job>>,
+    store: Store,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
+}
+
+impl BatchScript {
+    pub(crate) fn new(sink: &str, options: Arc<ScriptOptions>) -> Self {
+        Self { sink: sink.to_owned(), options, running: OnceLock::new() }
+    }
+
+    /// The sink's id.
+    pub(crate) fn sink(&self) -> &str {
+        &self.sink
+    }
+
+    /// Loads the script on its thread, with what it remembered.
+    ///
+    /// # Errors
+    /// What is wrong with the script, its file or the store.
+    pub(crate) async fn start(&self, store: Store) -> Result<(), String> {
+        let kv = thread::remembered(&store, &kv_prefix("kv-sink", &self.sink)).await?;
+        let mailbox = Arc::new(Mailbox::new());
+        thread::start(Arc::clone(&self.options), kv, Arc::clone(&mailbox), serve).await?;
+        // Started once; a second start would only have made a thread that ends with its mailbox.
+        drop(self.running.set(Running { mailbox, store }));
+        Ok(())
+    }
+
+    /// What is to be posted instead of these contents.
+    ///
+    /// # Errors
+    /// [`TransformError`].
+    pub(crate) async fn transform(&self, messages: Vec<Bytes>) -> Result<Posted, TransformError> {
+        let ended = || TransformError::Store("the script's thread has ended".to_owned());
+        let running = self.running.get().ok_or_else(ended)?;
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Transform { messages: messages.clone(), reply };
+        running.mailbox.push_urgent(job).map_err(|_closed| ended())?;
+        match answer.await.map_err(|_dropped| ended())? {
+            Ok(transformed) => {
+                self.remember(running, &transformed).await?;
+                if transformed.messages.is_empty() {
+                    return Ok(Posted::Nothing);
+                }
+                Ok(Posted::Messages(transformed.messages, transformed.request))
+            }
+            Err(reason) => match self.options.on_error {
+                OnError::DeadLetter => Err(TransformError::Script(reason)),
+                OnError::Pass => {
+                    tracing::warn!(sink = self.sink, reason, "script failed, batch sent as it was");
+                    Ok(Posted::Messages(messages, Request::default()))
+                }
+                OnError::Drop => {
+                    let events = messages.len();
+                    tracing::warn!(
+                        sink = self.sink,
+                        reason,
+                        events,
+                        "script failed, batch dropped"
+                    );
+                    Ok(Posted::Nothing)
+                }
+            },
+        }
+    }
+
+    async fn remember(&self, running: &Running, done: &Transformed) -> Result<(), TransformError> {
+        if done.kv.is_empty() {
+            return Ok(());
+        }
+        let prefix = kv_prefix("kv-sink", &self.sink);
+        let checkpoints = done.kv.iter().map(|change| Checkpoint {
+            key: format!("{prefix}{}", change.key),
+            value: change.value.clone(),
+        });
+        let commit = Commit { checkpoints: checkpoints.collect(), ..Commit::default() };
+        let stored = running.store.commit(commit).await;
+        stored.map(drop).map_err(|error| TransformError::Store(error.to_string()))
+    }
+
+    /// Reloads the script whenever its file changes or `asked` does, until `stop`.
+    pub(crate) async fn reload(&self, mut asked: watch::Receiver<u64>, stop: CancellationToken) {
+        let mut watcher = Watcher::new(&self.options.path);
+        while next_reload(&mut watcher, &mut asked, &stop).await.is_some() {
+            let script = self.options.path.display();
+            match self.replaced().await {
+                Ok(()) => tracing::info!(sink = self.sink, %script, "script loaded anew"),
+                Err(reason) => tracing::error!(
+                    sink = self.sink,
+                    reason,
+                    "script not reloaded, the old one goes on"
+                ),
+            }
+        }
+    }
+
+    async fn replaced(&self) -> Result<(), String> {
+        let text = tried(Arc::clone(&self.options)).await?;
+        let (done, replaced) = oneshot::channel();
+        let ended = || "the script's thread has ended".to_owned();
+        let running = self.running.get().ok_or_else(ended)?;
+        running.mailbox.push_urgent(Job::Replace { text, done }).map_err(|_closed| ended())?;
+        replaced.await.map_err(|_dropped| ended())?.map_err(|error| error.to_string())
+    }
+}
+
+fn serve(mut session: Session, mailbox: &Mailbox<Job>) {
+    while let Some(jobs) = mailbox.take() {
+        for job in jobs {
+            match job {
+                Job::Transform { messages, reply } => {
+                    let mut outcome = match session.transform_batch(&messages) {
+                        Ok(outcome) => outcome.map_err(|error| error.to_string()),
+                        Err(error) => Err(format!("script cannot be loaded again: {error}")),
+                    };
+                    if let Ok(transformed) = &mut outcome {
+                        transformed.kv.extend(session.take_init_changes());
+                    }
+                    drop(reply.send(outcome));
+                }
+                Job::Replace { text, done } => drop(done.send(session.replace(text))),
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! A source's script, as the source's side sees it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use rf_queue::{Commit, CommitError, Letter, PendingCommit, QueueId, Store};
+use tokio::sync::oneshot;
+
+use super::mailbox::{Mailbox, Refused};
+use super::runner::{Call, Done, Input, Job, Note, Runner};
+use super::work::Desk;
+use super::{ScriptPlan, kv_prefix, letters_queue, thread};
+use crate::pipeline::{Batch, Rejected};
+
+/// Different reasons of `drop` that are counted apart; further ones are counted together.
+const MAX_REASONS: usize = 100;
+/// What the reasons beyond that are counted as.
+const OTHER_REASONS: &str = "other reasons";
+
+/// What one call did, counted once it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) events: u64,
+    pub(super) emitted: u64,
+    pub(super) filtered: u64,
+    pub(super) dead: u64,
+    pub(super) failed: u64,
+    /// Reasons, as often as they were given.
+    pub(super) dropped: Vec<String>,
+}
+
+/// What a source's script did since the start.
+#[derive(Debug, Default)]
+pub struct ScriptCounters {
+    /// Events that it was called with.
+    pub events: AtomicU64,
+    /// Events that came out of it.
+    pub emitted: AtomicU64,
+    /// Events that it emitted nothing for, without a word.
+    pub filtered: AtomicU64,
+    /// Events that it gave to the dead letters by `dead`.
+    pub dead: AtomicU64,
+    /// Calls that failed, by an error or a limit.
+    pub failed: AtomicU64,
+    dropped: Mutex<BTreeMap<String, u64>>,
+}
+
+impl ScriptCounters {
+    fn add(&self, tally: Tally) {
+        self.events.fetch_add(tally.events, Ordering::Relaxed);
+        self.emitted.fetch_add(tally.emitted, Ordering::Relaxed);
+        self.filtered.fetch_add(tally.filtered, Ordering::Relaxed);
+        self.dead.fetch_add(tally.dead, Ordering::Relaxed);
+        self.failed.fetch_add(tally.failed, Ordering::Relaxed);
+        if tally.dropped.is_empty() {
+            return;
+        }
+        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        for reason in tally.dropped {
+            let known = dropped.len() < MAX_REASONS || dropped.contains_key(&reason);
+            let reason = if known { reason } else { OTHER_REASONS.to_owned() };
+            *dropped.entry(reason).or_default() += 1;
+        }
+    }
+
+    /// Events given to `drop`, by reason.
+    pub fn dropped(&self) -> BTreeMap<String, u64> {
+        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Why a script does not start.
+#[derive(Debug, thiserror::Error)]
+#[error("script of source `{source_id}`: {reason}")]
+pub struct ScriptStartError {
+    /// The source's id.
+    pub source_id: String,
+    /// What happened.
+    pub reason: String,
+}
+
+/// A running script. Closed when the last handle is dropped.
+pub(crate) struct ScriptHandle {
+    pub(super) source: String,
+    pub(super) plan: ScriptPlan,
+    pub(super) store: Store,
+    pub(super) letters: QueueId,
+    pub(super) counters: Arc<ScriptCounters>,
+    mailbox: Arc<Mailbox<Job>>,
+    /// Dropped by the thread when it has ended.
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Drop for ScriptHandle {
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
+}
+
+impl ScriptHandle {
+    /// Loads the script on a thread of its own, with what it remembered.
+    ///
+    /// # Errors
+    /// [`ScriptStartError`]: the file, the script, or the store.
+    pub(crate) async fn start(
+        source: &str,
+        plan: ScriptPlan,
+        routes: &[QueueId],
+        store: Store,
+    ) -> Result<Arc<Self>, ScriptStartError> {
+        let failed = |reason: String| ScriptStartError { source_id: source.to_owned(), reason };
+        let prefix = kv_prefix("kv", source);
+        let kv = thread::remembered(&store, &prefix).await.map_err(failed)?;
+        let queue = |name: &str| {
+            store.queue(name).ok_or_else(|| failed(format!("there is no queue `{name}`")))
+        };
+        let letters = queue(&letters_queue(source))?;
+        let sinks = plan.options.sinks.iter().map(|sink| queue(sink)).collect::<Result<_, _>>()?;
+        let desk = Desk {
+            source: source.to_owned(),
+            sinks,
+            routes: routes.to_vec(),
+            letters,
+            on_error: plan.options.on_error,
+            kv_prefix: prefix,
+        };
+        let mailbox = Arc::new(Mailbox::new());
+        let (options, jobs, own) = (Arc::clone(&plan.options), Arc::clone(&mailbox), store.clone());
+        let serve = move |session, mailbox: &Mailbox<Job>| {
+            Runner { desk, session, store: own }.run(mailbox);
+        };
+        let ended = thread::start(options, kv, jobs, serve).await.map_err(failed)?;
+        let ended = Mutex::new(Some(ended));
+        let counters = Arc::default();
+        let source = source.to_owned();
+        Ok(Arc::new(Self { source, plan, store, letters, counters, mailbox, ended }))
+    }
+
+    /// Runs the script over a batch; `Ok` means that what came of it is durable, in one commit with the checkpoints.
+    ///
+    /// # Errors
+    /// [`Rejected`]; then nothing of it was stored, and what the script remembered of it is taken back.
+    pub(crate) async fn send(&self, batch: Batch, id: Option<String>) -> Result<(), Rejected> {
+        let bytes = batch.events.iter().map(Bytes::len).sum();
+        let (only, checkpoints) = match &batch.events[..] {
+            [event] => (Some(event.clone()), batch.checkpoints.clone()),
+            _ => (None, Vec::new()),
+        };
+        let error = match self.call(Input::Batch(batch, id), bytes, false).await {
+            Ok(_) => return Ok(()),
+            Err((error, _)) => error,
+        };
+        match (error, only) {
+            // Tried again, it would come to the same: what cannot be stored must not block its source for ever.
+            (CommitError::TooLarge { bytes, limit }, Some(content)) => {
+                let reason =
+                    format!("the script made {bytes} bytes of it, a queue takes {limit} at once");
+                tracing::error!(source = self.source, reason, "event moved to the dead letters");
+                let letters = vec![Letter { queue: self.letters, content, reason }];
+                let commit = Commit { letters, checkpoints, ..Commit::default() };
+                self.store.commit(commit).await.map(drop).map_err(Rejected::from)
+            }
+            (error, _) => Err(error.into()),
+        }
+    }
+
+    /// One call of the script and its commit. A refusal gives back what was asked to be kept.
+    pub(super) async fn call(
+        &self,
+        input: Input,
+        bytes: usize,
+        keep: bool,
+    ) -> Result<(), (CommitError, Option<Commit>)> {
+        let (reply, pending) = PendingCommit::new();
+        let note = Arc::new(Note::default());
+        let job = Job::Call(input, Call { reply, note: Arc::clone(&note), keep });
+        self.mailbox.push(job, bytes).map_err(|refused| (self.refusal(refused), None))?;
+        let mut outcome = pending.outcome().await;
+        let Done { changes, commit, tally } = note.take();
+        if let (Err(CommitError::Full { .. }), Some(commit), false) = (&outcome, &commit, keep) {
+            // A queue that makes its source wait: the script has been called, only the commit waits for room.
+            outcome = self.store.commit(commit.clone()).await;
+        }
+        match outcome {
+            Ok(_) => {
+                self.counters.add(tally);
+                Ok(())
+            }
+            Err(error) if keep && commit.is_some() => Err((error, commit)),
+            Err(error) => {
+                self.undo(changes).await;
+                Err((error, None))
+            }
+        }
+    }
+
+    async fn undo(&self, changes: Vec<rf_script::KvChange>) {
+        if changes.is_empty() {
+            return;
+        }
+        let (done, undone) = oneshot::channel();
+        if self.mailbox.push_urgent(Job::Undo { changes, done }).is_ok() && undone.await.is_err() {
+            tracing::debug!(source = self.source, "the script ended before it could take back");
+        }
+    }
+
+    /// Takes another text of the script, between two calls.
+    ///
+    /// # Errors
+    /// Why it cannot be used; the old one goes on.
+    pub(super) async fn replace(&self, text: Vec<u8>) -> Result<(), String> {
+        let (done, replaced) = oneshot::channel();
+        let ended = "the script's thread has ended".to_owned();
+        if self.mailbox.push_urgent(Job::Replace { text, done }).is_err() {
+            return Err(ended);
+        }
+        replaced.await.map_err(|_dropped| ended)?.map_err(|error| error.to_string())
+    }
+
+    fn refusal(&self, refused: Refused) -> CommitError {
+        match refused {
+            Refused::Closed => CommitError::Closed,
+            Refused::Busy => CommitError::Full {
+                queue: letters_queue(&self.source),
+                reason: rf_queue::FullReason::Busy,
+            },
+        }
+    }
+
+    /// Serves what waits and ends the thread.
+    pub(crate) async fn close(&self) {
+        self.mailbox.close();
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended {
+            // Nothing is ever sent: the end is that the other side is gone.
+            let _gone = ended.await;
+        }
+    }
+
+    /// For the names of its tasks.
+    pub(crate) fn name(&self) -> String {
+        format!("script of source {}", self.source)
+    }
+
+    /// What the script did.
+    pub(crate) fn counters(&self) -> &Arc<ScriptCounters> {
+        &self.counters
+    }
+}

@@ -1,0 +1,71 @@
+//! Dead letters of a script that a person has retried: they lie in the queue `script:SOURCE`, and go through the script again.
+
+use std::time::Duration;
+
+use rf_queue::{Budget, Bury, Commit, CommitError};
+use tokio_util::sync::CancellationToken;
+
+use super::handle::ScriptHandle;
+use super::runner::Input;
+
+/// Letters that go through the script in one commit.
+const BUDGET: Budget = Budget { events: 100, bytes: 1024 * 1024 };
+/// Pause before a refused commit is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl ScriptHandle {
+    /// Redoes what is retried, until `stop`. A letter leaves its queue in the commit of what the script makes of it.
+    pub(crate) async fn redo(&self, stop: CancellationToken) {
+        let mut available = self.store.watch(self.letters);
+        let mut budget = BUDGET;
+        loop {
+            // Registered before looking, so that a retry in between is not missed.
+            available.mark_unchanged();
+            let letters = match self.store.read(self.letters, 0, budget).await {
+                Ok(letters) => letters,
+                Err(error) => {
+                    tracing::error!(source = self.source, %error, "retried letters cannot be read");
+                    Vec::new()
+                }
+            };
+            if letters.is_empty() {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    changed = available.changed() => if changed.is_err() { return },
+                }
+                continue;
+            }
+            let only = (letters.len() == 1).then(|| letters[0].id);
+            let bytes = letters.iter().map(|letter| letter.content.len()).sum();
+            match self.call(Input::Letters(letters), bytes, false).await {
+                Ok(()) => {
+                    budget = BUDGET;
+                    continue;
+                }
+                Err((CommitError::Closed, _)) => return,
+                // One by one, so that only what cannot be stored is buried again.
+                Err((CommitError::TooLarge { .. }, _)) if only.is_none() => {
+                    budget.events = 1;
+                    continue;
+                }
+                Err((error @ CommitError::TooLarge { .. }, _)) => {
+                    let reason = format!("what the script makes of it is too large: {error}");
+                    let bury = only.map(|id| Bury { queue: self.letters, id, reason, attempts: 1 });
+                    let dead = bury.into_iter().collect();
+                    if let Err(error) =
+                        self.store.commit(Commit { dead, ..Commit::default() }).await
+                    {
+                        tracing::error!(source = self.source, %error, "letter cannot be buried again");
+                    }
+                }
+                Err((error, _)) => {
+                    tracing::warn!(source = self.source, %error, "retried letters wait");
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+}

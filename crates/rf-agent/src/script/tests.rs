@@ -1,0 +1,409 @@
+//! Scripts between a batch and the queues, over a real store.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rf_queue::{
+    Budget, Checkpoint, DeadLetters, QueueOptions, Store, StoreOptions, WhenFull, Which,
+};
+use rf_script::{OnError, ScriptOptions};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::handle::ScriptHandle;
+use super::{ScriptPlan, letters_queue};
+use crate::pipeline::{Batch, Output, Rejected};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A source `web` with a script, and sinks `a` and `b`.
+struct Rig {
+    folder: tempfile::TempDir,
+    store: Store,
+    script: Arc<ScriptHandle>,
+    out: Output,
+}
+
+struct Made {
+    when_full: WhenFull,
+    on_error: OnError,
+    timer: Duration,
+}
+
+const USUAL: Made = Made {
+    when_full: WhenFull::Reject,
+    on_error: OnError::DeadLetter,
+    timer: Duration::from_millis(5),
+};
+
+impl Rig {
+    async fn new(script: &str) -> Self {
+        Self::made(script, USUAL).await
+    }
+
+    async fn made(script: &str, made: Made) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("web.lua"), script).unwrap();
+        Self::open(folder, made).await
+    }
+
+    async fn open(folder: tempfile::TempDir, made: Made) -> Self {
+        let queue = |name: &str| QueueOptions {
+            max_bytes: Some(512 * 1024),
+            when_full: made.when_full,
+            ..QueueOptions::new(name)
+        };
+        let letters = QueueOptions::new(letters_queue("web"));
+        let options = StoreOptions::new(
+            folder.path().join("store.sqlite3"),
+            4 << 20,
+            vec![queue("a"), queue("b"), letters],
+        );
+        let store = Store::open(options).unwrap().store;
+        let mut options =
+            ScriptOptions::new(folder.path().join("web.lua"), vec!["a".to_owned(), "b".to_owned()]);
+        options.on_error = made.on_error;
+        let plan = ScriptPlan { options: Arc::new(options), timer: made.timer };
+        let routes = [store.queue("a").unwrap()];
+        let script = ScriptHandle::start("web", plan, &routes, store.clone()).await.unwrap();
+        let out = Output::new(store.clone(), routes.to_vec()).through(Some(Arc::clone(&script)));
+        Self { folder, store, script, out }
+    }
+
+    async fn restart(self) -> Self {
+        let Self { folder, store, script, out } = self;
+        drop(out);
+        script.close().await;
+        drop(script);
+        store.close().await;
+        drop(store);
+        Self::open(folder, USUAL).await
+    }
+
+    async fn send(&self, events: &[&str]) -> Result<(), Rejected> {
+        self.out.send(batch(events)).await
+    }
+
+    async fn queued(&self, queue: &str) -> Vec<String> {
+        let queue = self.store.queue(queue).unwrap();
+        let budget = Budget { events: 10_000, bytes: usize::MAX };
+        let events = self.store.read(queue, 0, budget).await.unwrap();
+        events.iter().map(|event| String::from_utf8_lossy(&event.content).into_owned()).collect()
+    }
+
+    async fn empty(&self, queue: &str) {
+        let queue = self.store.queue(queue).unwrap();
+        let budget = Budget { events: 10_000, bytes: usize::MAX };
+        let events = self.store.read(queue, 0, budget).await.unwrap();
+        self.store.ack(queue, events.iter().map(|event| event.id).collect()).await.unwrap();
+    }
+
+    async fn wait_queued(&self, queue: &str, count: usize) -> Vec<String> {
+        let mut available = self.store.watch(self.store.queue(queue).unwrap());
+        let waiting = async {
+            loop {
+                available.mark_unchanged();
+                let queued = self.queued(queue).await;
+                if queued.len() >= count {
+                    return queued;
+                }
+                available.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("queued in time")
+    }
+
+    /// Content and reason.
+    fn letters(&self) -> Vec<(String, String)> {
+        let letters = DeadLetters::open(&self.folder.path().join("store.sqlite3")).unwrap();
+        let mut found = letters.list(None, 0, 100).unwrap();
+        found.sort_by_key(|letter| letter.id);
+        let told = found.into_iter().map(|letter| {
+            let content = letters.get(letter.id).unwrap().unwrap().content;
+            (String::from_utf8_lossy(&content).into_owned(), letter.reason)
+        });
+        told.collect()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        // As editors do: the name has a whole file at any time.
+        let (whole, part) = (self.folder.path().join(name), self.folder.path().join("part"));
+        std::fs::write(&part, text).unwrap();
+        std::fs::rename(&part, &whole).unwrap();
+    }
+}
+
+fn batch(events: &[&str]) -> Batch {
+    Batch::of(events.iter().map(|event| Bytes::copy_from_slice(event.as_bytes())).collect())
+}
+
+const UPPER_TO_BOTH: &str = "function Process(content, emit)
+    emit('a', content:upper())
+    if content ~= 'only a' then emit('b', content) end
+end";
+
+#[tokio::test]
+async fn what_is_emitted_lies_in_the_queues_with_the_checkpoint() {
+    let rig = Rig::new(UPPER_TO_BOTH).await;
+    let checkpoint = Checkpoint { key: "at".to_owned(), value: Some(b"7".to_vec()) };
+    let sent = Batch { checkpoints: vec![checkpoint], ..batch(&["x", "only a"]) };
+    rig.out.send(sent).await.unwrap();
+    assert_eq!(rig.queued("a").await, ["X", "ONLY A"]);
+    assert_eq!(rig.queued("b").await, ["x"]);
+    assert_eq!(rig.out.checkpoint("at").await.unwrap(), Some(b"7".to_vec()));
+    let counters = rig.script.counters();
+    assert_eq!(counters.emitted.load(std::sync::atomic::Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_failing_event_becomes_a_dead_letter_and_its_neighbours_go_on() {
+    let rig = Rig::new(
+        "local count = 0
+        function Process(content, emit)
+            count = count + 1
+            kv_set('last', content)
+            if content == 'bad' then local nothing = nil; nothing.x = 1 end
+            emit('a', count .. content .. (kv_get('last') or ''))
+        end",
+    )
+    .await;
+    rig.send(&["p", "bad", "q"]).await.unwrap();
+    // The variables of the failed VM are gone; what it remembered is not.
+    assert_eq!(rig.queued("a").await, ["1pp", "1qq"]);
+    let letters = rig.letters();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].0, "bad");
+    assert!(letters[0].1.starts_with("web.lua:5: "), "{letters:?}");
+}
+
+#[tokio::test]
+async fn an_endless_loop_costs_its_event_alone() {
+    let rig = Rig::new(
+        "function Process(content, emit)
+            while content == 'loop' do end
+            emit('a', content)
+        end",
+    )
+    .await;
+    let sent = rig.send(&["before", "loop", "behind"]);
+    tokio::time::timeout(PATIENCE, sent).await.expect("in time").unwrap();
+    assert_eq!(rig.queued("a").await, ["before", "behind"]);
+    let letters = rig.letters();
+    assert_eq!(letters[0].0, "loop");
+    assert!(letters[0].1.contains("longer than its limit"), "{letters:?}");
+}
+
+#[tokio::test]
+async fn drop_and_dead_are_verdicts_about_one_event() {
+    let rig = Rig::new(
+        "function Process(content, emit)
+            emit('a', content)
+            if content == 'dropped' then drop('health check') end
+            if content == 'dead' then dead('not JSON') end
+        end",
+    )
+    .await;
+    rig.send(&["kept", "dropped", "dead", "dropped"]).await.unwrap();
+    assert_eq!(rig.queued("a").await, ["kept"]);
+    assert_eq!(rig.letters(), [("dead".to_owned(), "not JSON".to_owned())]);
+    assert_eq!(rig.script.counters().dropped(), [("health check".to_owned(), 2)].into());
+}
+
+#[tokio::test]
+async fn on_error_pass_and_drop() {
+    for (on_error, queued) in [(OnError::Pass, vec!["x"]), (OnError::Drop, vec![])] {
+        let script = "function Process() lua_error('no') end";
+        let rig = Rig::made(script, Made { on_error, ..USUAL }).await;
+        rig.send(&["x"]).await.unwrap();
+        assert_eq!(rig.queued("a").await, queued);
+        assert_eq!(rig.letters(), []);
+    }
+}
+
+/// The script that would lose an event if a refusal left its mark: the repeat would be taken for a duplicate.
+const ONCE: &str = "function Process(content, emit)
+    if kv_get(content:sub(1, 9)) then drop('seen') return end
+    kv_set(content:sub(1, 9), true)
+    emit('a', content)
+end";
+
+#[tokio::test]
+async fn a_refused_commit_takes_back_what_the_script_remembered() {
+    let rig = Rig::new(ONCE).await;
+    let mut sent = 0;
+    let refused = loop {
+        let event = format!("{sent:09}{}", "x".repeat(50_000));
+        match rig.send(&[&event]).await {
+            Ok(()) => sent += 1,
+            Err(Rejected::Full { sink, .. }) => {
+                assert_eq!(sink, "a");
+                break event;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    };
+    rig.empty("a").await;
+    rig.send(&[&refused]).await.unwrap();
+    assert_eq!(rig.queued("a").await, std::slice::from_ref(&refused));
+    rig.send(&[&refused]).await.unwrap();
+    assert_eq!(rig.queued("a").await.len(), 1, "now it is a duplicate");
+}
+
+#[tokio::test]
+async fn a_queue_that_blocks_makes_the_commit_wait_and_not_the_script_run_again() {
+    let made = Made { when_full: WhenFull::Block, ..USUAL };
+    let script = "local calls = 0
+        function Process(content, emit) calls = calls + 1 emit('a', calls .. content) end";
+    let rig = Rig::made(script, made).await;
+    let large = "x".repeat(50_000);
+    let mut sent = 0;
+    let waiting = loop {
+        sent += 1;
+        let (out, event) = (rig.out.clone(), batch(&[&large]));
+        let mut sending = Box::pin(async move { out.send(event).await });
+        let first = tokio::time::timeout(Duration::from_millis(500), &mut sending).await;
+        match first {
+            Ok(done) => done.unwrap(),
+            Err(_waits) => break sending,
+        }
+    };
+    rig.empty("a").await;
+    tokio::time::timeout(PATIENCE, waiting).await.expect("room was made").unwrap();
+    let queued = rig.queued("a").await;
+    assert_eq!(queued.len(), 1);
+    assert!(queued[0].starts_with(&format!("{sent}x")), "{}", queued[0].split_at(10).0);
+}
+
+#[tokio::test]
+async fn what_can_never_fit_becomes_a_dead_letter() {
+    let rig = Rig::new("function Process(content, emit) emit('a', content:rep(3000000)) end").await;
+    rig.send(&["ab"]).await.unwrap();
+    let letters = rig.letters();
+    assert_eq!(letters[0].0, "ab");
+    assert!(letters[0].1.contains("the script made 600"), "{letters:?}");
+}
+
+#[tokio::test]
+async fn what_a_script_remembers_survives_a_restart() {
+    let script = "function init() kv_set('starts', (kv_get('starts') or 0) + 1) end
+        function Process(content, emit)
+            kv_set('events', (kv_get('events') or 0) + 1)
+            emit('a', kv_get('starts') .. ' ' .. kv_get('events'))
+        end";
+    let mut rig = Rig::new(script).await;
+    rig.send(&["x", "x"]).await.unwrap();
+    rig = rig.restart().await;
+    rig.send(&["x"]).await.unwrap();
+    assert_eq!(rig.queued("a").await, ["1 1", "1 2", "2 3"]);
+}
+
+#[tokio::test]
+async fn a_retried_letter_goes_through_the_script_again() {
+    let rig = Rig::new(
+        "function Process(content, emit)
+            if content == 'bad' then lua_error('no') end
+            emit('b', content)
+        end",
+    )
+    .await;
+    rig.send(&["bad", "worse"]).await.unwrap();
+    let path = rig.folder.path().join("store.sqlite3");
+    let letter = DeadLetters::open(&path).unwrap().list(None, 0, 1).unwrap()[0].id;
+    let stop = CancellationToken::new();
+    let (script, token) = (Arc::clone(&rig.script), stop.clone());
+    let mended = async {
+        let letters = DeadLetters::open(&path).unwrap();
+        assert!(letters.edit(letter, b"mended").unwrap());
+        letters.retry(&Which::Ids(vec![letter])).unwrap();
+        rig.store.poke().await.unwrap();
+        let queued = rig.wait_queued("b", 2).await;
+        stop.cancel();
+        queued
+    };
+    let (queued, ()) = tokio::join!(mended, script.redo(token));
+    assert_eq!(queued, ["worse", "mended"]);
+    assert_eq!(rig.letters(), []);
+    assert_eq!(rig.queued(&letters_queue("web")).await, <[String; 0]>::default());
+}
+
+#[tokio::test]
+async fn a_timer_emits_and_waits_while_the_queue_is_full() {
+    let rig = Rig::new(
+        "local tick = 0
+        function Process(content, emit) emit('a', content) end
+        function TimerHandler(emit)
+            tick = tick + 1
+            if tick <= 2 then emit('a', 'tick ' .. tick .. (' '):rep(50000)) end
+        end",
+    )
+    .await;
+    let large = "x".repeat(50_000);
+    while rig.send(&[&large]).await.is_ok() {}
+    let stop = CancellationToken::new();
+    let (script, token) = (Arc::clone(&rig.script), stop.clone());
+    let emptied = async {
+        rig.empty("a").await;
+        let queued = rig.wait_queued("a", 2).await;
+        stop.cancel();
+        queued
+    };
+    let (queued, ()) = tokio::join!(emptied, script.tick(token));
+    assert_eq!(queued.iter().map(|event| event.trim()).collect::<Vec<_>>(), ["tick 1", "tick 2"]);
+}
+
+#[tokio::test]
+async fn a_changed_script_takes_over_and_a_broken_one_does_not() {
+    let version = |n: u32| format!("function Process(content, emit) emit('a', content .. {n}) end");
+    let rig = Rig::new(&version(1)).await;
+    let (ask, asked) = watch::channel(0);
+    let stop = CancellationToken::new();
+    let (script, token) = (Arc::clone(&rig.script), stop.clone());
+    let changing = async {
+        rig.write("web.lua", "function Process(");
+        ask.send_modify(|asked| *asked += 1);
+        rig.send(&["x"]).await.unwrap();
+        let failing = r#"{"tests": [{"name": "two", "steps": [{"input": "x", "emits": [{"sink": "a", "content": "x2"}]}]}]}"#;
+        rig.write("web.test.json", failing);
+        rig.write("web.lua", &version(3));
+        ask.send_modify(|asked| *asked += 1);
+        rig.send(&["x"]).await.unwrap();
+        rig.write("web.lua", &version(2));
+        let reached = async {
+            while !rig.queued("a").await.iter().any(|event| event == "x2") {
+                rig.send(&["x"]).await.unwrap();
+                ask.send_modify(|asked| *asked += 1);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, reached).await.expect("taken over");
+        stop.cancel();
+    };
+    tokio::join!(changing, script.reload(asked, token));
+    let queued = rig.queued("a").await;
+    assert!(queued.iter().all(|event| event == "x1" || event == "x2"), "{queued:?}");
+    assert!(is_sorted(&queued), "no event by the old one after the new one: {queued:?}");
+}
+
+fn is_sorted(events: &[String]) -> bool {
+    events.windows(2).all(|pair| pair[0] <= pair[1])
+}
+
+#[tokio::test]
+async fn a_script_that_cannot_be_loaded_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = start_error(folder.path(), "function Process(").await;
+    assert!(error.contains("source `web`") && error.contains("web.lua:1"), "{error}");
+}
+
+async fn start_error(folder: &Path, script: &str) -> String {
+    std::fs::write(folder.join("web.lua"), script).unwrap();
+    let queues = vec![QueueOptions::new("a"), QueueOptions::new(letters_queue("web"))];
+    let options = StoreOptions::new(folder.join("store.sqlite3"), 4 << 20, queues);
+    let store = Store::open(options).unwrap().store;
+    let options = ScriptOptions::new(folder.join("web.lua"), vec!["a".to_owned()]);
+    let plan = ScriptPlan { options: Arc::new(options), timer: USUAL.timer };
+    let started = ScriptHandle::start("web", plan, &[], store).await;
+    started.err().map(|error| error.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,59 @@
+//! `TimerHandler`, every `hookInterval`.
+
+use std::time::Duration;
+
+use rf_queue::{Commit, CommitError};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::handle::ScriptHandle;
+use super::runner::Input;
+
+/// Pause before what a timer emitted is offered to a full queue again.
+const FULL_PAUSE: Duration = Duration::from_millis(250);
+
+impl ScriptHandle {
+    /// Ticks until `stop`. While a queue has no room for what a tick emitted, the next tick waits: nobody else keeps it.
+    pub(crate) async fn tick(&self, stop: CancellationToken) {
+        let mut timer = tokio::time::interval(self.plan.timer);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The first tick of an interval comes at once.
+        timer.tick().await;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = timer.tick() => {}
+            }
+            match self.call(Input::Tick, 0, true).await {
+                Ok(()) => {}
+                Err((error, Some(commit))) => self.offer(error, commit, &stop).await,
+                // The script is busy with events: this tick is left out.
+                Err((error, None)) => {
+                    tracing::warn!(source = self.source, %error, "TimerHandler was not called");
+                }
+            }
+        }
+    }
+
+    async fn offer(&self, mut error: CommitError, commit: Commit, stop: &CancellationToken) {
+        loop {
+            let lost = match &error {
+                CommitError::TooLarge { .. } | CommitError::Closed => true,
+                CommitError::Full { .. } | CommitError::Failed(_) => tokio::select! {
+                    () = stop.cancelled() => true,
+                    () = tokio::time::sleep(FULL_PAUSE) => false,
+                },
+            };
+            if lost {
+                let events: usize = commit.appends.iter().map(|append| append.events.len()).sum();
+                tracing::error!(source = self.source, %error, events, "what TimerHandler emitted is lost");
+                return;
+            }
+            tracing::warn!(source = self.source, %error, "what TimerHandler emitted waits for room");
+            match self.store.commit(commit.clone()).await {
+                Ok(_) => return,
+                Err(next) => error = next,
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! One batch through the script: what it becomes is one commit.
+
+use bytes::Bytes;
+use rf_queue::{Append, Bury, Checkpoint, Commit, Letter, QueueId, Remove, StoredEvent};
+use rf_script::{Emit, End, KvChange, OnError, Outcome, Session};
+
+use super::handle::Tally;
+use super::runner::Input;
+
+/// What the script's thread knows of its source.
+pub(super) struct Desk {
+    /// The source's id.
+    pub(super) source: String,
+    /// Queues by the script's index of sinks.
+    pub(super) sinks: Vec<QueueId>,
+    /// Where an event goes that passes the script by.
+    pub(super) routes: Vec<QueueId>,
+    /// Where failures are listed.
+    pub(super) letters: QueueId,
+    pub(super) on_error: OnError,
+    /// In front of the script's keys among the checkpoints.
+    pub(super) kv_prefix: String,
+}
+
+/// What the events of one batch became so far.
+pub(super) struct Work<'a> {
+    desk: &'a Desk,
+    appends: Vec<Append>,
+    letters: Vec<Letter>,
+    buried: Vec<Bury>,
+    pub(super) kv: Vec<KvChange>,
+    tally: Tally,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(desk: &'a Desk) -> Self {
+        Self {
+            desk,
+            appends: Vec::new(),
+            letters: Vec::new(),
+            buried: Vec::new(),
+            kv: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    pub(super) fn run(&mut self, session: &mut Session, input: &Input) {
+        match input {
+            Input::Batch(batch, _) => batch.events.iter().for_each(|e| self.event(session, e)),
+            Input::Tick => self.tick(session),
+            Input::Letters(letters) => letters.iter().for_each(|e| self.retried(session, e)),
+        }
+    }
+
+    /// The host of the script has panicked: nothing that it had done counts.
+    pub(super) fn panicked(&mut self, input: &Input) {
+        let reason = "the host of the script panicked over this input; please report it";
+        tracing::error!(source = self.desk.source, "{reason}");
+        self.tally.failed += 1;
+        match input {
+            Input::Batch(batch, _) => {
+                batch.events.iter().for_each(|event| self.letter(event, reason.to_owned()));
+            }
+            Input::Tick => {}
+            Input::Letters(letters) => {
+                letters.iter().for_each(|event| self.bury(event, reason.to_owned()));
+            }
+        }
+    }
+
+    fn event(&mut self, session: &mut Session, content: &Bytes) {
+        if let Some(reason) = self.process(session, content) {
+            self.letter(content, reason);
+        }
+    }
+
+    fn letter(&mut self, content: &Bytes, reason: String) {
+        let (queue, content) = (self.desk.letters, content.clone());
+        self.letters.push(Letter { queue, content, reason });
+    }
+
+    fn retried(&mut self, session: &mut Session, event: &StoredEvent) {
+        if let Some(reason) = self.process(session, &event.content) {
+            self.bury(event, reason);
+        }
+    }
+
+    fn bury(&mut self, event: &StoredEvent, reason: String) {
+        let (queue, id, attempts) = (self.desk.letters, event.id, event.attempts + 1);
+        self.buried.push(Bury { queue, id, reason, attempts });
+    }
+
+    fn tick(&mut self, session: &mut Session) {
+        match session.timer() {
+            Ok(Outcome { end: End::Failed(reason), .. }) => {
+                self.tally.failed += 1;
+                tracing::error!(source = self.desk.source, reason, "TimerHandler failed");
+            }
+            Ok(outcome) => self.take(outcome),
+            Err(error) => {
+                tracing::error!(source = self.desk.source, %error, "script cannot be loaded again");
+            }
+        }
+    }
+
+    /// Runs `Process`; a reason when the event belongs to the dead letters.
+    fn process(&mut self, session: &mut Session, content: &Bytes) -> Option<String> {
+        self.tally.events += 1;
+        let outcome = match session.process(content) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                return self.failed(content, format!("script cannot be loaded again: {error}"));
+            }
+        };
+        match &outcome.end {
+            End::Done => {
+                self.tally.filtered += u64::from(outcome.emits.is_empty());
+                self.take(outcome);
+                None
+            }
+            End::Dropped(reason) => {
+                self.tally.dropped.push(reason.clone());
+                self.take(outcome);
+                None
+            }
+            End::Dead(reason) => {
+                self.tally.dead += 1;
+                let reason = reason.clone();
+                tracing::warn!(
+                    source = self.desk.source,
+                    reason,
+                    "script gave an event to the dead letters"
+                );
+                self.take(outcome);
+                Some(reason)
+            }
+            End::Failed(reason) => self.failed(content, reason.clone()),
+        }
+    }
+
+    fn failed(&mut self, content: &Bytes, reason: String) -> Option<String> {
+        self.tally.failed += 1;
+        let source = &self.desk.source;
+        match self.desk.on_error {
+            OnError::DeadLetter => {
+                tracing::error!(source, reason, "script failed, event moved to the dead letters");
+                Some(reason)
+            }
+            OnError::Pass => {
+                tracing::warn!(source, reason, "script failed, event passed on as it came");
+                for &queue in &self.desk.routes {
+                    self.append(queue, content.clone());
+                }
+                None
+            }
+            OnError::Drop => {
+                tracing::warn!(source, reason, "script failed, event dropped");
+                None
+            }
+        }
+    }
+
+    fn take(&mut self, outcome: Outcome) {
+        for Emit { sink, content } in outcome.emits {
+            if let Some(&queue) = self.desk.sinks.get(sink) {
+                self.append(queue, content);
+            }
+        }
+        self.kv.extend(outcome.kv);
+    }
+
+    fn append(&mut self, queue: QueueId, content: Bytes) {
+        self.tally.emitted += 1;
+        match self.appends.iter_mut().find(|append| append.queue == queue) {
+            Some(append) => append.events.push(content),
+            None => self.appends.push(Append { queue, events: vec![content] }),
+        }
+    }
+
+    /// Everything as one commit; what was remembered in it; and what is counted once it stands.
+    pub(super) fn finish(self, input: Input) -> (Commit, Vec<KvChange>, Tally) {
+        let mut commit = Commit {
+            appends: self.appends,
+            letters: self.letters,
+            dead: self.buried,
+            ..Commit::default()
+        };
+        match input {
+            Input::Batch(batch, batch_id) => {
+                commit.batch_id = batch_id;
+                commit.checkpoints = batch.checkpoints;
+            }
+            Input::Tick => {}
+            Input::Letters(letters) => {
+                let buried = |id: u64| commit.dead.iter().any(|bury| bury.id == id);
+                let ids: Vec<u64> =
+                    letters.iter().map(|event| event.id).filter(|id| !buried(*id)).collect();
+                commit.removes.push(Remove { queue: self.desk.letters, ids });
+            }
+        }
+        commit.checkpoints.extend(self.kv.iter().map(|change| Checkpoint {
+            key: format!("{}{}", self.desk.kv_prefix, change.key),
+            value: change.value.clone(),
+        }));
+        (commit, self.kv, self.tally)
+    }
+}
