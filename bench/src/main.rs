@@ -7,12 +7,13 @@
 //! among its dependencies.
 //!
 //! Reading order: [`bare_server`] and [`open_loop`] for the capture, [`sample`], [`relay_load`] and [`relay_drain`]
-//! beside [`bare_insert`] and [`bare_drain`] for the relay, [`rows`] for the goals, [`report`] for the table.
+//! beside [`bare_insert`] and [`bare_drain`] for the relay, [`bare_lua`] for scripts, [`rows`] for the goals, [`report`] for the table.
 
 mod await_count;
 mod bare_db;
 mod bare_drain;
 mod bare_insert;
+mod bare_lua;
 mod bare_server;
 mod body;
 mod client;
@@ -43,6 +44,7 @@ enum Command {
     AwaitCount(await_count::Args),
     BareDrain(bare_drain::Args),
     BareInsert(bare_insert::Args),
+    BareLua(bare_lua::Args),
     BareServer(bare_server::Args),
     FreePorts(free_ports::Args),
     IdleLatency(idle_latency::Args),
@@ -59,6 +61,7 @@ async fn main() -> anyhow::Result<()> {
         Command::AwaitCount(args) => await_count::run(args).await,
         Command::BareDrain(args) => bare_drain::run(&args),
         Command::BareInsert(args) => bare_insert::run(&args),
+        Command::BareLua(args) => bare_lua::run(&args),
         Command::BareServer(args) => bare_server::run(args).await,
         Command::FreePorts(args) => free_ports::run(&args),
         Command::IdleLatency(args) => idle_latency::run(args).await,

@@ -67,6 +67,16 @@ pub(crate) const ROWS: &[Row] = &[
         .goal(Goal::RatioAtLeast(0.55)),
     versus("capture-process", "p99 ms", Unit::Ms, ["bare", "ours"], "p99_ms"),
     alone("capture-process", "refused or failed", Unit::Whole, "ours", "not_ok").goal(Goal::Zero),
+    versus("script-json", "events/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.8)),
+    alone("script-json", "a VM ready, ms", Unit::Ms, "ours", "ready_ms").goal(Goal::Under(1.0)),
+    alone("script-json", "a VM ready, KiB", Unit::Whole, "ours", "ready_kib")
+        .goal(Goal::Under(100.0)),
+    versus("script-grok", "lines/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.85)),
+    versus("capture-script", "requests/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.85)),
+    alone("capture-script", "refused or failed", Unit::Whole, "ours", "not_ok").goal(Goal::Zero),
     versus("open-loop-5000", "p50 ms", Unit::Ms, ["bare", "ours"], "p50_ms"),
     versus("open-loop-5000", "p99 ms", Unit::Ms, ["bare", "ours"], "p99_ms").goal(Goal::Under(2.0)),
     versus("open-loop-5000", "p99.9 ms", Unit::Ms, ["bare", "ours"], "p999_ms"),

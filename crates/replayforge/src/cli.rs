@@ -307,6 +307,9 @@ pub struct ScriptBenchArgs {
     /// How long to measure
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
+    /// One JSON object, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of the guard of a child.

@@ -28,15 +28,28 @@ mod examples {
             let example = readme.parent().expect("a file lies in a folder");
             let folder = tempfile::tempdir().expect("a temporary folder");
             let set_up = blocks(&read(&readme), "sh set-up").concat();
-            for file in files(example, "json") {
-                let name = file_name(&file);
-                fs::copy(&file, folder.path().join(&name)).expect("copied");
+            for file in ["json", "lua"].into_iter().flat_map(|ending| files(example, ending)) {
+                fs::copy(&file, folder.path().join(file_name(&file))).expect("copied");
+            }
+            let configs = files(example, "json").into_iter().map(|file| file_name(&file));
+            for name in configs.filter(|name| !name.ends_with(".test.json")) {
                 check_example(folder.path(), &set_up, &name);
                 checked.insert(name);
             }
         }
         let wanted = ["relay.json", "proxy.json", "player.json"];
         assert!(wanted.iter().all(|name| checked.contains(*name)), "{checked:?}");
+    }
+
+    #[test]
+    fn the_scripts_of_the_examples_pass_their_tests() {
+        let examples = root().join("examples");
+        let scripts = files(&examples, "lua");
+        let test_of = |script: &PathBuf| script.with_extension("test.json");
+        assert!(scripts.len() > 4 && scripts.iter().all(|script| test_of(script).exists()));
+        let mut tests = Command::new(PROGRAM);
+        tests.args(["script", "test"]).arg(&examples);
+        passed("script test examples", &tests.output().expect("the program"));
     }
 
     fn check_example(folder: &Path, set_up: &str, name: &str) {

@@ -29,8 +29,10 @@ struct Counts {
 }
 
 pub(super) fn run(args: &ScriptBenchArgs) -> anyhow::Result<Exit> {
-    let mut session = load(&args.input)?;
     let events = load_events(args)?;
+    let loading = Instant::now();
+    let mut session = load(&args.input)?;
+    let ready = Ready { took: loading.elapsed(), memory_bytes: session.vm().used_memory() };
     anyhow::ensure!(!events.is_empty(), "{}: no events in it", args.input.input.display());
     let mut counts = Counts::default();
     // Once through, so that caches are filled and patterns compiled.
@@ -46,7 +48,11 @@ pub(super) fn run(args: &ScriptBenchArgs) -> anyhow::Result<Exit> {
         }
     }
     let elapsed = start.elapsed();
-    let text = report(&counts, elapsed, session.vm().used_memory());
+    let text = if args.json {
+        figures(&counts, elapsed, &ready)
+    } else {
+        report(&counts, elapsed, &ready, session.vm().used_memory())
+    };
     let printed = print(text.as_bytes());
     if counts.failed > 0 {
         complain(&format!("the script failed; the first reason: {}", counts.first_failure));
@@ -90,7 +96,25 @@ fn one(session: &mut Session, event: &[u8], counts: &mut Counts) -> anyhow::Resu
     Ok(())
 }
 
-fn report(counts: &Counts, elapsed: Duration, memory_bytes: usize) -> String {
+/// What it took until the script was loaded, libraries included.
+struct Ready {
+    took: Duration,
+    memory_bytes: usize,
+}
+
+/// For programs.
+fn figures(counts: &Counts, elapsed: Duration, ready: &Ready) -> String {
+    let rounded = |value: f64| (value * 1000.0).round() / 1000.0;
+    let figures = serde_json::json!({
+        "per_second": rounded(counts.events as f64 / elapsed.as_secs_f64()),
+        "failed": counts.failed,
+        "ready_ms": rounded(ready.took.as_secs_f64() * 1000.0),
+        "ready_kib": ready.memory_bytes / 1024,
+    });
+    format!("{figures}\n")
+}
+
+fn report(counts: &Counts, elapsed: Duration, ready: &Ready, memory_bytes: usize) -> String {
     let seconds = elapsed.as_secs_f64();
     let events = counts.events as f64;
     let megabytes = |bytes: u64| bytes as f64 / 1_000_000.0;
@@ -108,6 +132,8 @@ fn report(counts: &Counts, elapsed: Duration, memory_bytes: usize) -> String {
             row(name, format!("{:.1} %", 100.0 * count as f64 / events));
         }
     }
+    let (ms, kib) = (ready.took.as_secs_f64() * 1000.0, ready.memory_bytes / 1024);
+    row("VM ready in", format!("{ms:.2} ms, {kib} KiB"));
     row("VM memory", format!("{} KiB", memory_bytes / 1024));
     row("events measured", counts.events.to_string());
     rows.concat()

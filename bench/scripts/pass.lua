@@ -1,0 +1,3 @@
+function Process(content, emit)
+  emit("out", content)
+end
