@@ -41,24 +41,33 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let events = std::fs::read(&args.input).with_context(|| args.input.display().to_string())?;
     let events: Vec<&[u8]> =
         events.split(|byte| *byte == b'\n').filter(|event| !event.is_empty()).collect();
+    let script = std::fs::read(&args.script).with_context(|| args.script.display().to_string())?;
+    let measured = measure(&script, &events, Duration::from_secs(args.seconds));
+    let per_second = measured.map_err(|error| anyhow::anyhow!("{error}"))?;
+    out::figures(&serde_json::json!({ "per_second": out::rounded(per_second) }))
+}
+
+fn measure(script: &[u8], events: &[&[u8]], limit: Duration) -> mlua::Result<f64> {
     let lua = Lua::new();
     let emitted = Rc::new(Cell::new(0_u64));
     let emit = install(&lua, &emitted)?;
-    let script = std::fs::read(&args.script).with_context(|| args.script.display().to_string())?;
     lua.load(script).exec()?;
     let process: Function = lua.globals().get("Process")?;
     let start = Instant::now();
     let mut turns = events.iter().cycle();
     let mut count = 0_u64;
-    while start.elapsed() < Duration::from_secs(args.seconds) {
+    while start.elapsed() < limit {
         for event in turns.by_ref().take(EVENTS_BETWEEN_LOOKS) {
             process.call::<()>((lua.create_string(event)?, &emit))?;
             count += 1;
         }
     }
     let seconds = start.elapsed().as_secs_f64();
-    anyhow::ensure!(emitted.get() == count, "{} of {count} events emitted", emitted.get());
-    out::figures(&serde_json::json!({ "per_second": out::rounded(count as f64 / seconds) }))
+    if emitted.get() != count {
+        let text = format!("{} of {count} events emitted", emitted.get());
+        return Err(mlua::Error::RuntimeError(text));
+    }
+    Ok(count as f64 / seconds)
 }
 
 fn install(lua: &Lua, emitted: &Rc<Cell<u64>>) -> mlua::Result<Function> {

@@ -176,7 +176,8 @@ impl Agent {
         for planned in self.sinks {
             let Some(queue) = self.store.queue(&planned.id) else { continue };
             let name = format!("sink {}", planned.id);
-            let besides = Arc::clone(&planned.sink).run(reload.clone(), delivery_stop.clone());
+            planned.sink.reload_on(reload.clone());
+            let besides = Arc::clone(&planned.sink).run(delivery_stop.clone());
             delivery.spawn(format!("{name} besides writing"), async move {
                 besides.await;
                 Ok::<(), SourceError>(())

@@ -109,12 +109,11 @@ pub trait Sink: Send + Sync {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// What the sink does besides writing, until `stop`: retention, heartbeats, loading its scripts anew when `reload` changes.
-    fn run(
-        self: Arc<Self>,
-        _reload: watch::Receiver<u64>,
-        _stop: CancellationToken,
-    ) -> BoxFuture<'static, ()> {
+    /// Scripts of the sink are to be loaded anew whenever this changes. Called once, before [`Sink::run`].
+    fn reload_on(&self, _asked: watch::Receiver<u64>) {}
+
+    /// What the sink does besides writing, until `stop`: retention, heartbeats, a changed script.
+    fn run(self: Arc<Self>, _stop: CancellationToken) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }
 

@@ -38,6 +38,7 @@ pub(crate) struct BatchScript {
     sink: String,
     options: Arc<ScriptOptions>,
     running: OnceLock<Running>,
+    asked: OnceLock<watch::Receiver<u64>>,
 }
 
 struct Running {
@@ -53,7 +54,7 @@ impl Drop for Running {
 
 impl BatchScript {
     pub(crate) fn new(sink: &str, options: Arc<ScriptOptions>) -> Self {
-        Self { sink: sink.to_owned(), options, running: OnceLock::new() }
+        Self { sink: sink.to_owned(), options, running: OnceLock::new(), asked: OnceLock::new() }
     }
 
     /// The sink's id.
@@ -126,8 +127,15 @@ impl BatchScript {
         stored.map(drop).map_err(|error| TransformError::Store(error.to_string()))
     }
 
-    /// Reloads the script whenever its file changes or `asked` does, until `stop`.
-    pub(crate) async fn reload(&self, mut asked: watch::Receiver<u64>, stop: CancellationToken) {
+    /// Has the script loaded anew whenever this changes.
+    pub(crate) fn reload_on(&self, asked: watch::Receiver<u64>) {
+        // Said once, before the sink runs.
+        drop(self.asked.set(asked));
+    }
+
+    /// Reloads the script whenever its file changes or it is asked to, until `stop`.
+    pub(crate) async fn reload(&self, stop: CancellationToken) {
+        let Some(mut asked) = self.asked.get().cloned() else { return };
         let mut watcher = Watcher::new(&self.options.path);
         while next_reload(&mut watcher, &mut asked, &stop).await.is_some() {
             let script = self.options.path.display();

@@ -201,14 +201,16 @@ impl Sink for RelaySink {
         })
     }
 
-    fn run(
-        self: Arc<Self>,
-        reload: watch::Receiver<u64>,
-        stop: CancellationToken,
-    ) -> BoxFuture<'static, ()> {
+    fn reload_on(&self, asked: watch::Receiver<u64>) {
+        if let Some(script) = &self.script {
+            script.reload_on(asked);
+        }
+    }
+
+    fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             if let Some(script) = &self.script {
-                script.reload(reload, stop).await;
+                script.reload(stop).await;
             }
         })
     }
