@@ -9,6 +9,7 @@ pub mod http;
 mod keep_running;
 pub mod listen;
 mod local_event;
+pub mod logfile;
 pub mod pgcall;
 mod postgres;
 pub mod relay;
@@ -88,4 +89,5 @@ pub const SOURCES: &[SourceKind] = &[
     SourceKind { name: "pgcall", schema: pgcall::schema, build: pgcall::build },
     SourceKind { name: "listen", schema: listen::schema, build: listen::build },
     SourceKind { name: "exec", schema: exec::schema, build: exec::build },
+    SourceKind { name: "logfile", schema: logfile::schema, build: logfile::build },
 ];

@@ -1,0 +1,40 @@
+//! `logfile`: every line that is written to a file, through rotations and restarts.
+//!
+//! Promise: each line is stored once. How far a file was read is stored in the transaction of its lines, so a kill at any
+//! point neither loses nor repeats one. A queue without room pauses the reading; what is not read yet stays in the file,
+//! and one batch, and one read ahead, are all that is in memory.
+//!
+//! Reading order: [`settings`] (the file's keys, checked), [`record`] (what is remembered of a file), [`print`] and
+//! [`content`] (how a file is known again), [`encoding`], [`lines`] and [`multiline`] (bytes become texts), [`event`]
+//! (texts become events), [`discover`] (which files there are), [`tracked`] (one file, read on), [`tailer`] (all of
+//! them), [`adopt`] (which found file is which remembered one), [`watch`] (waiting), [`run`] (the loop).
+//!
+//! # How a file is known again
+//! By device, inode and time of birth, and by its content: a print of its beginning, which grows with the file up to
+//! 1 KiB (or covers `fingerprintLines`), and a print of the bytes right before the place where reading goes on, which is
+//! compared at every read. So a rename is followed, an inode that is used again is a new file, and a file that was cut
+//! and filled again is noticed however large it is by then. A copy, or a compressed copy, of a file whose rest was lost
+//! (copytruncate; compressed while the agent was stopped) is found by the prints and read on from the same place.
+//!
+//! Besides the configured files, those beside them are read whose names a rotation makes (`app.log.1`,
+//! `app.log-20260131.gz`, `app-2026-01-31.log`), unless they were there when their file was first seen.
+
+mod adopt;
+mod content;
+mod discover;
+mod encoding;
+mod event;
+mod lines;
+mod multiline;
+mod print;
+mod record;
+mod run;
+mod settings;
+mod tailer;
+#[cfg(test)]
+mod tests;
+mod tracked;
+mod watch;
+
+pub use settings::{LogfileSourceConfig, MultilineConfig, StartAt};
+pub(super) use settings::{build, schema};

@@ -1,0 +1,7 @@
+//! The source as it runs: over real files and a real store.
+
+mod contract;
+mod params;
+mod rig;
+mod rotation;
+mod text;

@@ -1,0 +1,139 @@
+//! The keys of `params`, one by one; and the queue that is full.
+
+use std::fs;
+
+use bytes::Bytes;
+use rf_core::config::{Problems, parse};
+use rf_queue::{Commit, FullReason};
+use serde_json::{Value, json};
+
+use super::rig::Rig;
+use crate::source::{SOURCES, SourceContext};
+
+fn problems(params: &Value) -> String {
+    let mut problems = Problems::new();
+    let document = parse("params", &params.to_string(), &|_| None, &mut problems).unwrap();
+    let kind = SOURCES.iter().find(|kind| kind.name == "logfile").unwrap();
+    let context = SourceContext { id: "s", env_name: "", host_name: "", hook_interval: None };
+    let built = (kind.build)(&context, &document.root(), &mut problems);
+    assert_eq!(built.is_none(), problems.has_errors());
+    problems.to_string()
+}
+
+#[test]
+fn wrong_keys_are_told() {
+    for (params, told) in [
+        (json!({}), "filePath"),
+        (json!({ "filePaths": ["/a/[x"] }), "not a pattern"),
+        (json!({ "filePath": "a", "maxLineBytes": 1 }), "maxLineBytes"),
+        (json!({ "filePath": "a", "encoding": "utf-7" }), "encoding"),
+        (json!({ "filePath": "a", "multiline": {} }), "exactly one"),
+        (json!({ "filePath": "a", "multiline": { "start": "a", "end": "b" } }), "exactly one"),
+        (json!({ "filePath": "a", "multiline": { "start": "(" } }), "not a regular expression"),
+    ] {
+        let found = problems(&params);
+        assert!(found.contains(told), "{params}: {found}");
+    }
+}
+
+#[test]
+fn the_keys_of_the_original_are_taken() {
+    let params = json!({ "filePath": "/var/log/x.log", "removeAfterSecs": 3600, "fingerprintLines": 3, "httpPath": "/logs" });
+    assert_eq!(problems(&params), "");
+}
+
+#[tokio::test]
+async fn patterns_find_files_also_later_and_say_whose_line_it_is() {
+    let params = json!({ "filePaths": ["**/*.log"], "exclude": ["secret*"], "httpPath": "/logs" });
+    let mut rig = Rig::new(params);
+    rig.append("a.log", "of a\n");
+    rig.append("secret.log", "hidden\n");
+    rig.append("b.txt", "other\n");
+    rig.start().await;
+    rig.expect_set(&["of a"]).await;
+    fs::create_dir(rig.path("sub")).unwrap();
+    rig.append("sub/c.log", "of c\n");
+    rig.expect_set(&["of a", "of c"]).await;
+    let events = rig.events().await;
+    for event in &events {
+        let event: Value = serde_json::from_slice(&event.content).unwrap();
+        let file = event["file"].as_str().unwrap();
+        assert_eq!(event["path"], "/logs");
+        let letter = event["body"].as_str().unwrap().chars().nth(15).unwrap();
+        assert!(file.ends_with(&format!("{letter}.log")), "{event}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_emptied_when_all_of_it_is_stored() {
+    let rig = Rig::over_app_log(json!({ "removeAfterSecs": "300ms" })).await;
+    rig.append("app.log", "one\ntwo\n");
+    rig.expect(&["one", "two"]).await;
+    rig.until("emptied", async |rig| fs::metadata(rig.path("app.log")).unwrap().len() == 0).await;
+    rig.append("app.log", "three\n");
+    rig.expect(&["one", "two", "three"]).await;
+    rig.until("emptied", async |rig| fs::metadata(rig.path("app.log")).unwrap().len() == 0).await;
+}
+
+#[tokio::test]
+async fn a_full_queue_pauses_the_reading_and_nothing_is_passed_over_or_emptied() {
+    let params = json!({ "filePath": "app.log", "removeAfterSecs": "1ms" });
+    let mut rig = Rig::with_store(params, 1024 * 1024);
+    let queue = rig.store.queue("q").unwrap();
+    // Fill it to the brim.
+    let mut filler = 0;
+    for size in [64 * 1024, 4096, 256, 16] {
+        loop {
+            match rig.store.commit(Commit::append(queue, vec![Bytes::from(vec![b'f'; size])])).await
+            {
+                Ok(_) => filler += 1,
+                Err(rf_queue::CommitError::Full {
+                    reason: FullReason::Queue | FullReason::Store,
+                    ..
+                }) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    let lines: Vec<String> = (0..3000).map(|n| format!("line {n} {}", "x".repeat(100))).collect();
+    rig.append("app.log", lines.join("\n") + "\n");
+    let size = fs::metadata(rig.path("app.log")).unwrap().len();
+    rig.start_full();
+    let mut found = Vec::new();
+    while found.len() < lines.len() {
+        // Room is made bit by bit; what comes is as it was written.
+        let events = rig.events().await;
+        let ids = events.iter().map(|event| event.id).collect();
+        rig.store.ack(queue, ids).await.unwrap();
+        let new = events.iter().filter(|event| event.content.first() != Some(&b'f'));
+        found.extend(
+            new.map(|event| {
+                super::rig::body(&event.content)["content"].as_str().unwrap().to_owned()
+            }),
+        );
+        if found.len() < lines.len() {
+            assert_eq!(fs::metadata(rig.path("app.log")).unwrap().len(), size, "emptied too soon");
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(filler > 10);
+    assert_eq!(found, lines);
+    rig.until("emptied", async |rig| fs::metadata(rig.path("app.log")).unwrap().len() == 0).await;
+}
+
+#[tokio::test]
+async fn a_file_is_known_by_its_first_lines() {
+    let mut rig = Rig::over_app_log(json!({ "fingerprintLines": 2 })).await;
+    rig.append("app.log", "head a\nhead b\none\n");
+    rig.expect(&["head a", "head b", "one"]).await;
+    rig.stop().await;
+    rig.append("app.log", "two\n");
+    rig.start().await;
+    rig.expect(&["head a", "head b", "one", "two"]).await;
+    rig.stop().await;
+    // Written anew, longer than before, with another beginning.
+    fs::write(rig.path("app.log"), "head c\nhead d\nthree\nfour\nfive\n").unwrap();
+    rig.start().await;
+    rig.expect(&["head a", "head b", "one", "two", "head c", "head d", "three", "four", "five"])
+        .await;
+}

@@ -1,0 +1,306 @@
+//! One file: read on from where it was left, in windows.
+//!
+//! Nothing of a file is kept in memory between two looks but its record. A line whose end has not come is read again
+//! when it has.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+use super::content::Content;
+use super::lines::{Flush, Lines, Piece, Rules};
+use super::print::{HEAD_LINES_BYTES, Print, TAIL_BYTES, head_len, is_full};
+use super::record::{Record, Within};
+use super::settings::Settings;
+
+/// Bytes of a file that are looked at together; more where a line is longer.
+const WINDOW_BYTES: usize = 256 * 1024;
+/// A file that was deleted, or that a rotation has set aside, is closed when nothing was added to it for so long.
+const DELETED_QUIET: Duration = Duration::from_secs(5);
+const ASIDE_QUIET: Duration = Duration::from_secs(60);
+
+/// A file that is read, or whose record is kept to know it again.
+pub(super) struct Tracked {
+    /// Number of its record in the store.
+    pub(super) key: u64,
+    /// As far as it was read.
+    pub(super) record: Record,
+    /// As far as its lines are stored.
+    pub(super) stored: Record,
+    pub(super) content: Option<Content>,
+    /// It lies at a path that is asked for.
+    pub(super) asked: bool,
+    /// It lies where the lines of its family are written to.
+    pub(super) live: bool,
+    /// Not open, and not found by the looks since then.
+    pub(super) missing_since: Option<Instant>,
+    /// What is the same in all of its events.
+    label: Vec<u8>,
+    /// Size and time at the last look that left nothing to read.
+    looked: Option<(u64, SystemTime)>,
+    size: u64,
+    grown: Instant,
+    /// What may be taken without its end was taken since it grew last.
+    flushed: bool,
+}
+
+/// What a look at a file came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// There is no more to read now.
+    Done,
+    /// There is more.
+    More,
+    /// What was read is no longer in it.
+    Emptied,
+    /// It is not at any path, and read to its end.
+    Gone,
+}
+
+/// Where the events of a look go.
+pub(super) trait Sink {
+    fn has_room(&self) -> bool;
+    fn push(&mut self, piece: &Piece<'_>, label: &[u8]);
+}
+
+impl Tracked {
+    pub(super) fn new(key: u64, record: Record, settings: &Settings) -> Self {
+        let label = settings.template.file(&record.name);
+        Self {
+            key,
+            stored: record.clone(),
+            record,
+            content: None,
+            asked: false,
+            live: false,
+            missing_since: None,
+            label,
+            looked: None,
+            size: 0,
+            grown: Instant::now(),
+            flushed: false,
+        }
+    }
+
+    /// Reads from `content` from now on.
+    pub(super) fn open(&mut self, content: Content) {
+        self.content = Some(content);
+        self.missing_since = None;
+        self.forget_look();
+        self.grown = Instant::now();
+    }
+
+    /// The content is new: it is read from its beginning.
+    pub(super) fn begin_anew(&mut self) {
+        let Record { family, name, path, id, packed, .. } = std::mem::take(&mut self.record);
+        self.record = Record { family, name, path, id, packed, ..Record::default() };
+        self.forget_look();
+    }
+
+    /// Goes back to what is stored.
+    pub(super) fn rewind(&mut self) {
+        if self.record.offset != self.stored.offset || self.record.within != self.stored.within {
+            let Record { path, id, packed, .. } = std::mem::take(&mut self.record);
+            self.record = Record { path, id, packed, ..self.stored.clone() };
+        }
+        self.record.done = self.stored.done;
+        self.forget_look();
+    }
+
+    fn forget_look(&mut self) {
+        self.looked = None;
+        self.flushed = false;
+    }
+
+    /// Takes what has come since the last look, as far as the sink has room.
+    pub(super) fn look(
+        &mut self,
+        settings: &Settings,
+        buffer: &mut Vec<u8>,
+        sink: &mut impl Sink,
+    ) -> io::Result<Look> {
+        let Some(content) = &self.content else { return Ok(Look::Done) };
+        let meta = content.metadata()?;
+        let state = (meta.len(), meta.modified().unwrap_or(UNIX_EPOCH));
+        if state.0 != self.size {
+            (self.size, self.grown, self.flushed) = (state.0, Instant::now(), false);
+        }
+        let is_compressed = content.is_compressed();
+        if !is_compressed && state.0 < self.record.offset {
+            return Ok(Look::Emptied);
+        }
+        let is_deleted = meta.nlink() == 0;
+        let flush = self.flush(settings, is_deleted);
+        if self.looked == Some(state) && !flush.partial && !flush.group {
+            return Ok(self.quiet(is_deleted));
+        }
+        let flush = Flush { last: is_compressed, ..flush };
+        let look = self.read(settings, flush, buffer, sink)?;
+        if look == Look::Done {
+            self.looked = Some(state);
+            self.flushed |= flush.partial || (flush.group && settings.partial_timeout.is_none());
+        }
+        Ok(look)
+    }
+
+    /// When silence means that the end of what there is may be taken.
+    fn flush(&self, settings: &Settings, is_deleted: bool) -> Flush {
+        if self.flushed || self.record.offset >= self.size {
+            return Flush::default();
+        }
+        let quiet = self.grown.elapsed();
+        let is_over = |after: Duration| quiet >= after;
+        Flush {
+            partial: settings.partial_timeout.is_some_and(is_over)
+                || (is_deleted && is_over(DELETED_QUIET)),
+            group: settings.multiline.as_ref().is_some_and(|multiline| is_over(multiline.timeout)),
+            last: false,
+        }
+    }
+
+    /// When [`Self::look`] has something to do although nothing is added.
+    pub(super) fn next_flush(&self, settings: &Settings) -> Option<Duration> {
+        if self.content.is_none() || self.flushed || self.record.offset >= self.size {
+            return None;
+        }
+        let group = settings.multiline.as_ref().map(|multiline| multiline.timeout);
+        let first = [group, settings.partial_timeout].into_iter().flatten();
+        let quiet = self.grown.elapsed();
+        // A time that is over has had its look.
+        first.filter(|after| *after > quiet).map(|after| after.saturating_sub(quiet)).min()
+    }
+
+    /// A file to which nothing is added and nothing is left to read.
+    fn quiet(&mut self, is_deleted: bool) -> Look {
+        let quiet = self.grown.elapsed();
+        if is_deleted && quiet > DELETED_QUIET && self.record.offset >= self.size {
+            return Look::Gone;
+        }
+        if !self.asked && quiet > ASIDE_QUIET {
+            self.content = None;
+        }
+        Look::Done
+    }
+
+    fn read(
+        &mut self,
+        settings: &Settings,
+        flush: Flush,
+        buffer: &mut Vec<u8>,
+        sink: &mut impl Sink,
+    ) -> io::Result<Look> {
+        let Some(content) = &mut self.content else { return Ok(Look::Done) };
+        let rules = Rules {
+            encoding: settings.encoding,
+            max_line: settings.max_line,
+            multiline: settings.multiline.as_ref(),
+        };
+        let guard = self.record.tail.len;
+        let largest = WINDOW_BYTES + 2 * settings.max_line;
+        let mut want = WINDOW_BYTES;
+        loop {
+            let from = self.record.offset - guard as u64;
+            let is_end = content.read(from, guard + want, buffer)?;
+            if !self.record.tail.begins(buffer) {
+                return Ok(Look::Emptied);
+            }
+            let window = buffer.get(guard..).unwrap_or_default();
+            let flush = Flush {
+                // The end of a window is the end of the content only where there is no more.
+                partial: flush.partial && is_end,
+                group: (flush.group && is_end) || want == largest,
+                last: flush.last && is_end,
+            };
+            let mut lines = Lines::new(window, self.record.within, rules, flush);
+            let mut has_room = sink.has_room();
+            while has_room && let Some(piece) = lines.next() {
+                sink.push(&piece, &self.label);
+                has_room = sink.has_room();
+            }
+            let (taken, within) = (lines.taken, lines.within);
+            if taken == 0 && has_room && !is_end && want < largest {
+                want = largest;
+                continue;
+            }
+            if taken > 0 {
+                self.advance(buffer.get(..guard + taken).unwrap_or(buffer), within);
+                self.record.offset += taken as u64;
+                self.print_head(settings.fingerprint_lines)?;
+            }
+            let is_finished = has_room && is_end;
+            if is_finished && flush.last {
+                self.record.done = true;
+                self.content = None;
+            }
+            return Ok(if is_finished { Look::Done } else { Look::More });
+        }
+    }
+
+    /// `read` is what is before the new offset, as far as it was looked at.
+    fn advance(&mut self, read: &[u8], within: Within) {
+        let tail = read.get(read.len().saturating_sub(TAIL_BYTES)..).unwrap_or(read);
+        self.record.tail = Print::of(tail);
+        self.record.within = within;
+        if self.record.since_ms == 0 {
+            self.record.since_ms = now_ms();
+        }
+    }
+
+    /// Lets the print of the beginning cover what was read of it.
+    pub(super) fn print_head(&mut self, lines: usize) -> io::Result<()> {
+        let (Some(content), record) = (&self.content, &mut self.record) else { return Ok(()) };
+        // Compressed content is known by the print that it was found with; a full print stays as it is.
+        if record.head.len as u64 >= HEAD_LINES_BYTES as u64
+            || (lines == 0 && is_full(record.head.len, &[], 0))
+        {
+            return Ok(());
+        }
+        let most = if lines == 0 { super::print::HEAD_BYTES } else { HEAD_LINES_BYTES };
+        let read = usize::try_from(record.offset).unwrap_or(most).min(most);
+        if record.head.len >= read {
+            return Ok(());
+        }
+        let head = content.head(read)?;
+        if lines > 0
+            && is_full(record.head.len, head.get(..record.head.len).unwrap_or(&head), lines)
+        {
+            return Ok(());
+        }
+        record.head = Print::of(head.get(..head_len(&head, lines)).unwrap_or(&head));
+        Ok(())
+    }
+
+    /// Whether all that is in the file is stored, and has been for `quiet`.
+    pub(super) fn is_stored_whole(&self, quiet: Duration) -> bool {
+        self.record.offset > 0
+            && self.record.offset == self.size
+            && self.record.offset == self.stored.offset
+            && self.grown.elapsed() >= quiet
+    }
+
+    /// Empties the file at its path, if that is still the file, and still as it was looked at; false when it is not.
+    pub(super) fn truncate(&mut self) -> io::Result<bool> {
+        let file = std::fs::OpenOptions::new().write(true).open(self.path())?;
+        let meta = file.metadata()?;
+        let is_same = self.record.id.is_some_and(|id| id.may_be(super::record::FileId::of(&meta)));
+        if !is_same || meta.len() != self.record.offset {
+            return Ok(false);
+        }
+        file.set_len(0)?;
+        self.begin_anew();
+        self.size = 0;
+        Ok(true)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.record.path
+    }
+}
+
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
