@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rf_core::lifecycle::{TaskFailure, Tasks};
@@ -147,7 +148,8 @@ impl Agent {
         self.observer = Some(observer);
     }
 
-    /// Runs until `stop`, then stops within `grace`. Scripts are loaded anew whenever `reload` changes.
+    /// Runs until `stop`, or until all sources have ended by themselves, then stops within `grace`. Scripts are loaded anew
+    /// whenever `reload` changes.
     ///
     /// # Errors
     /// [`AgentError`], naming the task that failed or is stuck.
@@ -167,12 +169,7 @@ impl Agent {
         for script in &self.scripts {
             spawn_script(&intake, script, &intake_stop, &reload);
         }
-        for (planned, out) in self.sources {
-            intake.spawn(
-                format!("source {}", planned.id),
-                planned.source.run(out, intake_stop.clone()),
-            );
-        }
+        spawn_sources(&intake, self.sources, &intake_stop);
         for planned in self.sinks {
             let Some(queue) = self.store.queue(&planned.id) else { continue };
             let name = format!("sink {}", planned.id);
@@ -215,6 +212,27 @@ impl Agent {
         self.store.close().await;
         failed.map_or(Ok(()), Err)?;
         Ok(intake.and(delivery).and(serving)?)
+    }
+}
+
+/// After the last source has ended by itself, as at the end of standard input, nothing more can come: intake is stopped.
+fn spawn_sources(
+    intake: &Tasks,
+    sources: Vec<(PlannedSource, Output)>,
+    intake_stop: &CancellationToken,
+) {
+    let open = Arc::new(AtomicUsize::new(sources.len()));
+    for (planned, out) in sources {
+        let running = planned.source.run(out, intake_stop.clone());
+        let (open, intake_stop) = (Arc::clone(&open), intake_stop.clone());
+        intake.spawn(format!("source {}", planned.id), async move {
+            running.await?;
+            if open.fetch_sub(1, Ordering::Relaxed) == 1 && !intake_stop.is_cancelled() {
+                tracing::info!("all sources have ended; what is queued is delivered");
+                intake_stop.cancel();
+            }
+            Ok::<(), SourceError>(())
+        });
     }
 }
 

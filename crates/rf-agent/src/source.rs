@@ -13,6 +13,10 @@ pub mod logfile;
 pub mod pgcall;
 mod postgres;
 pub mod relay;
+pub mod repeatfile;
+pub mod stdin;
+pub mod syslog;
+pub mod system_stats;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -90,4 +94,8 @@ pub const SOURCES: &[SourceKind] = &[
     SourceKind { name: "listen", schema: listen::schema, build: listen::build },
     SourceKind { name: "exec", schema: exec::schema, build: exec::build },
     SourceKind { name: "logfile", schema: logfile::schema, build: logfile::build },
+    SourceKind { name: "repeatfile", schema: repeatfile::schema, build: repeatfile::build },
+    SourceKind { name: "stdin", schema: stdin::schema, build: stdin::build },
+    SourceKind { name: "syslog", schema: syslog::schema, build: syslog::build },
+    SourceKind { name: "system-stats", schema: system_stats::schema, build: system_stats::build },
 ];

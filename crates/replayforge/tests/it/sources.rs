@@ -2,6 +2,9 @@
 
 mod command;
 mod exec;
+mod local;
+mod stdin;
+mod syslog;
 
 use std::path::Path;
 

@@ -1,0 +1,203 @@
+//! `syslog`: messages of devices that can do nothing else, over UDP and TCP.
+//!
+//! Promise, as far as the protocol has one (nobody is told what arrived): a connection is read on only after what it brought
+//! is stored, so that a full queue holds up its sender. A datagram cannot wait: those that find no room are counted, by
+//! reason, and the loss is logged once a window.
+
+mod framing;
+mod parse;
+mod tcp;
+mod udp;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
+use rf_net::listen::listen;
+use schemars::{JsonSchema, Schema};
+use serde::Deserialize;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio_util::sync::CancellationToken;
+
+use self::framing::Frame;
+use self::parse::Message;
+use super::local_event::LocalEvent;
+use super::{Source, SourceContext, SourceError};
+use crate::pipeline::Output;
+use crate::settings::not_zero;
+
+/// `params` of a `syslog` source.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SyslogSourceConfig {
+    /// Port to listen on; 0 takes any free one and logs which.
+    pub listen_port: u16,
+    /// Address to listen on: all interfaces by default.
+    #[serde(default = "all_interfaces")]
+    pub listen_address: String,
+    /// UDP, TCP, or both on the same port.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Path of the events.
+    #[serde(default = "root_path")]
+    pub path: String,
+    /// A longer message is cut here.
+    #[serde(default = "default_max_message")]
+    pub max_message_bytes: ByteSize,
+    /// TCP connections at a time; further ones wait in the kernel.
+    #[serde(default = "default_max_connections")]
+    pub max_connections: NonZeroUsize,
+    /// A TCP connection that is silent for so long is closed.
+    #[serde(default = "default_idle_timeout")]
+    pub idle_timeout: Interval,
+    /// Datagrams that wait in memory for the queue; further ones are lost.
+    #[serde(default = "default_udp_buffer")]
+    pub udp_buffer_bytes: ByteSize,
+}
+
+/// `protocol`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Protocol {
+    /// Both.
+    #[default]
+    Both,
+    /// Datagrams, a message each.
+    Udp,
+    /// Connections.
+    Tcp,
+}
+
+fn all_interfaces() -> String {
+    "0.0.0.0".to_owned()
+}
+
+fn root_path() -> String {
+    "/".to_owned()
+}
+
+fn default_max_message() -> ByteSize {
+    ByteSize::kib(64)
+}
+
+fn default_max_connections() -> NonZeroUsize {
+    NonZeroUsize::new(256).expect("256 is not zero")
+}
+
+fn default_idle_timeout() -> Interval {
+    Interval::from_secs(3600)
+}
+
+fn default_udp_buffer() -> ByteSize {
+    ByteSize::mib(4)
+}
+
+/// JSON Schema of [`SyslogSourceConfig`].
+pub(super) fn schema() -> Schema {
+    schema_of::<SyslogSourceConfig>()
+}
+
+/// Checks the configuration and makes the source.
+pub(super) fn build(
+    context: &SourceContext<'_>,
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Box<dyn Source>> {
+    let config: SyslogSourceConfig = params.decode(problems)?;
+    not_zero(params, &[("idleTimeout", config.idle_timeout)], problems);
+    let maker = EventMaker {
+        path: config.path.clone(),
+        max_bytes: config.max_message_bytes.as_usize(),
+        zone: TimeZone::system(),
+    };
+    let id = context.id.to_owned();
+    Some(Box::new(Syslog { id, config, maker, tcp: None, udp: None }))
+}
+
+struct Syslog {
+    id: String,
+    config: SyslogSourceConfig,
+    maker: EventMaker,
+    tcp: Option<TcpListener>,
+    udp: Option<UdpSocket>,
+}
+
+/// Messages in, events out.
+#[derive(Debug, Clone)]
+struct EventMaker {
+    path: String,
+    max_bytes: usize,
+    /// The zone of times that name none.
+    zone: TimeZone,
+}
+
+impl EventMaker {
+    fn event(&self, peer: SocketAddr, frame: &Frame) -> Bytes {
+        let text = String::from_utf8_lossy(&frame.bytes);
+        let message = Message::parse(&text, Timestamp::now(), &self.zone).cut(frame.is_cut);
+        let body = serde_json::to_string(&message).expect("texts and numbers are JSON");
+        let peer = peer.to_string();
+        let mut event = LocalEvent::new(&self.path, body.into());
+        event.ip = &peer;
+        event.encode()
+    }
+}
+
+impl Source for Syslog {
+    fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
+        let fail = |reason: String| SourceError { id: self.id.clone(), reason };
+        let mut addresses = Vec::new();
+        let mut port = self.config.listen_port;
+        if self.config.protocol != Protocol::Udp {
+            let listener = listen(&self.config.listen_address, port)
+                .map_err(|error| fail(format!("listenPort: {error}")))?;
+            let address = listener.local_addr().map_err(|error| fail(error.to_string()))?;
+            // With port 0 the datagrams come to the port that was chosen here.
+            port = address.port();
+            addresses.push(address);
+            self.tcp = Some(listener);
+        }
+        if self.config.protocol != Protocol::Tcp {
+            let socket = udp::bind(&self.config.listen_address, port).map_err(|error| {
+                fail(format!("listenPort: UDP port {port} cannot be listened on: {error}"))
+            })?;
+            addresses.push(socket.local_addr().map_err(|error| fail(error.to_string()))?);
+            self.udp = Some(socket);
+        }
+        Ok(addresses)
+    }
+
+    fn run(
+        self: Box<Self>,
+        out: Output,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), SourceError>> {
+        Box::pin(async move {
+            let Self { id, config, maker, tcp, udp } = *self;
+            let datagrams = async {
+                if let Some(socket) = udp {
+                    let max_bytes = config.udp_buffer_bytes.as_usize();
+                    udp::Datagrams::new(&id, &maker, &out, &stop, max_bytes).receive(&socket).await;
+                }
+            };
+            let connections = async {
+                if let Some(listener) = tcp {
+                    let limits = tcp::Limits {
+                        max_connections: config.max_connections.get(),
+                        idle_timeout: config.idle_timeout.into(),
+                    };
+                    tcp::serve(listener, limits, tcp::Shared::new(&id, &maker, &out), &stop).await;
+                }
+            };
+            tokio::join!(datagrams, connections);
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

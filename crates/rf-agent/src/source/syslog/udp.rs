@@ -1,0 +1,154 @@
+//! Datagrams: received without a pause, stored beside that; what finds no room is lost and counted.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::EventMaker;
+use super::framing::Frame;
+use crate::pipeline::Output;
+use crate::source::hand_over::{HandedOver, hand_over};
+
+/// The longest datagram of IP.
+const MAX_DATAGRAM: usize = 64 * 1024;
+/// Asked of the kernel for datagrams that wait to be read; it gives `net.core.rmem_max` at most.
+const KERNEL_BUFFER: usize = 4 * 1024 * 1024;
+/// Losses are logged at most once in this time.
+const LOSS_WINDOW: Duration = Duration::from_secs(60);
+/// Most events that are stored together.
+const MAX_BATCH: usize = 1000;
+
+/// Listens for datagrams.
+pub(super) fn bind(address: &str, port: u16) -> io::Result<UdpSocket> {
+    let socket = std::net::UdpSocket::bind((address, port))?;
+    socket.set_nonblocking(true)?;
+    // A smaller buffer works, too.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, KERNEL_BUFFER).unwrap_or_default();
+    UdpSocket::from_std(socket)
+}
+
+/// Datagrams on their way into the queues.
+pub(super) struct Datagrams<'a> {
+    id: &'a str,
+    maker: &'a EventMaker,
+    out: &'a Output,
+    stop: &'a CancellationToken,
+    /// What waits, and the bound of its bytes.
+    waiting: Vec<Bytes>,
+    waiting_bytes: usize,
+    max_bytes: usize,
+    losses: Losses,
+}
+
+impl<'a> Datagrams<'a> {
+    pub(super) fn new(
+        id: &'a str,
+        maker: &'a EventMaker,
+        out: &'a Output,
+        stop: &'a CancellationToken,
+        max_bytes: usize,
+    ) -> Self {
+        let losses = Losses::default();
+        Self { id, maker, out, stop, waiting: Vec::new(), waiting_bytes: 0, max_bytes, losses }
+    }
+
+    /// Until the stop; what has been received by then is stored, if a queue takes it.
+    pub(super) async fn receive(mut self, socket: &UdpSocket) {
+        let mut buffer = vec![0; MAX_DATAGRAM];
+        let mut storing: Option<BoxFuture<'a, HandedOver>> = None;
+        while !self.stop.is_cancelled() {
+            if storing.is_none() && !self.waiting.is_empty() {
+                storing = Some(self.begin_storing());
+            }
+            let window = self.losses.window;
+            // Every arm is cancel-safe: what is being stored stays in its future.
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                received = socket.recv_from(&mut buffer) => match received {
+                    Ok((count, peer)) => self.take(peer, &buffer[..count]),
+                    Err(error) => tracing::debug!(source = self.id, %error, "a datagram is broken"),
+                },
+                stored = async { storing.as_mut().expect("guarded").await }, if storing.is_some() => {
+                    storing = None;
+                    self.settle(&stored);
+                }
+                () = async { sleep_until(window.expect("guarded")).await }, if window.is_some() => {
+                    self.losses.tell(self.id);
+                }
+            }
+        }
+        if let Some(storing) = storing {
+            let stored = storing.await;
+            self.settle(&stored);
+        }
+        while !self.waiting.is_empty() {
+            let stored = self.begin_storing().await;
+            self.settle(&stored);
+        }
+        self.losses.tell(self.id);
+    }
+
+    fn take(&mut self, peer: SocketAddr, datagram: &[u8]) {
+        let is_cut = datagram.len() > self.maker.max_bytes;
+        let kept = &datagram[..datagram.len().min(self.maker.max_bytes)];
+        let bytes = Bytes::copy_from_slice(kept.trim_ascii_end());
+        if bytes.is_empty() {
+            return;
+        }
+        let event = self.maker.event(peer, &Frame { bytes, is_cut });
+        if self.waiting_bytes + event.len() > self.max_bytes {
+            self.losses.count("udpBufferBytes is full, since the queue takes no more", 1);
+            return;
+        }
+        self.waiting_bytes += event.len();
+        self.waiting.push(event);
+    }
+
+    fn begin_storing(&mut self) -> BoxFuture<'a, HandedOver> {
+        let count = self.waiting.len().min(MAX_BATCH);
+        let events: Vec<Bytes> = self.waiting.drain(..count).collect();
+        self.waiting_bytes -= events.iter().map(Bytes::len).sum::<usize>();
+        Box::pin(hand_over(self.id, self.out, self.stop, events))
+    }
+
+    fn settle(&mut self, stored: &HandedOver) {
+        if let HandedOver::Stopped(events) = stored {
+            self.losses.count("no queue took them before the stop", *events);
+        }
+    }
+}
+
+/// What was lost since it was last told.
+#[derive(Debug, Default)]
+struct Losses {
+    by_reason: BTreeMap<&'static str, usize>,
+    /// When it is told; set by the first loss.
+    window: Option<Instant>,
+    is_told: bool,
+}
+
+impl Losses {
+    fn count(&mut self, reason: &'static str, datagrams: usize) {
+        *self.by_reason.entry(reason).or_default() += datagrams;
+        if self.window.is_none() {
+            // The first loss is told soon, so that somebody who watches sees it; then once in a window.
+            let wait = if self.is_told { LOSS_WINDOW } else { Duration::from_secs(1) };
+            self.window = Some(Instant::now() + wait);
+        }
+    }
+
+    fn tell(&mut self, id: &str) {
+        self.window = None;
+        for (reason, datagrams) in std::mem::take(&mut self.by_reason) {
+            self.is_told = true;
+            tracing::error!(source = id, datagrams, reason, "syslog datagrams are lost");
+        }
+    }
+}

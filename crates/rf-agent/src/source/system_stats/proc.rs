@@ -1,0 +1,253 @@
+//! Where the numbers come from. What a machine does not tell (an old kernel, a container) is left out.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use procfs::prelude::*;
+use procfs::process::Process;
+use procfs::{
+    CpuPressure, CpuTime, IoPressure, KernelStats, LoadAverage, Meminfo, MemoryPressure,
+    PressureRecord, ProcResult,
+};
+
+/// Sectors of `/proc/diskstats` have this size, whatever the disk's own is.
+const SECTOR_BYTES: u64 = 512;
+
+/// Series and their values.
+pub(super) type Series = Vec<(String, f64)>;
+
+/// Takes samples; keeps what the next one is compared with.
+#[derive(Debug, Default)]
+pub(super) struct Sampler {
+    cpu: Option<CpuTicks>,
+}
+
+/// Time of all processors since the start of the machine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct CpuTicks {
+    all: u64,
+    idle: u64,
+}
+
+impl Sampler {
+    /// The series of now.
+    pub(super) fn sample(&mut self) -> Series {
+        let mut series = Series::new();
+        let groups = [
+            ("memory", memory(&mut series)),
+            ("cpu", self.cpu(&mut series)),
+            ("load", load(&mut series)),
+            ("disks", disks(&mut series)),
+            ("network", network(&mut series)),
+            ("processes", processes(&mut series)),
+            ("pressure", pressure(&mut series)),
+        ];
+        for (group, outcome) in groups {
+            if let Err(error) = outcome {
+                tracing::debug!(group, %error, "the machine does not tell");
+            }
+        }
+        series
+    }
+
+    /// The share of time that was not idle since the sample before; the first sample has none.
+    fn cpu(&mut self, series: &mut Series) -> ProcResult<()> {
+        let now = CpuTicks::of(&KernelStats::current()?.total);
+        let before = self.cpu.replace(now);
+        series.extend(
+            before
+                .and_then(|before| now.percent_since(before))
+                .map(|used| ("cpu_percent".to_owned(), used)),
+        );
+        Ok(())
+    }
+}
+
+impl CpuTicks {
+    fn of(time: &CpuTime) -> Self {
+        let idle = time.idle + time.iowait.unwrap_or_default();
+        let other = [time.irq, time.softirq, time.steal].map(Option::unwrap_or_default);
+        // Time of guests is part of the user's time.
+        let busy = time.user + time.nice + time.system + other.iter().sum::<u64>();
+        Self { all: idle + busy, idle }
+    }
+
+    fn percent_since(self, before: Self) -> Option<f64> {
+        let all = self.all.checked_sub(before.all).filter(|ticks| *ticks > 0)?;
+        // The kernel's idle time may go back a little.
+        let idle = self.idle.saturating_sub(before.idle).min(all);
+        Some(percent(all - idle, all))
+    }
+}
+
+fn push(series: &mut Series, name: impl Into<String>, value: u64) {
+    series.push((name.into(), real(value)));
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a counter beyond 2^53 may lose its last digit")]
+fn real(value: u64) -> f64 {
+    value as f64
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { real(part) / real(whole) * 100.0 }
+}
+
+/// `NAME_total`, `NAME_free` in bytes, and `NAME_used` in percent.
+fn push_space(series: &mut Series, name: &str, total: u64, free: u64, available: u64) {
+    push(series, format!("{name}_total"), total);
+    push(series, format!("{name}_free"), free);
+    series.push((format!("{name}_used"), percent(total.saturating_sub(available), total)));
+}
+
+fn memory(series: &mut Series) -> ProcResult<()> {
+    let own = Process::myself()?.stat()?.rss * procfs::page_size();
+    push(series, "memory_process", own);
+    let memory = Meminfo::current()?;
+    let available = memory.mem_available.unwrap_or(memory.mem_free);
+    push_space(series, "memory_host", memory.mem_total, memory.mem_free, available);
+    push_space(series, "swap", memory.swap_total, memory.swap_free, memory.swap_free);
+    Ok(())
+}
+
+fn load(series: &mut Series) -> ProcResult<()> {
+    let load = LoadAverage::current()?;
+    for (name, value) in [("load_1", load.one), ("load_5", load.five), ("load_15", load.fifteen)] {
+        series.push((name.to_owned(), rounded(value)));
+    }
+    Ok(())
+}
+
+/// The kernel tells two digits; as a double the number would have many more.
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 100.0).round() / 100.0
+}
+
+fn disks(series: &mut Series) -> ProcResult<()> {
+    space(series, "disk", Path::new("/"));
+    let mut seen = BTreeSet::new();
+    for mount in Process::myself()?.mountinfo()? {
+        let is_local = mount.mount_source.as_deref().is_some_and(is_disk);
+        // The same file system may be mounted in many places.
+        if is_local && seen.insert(mount.majmin.clone()) {
+            space(series, &format!("disk_{}", flat(&mount.mount_point)), &mount.mount_point);
+        }
+    }
+    for disk in procfs::diskstats()? {
+        // Whole disks only: partitions have no folder there.
+        if disk.reads + disk.writes == 0 || !Path::new("/sys/block").join(&disk.name).exists() {
+            continue;
+        }
+        let name = format!("diskio_{}", disk.name);
+        push(series, format!("{name}_reads"), disk.reads);
+        push(series, format!("{name}_writes"), disk.writes);
+        push(series, format!("{name}_read_bytes"), disk.sectors_read * SECTOR_BYTES);
+        push(series, format!("{name}_written_bytes"), disk.sectors_written * SECTOR_BYTES);
+    }
+    Ok(())
+}
+
+/// A file system of a disk cannot hang as one of a network can; loop devices are files of another one.
+fn is_disk(source: &str) -> bool {
+    source.starts_with("/dev/")
+        && !source.starts_with("/dev/loop")
+        && !source.starts_with("/dev/fuse")
+}
+
+/// `/` is `root`, `/var/lib` is `var_lib`.
+fn flat(mount: &Path) -> String {
+    let path = mount.to_string_lossy();
+    let name: String = path
+        .trim_matches('/')
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' })
+        .collect();
+    if name.is_empty() { "root".to_owned() } else { name }
+}
+
+fn space(series: &mut Series, name: &str, path: &Path) {
+    // Not allowed to look, or unmounted since.
+    let Ok(disk) = rustix::fs::statvfs(path) else { return };
+    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+    // As `df`: what is kept for root is neither used nor free.
+    let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+    push(series, format!("{name}_total"), bytes(disk.f_blocks));
+    push(series, format!("{name}_free"), bytes(disk.f_bavail));
+    series.push((format!("{name}_used"), percent(used, used + disk.f_bavail)));
+}
+
+fn network(series: &mut Series) -> ProcResult<()> {
+    let mut interfaces: Vec<_> = procfs::net::dev_status()?.into_values().collect();
+    interfaces.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    for interface in interfaces {
+        let values = [
+            ("bytes_sent", interface.sent_bytes),
+            ("bytes_recv", interface.recv_bytes),
+            ("packets_sent", interface.sent_packets),
+            ("packets_recv", interface.recv_packets),
+            ("errin", interface.recv_errs),
+            ("errout", interface.sent_errs),
+            ("dropin", interface.recv_drop),
+            ("dropout", interface.sent_drop),
+        ];
+        for (name, value) in values {
+            push(series, format!("network_{}_{name}", interface.name), value);
+        }
+    }
+    Ok(())
+}
+
+fn processes(series: &mut Series) -> ProcResult<()> {
+    let is_process = |entry: &std::fs::DirEntry| {
+        entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit)
+    };
+    let count = std::fs::read_dir("/proc")?.filter_map(Result::ok).filter(is_process).count();
+    push(series, "process_count", count as u64);
+    let files = procfs::sys::fs::file_nr()?;
+    push(series, "open_files", files.allocated.saturating_sub(files.free));
+    Ok(())
+}
+
+fn pressure(series: &mut Series) -> ProcResult<()> {
+    let cpu = CpuPressure::current()?;
+    push_pressure(series, "cpu", &cpu.some, &cpu.full);
+    let memory = MemoryPressure::current()?;
+    push_pressure(series, "memory", &memory.some, &memory.full);
+    let io = IoPressure::current()?;
+    push_pressure(series, "io", &io.some, &io.full);
+    Ok(())
+}
+
+/// Percent of the last 10 and 60 s in which some, or all, had to wait.
+fn push_pressure(series: &mut Series, what: &str, some: &PressureRecord, full: &PressureRecord) {
+    for (kind, record) in [("some", some), ("full", full)] {
+        series.push((format!("pressure_{what}_{kind}_avg10"), rounded(record.avg10)));
+        series.push((format!("pressure_{what}_{kind}_avg60"), rounded(record.avg60)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_busy_time_is_between_nothing_and_all() {
+        let check = |before: (u64, u64), now: (u64, u64), expected: Option<f64>| {
+            let ticks = |(all, idle)| CpuTicks { all, idle };
+            assert_eq!(ticks(now).percent_since(ticks(before)), expected);
+        };
+        check((100, 50), (200, 125), Some(25.0));
+        check((100, 50), (200, 150), Some(0.0));
+        check((100, 50), (200, 50), Some(100.0));
+        check((100, 50), (200, 49), Some(100.0));
+        check((100, 50), (100, 50), None);
+        check((100, 50), (90, 50), None);
+    }
+
+    #[test]
+    fn a_mount_is_a_name() {
+        for (mount, name) in [("/", "root"), ("/var/lib", "var_lib"), ("/mnt/a b", "mnt_a_b")] {
+            assert_eq!(flat(Path::new(mount)), name);
+        }
+    }
+}
