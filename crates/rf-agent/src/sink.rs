@@ -8,6 +8,7 @@ pub mod db;
 pub mod http;
 pub mod relay;
 mod table;
+pub mod time_series;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -183,4 +184,5 @@ pub struct SinkKind {
 pub const SINKS: &[SinkKind] = &[
     SinkKind { name: "http", schema: http::schema, build: http::build },
     SinkKind { name: "db", schema: db::schema, build: db::build },
+    SinkKind { name: "time_series", schema: time_series::schema, build: time_series::build },
 ];

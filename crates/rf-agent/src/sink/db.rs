@@ -7,8 +7,7 @@ mod state;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
@@ -20,11 +19,10 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::table::api_error::ApiError;
+use super::table::database::{self, Database};
 use super::table::listener::Port;
-use super::table::reader::Reader;
-use super::table::writer::Writer;
-use super::table::{api, retention, row_api};
-use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
+use super::table::{api, row_api};
+use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
 use crate::server::files::StaticFolder;
 use crate::settings::at;
 use state::State;
@@ -74,22 +72,8 @@ pub(super) fn build(
         })
     });
     let folder = folder.transpose().ok()?;
-    Some(Arc::new(DbSink::new(context, config, folder)))
-}
-
-/// How the sinks with tables are fed: one batch after the other, each repeated as it was, for as long as it takes.
-pub(super) fn table_shape() -> Shape {
-    Shape {
-        max_events: 1000,
-        goal_bytes: 4 * 1024 * 1024,
-        max_event_bytes: usize::MAX,
-        concurrency: 1,
-        stable: true,
-        max_attempts: None,
-        max_age: None,
-        backoff: (Duration::from_millis(200), Duration::from_secs(60)),
-        rate: RateLimits::default(),
-    }
+    let database = Database::new(context, &config.database);
+    Some(Arc::new(DbSink { config, shape: database::shape(), database, folder }))
 }
 
 /// The files below `static/`.
@@ -104,28 +88,10 @@ fn static_files(folder: StaticFolder) -> Router {
 }
 
 struct DbSink {
-    name: String,
-    path: PathBuf,
     config: DbSinkConfig,
     shape: Shape,
-    reader: Arc<Reader>,
-    writer: OnceLock<Writer<State>>,
+    database: Database<State>,
     folder: Option<StaticFolder>,
-}
-
-impl DbSink {
-    fn new(context: &SinkContext<'_>, config: DbSinkConfig, folder: Option<StaticFolder>) -> Self {
-        let path = context.data_dir.join(&config.database);
-        Self {
-            name: context.name.to_owned(),
-            reader: Reader::new(path.clone()),
-            path,
-            config,
-            shape: table_shape(),
-            writer: OnceLock::new(),
-            folder,
-        }
-    }
 }
 
 impl Sink for DbSink {
@@ -134,46 +100,22 @@ impl Sink for DbSink {
     }
 
     fn start<'a>(&'a self, _host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {
-        Box::pin(async move {
-            let (path, max_bytes) = (self.path.clone(), self.config.max_bytes.map(ByteSize::bytes));
-            let open = move || State::open(&path, max_bytes);
-            let started = Writer::start(self.name.clone(), open).await;
-            let writer =
-                started.map_err(|reason| SinkStartError { name: self.name.clone(), reason })?;
-            self.writer.get_or_init(|| writer);
-            Ok(())
-        })
+        let max_bytes = self.config.max_bytes.map(ByteSize::bytes);
+        Box::pin(self.database.start(move |path| State::open(path, max_bytes)))
     }
 
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(async move {
-            let writer = self.writer.get().expect("a sink is started before it is written to");
-            let (batch, name) = (batch.clone(), self.name.clone());
-            let written = writer.call(move |state| state.write(&name, &batch)).await;
-            let ignored = written
-                .map_err(|error| SinkError::Retry { reason: error.to_string(), after: None })??;
-            if ignored > 0 {
-                tracing::warn!(
-                    sink = self.name,
-                    ignored,
-                    "only POST, PUT and DELETE say something to a database"
-                );
-            }
-            Ok(())
-        })
+        Box::pin(self.database.write(batch))
     }
 
     fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let row_ttl = Duration::from_secs(self.config.row_ttl_sec);
-            if let (Some(writer), false) = (self.writer.get(), row_ttl.is_zero()) {
-                retention::run(writer, &self.name, row_ttl, &stop, State::remove_old).await;
-            }
+            self.database.retain(self.config.row_ttl_sec, &stop, State::remove_old).await;
         })
     }
 
     fn api(self: Arc<Self>) -> Option<Router> {
-        let router = row_api::router(Arc::clone(&self.reader));
+        let router = row_api::router(Arc::clone(&self.database.reader));
         let router = match &self.folder {
             Some(folder) => router.nest_service("/static", static_files(folder.clone())),
             None => router,

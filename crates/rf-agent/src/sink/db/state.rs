@@ -11,22 +11,23 @@ use crate::sink::table::retention::{Step, remove_older};
 use crate::sink::table::row_table::UPDATED;
 use crate::sink::table::rows::{self, Rows};
 use crate::sink::table::schema::{self, Table};
-use crate::sink::table::{applied, batch, connect, timestamp};
+use crate::sink::table::{applied, batch, connect, database, timestamp};
 
 pub(super) struct State {
     conn: Connection,
     rows: Rows,
 }
 
+impl database::State for State {
+    fn write(&mut self, sink: &str, batch: &SinkBatch) -> Result<u64, WriteError> {
+        batch::write(&mut self.conn, &mut self.rows, sink, batch, timestamp::now_us())
+    }
+}
+
 impl State {
     pub(super) fn open(path: &Path, max_bytes: Option<u64>) -> Result<Self, String> {
         let conn = connect::open(path, max_bytes, &[applied::TABLES, rows::TABLES])?;
         Ok(Self { conn, rows: Rows::default() })
-    }
-
-    /// Writes a batch; how many of its events say nothing to a table.
-    pub(super) fn write(&mut self, sink: &str, batch: &SinkBatch) -> Result<u64, WriteError> {
-        batch::write(&mut self.conn, &mut self.rows, sink, batch, timestamp::now_us())
     }
 
     /// One step of retention: the first table with rows that were not written for `row_ttl` loses some of them.

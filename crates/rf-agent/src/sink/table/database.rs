@@ -1,0 +1,112 @@
+//! The database of a sink: the thread that writes to it, and the queries that read it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::failure::WriteError;
+use super::reader::Reader;
+use super::retention::{self, Step};
+use super::writer::{Writer, WriterGone};
+use crate::sink::{RateLimits, Shape, SinkBatch, SinkContext, SinkError, SinkStartError};
+
+/// What the writer thread owns.
+pub(crate) trait State: 'static {
+    /// Writes a batch in one transaction, each of its events once; how many of them say nothing to a table.
+    fn write(&mut self, sink: &str, batch: &SinkBatch) -> Result<u64, WriteError>;
+}
+
+/// A sink's database.
+pub(crate) struct Database<S> {
+    /// The sink's name.
+    pub(crate) name: String,
+    /// Its queries.
+    pub(crate) reader: Arc<Reader>,
+    path: PathBuf,
+    writer: OnceLock<Writer<S>>,
+}
+
+/// How the sinks with tables are fed: one batch after the other, each repeated as it was, for as long as it takes.
+pub(crate) fn shape() -> Shape {
+    Shape {
+        max_events: 1000,
+        goal_bytes: 4 * 1024 * 1024,
+        max_event_bytes: usize::MAX,
+        concurrency: 1,
+        stable: true,
+        max_attempts: None,
+        max_age: None,
+        backoff: (Duration::from_millis(200), Duration::from_secs(60)),
+        rate: RateLimits::default(),
+    }
+}
+
+impl<S: State> Database<S> {
+    /// The database at a path of the configuration; nothing is opened yet.
+    pub(crate) fn new(context: &SinkContext<'_>, path: &Path) -> Self {
+        let path = context.data_dir.join(path);
+        let name = context.name.to_owned();
+        Self { name, reader: Reader::new(path.clone()), path, writer: OnceLock::new() }
+    }
+
+    /// Starts the writer thread, and opens the database there.
+    ///
+    /// # Errors
+    /// What `open` says.
+    pub(crate) async fn start(
+        &self,
+        open: impl Fn(&Path) -> Result<S, String> + Send + 'static,
+    ) -> Result<(), SinkStartError> {
+        let path = self.path.clone();
+        let writer = Writer::start(self.name.clone(), move || open(&path)).await;
+        let writer = writer.map_err(|reason| SinkStartError { name: self.name.clone(), reason })?;
+        self.writer.get_or_init(|| writer);
+        Ok(())
+    }
+
+    /// Has the thread write a batch.
+    ///
+    /// # Errors
+    /// What it means for the batch that it was not written.
+    pub(crate) async fn write(&self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let (batch, name) = (batch.clone(), self.name.clone());
+        let written = self.call(move |state| state.write(&name, &batch)).await;
+        let ignored = written
+            .map_err(|error| SinkError::Retry { reason: error.to_string(), after: None })??;
+        if ignored > 0 {
+            let sink = &self.name;
+            tracing::warn!(sink, ignored, "events dropped: only POST, PUT and DELETE mean a row");
+        }
+        Ok(())
+    }
+
+    /// Has the thread do something else.
+    ///
+    /// # Errors
+    /// [`WriterGone`].
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut S) -> T + Send + 'static,
+    ) -> Result<T, WriterGone> {
+        self.writer().call(job).await
+    }
+
+    /// Removes old rows, until `stop`; a life of zero is without end.
+    pub(crate) async fn retain(
+        &self,
+        row_ttl_sec: u64,
+        stop: &CancellationToken,
+        step: fn(&mut S, Duration) -> rusqlite::Result<Step>,
+    ) {
+        let row_ttl = Duration::from_secs(row_ttl_sec);
+        if !row_ttl.is_zero() {
+            retention::run(self.writer(), &self.name, row_ttl, stop, step).await;
+        }
+    }
+
+    fn writer(&self) -> &Writer<S> {
+        self.writer.get().expect("a sink is started before it is used")
+    }
+}

@@ -1,0 +1,181 @@
+//! A body becomes a point.
+
+use rusqlite::types::Value as Sql;
+use serde_json::{Map, Value};
+
+use super::name::Kind;
+use crate::sink::table::failure::WriteError;
+use crate::sink::table::identifier::Identifier;
+use crate::sink::table::timestamp;
+
+/// Series of events that name none.
+const DEFAULT_SERIE: &str = "default";
+/// Longest name of a series or an environment, in bytes.
+const MAX_NAME_BYTES: usize = 512;
+
+/// One measurement.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Point {
+    /// Microseconds since 1970.
+    pub(super) at_us: i64,
+    pub(super) serie: String,
+    /// Empty where the event names none: NULL would make every row of a key one of its own.
+    pub(super) env: String,
+    pub(super) value: Measured,
+    /// The body's other keys, as a JSON object; `None` when there are none.
+    pub(super) metadata: Option<String>,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Measured {
+    Number(f64),
+    /// Of a snapshot: any value.
+    State(Sql),
+}
+
+impl Measured {
+    /// The number; a state has none and counts as one.
+    pub(super) fn number(&self) -> f64 {
+        match self {
+            Self::Number(number) => *number,
+            Self::State(_) => 1.0,
+        }
+    }
+}
+
+impl Point {
+    /// Reads a body. Keys are known in any spelling that becomes the same column: `serieName` is `serie_name`.
+    ///
+    /// # Errors
+    /// [`WriteError::Refused`] for a value that is no number, or a time that is none.
+    pub(super) fn read(
+        body: Map<String, Value>,
+        kind: Kind,
+        now_us: i64,
+    ) -> Result<Self, WriteError> {
+        let (mut serie, mut env, mut time) = (None, None, None);
+        let (mut value, mut increment) = (None, None);
+        let mut others = Map::new();
+        for (key, given) in body {
+            let column = Identifier::column(&key);
+            match column.as_ref().map_or("", Identifier::as_str) {
+                "serie_name" => serie = Some(given),
+                "env_name" => env = Some(given),
+                "timestamp" => time = Some(given),
+                "value" => value = Some(given),
+                "increment" if kind == Kind::Counter => increment = Some(given),
+                "metadata" if given.is_object() => {
+                    let Value::Object(given) = given else { continue };
+                    others.extend(given);
+                }
+                _ => drop(others.insert(key, given)),
+            }
+        }
+        let at_us = timestamp::of_event(time.as_ref()).map_err(WriteError::Refused)?;
+        let serie = name("serieName", serie)?;
+        Ok(Self {
+            at_us: at_us.unwrap_or(now_us),
+            serie: if serie.is_empty() { DEFAULT_SERIE.to_owned() } else { serie },
+            env: name("envName", env)?,
+            value: measured(kind, value.or(increment))?,
+            metadata: (!others.is_empty()).then(|| Value::Object(others).to_string()),
+        })
+    }
+}
+
+fn name(key: &str, given: Option<Value>) -> Result<String, WriteError> {
+    let name = match given {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text,
+        Some(other) => other.to_string(),
+    };
+    if name.len() > MAX_NAME_BYTES {
+        return Err(WriteError::Refused(format!("{key} has more than {MAX_NAME_BYTES} bytes")));
+    }
+    Ok(name)
+}
+
+fn measured(kind: Kind, given: Option<Value>) -> Result<Measured, WriteError> {
+    let missing = matches!(given, None | Some(Value::Null));
+    if kind == Kind::Counter && missing {
+        return Ok(Measured::Number(1.0));
+    }
+    if kind == Kind::Snapshot {
+        return match given {
+            None | Some(Value::Null) => Err(refused("missing")),
+            Some(Value::Number(number)) => Ok(Measured::State(match number.as_i64() {
+                Some(whole) => Sql::Integer(whole),
+                None => Sql::Real(number.as_f64().unwrap_or_default()),
+            })),
+            Some(Value::String(text)) => Ok(Measured::State(Sql::Text(text))),
+            Some(other) => Ok(Measured::State(Sql::Text(other.to_string()))),
+        };
+    }
+    let number = match given {
+        None | Some(Value::Null) => return Err(refused("missing")),
+        Some(Value::Number(number)) => number.as_f64(),
+        Some(Value::Bool(yes)) => Some(f64::from(u8::from(yes))),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(_) => None,
+    };
+    let number = number.filter(|number: &f64| number.is_finite());
+    number.map(Measured::Number).ok_or_else(|| refused("no number"))
+}
+
+fn refused(what: &str) -> WriteError {
+    WriteError::Refused(format!("value is {what}: expected a number, as in {{\"value\": 1.5}}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(kind: Kind, body: &str) -> Result<Point, WriteError> {
+        Point::read(serde_json::from_str(body).unwrap(), kind, 7)
+    }
+
+    #[test]
+    fn bodies_become_points() {
+        let stats = r#"{"timestamp":1700000001,"envName":"prod","hostName":"web-1","serieName":"cpu_percent","value":12.5,"id":"cpu_percent1700000001"}"#;
+        let expected = Point {
+            at_us: 1_700_000_001_000_000,
+            serie: "cpu_percent".to_owned(),
+            env: "prod".to_owned(),
+            value: Measured::Number(12.5),
+            metadata: Some(r#"{"hostName":"web-1","id":"cpu_percent1700000001"}"#.to_owned()),
+        };
+        assert_eq!(read(Kind::Gauge, stats).unwrap(), expected);
+        let bare =
+            read(Kind::Gauge, r#"{"value":"2.5","env_name":null,"metadata":{"a":1}}"#).unwrap();
+        assert_eq!((bare.at_us, &*bare.serie, &*bare.env), (7, "default", ""));
+        assert_eq!(
+            (bare.value, bare.metadata.as_deref()),
+            (Measured::Number(2.5), Some(r#"{"a":1}"#))
+        );
+        let number = |kind, body| read(kind, body).unwrap().value.number();
+        assert_eq!(number(Kind::Counter, "{}"), 1.0);
+        assert_eq!(number(Kind::Counter, r#"{"increment":4}"#), 4.0);
+        assert_eq!(number(Kind::Gauge, r#"{"value":true}"#), 1.0);
+        let state = read(Kind::Snapshot, r#"{"value":"down"}"#).unwrap().value;
+        assert_eq!(state, Measured::State(Sql::Text("down".to_owned())));
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for body in [
+            "{}",
+            r#"{"value":null}"#,
+            r#"{"value":"much"}"#,
+            r#"{"value":"NaN"}"#,
+            r#"{"value":[1]}"#,
+        ] {
+            for kind in [Kind::Gauge, Kind::Rollup, Kind::Delta] {
+                assert!(read(kind, body).is_err(), "{body}");
+            }
+        }
+        assert!(read(Kind::Gauge, r#"{"value":1,"timestamp":"late"}"#).is_err());
+        assert!(read(Kind::Snapshot, "{}").is_err());
+        assert!(read(Kind::Counter, r#"{"value":"much"}"#).is_err());
+    }
+}

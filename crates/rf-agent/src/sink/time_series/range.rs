@@ -1,0 +1,269 @@
+//! Values of series over time, put together in steps: what a chart draws.
+
+use std::collections::BTreeMap;
+
+use rusqlite::types::{Value as Sql, ValueRef};
+use rusqlite::{Connection, params};
+
+use super::bucket::{Aggregate, Bucket, Sample};
+use super::name::{Form, Kind, seconds};
+use super::series_api;
+use crate::sink::table::answer::RowWriter;
+use crate::sink::table::api_error::ApiError;
+use crate::sink::table::identifier::Identifier;
+use crate::sink::table::reader::{QueryError, Session};
+use crate::sink::table::schema::{Column, Kind as Held, Table};
+use crate::sink::table::timestamp;
+use crate::sink::table::value::write_json;
+
+/// Points of a series where the request says neither `step` nor `points`: as many as a chart is wide.
+const DEFAULT_POINTS: i64 = 500;
+/// Points of a series at the most; a longer span needs a longer step.
+const MAX_POINTS: i64 = 100_000;
+/// Values of a snapshot that are told apart in one step.
+const MAX_STATES: usize = 1_000;
+
+/// What was asked.
+pub(super) struct RangeQuery {
+    form: Form,
+    series: Vec<String>,
+    envs: Vec<String>,
+    start: i64,
+    stop: i64,
+    step: i64,
+    aggregates: Vec<Aggregate>,
+}
+
+impl RangeQuery {
+    /// Reads the pairs of a query string; a span that is not given is that of the table.
+    ///
+    /// # Errors
+    /// [`ApiError::BadRequest`].
+    pub(super) fn read(
+        pairs: &[(String, String)],
+        form: Form,
+        table: &Identifier,
+        conn: &Connection,
+    ) -> Result<Self, QueryError> {
+        let mut query = Self {
+            form,
+            series: Vec::new(),
+            envs: Vec::new(),
+            start: 0,
+            stop: 0,
+            step: 0,
+            aggregates: Vec::new(),
+        };
+        let (mut start, mut stop, mut step, mut points) = (None, None, None, DEFAULT_POINTS);
+        for (name, text) in pairs {
+            match name.as_str() {
+                "serie" | "serie_name" => query.series.push(text.clone()),
+                "env" | "env_name" => query.envs.push(text.clone()),
+                "start" => start = Some(time(name, text)?),
+                "stop" => stop = Some(time(name, text)?),
+                "step" => {
+                    step = Some(seconds(text).ok_or_else(|| {
+                        bad("step: expected a length of time such as 60s, 5m or 1h")
+                    })?);
+                }
+                "points" => points = self::points(text)?,
+                "aggregate" => {
+                    let names = text.split(',').map(|name| Aggregate::named(name.trim()));
+                    query.aggregates.extend(names.collect::<Result<Vec<_>, _>>()?);
+                }
+                "format" => {}
+                _ => {
+                    return Err(bad(
+                        "expected serie, env, start, stop, step, points, aggregate or format",
+                    )
+                    .into());
+                }
+            }
+        }
+        query.aggregates.dedup();
+        if query.aggregates.is_empty() {
+            query.aggregates.push(Aggregate::default_of(form.kind));
+        }
+        let ends = format!("SELECT min(timestamp), max(timestamp) FROM {table}");
+        let (first, last): (Option<i64>, Option<i64>) =
+            conn.query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        query.start = start.or(first).unwrap_or(0);
+        query.stop = stop.or(last).unwrap_or(0);
+        let span = query.stop.saturating_sub(query.start).max(0);
+        let wanted = step.unwrap_or(span / points + 1);
+        // A step is made of whole intervals.
+        query.step = wanted.max(1).div_euclid(form.interval).saturating_mul(form.interval);
+        if query.step < wanted {
+            query.step = query.step.saturating_add(form.interval);
+        }
+        if span / query.step > MAX_POINTS {
+            return Err(
+                bad("step is too short for this span: a series has at most 100000 points").into()
+            );
+        }
+        Ok(query)
+    }
+
+    /// The columns of the answer: one aggregate is called `value`, several by their names.
+    pub(super) fn columns(&self) -> Vec<Column> {
+        let mut columns = vec![
+            Column::new("timestamp", Held::Integer),
+            Column::new("serie_name", Held::Text),
+            Column::new("env_name", Held::Text),
+        ];
+        if self.form.kind == Kind::Snapshot {
+            columns.push(Column::new("state", Held::Any));
+        }
+        match self.aggregates.as_slice() {
+            [_one] => columns.push(Column::new("value", Held::Real)),
+            several => columns.extend(several.iter().map(|a| Column::new(a.name(), Held::Real))),
+        }
+        columns
+    }
+}
+
+fn bad(text: &str) -> ApiError {
+    ApiError::BadRequest(text.to_owned())
+}
+
+fn time(name: &str, text: &str) -> Result<i64, ApiError> {
+    let time = timestamp::parse(text)
+        .ok_or_else(|| bad(&format!("{name}: expected {}", timestamp::EXPECTED)))?;
+    Ok(time.div_euclid(1_000_000))
+}
+
+fn points(text: &str) -> Result<i64, ApiError> {
+    let number = text.parse::<i64>().ok().filter(|number| (1..=MAX_POINTS).contains(number));
+    number.ok_or_else(|| bad("points: expected a number from 1 to 100000"))
+}
+
+/// Writes the asked series one after the other, each along its part of the index.
+pub(super) fn write(
+    session: &Session<'_>,
+    table: &Table,
+    query: &RangeQuery,
+    writer: &mut RowWriter,
+) -> Result<(), QueryError> {
+    if columns_of(query.form.kind).iter().any(|column| table.column(column).is_none()) {
+        return Err(series_api::columns_missing(table));
+    }
+    let sql = format!(
+        "SELECT timestamp, {} FROM {} WHERE serie_name = ?1 AND env_name = ?2 AND timestamp >= ?3 AND timestamp <= ?4 ORDER BY timestamp",
+        columns_of(query.form.kind).join(", "),
+        table.name
+    );
+    let mut statement = session.conn.prepare(&sql)?;
+    for serie in series_api::list(session.conn, &table.name)? {
+        if !serie.is_asked(&query.series, &query.envs) {
+            continue;
+        }
+        let mut rows = statement.query(params![serie.name, serie.env, query.start, query.stop])?;
+        let mut step = Step { start: i64::MIN, buckets: BTreeMap::new(), last: None };
+        while let Some(row) = rows.next()? {
+            let timestamp: i64 = row.get(0)?;
+            let start = timestamp.div_euclid(query.step).saturating_mul(query.step);
+            if start != step.start {
+                step.write(query, &serie, writer)?;
+                step.start = start;
+            }
+            step.add(query, row)?;
+        }
+        step.write(query, &serie, writer)?;
+    }
+    Ok(())
+}
+
+/// What is read of a row.
+fn columns_of(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Gauge => &["value"],
+        Kind::Counter => &["count"],
+        Kind::Rollup => &["min", "max", "avg", "count"],
+        Kind::Delta => &["delta", "current_value"],
+        Kind::Snapshot => &["count", "value"],
+    }
+}
+
+/// One step of one series; a snapshot has a bucket for each of its values.
+struct Step {
+    start: i64,
+    buckets: BTreeMap<Vec<u8>, (Sql, Bucket)>,
+    /// The value before, for the rate of a gauge.
+    last: Option<f64>,
+}
+
+impl Step {
+    fn add(&mut self, query: &RangeQuery, row: &rusqlite::Row<'_>) -> Result<(), QueryError> {
+        let number = |place: usize| -> rusqlite::Result<f64> {
+            Ok(match row.get_ref(place)? {
+                ValueRef::Integer(whole) => {
+                    #[expect(clippy::cast_precision_loss, reason = "charts are drawn with floats")]
+                    let real = whole as f64;
+                    real
+                }
+                ValueRef::Real(real) => real,
+                _ => 0.0,
+            })
+        };
+        let (mut spelled, mut state) = (Vec::new(), Sql::Null);
+        let sample = match query.form.kind {
+            Kind::Gauge => {
+                let value = number(1)?;
+                // A value that fell was of a counter that began anew.
+                let grown =
+                    self.last.map_or(0.0, |last| if value < last { value } else { value - last });
+                self.last = Some(value);
+                Sample { grown, ..Sample::of(value) }
+            }
+            Kind::Counter => Sample::of(number(1)?),
+            Kind::Rollup => {
+                let (avg, count) = (number(3)?, number(4)?);
+                Sample {
+                    min: number(1)?,
+                    max: number(2)?,
+                    sum: avg * count,
+                    count,
+                    last: avg,
+                    grown: count,
+                }
+            }
+            Kind::Delta => Sample { last: number(2)?, ..Sample::of(number(1)?) },
+            Kind::Snapshot => {
+                write_json(&mut spelled, row.get_ref(2)?, Held::Any);
+                state = row.get(2)?;
+                Sample::of(number(1)?)
+            }
+        };
+        if self.buckets.len() == MAX_STATES && !self.buckets.contains_key(&spelled) {
+            return Err(bad("more than 1000 values of a snapshot in a step").into());
+        }
+        let keeps_values = query.aggregates.contains(&Aggregate::P95);
+        let (_, bucket) = self.buckets.entry(spelled).or_insert_with(|| (state, Bucket::default()));
+        bucket.add(&sample, keeps_values);
+        Ok(())
+    }
+
+    /// Writes the step and forgets it.
+    fn write(
+        &mut self,
+        query: &RangeQuery,
+        serie: &series_api::Serie,
+        writer: &mut RowWriter,
+    ) -> Result<(), QueryError> {
+        for (state, mut bucket) in std::mem::take(&mut self.buckets).into_values() {
+            let mut row = vec![
+                ValueRef::Integer(self.start),
+                ValueRef::Text(serie.name.as_bytes()),
+                ValueRef::Text(serie.env.as_bytes()),
+            ];
+            if query.form.kind == Kind::Snapshot {
+                row.push(ValueRef::from(&state));
+            }
+            let values =
+                query.aggregates.iter().map(|aggregate| bucket.value(*aggregate, query.step));
+            row.extend(values.map(ValueRef::Real));
+            writer.row(|place| row[place])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! What the writer thread of a `time_series` sink owns.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::name::Form;
+use super::series::Series;
+use crate::sink::SinkBatch;
+use crate::sink::table::failure::WriteError;
+use crate::sink::table::retention::{Step, remove_older};
+use crate::sink::table::schema::{self, Table};
+use crate::sink::table::{applied, batch, connect, database, timestamp};
+
+pub(super) struct State {
+    conn: Connection,
+    series: Series,
+}
+
+impl database::State for State {
+    fn write(&mut self, sink: &str, batch: &SinkBatch) -> Result<u64, WriteError> {
+        batch::write(&mut self.conn, &mut self.series, sink, batch, timestamp::now_us())
+    }
+}
+
+impl State {
+    pub(super) fn open(path: &Path, max_bytes: Option<u64>) -> Result<Self, String> {
+        let conn = connect::open(path, max_bytes, &[applied::TABLES])?;
+        Ok(Self { conn, series: Series::default() })
+    }
+
+    /// One step of retention: in each table rows may be `row_ttl` older than its newest one. A row from the future, of a
+    /// machine with a wrong clock, counts as one from now: it must not cost all the others.
+    pub(super) fn remove_old(&mut self, row_ttl: Duration) -> rusqlite::Result<Step> {
+        let ttl = i64::try_from(row_ttl.as_secs()).unwrap_or(i64::MAX);
+        for name in schema::tables(&self.conn)? {
+            let Some(table) = Table::load(&self.conn, name.as_str())? else { continue };
+            if table.is_view || Form::of(name.as_str()).is_err() {
+                continue;
+            }
+            let newest: Option<i64> = self
+                .conn
+                .prepare_cached(&format!("SELECT max(timestamp) FROM {}", table.name))?
+                .query_row([], |row| row.get(0))?;
+            let Some(newest) = newest else { continue };
+            let before = newest.min(timestamp::now_seconds()).saturating_sub(ttl);
+            if remove_older(&self.conn, &table.name, "timestamp", before)? == Step::More {
+                return Ok(Step::More);
+            }
+        }
+        Ok(Step::Done)
+    }
+}

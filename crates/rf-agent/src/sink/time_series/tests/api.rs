@@ -1,0 +1,134 @@
+//! Series and ranges.
+
+use serde_json::{Value, json};
+
+use super::rig;
+use crate::sink::table::rig::{Rig, event};
+
+/// Two series of a gauge, a point each ten seconds for ten minutes: `up` grows by one, `flat` stays at 5.
+async fn charts() -> Rig {
+    let mut rig = rig().await;
+    let mut events = Vec::new();
+    for n in 0..60 {
+        let at = 1_000_020 + n * 10;
+        for (serie, value) in [("up", n), ("flat", 5)] {
+            let body = format!(
+                r#"{{"timestamp":{at},"serieName":"{serie}","envName":"e","value":{value}}}"#
+            );
+            events.push(event("POST", "/ts_gauge_g_10s", &body));
+            events.push(event("POST", "/ts_rollup_r_60s", &body));
+            events.push(event("POST", "/ts_counter_c_60s", &body));
+        }
+    }
+    rig.write(&events).await;
+    rig
+}
+
+fn values(rows: &Value) -> Vec<f64> {
+    rows.as_array().unwrap().iter().map(|row| row["value"].as_f64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn every_aggregate_over_steps() {
+    let rig = charts().await;
+    let uri = "/range/ts_gauge_g_10s?serie=up&step=5m&start=1000200&stop=1000499";
+    for (aggregate, expected) in [
+        ("avg", 32.5),
+        ("min", 18.0),
+        ("max", 47.0),
+        ("sum", 975.0),
+        ("count", 30.0),
+        ("last", 47.0),
+        ("p95", 46.0),
+        // The first point of a range has none before it.
+        ("rate", 29.0 / 300.0),
+    ] {
+        let rows = rig.json(&format!("{uri}&aggregate={aggregate}")).await;
+        assert_eq!(values(&rows), [expected], "{aggregate}");
+        assert_eq!(rows[0]["timestamp"], json!(1_000_200));
+    }
+    let rows = rig.json(&format!("{uri}&aggregate=min,max")).await;
+    assert_eq!(
+        rows,
+        json!([{ "timestamp": 1_000_200, "serie_name": "up", "env_name": "e", "min": 18, "max": 47 }])
+    );
+}
+
+#[tokio::test]
+async fn other_kinds_are_put_together_from_what_they_hold() {
+    let rig = charts().await;
+    let one = async |table: &str, aggregate: &str| {
+        let uri = format!(
+            "/range/{table}?serie=up&step=10m&start=1000200&stop=1000499&aggregate={aggregate}"
+        );
+        values(&rig.json(&uri).await)[0]
+    };
+    assert_eq!(one("ts_rollup_r_60s", "avg").await, 32.5);
+    assert_eq!(one("ts_rollup_r_60s", "min").await, 18.0);
+    assert_eq!(one("ts_rollup_r_60s", "count").await, 30.0);
+    assert_eq!(one("ts_counter_c_60s", "sum").await, 975.0);
+    assert_eq!(one("ts_counter_c_60s", "count").await, 5.0);
+    assert_eq!(one("ts_counter_c_60s", "rate").await, 975.0 / 600.0);
+}
+
+#[tokio::test]
+async fn a_chart_gets_as_many_points_as_it_asks_for() {
+    let rig = charts().await;
+    let rows = rig.json("/range/ts_gauge_g_10s?points=5").await;
+    assert_eq!(rows.as_array().unwrap().len(), 12, "two series, a step more for the rounding");
+    let rows = rig.json("/range/ts_gauge_g_10s?serie=up").await;
+    assert_eq!(rows.as_array().unwrap().len(), 60, "no finer than the table");
+    let (_, csv) = rig.get("/range/ts_gauge_g_10s?serie=flat&points=1&format=csv").await;
+    assert_eq!(csv.lines().next(), Some("timestamp,serie_name,env_name,value"));
+    assert_eq!(rig.json("/range/ts_gauge_g_10s?serie=none").await, json!([]));
+}
+
+#[tokio::test]
+async fn series_are_listed() {
+    let rig = charts().await;
+    let serie = |name: &str| json!({ "serie_name": name, "env_name": "e", "first": 1_000_020, "last": 1_000_610 });
+    assert_eq!(rig.json("/series/ts_gauge_g_10s").await, json!([serie("flat"), serie("up")]));
+    assert_eq!(rig.json("/distinct-values/ts_gauge_g_10s/serie_name").await, json!(["flat", "up"]));
+    let page = rig.json("/query-table/ts_gauge_g_10s?limit=2&order=value:desc").await;
+    let after = &page[1]["_rpf_id"];
+    let next = rig
+        .json(&format!("/query-table/ts_gauge_g_10s?limit=1&order=value:desc&after={after}"))
+        .await;
+    assert_eq!(next[0]["value"], json!(57));
+}
+
+#[tokio::test]
+async fn snapshots_are_told_apart_by_their_value() {
+    let mut rig = rig().await;
+    for (at, state) in [(0, "up"), (60, "up"), (61, "down"), (62, "up")] {
+        let body = format!(r#"{{"timestamp":{at},"value":"{state}"}}"#);
+        rig.post("/ts_snapshot_s_60s", &body).await;
+    }
+    let rows = rig.json("/range/ts_snapshot_s_60s?step=1h").await;
+    let row = |state: &str, count: u32| json!({ "timestamp": 0, "serie_name": "default", "env_name": "", "state": state, "value": count });
+    assert_eq!(rows, json!([row("down", 1), row("up", 3)]));
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_said() {
+    let rig = charts().await;
+    for (uri, status, text) in [
+        ("/range/nothing", 404, "no table `nothing`; known: ts_counter_c_60s,"),
+        (
+            "/series/v_ts_gauge_g_10s_latest",
+            400,
+            "`v_ts_gauge_g_10s_latest` is no table of a time series",
+        ),
+        ("/range/ts_gauge_g_10s?aggregate=median", 400, "aggregate: expected avg, min,"),
+        ("/range/ts_gauge_g_10s?step=0", 400, "step: expected a length of time"),
+        ("/range/ts_gauge_g_10s?points=0", 400, "points: expected a number"),
+        ("/range/ts_gauge_g_10s?start=soon", 400, "start: expected Unix time"),
+        ("/range/ts_gauge_g_10s?step=10s&start=0", 400, "step is too short for this span"),
+        ("/range/ts_gauge_g_10s?limit=1", 400, "expected serie, env,"),
+        ("/x", 404, "no such path; there are query-table/TABLE"),
+    ] {
+        let (found, message) = rig.refusal(uri).await;
+        assert_eq!(found, status, "{uri}: {message}");
+        assert!(message.starts_with(text), "{uri}: {message}");
+    }
+}
