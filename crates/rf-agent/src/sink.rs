@@ -2,6 +2,7 @@
 //!
 //! A sink only knows how to write. Reading its queue, retrying, dead letters, rate limits and order are the worker's.
 
+pub mod alert;
 #[cfg(test)]
 mod contract;
 pub mod db;
@@ -185,4 +186,5 @@ pub const SINKS: &[SinkKind] = &[
     SinkKind { name: "http", schema: http::schema, build: http::build },
     SinkKind { name: "db", schema: db::schema, build: db::build },
     SinkKind { name: "time_series", schema: time_series::schema, build: time_series::build },
+    SinkKind { name: "alert", schema: alert::schema, build: alert::build },
 ];

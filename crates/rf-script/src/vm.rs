@@ -84,6 +84,7 @@ pub struct Vm {
     process: Option<Function>,
     timer: Option<Function>,
     transform: Option<Function>,
+    extract_status: Option<Function>,
     emit: Function,
     init_changes: Vec<KvChange>,
 }
@@ -130,6 +131,7 @@ impl Vm {
         vm.process = hook(&vm.lua, "Process").map_err(script)?;
         vm.timer = hook(&vm.lua, "TimerHandler").map_err(script)?;
         vm.transform = hook(&vm.lua, "TransformBatch").map_err(script)?;
+        vm.extract_status = hook(&vm.lua, "extractStatus").map_err(script)?;
         Ok(vm)
     }
 
@@ -160,6 +162,7 @@ impl Vm {
             process: None,
             timer: None,
             transform: None,
+            extract_status: None,
             emit,
             init_changes: Vec::new(),
         })
@@ -182,6 +185,11 @@ impl Vm {
     /// Whether the script has `TransformBatch`.
     pub fn has_transform_batch(&self) -> bool {
         self.transform.is_some()
+    }
+
+    /// Whether the script has `extractStatus`.
+    pub fn has_extract_status(&self) -> bool {
+        self.extract_status.is_some()
     }
 
     /// The name of a sink that something was emitted to, by [`crate::Emit::sink`].
@@ -275,6 +283,33 @@ impl Vm {
     /// Takes back what a call remembered, unless the key has been changed again.
     pub fn undo(&self, change: KvChange) {
         self.host.effects.borrow_mut().undo(change);
+    }
+
+    /// Calls `extractStatus` with the JSON text of a body; its answer, where nil is an empty text.
+    ///
+    /// # Errors
+    /// [`CallError`]; the VM must be replaced then.
+    pub fn extract_status(&self, json: &[u8]) -> Result<String, CallError> {
+        let Some(extract) = &self.extract_status else {
+            return Err(CallError("the script has no function extractStatus".to_owned()));
+        };
+        self.host.effects.borrow_mut().begin();
+        self.arm(1);
+        let run = || {
+            let status = extract.call::<Value>(self.lua.create_string(json)?)?;
+            if self.host.guard.expired() {
+                self.host.guard.check()?;
+            }
+            match self.lua.coerce_string(status.clone())? {
+                Some(text) => Ok(text.to_string_lossy()),
+                None if status.is_nil() => Ok(String::new()),
+                None => Err(mlua::Error::RuntimeError(format!(
+                    "extractStatus returned {}: expected a text",
+                    status.type_name()
+                ))),
+            }
+        };
+        run().map_err(|error: mlua::Error| CallError(describe(&error)))
     }
 }
 

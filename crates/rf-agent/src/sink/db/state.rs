@@ -7,10 +7,8 @@ use rusqlite::Connection;
 
 use crate::sink::SinkBatch;
 use crate::sink::table::failure::WriteError;
-use crate::sink::table::retention::{Step, remove_older};
-use crate::sink::table::row_table::UPDATED;
+use crate::sink::table::retention::{Step, remove_old_rows};
 use crate::sink::table::rows::{self, Rows};
-use crate::sink::table::schema::{self, Table};
 use crate::sink::table::{applied, batch, connect, database, timestamp};
 
 pub(super) struct State {
@@ -30,19 +28,8 @@ impl State {
         Ok(Self { conn, rows: Rows::default() })
     }
 
-    /// One step of retention: the first table with rows that were not written for `row_ttl` loses some of them.
+    /// One step of retention.
     pub(super) fn remove_old(&mut self, row_ttl: Duration) -> rusqlite::Result<Step> {
-        let ttl = i64::try_from(row_ttl.as_secs()).unwrap_or(i64::MAX);
-        let before = timestamp::now_seconds().saturating_sub(ttl);
-        for name in schema::tables(&self.conn)? {
-            let Some(table) = Table::load(&self.conn, name.as_str())? else { continue };
-            if !table.is_view
-                && table.column(UPDATED).is_some()
-                && remove_older(&self.conn, &table.name, UPDATED, before)? == Step::More
-            {
-                return Ok(Step::More);
-            }
-        }
-        Ok(Step::Done)
+        remove_old_rows(&self.conn, row_ttl)
     }
 }

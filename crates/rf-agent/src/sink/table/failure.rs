@@ -10,6 +10,9 @@ pub(crate) enum WriteError {
     /// One of its events can never be written.
     #[error("{0}")]
     Refused(String),
+    /// Something that a person must mend, and no fault of an event.
+    #[error("{0}")]
+    Broken(String),
     /// The database did not do it.
     #[error("the database refused: {0}")]
     Database(#[from] Error),
@@ -19,6 +22,7 @@ impl From<WriteError> for SinkError {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Refused(reason) => Self::Permanent(reason),
+            WriteError::Broken(reason) => Self::Paused(reason),
             WriteError::Database(error) => of_database(&error),
         }
     }

@@ -6,6 +6,9 @@ use rusqlite::{Connection, params};
 use tokio_util::sync::CancellationToken;
 
 use super::identifier::Identifier;
+use super::row_table::UPDATED;
+use super::schema::{Table, tables};
+use super::timestamp;
 use super::writer::Writer;
 
 /// Rows that one step removes.
@@ -72,4 +75,20 @@ pub(crate) fn remove_older(
     // Without effect in a file of the original's, which was made to keep its size.
     conn.execute_batch(&format!("PRAGMA incremental_vacuum({STEP_PAGES})"))?;
     Ok(Step::More)
+}
+
+/// One step for tables of rows: the first one with rows that were not written for `row_ttl` loses some of them.
+pub(crate) fn remove_old_rows(conn: &Connection, row_ttl: Duration) -> rusqlite::Result<Step> {
+    let ttl = i64::try_from(row_ttl.as_secs()).unwrap_or(i64::MAX);
+    let before = timestamp::now_seconds().saturating_sub(ttl);
+    for name in tables(conn)? {
+        let Some(table) = Table::load(conn, name.as_str())? else { continue };
+        if !table.is_view
+            && table.column(UPDATED).is_some()
+            && remove_older(conn, &table.name, UPDATED, before)? == Step::More
+        {
+            return Ok(Step::More);
+        }
+    }
+    Ok(Step::Done)
 }

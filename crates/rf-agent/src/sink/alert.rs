@@ -1,0 +1,205 @@
+//! `alert` sink of a player: events become rows, and too many bad ones, or none at all, are told to a notification sink.
+//!
+//! Exactly once: rows, the state of every table and the notices that follow from them are one transaction; a notice is
+//! handed to the other sink's queue under an id that the queue knows. See `table`.
+
+mod alert_api;
+mod alerts;
+mod config;
+mod outbox;
+mod scripts;
+mod silence;
+mod state;
+#[cfg(test)]
+mod tests;
+mod watcher;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use futures_util::future::BoxFuture;
+use rf_core::config::{Node, Problems, schema_of};
+use schemars::Schema;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use self::config::{AlertSinkConfig, AlertTableConfig};
+use self::outbox::Waiting;
+use self::state::State;
+use super::table::database::{self, Database};
+use super::table::identifier::Identifier;
+use super::table::listener::Port;
+use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
+use crate::pipeline::{Batch, Output, Rejected};
+use crate::settings::at;
+
+/// Pause between two looks at the time: no alarm comes later by more.
+const TICK: Duration = Duration::from_millis(500);
+
+/// JSON Schema of [`AlertSinkConfig`].
+pub(super) fn schema() -> Schema {
+    schema_of::<AlertSinkConfig>()
+}
+
+/// Checks the configuration and makes the sink.
+pub(super) fn build(
+    context: &SinkContext<'_>,
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Arc<dyn Sink>> {
+    let config: AlertSinkConfig = params.decode(problems)?;
+    let target = config.notification_sink.as_str();
+    if target == context.name || (!target.is_empty() && !context.sinks.contains(&target)) {
+        let known: Vec<&str> =
+            context.sinks.iter().copied().filter(|sink| *sink != context.name).collect();
+        problems.error(
+            &at(params, "notification_sink"),
+            format!("no other sink has the name `{target}`; known: {}", known.join(", ")),
+        );
+    }
+    let mut paths = BTreeMap::new();
+    for (table, entry) in &config.scripts {
+        let scripts = at(params, "scripts");
+        let node = at(&scripts, table);
+        if let Err(error) = Identifier::table(table) {
+            problems.error(&node, error.to_string());
+        }
+        entry.check(&node, problems);
+        if let Some(path) = &entry.script_path {
+            let path = context.data_dir.join(path);
+            match scripts::load(path.clone()) {
+                Ok(_works) => drop(paths.insert(table.to_lowercase(), path)),
+                Err(reason) => problems.error(&at(&node, "scriptPath"), reason),
+            }
+        }
+    }
+    let database = Database::new(context, &config.database);
+    Some(Arc::new(AlertSink {
+        config: Arc::new(config),
+        paths,
+        shape: database::shape(),
+        database,
+        output: OnceLock::new(),
+        written: Notify::new(),
+        reload: OnceLock::new(),
+    }))
+}
+
+struct AlertSink {
+    config: Arc<AlertSinkConfig>,
+    /// Scripts by table, in lower case.
+    paths: BTreeMap<String, PathBuf>,
+    shape: Shape,
+    database: Database<State>,
+    /// The notification sink's queue.
+    output: OnceLock<Output>,
+    /// Wakes the one who hands notices over.
+    written: Notify,
+    /// Changes when the scripts are to be loaded anew.
+    reload: OnceLock<watch::Receiver<u64>>,
+}
+
+impl Sink for AlertSink {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn start<'a>(&'a self, host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {
+        if let Some(output) = host.output(&self.config.notification_sink) {
+            self.output.get_or_init(|| output);
+        }
+        let (config, paths) = (Arc::clone(&self.config), self.paths.clone());
+        Box::pin(self.database.start(move |path| State::open(path, &config, &paths)))
+    }
+
+    fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move {
+            self.database.write(batch).await?;
+            self.written.notify_one();
+            Ok(())
+        })
+    }
+
+    fn reload_on(&self, asked: watch::Receiver<u64>) {
+        self.reload.get_or_init(|| asked);
+    }
+
+    fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let retained = self.database.retain(self.config.row_ttl_sec, &stop, State::remove_old);
+            tokio::join!(self.watch(&stop), self.reload_scripts(&stop), retained);
+        })
+    }
+
+    fn api(self: Arc<Self>) -> Option<Router> {
+        Some(alert_api::router(self))
+    }
+
+    fn own_listener(&self) -> Option<(String, u16)> {
+        self.config.exposed_port.map(|Port(port)| (self.config.listen_addr.clone(), port))
+    }
+}
+
+impl AlertSink {
+    /// Lets time pass and hands notices over, until `stop`. What waits then is handed over after the next start.
+    async fn watch(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
+            match self.database.call(State::tick).await {
+                Ok(Ok(waiting)) => self.hand_over(waiting).await,
+                Ok(Err(error)) => {
+                    tracing::warn!(sink = self.database.name, %error, "alarms cannot be stored now");
+                }
+                Err(error) => {
+                    tracing::warn!(sink = self.database.name, %error, "alarms cannot be looked at now");
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.written.notified() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+
+    /// Loads the scripts anew whenever that is asked, until `stop`.
+    async fn reload_scripts(&self, stop: &CancellationToken) {
+        let Some(mut asked) = self.reload.get().cloned() else { return };
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = asked.changed() => if changed.is_err() { return },
+            }
+            let name = self.database.name.clone();
+            if let Err(error) = self.database.call(move |state| state.reload(&name)).await {
+                tracing::error!(sink = self.database.name, %error, "scripts are not loaded anew");
+            }
+        }
+    }
+
+    /// Puts notices into the other sink's queue, oldest first, as far as it takes them.
+    async fn hand_over(&self, waiting: Vec<Waiting>) {
+        let Some(output) = self.output.get() else { return };
+        for Waiting { seq, id, content } in waiting {
+            let id = format!("alert:{}:{id}", self.database.name);
+            match output.send_once(id, Batch::of(vec![content])).await {
+                Ok(()) => {}
+                Err(error @ Rejected::TooLarge { .. }) => {
+                    tracing::error!(sink = self.database.name, %error, "a notice is given up");
+                }
+                Err(error) => {
+                    tracing::warn!(sink = self.database.name, %error, "a notice waits");
+                    return;
+                }
+            }
+            let removed = self.database.call(move |state| state.handed_over(seq)).await;
+            if !matches!(removed, Ok(Ok(()))) {
+                // It is handed over again under the same id, and the queue passes it over.
+                tracing::warn!(sink = self.database.name, "a notice that was handed over is kept");
+                return;
+            }
+        }
+    }
+}

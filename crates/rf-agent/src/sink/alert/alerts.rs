@@ -1,0 +1,220 @@
+//! Events become rows, as in `db`, and move the watch of their table.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+use serde_json::Value;
+
+use super::config::{AlertSinkConfig, AlertTableConfig};
+use super::outbox;
+use super::scripts::Scripts;
+use super::silence::Silences;
+use super::watcher::{Notice, Rule, Watch};
+use crate::sink::table::batch::Apply;
+use crate::sink::table::call::{Call, Verb};
+use crate::sink::table::failure::WriteError;
+use crate::sink::table::rows::Rows;
+
+pub(super) const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS _rpf_watches (
+  name TEXT PRIMARY KEY,
+  watch TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+const GET: &str = "SELECT name, watch FROM _rpf_watches";
+const PUT: &str = "INSERT OR REPLACE INTO _rpf_watches (name, watch) VALUES (?1, ?2)";
+
+/// The tables that a sink watches.
+pub(super) struct Alerts {
+    config: Arc<AlertSinkConfig>,
+    defaults: AlertTableConfig,
+    rows: Rows,
+    pub(super) scripts: Scripts,
+    /// By table, in lower case.
+    watches: BTreeMap<String, Watch>,
+    /// Tables whose watch is not stored yet.
+    moved: BTreeSet<String>,
+    pub(super) silences: Silences,
+    /// The transaction was rolled back: watches are read anew.
+    stale: bool,
+    /// When this program began to listen.
+    started_us: i64,
+}
+
+/// What the API shows of a table.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    pub(super) table: String,
+    pub(super) watch: Watch,
+    pub(super) rule: Rule,
+    pub(super) silenced_until_us: Option<i64>,
+}
+
+impl Alerts {
+    pub(super) fn load(
+        conn: &Connection,
+        config: Arc<AlertSinkConfig>,
+        scripts: Scripts,
+        now_us: i64,
+    ) -> rusqlite::Result<Self> {
+        let mut alerts = Self {
+            config,
+            defaults: AlertTableConfig::default(),
+            rows: Rows::default(),
+            scripts,
+            watches: BTreeMap::new(),
+            moved: BTreeSet::new(),
+            silences: Silences::load(conn)?,
+            stale: false,
+            started_us: now_us,
+        };
+        alerts.load_watches(conn)?;
+        Ok(alerts)
+    }
+
+    fn load_watches(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let mut statement = conn.prepare_cached(GET)?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        self.watches.clear();
+        for row in rows {
+            let (name, text) = row?;
+            // One that cannot be read begins anew with the next event.
+            self.watches.insert(name, serde_json::from_str(&text).unwrap_or_default());
+        }
+        // A table that must have events is watched before its first one.
+        for (table, config) in &self.config.scripts {
+            if config.rule().heartbeat.is_some() {
+                self.watches.entry(table.to_lowercase()).or_default();
+            }
+        }
+        self.moved.clear();
+        self.stale = false;
+        Ok(())
+    }
+
+    fn config_of(&self, table: &str) -> &AlertTableConfig {
+        let known = self.config.scripts.iter();
+        let found = known.into_iter().find(|(name, _)| name.to_lowercase() == table);
+        found.map_or(&self.defaults, |(_, config)| config)
+    }
+
+    fn silenced_until(&self, table: &str, now_us: i64) -> Option<i64> {
+        let by_file = self.config_of(table).silenced_until_us().filter(|until| *until > now_us);
+        by_file.max(self.silences.until(table, now_us))
+    }
+
+    fn put(&mut self, conn: &Connection, mut call: Call, now_us: i64) -> Result<(), WriteError> {
+        let table = call.table.as_str().to_lowercase();
+        let status = self.scripts.status(&table, &call.body)?;
+        let shown = if status.trim().is_empty() { "ok" } else { &status };
+        call.body.insert("status".to_owned(), Value::String(shown.to_owned()));
+        self.rows.put(conn, &call.table, call.body, now_us)?;
+        let rule = self.config_of(&table).rule();
+        let silenced = self.silenced_until(&table, now_us).is_some();
+        let watch = self.watches.entry(table.clone()).or_default();
+        let notices = watch.event(&rule, &status, now_us, silenced);
+        self.tell(conn, &table, &notices, now_us)?;
+        self.moved.insert(table);
+        Ok(())
+    }
+
+    fn tell(
+        &self,
+        conn: &Connection,
+        table: &str,
+        notices: &[Notice],
+        now_us: i64,
+    ) -> rusqlite::Result<()> {
+        for notice in notices {
+            tracing::info!(table, notice = ?notice, "alert");
+            if !self.config.notification_sink.is_empty() {
+                outbox::put(conn, table, &self.watches[table], notice, now_us)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets time pass for every table, in a transaction if that tells anything.
+    pub(super) fn tick(&mut self, conn: &mut Connection, now_us: i64) -> rusqlite::Result<()> {
+        if self.stale {
+            self.load_watches(conn)?;
+        }
+        let mut told: Vec<(String, Vec<Notice>)> = Vec::new();
+        let tables: Vec<String> = self.watches.keys().cloned().collect();
+        for table in tables {
+            let rule = self.config_of(&table).rule();
+            let silenced = self.silenced_until(&table, now_us).is_some();
+            let started = self.started_us;
+            let Some(watch) = self.watches.get_mut(&table) else { continue };
+            let before = watch.clone();
+            let notices = watch.tick(&rule, now_us, started, silenced);
+            if *watch != before {
+                self.moved.insert(table.clone());
+            }
+            told.push((table, notices));
+        }
+        if self.moved.is_empty() {
+            return Ok(());
+        }
+        self.stale = true;
+        let transaction =
+            conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        for (table, notices) in &told {
+            self.tell(&transaction, table, notices, now_us)?;
+        }
+        self.store(&transaction)?;
+        transaction.commit()?;
+        self.stale = false;
+        Ok(())
+    }
+
+    fn store(&mut self, conn: &Connection) -> rusqlite::Result<()> {
+        let mut put = conn.prepare_cached(PUT)?;
+        for table in std::mem::take(&mut self.moved) {
+            let text = serde_json::to_string(&self.watches[&table])
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            put.execute(params![table, text])?;
+        }
+        Ok(())
+    }
+
+    /// What is known of every table.
+    pub(super) fn shown(&self, now_us: i64) -> Vec<Shown> {
+        let shown = self.watches.iter().map(|(table, watch)| Shown {
+            table: table.clone(),
+            watch: watch.clone(),
+            rule: self.config_of(table).rule(),
+            silenced_until_us: self.silenced_until(table, now_us),
+        });
+        shown.collect()
+    }
+}
+
+impl Apply for Alerts {
+    fn begin(&mut self, conn: &Connection) -> Result<(), WriteError> {
+        if self.stale {
+            self.load_watches(conn)?;
+        }
+        self.rows.begin(conn)
+    }
+
+    fn apply(&mut self, conn: &Connection, call: Call, now_us: i64) -> Result<(), WriteError> {
+        match call.verb {
+            Verb::Put => self.put(conn, call, now_us),
+            // A row less is no sign of life.
+            Verb::Delete | Verb::Nothing => self.rows.apply(conn, call, now_us),
+        }
+    }
+
+    fn finish(&mut self, conn: &Connection) -> Result<(), WriteError> {
+        self.store(conn)?;
+        self.rows.finish(conn)
+    }
+
+    fn forget(&mut self) {
+        self.stale = true;
+        self.rows.forget();
+    }
+}

@@ -1,0 +1,139 @@
+//! Notices on their way to the notification sink's queue: they are stored in the transaction of what they tell, and removed
+//! once the queue has them. A kill in between repeats the hand-over under the same id, which the queue knows.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use bytes::Bytes;
+use rf_core::event::CapturedRequest;
+use rusqlite::{Connection, params};
+use uuid::Uuid;
+
+use super::watcher::{Notice, Watch};
+
+/// Notices that may wait; past it the oldest are given up, counted and logged.
+const MAX_WAITING: i64 = 10_000;
+/// Notices that are handed over in one go.
+const AT_ONCE: i64 = 100;
+
+pub(super) const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS _rpf_outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  id TEXT NOT NULL,
+  content BLOB NOT NULL
+) STRICT;
+";
+const PUT: &str = "INSERT INTO _rpf_outbox (id, content) VALUES (?1, ?2)";
+const PRUNE: &str = "DELETE FROM _rpf_outbox WHERE seq <= (SELECT max(seq) FROM _rpf_outbox) - ?1";
+const WAITING: &str = "SELECT seq, id, content FROM _rpf_outbox ORDER BY seq LIMIT ?1";
+const REMOVE: &str = "DELETE FROM _rpf_outbox WHERE seq = ?1";
+
+/// A notice that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Waiting {
+    pub(super) seq: i64,
+    /// The same at every hand-over.
+    pub(super) id: String,
+    /// An event for a notification sink.
+    pub(super) content: Bytes,
+}
+
+/// Stores a notice about a table.
+pub(super) fn put(
+    conn: &Connection,
+    table: &str,
+    watch: &Watch,
+    notice: &Notice,
+    now_us: i64,
+) -> rusqlite::Result<()> {
+    let id = Uuid::now_v7();
+    let (subject, message) = text(table, watch, notice);
+    let body = serde_json::json!({ "subject": subject, "message": message }).to_string();
+    let content = CapturedRequest {
+        id,
+        captured_at_us: u64::try_from(now_us).unwrap_or(0),
+        ip: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+        method: "POST",
+        target: "/",
+        headers: [("Content-Type", &b"application/json"[..])],
+        body: body.as_bytes(),
+    };
+    conn.prepare_cached(PUT)?.execute(params![id.to_string(), content.encode()])?;
+    let given_up = conn.prepare_cached(PRUNE)?.execute([MAX_WAITING])?;
+    if given_up > 0 {
+        tracing::error!(notices = given_up, "notices given up: the notification sink takes none");
+    }
+    Ok(())
+}
+
+/// The oldest notices that wait.
+pub(super) fn waiting(conn: &Connection) -> rusqlite::Result<Vec<Waiting>> {
+    let mut statement = conn.prepare_cached(WAITING)?;
+    let rows = statement.query_map([AT_ONCE], |row| {
+        let content: Vec<u8> = row.get(2)?;
+        Ok(Waiting { seq: row.get(0)?, id: row.get(1)?, content: content.into() })
+    })?;
+    rows.collect()
+}
+
+/// Removes a notice that was handed over.
+pub(super) fn remove(conn: &Connection, seq: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached(REMOVE)?.execute([seq]).map(drop)
+}
+
+fn text(table: &str, watch: &Watch, notice: &Notice) -> (String, String) {
+    let bad = &watch.bad_status;
+    match notice {
+        Notice::Bad => (
+            format!("{table}: {bad}"),
+            format!("Table {table} is in alarm: its last bad status is \"{bad}\"."),
+        ),
+        Notice::Recovered(time) => (
+            format!("{table}: recovered"),
+            format!("Table {table} is good again. It was bad (\"{bad}\") for {}.", length(*time)),
+        ),
+        Notice::Missing(time) => (
+            format!("{table}: no events"),
+            format!("Table {table} has had no event for {}.", length(*time)),
+        ),
+        Notice::Back(time) => (
+            format!("{table}: events again"),
+            format!("Table {table} has events again. It had none for {}.", length(*time)),
+        ),
+        Notice::StillBad(time) => (
+            format!("{table}: still {bad}"),
+            format!("Table {table} has been bad (\"{bad}\") for {}.", length(*time)),
+        ),
+        Notice::StillMissing(time) => (
+            format!("{table}: still no events"),
+            format!("Table {table} has had no event for {}.", length(*time)),
+        ),
+    }
+}
+
+/// A length of time for a person: its two largest units.
+fn length(us: i64) -> String {
+    let seconds = us.max(0) / 1_000_000;
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, rest) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{rest} s"),
+        (0, 0, _) => format!("{minutes} min {rest} s"),
+        (0, ..) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_for_people() {
+        let check = |seconds: i64, text: &str| assert_eq!(length(seconds * 1_000_000), text);
+        check(-5, "0 s");
+        check(59, "59 s");
+        check(61, "1 min 1 s");
+        check(3700, "1 h 1 min");
+        check(90_000, "1 d 1 h");
+    }
+}

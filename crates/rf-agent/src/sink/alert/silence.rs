@@ -1,0 +1,85 @@
+//! Times in which nothing is told of a table.
+
+use rusqlite::{Connection, params};
+
+/// Silences that may be there at a time.
+const MAX_SILENCES: usize = 1000;
+/// Stands for every table.
+pub(super) const ALL: &str = "*";
+
+pub(super) const TABLES: &str = "
+CREATE TABLE IF NOT EXISTS _rpf_silences (
+  name TEXT PRIMARY KEY,
+  until_us INTEGER NOT NULL,
+  reason TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+";
+const PUT: &str =
+    "INSERT OR REPLACE INTO _rpf_silences (name, until_us, reason) VALUES (?1, ?2, ?3)";
+const REMOVE: &str = "DELETE FROM _rpf_silences WHERE name = ?1";
+const EXPIRE: &str = "DELETE FROM _rpf_silences WHERE until_us <= ?1";
+const LIST: &str = "SELECT name, until_us, reason FROM _rpf_silences ORDER BY name";
+
+/// A silence that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Silence {
+    /// The table in lower case, or [`ALL`].
+    pub(super) name: String,
+    /// Its end, microseconds since 1970.
+    pub(super) until_us: i64,
+    /// For people.
+    pub(super) reason: String,
+}
+
+/// The silences of a sink: a few, so they are kept in memory beside the database.
+#[derive(Debug, Default)]
+pub(super) struct Silences(Vec<Silence>);
+
+impl Silences {
+    pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
+        let mut statement = conn.prepare(LIST)?;
+        let rows = statement.query_map([], |row| {
+            Ok(Silence { name: row.get(0)?, until_us: row.get(1)?, reason: row.get(2)? })
+        })?;
+        Ok(Self(rows.collect::<Result<_, _>>()?))
+    }
+
+    /// The end of the silence over a table, if it lasts at `now`.
+    pub(super) fn until(&self, table: &str, now: i64) -> Option<i64> {
+        let over = self.0.iter().filter(|silence| silence.name == table || silence.name == ALL);
+        over.map(|silence| silence.until_us).filter(|until| *until > now).max()
+    }
+
+    /// Those that last at `now`.
+    pub(super) fn lasting(&self, now: i64) -> Vec<Silence> {
+        self.0.iter().filter(|silence| silence.until_us > now).cloned().collect()
+    }
+
+    /// Adds one, in place of another one of the same table.
+    ///
+    /// # Errors
+    /// A database that refuses; `Ok(false)` when there are too many.
+    pub(super) fn put(
+        &mut self,
+        conn: &Connection,
+        silence: Silence,
+        now: i64,
+    ) -> rusqlite::Result<bool> {
+        conn.execute(EXPIRE, [now])?;
+        self.0.retain(|known| known.until_us > now && known.name != silence.name);
+        if self.0.len() >= MAX_SILENCES {
+            return Ok(false);
+        }
+        conn.execute(PUT, params![silence.name, silence.until_us, silence.reason])?;
+        self.0.push(silence);
+        self.0.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(true)
+    }
+
+    /// Ends one; false when there is none.
+    pub(super) fn remove(&mut self, conn: &Connection, name: &str) -> rusqlite::Result<bool> {
+        let removed = conn.execute(REMOVE, [name])?;
+        self.0.retain(|known| known.name != name);
+        Ok(removed > 0)
+    }
+}

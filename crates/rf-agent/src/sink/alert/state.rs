@@ -1,0 +1,87 @@
+//! What the writer thread of an `alert` sink owns.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rf_core::config::ByteSize;
+use rusqlite::Connection;
+
+use super::alerts::{self, Alerts, Shown};
+use super::config::AlertSinkConfig;
+use super::outbox::{self, Waiting};
+use super::scripts::Scripts;
+use super::silence::{self, Silence};
+use crate::sink::SinkBatch;
+use crate::sink::table::failure::WriteError;
+use crate::sink::table::retention::{Step, remove_old_rows};
+use crate::sink::table::{applied, batch, connect, database, rows, timestamp};
+
+pub(super) struct State {
+    conn: Connection,
+    alerts: Alerts,
+}
+
+impl database::State for State {
+    fn write(&mut self, sink: &str, batch: &SinkBatch) -> Result<u64, WriteError> {
+        batch::write(&mut self.conn, &mut self.alerts, sink, batch, timestamp::now_us())
+    }
+}
+
+impl State {
+    pub(super) fn open(
+        path: &Path,
+        config: &Arc<AlertSinkConfig>,
+        scripts: &BTreeMap<String, PathBuf>,
+    ) -> Result<Self, String> {
+        let tables =
+            [applied::TABLES, rows::TABLES, alerts::TABLES, silence::TABLES, outbox::TABLES];
+        let conn = connect::open(path, config.max_bytes.map(ByteSize::bytes), &tables)?;
+        let scripts = Scripts::new(scripts.clone());
+        let alerts = Alerts::load(&conn, Arc::clone(config), scripts, timestamp::now_us())
+            .map_err(|error| format!("database {}: {error}", path.display()))?;
+        Ok(Self { conn, alerts })
+    }
+
+    /// Lets time pass; the notices that wait then.
+    pub(super) fn tick(&mut self) -> rusqlite::Result<Vec<Waiting>> {
+        self.alerts.tick(&mut self.conn, timestamp::now_us())?;
+        outbox::waiting(&self.conn)
+    }
+
+    /// Loads the scripts anew.
+    pub(super) fn reload(&mut self, sink: &str) {
+        self.alerts.scripts.reload(sink);
+    }
+
+    /// Forgets a notice that was handed over.
+    pub(super) fn handed_over(&mut self, seq: i64) -> rusqlite::Result<()> {
+        outbox::remove(&self.conn, seq)
+    }
+
+    /// What is known of every table.
+    pub(super) fn shown(&mut self) -> Vec<Shown> {
+        self.alerts.shown(timestamp::now_us())
+    }
+
+    /// The silences that last.
+    pub(super) fn silences(&mut self) -> Vec<Silence> {
+        self.alerts.silences.lasting(timestamp::now_us())
+    }
+
+    /// Adds a silence; false when there are too many.
+    pub(super) fn silence(&mut self, silence: Silence) -> rusqlite::Result<bool> {
+        self.alerts.silences.put(&self.conn, silence, timestamp::now_us())
+    }
+
+    /// Ends a silence; false when there is none.
+    pub(super) fn end_silence(&mut self, name: &str) -> rusqlite::Result<bool> {
+        self.alerts.silences.remove(&self.conn, name)
+    }
+
+    /// One step of retention.
+    pub(super) fn remove_old(&mut self, row_ttl: Duration) -> rusqlite::Result<Step> {
+        remove_old_rows(&self.conn, row_ttl)
+    }
+}

@@ -1,0 +1,301 @@
+//! The `alert` sink: what is told, when, and that it is told once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use futures_util::future::BoxFuture;
+use http::Request;
+use rf_core::config::{Problems, parse};
+use rf_queue::Budget;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::pipeline::Batch;
+use crate::sink::contract::{Promise, Subject, check_sink_contract};
+use crate::sink::table::rig::{Rig, event, send, sink};
+use crate::sink::{Sink, SinkContext, SinkError, SinkHost};
+
+const PARAMS: &str = r#"{ "database": "alert.sqlite3", "notification_sink": "mail" }"#;
+const SOON: Duration = Duration::from_secs(20);
+
+struct AlertSubject(TempDir);
+
+impl Subject for AlertSubject {
+    fn promise(&self) -> Promise {
+        Promise::ExactlyOnce
+    }
+
+    fn build(&self) -> Arc<dyn Sink> {
+        sink(super::build, self.0.path(), r#"{ "database": "alert.sqlite3" }"#)
+    }
+
+    fn event(&self, number: usize) -> String {
+        event("POST", "/checks", &format!(r#"{{"number":{number},"status":"down"}}"#))
+    }
+
+    fn refused(&self) -> Option<String> {
+        Some(event("POST", "/checks", "no JSON"))
+    }
+
+    fn stored(&self) -> BoxFuture<'_, Vec<usize>> {
+        Box::pin(async {
+            let conn = Connection::open(self.0.path().join("alert.sqlite3")).unwrap();
+            let mut numbers = conn.prepare("SELECT number FROM checks ORDER BY _rpf_id").unwrap();
+            let numbers = numbers.query_map([], |row| row.get::<_, u64>(0)).unwrap();
+            numbers.map(|number| usize::try_from(number.unwrap()).unwrap()).collect()
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alert_keeps_the_contract_of_sinks() {
+    check_sink_contract(&AlertSubject(tempfile::tempdir().unwrap())).await;
+}
+
+/// Runs what the sink does besides writing until `done`.
+async fn run_until(rig: &Rig, what: &str, mut done: impl FnMut() -> bool) {
+    let stop = CancellationToken::new();
+    let looking = async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(Arc::clone(&rig.sink).run(stop.clone()), looking) };
+    tokio::time::timeout(SOON, both).await.expect(what);
+}
+
+fn waiting(rig: &Rig) -> u64 {
+    let conn = Connection::open(rig.folder.path().join("alert.sqlite3")).unwrap();
+    conn.query_row("SELECT count(*) FROM _rpf_outbox", [], |row| row.get(0)).unwrap()
+}
+
+/// Subjects in the notification sink's queue.
+async fn subjects(rig: &Rig) -> Vec<String> {
+    let queue = rig.store.queue("mail").unwrap();
+    let budget = Budget { events: 100, bytes: 1 << 20 };
+    let events = rig.store.read(queue, 0, budget).await.unwrap();
+    let subject = |content: &[u8]| {
+        let event: Value = serde_json::from_slice(content).unwrap();
+        assert_eq!(event["method"], "POST");
+        let body: Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+        assert!(body["message"].as_str().is_some_and(|text| !text.is_empty()));
+        body["subject"].as_str().unwrap().to_owned()
+    };
+    events.iter().map(|event| subject(&event.content)).collect()
+}
+
+async fn statuses(rig: &mut Rig, statuses: &[&str]) {
+    for status in statuses {
+        rig.post("/web", &json!({ "status": status }).to_string()).await;
+    }
+}
+
+async fn check_told(rig: &Rig, expected: &[&str]) {
+    run_until(rig, "handed over", || waiting(rig) == 0).await;
+    assert_eq!(subjects(rig).await, expected);
+}
+
+#[tokio::test]
+async fn three_bad_events_are_told_once_over_a_restart_and_the_end_too() {
+    let mut rig = Rig::start(super::build, PARAMS).await;
+    statuses(&mut rig, &["ok", "down", "down"]).await;
+    check_told(&rig, &[]).await;
+    rig.restart().await;
+    statuses(&mut rig, &["down", "down"]).await;
+    check_told(&rig, &["web: down"]).await;
+    rig.restart().await;
+    statuses(&mut rig, &["down", "OK", "ok"]).await;
+    check_told(&rig, &["web: down", "web: recovered"]).await;
+    statuses(&mut rig, &["x", "y", "z"]).await;
+    check_told(&rig, &["web: down", "web: recovered", "web: z"]).await;
+    let status = rig.json("/status").await;
+    assert_eq!(
+        json!([
+            status[0]["table"],
+            status[0]["state"],
+            status[0]["status"],
+            status[0]["bad_events"]
+        ]),
+        json!(["web", "bad", "z", 3])
+    );
+    let rows = rig.json("/rpf-db/web?status_ne=ok").await;
+    assert_eq!(rows.as_array().unwrap().len(), 9, "rows as in db, among them an OK that is not ok");
+}
+
+#[tokio::test]
+async fn a_notice_that_was_handed_over_before_a_kill_is_not_told_again() {
+    let mut rig = Rig::start(super::build, PARAMS).await;
+    statuses(&mut rig, &["down", "down", "down"]).await;
+    let conn = Connection::open(rig.folder.path().join("alert.sqlite3")).unwrap();
+    let (id, content): (String, Vec<u8>) = conn
+        .query_row("SELECT id, content FROM _rpf_outbox", [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    // As by a process that was killed before it could remove the notice.
+    let output = SinkHost { store: rig.store.clone() }.output("mail").unwrap();
+    output.send_once(format!("alert:subject:{id}"), Batch::of(vec![content.into()])).await.unwrap();
+    rig.restart().await;
+    check_told(&rig, &["web: down"]).await;
+}
+
+#[tokio::test]
+async fn a_script_says_what_is_bad_and_fails_for_its_event_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = "calls = 0
+        function extractStatus(json)
+          calls = calls + 1
+          local check = json_decode(json)
+          if check.code < 400 then return '' end
+          return 'HTTP ' .. check.code
+        end";
+    std::fs::write(folder.path().join("web.lua"), script).unwrap();
+    let params = r#"{ "database": "alert.sqlite3", "notification_sink": "mail",
+        "scripts": { "web": { "scriptPath": "web.lua", "consecutiveBad": 2, "outOf": 3 } } }"#;
+    let mut rig = Rig::start_in(folder, super::build, params).await;
+    for code in [200, 500, 200, 503] {
+        rig.post("/web", &format!(r#"{{"code":{code}}}"#)).await;
+    }
+    let refused = rig.try_write(&[event("POST", "/web", "{}")]).await;
+    assert!(
+        matches!(&refused, Err(SinkError::Permanent(reason)) if reason.contains("web.lua:5: attempt to compare")),
+        "{refused:?}"
+    );
+    rig.post("/web", r#"{"code":204}"#).await;
+    rig.post("/web", r#"{"code":204}"#).await;
+    check_told(&rig, &["web: HTTP 503", "web: recovered"]).await;
+    assert_eq!(
+        rig.json("/distinct-values/web/status").await,
+        json!(["HTTP 500", "HTTP 503", "ok"])
+    );
+}
+
+#[tokio::test]
+async fn scripts_are_loaded_anew_and_a_broken_one_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = |status: &str| format!("function extractStatus(json) return '{status}' end");
+    let path = folder.path().join("web.lua");
+    std::fs::write(&path, script("one")).unwrap();
+    let params =
+        r#"{ "database": "alert.sqlite3", "scripts": { "web": { "scriptPath": "web.lua" } } }"#;
+    let mut rig = Rig::start_in(folder, super::build, params).await;
+    let (ask, asked) = tokio::sync::watch::channel(0);
+    rig.sink.reload_on(asked);
+    let stop = CancellationToken::new();
+    let running = Arc::clone(&rig.sink).run(stop.clone());
+    let edit = async {
+        rig.post("/web", "{}").await;
+        for (count, text) in [(1, script("two")), (2, "function extractStatus(".to_owned())] {
+            std::fs::write(&path, text).unwrap();
+            ask.send(count).unwrap();
+            // The scripts are loaded anew between two writes, when the thread gets to it.
+            let until = tokio::time::Instant::now() + SOON;
+            loop {
+                rig.post("/web", "{}").await;
+                let rows = rig.json("/distinct-values/web/status").await;
+                if rows == json!(["one", "two"]) {
+                    break;
+                }
+                assert!(tokio::time::Instant::now() < until, "{rows}");
+            }
+        }
+        stop.cancel();
+    };
+    tokio::join!(running, edit);
+}
+
+#[tokio::test]
+async fn missing_events_are_told_and_their_return_too() {
+    let params = r#"{ "database": "alert.sqlite3", "notification_sink": "mail",
+        "scripts": { "web": { "heartbeatInterval": "100ms", "heartbeatGrace": "100ms" } } }"#;
+    let mut rig = Rig::start(super::build, params).await;
+    assert_eq!(rig.json("/status").await[0]["state"], "waiting");
+    let queue = rig.store.queue("mail").unwrap();
+    let store = rig.store.clone();
+    run_until(&rig, "told", || store.usage(queue).events == 1).await;
+    assert_eq!(rig.json("/status").await[0]["state"], "missing");
+    statuses(&mut rig, &["ok"]).await;
+    check_told(&rig, &["web: no events", "web: events again"]).await;
+}
+
+async fn api(rig: &Rig, method: &str, uri: &str, body: &str) -> (u16, String) {
+    let request =
+        Request::builder().method(method).uri(uri).body(Body::from(body.to_owned())).unwrap();
+    let (status, text) = send(Arc::clone(&rig.sink).api().unwrap(), request).await;
+    (status.as_u16(), text)
+}
+
+#[tokio::test]
+async fn a_silence_ends_and_what_is_still_bad_is_told_then() {
+    let mut rig = Rig::start(super::build, PARAMS).await;
+    let body = r#"{"table":"Web","for":"1h","reason":"deployment"}"#;
+    assert_eq!(api(&rig, "POST", "/silences", body).await.0, 204);
+    rig.restart().await;
+    let silences = rig.json("/silences").await;
+    assert_eq!(json!([silences[0]["table"], silences[0]["reason"]]), json!(["web", "deployment"]));
+    statuses(&mut rig, &["down", "down", "down"]).await;
+    check_told(&rig, &[]).await;
+    assert!(rig.json("/status").await[0]["silenced_until"].is_i64());
+    assert_eq!(api(&rig, "DELETE", "/silences/web", "").await.0, 204);
+    assert_eq!(api(&rig, "DELETE", "/silences/web", "").await.0, 404);
+    let queue = rig.store.queue("mail").unwrap();
+    let store = rig.store.clone();
+    run_until(&rig, "told", || store.usage(queue).events == 1).await;
+    assert_eq!(subjects(&rig).await, ["web: down"]);
+}
+
+#[tokio::test]
+async fn silences_that_make_no_sense_are_refused() {
+    let rig = Rig::start(super::build, PARAMS).await;
+    for body in [
+        "",
+        "{}",
+        r#"{"table":"x"}"#,
+        r#"{"table":"x","for":"soon"}"#,
+        r#"{"table":"x","for":"1h","until":5}"#,
+        r#"{"table":"x","until":5}"#,
+        r#"{"table":"a b","for":"1h"}"#,
+        r#"{"table":"x","for":"1h","more":1}"#,
+    ] {
+        let (status, text) = api(&rig, "POST", "/silences", body).await;
+        assert_eq!(status, 400, "{body}: {text}");
+    }
+    assert_eq!(api(&rig, "POST", "/silences", &"x".repeat(100_000)).await.0, 400);
+    assert_eq!(api(&rig, "POST", "/silences", r#"{"table":"*","for":"1m"}"#).await.0, 204);
+    assert_eq!(rig.json("/silences").await[0]["table"], "*");
+}
+
+#[test]
+fn a_configuration_that_cannot_work_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bad.lua"), "function extractStatus(").unwrap();
+    std::fs::write(folder.path().join("none.lua"), "x = 1").unwrap();
+    for (params, why) in [
+        (
+            r#"{"database":"a","notification_sink":"nobody"}"#,
+            "no other sink has the name `nobody`; known: mail",
+        ),
+        (r#"{"database":"a","notification_sink":"me"}"#, "no other sink has the name `me`"),
+        (r#"{"database":"a","scripts":{"t":{"scriptPath":"bad.lua"}}}"#, "bad.lua:1:"),
+        (
+            r#"{"database":"a","scripts":{"t":{"scriptPath":"none.lua"}}}"#,
+            "no function extractStatus",
+        ),
+        (r#"{"database":"a","scripts":{"t":{"scriptPath":"gone.lua"}}}"#, "gone.lua"),
+        (
+            r#"{"database":"a","scripts":{"t":{"consecutiveBad":3,"outOf":2}}}"#,
+            "expected at least consecutiveBad (3)",
+        ),
+        (r#"{"database":"a","scripts":{"t":{"silencedUntil":"later"}}}"#, "expected Unix time"),
+        (r#"{"database":"a","scripts":{"a b":{}}}"#, "cannot name a table"),
+    ] {
+        let context =
+            SinkContext { name: "me", id: "me", data_dir: folder.path(), sinks: &["me", "mail"] };
+        let mut problems = Problems::default();
+        let document = parse("player.json", params, &|_| None, &mut problems).expect("JSON");
+        drop(super::build(&context, &document.root(), &mut problems));
+        assert!(problems.to_string().contains(why), "{params}: {problems}");
+    }
+}
