@@ -7,13 +7,15 @@
 //! among its dependencies.
 //!
 //! Reading order: [`bare_server`] and [`open_loop`] for the capture, [`sample`], [`relay_load`] and [`relay_drain`]
-//! beside [`bare_insert`] and [`bare_drain`] for the relay, [`bare_lua`] for scripts, [`rows`] for the goals, [`report`] for the table.
+//! beside [`bare_insert`] and [`bare_drain`] for the relay, [`bare_lua`] for scripts, [`sink_sample`], [`sink_drain`] and
+//! [`bare_rows`] for the sinks with tables, [`rows`] for the goals, [`report`] for the table.
 
 mod await_count;
 mod bare_db;
 mod bare_drain;
 mod bare_insert;
 mod bare_lua;
+mod bare_rows;
 mod bare_server;
 mod body;
 mod client;
@@ -21,11 +23,15 @@ mod free_ports;
 mod idle_latency;
 mod open_loop;
 mod out;
+mod query_latency;
 mod relay_drain;
 mod relay_load;
 mod report;
 mod rows;
 mod sample;
+mod sink_drain;
+mod sink_load;
+mod sink_sample;
 mod startup;
 mod stats;
 
@@ -45,13 +51,17 @@ enum Command {
     BareDrain(bare_drain::Args),
     BareInsert(bare_insert::Args),
     BareLua(bare_lua::Args),
+    BareRows(bare_rows::Args),
     BareServer(bare_server::Args),
     FreePorts(free_ports::Args),
     IdleLatency(idle_latency::Args),
     OpenLoop(open_loop::Args),
+    QueryLatency(query_latency::Args),
     RelayDrain(relay_drain::Args),
     RelayLoad(relay_load::Args),
     Report(report::Args),
+    SinkDrain(sink_drain::Args),
+    SinkLoad(sink_load::Args),
     Startup(startup::Args),
 }
 
@@ -62,13 +72,17 @@ async fn main() -> anyhow::Result<()> {
         Command::BareDrain(args) => bare_drain::run(&args),
         Command::BareInsert(args) => bare_insert::run(&args),
         Command::BareLua(args) => bare_lua::run(&args),
+        Command::BareRows(args) => bare_rows::run(&args),
         Command::BareServer(args) => bare_server::run(args).await,
         Command::FreePorts(args) => free_ports::run(&args),
         Command::IdleLatency(args) => idle_latency::run(args).await,
         Command::OpenLoop(args) => open_loop::run(args).await,
+        Command::QueryLatency(args) => query_latency::run(args).await,
         Command::RelayDrain(args) => relay_drain::run(args).await,
         Command::RelayLoad(args) => relay_load::run(args).await,
         Command::Report(args) => report::run(&args),
+        Command::SinkDrain(args) => sink_drain::run(args).await,
+        Command::SinkLoad(args) => sink_load::run(args).await,
         Command::Startup(args) => startup::run(args).await,
     }
 }

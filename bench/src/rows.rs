@@ -122,6 +122,23 @@ pub(crate) const ROWS: &[Row] = &[
         .goal(Goal::Under(50.0)),
     alone("idle", "player start-up ms", Unit::Ms, "player-start", "startup_ms")
         .goal(Goal::Under(50.0)),
+    versus("sink-db", "events/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.6)),
+    alone("sink-db", "memory peak MiB", Unit::Mib, "memory", "player_mib"),
+    versus("sink-time_series", "events/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.6)),
+    alone("sink-time_series", "memory peak MiB", Unit::Mib, "memory", "player_mib"),
+    alone("query-1m", "first page ms", Unit::Ms, "page", "p50_ms"),
+    alone("query-1m", "page behind row 900,000 ms", Unit::Ms, "deep-page", "p50_ms"),
+    alone("query-1m", "page by another column ms", Unit::Ms, "ordered", "p50_ms"),
+    alone("query-1m", "one row by its id ms", Unit::Ms, "find", "p50_ms"),
+    alone("query-1m", "text in any row ms", Unit::Ms, "contains", "p50_ms"),
+    alone("query-1m", "time-analytics, all rows ms", Unit::Ms, "analytics", "p50_ms")
+        .goal(Goal::Under(1000.0)),
+    alone("query-1m", "time-analytics, a day ms", Unit::Ms, "analytics-day", "p50_ms"),
+    alone("query-1m", "list of 100 series ms", Unit::Ms, "series", "p50_ms"),
+    alone("query-1m", "chart of a series, all rows ms", Unit::Ms, "range-one", "p50_ms"),
+    alone("query-1m", "chart of 100 series, all rows ms", Unit::Ms, "range-all", "p50_ms"),
 ];
 
 /// A row with a counterpart: `variants` are the bare one and ours.
