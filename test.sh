@@ -42,6 +42,10 @@ command -v chromedriver >/dev/null || packages+=(chromium-driver)
 if ! command -v psql >/dev/null || ! PATH=$PATH$(printf ':%s' /usr/lib/postgresql/*/bin) command -v initdb >/dev/null; then
     packages+=(postgresql)
 fi
+# A real mail server, for the notifications.
+if ! /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null; then
+    packages+=(python3 python3-aiosmtpd)
+fi
 if ((${#packages[@]})); then
     if ((EUID == 0)) && command -v apt-get >/dev/null; then
         echo "installing ${packages[*]}"

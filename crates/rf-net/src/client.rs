@@ -9,6 +9,8 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body::Body;
@@ -131,6 +133,15 @@ impl Client {
             Err(_elapsed) => Err(ClientError::Timeout { host, after: timeout }),
         }
     }
+}
+
+/// `Authorization: Basic` (RFC 7617), marked so that no log shows it.
+pub fn basic_auth(username: &str, password: &str) -> HeaderValue {
+    let credentials = STANDARD.encode(format!("{username}:{password}"));
+    let mut value = HeaderValue::try_from(format!("Basic {credentials}"))
+        .expect("base64 is made of characters that a header takes");
+    value.set_sensitive(true);
+    value
 }
 
 /// hyper leaves the length of an empty body away, but servers may answer 411 to that where a body is usual (RFC 9110,

@@ -9,7 +9,7 @@
 //!   `stream` (private) holds the clocks that cut off slow clients;
 //! - [`body`]: the one way to read a body;
 //! - [`encoding`]: zstd and gzip, safe against bombs, and who accepts what;
-//! - [`client`]: the one HTTP client, over [`tls`].
+//! - [`client`]: the one HTTP client, over [`tls`]; [`retry_after`](mod@retry_after): when a server wants to be asked again.
 //!
 //! A further kind of transport is a new file with an implementation of [`serve::Listener`] (its stream type is free)
 //! and a connector for [`client::Client`].
@@ -19,6 +19,7 @@ pub mod client;
 pub mod encoding;
 pub mod listen;
 pub mod per_core;
+pub mod retry_after;
 pub mod serve;
 mod stream;
 pub mod tls;

@@ -8,15 +8,16 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{HOST, HeaderName, RETRY_AFTER};
+use http::header::{HOST, HeaderName};
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use rf_core::config::{Interval, Node, Problems, schema_of};
 use rf_core::event::ReplayRequest;
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientError, ClientOptions};
+use rf_net::retry_after::retry_after;
 use rf_queue::StoredEvent;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
@@ -33,8 +34,6 @@ pub const X_REPLAYFORGE_ID: HeaderName = HeaderName::from_static("x-replayforge-
 
 /// An answer's body is read up to here, so that its connection can be used again; a longer one closes it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// A target's wish for a later try is honoured up to here.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// About one connection (RFC 9110, section 7.6.1), or made anew for the target.
 const NOT_REPLAYED: [&str; 12] = [
@@ -331,16 +330,4 @@ impl HttpSink {
         }
         Err(SinkError::Retry { reason: format!("the target answered {status}"), after })
     }
-}
-
-/// `Retry-After` as a pause: seconds or a date (RFC 9110, section 10.2.3), at most an hour.
-pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let pause = match value.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_not_a_number) => {
-            httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()
-        }
-    };
-    Some(pause.min(MAX_RETRY_AFTER))
 }

@@ -18,11 +18,12 @@ use rf_core::protocol::{RF_BATCH_ID, RF_BUCKETS, RF_ENV_NAME, RF_HOSTNAME, encod
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientError};
 use rf_net::encoding::{Coding, encode};
+use rf_net::retry_after::retry_after;
 use rf_script::Request as Steer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::http::{IDEMPOTENCY_KEY, retry_after};
+use super::http::IDEMPOTENCY_KEY;
 use super::{Shape, Sink, SinkBatch, SinkError, SinkHost, SinkStartError};
 use crate::script::batch::{BatchScript, Posted, TransformError};
 

@@ -1,0 +1,21 @@
+//! Notifications: a subject and a message, to chat services, push services, mail and webhooks.
+//!
+//! Used by the sink `notification` of an agent, and meant for a relay's own alarms too, so it knows neither.
+//!
+//! Must not know: events, queues, retries. It sends one message once, and says what the service answered.
+//!
+//! Promises: a message never calls anybody out (`@everyone`, `<!channel>`), keeps to the service's limits, and lands in
+//! the service's text and nowhere else, whatever it contains. No error names a URL, a token or the message.
+//!
+//! Reading order: [`message`] (what is sent, and how several become one), [`target`] (what a user writes, and what comes
+//! of it), `post` (one HTTP exchange and its answer), `service` (one file for each service).
+
+pub mod message;
+mod post;
+mod service;
+pub mod target;
+mod template;
+mod text;
+
+pub use message::Message;
+pub use target::{NotifyError, Target, TargetConfig};

@@ -1,0 +1,69 @@
+//! Microsoft Teams: an adaptive card to an incoming webhook or a workflow (docs: Create and send messages with Incoming
+//! Webhooks).
+//!
+//! A message may have 28 KiB. A mention needs an entity beside the text, and there is none. The older connectors answer
+//! 200 and name the refusal in the text.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri};
+use http_body_util::Full;
+use rf_net::client::Client;
+use serde_json::json;
+
+use super::Service;
+use crate::message::Message;
+use crate::post::{self, Form, Post};
+use crate::target::{NotifyError, TargetConfig, Wrong};
+use crate::text::{cut, json_len};
+
+/// As JSON; the card around it takes less than the KiB that is left, the subject another.
+const MAX_BYTES: usize = 26 * 1024;
+const MAX_SUBJECT_BYTES: usize = 1024;
+/// What stands before the status in a 200 that is none.
+const HIDDEN: &str = "returned HTTP error ";
+
+struct Teams {
+    url: Uri,
+}
+
+pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Service>, Wrong> {
+    let url = post::url(&config.url, "").map_err(|reason| Wrong::new("url", reason))?;
+    Ok(Arc::new(Post { form: Teams { url }, client, timeout: config.timeout.into() }))
+}
+
+impl Form for Teams {
+    fn request(&self, message: &Message, _id: &str) -> Result<Request<Full<Bytes>>, String> {
+        let mut blocks = Vec::new();
+        if !message.subject.is_empty() {
+            let subject = cut(&message.subject, MAX_SUBJECT_BYTES, json_len);
+            blocks.push(json!({
+                "type": "TextBlock", "text": subject, "weight": "bolder", "wrap": true
+            }));
+        }
+        let text = cut(&message.text, MAX_BYTES, json_len);
+        blocks.push(json!({ "type": "TextBlock", "text": text, "wrap": true }));
+        let card = json!({
+            "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+            "type": "AdaptiveCard",
+            "version": "1.4",
+            "body": blocks,
+        });
+        let payload = json!({
+            "type": "message",
+            "attachments": [{
+                "contentType": "application/vnd.microsoft.card.adaptive",
+                "contentUrl": null,
+                "content": card,
+            }],
+        });
+        Ok(post::json(&self.url, &payload))
+    }
+
+    fn hidden_refusal(&self, answer: &str) -> Option<NotifyError> {
+        let (_, rest) = answer.split_once(HIDDEN)?;
+        let code = rest.get(..3)?.parse().ok()?;
+        Some(post::refusal(StatusCode::from_u16(code).ok()?, None, ""))
+    }
+}

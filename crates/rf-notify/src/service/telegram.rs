@@ -1,0 +1,52 @@
+//! Telegram: `sendMessage` of the Bot API.
+//!
+//! A text has 1 to 4096 characters. It is sent without `parse_mode`, so nothing in it is markup; names behind `@` are
+//! found by Telegram itself, so a joiner is put in between. Rate answers are 429 with `parameters.retry_after`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Uri};
+use http_body_util::Full;
+use rf_core::config::Secret;
+use rf_net::client::Client;
+use serde_json::json;
+
+use super::Service;
+use crate::message::Message;
+use crate::post::{self, Form, Post};
+use crate::target::{TargetConfig, Wrong};
+use crate::text::{cut, without_mentions};
+
+const MAX_CHARS: usize = 4096;
+const DEFAULT_URL: &str = "https://api.telegram.org";
+
+struct Telegram {
+    /// Holds the token.
+    url: Uri,
+    chat_id: String,
+}
+
+pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Service>, Wrong> {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '_' | '-');
+    if !config.token.expose().chars().all(is_token) {
+        return Err(Wrong::new("token", "expected a bot's token, such as 123456:ABC-def"));
+    }
+    let base = if config.url.is_empty() { Secret::new(DEFAULT_URL) } else { config.url.clone() };
+    let url = post::url(&base, &format!("/bot{}/sendMessage", config.token.expose()))
+        .map_err(|reason| Wrong::new("url", reason))?;
+    let form = Telegram { url, chat_id: config.chat_id.clone() };
+    Ok(Arc::new(Post { form, client, timeout: config.timeout.into() }))
+}
+
+impl Form for Telegram {
+    fn request(&self, message: &Message, _id: &str) -> Result<Request<Full<Bytes>>, String> {
+        let text = without_mentions(&message.joined(str::to_owned));
+        let payload = json!({
+            "chat_id": self.chat_id,
+            "text": cut(&text, MAX_CHARS, char::len_utf16),
+            "link_preview_options": { "is_disabled": true },
+        });
+        Ok(post::json(&self.url, &payload))
+    }
+}

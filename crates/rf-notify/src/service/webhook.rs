@@ -1,0 +1,86 @@
+//! A webhook of any kind: method, headers and payload as the file says. The original's only kind.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
+use http_body_util::Full;
+use rf_net::client::Client;
+use serde_json::{Value, json};
+
+use super::Service;
+use crate::message::Message;
+use crate::post::{self, Form, Post};
+use crate::target::{TargetConfig, Wrong};
+use crate::template::Template;
+
+/// The same for every repeat of a message, as with replayed requests.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+struct Webhook {
+    url: Uri,
+    method: Method,
+    headers: HeaderMap,
+    is_json: bool,
+    template: Option<Template>,
+}
+
+pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Service>, Wrong> {
+    let url = post::url(&config.url, "").map_err(|reason| Wrong::new("url", reason))?;
+    let method = Method::from_bytes(config.method.to_ascii_uppercase().as_bytes())
+        .map_err(|error| Wrong::new("method", error))?;
+    let kind = config.content_type.to_ascii_lowercase();
+    let is_json = kind == "json" || kind.contains("/json") || kind.contains("+json");
+    let content_type = if kind.contains('/') {
+        HeaderValue::try_from(&config.content_type)
+            .map_err(|error| Wrong::new("contentType", error))?
+    } else if is_json {
+        HeaderValue::from_static("application/json")
+    } else {
+        HeaderValue::from_static("text/plain; charset=utf-8")
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    for (name, value) in &config.header {
+        let name = HeaderName::try_from(name.as_str())
+            .map_err(|error| Wrong::new("header", format!("`{name}`: {error}")))?;
+        post::secret_header(&mut headers, name, "", value)
+            .map_err(|reason| Wrong::new("header", reason))?;
+    }
+    let template = (!config.build_payload.is_empty())
+        .then(|| checked(Template::new(&config.build_payload, is_json), is_json))
+        .transpose()?;
+    let form = Webhook { url, method, headers, is_json, template };
+    Ok(Arc::new(Post { form, client, timeout: config.timeout.into() }))
+}
+
+/// A payload that is not JSON although it is called so would be refused with every message.
+fn checked(template: Template, is_json: bool) -> Result<Template, Wrong> {
+    let sample = Message { subject: "1".to_owned(), text: "2".to_owned() };
+    let parsed: Result<Value, _> = serde_json::from_str(&template.render(&sample));
+    match parsed {
+        Err(error) if is_json => {
+            Err(Wrong::new("buildPayload", format!("expected JSON once it is filled in: {error}")))
+        }
+        _ => Ok(template),
+    }
+}
+
+impl Form for Webhook {
+    fn request(&self, message: &Message, id: &str) -> Result<Request<Full<Bytes>>, String> {
+        let body = match &self.template {
+            Some(template) => template.render(message),
+            None if self.is_json => {
+                json!({ "subject": message.subject, "message": message.text }).to_string()
+            }
+            None => message.joined(str::to_owned),
+        };
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.url.clone();
+        request.headers_mut().extend(self.headers.clone());
+        let id = HeaderValue::try_from(id).map_err(|error| error.to_string())?;
+        request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert(id);
+        Ok(request)
+    }
+}

@@ -1,0 +1,79 @@
+//! Webhooks as the original has them, and what a wrong file is told.
+
+use axum::http::Method;
+use rf_notify::NotifyError;
+use serde_json::{Value, json};
+
+use super::support::{Service, build, hostile, message, target};
+
+async fn echo() -> Service {
+    Service::start(|_| (200, String::new())).await
+}
+
+#[tokio::test]
+async fn a_payload_of_the_original_is_filled_in_as_json() {
+    let service = echo().await;
+    let config = json!({
+        "url": format!("{}/hook?x=1", service.url),
+        "contentType": "json",
+        "header": { "X-Token": "secret", "Content-Type": "application/vnd.x+json" },
+        "buildPayload": "{\"title\": \"{{subject}}\", \"text\": \"{{message}}\"}",
+    });
+    target(&config).send(&hostile(), "alerts-1-1").await.unwrap();
+    let got = service.only();
+    assert_eq!((got.method.clone(), got.path.as_str()), (Method::POST, "/hook?x=1"));
+    assert_eq!(got.json, json!({ "title": hostile().subject, "text": hostile().text }));
+    assert_eq!(got.header("x-token"), "secret");
+    assert_eq!(got.header("content-type"), "application/vnd.x+json");
+    assert_eq!(got.header("idempotency-key"), "alerts-1-1");
+}
+
+#[tokio::test]
+async fn without_a_payload_the_content_type_decides() {
+    let service = echo().await;
+    let check = async |config: Value, expected: &str, content_type: &str| {
+        target(&config).send(&message("s", "m"), "id").await.unwrap();
+        let got = service.received().pop().unwrap();
+        assert_eq!((got.text.as_str(), got.header("content-type")), (expected, content_type));
+    };
+    let json = r#"{"subject":"s","message":"m"}"#;
+    let plain = "text/plain; charset=utf-8";
+    check(json!({ "url": service.url, "contentType": "json" }), json, "application/json").await;
+    check(json!({ "url": service.url }), "s\nm", plain).await;
+    check(json!({ "url": service.url, "buildPayload": "{{subject}}!" }), "s!", plain).await;
+    check(json!({ "url": service.url, "contentType": "text/x" }), "s\nm", "text/x").await;
+}
+
+#[tokio::test]
+async fn a_service_that_is_down_only_delays() {
+    let service = echo().await;
+    let url = service.url.clone();
+    drop(service);
+    let down = target(&json!({ "url": url })).send(&message("", "x"), "id").await.unwrap_err();
+    assert!(matches!(down, NotifyError::Away(_)), "{down:?}");
+}
+
+#[test]
+fn a_wrong_file_is_told_what_is_expected_and_shows_no_secret() {
+    let check = |config: Value, expected: &str| {
+        let problems = build(&config).unwrap_err();
+        assert!(problems.contains(expected), "{problems}");
+        assert!(!problems.contains("secret"), "{problems}");
+    };
+    check(json!({ "kind": "fax" }), "no kind `fax`; known: webhook, discord, slack");
+    check(json!({ "kind": "discord" }), "kind `discord` needs url");
+    check(
+        json!({ "kind": "discord", "url": "http://h/secret", "topic": "x" }),
+        "topic: kind `discord` has no such key; its keys: url, kind, timeout, groupMax, caFile",
+    );
+    check(json!({ "kind": "slack", "url": "hooks/secret" }), "url: expected a URL such as");
+    check(
+        json!({ "url": "http://h", "header": { "a b": "secret" } }),
+        "header: `a b`: invalid HTTP header name",
+    );
+    check(
+        json!({ "url": "http://h", "contentType": "json", "buildPayload": "{\"a\": {{message}" }),
+        "buildPayload: expected JSON once it is filled in",
+    );
+    check(json!({ "url": "http://h", "timeout": 0 }), "timeout: expected a time above zero");
+}
