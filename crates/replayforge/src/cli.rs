@@ -55,6 +55,12 @@ pub enum Command {
     ///
     /// Works on the store of a proxy or player, also while it runs.
     DeadLetters(DeadLettersArgs),
+    /// Try out the services that a player's notifications go to
+    Notify {
+        /// What to do.
+        #[command(subcommand)]
+        action: NotifyAction,
+    },
     /// Try, test and measure Lua scripts without starting anything
     ///
     /// `run` shows what a script emits for a file of events, `test` runs the tests beside scripts, `bench` tells how many
@@ -219,6 +225,26 @@ pub enum DeadLettersAction {
         #[command(flatten)]
         which: WhichArgs,
     },
+}
+
+/// What to do with notifications.
+#[derive(Debug, Subcommand)]
+pub enum NotifyAction {
+    /// Send one notification to every service of a player's file, and say what came back
+    ///
+    /// Starts nothing and touches no queue. Exit code 1 when a service did not take it.
+    Test(NotifyTestArgs),
+}
+
+/// Arguments of `notify test`.
+#[derive(Debug, Args)]
+pub struct NotifyTestArgs {
+    /// The configuration file of the player
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// Only this sink
+    #[arg(value_name = "SINK")]
+    pub sink: Option<String>,
 }
 
 /// What to do with a script.

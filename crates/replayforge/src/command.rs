@@ -3,6 +3,7 @@
 mod check;
 mod dead_letters;
 mod demo;
+mod notify;
 mod role;
 mod schema;
 mod script;
@@ -27,6 +28,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::ChildGuard(args) => {
             Exit::Child(rf_agent::child::guard::run(args.parent, &args.command))
         }
+        Command::Notify { action } => notify::run(&action),
         Command::Script { action } => script::run(&action),
         Command::Completions { shell } => {
             let mut script = Vec::new();

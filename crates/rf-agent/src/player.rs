@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Uri;
 use rf_core::config::{Document, Interval, Node, Problems, Secret};
 use rf_net::client::{Client, ClientOptions};
+use rf_notify::Target;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
@@ -21,7 +22,7 @@ use crate::settings::{
     BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, no_effect_yet,
     no_tailnet, store_options, working_directory,
 };
-use crate::sink::{SINKS, SinkContext};
+use crate::sink::{SINKS, SinkContext, notification};
 use crate::source::relay::RelaySource;
 
 /// The store's file in `dataDir`.
@@ -330,6 +331,24 @@ fn check_sink(
 pub fn store_path(document: &Document, problems: &mut Problems) -> Option<PathBuf> {
     let file: PlayerFile = document.root().decode(problems)?;
     Some(Path::new(&file.data_dir).join(STORE_FILE))
+}
+
+/// The services of each `notification` sink of a file, with the sink's name.
+pub fn notification_targets(
+    document: &Document,
+    problems: &mut Problems,
+) -> Vec<(String, Vec<Target>)> {
+    let root = document.root();
+    let Some(file) = root.decode::<PlayerFile>(problems) else { return Vec::new() };
+    let nodes = root.get("sinks").map(|node| node.items()).unwrap_or_default();
+    let named = file.sinks.iter().zip(&nodes).filter(|(sink, _)| sink.kind == "notification");
+    let mut found = Vec::new();
+    for (sink, node) in named {
+        if let Some(targets) = notification::targets(&at(node, "params"), problems) {
+            found.push((sink.name.clone(), targets));
+        }
+    }
+    found
 }
 
 /// JSON Schema of a player's file, with the `params` of each type of sink.

@@ -7,6 +7,7 @@ pub mod alert;
 mod contract;
 pub mod db;
 pub mod http;
+pub mod notification;
 pub mod relay;
 mod table;
 pub mod time_series;
@@ -187,4 +188,5 @@ pub const SINKS: &[SinkKind] = &[
     SinkKind { name: "db", schema: db::schema, build: db::build },
     SinkKind { name: "time_series", schema: time_series::schema, build: time_series::build },
     SinkKind { name: "alert", schema: alert::schema, build: alert::build },
+    SinkKind { name: "notification", schema: notification::schema, build: notification::build },
 ];

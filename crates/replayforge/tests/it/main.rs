@@ -14,6 +14,7 @@
 //! | [`limits`] | no flood makes a file larger than it may be |
 //! | [`page`] | the player's server and its page, in a real browser |
 //! | [`postgres`] | databases are read and heard: every type, through restarts, refusals and kills |
+//! | [`notify`] | people are told, once and in time, by the services that they use |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
 
 // `cfg(test)` is always set here; it tells clippy that helpers outside of `#[test]` functions are tests too.
@@ -35,6 +36,8 @@ mod letters;
 mod limits;
 #[cfg(test)]
 mod mending;
+#[cfg(test)]
+mod notify;
 #[cfg(test)]
 mod outage;
 #[cfg(test)]

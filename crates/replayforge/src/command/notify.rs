@@ -1,0 +1,87 @@
+//! `notify test`: one notification to every service of a player's file, past all queues.
+
+use std::path::Path;
+
+use rf_agent::player;
+use rf_core::config::{Problems, load};
+use rf_notify::{Message, Target};
+use tokio::time::Instant;
+
+use super::{complain, print};
+use crate::cli::{NotifyAction, NotifyTestArgs};
+use crate::config_file::environment;
+use crate::running::{Exit, run_role};
+
+pub(super) fn run(action: &NotifyAction) -> Exit {
+    let NotifyAction::Test(args) = action;
+    let sinks = match targets(&args.config, args) {
+        Ok(sinks) => sinks,
+        Err(reason) => {
+            complain(&reason);
+            return Exit::Config;
+        }
+    };
+    let mut failed = 0;
+    let sent = run_role(|_stop| async {
+        for (sink, targets) in &sinks {
+            for target in targets {
+                failed += usize::from(!test(sink, target).await);
+            }
+        }
+        Ok(())
+    });
+    match sent {
+        Ok(()) if failed == 0 => Exit::Ok,
+        Ok(()) => Exit::Failed,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            Exit::Failed
+        }
+    }
+}
+
+/// The services to try, or what is wrong with the file.
+fn targets(path: &Path, args: &NotifyTestArgs) -> Result<Vec<(String, Vec<Target>)>, String> {
+    let mut problems = Problems::new();
+    let mut sinks = load(path, &environment, &mut problems)
+        .map(|document| player::notification_targets(&document, &mut problems))
+        .unwrap_or_default();
+    if problems.has_errors() {
+        return Err(problems.to_string());
+    }
+    let known: Vec<String> = sinks.iter().map(|(name, _)| name.clone()).collect();
+    if let Some(wanted) = &args.sink {
+        sinks.retain(|(name, _)| name == wanted);
+    }
+    if !sinks.is_empty() {
+        return Ok(sinks);
+    }
+    let path = path.display();
+    Err(match &args.sink {
+        Some(wanted) if !known.is_empty() => {
+            format!(
+                "{path}: no sink of type notification is named `{wanted}`; known: {}",
+                known.join(", ")
+            )
+        }
+        _ => format!("{path}: there is no sink of type notification"),
+    })
+}
+
+/// Sends one, and tells at once what came back: the next service may take its time.
+async fn test(sink: &str, target: &Target) -> bool {
+    let message = Message {
+        subject: "ReplayForge test".to_owned(),
+        text: format!("A test of the sink {sink}: notifications arrive here."),
+    };
+    let id = format!("test-{}", uuid::Uuid::now_v7());
+    let begun = Instant::now();
+    let outcome = target.send(&message, &id).await;
+    let millis = begun.elapsed().as_millis();
+    let name = target.name();
+    let line = match &outcome {
+        Ok(answer) => format!("{sink}/{name}: {answer} ({millis} ms)\n"),
+        Err(error) => format!("{sink}/{name}: not sent: {error} ({millis} ms)\n"),
+    };
+    print(line.as_bytes()) == Exit::Ok && outcome.is_ok()
+}
