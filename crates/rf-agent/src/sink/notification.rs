@@ -6,7 +6,7 @@
 //! Promises:
 //! - at least once to every service, and a service that took an event is not told again because another one is away;
 //! - how far each service is, and what is counted, is stored in the agent's database before an event leaves the queue
-//!   ([`progress`]), so a kill at any point repeats the one message that was under way and loses none.
+//!   (`progress`), so a kill at any point repeats the one message that was under way and loses none.
 
 mod progress;
 #[cfg(test)]
