@@ -46,6 +46,8 @@ fi
 if ! /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null; then
     packages+=(python3 python3-aiosmtpd)
 fi
+# Prometheus scrapes the relay, and its promtool checks what it finds there.
+command -v prometheus >/dev/null || packages+=(prometheus)
 if ((${#packages[@]})); then
     if ((EUID == 0)) && command -v apt-get >/dev/null; then
         echo "installing ${packages[*]}"

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `/statusz` | JSON in the original's shape, and our report beside it |
 //! | `/healthz`, `/readyz` | whether it is alive; whether events move |
+//! | `/metrics` | for Prometheus |
 //! | any other | `ok`, as in the original |
 //!
 //! Promises: where a token is configured, nothing but `ok` and the status code of `/healthz` and `/readyz` is told
@@ -11,6 +12,7 @@
 
 mod access;
 mod health;
+mod metrics;
 mod statusz;
 
 use std::sync::Arc;
@@ -34,6 +36,7 @@ pub(crate) struct StatusPort {
 pub(crate) fn router(port: Arc<StatusPort>) -> Router {
     let guarded = Router::new()
         .route("/statusz", any(statusz_page))
+        .route("/metrics", any(metrics_page))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&port), access::guard));
     Router::new()
         .route("/healthz", any(healthz))
@@ -48,6 +51,12 @@ async fn statusz_page(State(port): State<Arc<StatusPort>>, uri: Uri) -> Response
     let filter = Query::try_from_uri(&uri).map(|Query(filter)| filter).unwrap_or_default();
     let body = statusz::statusz(&port, &filter);
     ([(header::CONTENT_TYPE, "application/json"), NO_STORE], body).into_response()
+}
+
+async fn metrics_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -> Response {
+    let form = metrics::Form::negotiate(&headers);
+    let body = metrics::metrics(&port.sight, form);
+    ([(header::CONTENT_TYPE, form.content_type()), NO_STORE], body).into_response()
 }
 
 async fn healthz(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -> Response {

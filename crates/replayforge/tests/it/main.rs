@@ -36,6 +36,7 @@ mod letters;
 mod limits;
 #[cfg(test)]
 mod mending;
+mod metrics;
 #[cfg(test)]
 mod notify;
 #[cfg(test)]

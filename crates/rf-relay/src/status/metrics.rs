@@ -1,0 +1,152 @@
+//! `/metrics`: the relay's own figures, and those that nodes told, so that one scrape sees the whole system.
+//!
+//! Promises: the number of series is bounded by the bounds of nodes, sources, sinks and buckets; a node that is silent
+//! has no figures but `replayforge_node_up` 0, so that old figures are not taken for new ones.
+
+mod families;
+mod text;
+
+use std::sync::Arc;
+
+use crate::nodes::Node;
+use crate::report::{Level, NodeReport, Presence, Report, Sight};
+use crate::stats::unix_ms;
+use families::{BUCKETS, NODES, SINKS, SOURCES};
+pub(super) use text::Form;
+use text::{Kind, Label, Text};
+
+/// The whole text.
+pub(super) fn metrics(sight: &Sight, form: Form) -> String {
+    let now_ms = unix_ms();
+    let report = sight.report(now_ms);
+    let told = sight.nodes.all(now_ms);
+    let mut text = Text::new(form);
+    relay(&mut text, &report);
+    for family in BUCKETS {
+        text.family(family.name, family.kind, family.help);
+        for bucket in &report.buckets {
+            for (reason, value) in (family.values)(bucket, now_ms) {
+                let labels = [("bucket", bucket.name.as_str()), ("reason", reason)];
+                text.sample(family.name, &labels[..labels_of(reason)], value);
+            }
+        }
+    }
+    let nodes: Vec<Seen<'_>> = report.nodes.iter().map(|node| Seen::new(node, &told)).collect();
+    for family in NODES {
+        text.family(family.name, family.kind, family.help);
+        for seen in &nodes {
+            if let Some(value) = (family.value)(seen.report) {
+                text.sample(family.name, &seen.labels(), value);
+            }
+        }
+    }
+    components(&mut text, &nodes, now_ms);
+    text.finish()
+}
+
+/// Without a reason there is no label for it.
+fn labels_of(reason: &str) -> usize {
+    if reason.is_empty() { 1 } else { 2 }
+}
+
+fn relay(text: &mut Text, report: &Report) {
+    text.family("replayforge_build_info", Kind::Gauge, "The relay's version; always 1.");
+    let labels = [("role", "relay"), ("version", report.version.as_str())];
+    text.sample("replayforge_build_info", &labels, 1);
+    let name = "replayforge_start_time_seconds";
+    text.family(name, Kind::Gauge, "When the relay was started, in seconds since 1970.");
+    text.sample(name, &[], families::seconds(report.started_at_ms));
+    let name = "replayforge_troubles";
+    text.family(name, Kind::Gauge, "Things that are wrong, by level.");
+    let troubles = report.troubles();
+    for level in [Level::Warn, Level::Bad] {
+        let count = troubles.iter().filter(|trouble| trouble.why.level == level).count();
+        text.sample(name, &[("level", level.as_str())], count);
+    }
+}
+
+/// A node's report and, unless it is silent, what it told.
+struct Seen<'a> {
+    report: &'a NodeReport,
+    node: Option<&'a Node>,
+}
+
+impl<'a> Seen<'a> {
+    fn new(report: &'a NodeReport, told: &'a [Arc<Node>]) -> Seen<'a> {
+        let node = told.iter().find(|node| node.id.text() == report.id).map(AsRef::as_ref);
+        Seen { report, node: node.filter(|_| report.presence == Presence::Here) }
+    }
+
+    fn labels(&self) -> [Label<'a>; 3] {
+        let NodeReport { id, env, role, .. } = self.report;
+        [("node", id), ("env", env), ("role", role)]
+    }
+}
+
+fn components(text: &mut Text, nodes: &[Seen<'_>], now_ms: u64) {
+    for family in SOURCES {
+        text.family(family.name, family.kind, family.help);
+        for (seen, node) in nodes.iter().filter_map(|seen| Some((seen, seen.node?))) {
+            for (id, source) in &node.info.sources {
+                let [node, env, role] = seen.labels();
+                for (reason, value) in (family.values)(source) {
+                    let labels = [
+                        node,
+                        env,
+                        role,
+                        ("source", id),
+                        ("type", &source.kind),
+                        ("reason", reason),
+                    ];
+                    text.sample(family.name, &labels[..labels_of(reason) + 4], value);
+                }
+            }
+        }
+    }
+    for family in SINKS {
+        text.family(family.name, family.kind, family.help);
+        for (seen, node) in nodes.iter().filter_map(|seen| Some((seen, seen.node?))) {
+            for (id, sink) in &node.info.sinks {
+                let [node_label, env, role] = seen.labels();
+                let facts = families::SinkFacts { sink, skew_ms: node.past.skew_ms, now_ms };
+                for (reason, value) in (family.values)(&facts) {
+                    let labels = [
+                        node_label,
+                        env,
+                        role,
+                        ("sink", id),
+                        ("type", &sink.kind),
+                        ("reason", reason),
+                    ];
+                    text.sample(family.name, &labels[..labels_of(reason) + 4], value);
+                }
+            }
+        }
+    }
+    latency(text, nodes);
+}
+
+fn latency(text: &mut Text, nodes: &[Seen<'_>]) {
+    let name = "replayforge_sink_latency_seconds";
+    text.family(name, Kind::Histogram, "From capture until a sink had shipped or delivered.");
+    for (seen, node) in nodes.iter().filter_map(|seen| Some((seen, seen.node?))) {
+        for (id, sink) in &node.info.sinks {
+            let Some(latency) = &sink.latency else { continue };
+            let [node, env, role] = seen.labels();
+            let kind = ("type", sink.kind.as_str());
+            let mut below = 0;
+            for (at, count) in latency.counts.iter().enumerate() {
+                below += count;
+                let bound = families::latency_bound(at);
+                let labels = [node, env, role, ("sink", id), kind, ("le", &bound)];
+                text.sample(&format!("{name}_bucket"), &labels, below);
+            }
+            let labels = [node, env, role, ("sink", id), kind];
+            text.sample(&format!("{name}_sum"), &labels, families::seconds(latency.sum_ms));
+            text.sample(&format!("{name}_count"), &labels, below);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
