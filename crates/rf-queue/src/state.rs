@@ -236,6 +236,7 @@ impl State {
                 events: queue.events,
                 bytes: queue.bytes,
                 oldest_at_ms: queue.head.map(|(_, at)| at),
+                next_id: queue.next_id,
                 dropped_full: queue.dropped[Dropped::Full as usize],
                 dropped_age: queue.dropped[Dropped::Aged as usize],
             };

@@ -252,6 +252,8 @@ pub struct QueueUsage {
     pub bytes: u64,
     /// When the oldest was stored.
     pub oldest_at_ms: Option<u64>,
+    /// What the next event's id will be, at the least.
+    pub next_id: u64,
     /// Events dropped by [`WhenFull::DropOldest`] since the store was opened.
     pub dropped_full: u64,
     /// Events dropped by the age limit since the store was opened.

@@ -13,6 +13,7 @@ use crate::api::ApiError;
 use crate::bucket::BucketName;
 
 /// The tokens of all buckets.
+#[derive(Clone)]
 pub(crate) struct Tokens {
     by_bucket: HashMap<BucketName, Secret>,
     /// Compared where there is no bucket, so that the time does not tell.
@@ -45,6 +46,13 @@ impl Tokens {
             }
         }
         if refused || allowed.is_empty() { Err(ApiError::Unauthorized) } else { Ok(allowed) }
+    }
+
+    /// The bucket of that name, if the token is its own.
+    pub(crate) fn opened_by(&self, name: &str, token: &str) -> Option<BucketName> {
+        let known = self.by_bucket.get_key_value(name);
+        let fits = known.map_or(&self.decoy, |(_, secret)| secret).matches(token);
+        known.filter(|_| fits && !token.is_empty()).map(|(bucket, _)| bucket.clone())
     }
 
     /// The one bucket that the request names in `RF-BUCKET` (or `RF-BUCKETS`).

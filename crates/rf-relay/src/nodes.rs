@@ -147,6 +147,10 @@ impl Nodes {
         nodes
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     fn forget(&self, table: &mut HashMap<NodeId, Arc<Node>>, now_ms: u64) {
         table.retain(|id, node| {
             is_recent(node.past.last_seen_ms / 1000, now_ms / 1000)

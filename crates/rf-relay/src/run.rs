@@ -90,8 +90,9 @@ pub(crate) async fn run_with(
         nodes: Arc::new(Nodes::new(&config.expected_nodes, kept.nodes)),
         holders: Arc::new(Holders::default()),
     });
+    let tokens = Tokens::new(config.buckets.iter().map(|(name, bucket)| (name, &bucket.auth)));
     let relay = Relay {
-        tokens: Tokens::new(config.buckets.iter().map(|(name, bucket)| (name, &bucket.auth))),
+        tokens: tokens.clone(),
         store: Arc::clone(&store),
         stats: Arc::clone(&sight.stats),
         nodes: Arc::clone(&sight.nodes),
@@ -99,7 +100,8 @@ pub(crate) async fn run_with(
         limits: config.requests.clone(),
         stop: stop.clone(),
     };
-    let status = StatusPort { sight: Arc::clone(&sight), auth: config.status_auth.clone() };
+    let auth = config.status_auth.clone();
+    let status = StatusPort::new(Arc::clone(&sight), auth, tokens, stop.clone());
     let grace = config.server.drain + GRACE_BEYOND_DRAIN;
     tracing::info!(address = %listeners.api.local_addr()?, buckets = config.buckets.len(), "relay started");
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::bucket::BucketName;
 use crate::store::Usage;
 use counts::Counted;
-pub(crate) use counts::{Chart, Counts, Recent, Totals};
+pub(crate) use counts::{Chart, Counts, Point, Recent, Totals, points_per_hour};
 
 /// Environments, hosts: so many of each are counted.
 pub(crate) const MAX_NAMES: usize = 1000;

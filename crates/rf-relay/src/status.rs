@@ -5,6 +5,7 @@
 //! | `/statusz` | JSON in the original's shape, and our report beside it |
 //! | `/healthz`, `/readyz` | whether it is alive; whether events move |
 //! | `/metrics` | for Prometheus |
+//! | `/`, for a browser | the page |
 //! | any other | `ok`, as in the original |
 //!
 //! Promises: where a token is configured, nothing but `ok` and the status code of `/healthz` and `/readyz` is told
@@ -13,6 +14,7 @@
 mod access;
 mod health;
 mod metrics;
+mod page;
 mod statusz;
 
 use std::sync::Arc;
@@ -23,13 +25,35 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{HeaderMap, Uri, header};
 use rf_core::config::Secret;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
+use crate::auth::Tokens;
 use crate::report::Sight;
 
 /// What the status port works with.
 pub(crate) struct StatusPort {
     pub(crate) sight: Arc<Sight>,
     pub(crate) auth: Option<Secret>,
+    /// What opens a bucket's events.
+    pub(crate) tokens: Tokens,
+    /// The page as it was rendered last.
+    pub(crate) rendered: page::Rendered,
+    /// A place for each open page.
+    pub(crate) viewers: Arc<Semaphore>,
+    pub(crate) stop: CancellationToken,
+}
+
+impl StatusPort {
+    pub(crate) fn new(
+        sight: Arc<Sight>,
+        auth: Option<Secret>,
+        tokens: Tokens,
+        stop: CancellationToken,
+    ) -> StatusPort {
+        let viewers = Arc::new(Semaphore::new(page::MAX_VIEWERS));
+        StatusPort { sight, auth, tokens, rendered: page::Rendered::default(), viewers, stop }
+    }
 }
 
 /// All paths of the status port.
@@ -42,6 +66,7 @@ pub(crate) fn router(port: Arc<StatusPort>) -> Router {
         .route("/healthz", any(healthz))
         .route("/readyz", any(readyz))
         .merge(guarded)
+        .merge(page::router())
         .fallback(async || ([PLAIN], "ok"))
         .with_state(port)
 }

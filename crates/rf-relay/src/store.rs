@@ -57,6 +57,13 @@ pub(crate) trait BucketStore: Send + Sync {
         lease: Option<Duration>,
     ) -> BoxFuture<'a, Result<Pulled, Unavailable>>;
 
+    /// The newest events, up to so many, oldest first. Leases do not matter, and nothing is taken.
+    fn newest<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        events: usize,
+    ) -> BoxFuture<'a, Result<Vec<PulledEvent>, Unavailable>>;
+
     /// Removes events for good; says how many were there.
     fn acknowledge<'a>(
         &'a self,

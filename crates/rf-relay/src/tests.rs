@@ -4,6 +4,7 @@ mod config;
 mod embedded;
 mod lease;
 mod old_clients;
+mod page;
 mod pull;
 mod record;
 mod refused;

@@ -53,3 +53,5 @@ mod scripted;
 mod sources;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod watching;

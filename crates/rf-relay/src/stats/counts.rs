@@ -151,6 +151,11 @@ pub(crate) struct Point {
     pub(crate) bytes: u64,
 }
 
+/// Points of an hour.
+pub(crate) const fn points_per_hour() -> usize {
+    30
+}
+
 /// What counters said when the last point was made, and the points.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -191,7 +196,6 @@ impl Chart {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn points(&self) -> impl ExactSizeIterator<Item = &Point> + DoubleEndedIterator {
         self.points.iter()
     }

@@ -21,6 +21,11 @@ pub(super) async fn guard(
     if is_allowed(&port, request.headers()) {
         return next.run(request).await;
     }
+    challenge()
+}
+
+/// Asks for the token.
+pub(super) fn challenge() -> Response {
     let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"ReplayForge\", charset=\"UTF-8\"")];
     (StatusCode::UNAUTHORIZED, challenge, "the token is missing or wrong (key statusAuth)")
         .into_response()

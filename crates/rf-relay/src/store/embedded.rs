@@ -36,6 +36,9 @@ const OPENING_AT_ONCE: u32 = 4;
 /// What players hold between pull and acknowledgement stays in memory; a sleeping bucket has none.
 const CACHE_BYTES: u32 = 8 * 1024 * 1024;
 
+/// Content of the newest events, for a person to look at.
+const NEWEST_BYTES: usize = 1024 * 1024;
+
 /// How often buckets are looked at, which is in memory and takes microseconds.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -219,6 +222,31 @@ impl BucketStore for Embedded {
                 attempts: if lease.is_some() { event.attempts } else { 0 },
             };
             Ok(Pulled { events: events.into_iter().map(pulled).collect(), lease })
+        }
+        .boxed()
+    }
+
+    fn newest<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        events: usize,
+    ) -> BoxFuture<'a, Result<Vec<PulledEvent>, Unavailable>> {
+        async move {
+            let open = self.opened(bucket).await?;
+            let budget = Budget { events, bytes: NEWEST_BYTES };
+            let usage = open.store.usage(open.queue);
+            let after = usage.next_id.saturating_sub(1 + events as u64);
+            let mut found = open.store.read(open.queue, after, budget).await?;
+            if found.is_empty() && usage.events > 0 {
+                // The newest were acknowledged before older ones.
+                found = open.store.read(open.queue, 0, budget).await?;
+            }
+            let event = |event: StoredEvent| PulledEvent {
+                id: event.id,
+                content: event.content,
+                attempts: 0,
+            };
+            Ok(found.into_iter().map(event).collect())
         }
         .boxed()
     }

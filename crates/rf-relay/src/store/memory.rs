@@ -163,6 +163,25 @@ impl BucketStore for Memory {
         async move { self.try_with(bucket, |bucket| bucket.pull(budget, lease)) }.boxed()
     }
 
+    fn newest<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        events: usize,
+    ) -> BoxFuture<'a, Result<Vec<PulledEvent>, Unavailable>> {
+        async move {
+            self.try_with(bucket, |bucket| {
+                let event = |(id, event): (&u64, &Event)| PulledEvent {
+                    id: *id,
+                    content: event.content.clone(),
+                    attempts: 0,
+                };
+                let before = bucket.events.len().saturating_sub(events);
+                bucket.events.iter().skip(before).map(event).collect()
+            })
+        }
+        .boxed()
+    }
+
     fn acknowledge<'a>(
         &'a self,
         bucket: &'a BucketName,

@@ -1,0 +1,105 @@
+// Keeps the page fresh: on each "look again" it fetches itself and changes only what differs, so that focus, selection
+// and scrolling stay. Without this script the browser reloads the page now and then.
+"use strict";
+
+const main = document.getElementById("main");
+const live = document.getElementById("live");
+let busy = false;
+
+function morph(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName || old.id !== fresh.id) {
+    old.replaceWith(fresh);
+    return;
+  }
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    old.nodeValue = fresh.nodeValue;
+    return;
+  }
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  children(old, [...fresh.childNodes]);
+}
+
+function children(old, fresh) {
+  let at = old.firstChild;
+  for (const wanted of fresh) {
+    // Rows keep their element when they move up or down.
+    const known = wanted.id ? [...old.children].find((child) => child.id === wanted.id) : null;
+    if (known && known !== at) old.insertBefore(known, at);
+    const here = known || at;
+    if (here) {
+      at = here.nextSibling;
+      morph(here, wanted);
+    } else {
+      old.append(wanted);
+    }
+  }
+  while (at) {
+    const next = at.nextSibling;
+    at.remove();
+    at = next;
+  }
+}
+
+async function refresh() {
+  if (busy || document.hidden) return;
+  busy = true;
+  try {
+    const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const fresh = page.getElementById("main");
+    if (!answer.ok || !fresh) throw new Error(String(answer.status));
+    document.title = page.title;
+    morph(document.querySelector("header .facts"), page.querySelector("header .facts"));
+    morph(main, fresh);
+    filter();
+    say("live", "");
+  } catch {
+    say("not connected to the relay: what you see is old", "stale");
+  } finally {
+    busy = false;
+  }
+}
+
+function say(text, state) {
+  if (live.textContent !== text) live.textContent = text;
+  live.className = `live ${state}`;
+}
+
+// The filter exists only where it works.
+const nodes = document.getElementById("nodes");
+const box = document.createElement("input");
+if (nodes) {
+  box.type = "search";
+  box.placeholder = "Filter nodes and buckets";
+  box.setAttribute("aria-label", "Filter nodes and buckets");
+  box.className = "filter";
+  box.addEventListener("input", filter);
+  main.before(box);
+}
+
+function filter() {
+  const wanted = box.value.trim().toLowerCase();
+  for (const row of document.querySelectorAll("#nodes tbody tr, #buckets tbody tr")) {
+    row.hidden = wanted !== "" && !row.textContent.toLowerCase().includes(wanted);
+  }
+}
+
+function listen() {
+  const ticks = new EventSource("live");
+  ticks.onopen = () => say("live", "");
+  ticks.onmessage = refresh;
+  ticks.onerror = () => {
+    say("not connected to the relay: what you see is old", "stale");
+    // The browser tries again by itself, unless it was refused.
+    if (ticks.readyState === EventSource.CLOSED) setTimeout(listen, 10000);
+  };
+}
+
+document.addEventListener("visibilitychange", refresh);
+listen();

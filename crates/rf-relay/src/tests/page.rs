@@ -1,0 +1,148 @@
+//! The page: what is escaped, what is allowed, and for whom.
+
+use rf_core::config::Secret;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::{AUTH, TestRelay, exchange, with_config, with_embedded, with_relay};
+use crate::config::RelayConfig;
+
+const HTML: &str = "Accept: text/html,application/xhtml+xml";
+const HOSTILE: &str = "<script>alert(1)</script>\"'&";
+
+async fn page(relay: &TestRelay, path: &str) -> String {
+    relay.ask_status(&format!("GET {path}\n{HTML}")).await
+}
+
+/// A host with a hostile name tells hostile things of itself.
+async fn tell(relay: &TestRelay) {
+    let info = json!({
+        "role": "proxy", "envName": HOSTILE, "version": HOSTILE,
+        "sources": { HOSTILE: { "type": HOSTILE, "paused": HOSTILE } },
+        "sinks": { HOSTILE: {
+            "type": HOSTILE, "target": HOSTILE, "queue": { "events": 1 },
+            "lastError": { "atMs": 5, "text": HOSTILE }, "wiredTo": { "relay": HOSTILE, "buckets": [HOSTILE, "a"] },
+            "recentLogs": [{ "atMs": 1, "level": HOSTILE, "text": HOSTILE }],
+        } },
+    });
+    let head = format!("POST /node-info\nRF-BUCKET: a\nRF-HOSTNAME: {HOSTILE}\n{AUTH}");
+    assert!(relay.ask(&head, info.to_string()).await.starts_with("200 "));
+    let head = format!("POST /record\nRF-BUCKET: a\nRF-HOSTNAME: {HOSTILE}\n{AUTH}");
+    let event =
+        json!({ "method": "POST", "path": HOSTILE, "body": json!({ "k": HOSTILE }).to_string() });
+    assert!(relay.ask(&head, event.to_string()).await.starts_with("200 "));
+}
+
+#[tokio::test]
+async fn nothing_hostile_is_shown_unescaped() {
+    with_relay(async |relay| {
+        tell(relay).await;
+        let form = "name=a&token=token";
+        let head = format!("POST /bucket-events\n{HTML}");
+        let pages = [
+            page(relay, "/").await,
+            page(relay, "/?all").await,
+            page(relay, "/bucket?name=a").await,
+            page(
+                relay,
+                &format!("/node?id={}", "%3Cscript%3Ealert%281%29%3C%2Fscript%3E%22%27%26%2Fproxy"),
+            )
+            .await,
+            exchange(relay.status, &head, form.as_bytes()).await.text(),
+        ];
+        for page in pages {
+            assert!(page.starts_with("200 OK\n"), "{page}");
+            assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot;"), "{page}");
+            assert!(!page.contains("<script>alert"), "{page}");
+            assert!(
+                !page.contains(" style=\"") && !page.contains("javascript:"),
+                "no inline style or script: {page}"
+            );
+            assert!(page.contains("content-security-policy: default-src 'none';"), "{page}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_browsers_get_the_page() {
+    with_relay(async |relay| {
+        for head in [
+            "GET /",
+            "GET /\nAccept: */*",
+            "GET /node?id=x",
+            "GET /bucket?name=a",
+            "POST /",
+            "POST /bucket-events",
+        ] {
+            assert!(relay.ask_status(head).await.ends_with("\n\nok"), "{head}");
+        }
+        assert!(page(relay, "/").await.contains("All is well"));
+        assert!(page(relay, "/node?id=nobody").await.starts_with("404 "));
+        assert!(page(relay, "/bucket?name=nothing").await.starts_with("404 "));
+        assert!(page(relay, "/page.css").await.contains("content-type: text/css"));
+        assert!(page(relay, "/page.js").await.contains("content-type: text/javascript"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_a_token_the_page_asks_for_it() {
+    let auth = |config: &mut RelayConfig| config.status_auth = Some(Secret::new("s3cret"));
+    with_config(auth, async |relay| {
+        for path in ["/", "/node?id=x", "/bucket?name=a", "/live"] {
+            let answer = page(relay, path).await;
+            assert!(
+                answer.starts_with("401 ") && answer.contains("www-authenticate: Basic"),
+                "{answer}"
+            );
+        }
+        let known = relay.ask_status(&format!("GET /\n{HTML}\nAuthorization: Bearer s3cret")).await;
+        assert!(known.starts_with("200 OK"), "{known}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn events_are_shown_for_the_buckets_own_token_only() {
+    let folder = TempDir::new().unwrap();
+    let config = RelayConfig::for_tests(folder.path(), &["a", "b"]);
+    with_embedded(config, async |relay| {
+        for number in 0..30 {
+            let head = format!("POST /record\nRF-BUCKET: a\n{AUTH}");
+            relay.ask(&head, format!("event number {number}!")).await;
+        }
+        let ask = async |form: &str| {
+            let head = format!("POST /bucket-events\n{HTML}");
+            exchange(relay.status, &head, form.as_bytes()).await.text()
+        };
+        for wrong in ["name=a&token=wrong", "name=a&token=", "name=a", "name=a&token=%74oken+"] {
+            let answer = ask(wrong).await;
+            assert!(answer.starts_with("403 ") && !answer.contains("event number"), "{answer}");
+        }
+        assert!(ask("token=token").await.starts_with("404 "));
+        let shown = ask("name=a&token=token").await;
+        assert!(
+            shown.starts_with("200 OK") && shown.contains("cache-control: no-store"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("event number 29!") && shown.contains("event number 10!"),
+            "{shown}"
+        );
+        assert!(
+            !shown.contains("event number 9!") && !shown.contains("value=\"token\""),
+            "{shown}"
+        );
+
+        // The newest are gone, older ones are not.
+        let ids: serde_json::Value = serde_json::from_str(&relay.pull("a").await).unwrap();
+        let newest: Vec<String> =
+            ids.as_array().unwrap()[5..].iter().map(|e| e["id"].to_string()).collect();
+        let head = format!("DELETE /acknowledge-batch\nRF-BUCKET: a\n{AUTH}");
+        relay.ask(&head, json!({ "ids": newest }).to_string()).await;
+        assert!(ask("name=a&token=token").await.contains("event number 4!"));
+        assert!(ask("name=b&token=token").await.contains("The bucket is empty."));
+    })
+    .await;
+}
