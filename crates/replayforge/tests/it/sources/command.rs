@@ -37,6 +37,16 @@ fn each_run_is_an_event_at_its_path() {
 }
 
 #[test]
+fn each_line_of_a_run_at_the_times_of_a_pattern_is_an_event() {
+    let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
+    let params = json!({ "command": ["printf", "a\\nb"], "cron": "* * * * * *", "mode": "lines" });
+    let _proxy = proxy(folder.path(), &target, "command", &params);
+    let bodies = wait_for_bodies(&target, 4);
+    let lines: Vec<_> = bodies.iter().map(|body| body["content"].as_str().unwrap()).collect();
+    assert_eq!(lines[..4], ["a", "b", "a", "b"]);
+}
+
+#[test]
 fn a_program_that_cannot_be_run_says_so_as_in_a_shell() {
     let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
     let params = json!({ "command": ["/no/such/program"], "intervalSeconds": 60 });
