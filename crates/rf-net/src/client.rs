@@ -34,6 +34,8 @@ pub struct ClientOptions {
     pub max_idle_per_host: usize,
     /// A PEM file of authorities that are trusted besides the public ones. Default none.
     pub ca_file: Option<PathBuf>,
+    /// How long a connection is silent before the kernel asks whether the peer is still there. Default: never asked.
+    pub keepalive: Option<Duration>,
 }
 
 impl Default for ClientOptions {
@@ -43,6 +45,7 @@ impl Default for ClientOptions {
             idle_timeout: Duration::from_secs(30),
             max_idle_per_host: 64,
             ca_file: None,
+            keepalive: None,
         }
     }
 }
@@ -91,22 +94,7 @@ impl Client {
     /// # Errors
     /// [`TlsError`], as for a `ca_file` that cannot be read.
     pub fn new(options: &ClientOptions) -> Result<Client, TlsError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(options.connect_timeout));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client_config(options.ca_file.as_deref())?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let pool = legacy::Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(options.idle_timeout)
-            .pool_max_idle_per_host(options.max_idle_per_host)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .build(connector);
-        Ok(Client { pool })
+        Ok(Client { pool: pooled(options).build(connector(options)?) })
     }
 
     /// Sends a request and waits up to `timeout` for the head of the answer, dialing included. The body of the answer is
@@ -144,6 +132,33 @@ pub fn basic_auth(username: &str, password: &str) -> HeaderValue {
     value
 }
 
+/// What dials for [`ClientOptions`].
+pub(crate) fn connector(
+    options: &ClientOptions,
+) -> Result<HttpsConnector<HttpConnector>, TlsError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(options.connect_timeout));
+    tcp.set_keepalive(options.keepalive);
+    Ok(HttpsConnectorBuilder::new()
+        .with_tls_config(tls::client_config(options.ca_file.as_deref())?)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp))
+}
+
+/// What keeps connections for [`ClientOptions`].
+pub(crate) fn pooled(options: &ClientOptions) -> legacy::Builder {
+    let mut builder = legacy::Client::builder(TokioExecutor::new());
+    builder
+        .pool_idle_timeout(options.idle_timeout)
+        .pool_max_idle_per_host(options.max_idle_per_host)
+        .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new());
+    builder
+}
+
 /// hyper leaves the length of an empty body away, but servers may answer 411 to that where a body is usual (RFC 9110,
 /// section 8.6).
 fn declare_empty_body(request: &mut Request<Full<Bytes>>) {
@@ -156,7 +171,7 @@ fn declare_empty_body(request: &mut Request<Full<Bytes>>) {
     }
 }
 
-fn host_and_port(uri: &Uri) -> Option<String> {
+pub(crate) fn host_and_port(uri: &Uri) -> Option<String> {
     let default_port = match uri.scheme_str()? {
         "http" => 80,
         "https" => 443,
@@ -167,7 +182,7 @@ fn host_and_port(uri: &Uri) -> Option<String> {
 }
 
 /// The innermost cause: the layers above it only say that the one below failed.
-fn root_cause(error: &dyn Error) -> String {
+pub(crate) fn root_cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

@@ -8,7 +8,7 @@ mod negotiate;
 
 use http::{HeaderMap, header};
 
-pub use codec::{DecodeError, decode, encode};
+pub use codec::{DecodeError, decode, decode_prefix, encode};
 pub use negotiate::negotiate;
 
 /// How the bytes of a body are coded.
@@ -49,6 +49,11 @@ impl Coding {
                 Err(UnknownCoding { name: String::from_utf8_lossy(value.as_bytes()).into_owned() })
             }
         }
+    }
+
+    /// The coding of a value of `Content-Encoding`; `None` when it is not known here.
+    pub fn parse(value: &[u8]) -> Option<Coding> {
+        std::str::from_utf8(value).ok().and_then(Coding::named)
     }
 
     /// Its name in `Content-Encoding` and `Accept-Encoding`.

@@ -9,7 +9,9 @@
 //!   `stream` (private) holds the clocks that cut off slow clients;
 //! - [`body`]: the one way to read a body;
 //! - [`encoding`]: zstd and gzip, safe against bombs, and who accepts what;
-//! - [`client`]: the one HTTP client, over [`tls`]; [`retry_after`](mod@retry_after): when a server wants to be asked again.
+//! - [`client`]: the one HTTP client, over [`tls`]; [`retry_after`](mod@retry_after): when a server wants to be asked again;
+//! - [`upstream`]: the client of a proxy, whose bodies are streamed, with tunnels for upgraded connections; [`interim`]:
+//!   answers before the answer.
 //!
 //! A further kind of transport is a new file with an implementation of [`serve::Listener`] (its stream type is free)
 //! and a connector for [`client::Client`].
@@ -17,9 +19,11 @@
 pub mod body;
 pub mod client;
 pub mod encoding;
+pub mod interim;
 pub mod listen;
 pub mod per_core;
 pub mod retry_after;
 pub mod serve;
 mod stream;
 pub mod tls;
+pub mod upstream;

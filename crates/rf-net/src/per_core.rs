@@ -36,13 +36,33 @@ where
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
+    serve_each(listeners, || service_for.clone(), limits, stop).await
+}
+
+/// The same with a maker of services for each thread, as for connections that must not be shared between threads.
+///
+/// # Errors
+/// As [`serve_per_core`].
+pub async fn serve_each<M, F, S, B>(
+    listeners: Vec<TcpListener>,
+    mut maker: M,
+    limits: ServerLimits,
+    stop: CancellationToken,
+) -> io::Result<Vec<ServeReport>>
+where
+    M: FnMut() -> F,
+    F: Fn(SocketAddr) -> S + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
     let stop = stop.child_token();
     // Whatever ends this future ends the threads, too.
     let _stop_all = stop.clone().drop_guard();
     let mut ended = Vec::with_capacity(listeners.len());
     for (index, listener) in listeners.into_iter().enumerate() {
         let listener = listener.into_std()?;
-        let (service_for, limits, stop) = (service_for.clone(), limits.clone(), stop.clone());
+        let (service_for, limits, stop) = (maker(), limits.clone(), stop.clone());
         let serving = move || async move {
             Ok(serve(TcpListener::from_std(listener)?, service_for, limits, stop).await)
         };

@@ -27,6 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::interim::Interim;
 use crate::stream::{Phase, Timed, tracked};
 
 /// The pause after an accept error such as "too many open files": long enough to let connections end.
@@ -52,6 +53,9 @@ pub struct ServerLimits {
     pub write_timeout: Duration,
     /// How long requests in flight may take after the stop. Default 20 s.
     pub drain: Duration,
+    /// Serve for a proxy: names of headers keep their spelling in the extensions of a request, which holds a
+    /// [`crate::interim::Interim`] as well. Default false.
+    pub is_proxy: bool,
 }
 
 impl Default for ServerLimits {
@@ -64,6 +68,7 @@ impl Default for ServerLimits {
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
             drain: Duration::from_secs(20),
+            is_proxy: false,
         }
     }
 }
@@ -160,22 +165,26 @@ where
 
 async fn connection<T, S, B>(stream: T, service: S, limits: ServerLimits, stop: CancellationToken)
 where
-    T: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
     let phase = Phase::default();
-    let stream = Timed::new(stream, phase.clone(), limits.header_timeout, limits.write_timeout);
+    let interim = limits.is_proxy.then(Interim::default);
+    let stream = Timed::new(stream, phase.clone(), limits.header_timeout, limits.write_timeout)
+        .with_interim(interim.clone());
     // No `pipeline_flush`: it would hold a finished answer back while the next request of the pipeline is in work.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
+        .preserve_header_case(limits.is_proxy)
         .max_header_size(limits.max_header_bytes)
         .max_buf_size(
             limits.read_buffer_bytes.max(MIN_READ_BUFFER_BYTES).max(limits.max_header_bytes),
         )
-        .serve_connection(TokioIo::new(stream), tracked(service, phase));
+        .serve_connection(TokioIo::new(stream), tracked(service, phase, interim))
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {
         biased;

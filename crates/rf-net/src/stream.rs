@@ -10,21 +10,25 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Response};
+use bytes::{Buf, Bytes};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::interim::Interim;
+
 const IDLE: u8 = 0;
 const HEAD: u8 = 1;
 const BUSY: u8 = 2;
+const UPGRADED: u8 = 3;
 
-/// Where a connection is between requests: nothing read, a part of a head read, or a request in work.
+/// Where a connection is between requests: nothing read, a part of a head read, a request in work, or no HTTP any more.
 ///
 /// Written by the stream (idle -> head) and by [`tracked`] (head -> busy -> idle), which one task polls in turn: the
 /// atomic is for `Send`, it orders nothing.
@@ -49,6 +53,11 @@ pub(crate) struct Timed<T> {
     write_timeout: Duration,
     head_clock: Option<Pin<Box<Sleep>>>,
     write_clock: Option<Pin<Box<Sleep>>>,
+    interim: Option<Interim>,
+    /// Of an interim answer, what has still to be written.
+    interim_rest: Bytes,
+    /// All that hyper had to write has been flushed: an interim answer may stand here.
+    is_flushed: bool,
 }
 
 impl<T> Timed<T> {
@@ -58,7 +67,23 @@ impl<T> Timed<T> {
         head_timeout: Duration,
         write_timeout: Duration,
     ) -> Timed<T> {
-        Timed { inner, phase, head_timeout, write_timeout, head_clock: None, write_clock: None }
+        Timed {
+            inner,
+            phase,
+            head_timeout,
+            write_timeout,
+            head_clock: None,
+            write_clock: None,
+            interim: None,
+            interim_rest: Bytes::new(),
+            is_flushed: true,
+        }
+    }
+
+    /// Lets a service write interim answers.
+    pub(crate) fn with_interim(mut self, interim: Option<Interim>) -> Timed<T> {
+        self.interim = interim;
+        self
     }
 
     fn timed_write<R>(
@@ -81,6 +106,27 @@ fn ran_out(clock: &mut Option<Pin<Box<Sleep>>>, after: Duration, cx: &mut Contex
 
 fn too_slow(doing: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("the peer is too slow in {doing}"))
+}
+
+impl<T: AsyncWrite + Unpin> Timed<T> {
+    /// Takes what the service wants to say before its answer, unless the answer to the request before is still on its
+    /// way: then it cannot be told where the one ends, and an interim answer may be left out.
+    fn poll_interim(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(interim) = &self.interim
+            && let Some(bytes) = interim.take()
+            && self.is_flushed
+        {
+            self.interim_rest = bytes;
+        }
+        while !self.interim_rest.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.interim_rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.interim_rest.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
@@ -117,7 +163,13 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.inner).poll_write(cx, buf);
+        let outcome = match self.poll_interim(cx) {
+            Poll::Ready(Ok(())) => {
+                self.is_flushed = false;
+                Pin::new(&mut self.inner).poll_write(cx, buf)
+            }
+            other => other.map_ok(|()| 0),
+        };
         self.timed_write(cx, outcome)
     }
 
@@ -126,7 +178,13 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        let outcome = match self.poll_interim(cx) {
+            Poll::Ready(Ok(())) => {
+                self.is_flushed = false;
+                Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+            }
+            other => other.map_ok(|()| 0),
+        };
         self.timed_write(cx, outcome)
     }
 
@@ -135,7 +193,12 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.inner).poll_flush(cx);
+        // hyper flushes when it has written all that it had.
+        self.is_flushed = true;
+        let outcome = match self.poll_interim(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut self.inner).poll_flush(cx),
+            other => other,
+        };
         self.timed_write(cx, outcome)
     }
 
@@ -149,19 +212,27 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
 pub(crate) fn tracked<S, B>(
     service: S,
     phase: Phase,
+    interim: Option<Interim>,
 ) -> impl Service<Request<Incoming>, Response = Response<B>, Error = S::Error, Future: Send> + Send
 where
     S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send,
     B: Body,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    service_fn(move |request| {
+    service_fn(move |mut request: Request<Incoming>| {
         phase.set(BUSY);
+        // HTTP/1.0 knows no interim answers.
+        if let Some(interim) = interim.as_ref().filter(|_| request.version() == Version::HTTP_11) {
+            request.extensions_mut().insert(interim.clone());
+        }
         let answer = service.call(request);
         let phase = phase.clone();
         async move {
             let outcome = answer.await;
-            phase.set(IDLE);
+            let is_upgrade = outcome
+                .as_ref()
+                .is_ok_and(|response| response.status() == StatusCode::SWITCHING_PROTOCOLS);
+            phase.set(if is_upgrade { UPGRADED } else { IDLE });
             outcome
         }
     })

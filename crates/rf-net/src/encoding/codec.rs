@@ -18,6 +18,9 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// The first reservation where the size of the content is not known.
 const FIRST_RESERVE_BYTES: usize = 64 * 1024;
 
+/// Read at once where the size of the content does not matter.
+const PIECE_BYTES: usize = 8 * 1024;
+
 /// Why a body could not be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -68,6 +71,39 @@ pub fn decode(coding: Coding, data: Bytes, max_bytes: usize) -> Result<Bytes, De
             read_capped(coding, MultiGzDecoder::new(&data[..]), FIRST_RESERVE_BYTES, max_bytes)
         }
         Coding::Zstd => decode_zstd(&data, max_bytes),
+    }
+}
+
+/// Decodes as much of `data` as there is, up to `max_bytes`: for bodies that may be cut. False when the end of the content
+/// was not reached.
+pub fn decode_prefix(coding: Coding, data: &[u8], max_bytes: usize) -> (Vec<u8>, bool) {
+    match coding {
+        Coding::Identity => (data[..data.len().min(max_bytes)].to_vec(), data.len() <= max_bytes),
+        Coding::Gzip => read_prefix(MultiGzDecoder::new(data), max_bytes),
+        Coding::Zstd => match zstd::stream::read::Decoder::with_buffer(data) {
+            Ok(mut decoder) => match decoder.window_log_max(ZSTD_WINDOW_LOG_MAX) {
+                Ok(()) => read_prefix(decoder, max_bytes),
+                Err(_refused) => (Vec::new(), false),
+            },
+            Err(_no_memory) => (Vec::new(), false),
+        },
+    }
+}
+
+fn read_prefix(mut decoder: impl Read, max_bytes: usize) -> (Vec<u8>, bool) {
+    let mut decoded = Vec::new();
+    let mut piece = [0; PIECE_BYTES];
+    loop {
+        match decoder.read(&mut piece) {
+            Ok(0) => return (decoded, true),
+            Ok(read) => decoded.extend_from_slice(&piece[..read]),
+            // Cut or broken: what came before it stands.
+            Err(_broken) => return (decoded, false),
+        }
+        if decoded.len() > max_bytes {
+            decoded.truncate(max_bytes);
+            return (decoded, false);
+        }
     }
 }
 
@@ -140,6 +176,31 @@ mod tests {
                 if let Ok(decoded) = decode(coding, data.clone().into(), max_bytes) {
                     prop_assert!(decoded.len() <= max_bytes);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_what_there_is_up_to_the_limit() {
+        let text: Vec<u8> =
+            (0..20_000_u32).flat_map(|number| number.to_string().into_bytes()).collect();
+        for coding in CODINGS {
+            let whole = encode(coding, &text.clone().into());
+            assert_eq!(
+                decode_prefix(coding, &whole, text.len()),
+                (text.clone(), true),
+                "{coding:?}"
+            );
+            assert_eq!(
+                decode_prefix(coding, &whole, 100),
+                (text[..100].to_vec(), false),
+                "{coding:?}"
+            );
+            if coding != Coding::Identity {
+                let (decoded, is_whole) =
+                    decode_prefix(coding, &whole[..whole.len() / 2], text.len());
+                assert!(!is_whole && text.starts_with(&decoded), "{coding:?}");
+                assert_eq!(decode_prefix(coding, b"hello", 100), (Vec::new(), false), "{coding:?}");
             }
         }
     }
