@@ -13,12 +13,16 @@
 //! | `eventId` | always | UUIDv7, set once at the source; sent as `Idempotency-Key` |
 //! | `capturedAtUs` | always | microseconds since 1970, set once at the source |
 //!
+//! A request that was forwarded has more: see [`encode_exchange`].
+//!
 //! A script may change `path` or `params`: then `target` no longer matches them and is not used.
 
 mod capture;
+mod exchange;
 mod replay;
 mod target;
 
 pub use capture::{CapturedRequest, canonical_header_name};
+pub use exchange::{BodyNotes, CapturedAnswer, Timings, encode_exchange};
 pub use replay::{MalformedEvent, ReplayRequest};
 pub use target::{ParsedTarget, build_target};

@@ -33,6 +33,13 @@ where
 {
     /// The event's JSON text.
     pub fn encode(self) -> Vec<u8> {
+        let mut out = self.encode_open();
+        out.push(b'}');
+        out
+    }
+
+    /// The text without its closing brace, for what else is known.
+    pub(super) fn encode_open(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.body.len() + self.body.len() / 8 + 512);
         out.extend_from_slice(b"{\"ip\":");
         string(&mut out, &self.ip.to_string());
@@ -55,30 +62,27 @@ where
             string(&mut out, self.target);
             out.extend_from_slice(b",\"params\":{}");
         }
+        out.push(b',');
         let latin1 = headers(&mut out, self.headers);
+        out.push(b',');
         body(&mut out, self.body);
         if needs_target(self.target) {
             out.extend_from_slice(b",\"target\":");
             string(&mut out, self.target);
         }
-        if !latin1.is_empty() {
-            out.extend_from_slice(b",\"latin1Headers\":[");
-            separated(&mut out, &latin1, |out, name| string(out, name));
-            out.push(b']');
-        }
+        latin1_headers(&mut out, &latin1);
         out.extend_from_slice(b",\"eventId\":\"");
         out.extend_from_slice(
             self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes(),
         );
         out.extend_from_slice(b"\",\"capturedAtUs\":");
         out.extend_from_slice(self.captured_at_us.to_string().as_bytes());
-        out.push(b'}');
         out
     }
 }
 
 /// Writes the headers grouped by name in order of first appearance; returns the names whose values are not UTF-8.
-fn headers<'a>(
+pub(super) fn headers<'a>(
     out: &mut Vec<u8>,
     headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
 ) -> Vec<String> {
@@ -90,7 +94,7 @@ fn headers<'a>(
         }
     }
     let mut latin1 = Vec::new();
-    out.extend_from_slice(b",\"headers\":{");
+    out.extend_from_slice(b"\"headers\":{");
     separated(out, &groups, |out, (name, values)| {
         let name = canonical_header_name(name);
         string(out, &name);
@@ -110,8 +114,17 @@ fn headers<'a>(
     latin1
 }
 
-fn body(out: &mut Vec<u8>, body: &[u8]) {
-    out.extend_from_slice(b",\"body\":");
+/// Writes the names whose values stand for one byte a character, if there are any.
+pub(super) fn latin1_headers(out: &mut Vec<u8>, names: &[String]) {
+    if !names.is_empty() {
+        out.extend_from_slice(b",\"latin1Headers\":[");
+        separated(out, names, |out, name| string(out, name));
+        out.push(b']');
+    }
+}
+
+pub(super) fn body(out: &mut Vec<u8>, body: &[u8]) {
+    out.extend_from_slice(b"\"body\":");
     if let Ok(text) = std::str::from_utf8(body) {
         string(out, text);
     } else {

@@ -39,6 +39,14 @@ pub enum MalformedEvent {
     /// The body says base64 and is not.
     #[error("the event's body is marked as base64 but is not: {0}")]
     Base64(String),
+    /// Only the beginning of the body was kept: the target would take it for the whole.
+    #[error(
+        "the body was cut when it was captured: raise maxCaptureBytes of the source to replay such requests"
+    )]
+    Cut,
+    /// The body was not kept.
+    #[error("the body was left out when it was captured: {0}")]
+    Omitted(String),
 }
 
 impl ReplayRequest {
@@ -49,6 +57,12 @@ impl ReplayRequest {
     pub fn parse(content: &[u8]) -> Result<Self, MalformedEvent> {
         let wire: Wire = serde_json::from_slice(content)
             .map_err(|error| MalformedEvent::Json(error.to_string()))?;
+        if wire.body_truncated {
+            return Err(MalformedEvent::Cut);
+        }
+        if let Some(reason) = wire.body_omitted {
+            return Err(MalformedEvent::Omitted(reason));
+        }
         let target = wire.target();
         let body = match wire.body_encoding.as_deref() {
             Some("base64") => STANDARD
@@ -105,6 +119,9 @@ struct Wire {
     latin1_headers: Vec<String>,
     event_id: Option<String>,
     captured_at_us: Option<u64>,
+    #[serde(default)]
+    body_truncated: bool,
+    body_omitted: Option<String>,
 }
 
 impl Wire {
