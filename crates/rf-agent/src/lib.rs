@@ -16,6 +16,7 @@ mod lines;
 pub mod pipeline;
 pub mod player;
 pub mod proxy;
+mod redact;
 mod relay_client;
 pub mod script;
 pub mod server;

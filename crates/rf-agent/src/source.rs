@@ -4,6 +4,7 @@ pub mod command;
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod exec;
+mod forward;
 mod hand_over;
 pub mod http;
 mod keep_running;

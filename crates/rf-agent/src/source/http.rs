@@ -3,6 +3,7 @@
 //! Promise: `200 Request received` is answered only after the event is durable in every sink's queue. When it is not, the
 //! client is told (413, 503 with `Retry-After`) and keeps its request.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -11,31 +12,38 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, HeaderName, RETRY_AFTER};
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, GetAll, HeaderName, RETRY_AFTER,
+};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
-use rf_core::event::CapturedRequest;
+use rf_core::event::{BodyNotes, CapturedRequest, encode_exchange};
 use rf_net::body::{BodyError, read_capped};
 use rf_net::listen::listen_shared;
 use rf_net::per_core::serve_per_core;
 use rf_net::serve::ServerLimits;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Source, SourceContext, SourceError};
+use super::{Source, SourceContext, SourceError, forward};
 use crate::pipeline::{Batch, Output, Rejected};
-use crate::settings::not_zero;
+use crate::redact::{BodyForm, Defaults, RedactConfig, Redacted, Redactor};
+use crate::settings::{at, not_zero};
 
 /// What the original answers.
 const RECEIVED: &str = "Request received";
 const BUSY: &str = "Server busy, try again later";
+/// With this key the source is a reverse proxy: see [`forward`].
+const FORWARD_TO: &str = "forwardTo";
 /// Told to a client whose request was refused for now.
 const RETRY_AFTER_SECS: &str = "1";
 
@@ -63,9 +71,12 @@ pub struct HttpSourceConfig {
     /// How long a connection may stay unused.
     #[serde(default = "default_idle_timeout")]
     pub idle_timeout: Interval,
+    /// What is masked in the events; nothing by default.
+    #[serde(default)]
+    pub redact: RedactConfig,
 }
 
-fn all_interfaces() -> String {
+pub(super) fn all_interfaces() -> String {
     "0.0.0.0".to_owned()
 }
 
@@ -73,21 +84,31 @@ fn default_max_body() -> ByteSize {
     ByteSize::mib(8)
 }
 
-fn default_max_connections() -> NonZeroUsize {
+pub(super) fn default_max_connections() -> NonZeroUsize {
     NonZeroUsize::new(4096).expect("4096 is not zero")
 }
 
-fn default_request_timeout() -> Interval {
+pub(super) fn default_request_timeout() -> Interval {
     Interval::from(Duration::from_secs(30))
 }
 
-fn default_idle_timeout() -> Interval {
+pub(super) fn default_idle_timeout() -> Interval {
     Interval::from(Duration::from_secs(75))
 }
 
-/// JSON Schema of [`HttpSourceConfig`].
+/// JSON Schema of the `params`: the keys of [`HttpSourceConfig`], and with `forwardTo` those of `ForwardConfig`.
 pub(super) fn schema() -> Schema {
-    schema_of::<HttpSourceConfig>()
+    let mut schema = schema_of::<HttpSourceConfig>();
+    let forward = forward::schema().to_value();
+    for part in ["properties", "$defs"] {
+        let Some(more) = forward.get(part).and_then(Value::as_object) else { continue };
+        let known = schema.ensure_object().entry(part).or_insert_with(|| Value::Object(Map::new()));
+        let Some(known) = known.as_object_mut() else { continue };
+        for (name, shape) in more {
+            known.entry(name).or_insert_with(|| shape.clone());
+        }
+    }
+    schema
 }
 
 /// Checks the configuration and makes the source.
@@ -96,37 +117,68 @@ pub(super) fn build(
     params: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<Box<dyn Source>> {
+    if params.get(FORWARD_TO).is_some() {
+        return forward::build(context, params, problems);
+    }
     let config: HttpSourceConfig = params.decode(problems)?;
     let times = [("requestTimeout", config.request_timeout), ("idleTimeout", config.idle_timeout)];
     not_zero(params, &times, problems);
-    let mut drop_headers = vec![CONNECTION, COOKIE];
-    for name in &config.drop_headers {
+    let mut drop_headers = header_names(&config.drop_headers, params, problems)?;
+    drop_headers.extend([CONNECTION, COOKIE]);
+    let before = problems.error_count();
+    let redactor = config.redact.build(Defaults::Off, &at(params, "redact"), problems);
+    if problems.error_count() > before {
+        return None;
+    }
+    let id = context.id.to_owned();
+    Some(Box::new(HttpSource { id, config, drop_headers, redactor, listeners: Vec::new() }))
+}
+
+/// `dropHeaders`, checked.
+pub(super) fn header_names(
+    names: &[String],
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Vec<HeaderName>> {
+    let mut checked = Vec::with_capacity(names.len());
+    for name in names {
         match HeaderName::try_from(name.as_str()) {
-            Ok(name) => drop_headers.push(name),
+            Ok(name) => checked.push(name),
             Err(_invalid) => {
                 problems.error(params, format!("dropHeaders: `{name}` is not a header name"));
                 return None;
             }
         }
     }
-    let id = context.id.to_owned();
-    Some(Box::new(HttpSource { id, config, drop_headers, listeners: Vec::new() }))
+    Some(checked)
+}
+
+/// Claims the port, once for each core; and where it is.
+pub(super) fn claim(
+    id: &str,
+    address: &str,
+    port: u16,
+) -> Result<(Vec<TcpListener>, SocketAddr), SourceError> {
+    let fail = |reason: String| SourceError { id: id.to_owned(), reason };
+    let loops = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let listeners = listen_shared(address, port, loops)
+        .map_err(|error| fail(format!("listenPort: {error}")))?;
+    let address = listeners[0].local_addr().map_err(|error| fail(error.to_string()))?;
+    Ok((listeners, address))
 }
 
 struct HttpSource {
     id: String,
     config: HttpSourceConfig,
     drop_headers: Vec<HeaderName>,
+    redactor: Option<Redactor>,
     listeners: Vec<TcpListener>,
 }
 
 impl Source for HttpSource {
     fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
-        let fail = |reason: String| SourceError { id: self.id.clone(), reason };
-        let loops = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let listeners = listen_shared(&self.config.listen_address, self.config.listen_port, loops)
-            .map_err(|error| fail(format!("listenPort: {error}")))?;
-        let address = listeners[0].local_addr().map_err(|error| fail(error.to_string()))?;
+        let (listeners, address) =
+            claim(&self.id, &self.config.listen_address, self.config.listen_port)?;
         self.listeners = listeners;
         Ok(vec![address])
     }
@@ -150,6 +202,7 @@ impl Source for HttpSource {
                 max_body: self.config.max_body_bytes.as_usize(),
                 body_timeout: self.config.request_timeout.into(),
                 drop_headers: self.drop_headers,
+                redactor: self.redactor,
             });
             let serving = Arc::clone(&capture);
             let service_for = move |peer| {
@@ -176,6 +229,7 @@ struct Capture {
     max_body: usize,
     body_timeout: Duration,
     drop_headers: Vec<HeaderName>,
+    redactor: Option<Redactor>,
 }
 
 impl Capture {
@@ -201,6 +255,10 @@ impl Capture {
                 );
             }
         };
+        self.store(self.event(peer, captured_at_us, &head, &body).into()).await
+    }
+
+    fn event(&self, ip: SocketAddr, captured_at_us: u64, head: &Parts, body: &[u8]) -> Vec<u8> {
         let named = nominated(&head.headers);
         let kept = |name: &HeaderName| !self.drop_headers.contains(name) && !named.contains(name);
         let headers = head
@@ -211,10 +269,28 @@ impl Capture {
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
         let id = Uuid::now_v7();
         let method = head.method.as_str();
-        let event =
-            CapturedRequest { id, captured_at_us, ip: peer, method, target, headers, body: &body }
+        let Some(redactor) = &self.redactor else {
+            return CapturedRequest { id, captured_at_us, ip, method, target, headers, body }
                 .encode();
-        self.store(event.into()).await
+        };
+        let content_encoding = joined(head.headers.get_all(CONTENT_ENCODING));
+        let form = BodyForm {
+            content_type: head.headers.get(CONTENT_TYPE).map_or(b"", HeaderValue::as_bytes),
+            content_encoding: &content_encoding,
+            is_cut: false,
+            max_bytes: self.max_body,
+        };
+        let redacted = redactor.body(body, form);
+        let (body, notes) = written(&redacted, body.len() as u64);
+        let is_wrong = |name: &str| notes.decoded_from.is_some() && CONTENT_ENCODING == name;
+        let masked: Vec<(&str, Cow<'_, [u8]>)> = headers
+            .filter(|(name, _)| !is_wrong(name))
+            .map(|(name, value)| (name, redactor.header(name, value)))
+            .collect();
+        let headers = masked.iter().map(|(name, value)| (*name, &**value));
+        let target = &redactor.target(target);
+        let request = CapturedRequest { id, captured_at_us, ip, method, target, headers, body };
+        encode_exchange(request, notes, None)
     }
 
     async fn store(&self, event: Bytes) -> Response<Full<Bytes>> {
@@ -239,8 +315,38 @@ impl Capture {
     }
 }
 
+fn joined(values: GetAll<'_, HeaderValue>) -> Vec<u8> {
+    values.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(&b", "[..])
+}
+
+/// A redacted body as it is written, and what has to be said of it; `length` is its true one.
+pub(super) fn written<'a>(
+    redacted: &'a Redacted<'_>,
+    length: u64,
+) -> (&'a [u8], BodyNotes<'static>) {
+    let true_length = |is_cut: bool| is_cut.then_some(length);
+    match redacted {
+        Redacted::Body { bytes, is_cut, decoded_from } => {
+            let notes = BodyNotes {
+                truncated_from: true_length(*is_cut),
+                decoded_from: *decoded_from,
+                omitted: None,
+            };
+            (bytes, notes)
+        }
+        Redacted::Omitted(reason) => {
+            let notes = BodyNotes {
+                truncated_from: true_length(true),
+                decoded_from: None,
+                omitted: Some(reason),
+            };
+            (&[], notes)
+        }
+    }
+}
+
 /// Headers that `Connection` names are about this connection alone (RFC 9110, section 7.6.1).
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+pub(super) fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
     let names = values.flat_map(|value| value.split(',')).map(str::trim);
     let names = names.filter(|name| {
@@ -258,7 +364,7 @@ fn refuse(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
-fn now_us() -> u64 {
+pub(super) fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

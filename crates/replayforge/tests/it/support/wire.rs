@@ -54,6 +54,21 @@ impl Wire {
         self.answer()
     }
 
+    /// Exactly so many bytes, as they come.
+    pub(crate) fn read(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).unwrap_or_else(|error| panic!("reading: {error}"));
+        bytes
+    }
+
+    /// Everything until the end of the connection; what came before an error, when it breaks.
+    pub(crate) fn read_rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // A reset is an end, too.
+        drop(self.stream.read_to_end(&mut bytes));
+        bytes
+    }
+
     /// Whether the peer has closed, perhaps with a reset, without another byte; waits for it.
     pub(crate) fn is_closed_by_peer(&mut self) -> bool {
         match self.stream.read(&mut [0]) {

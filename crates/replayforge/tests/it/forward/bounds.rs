@@ -1,0 +1,169 @@
+//! Where something is away, slow or full: the client is told in clear words, and copies never hold traffic.
+
+use std::io::Write;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::rig::{Rig, Upstream, ok, read_request, read_until};
+use crate::support::http::{Kind, Message};
+use crate::support::ports::free_port;
+use crate::support::wait::{SOON, eventually};
+use crate::support::wire::{Wire, call};
+
+#[test]
+fn an_upstream_that_is_away_is_told_and_comes_back() {
+    let port = free_port();
+    let mut rig = Rig::start(port, &json!({ "captureResponse": true }));
+    let answer = call(rig.port, "GET", "/away", &[], b"");
+    assert_eq!(
+        (answer.status(), answer.text().as_str()),
+        (502, "The server behind this proxy gave no answer\n")
+    );
+    let event = rig.event("/away");
+    assert_eq!(
+        (&event["response"]["status"], &event["response"]["generated"]),
+        (&json!(502), &json!(true))
+    );
+    rig.proxy.wait_for("the upstream gives no answer: 502");
+    assert!(rig.proxy.stop().success());
+}
+
+#[test]
+fn an_upstream_that_does_not_answer_is_given_up() {
+    let upstream = Upstream::start(|stream| {
+        read_request(stream)?;
+        read_until(stream, b"never").map(drop)
+    });
+    let rig = Rig::start(upstream.port, &json!({ "upstreamTimeout": "200ms" }));
+    let answer = call(rig.port, "POST", "/silent", &[], b"x");
+    assert_eq!(
+        (answer.status(), answer.text().as_str()),
+        (504, "The server behind this proxy did not answer in time\n")
+    );
+}
+
+#[test]
+fn a_slow_upload_is_no_silence_of_the_upstream() {
+    let upstream = Upstream::answering(|request| ok(&request.body));
+    let rig =
+        Rig::start(upstream.port, &json!({ "upstreamTimeout": "400ms", "requestTimeout": "1s" }));
+    let mut wire = rig.connect();
+    wire.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
+    for byte in b"hello" {
+        crate::support::wait::let_pass(Duration::from_millis(150));
+        wire.send(&[*byte]);
+    }
+    assert_eq!(wire.answer().text(), "hello");
+    // A client that stops sending is given up itself.
+    let mut wire = rig.connect();
+    wire.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe");
+    let answer = wire.answer();
+    assert!([408, 504].contains(&answer.status()), "{answer:?}");
+}
+
+#[test]
+fn an_upstream_that_dies_midway_breaks_the_answer_off() {
+    let upstream = Upstream::start(|stream| {
+        let head = Message::read_head(stream)?.expect("a request");
+        match head.target() {
+            "/before" => Ok(()),
+            "/garbage" => stream.get_mut().write_all(b"220 mail ready\r\n"),
+            "/chunked" => stream
+                .get_mut()
+                .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"),
+            _ => stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello"),
+        }
+    });
+    let rig = Rig::start(upstream.port, &json!({ "captureResponse": true }));
+    assert_eq!(call(rig.port, "GET", "/before", &[], b"").status(), 502);
+    assert_eq!(call(rig.port, "GET", "/garbage", &[], b"").status(), 502);
+    for target in ["/length", "/chunked"] {
+        let mut wire = rig.connect();
+        wire.send(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        let broken = wire.try_answer(Kind::Answer).expect_err("the answer must not look whole");
+        assert_ne!(broken.kind(), std::io::ErrorKind::WouldBlock, "{target}: {broken}");
+        let event = rig.event(target);
+        assert_eq!(event["response"]["body"], "hello");
+        assert_eq!(
+            (&event["response"]["bodyTruncated"], &event["response"]["bodyBytes"]),
+            (&json!(true), &json!(5))
+        );
+    }
+}
+
+/// Sends many requests, each of which must be answered, and none of them late.
+fn hammer(port: u16, count: usize, body: usize) {
+    let mut wire = Wire::connect(port);
+    let body = "x".repeat(body);
+    let request =
+        format!("POST /h HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let mut slowest = Duration::ZERO;
+    for _ in 0..count {
+        let since = Instant::now();
+        assert_eq!(wire.exchange(request.as_bytes()).status(), 200);
+        slowest = slowest.max(since.elapsed());
+    }
+    // A copy that waited would wait for ever here.
+    assert!(slowest < SOON / 2, "{slowest:?}");
+}
+
+/// A proxy whose sink takes nothing: the queue fills, and what `whenFull` says must not be felt.
+fn check_full(when_full: &str, reason: Option<&str>) {
+    let upstream = Upstream::answering(|_| ok(b"fine"));
+    let params = json!({ "captureMemoryBytes": "256KiB" });
+    let mut rig = Rig::with(upstream.port, &params, |config| {
+        config["sinks"][0]["url"] = json!("http://127.0.0.1:1/");
+        config["sinks"][0]["buffer"] = json!({ "maxBytes": "1MiB", "whenFull": when_full });
+    });
+    hammer(rig.port, 300, 20_000);
+    if let Some(reason) = reason {
+        let line = rig.proxy.wait_for("copies of requests are lost");
+        assert!(line.contains("lost="), "{line}");
+        eventually(reason, SOON, || rig.proxy.log().contains(reason));
+    }
+    hammer(rig.port, 50, 20_000);
+    assert!(rig.proxy.stop().success());
+}
+
+#[test]
+fn traffic_goes_on_when_the_queue_is_full() {
+    check_full("reject", Some("queue full"));
+}
+
+#[test]
+fn traffic_goes_on_when_the_queue_makes_sources_wait() {
+    check_full("block", Some("captureMemoryBytes used up"));
+}
+
+#[test]
+fn traffic_goes_on_when_the_oldest_copies_make_room() {
+    check_full("dropOldest", None);
+}
+
+#[test]
+fn a_copy_that_can_never_fit_is_counted_and_its_neighbours_are_kept() {
+    let upstream = Upstream::answering(|_| ok(b"fine"));
+    let params = json!({ "maxCaptureBytes": "4MiB", "redact": { "keep": ["*"] } });
+    let rig = Rig::with(upstream.port, &params, |config| {
+        config["sinks"][0]["buffer"] = json!({ "maxBytes": "2MiB" });
+    });
+    let mut wire = rig.connect();
+    wire.send(b"POST /huge HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n");
+    wire.send(&vec![b'x'; 3_000_000]);
+    wire.send(b"GET /small HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!((wire.answer().status(), wire.answer().status()), (200, 200));
+    rig.event("/small");
+    let line = rig.proxy.wait_for("copies of requests are lost");
+    assert!(line.contains("1 too large"), "{line}");
+}
+
+#[test]
+fn copies_reach_the_queue_before_a_stop_ends() {
+    let upstream = Upstream::answering(|_| ok(b"fine"));
+    let mut rig = Rig::start(upstream.port, &json!({}));
+    hammer(rig.port, 200, 100);
+    assert!(rig.proxy.stop().success());
+    eventually("every copy has arrived", SOON, || rig.events().len() == 200);
+}

@@ -1,0 +1,282 @@
+//! Bodies are not held: each side gets a piece before the other one has sent the next. Upgrades are tunnels.
+
+use std::io::{Read, Write};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::rig::{Rig, Upstream, ok, read_request, read_until};
+use crate::support::http::Message;
+use crate::support::wait::{SOON, let_pass};
+use crate::support::wire::Wire;
+
+/// The test's end and the upstream's end of a wish and its fulfilment.
+fn signals() -> (Sender<()>, Mutex<Receiver<()>>) {
+    let (sender, receiver) = channel();
+    (sender, Mutex::new(receiver))
+}
+
+fn wait(signal: &Mutex<Receiver<()>>) {
+    signal.lock().unwrap().recv_timeout(SOON).expect("the other side goes on");
+}
+
+#[test]
+fn server_sent_events_come_one_by_one() {
+    let (go_on, wanted) = signals();
+    let upstream = Upstream::start(move |stream| {
+        read_request(stream)?;
+        stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        for round in 0..5 {
+            stream.get_mut().write_all(format!("9\r\ndata: {round}\n\n\r\n").as_bytes())?;
+            // Nothing more is sent before the client has this one.
+            wait(&wanted);
+        }
+        stream.get_mut().write_all(b"0\r\n\r\n")
+    });
+    let rig = Rig::start(upstream.port, &json!({ "captureResponse": true }));
+    let mut wire = rig.connect();
+    wire.send(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.extend(wire.read(1));
+    }
+    for round in 0..5 {
+        assert_eq!(wire.read(14), format!("9\r\ndata: {round}\n\n\r\n").as_bytes());
+        go_on.send(()).unwrap();
+    }
+    assert_eq!(wire.read(5), b"0\r\n\r\n");
+    assert_eq!(
+        rig.event("/events")["response"]["body"],
+        "data: 0\n\ndata: 1\n\ndata: 2\n\ndata: 3\n\ndata: 4\n\n"
+    );
+}
+
+#[test]
+fn an_upload_reaches_the_upstream_piece_by_piece() {
+    let (got, seen) = signals();
+    let got = Mutex::new(got);
+    let upstream = Upstream::start(move |stream| {
+        Message::read_head(stream)?;
+        let mut piece = [0; 5];
+        for _ in 0..3 {
+            stream.read_exact(&mut piece)?;
+            got.lock().unwrap().send(()).unwrap();
+        }
+        stream.get_mut().write_all(&ok(&piece))
+    });
+    let rig = Rig::start(upstream.port, &json!({}));
+    let mut wire = rig.connect();
+    wire.send(b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n");
+    for piece in [b"first", b"secon", b"third"] {
+        wire.send(piece);
+        wait(&seen);
+    }
+    assert_eq!(wire.answer().text(), "third");
+    assert_eq!(rig.event("/up")["body"], "firstseconthird");
+}
+
+const WAITING: &[u8] =
+    b"POST /w HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+
+#[test]
+fn the_client_goes_on_when_the_upstream_says_so() {
+    let (go_on, wanted) = signals();
+    let upstream = Upstream::start(move |stream| {
+        let head = Message::read_head(stream)?.expect("a request");
+        assert_eq!(head.header("expect").as_deref(), Some("100-continue"));
+        match head.target() {
+            "/w" => {
+                wait(&wanted);
+                stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+                let mut body = [0; 5];
+                stream.read_exact(&mut body)?;
+                stream.get_mut().write_all(&ok(&body))
+            }
+            "/no" => stream.get_mut().write_all(
+                b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            ),
+            _ => {
+                // It does not know the header, and waits for the body.
+                let mut body = [0; 5];
+                stream.read_exact(&mut body)?;
+                stream.get_mut().write_all(&ok(&body))
+            }
+        }
+    });
+    let rig = Rig::start(upstream.port, &json!({}));
+    let mut wire = rig.connect();
+    wire.send(WAITING);
+    go_on.send(()).unwrap();
+    assert_eq!(wire.answer().status(), 100);
+    wire.send(b"hello");
+    assert_eq!(wire.answer().text(), "hello");
+    // The upstream's own refusal is the first thing that the client hears.
+    let refused = String::from_utf8_lossy(WAITING).replace("/w", "/no");
+    let mut wire = rig.connect();
+    assert_eq!(wire.exchange(refused.as_bytes()).status(), 413);
+    assert!(wire.is_closed_by_peer());
+    let silent = String::from_utf8_lossy(WAITING).replace("/w", "/silent");
+    let mut wire = rig.connect();
+    assert_eq!(wire.exchange(silent.as_bytes()).status(), 100);
+    wire.send(b"hello");
+    assert_eq!(wire.answer().text(), "hello");
+}
+
+#[test]
+fn a_websocket_is_a_tunnel() {
+    let upstream = Upstream::start(|stream| {
+        let head = Message::read_head(stream)?.expect("a handshake");
+        let told = ["connection", "upgrade", "sec-websocket-key"]
+            .map(|name| head.header(name).unwrap_or_default());
+        assert_eq!(told, ["upgrade", "websocket", "dGhlIHNhbXBsZSBub25jZQ=="]);
+        // The first frame comes with the handshake, as servers may send it.
+        stream.get_mut().write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\x81\x02hi",
+        )?;
+        let mut frame = [0; 4];
+        while stream.read_exact(&mut frame).is_ok() {
+            stream.get_mut().write_all(&frame)?;
+        }
+        Ok(())
+    });
+    // Shorter than the silence below: a tunnel knows no requests that could be too slow.
+    let rig = Rig::start(
+        upstream.port,
+        &json!({ "captureResponse": true, "requestTimeout": "200ms", "idleTimeout": "200ms" }),
+    );
+    let mut wire = rig.connect();
+    wire.send(b"GET /chat HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    let answer = wire.answer();
+    assert_eq!((answer.status(), answer.header("upgrade").as_deref()), (101, Some("websocket")));
+    assert_eq!(answer.header("connection").as_deref(), Some("upgrade"));
+    assert_eq!(wire.read(4), b"\x81\x02hi");
+    for round in 0..3_u8 {
+        let_pass(Duration::from_millis(300));
+        let frame = [0x81, 2, b'a', b'0' + round];
+        wire.send(&frame);
+        assert_eq!(wire.read(4), frame);
+    }
+    let event = rig.event("/chat");
+    assert_eq!(event["response"]["status"], 101);
+    assert_eq!(event["headers"]["Sec-Websocket-Version"], json!(["13"]));
+    // The client's end ends the tunnel; a stop of the proxy, too.
+    drop(wire);
+    let mut second = rig.connect();
+    second.send(b"GET /chat2 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    assert_eq!(second.answer().status(), 101);
+    drop(rig);
+    assert!(second.read_rest().ends_with(b"hi"));
+}
+
+#[test]
+fn an_upgrade_that_is_refused_is_an_answer_and_http2_is_not_asked_for() {
+    let upstream = Upstream::answering(|request| match request.header("upgrade") {
+        Some(protocol) => {
+            let head = format!(
+                "HTTP/1.1 426 Upgrade Required\r\nUpgrade: {protocol}\r\nConnection: upgrade\r\nContent-Length: 0\r\n\r\n"
+            );
+            head.into_bytes()
+        }
+        None => ok(b"plain"),
+    });
+    let rig = Rig::start(upstream.port, &json!({}));
+    let mut wire = rig.connect();
+    let refused = wire
+        .exchange(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n");
+    assert_eq!((refused.status(), refused.header("upgrade").as_deref()), (426, Some("other")));
+    let h2c = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n\r\n";
+    assert_eq!(wire.exchange(h2c).text(), "plain");
+    assert_eq!(wire.exchange(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n").status(), 405);
+}
+
+const LARGE: usize = 3 * 1024 * 1024;
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| u8::try_from(at * 7 % 251).unwrap()).collect()
+}
+
+#[test]
+fn large_bodies_pass_whole_and_are_copied_up_to_the_limit() {
+    let upstream = Upstream::answering(|request| ok(&request.body));
+    let rig = Rig::start(
+        upstream.port,
+        &json!({ "captureResponse": true, "maxCaptureBytes": "64KiB", "redact": { "keep": ["*"] } }),
+    );
+    let body = pattern(LARGE);
+    let mut wire = rig.connect();
+    wire.send(
+        format!("POST /large HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGE}\r\n\r\n").as_bytes(),
+    );
+    wire.send(&body);
+    assert!(wire.answer().body == body, "every byte comes back");
+    let event = rig.event("/large");
+    for part in [&event, &event["response"]] {
+        assert_eq!((&part["bodyBytes"], &part["bodyTruncated"]), (&json!(LARGE), &json!(true)));
+        use base64::Engine;
+        let kept = base64::engine::general_purpose::STANDARD
+            .decode(part["body"].as_str().unwrap())
+            .unwrap();
+        assert!(kept == body[..64 * 1024], "{} bytes", kept.len());
+    }
+}
+
+#[test]
+fn a_slow_client_holds_back_nobody_else() {
+    let upstream = Upstream::answering(|request| {
+        if request.target() == "/large" { ok(&pattern(LARGE)) } else { ok(b"quick") }
+    });
+    let rig = Rig::start(upstream.port, &json!({ "captureResponse": true }));
+    let mut slow: Vec<Wire> = (0..4).map(|_| rig.connect()).collect();
+    for wire in &mut slow {
+        wire.send(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
+        wire.read(1000);
+    }
+    let mut quick = rig.connect();
+    for _ in 0..100 {
+        assert_eq!(quick.exchange(b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n").text(), "quick");
+    }
+    for wire in &mut slow {
+        let rest = wire.read(LARGE - 1000);
+        assert!(pattern(LARGE).ends_with(&rest[rest.len() - 500..]) || rest.len() == LARGE - 1000);
+    }
+}
+
+#[test]
+fn a_client_that_leaves_ends_the_request_at_the_upstream() {
+    let (left, seen) = signals();
+    let left = Mutex::new(left);
+    let upstream = Upstream::start(move |stream| {
+        let head = Message::read_head(stream)?.expect("a request");
+        if head.target() == "/download" {
+            stream.get_mut().write_all(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            )?;
+        }
+        // Ends when the proxy gives the request up.
+        drop(read_until(stream, b"never"));
+        left.lock().unwrap().send(()).unwrap();
+        Ok(())
+    });
+    let rig = Rig::start(upstream.port, &json!({ "captureResponse": true }));
+    let mut wire = rig.connect();
+    wire.send(b"GET /download HTTP/1.1\r\nHost: x\r\n\r\n");
+    wire.read(50);
+    drop(wire);
+    wait(&seen);
+    let event = rig.event("/download");
+    assert_eq!(
+        (&event["response"]["bodyBytes"], &event["response"]["bodyTruncated"]),
+        (&json!(5), &json!(true))
+    );
+    let mut wire = rig.connect();
+    wire.send(b"POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf");
+    drop(wire);
+    wait(&seen);
+    let event = rig.event("/upload");
+    assert_eq!(
+        (&event["body"], &event["bodyTruncated"], &event["bodyBytes"]),
+        (&json!("half"), &json!(true), &json!(4))
+    );
+}

@@ -1,0 +1,187 @@
+//! `redact` in a source's params.
+
+use regex::bytes::{Regex, RegexBuilder};
+use rf_core::config::{Node, Problems};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Redactor;
+use super::names::{Fields, Names};
+use crate::settings::at;
+
+/// What a compiled pattern may take; a larger one is refused at the start.
+const MAX_PATTERN_BYTES: usize = 1024 * 1024;
+/// Patterns at the most: each of them reads every captured byte.
+const MAX_PATTERNS: usize = 64;
+/// In `keep`: none of the defaults.
+const EVERYTHING: &str = "*";
+
+const HEADERS: &[&str] = &[
+    "Authorization",
+    "Proxy-Authorization",
+    "Authentication-Info",
+    "Proxy-Authentication-Info",
+    "Cookie",
+    "Cookie2",
+    "Set-Cookie",
+    "Set-Cookie2",
+    "Api-Key",
+    "X-Api-Key",
+    "X-Api-Token",
+    "X-Api-Secret",
+    "X-Access-Token",
+    "X-Auth-Key",
+    "X-Auth-Token",
+    "X-Amz-Security-Token",
+    "X-Client-Secret",
+    "X-Csrf-Token",
+    "X-Xsrf-Token",
+    "X-Goog-Api-Key",
+    "X-Functions-Key",
+    "X-Gitlab-Token",
+    "X-Shopify-Access-Token",
+    "X-Session-Id",
+    "X-Session-Token",
+    "X-Vault-Token",
+    "Ocp-Apim-Subscription-Key",
+    "Private-Token",
+];
+
+/// Names of query parameters and of fields of bodies.
+const FIELDS: &[&str] = &[
+    "password",
+    "passwd",
+    "pwd",
+    "passphrase",
+    "newPassword",
+    "oldPassword",
+    "currentPassword",
+    "passwordConfirmation",
+    "confirmPassword",
+    "secret",
+    "clientSecret",
+    "apiSecret",
+    "appSecret",
+    "secretKey",
+    "secretAccessKey",
+    "privateKey",
+    "token",
+    "accessToken",
+    "refreshToken",
+    "idToken",
+    "authToken",
+    "sessionToken",
+    "csrfToken",
+    "xsrfToken",
+    "bearerToken",
+    "apiToken",
+    "apiKey",
+    "accessKey",
+    "authKey",
+    "authorization",
+    "credential",
+    "credentials",
+    "jwt",
+    "otp",
+    "sessionId",
+    "cardNumber",
+    "cvv",
+    "cvc",
+    "ssn",
+];
+
+/// Only in queries: what signs a URL, or stands for a login for a moment.
+const QUERY: &[&str] = &[
+    "sig",
+    "signature",
+    "auth",
+    "key",
+    "code",
+    "client_assertion",
+    "SAMLResponse",
+    "X-Amz-Signature",
+    "X-Amz-Credential",
+    "X-Amz-Security-Token",
+    "X-Goog-Signature",
+    "X-Goog-Credential",
+];
+
+/// What is masked in an event before it is written anywhere.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RedactConfig {
+    /// Names of headers whose values are masked.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// Names of query parameters whose values are masked.
+    #[serde(default)]
+    pub query: Vec<String>,
+    /// Fields of JSON, form, multipart and XML bodies: a name (`password`, at any depth), a path (`user.pin`, at any
+    /// depth; `*` is any name) or a path from the outermost object (`$.user.pin`).
+    #[serde(default)]
+    pub fields: Vec<String>,
+    /// Regular expressions; what matches is masked in targets, header values and bodies.
+    #[serde(default)]
+    pub patterns: Vec<String>,
+    /// Names of headers, parameters and fields that the defaults would mask and that are kept; `"*"`: no defaults.
+    #[serde(default)]
+    pub keep: Vec<String>,
+}
+
+/// Whether the lists of usual secrets are masked without being asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Defaults {
+    /// Yes, but for `keep`.
+    On,
+    /// Only what the file names.
+    Off,
+}
+
+impl RedactConfig {
+    /// The redactor; `None` when there is nothing to mask, or a problem, which is then reported at `node`.
+    pub(crate) fn build(
+        &self,
+        defaults: Defaults,
+        node: &Node<'_>,
+        problems: &mut Problems,
+    ) -> Option<Redactor> {
+        let keep_all = defaults == Defaults::Off || self.keep.iter().any(|name| name == EVERYTHING);
+        let kept = Names::of(self.keep.iter().map(String::as_str));
+        let usual = |lists: &[&'static [&'static str]]| -> Vec<&'static str> {
+            let all = lists.iter().flat_map(|list| list.iter().copied());
+            all.filter(|name| !keep_all && !kept.contains(name.as_bytes())).collect()
+        };
+        let headers = Names::of(texts(&self.headers).chain(usual(&[HEADERS])));
+        let query = Fields::of_names(texts(&self.query).chain(usual(&[FIELDS, QUERY])));
+        let fields = Fields::of(texts(&self.fields).chain(usual(&[FIELDS])));
+        let patterns = compiled(&self.patterns)
+            .map_err(|reason| problems.error(&at(node, "patterns"), reason))
+            .ok()?;
+        let redactor = Redactor { headers, query, fields, patterns };
+        (!redactor.headers.is_empty() || redactor.looks_into_bodies()).then_some(redactor)
+    }
+}
+
+fn texts(list: &[String]) -> impl Iterator<Item = &str> {
+    list.iter().map(String::as_str)
+}
+
+fn compiled(patterns: &[String]) -> Result<Vec<Regex>, String> {
+    if patterns.len() > MAX_PATTERNS {
+        return Err(format!("expected at most {MAX_PATTERNS} patterns, found {}", patterns.len()));
+    }
+    let compile =
+        |pattern: &String| match RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build() {
+            Ok(regex) if regex.is_match(b"") => {
+                Err(format!("`{pattern}` matches an empty text, so it would match everywhere"))
+            }
+            Ok(regex) => Ok(regex),
+            Err(error) => {
+                // The first lines show the place, the last one says what is wrong.
+                let text = error.to_string();
+                let reason = text.lines().last().unwrap_or_default().trim();
+                Err(format!("`{pattern}` is not a regular expression: {reason}"))
+            }
+        };
+    patterns.iter().map(compile).collect()
+}

@@ -1,0 +1,268 @@
+//! Fields of JSON text, found without parsing it: a body may be cut anywhere, be several values in a row, or be broken,
+//! and what is not masked has to stay as it is.
+//!
+//! A value that is itself JSON in a string (as webhooks like to send) is looked into as well.
+
+use super::MASK;
+use super::names::{Fields, normalized};
+
+/// JSON within a string within JSON: deeper ones are masked as a whole when they hold an object or a list.
+const MAX_NESTED: usize = 3;
+
+/// The text with the values of `fields` masked; `None` when there are none in it.
+pub(super) fn mask(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
+    mask_nested(text, fields, MAX_NESTED)
+}
+
+fn mask_nested(text: &[u8], fields: &Fields, nested: usize) -> Option<Vec<u8>> {
+    let masker = Masker {
+        text,
+        fields,
+        nested,
+        at: 0,
+        levels: Vec::new(),
+        outer: Vec::new(),
+        out: Vec::new(),
+        copied: 0,
+    };
+    masker.run()
+}
+
+/// What the place that is looked at lies in.
+#[derive(Clone, Copy, PartialEq)]
+enum Level {
+    List,
+    /// An object whose next name has not come yet.
+    Name,
+    /// The value of a name; true: the name lies on `outer`.
+    Value(bool),
+}
+
+struct Masker<'a> {
+    text: &'a [u8],
+    fields: &'a Fields,
+    nested: usize,
+    at: usize,
+    levels: Vec<Level>,
+    /// Names of the objects around, outermost first; only when paths are asked for.
+    outer: Vec<Vec<u8>>,
+    out: Vec<u8>,
+    /// So much of `text` is in `out`.
+    copied: usize,
+}
+
+impl Masker<'_> {
+    fn run(mut self) -> Option<Vec<u8>> {
+        while let Some(byte) = self.text.get(self.at) {
+            match byte {
+                b'{' => self.open(Level::Name),
+                b'[' => self.open(Level::List),
+                b'}' | b']' => self.close(),
+                b',' => self.next_item(),
+                b'"' => self.string(),
+                _ => self.at += 1,
+            }
+        }
+        if self.copied == 0 {
+            return None;
+        }
+        self.out.extend_from_slice(&self.text[self.copied..]);
+        Some(self.out)
+    }
+
+    fn open(&mut self, level: Level) {
+        self.levels.push(level);
+        self.at += 1;
+    }
+
+    fn close(&mut self) {
+        self.forget_name();
+        self.levels.pop();
+        self.at += 1;
+    }
+
+    fn next_item(&mut self) {
+        self.forget_name();
+        if let Some(level @ Level::Value(_)) = self.levels.last_mut() {
+            *level = Level::Name;
+        }
+        self.at += 1;
+    }
+
+    fn forget_name(&mut self) {
+        if let Some(Level::Value(true)) = self.levels.last() {
+            self.outer.pop();
+        }
+    }
+
+    fn string(&mut self) {
+        let start = self.at;
+        self.at = string_end(self.text, start);
+        // A colon makes a name, also where the text is no valid JSON: better one name too many than a secret.
+        let colon = skip_blanks(self.text, self.at);
+        if self.text.get(colon) == Some(&b':') {
+            self.name(start, colon);
+        } else {
+            self.look_into(start);
+        }
+    }
+
+    /// A name has been read: its value is masked, or remembered for the paths below it.
+    fn name(&mut self, start: usize, colon: usize) {
+        self.forget_name();
+        let name = inner(self.text, start, self.at);
+        let unescaped = unescaped(name);
+        let name = unescaped.as_deref().unwrap_or(name);
+        let is_hit = self.fields.matches(&self.outer, name);
+        let keeps_name = !is_hit && self.fields.has_paths();
+        if keeps_name {
+            self.outer.push(normalized(name));
+        }
+        match self.levels.last_mut() {
+            Some(level) => *level = Level::Value(keeps_name),
+            None => self.levels.push(Level::Value(keeps_name)),
+        }
+        self.at = skip_blanks(self.text, colon + 1);
+        if is_hit && self.at < self.text.len() {
+            let end = value_end(self.text, self.at);
+            self.replace(end, format!("\"{MASK}\"").as_bytes());
+        }
+    }
+
+    /// A value that is a string from `start` to here: it may hold JSON itself.
+    fn look_into(&mut self, start: usize) {
+        let value = inner(self.text, start, self.at);
+        let first = value.iter().find(|byte| !byte.is_ascii_whitespace());
+        if !matches!(first, Some(b'{' | b'[')) || !value.contains(&b'"') {
+            return;
+        }
+        let end = self.at;
+        let Some(text) = unescaped(value) else { return };
+        let masked = if self.nested == 0 {
+            Some(MASK.as_bytes().to_vec())
+        } else {
+            mask_nested(&text, self.fields, self.nested - 1)
+        };
+        if let Some(masked) = masked {
+            let text = String::from_utf8_lossy(&masked);
+            let escaped = serde_json::to_vec(&text).expect("writing text to memory cannot fail");
+            self.at = start;
+            self.replace(end, &escaped);
+        }
+    }
+
+    /// Puts `with` in the place of what lies between here and `end`.
+    fn replace(&mut self, end: usize, with: &[u8]) {
+        self.out.extend_from_slice(&self.text[self.copied..self.at]);
+        self.out.extend_from_slice(with);
+        self.copied = end;
+        self.at = end;
+    }
+}
+
+/// Behind the string that begins at `start`; the end of the text when it is cut.
+fn string_end(text: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if text[at] == b'"' {
+            return at + 1;
+        }
+        at += 2;
+    }
+    text.len()
+}
+
+/// What lies between the quotes; the closing one may be missing.
+fn inner(text: &[u8], start: usize, end: usize) -> &[u8] {
+    let whole = text.get(start + 1..end).unwrap_or_default();
+    // A quote that is escaped does not close: then the string was cut.
+    let escapes = whole.iter().rev().skip(1).take_while(|byte| **byte == b'\\').count();
+    match whole.split_last() {
+        Some((b'"', rest)) if escapes % 2 == 0 => rest,
+        _ => whole,
+    }
+}
+
+/// The text that an escaped one stands for; `None` when there is no escape in it. A broken end is left out.
+fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
+    memchr::memchr(b'\\', text)?;
+    let mut end = text.len();
+    loop {
+        let quoted = [b"\"", &text[..end], b"\""].concat();
+        if let Ok(whole) = serde_json::from_slice::<String>(&quoted) {
+            return Some(whole.into_bytes());
+        }
+        // A cut string may end within an escape; that is at most `\uXXXX\uXXX`. Others are not JSON.
+        if end == 0 || text.len() - end >= 12 {
+            return Some(plain_unescaped(text));
+        }
+        end -= 1;
+    }
+}
+
+/// For strings that are no JSON strings (a raw line break, broken UTF-8): every escape by itself.
+fn plain_unescaped(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        if byte != b'\\' {
+            out.push(byte);
+            continue;
+        }
+        match bytes.next() {
+            Some(b'n') => out.push(b'\n'),
+            Some(b't') => out.push(b'\t'),
+            Some(b'r') => out.push(b'\r'),
+            Some(b'u') => {
+                let digits: Vec<u8> = bytes.by_ref().take(4).collect();
+                let code = std::str::from_utf8(&digits)
+                    .ok()
+                    .and_then(|hex| u32::from_str_radix(hex, 16).ok());
+                let c = code.and_then(char::from_u32).unwrap_or(char::REPLACEMENT_CHARACTER);
+                out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+            Some(other) => out.push(other),
+            None => {}
+        }
+    }
+    out
+}
+
+fn skip_blanks(text: &[u8], from: usize) -> usize {
+    let rest = text.get(from..).unwrap_or_default();
+    from + rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count()
+}
+
+/// Behind the value that begins at `start`.
+fn value_end(text: &[u8], start: usize) -> usize {
+    match text[start] {
+        b'"' => string_end(text, start),
+        b'{' | b'[' => container_end(text, start),
+        _ => {
+            let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace();
+            let rest = &text[start..];
+            start + rest.iter().position(ends).unwrap_or(rest.len())
+        }
+    }
+}
+
+fn container_end(text: &[u8], start: usize) -> usize {
+    let (mut at, mut depth) = (start, 0_usize);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'"' => {
+                at = string_end(text, at);
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+        if depth == 0 {
+            return at;
+        }
+    }
+    text.len()
+}

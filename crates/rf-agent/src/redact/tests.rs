@@ -1,0 +1,276 @@
+use std::io::Read;
+
+use flate2::Compression;
+use flate2::read::GzEncoder;
+use rf_core::config::{Problems, parse};
+use serde_json::json;
+
+use super::*;
+
+fn build(config: serde_json::Value, defaults: Defaults) -> Result<Option<Redactor>, String> {
+    let mut problems = Problems::new();
+    let none = |_: &str| None;
+    let document = parse("test", &config.to_string(), &none, &mut problems).expect("JSON");
+    let redactor = document
+        .root()
+        .decode::<RedactConfig>(&mut problems)
+        .and_then(|config| config.build(defaults, &document.root(), &mut problems));
+    let errors: Vec<String> = problems.errors().map(ToString::to_string).collect();
+    if errors.is_empty() { Ok(redactor) } else { Err(errors.concat()) }
+}
+
+fn usual(config: serde_json::Value) -> Redactor {
+    build(config, Defaults::On).expect("valid").expect("something to mask")
+}
+
+const WHOLE: BodyForm<'static> = BodyForm {
+    content_type: b"application/json",
+    content_encoding: b"",
+    is_cut: false,
+    max_bytes: 1 << 20,
+};
+
+fn text(redacted: &Redacted<'_>) -> String {
+    match redacted {
+        Redacted::Body { bytes, .. } => String::from_utf8_lossy(bytes).into_owned(),
+        Redacted::Omitted(reason) => format!("omitted: {reason}"),
+    }
+}
+
+fn check_body(redactor: &Redactor, content_type: &str, body: &str, expected: &str) {
+    let form = BodyForm { content_type: content_type.as_bytes(), ..WHOLE };
+    assert_eq!(text(&redactor.body(body.as_bytes(), form)), expected, "{content_type}: {body}");
+}
+
+#[test]
+fn fields_of_json_are_masked_at_any_depth_and_the_rest_stays() {
+    let redactor = usual(json!({}));
+    let check =
+        |body: &str, expected: &str| check_body(&redactor, "application/json", body, expected);
+    check(r#"{"a":1, "password" : "x" ,"b":[2]}"#, r#"{"a":1, "password" : "***" ,"b":[2]}"#);
+    check(
+        r#"{"u":[{"Access_Token":"x"},{"n":null}]}"#,
+        r#"{"u":[{"Access_Token":"***"},{"n":null}]}"#,
+    );
+    check(r#"{"secret":{"a":["}",1]},"z":1}"#, r#"{"secret":"***","z":1}"#);
+    check(r#"{"token":12,"pwd":true,"cvv":null}"#, r#"{"token":"***","pwd":"***","cvv":"***"}"#);
+    check(r#"{"password":"a\"b\\","z":"password"}"#, r#"{"password":"***","z":"password"}"#);
+    check(r#"{"pass\u0077ord":"x"}"#, r#"{"pass\u0077ord":"***"}"#);
+    check("{\"token\":\"a\"}\n{\"token\":\"b\"}\n", "{\"token\":\"***\"}\n{\"token\":\"***\"}\n");
+    check(r#"{"a":1 "password":"x"}"#, r#"{"a":1 "password":"***"}"#);
+    check(r#"{"tokens":3,"no":"secret"}"#, r#"{"tokens":3,"no":"secret"}"#);
+    check(r#"{"payload":"{\"password\":\"x\"}"}"#, r#"{"payload":"{\"password\":\"***\"}"}"#);
+    check(r#"[[[["password","x"]]]]"#, r#"[[[["password","x"]]]]"#);
+}
+
+#[test]
+fn a_body_that_is_cut_anywhere_shows_no_secret() {
+    let redactor = usual(json!({ "patterns": ["hunter[0-9]+"] }));
+    let bodies = [
+        (
+            "application/json",
+            r#"{"a":"b","password":"hunter2","c":{"token":["hunter2","x"],"d":"{\"otp\":\"hunter2\"}"}}"#,
+        ),
+        ("application/x-www-form-urlencoded", "a=b&password=hunter2&user%5Btoken%5D=hunter2&c=d"),
+        ("application/xml", "<a><password>hunter2</password><b token='hunter2' c=\"d\"/></a>"),
+        (
+            "multipart/form-data; boundary=x",
+            "--x\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nhunter2\r\n--x--\r\n",
+        ),
+    ];
+    for (content_type, body) in bodies {
+        for end in 0..=body.len() {
+            let form = BodyForm {
+                content_type: content_type.as_bytes(),
+                is_cut: end < body.len(),
+                ..WHOLE
+            };
+            let masked = text(&redactor.body(&body.as_bytes()[..end], form));
+            assert!(!masked.contains("hunt"), "{content_type} up to {end}: {masked}");
+        }
+        // Without the pattern, too: each of these secrets has a name.
+        let by_name = usual(json!({}));
+        for end in 0..=body.len() {
+            let form = BodyForm {
+                content_type: content_type.as_bytes(),
+                is_cut: end < body.len(),
+                ..WHOLE
+            };
+            let masked = text(&by_name.body(&body.as_bytes()[..end], form));
+            assert!(!masked.contains("hu"), "{content_type} up to {end}: {masked}");
+        }
+    }
+}
+
+#[test]
+fn paths_are_followed() {
+    let redactor = build(json!({ "fields": ["user.pin", "$.top", "*.deep.x"] }), Defaults::Off)
+        .unwrap()
+        .unwrap();
+    let check =
+        |body: &str, expected: &str| check_body(&redactor, "application/json", body, expected);
+    check(r#"{"pin":1,"user":{"pin":2}}"#, r#"{"pin":1,"user":{"pin":"***"}}"#);
+    check(
+        r#"{"a":{"user":[{"b":1,"pin":2}]},"pin":3}"#,
+        r#"{"a":{"user":[{"b":1,"pin":"***"}]},"pin":3}"#,
+    );
+    check(r#"{"top":1,"a":{"top":2}}"#, r#"{"top":"***","a":{"top":2}}"#);
+    check(
+        r#"{"a":{"deep":{"x":1}},"deep":{"x":2}}"#,
+        r#"{"a":{"deep":{"x":"***"}},"deep":{"x":2}}"#,
+    );
+    check_body(
+        &redactor,
+        "application/x-www-form-urlencoded",
+        "pin=1&user[pin]=2",
+        "pin=1&user[pin]=***",
+    );
+}
+
+#[test]
+fn forms_multipart_and_xml_are_masked() {
+    let redactor = usual(json!({}));
+    let form = "application/x-www-form-urlencoded";
+    check_body(
+        &redactor,
+        form,
+        "a=1&p%61ssword=x%26y&b=&token=",
+        "a=1&p%61ssword=***&b=&token=***",
+    );
+    check_body(&redactor, form, "user[password]=x&user[name]=y", "user[password]=***&user[name]=y");
+    check_body(&redactor, "", "user=a;pwd=b", "user=a;pwd=***");
+    check_body(
+        &redactor,
+        "application/xml",
+        r#"<s:a xmlns:s="u"><s:Password type="t">x</s:Password><b Token='y' n="z"/></s:a>"#,
+        r#"<s:a xmlns:s="u"><s:Password type="t">***</s:Password><b Token='***' n="z"/></s:a>"#,
+    );
+    let part = |name: &str, content: &str| {
+        format!(
+            "--B\r\nContent-Disposition: form-data; filename=\"f\"; name=\"{name}\"\r\n\r\n{content}\r\n"
+        )
+    };
+    let body = [
+        part("a", "1"),
+        part("secret", "x\r\ny"),
+        part("j", r#"{"token":"x"}"#),
+        "--B--\r\n".to_owned(),
+    ]
+    .concat();
+    let expected = [
+        part("a", "1"),
+        part("secret", "***"),
+        part("j", r#"{"token":"***"}"#),
+        "--B--\r\n".to_owned(),
+    ]
+    .concat();
+    check_body(&redactor, "multipart/form-data; boundary=\"B\"", &body, &expected);
+}
+
+#[test]
+fn targets_and_headers_are_masked() {
+    let redactor = usual(json!({ "patterns": ["\\b4[0-9]{15}\\b"], "headers": ["X-Own"] }));
+    let target = |text: &str| redactor.target(text).into_owned();
+    assert_eq!(target("/a?x=1&api_key=k&y=%20"), "/a?x=1&api_key=***&y=%20");
+    assert_eq!(target("/pay/4111111111111111/x"), "/pay/***/x");
+    assert_eq!(target("/pay/%34111111111111111?n=%34111111111111111"), "/pay/***?n=***");
+    assert_eq!(target("/plain?x=1"), "/plain?x=1");
+    let header = |name: &str, value: &str| {
+        String::from_utf8_lossy(&redactor.header(name, value.as_bytes())).into_owned()
+    };
+    assert_eq!(header("authorization", "Bearer x"), "***");
+    assert_eq!(header("x-own", "x"), "***");
+    assert_eq!(header("referer", "http://a/b?token=x&c=d#e"), "http://a/b?token=***&c=d#e");
+    assert_eq!(header("location", "/cb#access_token=x&state=y"), "/cb#access_token=***&state=y");
+    assert_eq!(header("x-note", "card 4111111111111111."), "card ***.");
+    assert_eq!(header("accept", "*/*"), "*/*");
+}
+
+#[test]
+fn keep_takes_names_off_the_defaults_but_not_off_what_is_asked_for() {
+    let redactor = usual(json!({ "keep": ["authorization", "Token"], "headers": ["X-Own"] }));
+    assert_eq!(&*redactor.header("authorization", b"x"), b"x");
+    assert_eq!(&*redactor.header("cookie", b"x"), b"***");
+    check_body(
+        &redactor,
+        "application/json",
+        r#"{"token":1,"otp":2}"#,
+        r#"{"token":1,"otp":"***"}"#,
+    );
+    assert!(build(json!({ "keep": ["*"] }), Defaults::On).unwrap().is_none());
+    assert!(build(json!({}), Defaults::Off).unwrap().is_none());
+}
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut coded = Vec::new();
+    GzEncoder::new(text, Compression::fast()).read_to_end(&mut coded).unwrap();
+    coded
+}
+
+#[test]
+fn coded_bodies_are_looked_into_or_left_out() {
+    let redactor = usual(json!({}));
+    let form = BodyForm { content_encoding: b"gzip", ..WHOLE };
+    let coded = gzip(br#"{"password":"x"}"#);
+    assert_eq!(
+        redactor.body(&coded, form),
+        Redacted::Body {
+            bytes: br#"{"password":"***"}"#.into(),
+            is_cut: false,
+            decoded_from: Some("gzip")
+        }
+    );
+    // Nothing to mask: the bytes as they came.
+    let coded = gzip(b"{\"a\":1}");
+    assert_eq!(
+        redactor.body(&coded, form),
+        Redacted::Body { bytes: Cow::Borrowed(&coded), is_cut: false, decoded_from: None }
+    );
+    let cut: Vec<u8> = (0..9999_u32)
+        .flat_map(|n| format!("{{\"n\":{n},\"password\":\"hunter{n}\"}}").into_bytes())
+        .collect();
+    let coded = gzip(&cut);
+    let cut = redactor.body(&coded[..coded.len() / 2], BodyForm { is_cut: true, ..form });
+    assert!(
+        matches!(&cut, Redacted::Body { is_cut: true, decoded_from: Some("gzip"), bytes } if bytes.len() > 1000)
+    );
+    assert!(!text(&cut).contains("hunter"));
+    let bounded = redactor.body(&coded, BodyForm { max_bytes: 100, ..form });
+    assert!(matches!(&bounded, Redacted::Body { is_cut: true, bytes, .. } if bytes.len() <= 100));
+    for (coding, body) in [("br", &b"\x0b\x02"[..]), ("gzip", b"no gzip"), ("gzip, gzip", b"x")] {
+        let form = BodyForm { content_encoding: coding.as_bytes(), ..WHOLE };
+        assert!(matches!(redactor.body(body, form), Redacted::Omitted(_)), "{coding}");
+    }
+    let wide: Vec<u8> = r#"{"password":"x"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(matches!(redactor.body(&wide, WHOLE), Redacted::Omitted(_)));
+}
+
+#[test]
+fn a_secret_across_the_cut_is_not_kept_by_half() {
+    let redactor = build(json!({ "patterns": ["4[0-9]{15}"] }), Defaults::Off).unwrap().unwrap();
+    let body = format!("{}4111111111111111{}", "x".repeat(990), "y".repeat(CUT_MARGIN_BYTES - 6));
+    let form = BodyForm { content_type: b"text/plain", is_cut: true, max_bytes: 1000, ..WHOLE };
+    let masked = text(&redactor.body(body.as_bytes(), form));
+    assert!(masked.len() > 900 && !masked.contains('4'), "{masked}");
+    // Cut by the client: nobody knows how it would have gone on.
+    let masked = text(&redactor.body(b"x 41111", form));
+    assert_eq!(masked, "");
+}
+
+#[test]
+fn text_is_not_cut_within_a_character() {
+    assert_eq!(truncate("aäb".as_bytes(), 2), b"a");
+    assert_eq!(truncate("aäb".as_bytes(), 3), "aä".as_bytes());
+    assert_eq!(truncate(b"\xff\xc3\xa4", 2), b"\xff\xc3");
+    assert_eq!(truncate(b"ab", 5), b"ab");
+}
+
+#[test]
+fn patterns_that_cannot_work_are_refused() {
+    let refused = |patterns: serde_json::Value| {
+        build(json!({ "patterns": patterns }), Defaults::Off).unwrap_err()
+    };
+    assert!(refused(json!(["("])).contains("`(` is not a regular expression"));
+    assert!(refused(json!(["a*"])).contains("matches an empty text"));
+    assert!(refused(json!(vec!["a"; 65])).contains("at most 64"));
+}

@@ -1,0 +1,134 @@
+//! `http` with `forwardTo`: an inline reverse proxy that keeps a copy of what passes.
+//!
+//! Promises:
+//! - the client gets the upstream's own answer: bodies are streamed both ways, trailers, 1xx and upgrades pass;
+//! - the copy never waits and never refuses: it is made within a bound of bytes and handed over without waiting; where
+//!   there is no room, or the queue takes no more, the copy is dropped and counted by reason, and traffic goes on;
+//! - what is redacted is masked before the copy is written anywhere.
+//!
+//! So this is the one source that does not wait for `Output::send`: production comes first here, and the loss is counted.
+//!
+//! Reading order: [`config`] (the keys), [`service`] (one request on its way), [`headers`] (what passes and what is made
+//! anew), [`bodies`] (streams with a copy), [`recording`] (the copy and its bounds), [`selection`] (what is copied),
+//! [`copies`] (from the copy to the queue), [`event`] (the copy becomes an event).
+
+mod bodies;
+mod config;
+mod copies;
+mod event;
+mod expect;
+mod headers;
+mod losses;
+mod recording;
+mod selection;
+mod service;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use hyper::service::service_fn;
+use rf_core::lifecycle::Tasks;
+use rf_net::per_core::serve_each;
+use rf_net::serve::ServerLimits;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub(super) use config::{build, schema};
+
+use self::bodies::RequestBody;
+use self::config::Settings;
+use self::copies::Copies;
+use self::service::{Forwarding, Tunnels};
+use super::http::claim;
+use super::{Source, SourceError};
+use crate::pipeline::Output;
+
+/// How long copies may take to reach the queue after the last connection has ended.
+const FLUSH: Duration = Duration::from_secs(5);
+
+type Upstream = rf_net::upstream::Upstream<RequestBody>;
+
+/// The source, before it runs.
+struct ForwardSource {
+    id: String,
+    settings: Settings,
+    listeners: Vec<TcpListener>,
+}
+
+impl Source for ForwardSource {
+    fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
+        let (listeners, address) =
+            claim(&self.id, &self.settings.listen_address, self.settings.listen_port)?;
+        self.listeners = listeners;
+        Ok(vec![address])
+    }
+
+    fn run(
+        self: Box<Self>,
+        out: Output,
+        stop: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), SourceError>> {
+        Box::pin(async move {
+            let id = self.id.clone();
+            let fail = |reason: String| SourceError { id: id.clone(), reason };
+            // Not a child of `stop`: the copies of what is in flight come after it.
+            let copying_stop = CancellationToken::new();
+            let copying = Tasks::new(copying_stop.clone());
+            let settings = Arc::new(self.settings);
+            // They run on the serving threads, and end with these at the latest.
+            let tunnels = Arc::new(Tunnels {
+                tasks: Tasks::new(stop.child_token()),
+                room: Arc::new(Semaphore::new(settings.max_connections.get())),
+            });
+            let copies = settings
+                .capture
+                .as_ref()
+                .map(|capture| Copies::start(&id, Arc::clone(capture), out, &copying));
+            let share = settings.max_connections.get().div_ceil(self.listeners.len().max(1));
+            let limits = ServerLimits {
+                max_connections: NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN),
+                header_timeout: settings.request_timeout,
+                idle_timeout: settings.idle_timeout,
+                is_proxy: true,
+                ..ServerLimits::default()
+            };
+            let mut forwardings = Vec::new();
+            for _ in &self.listeners {
+                forwardings.push(Arc::new(Forwarding {
+                    id: id.clone(),
+                    settings: Arc::clone(&settings),
+                    upstream: Upstream::new(&settings.client)
+                        .map_err(|error| fail(error.to_string()))?,
+                    copies: copies.clone(),
+                    tunnels: Arc::clone(&tunnels),
+                    stop: stop.clone(),
+                }));
+            }
+            drop(copies);
+            let for_thread = || {
+                let forwarding = forwardings.pop().expect("there is one for each listener");
+                move |peer| {
+                    let forwarding = Arc::clone(&forwarding);
+                    service_fn(move |request| {
+                        let forwarding = Arc::clone(&forwarding);
+                        async move { Ok::<_, Infallible>(forwarding.answer(peer, request).await) }
+                    })
+                }
+            };
+            let served = serve_each(self.listeners, for_thread, limits, stop).await;
+            let reports = served.map_err(|error| fail(error.to_string()))?;
+            tracing::debug!(source = id, ?reports, "forwarding closed");
+            // With the last connection the last `Copies` has gone: their task ends by itself.
+            copying_stop.cancel();
+            if let Err(error) = copying.join(FLUSH).await {
+                tracing::warn!(source = id, %error, "copies that were not in the queue at the stop are lost");
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,223 @@
+//! From the copy to the queue, without anybody waiting: connections offer their copies to one task, which makes events of
+//! them and stores them, many in a commit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rf_core::lifecycle::Tasks;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use super::config::CaptureSettings;
+use super::event;
+use super::losses::{Counts, Loss, Losses};
+use super::recording::{Draft, Memory};
+use crate::pipeline::{Batch, Output, Rejected};
+use crate::redact::CUT_MARGIN_BYTES;
+use crate::source::SourceError;
+
+/// Copies that may wait for the task, whatever their size.
+const MAX_WAITING: usize = 16 * 1024;
+/// Copies that are taken at once.
+const MAX_TAKEN: usize = 1024;
+/// A commit is closed when it reaches this; small, so that it fits where little room is left.
+const BATCH_GOAL_BYTES: usize = 512 * 1024;
+/// After a turn with at least so many copies the task pauses, so that a commit takes many: nobody waits for it, and the
+/// processor is there for the traffic.
+const MANY: usize = 8;
+const PAUSE: Duration = Duration::from_millis(10);
+/// Lost copies are logged at the first loss, and then so often.
+const REPORT_EVERY: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Takes copies; clones share one task.
+#[derive(Clone)]
+pub(super) struct Copies(Arc<Shared>);
+
+struct Shared {
+    sender: mpsc::Sender<Draft>,
+    settings: Arc<CaptureSettings>,
+    memory: Arc<Memory>,
+    losses: Arc<Losses>,
+}
+
+impl Copies {
+    /// Starts the task; it ends when every clone has gone and what waits is stored.
+    pub(super) fn start(
+        source: &str,
+        settings: Arc<CaptureSettings>,
+        out: Output,
+        tasks: &Tasks,
+    ) -> Self {
+        let (sender, waiting) = mpsc::channel(MAX_WAITING);
+        let losses = Arc::new(Losses::default());
+        let memory = Memory::new(settings.memory_bytes);
+        let store = Store {
+            source: source.to_owned(),
+            out,
+            settings: Arc::clone(&settings),
+            losses: Arc::clone(&losses),
+        };
+        tasks.spawn(format!("source {source} copies"), async move {
+            store.run(waiting).await;
+            Ok::<(), SourceError>(())
+        });
+        Self(Arc::new(Shared { sender, settings, memory, losses }))
+    }
+
+    pub(super) fn settings(&self) -> &CaptureSettings {
+        &self.0.settings
+    }
+
+    pub(super) fn memory(&self) -> &Arc<Memory> {
+        &self.0.memory
+    }
+
+    /// Never waits.
+    pub(super) fn offer(&self, draft: Draft) {
+        match self.0.sender.try_send(draft) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_draft)) => self.lose(Loss::Waiting),
+            Err(mpsc::error::TrySendError::Closed(_draft)) => self.lose(Loss::Stopping),
+        }
+    }
+
+    pub(super) fn lose(&self, loss: Loss) {
+        self.0.losses.count(loss, 1);
+    }
+}
+
+impl CaptureSettings {
+    /// How far bodies are known behind the place where they are cut.
+    pub(super) fn margin(&self) -> usize {
+        if self.redactor.is_some() { CUT_MARGIN_BYTES } else { 0 }
+    }
+}
+
+/// The task's side.
+struct Store {
+    source: String,
+    out: Output,
+    settings: Arc<CaptureSettings>,
+    losses: Arc<Losses>,
+}
+
+impl Store {
+    async fn run(self, mut waiting: mpsc::Receiver<Draft>) {
+        let mut told = Counts::default();
+        // Reports also while a commit hangs, so it is no part of the loop below.
+        let storing = async {
+            let mut taken = Vec::with_capacity(MAX_TAKEN);
+            while waiting.recv_many(&mut taken, MAX_TAKEN).await > 0 {
+                let is_many = taken.len() >= MANY;
+                self.store_all(std::mem::take(&mut taken)).await;
+                if is_many && !waiting.is_closed() {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        };
+        let reporting = async {
+            let mut look = tokio::time::interval(LOOK_EVERY);
+            look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut quiet_for = REPORT_EVERY;
+            loop {
+                look.tick().await;
+                quiet_for += LOOK_EVERY;
+                if quiet_for >= REPORT_EVERY && self.report(&mut told) {
+                    quiet_for = Duration::ZERO;
+                }
+            }
+        };
+        // Both can be dropped at any point: what a hanging commit held is lost with the agent's end, and the caller says so.
+        tokio::select! {
+            () = storing => {}
+            () = reporting => {}
+        }
+        self.report(&mut told);
+    }
+
+    /// True when there was something to tell.
+    fn report(&self, told: &mut Counts) -> bool {
+        let counts = self.losses.counts();
+        let new = counts.since(*told);
+        *told = counts;
+        if new.total() > 0 {
+            tracing::warn!(
+                source = self.source,
+                lost = new.total(),
+                lost_since_start = counts.total(),
+                reasons = %new,
+                "copies of requests are lost; the requests themselves were forwarded"
+            );
+        }
+        new.total() > 0
+    }
+
+    async fn store_all(&self, mut drafts: Vec<Draft>) {
+        drafts.reverse();
+        while !drafts.is_empty() {
+            let settings = Arc::clone(&self.settings);
+            let count = drafts.len();
+            // Masking and encoding compute for long where bodies are large.
+            let made = tokio::task::spawn_blocking(move || {
+                let events = next_batch(&mut drafts, &settings);
+                (events, drafts)
+            });
+            match made.await {
+                Ok((events, rest)) => {
+                    drafts = rest;
+                    self.store(events).await;
+                }
+                Err(error) => {
+                    self.losses.count(Loss::Panicked, count);
+                    tracing::error!(source = self.source, %error, "copies of requests could not be made into events");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Stores a batch, or drops it and counts it: nothing is tried again, the next copies are coming already.
+    async fn store(&self, events: Vec<Bytes>) {
+        let mut batches = vec![events];
+        while let Some(mut batch) = batches.pop() {
+            let count = batch.len();
+            let loss = match self.out.send(Batch::of(batch.clone())).await {
+                Ok(()) => continue,
+                // One event may be what is too large, or all of them together.
+                Err(Rejected::TooLarge { .. }) if count > 1 => {
+                    let second = batch.split_off(count / 2);
+                    batches.extend([second, batch]);
+                    continue;
+                }
+                Err(Rejected::TooLarge { .. }) => Loss::TooLarge,
+                Err(Rejected::Full { .. }) => Loss::QueueFull,
+                Err(Rejected::Closed) => Loss::Stopping,
+                Err(Rejected::Failed(reason)) => {
+                    tracing::warn!(
+                        source = self.source,
+                        error = reason,
+                        "copies of requests are not stored"
+                    );
+                    Loss::Refused
+                }
+            };
+            self.losses.count(loss, count);
+        }
+    }
+}
+
+/// Takes drafts from the end until the events have the size of a commit.
+fn next_batch(drafts: &mut Vec<Draft>, settings: &CaptureSettings) -> Vec<Bytes> {
+    let mut events = Vec::with_capacity(drafts.len());
+    let mut bytes = 0;
+    while bytes < BATCH_GOAL_BYTES
+        && let Some(draft) = drafts.pop()
+    {
+        let event = event::encode(&draft, settings);
+        bytes += event.len();
+        events.push(Bytes::from(event));
+    }
+    events
+}
