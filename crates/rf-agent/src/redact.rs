@@ -19,6 +19,8 @@ mod json;
 mod multipart;
 mod names;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 mod xml;
 

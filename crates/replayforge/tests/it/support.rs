@@ -6,6 +6,7 @@ pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod server;
+pub(crate) mod small_disk;
 pub(crate) mod stack;
 pub(crate) mod target;
 pub(crate) mod wait;

@@ -19,18 +19,18 @@ fn build(config: serde_json::Value, defaults: Defaults) -> Result<Option<Redacto
     if errors.is_empty() { Ok(redactor) } else { Err(errors.concat()) }
 }
 
-fn usual(config: serde_json::Value) -> Redactor {
+pub(super) fn usual(config: serde_json::Value) -> Redactor {
     build(config, Defaults::On).expect("valid").expect("something to mask")
 }
 
-const WHOLE: BodyForm<'static> = BodyForm {
+pub(super) const WHOLE: BodyForm<'static> = BodyForm {
     content_type: b"application/json",
     content_encoding: b"",
     is_cut: false,
     max_bytes: 1 << 20,
 };
 
-fn text(redacted: &Redacted<'_>) -> String {
+pub(super) fn text(redacted: &Redacted<'_>) -> String {
     match redacted {
         Redacted::Body { bytes, .. } => String::from_utf8_lossy(bytes).into_owned(),
         Redacted::Omitted(reason) => format!("omitted: {reason}"),

@@ -10,7 +10,7 @@
 //!
 //! Reading order: [`config`] (the keys), [`service`] (one request on its way), [`headers`] (what passes and what is made
 //! anew), [`bodies`] (streams with a copy), [`recording`] (the copy and its bounds), [`selection`] (what is copied),
-//! [`copies`] (from the copy to the queue), [`event`] (the copy becomes an event).
+//! [`copies`] (from the copy to the queue), [`maker`] and [`event`] (the copy becomes an event).
 
 mod bodies;
 mod config;
@@ -19,6 +19,7 @@ mod event;
 mod expect;
 mod headers;
 mod losses;
+mod maker;
 mod recording;
 mod selection;
 mod service;
@@ -88,7 +89,9 @@ impl Source for ForwardSource {
             let copies = settings
                 .capture
                 .as_ref()
-                .map(|capture| Copies::start(&id, Arc::clone(capture), out, &copying));
+                .map(|capture| Copies::start(&id, Arc::clone(capture), out, &copying))
+                .transpose()
+                .map_err(|error| fail(error.to_string()))?;
             let share = settings.max_connections.get().div_ceil(self.listeners.len().max(1));
             let limits = ServerLimits {
                 max_connections: NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN),

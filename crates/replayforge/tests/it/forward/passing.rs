@@ -139,6 +139,18 @@ fn a_path_of_the_upstream_stands_before_each_request_s_own() {
         &json!({ "forwardTo": format!("http://127.0.0.1:{}/base/", upstream.port) }),
     );
     assert_eq!(call(rig.port, "GET", "/a?b", &[], b"").text(), "/base/a?b");
+    assert_eq!(call(rig.port, "OPTIONS", "*", &[], b"").text(), "*");
+}
+
+#[test]
+fn a_target_that_is_a_whole_url_names_the_host() {
+    let upstream = Upstream::answering(|request| {
+        ok(format!("{} {}", request.target(), request.header("host").unwrap_or_default())
+            .as_bytes())
+    });
+    let rig = Rig::start(upstream.port, &json!({}));
+    let answer = call(rig.port, "GET", "http://other.example:81/a?b", &[("Host", b"x")], b"");
+    assert_eq!(answer.text(), "/a?b other.example:81");
 }
 
 #[test]

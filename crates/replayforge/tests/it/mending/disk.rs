@@ -5,55 +5,16 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
 use crate::support::http::Message;
 use crate::support::ports::Ports;
 use crate::support::program::Program;
+use crate::support::small_disk::SmallDisk;
 use crate::support::stack::Configs;
 use crate::support::target::Target;
 use crate::support::wait::{SOON, eventually};
 use crate::support::wire::call;
-
-/// A file system of a few MiB in memory.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(path: PathBuf) -> SmallDisk {
-        fs::create_dir_all(&path).unwrap();
-        mount("tmpfs", &path, "tmpfs", MountFlags::empty(), Some(c"size=6m")).unwrap_or_else(
-            |error| panic!("this test mounts a small tmpfs and has to run as root: {error}"),
-        );
-        SmallDisk { path }
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.path.join("filler")
-    }
-
-    /// Writes until nothing more goes in, but for `left` bytes.
-    fn fill(&self, left: usize) {
-        let mut file = File::create(self.filler()).unwrap();
-        let block = [0xAA_u8; 4096];
-        while file.write_all(&block).is_ok() {}
-        let size = file.metadata().unwrap().len();
-        file.set_len(size.saturating_sub(left as u64)).unwrap();
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.filler()).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = unmount(&self.path, UnmountFlags::DETACH);
-        assert!(unmounted.is_ok() || std::thread::panicking(), "{unmounted:?}");
-    }
-}
 
 /// A proxy on a small disk; relay and player are started when they are needed.
 struct Scene {

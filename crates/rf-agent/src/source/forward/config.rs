@@ -280,7 +280,8 @@ impl Target {
     /// The URL at the upstream for the target of a request; `None` when it cannot be one.
     pub(super) fn uri<B>(&self, request: &Request<B>) -> Option<Uri> {
         let path = match request.uri().path_and_query() {
-            Some(path) if self.prefix.is_empty() => path.clone(),
+            // `OPTIONS *` is about the server, whatever the path before it.
+            Some(path) if self.prefix.is_empty() || path == "*" => path.clone(),
             Some(path) => PathAndQuery::try_from(format!("{}{path}", self.prefix)).ok()?,
             None => PathAndQuery::from_static("/"),
         };

@@ -1,6 +1,7 @@
 //! From the copy to the queue, without anybody waiting: connections offer their copies to one task, which makes events of
 //! them and stores them, many in a commit.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::config::CaptureSettings;
-use super::event;
 use super::losses::{Counts, Loss, Losses};
+use super::maker::Maker;
 use super::recording::{Draft, Memory};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::redact::CUT_MARGIN_BYTES;
@@ -21,8 +22,6 @@ use crate::source::SourceError;
 const MAX_WAITING: usize = 16 * 1024;
 /// Copies that are taken at once.
 const MAX_TAKEN: usize = 1024;
-/// A commit is closed when it reaches this; small, so that it fits where little room is left.
-const BATCH_GOAL_BYTES: usize = 512 * 1024;
 /// After a turn with at least so many copies the task pauses, so that a commit takes many: nobody waits for it, and the
 /// processor is there for the traffic.
 const MANY: usize = 8;
@@ -44,26 +43,25 @@ struct Shared {
 
 impl Copies {
     /// Starts the task; it ends when every clone has gone and what waits is stored.
+    ///
+    /// # Errors
+    /// When its thread cannot be made.
     pub(super) fn start(
         source: &str,
         settings: Arc<CaptureSettings>,
         out: Output,
         tasks: &Tasks,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let (sender, waiting) = mpsc::channel(MAX_WAITING);
         let losses = Arc::new(Losses::default());
         let memory = Memory::new(settings.memory_bytes);
-        let store = Store {
-            source: source.to_owned(),
-            out,
-            settings: Arc::clone(&settings),
-            losses: Arc::clone(&losses),
-        };
+        let maker = Maker::start(Arc::clone(&settings))?;
+        let store = Store { source: source.to_owned(), out, losses: Arc::clone(&losses) };
         tasks.spawn(format!("source {source} copies"), async move {
-            store.run(waiting).await;
+            store.run(waiting, &maker).await;
             Ok::<(), SourceError>(())
         });
-        Self(Arc::new(Shared { sender, settings, memory, losses }))
+        Ok(Self(Arc::new(Shared { sender, settings, memory, losses })))
     }
 
     pub(super) fn settings(&self) -> &CaptureSettings {
@@ -99,19 +97,18 @@ impl CaptureSettings {
 struct Store {
     source: String,
     out: Output,
-    settings: Arc<CaptureSettings>,
     losses: Arc<Losses>,
 }
 
 impl Store {
-    async fn run(self, mut waiting: mpsc::Receiver<Draft>) {
+    async fn run(self, mut waiting: mpsc::Receiver<Draft>, maker: &Maker) {
         let mut told = Counts::default();
         // Reports also while a commit hangs, so it is no part of the loop below.
         let storing = async {
             let mut taken = Vec::with_capacity(MAX_TAKEN);
             while waiting.recv_many(&mut taken, MAX_TAKEN).await > 0 {
                 let is_many = taken.len() >= MANY;
-                self.store_all(std::mem::take(&mut taken)).await;
+                self.store_all(maker, std::mem::take(&mut taken)).await;
                 if is_many && !waiting.is_closed() {
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -154,27 +151,20 @@ impl Store {
         new.total() > 0
     }
 
-    async fn store_all(&self, mut drafts: Vec<Draft>) {
+    async fn store_all(&self, maker: &Maker, mut drafts: Vec<Draft>) {
         drafts.reverse();
         while !drafts.is_empty() {
-            let settings = Arc::clone(&self.settings);
             let count = drafts.len();
-            // Masking and encoding compute for long where bodies are large.
-            let made = tokio::task::spawn_blocking(move || {
-                let events = next_batch(&mut drafts, &settings);
-                (events, drafts)
-            });
-            match made.await {
-                Ok((events, rest)) => {
-                    drafts = rest;
-                    self.store(events).await;
-                }
-                Err(error) => {
-                    self.losses.count(Loss::Panicked, count);
-                    tracing::error!(source = self.source, %error, "copies of requests could not be made into events");
-                    return;
-                }
-            }
+            let Some(made) = maker.make(drafts).await else {
+                self.losses.count(Loss::Panicked, count);
+                tracing::error!(
+                    source = self.source,
+                    "copies of requests could not be made into events"
+                );
+                return;
+            };
+            drafts = made.rest;
+            self.store(made.events).await;
         }
     }
 
@@ -206,18 +196,4 @@ impl Store {
             self.losses.count(loss, count);
         }
     }
-}
-
-/// Takes drafts from the end until the events have the size of a commit.
-fn next_batch(drafts: &mut Vec<Draft>, settings: &CaptureSettings) -> Vec<Bytes> {
-    let mut events = Vec::with_capacity(drafts.len());
-    let mut bytes = 0;
-    while bytes < BATCH_GOAL_BYTES
-        && let Some(draft) = drafts.pop()
-    {
-        let event = event::encode(&draft, settings);
-        bytes += event.len();
-        events.push(Bytes::from(event));
-    }
-    events
 }

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::config::{ForwardedHeaders, Settings, client_ip};
 use crate::source::http::nominated;
@@ -32,6 +32,14 @@ pub(super) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_http2 =
         upgrade.to_str().is_ok_and(|protocol| protocol.trim().eq_ignore_ascii_case("h2c"));
     (is_asked && !is_http2).then(|| upgrade.clone())
+}
+
+/// A request whose target is a whole URL names its host there, whatever its `Host` says (RFC 9112, section 3.2.2).
+pub(super) fn host_of_target(uri: &Uri, headers: &mut HeaderMap) {
+    let host = uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    if let Some(Ok(host)) = host {
+        headers.insert(HOST, host);
+    }
 }
 
 /// Makes a request's headers those for the upstream.

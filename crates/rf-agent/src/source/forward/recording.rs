@@ -27,6 +27,10 @@ impl Memory {
     pub(super) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self { max, used: AtomicUsize::new(0) })
     }
+
+    fn is_used_up(&self) -> bool {
+        self.used.load(Ordering::Relaxed).saturating_add(OVERHEAD_BYTES) > self.max
+    }
 }
 
 /// A part of [`Memory`], given back when dropped.
@@ -163,6 +167,10 @@ impl Recording {
     /// Begins a copy; `None` when there is no room, which is counted.
     pub(super) fn begin(head: Head<'_>, copies: &Copies) -> Option<Arc<Self>> {
         let settings = copies.settings();
+        if copies.memory().is_used_up() {
+            copies.lose(Loss::Memory);
+            return None;
+        }
         let headers = HeaderList::of(head.headers, &settings.drop_headers, head.named);
         let mut hold = Hold { memory: Arc::clone(copies.memory()), bytes: 0 };
         if !hold.grow(OVERHEAD_BYTES + headers.bytes.len() + head.target.len()) {

@@ -68,6 +68,8 @@ impl Forwarding {
         let copy = self.copy(peer, &request);
         let upgrade = headers::wanted_upgrade(request.headers());
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        let target = std::mem::take(request.uri_mut());
+        headers::host_of_target(&target, request.headers_mut());
         headers::for_upstream(request.headers_mut(), &self.settings, peer, upgrade);
         let gate = listen_to_interim(&mut request);
         let progress = Progress::new();

@@ -1,0 +1,79 @@
+//! Copies become events on a thread of their own, which gives way to the traffic where the processors are busy: then copies
+//! wait, and at last are dropped, and requests are not slower.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
+use tokio::sync::{mpsc, oneshot};
+
+use super::config::CaptureSettings;
+use super::event;
+use super::recording::Draft;
+
+/// A commit is closed when it reaches this; small, so that it fits where little room is left.
+const BATCH_GOAL_BYTES: usize = 512 * 1024;
+/// The thread's nice value. On a busy processor it gets a ninth of what a thread of the traffic gets, and all of what is
+/// idle.
+const NICENESS: i32 = 10;
+
+/// The thread; it ends when this is dropped.
+pub(super) struct Maker {
+    jobs: mpsc::Sender<Job>,
+}
+
+struct Job {
+    drafts: Vec<Draft>,
+    made: oneshot::Sender<Made>,
+}
+
+/// What became of drafts.
+pub(super) struct Made {
+    /// The events of one commit.
+    pub(super) events: Vec<Bytes>,
+    /// Drafts that are left for the next.
+    pub(super) rest: Vec<Draft>,
+}
+
+impl Maker {
+    pub(super) fn start(settings: Arc<CaptureSettings>) -> io::Result<Self> {
+        let (jobs, mut waiting) = mpsc::channel::<Job>(1);
+        std::thread::Builder::new().name("rf-copies".to_owned()).spawn(move || {
+            if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
+                tracing::debug!(%error, "copies are made at the priority of the traffic");
+            }
+            while let Some(job) = waiting.blocking_recv() {
+                // The settings are only read, and the drafts are gone after a panic.
+                let made = catch_unwind(AssertUnwindSafe(|| make(job.drafts, &settings)));
+                if let Ok(made) = made {
+                    // Nobody waits any more when the agent was stopped.
+                    drop(job.made.send(made));
+                }
+            }
+        })?;
+        Ok(Self { jobs })
+    }
+
+    /// Takes drafts from the end until the events have the size of a commit. `None`: it panicked, and the drafts are lost.
+    pub(super) async fn make(&self, drafts: Vec<Draft>) -> Option<Made> {
+        let (made, done) = oneshot::channel();
+        self.jobs.send(Job { drafts, made }).await.ok()?;
+        done.await.ok()
+    }
+}
+
+fn make(mut drafts: Vec<Draft>, settings: &CaptureSettings) -> Made {
+    let mut events = Vec::with_capacity(drafts.len());
+    let mut bytes = 0;
+    while bytes < BATCH_GOAL_BYTES
+        && let Some(draft) = drafts.pop()
+    {
+        let event = event::encode(&draft, settings);
+        bytes += event.len();
+        events.push(Bytes::from(event));
+    }
+    Made { events, rest: drafts }
+}
