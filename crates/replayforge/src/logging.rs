@@ -12,13 +12,17 @@
 //! - lines are bounded in rate; what was suppressed is counted and announced;
 //! - no line ever costs a panic: a closed stderr loses lines, which are counted as suppressed too.
 //!
+//! What was shown of a source or sink is kept for status pages ([`RecentLogs`]), and warnings and errors are counted.
+//!
 //! Writing is synchronous: a reader of stderr that stands still holds up whoever logs.
 //!
 //! Reading order: [`settings`] (what the user may choose), `layer` (an event's way), `gate` (who
 //! may pass), `fields` and `render` (how it looks).
 
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
+use rf_core::recent_logs::RecentLogs;
 use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::LevelFilter;
@@ -34,23 +38,25 @@ mod layer;
 mod render;
 pub mod settings;
 
-/// Makes the process log to stderr as `settings` say, then logs what was wrong with them.
+/// Makes the process log to stderr as `settings` say, then logs what was wrong with them. Returns the newest lines of sources
+/// and sinks, which grow as the process logs.
 ///
 /// # Errors
 /// When the process logs already.
-pub fn init(settings: &Settings) -> Result<(), SetGlobalDefaultError> {
+pub fn init(settings: &Settings) -> Result<Arc<RecentLogs>, SetGlobalDefaultError> {
     let stderr = io::stderr();
     let look = match (settings.format, settings.colours) {
         (Format::Json, _) => Look::Json,
         (Format::Text, Colours::Auto) if stderr.is_terminal() => Look::ColouredText,
         (Format::Text, _) => Look::Text,
     };
-    let layer = LogLayer::new(look, Box::new(stderr));
+    let recent = Arc::new(RecentLogs::default());
+    let layer = LogLayer::new(look, Box::new(stderr)).keeping(Arc::clone(&recent));
     set_global_default(
         Registry::default().with(LevelFilter::from_level(settings.level)).with(layer),
     )?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(())
+    Ok(recent)
 }

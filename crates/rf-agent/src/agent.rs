@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rf_core::lifecycle::{TaskFailure, Tasks};
+use rf_net::listen::ListenError;
 use rf_queue::{OpenError, QueueOptions, Store, StoreOptions, StoredEvent};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use crate::script::{ScriptPlan, ScriptStartError};
 use crate::server::{Server, ServerError, ServerPlan};
 use crate::sink::{Sink, SinkHost, SinkStartError};
 use crate::source::{Source, SourceError};
+use crate::stats::{Sight, StatsPlan, StatusPort, Telling, ToldRelay, notify_systemd, tell};
 use crate::worker::Worker;
 
 /// Told of every delivery: the sink's id and the event.
@@ -29,8 +31,12 @@ pub type Observer = Arc<dyn Fn(&str, &StoredEvent) + Send + Sync>;
 pub struct PlannedSource {
     /// As in the file.
     pub id: String,
-    /// Ids of sinks.
+    /// Its `type`.
+    pub kind: String,
+    /// Ids of sinks that get every event, where no script decides.
     pub routes: Vec<String>,
+    /// Ids of sinks that may get events: those of `routes`, or all that its script can name.
+    pub feeds: Vec<String>,
     /// The source.
     pub source: Box<dyn Source>,
     /// What decides where its events go; `None`: to all of `routes`.
@@ -41,6 +47,8 @@ pub struct PlannedSource {
 pub struct PlannedSink {
     /// As in the file; also the queue's name.
     pub id: String,
+    /// Its `type`; `relay` where a proxy ships to a relay.
+    pub kind: String,
     /// The sink.
     pub sink: Arc<dyn Sink>,
     /// Its queue.
@@ -57,6 +65,8 @@ pub struct Plan {
     pub sinks: Vec<PlannedSink>,
     /// What shows the sinks to others; a proxy has none.
     pub server: Option<ServerPlan>,
+    /// What it tells of itself.
+    pub stats: StatsPlan,
 }
 
 /// Why an agent did not start, or ended.
@@ -85,6 +95,9 @@ pub enum AgentError {
         /// Why.
         source: std::io::Error,
     },
+    /// The status port cannot be had.
+    #[error("portStatusZ: {0}")]
+    Status(#[from] ListenError),
     /// A task failed or did not stop in time.
     #[error(transparent)]
     Task(#[from] TaskFailure),
@@ -100,6 +113,9 @@ pub struct Agent {
     scripts: Vec<Arc<ScriptHandle>>,
     sinks: Vec<PlannedSink>,
     server: Option<Server>,
+    status: Option<StatusPort>,
+    sight: Arc<Sight>,
+    told: Vec<ToldRelay>,
     addresses: Vec<(String, SocketAddr)>,
     observer: Option<Observer>,
 }
@@ -116,6 +132,8 @@ impl Agent {
             planned.sink.start(&host).await?;
         }
         let server = plan.server.map(Server::bind).transpose()?;
+        let status = plan.stats.status.as_ref();
+        let status = status.map(|(address, port)| StatusPort::bind(address, *port)).transpose()?;
         let (mut addresses, mut sources, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
         for mut planned in plan.sources {
             for address in planned.source.start()? {
@@ -134,8 +152,21 @@ impl Agent {
             let out = Output::new(store.clone(), routes).through(script);
             sources.push((planned, out));
         }
+        let (stats, told) = plan.stats.apart();
+        let sight = Arc::new(Sight::new(stats, &store, &sources, &plan.sinks));
         let sinks = plan.sinks;
-        Ok(Self { store, sources, scripts, sinks, server, addresses, observer: None })
+        Ok(Self {
+            store,
+            sources,
+            scripts,
+            sinks,
+            server,
+            status,
+            sight,
+            told,
+            addresses,
+            observer: None,
+        })
     }
 
     /// Where the sources listen, by source id.
@@ -166,32 +197,26 @@ impl Agent {
         if let Some(server) = self.server {
             server.spawn(&serving);
         }
+        if let Some(status) = self.status {
+            status.spawn(&serving, Arc::clone(&self.sight));
+        }
+        spawn_telling(&serving, &self.sight, self.told);
         for script in &self.scripts {
             spawn_script(&intake, script, &intake_stop, &reload);
         }
         spawn_sources(&intake, self.sources, &intake_stop);
-        for planned in self.sinks {
-            let Some(queue) = self.store.queue(&planned.id) else { continue };
-            let name = format!("sink {}", planned.id);
+        for (planned, seen) in self.sinks.into_iter().zip(&self.sight.sinks) {
             planned.sink.reload_on(reload.clone());
-            let besides = Arc::clone(&planned.sink).run(delivery_stop.clone());
-            delivery.spawn(format!("{name} besides writing"), async move {
-                besides.await;
-                Ok::<(), SourceError>(())
-            });
-            let observer = self.observer.clone();
             let worker = Worker {
                 id: planned.id,
                 sink: planned.sink,
                 store: self.store.clone(),
-                queue,
+                queue: seen.queue,
                 stop: delivery_stop.clone(),
-                observer,
+                meter: Arc::clone(&seen.meter),
+                observer: self.observer.clone(),
             };
-            delivery.spawn(name, async move {
-                worker.run().await;
-                Ok::<(), SourceError>(())
-            });
+            spawn_sink(&delivery, worker);
         }
         let failed = tokio::select! {
             reason = self.store.failed() => Some(AgentError::StoreFailed(reason)),
@@ -234,6 +259,35 @@ fn spawn_sources(
             Ok::<(), SourceError>(())
         });
     }
+}
+
+/// A sink's worker, and what the sink does besides writing.
+fn spawn_sink(delivery: &Tasks, worker: Worker) {
+    let name = format!("sink {}", worker.id);
+    let besides = Arc::clone(&worker.sink).run(worker.stop.clone());
+    delivery.spawn(format!("{name} besides writing"), async move {
+        besides.await;
+        Ok::<(), SourceError>(())
+    });
+    delivery.spawn(name, async move {
+        worker.run().await;
+        Ok::<(), SourceError>(())
+    });
+}
+
+/// Node-info for relays, and systemd.
+fn spawn_telling(serving: &Tasks, sight: &Arc<Sight>, relays: Vec<ToldRelay>) {
+    let telling = Telling { sight: Arc::clone(sight), relays };
+    let (sight, stop) = (Arc::clone(sight), serving.stop_token().clone());
+    let stop_telling = stop.clone();
+    serving.spawn("node-info", async move {
+        tell(telling, stop_telling).await;
+        Ok::<(), SourceError>(())
+    });
+    serving.spawn("systemd", async move {
+        notify_systemd(sight, stop).await;
+        Ok::<(), SourceError>(())
+    });
 }
 
 /// What goes on around a script: its timer, retried letters, reload.

@@ -7,12 +7,13 @@
 //!
 //! Reading order: [`pipeline`] (the one promise), [`source`] and [`sink`] (the two traits and their tables), `worker` (how a
 //! queue is emptied into a sink: batches, retries, dead letters), [`agent`] (start, run, stop), [`proxy`] and [`player`]
-//! (the files), [`script`] (what stands between a source and its queues when there is one), [`server`] (what a player
+//! (the files), [`script`] (what stands between a source and its queues when there is one), [`stats`] (what is counted and told), [`server`] (what a player
 //! shows). Beside them [`child`]: programs of the user's own.
 
 pub mod agent;
 pub mod child;
 mod lines;
+mod machine;
 pub mod pipeline;
 pub mod player;
 pub mod proxy;
@@ -23,4 +24,5 @@ pub mod server;
 mod settings;
 pub mod sink;
 pub mod source;
+pub mod stats;
 mod worker;

@@ -5,13 +5,13 @@
 pub(crate) mod faults;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use rf_queue::{Append, Checkpoint, Commit, CommitError, QueueId, Store};
 
 use crate::script::ScriptCounters;
 use crate::script::handle::ScriptHandle;
+use crate::stats::SourceMeter;
 
 /// What a source hands over: events, and how far it has read once they are safe.
 #[derive(Debug, Clone, Default)]
@@ -71,24 +71,13 @@ impl From<CommitError> for Rejected {
     }
 }
 
-/// What a source did since the start.
-#[derive(Debug, Default)]
-pub struct SourceCounters {
-    /// Events accepted.
-    pub received: AtomicU64,
-    /// Batches refused because a queue was full.
-    pub rejected: AtomicU64,
-    /// Events refused because they can never fit.
-    pub too_large: AtomicU64,
-}
-
 /// Where a source's batches go.
 #[derive(Clone)]
 pub struct Output {
     store: Store,
     routes: Arc<[QueueId]>,
     script: Option<Arc<ScriptHandle>>,
-    counters: Arc<SourceCounters>,
+    meter: Arc<SourceMeter>,
     #[cfg(test)]
     faults: Option<Arc<faults::Faults>>,
 }
@@ -100,7 +89,7 @@ impl Output {
             store,
             routes: routes.into(),
             script: None,
-            counters: Arc::default(),
+            meter: Arc::default(),
             #[cfg(test)]
             faults: None,
         }
@@ -159,17 +148,21 @@ impl Output {
 
     async fn commit_now(&self, batch: Batch, batch_id: Option<String>) -> Result<(), Rejected> {
         let count = batch.events.len() as u64;
+        let bytes: usize = batch.events.iter().map(Bytes::len).sum();
         let stored = match &self.script {
             // A batch without events only moves checkpoints.
             Some(script) if count > 0 => script.send(batch, batch_id).await,
             _ => self.append(batch, batch_id).await,
         };
-        let counter = match &stored {
-            Ok(()) => &self.counters.received,
-            Err(Rejected::TooLarge { .. }) => &self.counters.too_large,
-            Err(_) => &self.counters.rejected,
-        };
-        counter.fetch_add(count, Ordering::Relaxed);
+        match &stored {
+            Ok(()) if count == 0 => {}
+            Ok(()) => self.meter.stored(count, bytes as u64),
+            Err(Rejected::Closed) => {}
+            Err(rejected @ Rejected::TooLarge { .. }) => {
+                self.meter.too_large(count, &rejected.to_string());
+            }
+            Err(rejected) => self.meter.refused(count, &rejected.to_string()),
+        }
         stored
     }
 
@@ -203,12 +196,12 @@ impl Output {
     }
 
     /// What the source's script did, where it has one.
-    pub fn script_counters(&self) -> Option<&Arc<ScriptCounters>> {
-        self.script.as_ref().map(|script| script.counters())
+    pub(crate) fn script_counters(&self) -> Option<Arc<ScriptCounters>> {
+        self.script.as_ref().map(|script| Arc::clone(script.counters()))
     }
 
     /// What went through this output.
-    pub fn counters(&self) -> &SourceCounters {
-        &self.counters
+    pub(crate) fn meter(&self) -> &Arc<SourceMeter> {
+        &self.meter
     }
 }

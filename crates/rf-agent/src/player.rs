@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 use rf_core::config::{Document, Interval, Node, Problems, Secret};
+use rf_core::node_info::Role;
 use rf_net::client::{Client, ClientOptions};
 use rf_notify::Target;
 use schemars::JsonSchema;
@@ -19,11 +20,12 @@ use crate::script::config::{
 };
 use crate::server::{self, ServedSink};
 use crate::settings::{
-    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, no_effect_yet,
-    no_tailnet, store_options, working_directory,
+    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, loopback, no_tailnet,
+    store_options, working_directory,
 };
 use crate::sink::{SINKS, SinkContext, notification};
 use crate::source::relay::RelaySource;
+use crate::stats::{StatsPlan, ToldRelay};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "player.sqlite3";
@@ -91,9 +93,12 @@ pub struct PlayerFile {
     /// Further names of this server, for browsers that reach it without credentials.
     #[serde(default)]
     pub http_hosts: Vec<String>,
-    /// Port of the status page. Not in this version.
+    /// Port of the status page; none or 0: no page.
     #[serde(default, rename = "portStatusZ")]
     pub port_status_z: Option<u16>,
+    /// Where the status page listens; loopback by default, since it asks for no token.
+    #[serde(default = "loopback")]
+    pub status_address: String,
 }
 
 /// Tailnet settings.
@@ -176,7 +181,6 @@ pub struct PlayerSinkFile {
 pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let root = document.root();
     let file: PlayerFile = root.decode(problems)?;
-    no_effect_yet(&root, &["portStatusZ"], problems);
     no_tailnet(&root, "listenUsingTailscale", file.listen_using_tailscale, problems);
     no_tailnet(&root, "useTsnetStatusZ", file.use_tsnet_status_z, problems);
     let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();
@@ -207,7 +211,25 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
         return None;
     }
     let store = store_options(file.data_dir.join(STORE_FILE), file.durability, &sinks, &sources);
-    Some(Plan { store, sources, sinks, server: Some(server) })
+    let stats = stats(&file, client);
+    Some(Plan { store, sources, sinks, server: Some(server), stats })
+}
+
+/// What the player tells of itself, and whom: its relay, by way of its first bucket.
+fn stats(file: &PlayerFile, client: Option<Arc<RelayClient>>) -> StatsPlan {
+    let told = client.zip(file.sources.first()).map(|(client, source)| {
+        let token = source.relay_authentication_bearer.clone();
+        ToldRelay { client, bucket: BucketKey { name: source.name.clone(), token } }
+    });
+    let port = file.port_status_z.filter(|port| *port > 0);
+    StatsPlan {
+        role: Role::Player,
+        env_name: file.env_name.clone(),
+        data_dir: file.data_dir.clone(),
+        status: port.map(|port| (file.status_address.clone(), port)),
+        relays: told.into_iter().collect(),
+        logs: Arc::default(),
+    }
 }
 
 /// The sink as the player's server shows it.
@@ -287,6 +309,8 @@ fn check_source(
     };
     Some(PlannedSource {
         id: source.name.clone(),
+        kind: "relay".to_owned(),
+        feeds: if script.is_some() { known } else { source.sinks.clone() },
         routes: source.sinks.clone(),
         source: Box::new(built),
         script,
@@ -324,7 +348,8 @@ fn check_sink(
     let context =
         SinkContext { name: &sink.name, id: url_id(sink), data_dir: &file.data_dir, sinks: &sinks };
     let built = (kind.build)(&context, &params, problems)?;
-    Some(PlannedSink { id: sink.name.clone(), sink: built, queue })
+    let kind = sink.kind.clone();
+    Some(PlannedSink { id: sink.name.clone(), kind, sink: built, queue })
 }
 
 /// Where the dead letters of a player with this file lie.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 use rf_core::config::{ByteSize, Document, Interval, Node, Problems, Secret};
+use rf_core::node_info::Role;
 use rf_net::client::{Client, ClientOptions};
 use rf_queue::{Import, StoreOptions};
 use schemars::JsonSchema;
@@ -13,17 +14,19 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::agent::{Plan, PlannedSink, PlannedSource};
+use crate::relay_client::{BucketKey, RelayClient};
 use crate::script::batch::BatchScript;
 use crate::script::config::{
     GrokPatternsConfig, Hook, OnErrorConfig, ScriptKeys, ScriptLimitsConfig, check_pass,
 };
 use crate::settings::{
-    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, no_effect_yet,
-    no_tailnet, store_options, working_directory,
+    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, loopback,
+    no_effect_yet, no_tailnet, store_options, working_directory,
 };
 use crate::sink::relay::{RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{RateLimits, Shape, Sink};
 use crate::source::{SOURCES, SourceContext};
+use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "proxy.sqlite3";
@@ -60,10 +63,13 @@ pub struct ProxyFile {
     /// Name in the tailnet. Not in this version.
     #[serde(default)]
     pub tsnet_hostname: String,
-    /// Port of the status page. Not in this version.
+    /// Port of the status page; none or 0: 5253 with `enableStatusZ`, else no page.
     #[serde(default, rename = "portStatusZ")]
     pub port_status_z: Option<u16>,
-    /// Serve a status page. Not in this version.
+    /// Where the status page listens; loopback by default, since it asks for no token.
+    #[serde(default = "loopback")]
+    pub status_address: String,
+    /// Serve a status page; implied by a port.
     #[serde(default, rename = "enableStatusZ")]
     pub enable_status_z: bool,
     /// The original's profiler; accepted and without effect.
@@ -222,7 +228,7 @@ pub struct BatchConfig {
 pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let root = document.root();
     let file: ProxyFile = root.decode(problems)?;
-    no_effect_yet(&root, &["portStatusZ", "enableStatusZ", "enablePprof"], problems);
+    no_effect_yet(&root, &["enablePprof"], problems);
     no_tailnet(&root, "tsnetHostname", !file.tsnet_hostname.is_empty(), problems);
     let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();
     let sinks = root.get("sinks").map(|node| node.items()).unwrap_or_default();
@@ -249,7 +255,44 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     if problems.has_errors() {
         return None;
     }
-    Some(Plan { store: store_of(&file, &sinks, &sources), sources, sinks, server: None })
+    let store = store_of(&file, &sinks, &sources);
+    let stats = stats(&file, &host);
+    Some(Plan { store, sources, sinks, server: None, stats })
+}
+
+/// What the proxy tells of itself, and whom: each relay that it ships to, once for each token.
+fn stats(file: &ProxyFile, host: &str) -> StatsPlan {
+    let port = file.port_status_z.filter(|port| *port > 0);
+    let port = port.or(file.enable_status_z.then_some(DEFAULT_STATUS_PORT));
+    let mut seen: Vec<(&str, &Secret)> = Vec::new();
+    let mut relays = Vec::new();
+    for sink in file.sinks.iter().filter(|sink| !sink.not_relay && sink.url != STDOUT_URL) {
+        let is_known = seen
+            .iter()
+            .any(|(url, token)| *url == sink.url && token.matches(sink.auth_bearer.expose()));
+        if !is_known {
+            seen.push((&sink.url, &sink.auth_bearer));
+            relays.extend(told_relay(file, sink, host));
+        }
+    }
+    StatsPlan {
+        role: Role::Proxy,
+        env_name: file.env_name.clone(),
+        data_dir: file.data_dir.clone(),
+        status: port.map(|port| (file.status_address.clone(), port)),
+        relays,
+        logs: Arc::default(),
+    }
+}
+
+/// The sink was checked: what cannot be made of its keys was reported there.
+fn told_relay(file: &ProxyFile, sink: &ProxySinkFile, host: &str) -> Option<ToldRelay> {
+    let slash = if sink.url.ends_with('/') { "" } else { "/" };
+    let base = format!("{}{slash}", sink.url).parse().ok()?;
+    let options = ClientOptions { ca_file: sink.ca_file.clone(), ..ClientOptions::default() };
+    let client = RelayClient::new(base, Client::new(&options).ok()?, &file.env_name, host).ok()?;
+    let bucket = BucketKey { name: sink.buckets.first()?.clone(), token: sink.auth_bearer.clone() };
+    Some(ToldRelay { client: Arc::new(client), bucket })
 }
 
 fn store_of(file: &ProxyFile, sinks: &[PlannedSink], sources: &[PlannedSource]) -> StoreOptions {
@@ -320,12 +363,13 @@ fn check_source(
         hook_interval: source.hook_interval.map(Duration::from),
     };
     let built = (kind.build)(&context, &params, problems)?;
+    let routes: Vec<String> =
+        Some(source.target_sink.clone()).filter(|sink| !sink.is_empty()).into_iter().collect();
     Some(PlannedSource {
         id: source.id.clone(),
-        routes: Some(source.target_sink.clone())
-            .filter(|sink| !sink.is_empty())
-            .into_iter()
-            .collect(),
+        kind: source.kind.clone(),
+        feeds: if script.is_some() { known } else { routes.clone() },
+        routes,
         source: built,
         script,
     })
@@ -342,7 +386,8 @@ fn check_sink(
     let queue = sink.buffer.queue(&sink.id, DEFAULT_BUFFER_BYTES);
     check_buffer(node, &queue, problems);
     let built = build_sink(file, sink, host, node, problems)?;
-    Some(PlannedSink { id: sink.id.clone(), sink: built, queue })
+    let kind = if sink.url == STDOUT_URL || sink.not_relay { "http" } else { "relay" };
+    Some(PlannedSink { id: sink.id.clone(), kind: kind.to_owned(), sink: built, queue })
 }
 
 fn build_sink(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderName};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -149,6 +149,19 @@ impl RelayClient {
         self.call(request).await
     }
 
+    /// Scheme, host and port, for people.
+    pub(crate) fn origin(&self) -> String {
+        origin(&self.base)
+    }
+
+    /// Tells the relay of this node, by way of a bucket.
+    pub(crate) async fn tell(&self, bucket: &BucketKey, info: Bytes) -> Result<(), RelayError> {
+        let mut request = self.request(Method::POST, "node-info", bucket, info)?;
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        self.call(request).await
+    }
+
     /// A call whose answer is yes, or that there was nothing to do.
     async fn call(&self, request: Request<Full<Bytes>>) -> Result<(), RelayError> {
         let response = self.send(request, CALL_TIMEOUT).await?;
@@ -189,6 +202,14 @@ impl RelayClient {
             .await
             .map_err(|error| RelayError::Failed(error.to_string()))
     }
+}
+
+/// Scheme, host and port of a URL: without user, password, path and query.
+pub(crate) fn origin(uri: &Uri) -> String {
+    let scheme = uri.scheme_str().unwrap_or("http");
+    let host = uri.host().unwrap_or_default();
+    uri.port_u16()
+        .map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"))
 }
 
 async fn read(response: Response<Incoming>) -> Result<Bytes, RelayError> {

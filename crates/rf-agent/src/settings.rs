@@ -181,6 +181,11 @@ pub(crate) fn working_directory() -> PathBuf {
     PathBuf::from(".")
 }
 
+/// Where pages listen that ask for no token.
+pub(crate) fn loopback() -> String {
+    "127.0.0.1".to_owned()
+}
+
 /// Reports a buffer that is smaller than a store can be.
 pub(crate) fn check_buffer(node: &Node<'_>, queue: &QueueOptions, problems: &mut Problems) {
     if queue.max_bytes.is_some_and(|bytes| bytes < MIN_STORE_BYTES) {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use futures_util::future::BoxFuture;
 use rf_core::config::{Node, Problems};
+use rf_core::node_info::Wiring;
 use rf_queue::{Store, StoredEvent};
 use schemars::Schema;
 use tokio::sync::watch;
@@ -102,6 +103,16 @@ pub trait Sink: Send + Sync {
     /// [`SinkError`] says whether to try again. It is about the batch as a whole: the worker finds a single bad event by
     /// halving.
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>>;
+
+    /// The relay and buckets that it ships to, if it does.
+    fn wired_to(&self) -> Option<Wiring> {
+        None
+    }
+
+    /// Where else it delivers to, for people: scheme, host and port; nothing secret.
+    fn target(&self) -> String {
+        String::new()
+    }
 
     /// Opens what the sink needs (a database, a file), so that a start fails before anything runs. Called once, before
     /// [`Sink::write`] and [`Sink::run`].

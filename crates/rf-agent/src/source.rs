@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rf_core::config::{Node, Problems};
+use rf_core::node_info::Wiring;
 use schemars::Schema;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,11 @@ pub trait Source: Send {
     /// [`SourceError`], naming what is taken.
     fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
         Ok(Vec::new())
+    }
+
+    /// The relay and buckets that it pulls from, if it does.
+    fn wired_to(&self) -> Option<Wiring> {
+        None
     }
 
     /// Reads until `stop`. An event is forgotten at its origin only after [`Output::send`] was `Ok`.

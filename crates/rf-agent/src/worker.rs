@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::sink::Sink;
+use crate::stats::SinkMeter;
 
 /// How long a stopping worker goes on delivering what is queued, as long as every try succeeds. The rest stays on disk.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -35,6 +36,7 @@ pub(crate) struct Worker {
     pub(crate) store: Store,
     pub(crate) queue: QueueId,
     pub(crate) stop: CancellationToken,
+    pub(crate) meter: Arc<SinkMeter>,
     pub(crate) observer: Option<crate::agent::Observer>,
 }
 

@@ -12,3 +12,4 @@ pub mod event;
 pub mod lifecycle;
 pub mod node_info;
 pub mod protocol;
+pub mod recent_logs;

@@ -26,17 +26,23 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
         flag.clone().filter(|_| variables.contains(&name)).or_else(|| environment(name))
     };
     let settings = Settings::read(environment, variables, outcome.verbosity.as_deref());
-    if let Err(error) = logging::init(&settings) {
-        complain(&format!("logging cannot be set up: {error}"));
-        return Exit::Failed;
-    }
+    let logs = match logging::init(&settings) {
+        Ok(logs) => logs,
+        Err(error) => {
+            complain(&format!("logging cannot be set up: {error}"));
+            return Exit::Failed;
+        }
+    };
     for problem in outcome.problems.warnings() {
         tracing::warn!("{problem}");
     }
     prepare_process();
     let grace = args.grace;
     let ended = match checked {
-        Checked::Agent(plan) => run_role(|control| run_agent(*plan, control, grace)),
+        Checked::Agent(mut plan) => {
+            plan.stats.logs = logs;
+            run_role(|control| run_agent(*plan, control, grace))
+        }
         Checked::Relay(mut config) => {
             config.port = port.unwrap_or(config.port);
             config.server.drain = config.server.drain.min(grace);

@@ -2,15 +2,18 @@
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use rf_core::node_info::LogLine;
+use rf_core::recent_logs::{Part, RecentLogs};
 use serde_json::Value;
 use tokio::time::Instant;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime as LogTime};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
@@ -25,6 +28,7 @@ pub(crate) struct LogLayer {
     /// One lock for the decision and the writing, so that "muted from now" is never overtaken by a
     /// line that passed before it. Values are formatted outside of it: their code may log as well.
     exit: Mutex<Exit>,
+    recent: Arc<RecentLogs>,
 }
 
 struct Exit {
@@ -35,7 +39,12 @@ struct Exit {
 impl LogLayer {
     pub(crate) fn new(look: Look, out: Box<dyn Write + Send>) -> Self {
         let exit = Exit { gate: Gate::new(Instant::now()), out };
-        Self { look, hasher: RandomState::new(), exit: Mutex::new(exit) }
+        Self { look, hasher: RandomState::new(), exit: Mutex::new(exit), recent: Arc::default() }
+    }
+
+    /// The same, with another place for the lines of sources and sinks.
+    pub(crate) fn keeping(self, recent: Arc<RecentLogs>) -> Self {
+        Self { recent, ..self }
     }
 
     /// What makes a message identical to another. A hash is kept and not the text, which bounds the
@@ -58,6 +67,8 @@ impl LogLayer {
     fn emit(&self, metadata: &Metadata<'_>, fields: &Fields) {
         let key = self.key(metadata, fields);
         let now = Instant::now();
+        let name = level_name(*metadata.level());
+        self.recent.count(name);
         let mut exit = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(note) = exit.gate.admit(key, now) else { return };
         let suppressed = exit.gate.take_suppressed(now);
@@ -73,6 +84,26 @@ impl LogLayer {
         if exit.out.write_all(text.as_bytes()).is_err() {
             exit.gate.suppress(1 + suppressed.unwrap_or(0));
         }
+        drop(exit);
+        self.keep(name, fields);
+    }
+
+    /// A line about a source or sink, as status pages show it: the message, and what went wrong.
+    fn keep(&self, level: &str, fields: &Fields) {
+        let value = |wanted: &str| {
+            let found = fields.values.iter().find(|(name, _)| *name == wanted);
+            found.map(|(_, value)| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        };
+        let part = value("source").map(|id| (Part::Source, id));
+        let Some((part, id)) = part.or_else(|| value("sink").map(|id| (Part::Sink, id))) else {
+            return;
+        };
+        let why = value("error").or_else(|| value("reason"));
+        let text =
+            why.map_or_else(|| fields.message.clone(), |why| format!("{}: {why}", fields.message));
+        let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let at_ms = u64::try_from(at_ms).unwrap_or(u64::MAX);
+        self.recent.keep(part, &id, LogLine { at_ms, level: level.to_owned(), text });
     }
 }
 
@@ -110,6 +141,16 @@ where
     }
 }
 
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
 fn suppressed_line(time: &str, lines: u64, look: Look) -> String {
     let message = "log lines were suppressed: too many at once, or stderr took none".to_owned();
     let fields = Fields { message, values: vec![("lines", Value::from(lines))] };
@@ -120,7 +161,7 @@ fn suppressed_line(time: &str, lines: u64, look: Look) -> String {
 fn timestamp() -> String {
     let mut text = String::new();
     // Writing into a string cannot fail, and a line without a time is better than none.
-    SystemTime.format_time(&mut Writer::new(&mut text)).unwrap_or_default();
+    LogTime.format_time(&mut Writer::new(&mut text)).unwrap_or_default();
     text
 }
 

@@ -12,6 +12,7 @@
 //! | [`crash`] | what was acknowledged survives a SIGKILL of any role at any moment |
 //! | [`scripted`] | the same holds with scripts in the way |
 //! | [`sources`] | each source but `http`: what it reads arrives, what it starts ends |
+//! | [`agent_status`] | what proxies and players tell of themselves |
 //! | [`limits`] | no flood makes a file larger than it may be |
 //! | [`page`] | the player's server and its page, in a real browser |
 //! | [`postgres`] | databases are read and heard: every type, through restarts, refusals and kills |
@@ -19,6 +20,8 @@
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
 
 // `cfg(test)` is always set here; it tells clippy that helpers outside of `#[test]` functions are tests too.
+#[cfg(test)]
+mod agent_status;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]

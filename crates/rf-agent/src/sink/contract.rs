@@ -181,6 +181,7 @@ impl Bench {
             store: self.store.clone(),
             queue: self.queue,
             stop,
+            meter: Arc::default(),
             observer: None,
         };
         tokio::join!(worker.run(), besides);

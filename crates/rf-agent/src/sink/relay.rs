@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use rf_core::config::Secret;
+use rf_core::node_info::Wiring;
 use rf_core::protocol::{RF_BATCH_ID, RF_BUCKETS, RF_ENV_NAME, RF_HOSTNAME, encode_batch};
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientError};
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::IDEMPOTENCY_KEY;
 use super::{Shape, Sink, SinkBatch, SinkError, SinkHost, SinkStartError};
+use crate::relay_client::origin;
 use crate::script::batch::{BatchScript, Posted, TransformError};
 
 /// The URL that prints batches instead of sending them.
@@ -47,6 +49,7 @@ pub(crate) struct RelaySink {
     /// Set once an answer has named zstd: an original relay could not read a compressed batch.
     takes_zstd: AtomicBool,
     is_relay: bool,
+    buckets: Vec<String>,
     script: Option<BatchScript>,
 }
 
@@ -95,6 +98,7 @@ impl RelaySink {
             client,
             takes_zstd: AtomicBool::new(false),
             is_relay: target.is_relay,
+            buckets: target.buckets.to_vec(),
             script: None,
         })
     }
@@ -190,6 +194,15 @@ impl Sink for RelaySink {
 
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(self.transform_and_post(batch))
+    }
+
+    fn wired_to(&self) -> Option<Wiring> {
+        let buckets = self.buckets.clone();
+        self.is_relay.then(|| Wiring { relay: origin(&self.uri), buckets })
+    }
+
+    fn target(&self) -> String {
+        origin(&self.uri)
     }
 
     fn start<'a>(&'a self, host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {

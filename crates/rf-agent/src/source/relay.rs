@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rf_core::backoff::Backoff;
+use rf_core::node_info::Wiring;
 use rf_core::protocol::{PulledEvent, encode_ids, parse_ids};
 use rf_queue::Checkpoint;
 use tokio::time::Instant;
@@ -55,6 +56,11 @@ pub(crate) struct RelaySource {
 }
 
 impl Source for RelaySource {
+    fn wired_to(&self) -> Option<Wiring> {
+        let buckets = vec![self.bucket.name.clone()];
+        Some(Wiring { relay: self.client.origin(), buckets })
+    }
+
     fn run(
         self: Box<Self>,
         out: Output,

@@ -174,6 +174,7 @@ impl Shipper<'_> {
     }
 
     fn bury(&mut self, event: &StoredEvent, reason: String, attempts: u32) {
+        self.worker.meter.dead_lettered(&reason);
         tracing::error!(sink = self.worker.id, reason, "event moved to the dead letters");
         self.cursor = self.cursor.max(event.id);
         self.done.dead.push(Bury { queue: self.worker.queue, id: event.id, reason, attempts });

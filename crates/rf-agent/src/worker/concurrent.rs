@@ -134,6 +134,7 @@ impl<'a> Sender<'a> {
                 }
             }
             Fate::Dead(reason, attempts) => {
+                self.worker.meter.dead_lettered(&reason);
                 tracing::error!(sink = self.worker.id, reason, "event moved to the dead letters");
                 self.done.dead.push(Bury { queue, id: event.id, reason, attempts });
             }

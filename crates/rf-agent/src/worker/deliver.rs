@@ -36,6 +36,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
                 if announced {
                     tracing::info!(sink = worker.id, attempts, "sink works again");
                 }
+                worker.meter.delivered(&batch.events);
                 return Fate::Delivered;
             }
             Err(error) => error,
@@ -43,6 +44,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
         let pause = match error {
             SinkError::Permanent(reason) => return Fate::Dead(reason, attempts),
             SinkError::Paused(reason) => {
+                worker.meter.paused(&reason);
                 tracing::error!(
                     sink = worker.id,
                     error = reason,
@@ -54,6 +56,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
                 if let Some(why) = given_up(worker, batch, attempts) {
                     return Fate::Dead(format!("{why}: {reason}"), attempts);
                 }
+                worker.meter.retried(batch.events.len(), &reason);
                 tracing::warn!(sink = worker.id, error = reason, "delivery failed, trying again");
                 backoff.next_delay().max(after.unwrap_or_default())
             }
@@ -62,6 +65,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
                 if let Some(why) = too_old(worker, batch) {
                     return Fate::Dead(format!("{why}: {reason}"), attempts);
                 }
+                worker.meter.retried(batch.events.len(), &reason);
                 tracing::warn!(
                     sink = worker.id,
                     error = reason,

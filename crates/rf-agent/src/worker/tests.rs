@@ -123,7 +123,8 @@ impl Bench {
     fn worker(&self, sink: &Arc<Recorder>) -> impl Future<Output = ()> + use<> {
         let sink: Arc<dyn Sink> = sink.clone();
         let (store, queue, stop) = (self.store.clone(), self.queue, self.stop.clone());
-        Worker { id: "sink".to_owned(), sink, store, queue, stop, observer: None }.run()
+        let (id, meter) = ("sink".to_owned(), Arc::default());
+        Worker { id, sink, store, queue, stop, meter, observer: None }.run()
     }
 
     /// Runs the worker until `until` is done, then stops it and waits for its end.

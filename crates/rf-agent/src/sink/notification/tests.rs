@@ -103,6 +103,7 @@ impl Bench {
             store,
             queue,
             stop: stop.clone(),
+            meter: Arc::default(),
             observer: None,
         };
         tokio::join!(worker.run(), besides, async {

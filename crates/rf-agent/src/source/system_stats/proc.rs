@@ -6,9 +6,10 @@ use std::path::Path;
 use procfs::prelude::*;
 use procfs::process::Process;
 use procfs::{
-    CpuPressure, CpuTime, IoPressure, KernelStats, LoadAverage, Meminfo, MemoryPressure,
-    PressureRecord, ProcResult,
+    CpuPressure, IoPressure, LoadAverage, Meminfo, MemoryPressure, PressureRecord, ProcResult,
 };
+
+use crate::machine::{CpuTicks, own_memory, percent, real};
 
 /// Sectors of `/proc/diskstats` have this size, whatever the disk's own is.
 const SECTOR_BYTES: u64 = 512;
@@ -20,13 +21,6 @@ pub(super) type Series = Vec<(String, f64)>;
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
     cpu: Option<CpuTicks>,
-}
-
-/// Time of all processors since the start of the machine.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct CpuTicks {
-    all: u64,
-    idle: u64,
 }
 
 impl Sampler {
@@ -52,7 +46,7 @@ impl Sampler {
 
     /// The share of time that was not idle since the sample before; the first sample has none.
     fn cpu(&mut self, series: &mut Series) -> ProcResult<()> {
-        let now = CpuTicks::of(&KernelStats::current()?.total);
+        let now = CpuTicks::now()?;
         let before = self.cpu.replace(now);
         series.extend(
             before
@@ -63,34 +57,8 @@ impl Sampler {
     }
 }
 
-impl CpuTicks {
-    fn of(time: &CpuTime) -> Self {
-        let idle = time.idle + time.iowait.unwrap_or_default();
-        let other = [time.irq, time.softirq, time.steal].map(Option::unwrap_or_default);
-        // Time of guests is part of the user's time.
-        let busy = time.user + time.nice + time.system + other.iter().sum::<u64>();
-        Self { all: idle + busy, idle }
-    }
-
-    fn percent_since(self, before: Self) -> Option<f64> {
-        let all = self.all.checked_sub(before.all).filter(|ticks| *ticks > 0)?;
-        // The kernel's idle time may go back a little.
-        let idle = self.idle.saturating_sub(before.idle).min(all);
-        Some(percent(all - idle, all))
-    }
-}
-
 fn push(series: &mut Series, name: impl Into<String>, value: u64) {
     series.push((name.into(), real(value)));
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a counter beyond 2^53 may lose its last digit")]
-fn real(value: u64) -> f64 {
-    value as f64
-}
-
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { real(part) / real(whole) * 100.0 }
 }
 
 /// `NAME_total`, `NAME_free` in bytes, and `NAME_used` in percent.
@@ -101,8 +69,7 @@ fn push_space(series: &mut Series, name: &str, total: u64, free: u64, available:
 }
 
 fn memory(series: &mut Series) -> ProcResult<()> {
-    let own = Process::myself()?.stat()?.rss * procfs::page_size();
-    push(series, "memory_process", own);
+    push(series, "memory_process", own_memory()?);
     let memory = Meminfo::current()?;
     let available = memory.mem_available.unwrap_or(memory.mem_free);
     push_space(series, "memory_host", memory.mem_total, memory.mem_free, available);

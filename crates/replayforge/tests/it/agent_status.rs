@@ -1,0 +1,132 @@
+//! What proxies and players tell of themselves: on their status ports, to their relays, to systemd.
+
+use std::os::unix::net::UnixDatagram;
+
+use serde_json::{Value, json};
+
+use crate::support::http::Message;
+use crate::support::ports::free_port;
+use crate::support::program::Program;
+use crate::support::stack::{Configs, Stack};
+use crate::support::wait::{SOON, eventually, eventually_some};
+use crate::support::wire::{call, post};
+
+fn get(port: u16, path: &str) -> Message {
+    call(port, "GET", path, &[], b"")
+}
+
+/// A stack whose proxy and player have status ports.
+fn stack() -> (Stack, u16, u16) {
+    let (proxy, player) = (free_port(), free_port());
+    let stack = Stack::with(|configs| {
+        configs.proxy["portStatusZ"] = json!(proxy);
+        configs.proxy["hostName"] = json!("web-1");
+        configs.proxy["envName"] = json!("production");
+        configs.player["portStatusZ"] = json!(player);
+        configs.player["hostName"] = json!("private");
+    });
+    (stack, proxy, player)
+}
+
+#[test]
+fn the_status_page_has_the_original_s_shape() {
+    let (stack, proxy, player) = stack();
+    post(stack.ports.proxy, "/a", b"x");
+    stack.target.wait_for(1);
+    let page = eventually_some("the delivery is counted", SOON, || {
+        let page = get(proxy, "/statusz").json();
+        (page["sinks"]["out"]["messageSinceStart"] == 1).then_some(page)
+    });
+    let source = &page["sources"]["in"];
+    assert_eq!((&source["type"], &source["messageSinceStart"]), (&json!("http"), &json!(1)));
+    let sink = &page["sinks"]["out"];
+    assert_eq!(sink["url"], format!("http://127.0.0.1:{}", stack.ports.relay));
+    assert_eq!((&sink["totalEvents"], &sink["batchCounter"]), (&json!(0), &json!(1)));
+    assert_eq!(sink["lastMessage"], "{\"ip\":\"127.0.0.");
+    assert!(source["recentLogs"][0].as_str().unwrap().contains("listening"), "{source}");
+    assert!(page["uptime"].as_str().unwrap().ends_with('s') && page["version"].is_string());
+    let filtered = get(proxy, "/statusz?sink=out").json();
+    assert_eq!(
+        (filtered["sources"].clone(), filtered["sinks"].as_object().unwrap().len()),
+        (json!({}), 1)
+    );
+    assert_eq!(get(player, "/statusz").json()["sources"]["b"]["type"], "relay");
+    assert_eq!(get(player, "/anything").text(), "ok");
+}
+
+#[test]
+fn relays_are_told_of_every_node() {
+    let (stack, _, _) = stack();
+    post(stack.ports.proxy, "/a", b"x");
+    stack.target.wait_for(1);
+    let told = |page: &Value| {
+        let nodes = page["nodeInfo"].as_object().cloned().unwrap_or_default();
+        nodes.values().map(|node| node["role"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let page = eventually_some("both nodes have told", SOON, || {
+        let page = get(stack.ports.status, "/statusz").json();
+        let mut roles: Vec<String> = told(&page);
+        roles.sort();
+        (roles == ["player", "proxy"]).then_some(page)
+    });
+    let nodes = page["nodeInfo"].as_object().unwrap();
+    let proxy = nodes.values().find(|node| node["role"] == "proxy").unwrap();
+    assert_eq!(proxy["envName"], "production");
+    assert!(proxy["memoryProcess"].as_u64().unwrap() > 1_000_000, "{proxy}");
+    assert!(proxy["diskTotal"].as_u64().unwrap() > proxy["diskFree"].as_u64().unwrap(), "{proxy}");
+    let sink = &proxy["sinks"]["out"];
+    assert_eq!((&sink["type"], &sink["wiredTo"]["buckets"]), (&json!("relay"), &json!(["b"])));
+    assert_eq!(proxy["sources"]["in"]["sinks"], json!(["out"]));
+}
+
+#[test]
+fn a_paused_sink_is_not_ready_and_its_relay_is_told_why() {
+    let (mut stack, _, player) = stack();
+    stack.player.expect_error("relay refuses the bucket or its token");
+    assert_eq!(get(player, "/readyz").status(), 200);
+    let status = free_port();
+    let mut config = Configs::new(stack.folder(), stack.ports).proxy;
+    config["dataDir"] = json!(stack.folder().join("second"));
+    config["sources"][0]["params"]["listenPort"] = json!(free_port());
+    config["sinks"][0]["authBearer"] = json!("wrong");
+    config["portStatusZ"] = json!(status);
+    let path = stack.folder().join("second");
+    std::fs::create_dir_all(&path).unwrap();
+    let mut proxy = Program::role(&path, "proxy", &config);
+    proxy.expect_error("sink is paused until this is mended");
+    let port = config["sources"][0]["params"]["listenPort"].as_u64().unwrap();
+    post(u16::try_from(port).unwrap(), "/a", b"x");
+    eventually("the pause shows", SOON, || get(status, "/readyz").status() == 503);
+    let reason = get(status, "/readyz").text();
+    assert!(reason.starts_with("sink `out` is paused: ") && reason.contains("401"), "{reason}");
+    assert_eq!(get(status, "/healthz").status(), 200, "it lives all the same");
+    let logs = get(status, "/statusz").json()["sinks"]["out"]["recentLogs"].to_string();
+    assert!(logs.contains("sink is paused until this is mended"), "{logs}");
+}
+
+#[test]
+fn systemd_is_told_and_its_watchdog_fed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let configs = Configs::new(folder.path(), crate::support::ports::Ports::free());
+    let file = crate::support::program::write_config(folder.path(), "proxy", &configs.proxy);
+    let env = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "200000")];
+    let mut proxy = Program::start(folder.path(), &["proxy", "-c", &file], &env);
+    let mut told = String::new();
+    while told.matches("WATCHDOG=1").count() < 2 {
+        told.push_str(&receive(&socket));
+    }
+    assert!(told.starts_with("READY=1"), "{told}");
+    assert!(proxy.stop().success());
+    while !told.contains("STOPPING=1") {
+        told.push_str(&receive(&socket));
+    }
+}
+
+fn receive(socket: &UnixDatagram) -> String {
+    let mut buffer = [0; 256];
+    let length = socket.recv(&mut buffer).expect("a message to systemd");
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
+}

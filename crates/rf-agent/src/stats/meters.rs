@@ -1,0 +1,259 @@
+//! What sources and sinks count.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rf_core::node_info::{LATENCY_BOUNDS_MS, LastError, Latency};
+use rf_queue::StoredEvent;
+
+/// As much of the last message as the original shows.
+const LAST_MESSAGE_CHARS: usize = 15;
+/// Where an event of ours says when it was captured: near its end.
+const CAPTURED_AT: &[u8] = b"\"capturedAtUs\":";
+/// Bytes at the end of an event that are searched for it.
+const CAPTURED_AT_WITHIN: usize = 160;
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A count of the running minute, and of all.
+#[derive(Debug, Default)]
+pub(crate) struct MinuteCount {
+    all: AtomicU64,
+    /// The minute since 1970, and what was counted before it.
+    minute: AtomicU64,
+    before: AtomicU64,
+}
+
+impl MinuteCount {
+    fn add(&self, count: u64, now_ms: u64) {
+        self.turn(now_ms);
+        self.all.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Two threads at the turn of a minute may count a few into the wrong one.
+    fn turn(&self, now_ms: u64) {
+        let minute = now_ms / 60_000;
+        if self.minute.swap(minute, Ordering::Relaxed) != minute {
+            self.before.store(self.all(), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn all(&self) -> u64 {
+        self.all.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn this_minute(&self, now_ms: u64) -> u64 {
+        self.turn(now_ms);
+        self.all().saturating_sub(self.before.load(Ordering::Relaxed))
+    }
+}
+
+/// What went well and wrong last.
+#[derive(Debug, Default)]
+pub(crate) struct Fortune {
+    success_at_ms: AtomicU64,
+    error: Mutex<Option<LastError>>,
+    paused: Mutex<Option<String>>,
+}
+
+impl Fortune {
+    fn good(&self, now_ms: u64) {
+        self.success_at_ms.store(now_ms, Ordering::Relaxed);
+        let mut paused = lock(&self.paused);
+        if paused.is_some() {
+            *paused = None;
+        }
+    }
+
+    fn bad(&self, text: &str) {
+        *lock(&self.error) = Some(LastError { at_ms: now_ms(), text: text.to_owned() });
+    }
+
+    pub(crate) fn last_success_at_ms(&self) -> Option<u64> {
+        Some(self.success_at_ms.load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+
+    pub(crate) fn last_error(&self) -> Option<LastError> {
+        lock(&self.error).clone()
+    }
+
+    pub(crate) fn paused(&self) -> Option<String> {
+        lock(&self.paused).clone()
+    }
+}
+
+/// What a source counted since the start.
+#[derive(Debug, Default)]
+pub(crate) struct SourceMeter {
+    pub(crate) stored: MinuteCount,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) too_large: AtomicU64,
+    pub(crate) fortune: Fortune,
+}
+
+impl SourceMeter {
+    /// A batch was committed.
+    pub(crate) fn stored(&self, events: u64, bytes: u64) {
+        let now = now_ms();
+        self.stored.add(events, now);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.fortune.good(now);
+    }
+
+    /// A batch was refused for now.
+    pub(crate) fn refused(&self, events: u64, reason: &str) {
+        self.refused.fetch_add(events, Ordering::Relaxed);
+        self.fortune.bad(reason);
+    }
+
+    /// A batch can never be stored.
+    pub(crate) fn too_large(&self, events: u64, reason: &str) {
+        self.too_large.fetch_add(events, Ordering::Relaxed);
+        self.fortune.bad(reason);
+    }
+}
+
+/// What a sink counted since the start.
+#[derive(Debug, Default)]
+pub(crate) struct SinkMeter {
+    pub(crate) delivered: MinuteCount,
+    pub(crate) batches: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+    pub(crate) retried: AtomicU64,
+    pub(crate) dead_lettered: AtomicU64,
+    pub(crate) fortune: Fortune,
+    latency: [AtomicU64; LATENCY_BOUNDS_MS.len() + 1],
+    latency_sum_ms: AtomicU64,
+    last_message: Mutex<String>,
+}
+
+impl SinkMeter {
+    /// The target has a batch.
+    pub(crate) fn delivered(&self, events: &[StoredEvent]) {
+        let now = now_ms();
+        self.delivered.add(events.len() as u64, now);
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        let bytes: usize = events.iter().map(|event| event.content.len()).sum();
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.fortune.good(now);
+        for captured in events.iter().filter_map(|event| captured_at_ms(&event.content)) {
+            let took = now.saturating_sub(captured);
+            let place = LATENCY_BOUNDS_MS.partition_point(|bound| *bound < took);
+            self.latency[place].fetch_add(1, Ordering::Relaxed);
+            self.latency_sum_ms.fetch_add(took, Ordering::Relaxed);
+        }
+        if let Some(last) = events.last() {
+            let start = last.content.get(..LAST_MESSAGE_CHARS * 4).unwrap_or(&last.content);
+            let mut message = lock(&self.last_message);
+            message.clear();
+            message.extend(String::from_utf8_lossy(start).chars().take(LAST_MESSAGE_CHARS));
+        }
+    }
+
+    /// A batch is tried again.
+    pub(crate) fn retried(&self, events: usize, reason: &str) {
+        self.retried.fetch_add(events as u64, Ordering::Relaxed);
+        self.fortune.bad(reason);
+    }
+
+    /// Nothing is delivered until a person acts.
+    pub(crate) fn paused(&self, reason: &str) {
+        self.fortune.bad(reason);
+        *lock(&self.fortune.paused) = Some(reason.to_owned());
+    }
+
+    /// An event became a dead letter.
+    pub(crate) fn dead_lettered(&self, reason: &str) {
+        self.dead_lettered.fetch_add(1, Ordering::Relaxed);
+        self.fortune.bad(reason);
+    }
+
+    pub(crate) fn latency(&self) -> Option<Latency> {
+        let counts: Vec<u64> =
+            self.latency.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        let any = counts.iter().any(|count| *count > 0);
+        any.then(|| Latency { counts, sum_ms: self.latency_sum_ms.load(Ordering::Relaxed) })
+    }
+
+    pub(crate) fn last_message(&self) -> String {
+        lock(&self.last_message).clone()
+    }
+}
+
+/// Counts that are not zero, by reason.
+pub(crate) fn by_reason(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    let some = counts.iter().filter(|(_, count)| *count > 0);
+    some.map(|(reason, count)| ((*reason).to_owned(), *count)).collect()
+}
+
+/// When an event was captured, if it says so. Not a parse: the key stands at the end of what our sources write, and a wrong
+/// guess costs one wrong count of a histogram.
+fn captured_at_ms(content: &[u8]) -> Option<u64> {
+    let tail = content.get(content.len().saturating_sub(CAPTURED_AT_WITHIN)..)?;
+    let at = tail.windows(CAPTURED_AT.len()).rposition(|window| window == CAPTURED_AT)?;
+    let digits = tail.get(at + CAPTURED_AT.len()..)?;
+    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
+    let micros: u64 = std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()?;
+    Some(micros / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_capture_is_found_at_the_end_of_an_event() {
+        for (content, expected) in [
+            (
+                &br#"{"body":"x","eventId":"e","capturedAtUs":1795478400000123}"#[..],
+                Some(1795478400000),
+            ),
+            (br#"{"capturedAtUs":5000,"body":"changed by a script"}"#, Some(5)),
+            (br#"{"capturedAtUs":"text"}"#, None),
+            (b"a line", None),
+            (b"", None),
+        ] {
+            assert_eq!(captured_at_ms(content), expected);
+        }
+    }
+
+    #[test]
+    fn a_minute_begins_anew() {
+        let count = MinuteCount::default();
+        count.add(3, 60_000);
+        count.add(2, 119_999);
+        assert_eq!((count.this_minute(119_999), count.all()), (5, 5));
+        assert_eq!(count.this_minute(120_000), 0);
+        count.add(1, 120_001);
+        assert_eq!((count.this_minute(120_002), count.all()), (1, 6));
+    }
+
+    #[test]
+    fn what_is_delivered_is_counted_with_its_latency() {
+        let meter = SinkMeter::default();
+        let captured = (now_ms() - 40) * 1000;
+        let content = format!("{{\"ip\":\"203.0.113.7\",\"capturedAtUs\":{captured}}}").into();
+        meter.paused("401: wrong token");
+        assert!(meter.fortune.paused().is_some());
+        meter.delivered(&[StoredEvent { id: 1, at_ms: 1, content, attempts: 0 }]);
+        assert_eq!(
+            (meter.delivered.all(), meter.last_message().as_str()),
+            (1, "{\"ip\":\"203.0.11")
+        );
+        assert_eq!(meter.fortune.paused(), None, "a success ends a pause");
+        let latency = meter.latency().unwrap();
+        assert_eq!(latency.counts.iter().sum::<u64>(), 1);
+        assert!(latency.sum_ms >= 40, "{latency:?}");
+    }
+}

@@ -1,0 +1,232 @@
+//! Everything that an agent can tell of itself, made when somebody asks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rf_core::node_info::{
+    DEFAULT_EVERY_SECS, LogLine, MAX_LOG_LINES, NodeInfo, QueueInfo, Role, SinkInfo, SourceInfo,
+    Wiring,
+};
+use rf_core::recent_logs::{Part, RecentLogs};
+use rf_queue::{QueueId, Store};
+use tokio::time::Instant;
+
+use super::StatsPlan;
+use super::machine::Machine;
+use super::meters::{SinkMeter, SourceMeter, by_reason, now_ms};
+use crate::agent::{PlannedSink, PlannedSource};
+use crate::pipeline::Output;
+use crate::script::ScriptCounters;
+
+/// A source as it is told.
+pub(crate) struct SeenSource {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    /// Ids of the sinks that it feeds.
+    pub(crate) sinks: Vec<String>,
+    pub(crate) wired_to: Option<Wiring>,
+    pub(crate) meter: Arc<SourceMeter>,
+    pub(crate) script: Option<Arc<ScriptCounters>>,
+}
+
+/// A sink as it is told.
+pub(crate) struct SeenSink {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) wired_to: Option<Wiring>,
+    pub(crate) target: String,
+    pub(crate) queue: QueueId,
+    pub(crate) max_bytes: u64,
+    pub(crate) meter: Arc<SinkMeter>,
+}
+
+/// Bytes of node-info.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    pub(crate) sent: AtomicU64,
+    pub(crate) received: AtomicU64,
+}
+
+/// Everything that can be told.
+pub(crate) struct Sight {
+    pub(crate) role: Role,
+    pub(crate) env_name: String,
+    pub(crate) started: Instant,
+    pub(crate) started_at_ms: u64,
+    pub(crate) store: Store,
+    pub(crate) sources: Vec<SeenSource>,
+    pub(crate) sinks: Vec<SeenSink>,
+    pub(crate) logs: Arc<RecentLogs>,
+    pub(crate) told: Told,
+    pub(super) machine: Machine,
+}
+
+impl SeenSource {
+    fn info(&self) -> SourceInfo {
+        let meter = &self.meter;
+        let stored = meter.stored.all();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let mut dropped = by_reason(&[("tooLarge", count(&meter.too_large))]);
+        let (mut emitted, mut dead_lettered) = (stored, 0);
+        if let Some(script) = &self.script {
+            emitted = count(&script.emitted);
+            dead_lettered = count(&script.dead) + count(&script.failed);
+            let by_script: u64 = script.dropped().values().sum::<u64>() + count(&script.filtered);
+            dropped.extend(by_reason(&[("script", by_script)]));
+        }
+        SourceInfo {
+            kind: self.kind.clone(),
+            sinks: self.sinks.clone(),
+            wired_to: self.wired_to.clone(),
+            received: stored,
+            emitted,
+            stored,
+            refused: count(&meter.refused),
+            dropped,
+            dead_lettered,
+            bytes: count(&meter.bytes),
+            paused: meter.fortune.paused(),
+            last_success_at_ms: meter.fortune.last_success_at_ms(),
+            last_error: meter.fortune.last_error(),
+            recent_logs: Vec::new(),
+        }
+    }
+}
+
+impl SeenSink {
+    /// The queue, and the sink's figures.
+    fn info(&self, store: &Store) -> SinkInfo {
+        let meter = &self.meter;
+        let usage = store.usage(self.queue);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let taken = meter.delivered.all();
+        let (shipped, delivered) = if self.wired_to.is_some() { (taken, 0) } else { (0, taken) };
+        SinkInfo {
+            kind: self.kind.clone(),
+            wired_to: self.wired_to.clone(),
+            target: self.target.clone(),
+            shipped,
+            delivered,
+            retried: count(&meter.retried),
+            dropped: by_reason(&[("full", usage.dropped_full), ("age", usage.dropped_age)]),
+            dead_lettered: count(&meter.dead_lettered),
+            dead_letters: store.disk().dead_letters,
+            bytes: count(&meter.bytes),
+            queue: QueueInfo {
+                events: usage.events,
+                bytes: usage.bytes,
+                max_bytes: self.max_bytes,
+                oldest_at_ms: usage.oldest_at_ms,
+            },
+            paused: meter.fortune.paused(),
+            last_success_at_ms: meter.fortune.last_success_at_ms(),
+            last_error: meter.fortune.last_error(),
+            latency: meter.latency(),
+            recent_logs: Vec::new(),
+        }
+    }
+}
+
+impl Sight {
+    /// Of an agent that is about to run.
+    pub(crate) fn new(
+        plan: StatsPlan,
+        store: &Store,
+        sources: &[(PlannedSource, Output)],
+        sinks: &[PlannedSink],
+    ) -> Self {
+        let source = |(planned, out): &(PlannedSource, Output)| SeenSource {
+            id: planned.id.clone(),
+            kind: planned.kind.clone(),
+            sinks: planned.feeds.clone(),
+            wired_to: planned.source.wired_to(),
+            meter: Arc::clone(out.meter()),
+            script: out.script_counters(),
+        };
+        let sink = |planned: &PlannedSink| {
+            Some(SeenSink {
+                id: planned.id.clone(),
+                kind: planned.kind.clone(),
+                wired_to: planned.sink.wired_to(),
+                target: planned.sink.target(),
+                queue: store.queue(&planned.id)?,
+                max_bytes: planned.queue.max_bytes.unwrap_or_default(),
+                meter: Arc::default(),
+            })
+        };
+        Self {
+            role: plan.role,
+            env_name: plan.env_name,
+            started: Instant::now(),
+            started_at_ms: now_ms(),
+            store: store.clone(),
+            sources: sources.iter().map(source).collect(),
+            sinks: sinks.iter().filter_map(sink).collect(),
+            logs: plan.logs,
+            told: Told::default(),
+            machine: Machine::new(&plan.data_dir),
+        }
+    }
+
+    /// The node-info of this moment, without log lines and `statuszInfo`.
+    pub(crate) fn node_info(&self) -> NodeInfo {
+        let mut info = NodeInfo {
+            last_updated: super::statusz::date(Some(now_ms())),
+            warn_count: self.logs.warnings(),
+            error_count: self.logs.errors(),
+            app_bytes_sent_node_info: self.told.sent.load(Ordering::Relaxed),
+            app_bytes_recv_node_info: self.told.received.load(Ordering::Relaxed),
+            env_name: self.env_name.clone(),
+            role: self.role,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at_ms: self.started_at_ms,
+            every_secs: DEFAULT_EVERY_SECS,
+            sources: self.sources.iter().map(|source| (source.id.clone(), source.info())).collect(),
+            sinks: self
+                .sinks
+                .iter()
+                .map(|sink| (sink.id.clone(), sink.info(&self.store)))
+                .collect(),
+            clock_ms: now_ms(),
+            ..NodeInfo::default()
+        };
+        let delivered: u64 = info.sinks.values().map(|sink| sink.bytes).sum();
+        let received: u64 = info.sources.values().map(|source| source.bytes).sum();
+        info.app_bytes_sent_total = info.app_bytes_sent_node_info + delivered;
+        info.app_bytes_recv_total = info.app_bytes_recv_node_info + received;
+        self.machine.measure(&mut info);
+        info
+    }
+
+    /// The same with what relays show: the newest log lines, and the page in the original's shape.
+    pub(crate) fn told_info(&self) -> NodeInfo {
+        let mut info = self.node_info();
+        let lines = |part, id: &str| self.logs.of(part, id, MAX_LOG_LINES);
+        for (id, source) in &mut info.sources {
+            source.recent_logs = lines(Part::Source, id);
+        }
+        for (id, sink) in &mut info.sinks {
+            sink.recent_logs = lines(Part::Sink, id);
+        }
+        info.statusz_info = super::statusz::statusz(self, &super::statusz::Filter::default(), 0);
+        info
+    }
+
+    /// Log lines of a component, as texts.
+    pub(super) fn log_texts(&self, part: Part, id: &str, most: usize) -> Vec<String> {
+        let text = |line: LogLine| {
+            format!("{} {} {}", super::statusz::date(Some(line.at_ms)), line.level, line.text)
+        };
+        self.logs.of(part, id, most).into_iter().map(text).collect()
+    }
+
+    /// What is wrong with sinks and sources now: changes of it are told at once.
+    pub(crate) fn troubles(&self) -> BTreeMap<String, String> {
+        let sources = self.sources.iter().map(|source| (&source.id, &source.meter.fortune));
+        let sinks = self.sinks.iter().map(|sink| (&sink.id, &sink.meter.fortune));
+        let paused =
+            sources.chain(sinks).filter_map(|(id, fortune)| Some((id.clone(), fortune.paused()?)));
+        paused.collect()
+    }
+}

@@ -1,0 +1,92 @@
+//! `/statusz` of proxy and player, in the shape of the original's proxy, with ours beside it.
+
+use rf_core::recent_logs::{MAX_LINES, Part};
+use serde_json::{Map, Value, json};
+
+use super::meters::now_ms;
+use super::sight::Sight;
+
+/// `?source=` and `?sink=`: only these.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    pub(super) source: Option<String>,
+    pub(super) sink: Option<String>,
+}
+
+impl Filter {
+    /// With one filter the other kind is left out.
+    fn takes_source(&self, id: &str) -> bool {
+        self.source.as_deref().map_or(self.sink.is_none(), |wanted| wanted == id)
+    }
+
+    fn takes_sink(&self, id: &str) -> bool {
+        self.sink.as_deref().map_or(self.source.is_none(), |wanted| wanted == id)
+    }
+}
+
+/// The page for everybody who asks the status port.
+pub(super) fn page(sight: &Sight, filter: &Filter) -> Value {
+    statusz(sight, filter, MAX_LINES)
+}
+
+/// The page with so many log lines of each component.
+pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value {
+    let now = now_ms();
+    let (mut sources, mut sinks) = (Map::new(), Map::new());
+    for source in sight.sources.iter().filter(|source| filter.takes_source(&source.id)) {
+        let meter = &source.meter;
+        let entry = json!({
+            "type": source.kind,
+            "id": source.id,
+            "messagesByMinute": meter.stored.this_minute(now),
+            "messageSinceStart": meter.stored.all(),
+            "lastMessageDate": date(meter.fortune.last_success_at_ms()),
+            "recentLogs": sight.log_texts(Part::Source, &source.id, log_lines),
+        });
+        sources.insert(source.id.clone(), entry);
+    }
+    for sink in sight.sinks.iter().filter(|sink| filter.takes_sink(&sink.id)) {
+        let meter = &sink.meter;
+        let usage = sight.store.usage(sink.queue);
+        let bytes = meter.bytes.load(std::sync::atomic::Ordering::Relaxed);
+        let url = sink.wired_to.as_ref().map_or(&sink.target, |wired| &wired.relay);
+        let entry = json!({
+            "id": sink.id,
+            "type": sink.kind,
+            "url": url,
+            "messagesByMinute": meter.delivered.this_minute(now),
+            "messageSinceStart": meter.delivered.all(),
+            "lastMessageDate": date(meter.fortune.last_success_at_ms()),
+            "totalEvents": usage.events,
+            "batchCounter": meter.batches.load(std::sync::atomic::Ordering::Relaxed),
+            "appBytesSent": bytes,
+            "appBytesRecv": 0,
+            "lastMessage": meter.last_message(),
+            "recentLogs": sight.log_texts(Part::Sink, &sink.id, log_lines),
+        });
+        sinks.insert(sink.id.clone(), entry);
+    }
+    json!({
+        "sources": sources,
+        "sinks": sinks,
+        "uptime": duration(sight.started.elapsed().as_secs()),
+        "version": env!("CARGO_PKG_VERSION"),
+    })
+}
+
+/// RFC 3339 in UTC; "never" is the zero time of Go, as dashboards of the original know it.
+pub(super) fn date(at_ms: Option<u64>) -> String {
+    let at = at_ms.and_then(|at| i64::try_from(at).ok());
+    let at = at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
+    at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |at| at.to_string())
+}
+
+/// `1h2m3s`, as Go prints a duration.
+fn duration(seconds: u64) -> String {
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds}s"),
+        _ => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}

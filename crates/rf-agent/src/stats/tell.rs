@@ -1,0 +1,62 @@
+//! Node-info: each relay is told once a minute, and at once when something begins or ends to be wrong.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rf_core::node_info::DEFAULT_EVERY_SECS;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::ToldRelay;
+use super::sight::Sight;
+
+/// How often it is looked whether something has changed that should not wait for the minute.
+const LOOK: Duration = Duration::from_secs(5);
+/// The first time: soon, so that a new machine shows up, but not before its first connections.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// Whom one agent tells.
+pub(crate) struct Telling {
+    pub(crate) sight: Arc<Sight>,
+    pub(crate) relays: Vec<ToldRelay>,
+}
+
+/// Tells until `stop`. A relay that cannot be told is told the next time: what is told is always the state of the moment.
+pub(crate) async fn tell(telling: Telling, stop: CancellationToken) {
+    if telling.relays.is_empty() {
+        return;
+    }
+    let mut next = Instant::now() + FIRST;
+    let mut troubles = telling.sight.troubles();
+    loop {
+        let look = next.min(Instant::now() + LOOK);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep_until(look) => {}
+        }
+        let now = telling.sight.troubles();
+        if Instant::now() < next && now == troubles {
+            continue;
+        }
+        troubles = now;
+        next = Instant::now() + Duration::from_secs(DEFAULT_EVERY_SECS);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tell_all(&telling) => {}
+        }
+    }
+}
+
+async fn tell_all(telling: &Telling) {
+    for relay in &telling.relays {
+        let body = Bytes::from(telling.sight.told_info().to_body());
+        let told = &telling.sight.told;
+        told.sent.fetch_add(body.len() as u64, Ordering::Relaxed);
+        if let Err(error) = relay.client.tell(&relay.bucket, body).await {
+            // The sinks and sources of this relay say loudly enough that it is away.
+            tracing::debug!(%error, "relay not told of this node");
+        }
+    }
+}
