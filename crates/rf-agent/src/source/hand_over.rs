@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rf_core::backoff::Backoff;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::{Batch, Output, Rejected};
 
 /// Pauses between tries while a queue has no room.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How long after the stop a queue with `whenFull: block` is waited for.
+const LAST_WAIT: Duration = Duration::from_secs(2);
 
 /// What became of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +24,7 @@ pub(crate) enum HandedOver {
         /// Logged; who can keep an event elsewhere must be told.
         refused: Vec<usize>,
     },
-    /// The agent stops, and these have not been stored; how many.
+    /// The agent stops, and nobody knows of these that they have been stored; how many.
     Stopped(usize),
 }
 
@@ -39,7 +43,12 @@ pub(crate) async fn hand_over(
     let mut parts = vec![(0, events)];
     while let Some((place, events)) = parts.pop() {
         let is_last_try = stop.is_cancelled();
-        let Err(rejected) = out.send(Batch::of(events.clone())).await else {
+        let waiting: usize = parts.iter().map(|(_, events)| events.len()).sum();
+        let sent = tokio::select! {
+            sent = out.send(Batch::of(events.clone())) => sent,
+            () = after(stop, LAST_WAIT) => return HandedOver::Stopped(events.len() + waiting),
+        };
+        let Err(rejected) = sent else {
             backoff.reset();
             continue;
         };
@@ -53,17 +62,21 @@ pub(crate) async fn hand_over(
             continue;
         }
         if is_last_try || rejected == Rejected::Closed {
-            let waiting: usize = parts.iter().map(|(_, events)| events.len()).sum();
             return HandedOver::Stopped(events.len() + waiting);
         }
         tracing::warn!(source = id, error = %rejected, "the source waits");
         parts.push((place, events));
         tokio::select! {
             () = stop.cancelled() => {}
-            () = tokio::time::sleep(backoff.next_delay()) => {}
+            () = sleep(backoff.next_delay()) => {}
         }
     }
     HandedOver::Stored { refused }
+}
+
+async fn after(stop: &CancellationToken, time: Duration) {
+    stop.cancelled().await;
+    sleep(time).await;
 }
 
 fn split(place: usize, mut events: Vec<Bytes>, parts: &mut Vec<(usize, Vec<Bytes>)>) {
@@ -74,7 +87,9 @@ fn split(place: usize, mut events: Vec<Bytes>, parts: &mut Vec<(usize, Vec<Bytes
 
 #[cfg(test)]
 mod tests {
-    use rf_queue::{Budget, QueueOptions, Store, StoreOptions};
+    use std::path::Path;
+
+    use rf_queue::{Budget, OpenError, QueueOptions, Store, StoreOptions, WhenFull};
 
     use super::*;
 
@@ -84,14 +99,27 @@ mod tests {
         out: Output,
     }
 
-    fn rig() -> Rig {
+    async fn rig() -> Rig {
         let folder = tempfile::tempdir().expect("a folder");
+        let (store, out) = open(folder.path(), WhenFull::Reject).await;
+        Rig { _folder: folder, store, out }
+    }
+
+    /// The writer of a store that was closed may still be ending.
+    async fn open(folder: &Path, when_full: WhenFull) -> (Store, Output) {
         let mut queue = QueueOptions::new("out");
         queue.max_bytes = Some(1 << 20);
-        let options = StoreOptions::new(folder.path().join("s.sqlite3"), 2 << 20, vec![queue]);
-        let store = Store::open(options).expect("opens").store;
+        queue.when_full = when_full;
+        let options = StoreOptions::new(folder.join("s.sqlite3"), 2 << 20, vec![queue]);
+        let store = loop {
+            match Store::open(options.clone()) {
+                Ok(opened) => break opened.store,
+                Err(OpenError::InUse { .. }) => sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("{error}"),
+            }
+        };
         let out = Output::new(store.clone(), vec![store.queue("out").expect("a queue")]);
-        Rig { _folder: folder, store, out }
+        (store, out)
     }
 
     async fn stored(rig: &Rig) -> Vec<usize> {
@@ -103,7 +131,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_that_can_never_fit_is_passed_over_and_the_order_stays() {
-        let rig = rig();
+        let rig = rig().await;
         let sizes = [1, 2, 50_000_000, 3, 4];
         let events = sizes.map(|size| Bytes::from(vec![b'x'; size])).to_vec();
         let done = hand_over("s", &rig.out, &CancellationToken::new(), events).await;
@@ -113,7 +141,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_is_waited_for_until_the_stop_and_tried_once_more() {
-        let rig = rig();
+        let rig = rig().await;
         let piece = Bytes::from(vec![b'x'; 100_000]);
         while rig.out.send(Batch::of(vec![piece.clone()])).await.is_ok() {}
         let stop = CancellationToken::new();
@@ -123,5 +151,22 @@ mod tests {
             stop.cancel();
         });
         assert_eq!(done, HandedOver::Stopped(2));
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_blocks_does_not_hold_up_the_stop() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let piece = Bytes::from(vec![b'x'; 100_000]);
+        {
+            let (store, out) = open(folder.path(), WhenFull::Reject).await;
+            while out.send(Batch::of(vec![piece.clone()])).await.is_ok() {}
+            store.close().await;
+        }
+        let (store, out) = open(folder.path(), WhenFull::Block).await;
+        let stop = CancellationToken::new();
+        stop.cancel();
+        let done = hand_over("s", &out, &stop, vec![piece]).await;
+        assert_eq!(done, HandedOver::Stopped(1));
+        store.close().await;
     }
 }
