@@ -139,6 +139,103 @@ pub(crate) const ROWS: &[Row] = &[
     alone("query-1m", "list of 100 series ms", Unit::Ms, "series", "p50_ms"),
     alone("query-1m", "chart of a series, all rows ms", Unit::Ms, "range-one", "p50_ms"),
     alone("query-1m", "chart of 100 series, all rows ms", Unit::Ms, "range-all", "p50_ms"),
+    versus(
+        "forward",
+        "requests/s, not copied; beside no proxy",
+        Unit::Whole,
+        ["bare", "off"],
+        "per_second",
+    ),
+    versus(
+        "forward",
+        "requests/s, not copied; beside nginx",
+        Unit::Whole,
+        ["nginx", "off"],
+        "per_second",
+    ),
+    versus(
+        "forward",
+        "requests/s, copied; beside not copied",
+        Unit::Whole,
+        ["off", "requests"],
+        "per_second",
+    )
+    .goal(Goal::RatioAtLeast(0.95)),
+    versus(
+        "forward",
+        "requests/s, copied; beside nginx",
+        Unit::Whole,
+        ["nginx", "requests"],
+        "per_second",
+    ),
+    versus(
+        "forward",
+        "requests/s, copied with answers; beside not copied",
+        Unit::Whole,
+        ["off", "answers"],
+        "per_second",
+    ),
+    versus("forward", "p99 ms, copied; beside not copied", Unit::Ms, ["off", "requests"], "p99_ms"),
+    alone("forward", "copies lost, requests", Unit::Whole, "requests-lost", "copies"),
+    alone("forward", "copies lost, with answers", Unit::Whole, "answers-lost", "copies"),
+    alone("forward", "refused or failed", Unit::Whole, "requests", "not_ok").goal(Goal::Zero),
+    alone("forward", "memory peak MiB", Unit::Mib, "requests-memory", "proxy_mib"),
+    versus(
+        "forward-open-3000",
+        "p50 ms, not copied; beside no proxy",
+        Unit::Ms,
+        ["bare", "off"],
+        "p50_ms",
+    ),
+    versus(
+        "forward-open-3000",
+        "p50 ms, copied; beside nginx",
+        Unit::Ms,
+        ["nginx", "requests"],
+        "p50_ms",
+    ),
+    versus(
+        "forward-open-3000",
+        "p50 ms, copied; beside not copied",
+        Unit::Ms,
+        ["off", "requests"],
+        "p50_ms",
+    ),
+    versus(
+        "forward-open-3000",
+        "p99 ms, not copied; beside no proxy",
+        Unit::Ms,
+        ["bare", "off"],
+        "p99_ms",
+    ),
+    versus(
+        "forward-open-3000",
+        "p99 ms, copied; beside nginx",
+        Unit::Ms,
+        ["nginx", "requests"],
+        "p99_ms",
+    ),
+    versus(
+        "forward-open-3000",
+        "p99 ms, copied; beside not copied",
+        Unit::Ms,
+        ["off", "requests"],
+        "p99_ms",
+    ),
+    alone("forward-open-3000", "ms that copies add at p99", Unit::Ms, "requests-added", "p99_ms")
+        .goal(Goal::Under(1.0)),
+    alone(
+        "forward-open-3000",
+        "ms that copies with answers add at p99",
+        Unit::Ms,
+        "answers-added",
+        "p99_ms",
+    )
+    .goal(Goal::Under(1.0)),
+    alone("forward-open-3000", "copies lost", Unit::Whole, "requests-lost", "copies")
+        .goal(Goal::Zero),
+    alone("forward-open-3000", "copies lost, with answers", Unit::Whole, "answers-lost", "copies")
+        .goal(Goal::Zero),
 ];
 
 /// A row with a counterpart: `variants` are the bare one and ours.
