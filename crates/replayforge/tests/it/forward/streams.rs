@@ -35,7 +35,9 @@ fn server_sent_events_come_one_by_one() {
         }
         stream.get_mut().write_all(b"0\r\n\r\n")
     });
-    let rig = Rig::start(upstream.port, &json!({ "captureResponse": true }));
+    // A stream outlives every limit that is about waiting for a request.
+    let short = json!({ "captureResponse": true, "idleTimeout": "200ms", "requestTimeout": "200ms", "upstreamTimeout": "200ms" });
+    let rig = Rig::start(upstream.port, &short);
     let mut wire = rig.connect();
     wire.send(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n");
     let mut head = Vec::new();
@@ -44,6 +46,7 @@ fn server_sent_events_come_one_by_one() {
     }
     for round in 0..5 {
         assert_eq!(wire.read(14), format!("9\r\ndata: {round}\n\n\r\n").as_bytes());
+        let_pass(Duration::from_millis(250));
         go_on.send(()).unwrap();
     }
     assert_eq!(wire.read(5), b"0\r\n\r\n");
