@@ -48,6 +48,10 @@ if ! /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null; then
 fi
 # Prometheus scrapes the relay, and its promtool checks what it finds there.
 command -v prometheus >/dev/null || packages+=(prometheus)
+# Web servers that send copies of their traffic.
+for server in nginx haproxy caddy; do
+    PATH=$PATH:/usr/sbin command -v "$server" >/dev/null || packages+=("$server")
+done
 if ((${#packages[@]})); then
     if ((EUID == 0)) && command -v apt-get >/dev/null; then
         echo "installing ${packages[*]}"

@@ -15,6 +15,7 @@
 //! | [`agent_status`] | what proxies and players tell of themselves |
 //! | [`limits`] | no flood makes a file larger than it may be |
 //! | [`page`] | the player's server and its page, in a real browser |
+//! | [`mirroring`] | web servers send copies as the manual says, and serve on without the proxy |
 //! | [`postgres`] | databases are read and heard: every type, through restarts, refusals and kills |
 //! | [`notify`] | people are told, once and in time, by the services that they use |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
@@ -43,6 +44,8 @@ mod limits;
 #[cfg(test)]
 mod mending;
 mod metrics;
+#[cfg(test)]
+mod mirroring;
 #[cfg(test)]
 mod notify;
 #[cfg(test)]

@@ -1,0 +1,287 @@
+//! The files of docs/guides/mirroring-traffic.md, run by the servers that they are for.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::support::http::Message;
+use crate::support::ports::free_port;
+use crate::support::program::Program;
+use crate::support::server::Answer;
+use crate::support::target::Target;
+use crate::support::wait::{SOON, eventually};
+use crate::support::wire::{Wire, call};
+
+/// More than any of the time limits in the files, and less than a client would bear.
+const BEARABLE: Duration = Duration::from_secs(4);
+const APP: &str = "127.0.0.1:3000";
+const PROXY: &str = "127.0.0.1:8080";
+
+/// A web server before an application, with copies for a proxy.
+struct Front {
+    port: u16,
+    server: Child,
+    app: Target,
+    proxy: Program,
+    folder: TempDir,
+}
+
+/// A server is started in a folder that holds its files, told its port and those of application and proxy.
+type Start = fn(folder: &Path, port: u16, page: &dyn Fn(&str) -> String) -> Command;
+
+impl Front {
+    fn start(start: Start) -> Front {
+        let folder = tempfile::tempdir().unwrap();
+        let (port, app, copies) = (free_port(), Target::start(), free_port());
+        app.answer(|_, _| Answer::status(201).with_body("from the application"));
+        let config = json!({
+            "dataDir": folder.path().join("data"),
+            "sources": [{
+                "id": "mirror",
+                "type": "http",
+                "params": { "listenPort": copies, "listenAddress": "127.0.0.1" },
+                "targetSink": "out",
+            }],
+            "sinks": [{ "id": "out", "type": "http", "url": ":dbg>stdout:", "maxMessagesPerMinute": -1 }],
+        });
+        let proxy = Program::role(folder.path(), "proxy", &config);
+        let app_port = app.port;
+        let block = move |mark: &str| {
+            block(mark)
+                .replace(APP, &format!("127.0.0.1:{app_port}"))
+                .replace(PROXY, &format!("127.0.0.1:{copies}"))
+        };
+        let log = fs::File::create(folder.path().join("front.log")).unwrap();
+        let mut command = start(folder.path(), port, &block);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let server = command.spawn().expect("the server is installed: see test.sh");
+        let mut front = Front { port, server, app, proxy, folder };
+        eventually("the server takes connections", SOON, || {
+            if let Some(status) = front.server.try_wait().unwrap() {
+                panic!("the server ended with {status}: {}", front.log());
+            }
+            Wire::try_connect(port).is_ok()
+        });
+        front
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("front.log")).unwrap_or_default()
+    }
+
+    /// The events of the copies so far.
+    fn copies(&self) -> Vec<Value> {
+        let output = self.proxy.output();
+        output.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// A request that the application must answer, within bearable time.
+    fn ask(&self, method: &str, target: &str, body: &[u8]) {
+        let begun = Instant::now();
+        let answer = call(self.port, method, target, &[("X-Twice", b"1"), ("X-Twice", b"2")], body);
+        assert_eq!(
+            (answer.status(), answer.text().as_str()),
+            (201, "from the application"),
+            "{}",
+            self.log()
+        );
+        assert!(begun.elapsed() < BEARABLE, "{target}: after {:?}", begun.elapsed());
+    }
+
+    /// What the application has got, once each.
+    fn check_app(&self, wanted: &[(&str, &str, &[u8])]) {
+        let got = self.app.requests();
+        let told = |request: &Message| {
+            (request.method().to_owned(), request.target().to_owned(), request.body.clone())
+        };
+        let wanted: Vec<_> = wanted
+            .iter()
+            .map(|(method, target, body)| {
+                ((*method).to_owned(), (*target).to_owned(), body.to_vec())
+            })
+            .collect();
+        assert_eq!(got.iter().map(told).collect::<Vec<_>>(), wanted);
+    }
+
+    /// The application answers whether the proxy is there, hangs, or is away.
+    fn survives_the_proxy(&mut self) {
+        let before = self.app.count();
+        self.proxy.signal(Signal::STOP);
+        for number in 0..3 {
+            self.ask("POST", &format!("/hung/{number}"), b"x");
+        }
+        self.proxy.signal(Signal::CONT);
+        self.proxy.kill();
+        for number in 0..3 {
+            self.ask("POST", &format!("/away/{number}"), b"x");
+        }
+        assert_eq!(self.app.count(), before + 6);
+        self.proxy.restart();
+        self.ask("GET", "/back", b"");
+        eventually("a copy after the restart", SOON, || {
+            self.copies().iter().any(|copy| copy["path"] == "/back")
+        });
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        // SIGTERM: nginx and HAProxy take their workers with them.
+        kill_process(Pid::from_child(&self.server), Signal::TERM).expect("an own process");
+        let ended = || self.server.try_wait().is_ok_and(|status| status.is_some());
+        eventually("the end of the server", SOON, ended);
+    }
+}
+
+/// The first block of the guide with this mark.
+fn block(mark: &str) -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides/mirroring-traffic.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (_, after) = page.split_once(&format!("```{mark}\n")).expect("a block of the guide");
+    after.split("```").next().unwrap_or_default().to_owned()
+}
+
+/// Puts something in the place of what must stand in the file.
+fn replaced(text: &str, from: &str, to: &str) -> String {
+    assert!(text.contains(from), "no {from:?} in:\n{text}");
+    text.replace(from, to)
+}
+
+fn nginx(folder: &Path, port: u16, page: &dyn Fn(&str) -> String) -> Command {
+    let server = replaced(&page("nginx"), "listen 80;", &format!("listen 127.0.0.1:{port};"));
+    // Workers of root would be somebody else, who may not write here.
+    let user = if geteuid().is_root() { "user root;" } else { "" };
+    let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .iter()
+        .map(|name| format!("{name}_temp_path {};\n", folder.join(name).display()))
+        .collect();
+    let file = format!(
+        "daemon off;\n{user}\npid {}/nginx.pid;\nerror_log stderr;\nworker_processes 1;\nevents {{}}\n\
+        http {{\naccess_log off;\n{paths}{server}}}\n",
+        folder.display()
+    );
+    fs::write(folder.join("nginx.conf"), file).unwrap();
+    let mut command = Command::new(program("nginx"));
+    command.arg("-e").arg("stderr").arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf"));
+    command
+}
+
+fn haproxy(folder: &Path, port: u16, page: &dyn Fn(&str) -> String) -> Command {
+    let script = folder.join("mirror.lua");
+    fs::write(&script, page("lua")).unwrap();
+    let file = replaced(&page("haproxy"), "/etc/haproxy/mirror.lua", &script.display().to_string());
+    let file = replaced(&file, "bind :80", &format!("bind 127.0.0.1:{port}"));
+    fs::write(folder.join("haproxy.cfg"), file).unwrap();
+    let mut command = Command::new(program("haproxy"));
+    command.arg("-f").arg(folder.join("haproxy.cfg"));
+    command
+}
+
+fn caddy(folder: &Path, port: u16, page: &dyn Fn(&str) -> String) -> Command {
+    let site = format!("http://:{port}");
+    let file = replaced(&page("caddy"), "shop.example.com", &site);
+    fs::write(folder.join("Caddyfile"), format!("{{\n    admin off\n}}\n{file}")).unwrap();
+    let mut command = Command::new(program("caddy"));
+    command.args(["run", "--adapter", "caddyfile", "--config"]).arg(folder.join("Caddyfile"));
+    command.env("HOME", folder).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
+    command
+}
+
+/// Servers are not in the PATH of everybody.
+fn program(name: &str) -> std::path::PathBuf {
+    let there = Path::new("/usr/sbin").join(name);
+    if there.exists() { there } else { name.into() }
+}
+
+fn with_bodies() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    vec![
+        ("POST", "/orders/a%2Fb?x=1&y=%20&x=2", b"{\"order\": 7}".to_vec()),
+        ("GET", "/plain", Vec::new()),
+        (
+            "PUT",
+            "/large",
+            (0..40_000).map(|byte| b'a' + u8::try_from(byte % 26).unwrap()).collect(),
+        ),
+        ("DELETE", "/gone", Vec::new()),
+    ]
+}
+
+/// Sends the requests one after the other; the application gets each as it was sent.
+fn through(front: &Front) -> Vec<(&'static str, &'static str, Vec<u8>)> {
+    let requests = with_bodies();
+    for (number, (method, target, body)) in requests.iter().enumerate() {
+        front.ask(method, target, body);
+        // Copies may overtake each other: one at a time has an order.
+        eventually("a copy", SOON, || front.copies().len() > number);
+    }
+    let wanted: Vec<_> =
+        requests.iter().map(|(method, target, body)| (*method, *target, body.as_slice())).collect();
+    front.check_app(&wanted);
+    requests
+}
+
+/// The copies are the requests, byte for byte.
+fn check_copies(front: &Front) {
+    let requests = through(front);
+    let copies = front.copies();
+    assert_eq!(copies.len(), requests.len());
+    for (copy, (method, target, body)) in copies.iter().zip(&requests) {
+        let sent = copy.get("target").unwrap_or(&copy["path"]);
+        assert_eq!((&copy["method"], sent), (&json!(method), &json!(target)));
+        assert_eq!(copy["body"].as_str().unwrap().as_bytes(), body, "{target}");
+        check_headers(copy);
+    }
+}
+
+fn check_headers(copy: &Value) {
+    let twice = copy["headers"]["X-Twice"].as_array().expect("the client's header");
+    let values: Vec<_> =
+        twice.iter().flat_map(|value| value.as_str().unwrap().split(", ")).collect();
+    assert_eq!(values, ["1", "2"]);
+}
+
+#[test]
+fn nginx_mirrors() {
+    let mut front = Front::start(nginx);
+    check_copies(&front);
+    front.survives_the_proxy();
+}
+
+#[test]
+fn haproxy_mirrors() {
+    let mut front = Front::start(haproxy);
+    check_copies(&front);
+    // Too large for a copy, not for the application.
+    front.ask("POST", "/too-large", &vec![b'x'; 300_000]);
+    front.survives_the_proxy();
+    assert!(front.copies().iter().all(|copy| copy["path"] != "/too-large"));
+}
+
+#[test]
+fn caddy_tells_of_each_request() {
+    let mut front = Front::start(caddy);
+    let requests = through(&front);
+    let copies = front.copies();
+    assert_eq!(copies.len(), requests.len());
+    for (copy, (method, target, _)) in copies.iter().zip(&requests) {
+        let sent = copy.get("target").unwrap_or(&copy["path"]);
+        assert_eq!(
+            (&copy["method"], sent, &copy["body"]),
+            (&json!("GET"), &json!(target), &json!(""))
+        );
+        assert_eq!(copy["headers"]["X-Forwarded-Method"], json!([method]));
+        check_headers(copy);
+    }
+    front.survives_the_proxy();
+    // What the application has got and does not answer is not sent to it again.
+    let before = front.app.count();
+    front.app.answer(|_, _| Answer::HangUp);
+    let answer = call(front.port, "POST", "/broken", &[], b"x");
+    assert_eq!((answer.status(), front.app.count()), (502, before + 1), "{}", front.log());
+}
