@@ -1,5 +1,6 @@
 //! The sources `pgcall` and `listen` over a real server.
 
+mod example;
 mod listen;
 mod pgcall;
 mod tls;

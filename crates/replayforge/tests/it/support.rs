@@ -4,6 +4,7 @@ pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod ports;
 pub(crate) mod postgres;
+pub(crate) mod postgres_programs;
 pub(crate) mod program;
 pub(crate) mod server;
 pub(crate) mod small_disk;

@@ -10,4 +10,6 @@ mod conn_string;
 pub(super) mod connection;
 pub(super) mod session;
 mod ssl;
+#[cfg(test)]
+mod tests;
 mod value;

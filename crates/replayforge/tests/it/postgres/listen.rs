@@ -63,7 +63,7 @@ fn what_was_announced_while_the_server_restarted_is_read_again() {
 
 #[test]
 fn rows_behind_a_cursor_come_once_through_kills_and_restarts() {
-    const ROWS: i64 = 120;
+    const ROWS: i64 = 80;
     let mut postgres = Postgres::start();
     postgres.sql(TABLE);
     let folder = tempfile::tempdir().unwrap();
