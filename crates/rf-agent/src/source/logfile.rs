@@ -4,10 +4,10 @@
 //! point neither loses nor repeats one. A queue without room pauses the reading; what is not read yet stays in the file,
 //! and one batch, and one read ahead, are all that is in memory.
 //!
-//! Reading order: [`settings`] (the file's keys, checked), [`record`] (what is remembered of a file), [`print`] and
-//! [`content`] (how a file is known again), [`encoding`], [`lines`] and [`multiline`] (bytes become texts), [`event`]
-//! (texts become events), [`discover`] (which files there are), [`tracked`] (one file, read on), [`tailer`] (all of
-//! them), [`adopt`] (which found file is which remembered one), [`watch`] (waiting), [`run`] (the loop).
+//! Reading order: `settings` (the file's keys, checked), `record` (what is remembered of a file), `print` and
+//! `content` (how a file is known again), `encoding`, `lines` and `multiline` (bytes become texts), `event`
+//! (texts become events), `discover` (which files there are), `tracked` (one file, read on), `tailer` (all of
+//! them), `adopt` (which found file is which remembered one), `watch` (waiting), `run` (the loop).
 //!
 //! # How a file is known again
 //! By device, inode and time of birth, and by its content: a print of its beginning, which grows with the file up to
