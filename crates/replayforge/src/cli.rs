@@ -61,6 +61,18 @@ pub enum Command {
         #[command(subcommand)]
         action: NotifyAction,
     },
+    /// Show what a relay sees: what is wrong, every bucket, every proxy and player
+    ///
+    /// Asks the relay's status port. Where that asks for a token (`statusAuth`), it is read from the variable
+    /// `RF_STATUS_TOKEN` or from a file. Exit code 1 when the relay does not answer.
+    Status(StatusArgs),
+    /// The same, drawn anew every few seconds until Ctrl-C
+    Top(TopArgs),
+    /// Show the events of a bucket as they come in, without taking them
+    ///
+    /// Prints one event a line. The bucket's token is read from the variable `RF_BUCKET_TOKEN` or from a file. When the relay
+    /// is away it is asked again; what came in meanwhile is not shown. Ends with Ctrl-C.
+    Tap(TapArgs),
     /// Try, test and measure Lua scripts without starting anything
     ///
     /// `run` shows what a script emits for a file of events, `test` runs the tests beside scripts, `bench` tells how many
@@ -372,6 +384,57 @@ pub fn translate_original(args: impl IntoIterator<Item = OsString>) -> Vec<OsStr
         }
         _ => args,
     }
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The relay's status port
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090")]
+    pub relay: String,
+    /// A file with its token
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// As one JSON object, the `report` of /statusz
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// The relay's status port
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090")]
+    pub relay: String,
+    /// A file with its token
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Seconds from one look to the next
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub every: u64,
+}
+
+/// Arguments of `tap`.
+#[derive(Debug, Args)]
+pub struct TapArgs {
+    /// The relay, as proxies and players call it
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    pub relay: String,
+    /// The bucket
+    #[arg(long)]
+    pub bucket: String,
+    /// A file with the bucket's token
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Only events that contain this text
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// End after so many
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// One JSON object a line: when it came in, and the event as a text
+    #[arg(long)]
+    pub json: bool,
 }
 
 fn interval(text: &str) -> Result<Duration, String> {

@@ -7,6 +7,8 @@ mod notify;
 mod role;
 mod schema;
 mod script;
+mod status;
+mod tap;
 
 use std::io::{self, Write};
 
@@ -29,6 +31,9 @@ pub fn run(cli: Cli) -> Exit {
             Exit::Child(rf_agent::child::guard::run(args.parent, &args.command))
         }
         Command::Notify { action } => notify::run(&action),
+        Command::Status(args) => status::run(&args),
+        Command::Top(args) => status::top(&args),
+        Command::Tap(args) => tap::run(&args),
         Command::Script { action } => script::run(&action),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -12,6 +12,7 @@ mod pull;
 mod query;
 mod record;
 mod request;
+mod tap;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use error::ApiError;
 pub(crate) use holders::Holders;
+pub(crate) use tap::Taps;
 
 use crate::auth::Tokens;
 use crate::config::RequestLimits;
@@ -35,6 +37,7 @@ pub(crate) struct Relay {
     pub(crate) stats: Arc<Stats>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) holders: Arc<Holders>,
+    pub(crate) taps: Arc<Taps>,
     pub(crate) limits: RequestLimits,
     /// Long polls are answered at once when this is cancelled.
     pub(crate) stop: CancellationToken,
@@ -49,6 +52,7 @@ pub(crate) fn router(relay: Arc<Relay>) -> Router {
         .route("/record", post(record::record))
         .route("/first-batch", get(pull::first_batch).head(refuse))
         .route("/first", get(pull::first).head(refuse))
+        .route("/tap", get(tap::tap).head(refuse))
         .route("/acknowledge-batch", delete(acknowledge::acknowledge_batch))
         .route("/acknowledge", delete(acknowledge::acknowledge))
         .route("/release-batch", post(lease::release_batch))

@@ -97,6 +97,7 @@ pub(crate) async fn run_with(
         stats: Arc::clone(&sight.stats),
         nodes: Arc::clone(&sight.nodes),
         holders: Arc::clone(&sight.holders),
+        taps: Arc::default(),
         limits: config.requests.clone(),
         stop: stop.clone(),
     };

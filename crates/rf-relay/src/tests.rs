@@ -9,6 +9,7 @@ mod pull;
 mod record;
 mod refused;
 mod status;
+mod tap;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -64,3 +64,5 @@ mod sources;
 mod support;
 #[cfg(test)]
 mod watching;
+#[cfg(test)]
+mod watching_cli;

@@ -82,6 +82,8 @@ async fn append(
     if events.is_empty() {
         return Ok(Vec::new());
     }
+    // Slices of the body: a look at them costs no copy of an event.
+    let tapped = relay.taps.any().then(|| events.clone());
     // At once, not in turn: the time of the slowest commit, not of all. (`repeat_n` copies for all but the last.)
     let copies = std::iter::repeat_n((events, batch_id), buckets.len());
     let append = |(bucket, (events, batch_id))| relay.store.append(bucket, events, batch_id);
@@ -90,7 +92,12 @@ async fn append(
     let mut refusals = Vec::new();
     for (bucket, outcome) in buckets.iter().zip(outcomes) {
         match outcome {
-            Ok(Appended::Stored) => stored.push(bucket.clone()),
+            Ok(Appended::Stored) => {
+                if let Some(events) = &tapped {
+                    relay.taps.tell(bucket, events);
+                }
+                stored.push(bucket.clone());
+            }
             Ok(Appended::Duplicate) => {
                 tracing::debug!(%bucket, "a repeated batch was stored before");
             }

@@ -1,0 +1,172 @@
+//! `tap`: the events of a bucket as they pass, without taking them.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use rf_core::backoff::Backoff;
+use rf_core::protocol::RF_BUCKET;
+use rf_net::body::read_capped;
+use rf_net::client::{Client, ClientOptions};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::complain;
+use super::status::token;
+use crate::cli::TapArgs;
+use crate::running::{Exit, run_role};
+
+/// How long the relay may take to begin.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The relay says something each 15 s, if only that it is there.
+const SILENCE: Duration = Duration::from_secs(45);
+/// An event is not larger than this with its escapes.
+const MAX_LINE_BYTES: usize = 128 * 1024 * 1024;
+const MAX_REFUSAL_BYTES: usize = 64 * 1024;
+/// The variable that holds the bucket's token.
+const TOKEN_VARIABLE: &str = "RF_BUCKET_TOKEN";
+
+pub(super) fn run(args: &TapArgs) -> Exit {
+    match run_role(async |control| tap(args, control.stop).await) {
+        Ok(()) => Exit::Ok,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            Exit::Failed
+        }
+    }
+}
+
+/// Why reading along has ended.
+enum End {
+    /// As many as asked for, or nobody reads what is printed.
+    Enough,
+    /// The relay, or the way to it, has gone: it is asked again.
+    Away(String),
+}
+
+async fn tap(args: &TapArgs, stop: CancellationToken) -> anyhow::Result<()> {
+    let token = token(TOKEN_VARIABLE, args.token_file.as_ref())?.with_context(|| {
+        format!("the bucket's token is needed: set {TOKEN_VARIABLE}, or use --token-file")
+    })?;
+    let mut bearer = HeaderValue::try_from(format!("Bearer {token}"))
+        .context("the token cannot be sent as a header")?;
+    bearer.set_sensitive(true);
+    let client = Client::new(&ClientOptions::default())?;
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut printer = Printer { args, shown: 0, is_terminal: io::stdout().is_terminal() };
+    loop {
+        let end = tokio::select! {
+            end = read_along(args, &client, &bearer, &mut printer) => end?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let End::Away(reason) = end else { return Ok(()) };
+        complain(&format!("{reason}; trying again, what passes meanwhile is not shown"));
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next_delay()) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+async fn read_along(
+    args: &TapArgs,
+    client: &Client,
+    bearer: &HeaderValue,
+    printer: &mut Printer<'_>,
+) -> anyhow::Result<End> {
+    let request = Request::get(format!("{}/tap", args.relay.trim_end_matches('/')))
+        .header(RF_BUCKET, &args.bucket)
+        .header(header::AUTHORIZATION, bearer.clone())
+        .body(Full::new(Bytes::new()))?;
+    let answer = match client.send(request, TIMEOUT).await {
+        Ok(answer) => answer,
+        Err(error) => return Ok(End::Away(error.to_string())),
+    };
+    match answer.status() {
+        StatusCode::OK => lines(answer.into_body(), printer).await,
+        StatusCode::NOT_FOUND => anyhow::bail!("the relay is too old to be tapped: update it"),
+        status => {
+            let text = read_capped(answer.into_body(), MAX_REFUSAL_BYTES, TIMEOUT).await?;
+            let text = String::from_utf8_lossy(&text);
+            if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+                return Ok(End::Away(format!("the relay answered {status}: {text}")));
+            }
+            anyhow::bail!("the relay answered {status}: {text}")
+        }
+    }
+}
+
+/// One JSON object a line; an empty line says that the relay is there.
+async fn lines(mut body: Incoming, printer: &mut Printer<'_>) -> anyhow::Result<End> {
+    let mut rest = BytesMut::new();
+    loop {
+        let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
+            Err(_elapsed) => return Ok(End::Away("the relay has fallen silent".to_owned())),
+            Ok(None) => return Ok(End::Away("the relay has stopped".to_owned())),
+            Ok(Some(Err(error))) => return Ok(End::Away(error.to_string())),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        rest.extend_from_slice(&data);
+        while let Some(end) = memchr::memchr(b'\n', &rest) {
+            let line = rest.split_to(end + 1);
+            if !printer.line(line.trim_ascii())? {
+                return Ok(End::Enough);
+            }
+        }
+        anyhow::ensure!(rest.len() <= MAX_LINE_BYTES, "a line of the relay has no end");
+    }
+}
+
+struct Printer<'a> {
+    args: &'a TapArgs,
+    shown: u64,
+    is_terminal: bool,
+}
+
+impl Printer<'_> {
+    /// Whether more is wanted.
+    fn line(&mut self, line: &[u8]) -> anyhow::Result<bool> {
+        if line.is_empty() {
+            return Ok(true);
+        }
+        let value: Value = serde_json::from_slice(line).context("not a line of a tap")?;
+        if let Some(skipped) = value["skipped"].as_u64() {
+            complain(&format!(
+                "{skipped} events are not shown: they came faster than they were taken"
+            ));
+            return Ok(true);
+        }
+        let content = value["content"].as_str().unwrap_or_default();
+        let wanted =
+            self.args.filter.as_ref().is_none_or(|filter| content.contains(filter.as_str()));
+        if !wanted {
+            return Ok(true);
+        }
+        let text = match (self.args.json, self.is_terminal) {
+            (true, _) => value.to_string(),
+            // What an event holds must not steer the terminal.
+            (false, true) => super::status::plain(content),
+            (false, false) => content.to_owned(),
+        };
+        let mut out = io::stdout().lock();
+        if let Err(error) = out
+            .write_all(text.as_bytes())
+            .and_then(|()| out.write_all(b"\n"))
+            .and_then(|()| out.flush())
+        {
+            // `| head` has enough.
+            return if error.kind() == io::ErrorKind::BrokenPipe {
+                Ok(false)
+            } else {
+                Err(error.into())
+            };
+        }
+        self.shown += 1;
+        Ok(self.args.limit.is_none_or(|limit| self.shown < limit))
+    }
+}

@@ -1,0 +1,70 @@
+//! `status`, `top` and `tap`, against a real relay.
+
+use serde_json::{Value, json};
+
+use crate::support::program::Program;
+use crate::support::stack::{Stack, TOKEN};
+use crate::support::wait::{SOON, eventually};
+use crate::support::wire::call;
+
+fn run(stack: &Stack, args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
+    let finished = Program::run(stack.folder(), args, env);
+    (finished.code, finished.output, finished.log)
+}
+
+#[test]
+fn status_says_what_the_page_says() {
+    let stack = Stack::with(|configs| {
+        configs.relay["statusAuth"] = json!("s3cret");
+        configs.relay["expectedNodes"] = json!(["db-1"]);
+    });
+    let url = format!("http://127.0.0.1:{}", stack.ports.status);
+    let token = [("RF_STATUS_TOKEN", "s3cret")];
+    let (code, text, _) = run(&stack, &["status", "--relay", &url], &token);
+    assert_eq!(code, Some(0));
+    assert!(text.contains(": 1 in trouble, 0 to be watched\n"), "{text}");
+    assert!(text.contains("TROUBLE node db-1: missing: expected (expectedNodes)"), "{text}");
+    let (_, json_text, _) = run(&stack, &["status", "--relay", &url, "--json"], &token);
+    let report: Value = serde_json::from_str(&json_text).unwrap();
+    assert_eq!((&report["level"], &report["buckets"][0]["name"]), (&json!("bad"), &json!("b")));
+
+    let (code, _, log) = run(&stack, &["status", "--relay", &url], &[]);
+    assert_eq!(code, Some(1));
+    assert!(log.contains("set RF_STATUS_TOKEN"), "{log}");
+    let (code, _, log) = run(&stack, &["status", "--relay", "http://127.0.0.1:1"], &[]);
+    assert!(code == Some(1) && log.contains("cannot connect to 127.0.0.1:1"), "{log}");
+}
+
+#[test]
+fn top_draws_again_and_says_when_it_is_not_up_to_date() {
+    let mut stack = Stack::start();
+    let url = format!("http://127.0.0.1:{}", stack.ports.status);
+    let top = Program::start(stack.folder(), &["top", "--relay", &url, "--every", "1"], &[]);
+    top.wait_for_output("all is well");
+    stack.relay.stop();
+    top.wait_for_output("NOT UP TO DATE");
+    stack.relay.restart();
+}
+
+#[test]
+fn tap_shows_what_passes_while_a_player_takes_it() {
+    let stack = Stack::start();
+    let url = format!("http://127.0.0.1:{}", stack.ports.relay);
+    let args = ["tap", "--relay", &url, "--bucket", "b", "--filter", "wanted", "--limit", "2"];
+    let mut tap = Program::start(stack.folder(), &args, &[("RF_BUCKET_TOKEN", TOKEN)]);
+    // There is no telling from outside when a tap has begun: send until it shows one.
+    eventually("an event is shown", SOON, || {
+        call(stack.ports.proxy, "POST", "/wanted", &[], b"x");
+        call(stack.ports.proxy, "POST", "/other", &[], b"x");
+        tap.output().contains("\"path\":\"/wanted\"")
+    });
+    call(stack.ports.proxy, "POST", "/wanted", &[], b"x");
+    assert_eq!(tap.wait_for_end().code(), Some(0));
+    assert!(!tap.output().contains("/other"), "{}", tap.output());
+    // The target has got them all the same.
+    eventually("the player has delivered", SOON, || stack.target.count() >= 3);
+
+    let (code, _, log) =
+        run(&stack, &["tap", "--relay", &url, "--bucket", "b"], &[("RF_BUCKET_TOKEN", "no")]);
+    assert!(code == Some(1) && log.contains("401"), "{log}");
+}
