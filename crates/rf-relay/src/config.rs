@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bucket::BucketName;
 use crate::store::{STORES, StoreKind};
-pub use alerts::{AlertsFile, Thresholds};
+pub use alerts::{AlertLevel, AlertsConfig, AlertsFile, Thresholds};
 
 /// The configuration of a relay: the place where proxies leave events and players fetch them.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -182,6 +182,8 @@ pub struct RelayConfig {
     pub expected_nodes: Vec<String>,
     /// From when on something is wrong.
     pub thresholds: Thresholds,
+    /// Who is told.
+    pub alerts: AlertsConfig,
     /// The folder for everything that is written.
     pub data_dir: PathBuf,
     /// The buckets.
@@ -257,7 +259,7 @@ impl RelayConfig {
             problems.warn(&at("buckets"), "there is no bucket, so nobody can leave an event");
         }
         let buckets = check_buckets(&file.buckets, at("buckets"), problems);
-        let thresholds = file.alerts.check(at("alerts"), problems);
+        let (thresholds, alerts) = file.alerts.check(at("alerts"), problems);
         check_status(&file, &at, problems);
         if problems.error_count() > errors_before {
             return None;
@@ -271,6 +273,7 @@ impl RelayConfig {
             status_auth: file.status_auth.filter(|auth| !auth.is_empty()),
             expected_nodes: file.expected_nodes,
             thresholds,
+            alerts,
             data_dir: file.data_dir,
             buckets,
             server: ServerLimits {
@@ -394,6 +397,7 @@ impl RelayConfig {
             status_auth: None,
             expected_nodes: Vec::new(),
             thresholds: Thresholds::default(),
+            alerts: AlertsConfig::default(),
             data_dir: data_dir.to_owned(),
             buckets: buckets.iter().map(bucket).collect(),
             server: ServerLimits::default(),

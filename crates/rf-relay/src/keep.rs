@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::alerts::KeptAlerts;
 use crate::nodes::KeptNode;
 use crate::stats::Tables;
 
@@ -29,11 +30,12 @@ pub(crate) struct Kept {
     form: u32,
     pub(crate) stats: Tables,
     pub(crate) nodes: Vec<KeptNode>,
+    pub(crate) alerts: KeptAlerts,
 }
 
 impl Kept {
-    pub(crate) fn new(stats: Tables, nodes: Vec<KeptNode>) -> Kept {
-        Kept { form: FORM, stats, nodes }
+    pub(crate) fn new(stats: Tables, nodes: Vec<KeptNode>, alerts: KeptAlerts) -> Kept {
+        Kept { form: FORM, stats, nodes, alerts }
     }
 }
 
@@ -108,7 +110,7 @@ mod tests {
         let stats = Stats::default();
         let bucket = BucketName::new("b").unwrap();
         stats.received(&Caller { env: "", hostname: "h" }, &[bucket], 5, 1_700_000_000);
-        Kept::new(stats.to_tables(|_| Some(Usage::default())), Vec::new())
+        Kept::new(stats.to_tables(|_| Some(Usage::default())), Vec::new(), Vec::new())
     }
 
     fn received(kept: Kept) -> u64 {

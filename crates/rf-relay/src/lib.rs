@@ -10,6 +10,7 @@
 //! - `api`: the endpoints, one file a group;
 //! - `stats`, `nodes`: what the relay counts, and what proxies and players told of themselves; `keep` has it over restarts;
 //! - [`report`]: all of it at a glance, with what is wrong in words;
+//! - `alerts`: what is wrong is told to people, once;
 //! - `status`: the status port, where the report is shown to people and programs;
 //! - [`run`](mod@run): all of it put together.
 //!
@@ -23,6 +24,7 @@
 //! repeats the batch, and its `RF-BATCH-ID` keeps the repeat out of those. Events that were handed out and not
 //! acknowledged are handed out again when their leases have run out, which the store remembers.
 
+mod alerts;
 mod api;
 mod auth;
 pub mod bucket;

@@ -1,5 +1,6 @@
 //! What the relay does for its status now and then: charts get their points, and what was counted is kept on disk.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use crate::alerts::Alerts;
 use crate::keep::{Keeper, Kept};
 use crate::report::Sight;
 use crate::stats::unix_seconds;
@@ -17,37 +19,43 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 /// What a kill costs of the statistics, at most.
 const KEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Runs until `stop`. Who stops the relay calls [`keep`] once more when nothing is counted any longer.
-pub(crate) async fn run(
-    sight: Arc<Sight>,
-    keeper: Keeper,
-    stop: CancellationToken,
-) -> Result<(), Infallible> {
-    let mut ticks = tokio::time::interval(SAMPLE_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut kept_at = Instant::now();
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => return Ok(()),
-        }
-        sight.stats.sample(&sight.usages(), unix_seconds());
-        if kept_at.elapsed() >= KEEP_EVERY {
-            kept_at = Instant::now();
-            keep(&sight, &keeper).await;
-        }
-    }
+/// What is kept, and where.
+pub(crate) struct Pulse {
+    pub(crate) sight: Arc<Sight>,
+    pub(crate) alerts: Arc<Alerts>,
+    pub(crate) keeper: Keeper,
 }
 
-/// Writes what was counted to disk.
-pub(crate) async fn keep(sight: &Arc<Sight>, keeper: &Keeper) {
-    let (sight, keeper) = (Arc::clone(sight), keeper.clone());
-    let saved = tokio::task::spawn_blocking(move || {
-        let usages: std::collections::HashMap<_, _> = sight.usages().into_iter().collect();
-        let stats = sight.stats.to_tables(|name| usages.get(name).cloned());
-        keeper.save(&Kept::new(stats, sight.nodes.kept()));
-    });
-    if let Err(error) = saved.await {
-        tracing::error!(%error, "statistics could not be kept");
+impl Pulse {
+    /// Runs until `stop`. Who stops the relay calls [`Pulse::keep`] once more when nothing is counted any longer.
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<(), Infallible> {
+        let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut kept_at = Instant::now();
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+            self.sight.stats.sample(&self.sight.usages(), unix_seconds());
+            if kept_at.elapsed() >= KEEP_EVERY {
+                kept_at = Instant::now();
+                self.keep().await;
+            }
+        }
+    }
+
+    /// Writes what was counted to disk.
+    pub(crate) async fn keep(self: &Arc<Self>) {
+        let pulse = Arc::clone(self);
+        let saved = tokio::task::spawn_blocking(move || {
+            let sight = &pulse.sight;
+            let usages: HashMap<_, _> = sight.usages().into_iter().collect();
+            let stats = sight.stats.to_tables(|name| usages.get(name).cloned());
+            pulse.keeper.save(&Kept::new(stats, sight.nodes.kept(), pulse.alerts.kept()));
+        });
+        if let Err(error) = saved.await {
+            tracing::error!(%error, "statistics could not be kept");
+        }
     }
 }

@@ -10,17 +10,19 @@ use std::time::Duration;
 use anyhow::Context;
 use hyper_util::service::TowerToHyperService;
 use rf_core::lifecycle::Tasks;
+use rf_net::client::{Client, ClientOptions};
 use rf_net::listen::listen;
 use rf_net::serve::{ServeReport, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::alerts::{self, Alerts, Teller};
 use crate::api::{Holders, Relay, router};
 use crate::auth::Tokens;
-use crate::config::RelayConfig;
+use crate::config::{AlertsConfig, RelayConfig};
 use crate::keep::Keeper;
 use crate::nodes::Nodes;
-use crate::pulse;
+use crate::pulse::Pulse;
 use crate::report::Sight;
 use crate::stats::{Stats, unix_ms};
 use crate::status::{self, StatusPort};
@@ -108,7 +110,11 @@ pub(crate) async fn run_with(
 
     let (working, stop_working) = (Arc::clone(&store), stop.clone());
     tasks.spawn("bucket store", async move { working.work(stop_working).await });
-    tasks.spawn("relay pulse", pulse::run(Arc::clone(&sight), keeper.clone(), stop.clone()));
+    let AlertsConfig { after, least, .. } = config.alerts;
+    let alerts = Arc::new(Alerts::new(after, least, kept.alerts));
+    let pulse = Arc::new(Pulse { sight: Arc::clone(&sight), alerts: Arc::clone(&alerts), keeper });
+    tasks.spawn("relay pulse", Arc::clone(&pulse).run(stop.clone()));
+    spawn_alerts(&tasks, &config.alerts, sight, alerts)?;
     if let Some(listener) = listeners.status {
         tracing::info!(address = %listener.local_addr()?, "status page started");
         tasks.spawn("relay status", serve_status(listener, status, config.clone(), stop.clone()));
@@ -116,10 +122,35 @@ pub(crate) async fn run_with(
     tasks.spawn("relay api", serve_api(listeners.api, relay, config, stop));
 
     let ended = tasks.join(grace).await;
-    pulse::keep(&sight, &keeper).await;
+    pulse.keep().await;
     store.close().await;
     tracing::info!("relay stopped");
     Ok(ended?)
+}
+
+/// Who looks, who is told, and who hears the heartbeat.
+fn spawn_alerts(
+    tasks: &Tasks,
+    config: &AlertsConfig,
+    sight: Arc<Sight>,
+    alerts: Arc<Alerts>,
+) -> anyhow::Result<()> {
+    let stop = tasks.stop_token();
+    let mut tellers = Vec::new();
+    for target in &config.notify {
+        let (teller, messages) = Teller::new(target.name());
+        tellers.push(teller);
+        let name = format!("alerts to {}", target.name());
+        tasks.spawn(name, alerts::tell(target.clone(), messages, stop.clone()));
+    }
+    if let Some(url) = &config.heartbeat_url {
+        let client = Client::new(&ClientOptions::default())?;
+        let beat = (url.clone(), config.heartbeat_every);
+        tasks
+            .spawn("relay heartbeat", alerts::beat(Arc::clone(&sight), beat, client, stop.clone()));
+    }
+    tasks.spawn("relay alerts", alerts::run(sight, alerts, tellers, stop.clone()));
+    Ok(())
 }
 
 async fn serve_api(

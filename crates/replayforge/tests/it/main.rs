@@ -23,6 +23,7 @@
 // `cfg(test)` is always set here; it tells clippy that helpers outside of `#[test]` functions are tests too.
 #[cfg(test)]
 mod agent_status;
+mod alerts;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]

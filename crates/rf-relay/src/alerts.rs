@@ -1,0 +1,282 @@
+//! Alerts about ReplayForge itself: what is wrong is told once, and once more when it is over.
+//!
+//! Promises: what is wrong for less than `alerts.after` is not told; what was told is not told again, over a restart of
+//! the relay too, unless it becomes worse; its end is told; a node that is forgotten does not count as recovered.
+
+mod heartbeat;
+mod tell;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use heartbeat::beat;
+pub(crate) use tell::{Teller, tell};
+
+use crate::report::{Level, Report, Sight, Subject, ago};
+use crate::stats::unix_ms;
+
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// So many things that are wrong at a time are watched; further ones are seen on the page.
+const MAX_OPEN: usize = 4096;
+
+/// Everything that is wrong now, and what was told of it.
+#[derive(Debug)]
+pub(crate) struct Alerts {
+    after: Duration,
+    least: Level,
+    open: Mutex<BTreeMap<Key, Open>>,
+}
+
+/// As it is kept on disk.
+pub(crate) type KeptAlerts = Vec<(Key, Open)>;
+
+/// What is wrong with what.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Key {
+    subject: Subject,
+    id: String,
+    key: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Open {
+    since_ms: u64,
+    /// The worst that was told.
+    told: Option<Level>,
+}
+
+/// Something to be told.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Change {
+    pub(crate) subject: Subject,
+    pub(crate) id: String,
+    pub(crate) what: What,
+}
+
+/// What has become of it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum What {
+    /// It is wrong.
+    Wrong {
+        /// How bad.
+        level: Level,
+        /// Why.
+        text: String,
+    },
+    /// It was wrong for so long, and is not any more.
+    Recovered {
+        /// Names what was wrong.
+        key: String,
+        /// For how long.
+        lasted: String,
+    },
+}
+
+impl Change {
+    /// One line for a person.
+    pub(crate) fn line(&self) -> String {
+        let (subject, id) = (self.subject.as_str(), &self.id);
+        match &self.what {
+            What::Wrong { level: Level::Bad, text } => format!("TROUBLE {subject} {id}: {text}"),
+            What::Wrong { text, .. } => format!("WARNING {subject} {id}: {text}"),
+            What::Recovered { key, lasted } => {
+                format!("RECOVERED {subject} {id}: {key}, after {lasted}")
+            }
+        }
+    }
+}
+
+impl Alerts {
+    pub(crate) fn new(after: Duration, least: Level, kept: KeptAlerts) -> Alerts {
+        let open = kept.into_iter().take(MAX_OPEN).collect();
+        Alerts { after, least, open: Mutex::new(open) }
+    }
+
+    /// What shall be kept.
+    pub(crate) fn kept(&self) -> KeptAlerts {
+        self.lock().iter().map(|(key, open)| (key.clone(), open.clone())).collect()
+    }
+
+    /// What is to be told after a look at the system.
+    pub(crate) fn look(&self, report: &Report) -> Vec<Change> {
+        let mut open = self.lock();
+        let mut changes = Vec::new();
+        let mut wrong = BTreeSet::new();
+        for trouble in report.troubles() {
+            let why = trouble.why;
+            let key =
+                Key { subject: trouble.subject, id: trouble.id.to_owned(), key: why.key.clone() };
+            wrong.insert(key.clone());
+            if why.level < self.least || (open.len() >= MAX_OPEN && !open.contains_key(&key)) {
+                continue;
+            }
+            let known = open.entry(key).or_insert(Open { since_ms: report.at_ms, told: None });
+            let lasts = Duration::from_millis(report.at_ms.saturating_sub(known.since_ms));
+            if lasts >= self.after && known.told < Some(why.level) {
+                known.told = Some(why.level);
+                changes.push(Change {
+                    subject: trouble.subject,
+                    id: trouble.id.to_owned(),
+                    what: What::Wrong { level: why.level, text: why.text.clone() },
+                });
+            }
+        }
+        let known: BTreeSet<(Subject, &str)> = subjects(report).collect();
+        open.retain(|key, open| {
+            let goes_on = wrong.contains(key);
+            if !goes_on && open.told.is_some() && known.contains(&(key.subject, key.id.as_str())) {
+                let lasted = ago(open.since_ms, report.at_ms);
+                let what = What::Recovered { key: key.key.clone(), lasted };
+                changes.push(Change { subject: key.subject, id: key.id.clone(), what });
+            }
+            goes_on
+        });
+        changes
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Open>> {
+        // A panic elsewhere leaves whole entries.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What there is. A node that was missing was known by its host alone.
+fn subjects(report: &Report) -> impl Iterator<Item = (Subject, &str)> {
+    let buckets = report.buckets.iter().map(|bucket| (Subject::Bucket, bucket.name.as_str()));
+    let names = report.nodes.iter().flat_map(|node| [node.id.as_str(), node.host.as_str()]);
+    buckets.chain(names.map(|name| (Subject::Node, name)))
+}
+
+/// Looks now and then until `stop`, writes to the log what is to be told, and hands it on.
+pub(crate) async fn run(
+    sight: Arc<Sight>,
+    alerts: Arc<Alerts>,
+    tellers: Vec<Teller>,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        let changes = alerts.look(&sight.report(unix_ms()));
+        for change in &changes {
+            let (subject, id) = (change.subject.as_str(), change.id.as_str());
+            match &change.what {
+                What::Wrong { text, .. } => {
+                    tracing::warn!(subject, id, why = text, "something is wrong");
+                }
+                What::Recovered { key, lasted } => {
+                    tracing::info!(subject, id, key, lasted, "recovered");
+                }
+            }
+        }
+        if !changes.is_empty() {
+            tellers.iter().for_each(|teller| teller.hand_on(&changes));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{BucketReport, NodeReport, Why};
+
+    const MINUTE: u64 = 60_000;
+
+    /// A system whose node `web` has these troubles.
+    fn report(at_ms: u64, troubles: &[(Level, &str)]) -> Report {
+        let why = |(level, key): &(Level, &str)| Why {
+            level: *level,
+            key: (*key).to_owned(),
+            text: format!("it is {key}"),
+        };
+        let node = NodeReport {
+            id: "web".to_owned(),
+            why: troubles.iter().map(why).collect(),
+            ..NodeReport::default()
+        };
+        Report { at_ms, nodes: vec![node], ..Report::default() }
+    }
+
+    fn lines(alerts: &Alerts, report: &Report) -> Vec<String> {
+        alerts.look(report).iter().map(Change::line).collect()
+    }
+
+    fn alerts(kept: KeptAlerts) -> Alerts {
+        Alerts::new(Duration::from_secs(60), Level::Warn, kept)
+    }
+
+    #[test]
+    fn what_lasts_is_told_once_and_its_end_too() {
+        let alerts = alerts(Vec::new());
+        let silent = [(Level::Bad, "silent")];
+        assert_eq!(lines(&alerts, &report(0, &silent)), [""; 0]);
+        assert_eq!(lines(&alerts, &report(MINUTE - 1, &silent)), [""; 0]);
+        assert_eq!(lines(&alerts, &report(MINUTE, &silent)), ["TROUBLE node web: it is silent"]);
+        assert_eq!(lines(&alerts, &report(9 * MINUTE, &silent)), [""; 0]);
+        assert_eq!(
+            lines(&alerts, &report(10 * MINUTE, &[])),
+            ["RECOVERED node web: silent, after 10 min"]
+        );
+        assert_eq!(lines(&alerts, &report(11 * MINUTE, &[])), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_short_is_never_told_and_what_becomes_worse_is_told_again() {
+        let alerts = alerts(Vec::new());
+        assert_eq!(lines(&alerts, &report(0, &[(Level::Bad, "silent")])), [""; 0]);
+        assert_eq!(lines(&alerts, &report(MINUTE, &[])), [""; 0]);
+        let filling = |level| [(level, "filling")];
+        lines(&alerts, &report(MINUTE, &filling(Level::Warn)));
+        let warned = lines(&alerts, &report(2 * MINUTE, &filling(Level::Warn)));
+        assert_eq!(warned, ["WARNING node web: it is filling"]);
+        let worse = lines(&alerts, &report(3 * MINUTE, &filling(Level::Bad)));
+        assert_eq!(worse, ["TROUBLE node web: it is filling"]);
+        assert_eq!(lines(&alerts, &report(4 * MINUTE, &filling(Level::Warn))), [""; 0]);
+    }
+
+    #[test]
+    fn a_restart_tells_nothing_again_and_forgetting_is_no_recovery() {
+        let before = alerts(Vec::new());
+        let silent = [(Level::Bad, "silent")];
+        lines(&before, &report(0, &silent));
+        lines(&before, &report(MINUTE, &silent));
+        let kept = serde_json::to_vec(&before.kept()).unwrap();
+        let after = alerts(serde_json::from_slice(&kept).unwrap());
+        assert_eq!(lines(&after, &report(2 * MINUTE, &silent)), [""; 0]);
+        let forgotten = Report { at_ms: 3 * MINUTE, ..Report::default() };
+        assert_eq!(lines(&after, &forgotten), [""; 0]);
+        assert_eq!(after.kept(), []);
+    }
+
+    #[test]
+    fn a_missing_node_recovers_under_the_name_that_it_tells() {
+        let alerts = Alerts::new(Duration::ZERO, Level::Warn, Vec::new());
+        assert_eq!(lines(&alerts, &report(0, &[(Level::Bad, "silent")])).len(), 1);
+        let mut there = report(MINUTE, &[]);
+        there.nodes[0].id = "web/proxy".to_owned();
+        there.nodes[0].host = "web".to_owned();
+        assert_eq!(lines(&alerts, &there), ["RECOVERED node web: silent, after 60 s"]);
+    }
+
+    #[test]
+    fn only_what_is_bad_enough_is_told() {
+        let alerts = Alerts::new(Duration::ZERO, Level::Bad, Vec::new());
+        let mut system = report(0, &[(Level::Warn, "clock")]);
+        let why = Why { level: Level::Bad, key: "drops".to_owned(), text: "dropped".to_owned() };
+        system.buckets =
+            vec![BucketReport { name: "b".to_owned(), why: vec![why], ..BucketReport::default() }];
+        assert_eq!(lines(&alerts, &system), ["TROUBLE bucket b: dropped"]);
+    }
+}

@@ -1,0 +1,91 @@
+//! Alerts become notifications: one message for all that a look has found.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use rf_core::backoff::Backoff;
+use rf_notify::{Message, NotifyError, Target};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Change;
+use crate::stats::unix_ms;
+
+/// Messages that wait for one service; further ones are not sent, which the log says.
+const MAX_WAITING: usize = 100;
+/// A service that is away for longer misses the message, which the log says.
+const GIVE_UP_AFTER: usize = 30;
+
+/// The way to one service.
+#[derive(Debug)]
+pub(crate) struct Teller {
+    target: String,
+    messages: mpsc::Sender<Message>,
+}
+
+impl Teller {
+    /// The way, and its other end for [`tell`].
+    pub(crate) fn new(target: &str) -> (Teller, mpsc::Receiver<Message>) {
+        let (messages, receiver) = mpsc::channel(MAX_WAITING);
+        (Teller { target: target.to_owned(), messages }, receiver)
+    }
+
+    /// Has the changes told; never waits.
+    pub(super) fn hand_on(&self, changes: &[Change]) {
+        let lines: Vec<String> = changes.iter().map(Change::line).collect();
+        let subject = match lines.as_slice() {
+            [one] => one.chars().take(100).collect(),
+            many => format!("{} changes", many.len()),
+        };
+        let message =
+            Message { subject: format!("ReplayForge: {subject}"), text: lines.join("\n") };
+        if self.messages.try_send(message).is_err() {
+            tracing::error!(
+                target = self.target,
+                "too many alerts wait for the service, one is not sent"
+            );
+        }
+    }
+}
+
+/// Sends one message after the other until `stop`.
+pub(crate) async fn tell(
+    target: Target,
+    mut messages: mpsc::Receiver<Message>,
+    stop: CancellationToken,
+) -> Result<(), Infallible> {
+    loop {
+        let message = tokio::select! {
+            message = messages.recv() => message,
+            () = stop.cancelled() => None,
+        };
+        let Some(message) = message else { return Ok(()) };
+        tokio::select! {
+            () = send(&target, &message) => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+async fn send(target: &Target, message: &Message) {
+    let id = format!("replayforge-alert-{}", unix_ms());
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+    for _ in 0..GIVE_UP_AFTER {
+        let (reason, wait) = match target.send(message, &id).await {
+            Ok(_answer) => return,
+            Err(NotifyError::Retry { reason, after }) => (reason, after),
+            Err(NotifyError::Away(reason)) => (reason, None),
+            Err(error @ (NotifyError::Refused(_) | NotifyError::Permanent(_))) => {
+                tracing::error!(target = target.name(), %error, "an alert is not sent");
+                return;
+            }
+        };
+        tracing::warn!(target = target.name(), reason, "an alert cannot be sent now, trying again");
+        let delay = backoff.next_delay();
+        tokio::time::sleep(wait.unwrap_or(delay).min(Duration::from_secs(300))).await;
+    }
+    tracing::error!(
+        target = target.name(),
+        "an alert is given up: the service was away for too long"
+    );
+}
