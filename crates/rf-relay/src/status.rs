@@ -23,9 +23,10 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, StatusCode, Uri, header};
 use rf_core::config::Secret;
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Tokens;
@@ -74,14 +75,23 @@ pub(crate) fn router(port: Arc<StatusPort>) -> Router {
 async fn statusz_page(State(port): State<Arc<StatusPort>>, uri: Uri) -> Response {
     // A query that cannot be read asks for nothing less than all, as in the original.
     let filter = Query::try_from_uri(&uri).map(|Query(filter)| filter).unwrap_or_default();
-    let body = statusz::statusz(&port, &filter);
-    ([(header::CONTENT_TYPE, "application/json"), NO_STORE], body).into_response()
+    // With a thousand nodes it takes a while: not on a thread that others wait for.
+    let body = tokio::task::spawn_blocking(move || statusz::statusz(&port, &filter)).await;
+    let head = [(header::CONTENT_TYPE, "application/json"), NO_STORE];
+    body.map_or_else(|error| failed(&error), |body| (head, body).into_response())
 }
 
 async fn metrics_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -> Response {
     let form = metrics::Form::negotiate(&headers);
-    let body = metrics::metrics(&port.sight, form);
-    ([(header::CONTENT_TYPE, form.content_type()), NO_STORE], body).into_response()
+    let body = tokio::task::spawn_blocking(move || metrics::metrics(&port.sight, form)).await;
+    let head = [(header::CONTENT_TYPE, form.content_type()), NO_STORE];
+    body.map_or_else(|error| failed(&error), |body| (head, body).into_response())
+}
+
+fn failed(error: &JoinError) -> Response {
+    tracing::error!(%error, "the status could not be put together");
+    (StatusCode::INTERNAL_SERVER_ERROR, [PLAIN], "the status could not be put together")
+        .into_response()
 }
 
 async fn healthz(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -> Response {

@@ -17,6 +17,7 @@ fn status_says_what_the_page_says() {
     let stack = Stack::with(|configs| {
         configs.relay["statusAuth"] = json!("s3cret");
         configs.relay["expectedNodes"] = json!(["db-1"]);
+        configs.relay["alerts"] = json!({ "diskPercent": 100 });
     });
     let url = format!("http://127.0.0.1:{}", stack.ports.status);
     let token = [("RF_STATUS_TOKEN", "s3cret")];
@@ -37,7 +38,7 @@ fn status_says_what_the_page_says() {
 
 #[test]
 fn top_draws_again_and_says_when_it_is_not_up_to_date() {
-    let mut stack = Stack::start();
+    let mut stack = Stack::with(|configs| configs.relay["alerts"] = json!({ "diskPercent": 100 }));
     let url = format!("http://127.0.0.1:{}", stack.ports.status);
     let top = Program::start(stack.folder(), &["top", "--relay", &url, "--every", "1"], &[]);
     top.wait_for_output("all is well");

@@ -6,7 +6,7 @@
 mod families;
 mod text;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use crate::nodes::Node;
 use crate::report::{Level, NodeReport, Presence, Report, Sight};
@@ -31,6 +31,7 @@ pub(super) fn metrics(sight: &Sight, form: Form) -> String {
             }
         }
     }
+    let told: HashMap<String, &Node> = told.iter().map(|node| (node.id.text(), &**node)).collect();
     let nodes: Vec<Seen<'_>> = report.nodes.iter().map(|node| Seen::new(node, &told)).collect();
     for family in NODES {
         text.family(family.name, family.kind, family.help);
@@ -72,8 +73,8 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    fn new(report: &'a NodeReport, told: &'a [Arc<Node>]) -> Seen<'a> {
-        let node = told.iter().find(|node| node.id.text() == report.id).map(AsRef::as_ref);
+    fn new(report: &'a NodeReport, told: &HashMap<String, &'a Node>) -> Seen<'a> {
+        let node = told.get(&report.id).copied();
         Seen { report, node: node.filter(|_| report.presence == Presence::Here) }
     }
 

@@ -25,7 +25,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use maud::Markup;
 use rf_net::encoding::{Coding, encode, negotiate};
 
-use super::{NO_STORE, PLAIN, StatusPort, access};
+use super::{NO_STORE, PLAIN, StatusPort, access, failed};
 use crate::report::Report;
 use crate::stats::unix_ms;
 pub(crate) use live::MAX_VIEWERS;
@@ -77,10 +77,7 @@ async fn home(State(port): State<Arc<StatusPort>>, headers: HeaderMap, uri: Uri)
             html(StatusCode::OK, ([coded], page.gzip).into_response())
         }
         Ok(page) => html(StatusCode::OK, page.html.into_response()),
-        Err(error) => {
-            tracing::error!(%error, "the page could not be rendered");
-            (StatusCode::INTERNAL_SERVER_ERROR, "the page could not be rendered").into_response()
-        }
+        Err(error) => failed(&error),
     }
 }
 

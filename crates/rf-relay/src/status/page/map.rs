@@ -10,7 +10,7 @@ use super::parts;
 use crate::report::{BucketReport, FlowReport, Level, NodeReport, Presence, Report, count};
 
 /// Boxes of a column; what is in trouble, and then what flows most, comes first.
-const MAX_BOXES: usize = 24;
+const MAX_BOXES: usize = 14;
 /// Sources, or sinks, that are named in a box.
 const MAX_LINES: usize = 4;
 /// Characters of a name in a box.
