@@ -3,6 +3,7 @@
 mod command;
 mod exec;
 mod local;
+mod logfile;
 mod stdin;
 mod syslog;
 

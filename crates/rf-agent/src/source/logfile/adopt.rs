@@ -22,6 +22,8 @@ use super::tracked::now_ms;
 const FORGET: Duration = Duration::from_secs(600);
 /// Files that a source reads or remembers. More are not read, and an error says so.
 const MAX_FILES: usize = 4096;
+/// What may be a copy in the making is judged when nothing was written to it for so long.
+const COPYING: Duration = Duration::from_secs(2);
 /// Times of files and of the clock differ by less.
 const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
@@ -169,10 +171,8 @@ impl Tailer {
                 self.move_to(index, found);
             }
             Verdict::Read => {
-                let record = Record {
-                    done: content.is_compressed(),
-                    ..self.read_record(found, &content, meta.len())?
-                };
+                let record = self.read_record(found, &content, meta.len())?;
+                let record = Record { done: true, ..record };
                 self.add(found, record, None, round);
             }
             Verdict::New => self.begin(found, content, meta.len(), round)?,
@@ -188,6 +188,8 @@ impl Tailer {
         seen: &HashSet<u64>,
     ) -> io::Result<Verdict> {
         let mut verdict = Verdict::New;
+        let is_young = found.modified.elapsed().is_ok_and(|age| age < COPYING);
+        let may_grow = is_young && !found.is_live() && !content.is_compressed();
         for index in 0..self.files.len() {
             let file = &self.files[index];
             let record = &file.record;
@@ -202,9 +204,21 @@ impl Tailer {
             if !is_lost && file.content.is_none() {
                 continue;
             }
-            let same = compare(content, size, record, &mut self.scratch)?;
-            match same {
+            if may_grow && size < record.head.len as u64 {
+                // The print covers more than there is. The file itself, where it is open, tells all the same.
+                let len = usize::try_from(size).unwrap_or(usize::MAX);
+                let original =
+                    file.content.as_ref().map(|original| original.head(len)).transpose()?;
+                if original
+                    .is_none_or(|original| content.head(len).is_ok_and(|head| head == original))
+                {
+                    return Ok(Verdict::Later);
+                }
+                continue;
+            }
+            match compare(content, size, record, &mut self.scratch)? {
                 Same::No => {}
+                _ if may_grow => return Ok(Verdict::Later),
                 Same::Continues if is_lost => return Ok(Verdict::Adopt(index)),
                 Same::Contained if found.is_live() => {}
                 Same::Contained => verdict = Verdict::Read,

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::content::Content;
 use super::lines::{Flush, Lines, Piece, Rules};
-use super::print::{HEAD_LINES_BYTES, Print, TAIL_BYTES, head_len, is_full};
+use super::print::{HEAD_BYTES, HEAD_LINES_BYTES, Print, TAIL_BYTES, head_len, is_full};
 use super::record::{Record, Within};
 use super::settings::Settings;
 
@@ -228,7 +228,7 @@ impl Tracked {
             if taken > 0 {
                 self.advance(buffer.get(..guard + taken).unwrap_or(buffer), within);
                 self.record.offset += taken as u64;
-                self.print_head(settings.fingerprint_lines)?;
+                self.print_head(settings.fingerprint_lines, from, buffer)?;
             }
             let is_finished = has_room && is_end;
             if is_finished && flush.last {
@@ -249,8 +249,8 @@ impl Tracked {
         }
     }
 
-    /// Lets the print of the beginning cover what was read of it.
-    pub(super) fn print_head(&mut self, lines: usize) -> io::Result<()> {
+    /// Lets the print of the beginning cover what was read of it; `read` are the bytes from `from` on that were read last.
+    fn print_head(&mut self, lines: usize, from: u64, read: &[u8]) -> io::Result<()> {
         let (Some(content), record) = (&self.content, &mut self.record) else { return Ok(()) };
         // Compressed content is known by the print that it was found with; a full print stays as it is.
         if record.head.len as u64 >= HEAD_LINES_BYTES as u64
@@ -258,15 +258,22 @@ impl Tracked {
         {
             return Ok(());
         }
-        let most = if lines == 0 { super::print::HEAD_BYTES } else { HEAD_LINES_BYTES };
-        let read = usize::try_from(record.offset).unwrap_or(most).min(most);
-        if record.head.len >= read {
+        let most = if lines == 0 { HEAD_BYTES } else { HEAD_LINES_BYTES };
+        let len = usize::try_from(record.offset).unwrap_or(most).min(most);
+        if record.head.len >= len {
             return Ok(());
         }
-        let head = content.head(read)?;
-        if lines > 0
-            && is_full(record.head.len, head.get(..record.head.len).unwrap_or(&head), lines)
-        {
+        let head = match read.get(..len) {
+            Some(read) if from == 0 => read.to_vec(),
+            _ => content.head(len)?,
+        };
+        // The file may have been emptied and filled again since those bytes were read: then this is another beginning.
+        let overlap =
+            usize::try_from(from).ok().and_then(|from| head.get(from..)).unwrap_or_default();
+        let is_same = head.len() == len && record.head.begins(&head) && read.starts_with(overlap);
+        let is_known =
+            is_full(record.head.len, head.get(..record.head.len).unwrap_or(&head), lines);
+        if !is_same || (lines > 0 && is_known) {
             return Ok(());
         }
         record.head = Print::of(head.get(..head_len(&head, lines)).unwrap_or(&head));

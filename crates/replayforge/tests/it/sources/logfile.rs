@@ -1,0 +1,365 @@
+//! `logfile`: a writer that numbers every line and rotates in every usual way, while the proxy is killed.
+//!
+//! A line is in the proxy's queue once when one batch has it: a batch that is sent again after a kill has the same key.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fastrand::Rng;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::http::Message;
+use crate::support::program::Program;
+use crate::support::server::{Answer, Server};
+use crate::support::wait::{eventually, let_pass};
+
+/// How long lines may take to arrive after a kill, and copies to be looked at.
+const DRAIN: Duration = Duration::from_secs(40);
+
+/// What arrived.
+#[derive(Default)]
+struct Ledger {
+    /// Lines by the key of the batch that they came in.
+    batches: BTreeMap<String, Vec<String>>,
+    /// Lines, and how many batches had them.
+    lines: BTreeMap<String, usize>,
+    repeated_batches: usize,
+}
+
+impl Ledger {
+    fn note(&mut self, request: &Message) {
+        let key = request.header("Idempotency-Key").expect("every batch has a key");
+        let lines = lines_of(request);
+        if let Some(known) = self.batches.get(&key) {
+            assert_eq!(known, &lines, "batch {key} was sent again with other events");
+            self.repeated_batches += 1;
+            return;
+        }
+        for line in &lines {
+            *self.lines.entry(line.clone()).or_default() += 1;
+        }
+        self.batches.insert(key, lines);
+    }
+
+    fn order(&self) -> Vec<String> {
+        // Keys are UUIDv7: they grow with time.
+        self.batches.values().flatten().cloned().collect()
+    }
+}
+
+fn lines_of(request: &Message) -> Vec<String> {
+    let events: Vec<String> = serde_json::from_slice(&request.body).expect("a list of texts");
+    let line = |event: &String| {
+        let event: Value = serde_json::from_str(event).unwrap();
+        let body: Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+        body["content"].as_str().unwrap().to_owned()
+    };
+    events.iter().map(line).collect()
+}
+
+/// A proxy over one log file, and the server that its batches go to.
+struct Rig {
+    proxy: Program,
+    ledger: Arc<Mutex<Ledger>>,
+    _server: Server,
+    folder: TempDir,
+}
+
+impl Rig {
+    fn start() -> Rig {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger: Arc<Mutex<Ledger>> = Arc::default();
+        let noting = Arc::clone(&ledger);
+        let server = Server::start(0, move |request| {
+            noting.lock().unwrap().note(request);
+            Answer::status(200)
+        });
+        fs::create_dir(folder.path().join("log")).unwrap();
+        let config = json!({
+            "dataDir": folder.path().join("proxy"),
+            "sources": [{
+                "id": "log", "type": "logfile", "targetSink": "out", "hookInterval": "100ms",
+                "params": { "filePath": folder.path().join("log/app.log") },
+            }],
+            "sinks": [{
+                "id": "out", "type": "http", "notRelay": true, "maxMessagesPerMinute": -1,
+                "url": format!("http://127.0.0.1:{}/lines", server.port),
+            }],
+        });
+        let proxy = Program::role(folder.path(), "proxy", &config);
+        Rig { proxy, ledger, _server: server, folder }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log/app.log")
+    }
+}
+
+/// What a rotation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    Rename,
+    RenameAndCompress,
+    CopyAndTruncate,
+    CopyTruncateAndCompress,
+    /// The content is gone with it, so this waits until all of it has arrived.
+    Delete,
+    /// The same.
+    TruncateAndRefill,
+    /// A link, switched to a new file; once that is seen, anything may happen.
+    SwitchLink,
+}
+
+struct Writer {
+    log: PathBuf,
+    next: usize,
+    turn: usize,
+    rng: Rng,
+    /// Held where the proxy must run: nobody can read what is deleted while nothing runs.
+    calm: Arc<Mutex<()>>,
+    ledger: Arc<Mutex<Ledger>>,
+}
+
+impl Writer {
+    fn run(mut self, manners: &[Manner], stop: &AtomicBool) -> usize {
+        while !stop.load(Ordering::Relaxed) {
+            for _ in 0..self.rng.usize(1..20) {
+                self.write_lines();
+                let_pass(Duration::from_millis(self.rng.u64(0..8)));
+            }
+            let manner = manners[self.rng.usize(0..manners.len())];
+            self.rotate(manner);
+        }
+        self.next
+    }
+
+    fn lines(&mut self, count: usize) -> String {
+        let line = |n| format!("line {n:06} {}\n", "-".repeat(n * 37 % 300));
+        let text = (self.next..self.next + count).map(line).collect();
+        self.next += count;
+        text
+    }
+
+    /// As many programs do, in two pieces now and then.
+    fn write_lines(&mut self) {
+        let count = self.rng.usize(1..30);
+        let text = self.lines(count);
+        let mut file = File::options().create(true).append(true).open(&self.log).unwrap();
+        let (first, second) = text.split_at(self.rng.usize(0..text.len()));
+        file.write_all(first.as_bytes()).unwrap();
+        if self.rng.u8(0..4) == 0 {
+            let_pass(Duration::from_millis(self.rng.u64(0..20)));
+        }
+        file.write_all(second.as_bytes()).unwrap();
+    }
+
+    fn rotate(&mut self, manner: Manner) {
+        match manner {
+            Manner::Rename => drop(self.rename()),
+            Manner::RenameAndCompress => {
+                let aside = self.rename();
+                compress(&aside);
+            }
+            Manner::CopyAndTruncate => drop(self.copy_and_truncate()),
+            Manner::CopyTruncateAndCompress => {
+                let aside = self.copy_and_truncate();
+                compress(&aside);
+            }
+            Manner::Delete => {
+                let calm = Arc::clone(&self.calm);
+                let _calm = calm.lock().unwrap();
+                self.wait_until_all_arrived();
+                fs::remove_file(&self.log).unwrap();
+            }
+            Manner::TruncateAndRefill => {
+                let calm = Arc::clone(&self.calm);
+                let _calm = calm.lock().unwrap();
+                self.wait_until_all_arrived();
+                let count = self.rng.usize(1..200);
+                let text = self.lines(count);
+                fs::write(&self.log, text).unwrap();
+            }
+            Manner::SwitchLink => self.switch_link(),
+        }
+    }
+
+    /// `app.log.1` becomes `app.log.2`, and so on.
+    fn make_place(&self) -> PathBuf {
+        let aside =
+            |n: usize, ending: &str| self.log.with_file_name(format!("app.log.{n}{ending}"));
+        for n in (1..=self.turn).rev() {
+            for ending in ["", ".gz"] {
+                if aside(n, ending).exists() {
+                    fs::rename(aside(n, ending), aside(n + 1, ending)).unwrap();
+                }
+            }
+        }
+        aside(1, "")
+    }
+
+    fn rename(&mut self) -> PathBuf {
+        let aside = self.make_place();
+        self.turn += 1;
+        fs::rename(&self.log, &aside).unwrap();
+        aside
+    }
+
+    fn copy_and_truncate(&mut self) -> PathBuf {
+        let aside = self.make_place();
+        self.turn += 1;
+        fs::copy(&self.log, &aside).unwrap();
+        File::options().write(true).open(&self.log).unwrap().set_len(0).unwrap();
+        aside
+    }
+
+    fn switch_link(&mut self) {
+        let calm = Arc::clone(&self.calm);
+        let _calm = calm.lock().unwrap();
+        self.turn += 1;
+        point(&self.log, &format!("of-{}", self.turn));
+        self.write_lines();
+        self.wait_until_all_arrived();
+    }
+
+    fn wait_until_all_arrived(&self) {
+        eventually("every line so far has arrived", DRAIN, || {
+            self.ledger.lock().unwrap().lines.len() == self.next
+        });
+    }
+}
+
+fn compress(path: &Path) {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".gz");
+    let mut encoder = GzEncoder::new(File::create(name).unwrap(), Compression::fast());
+    encoder.write_all(&fs::read(path).unwrap()).unwrap();
+    encoder.finish().unwrap();
+    fs::remove_file(path).unwrap();
+}
+
+fn point(link: &Path, target: &str) {
+    let new = link.with_file_name("new");
+    symlink(target, &new).unwrap();
+    fs::rename(&new, link).unwrap();
+}
+
+fn seeded() -> Rng {
+    let seed = std::env::var("CRASH_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("CRASH_SEED={seed}");
+    Rng::with_seed(seed)
+}
+
+fn check(manners: &'static [Manner]) {
+    let mut rng = seeded();
+    let mut rig = Rig::start();
+    let calm = Arc::new(Mutex::new(()));
+    if manners == [Manner::SwitchLink] {
+        point(&rig.log(), "of-0");
+    }
+    let mut writer = Writer {
+        log: rig.log(),
+        next: 0,
+        turn: 0,
+        rng: rng.fork(),
+        calm: Arc::clone(&calm),
+        ledger: Arc::clone(&rig.ledger),
+    };
+    // A file that was never seen before it was rotated away is nobody's.
+    writer.write_lines();
+    writer.wait_until_all_arrived();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Arc::clone(&stop);
+    let writing: JoinHandle<usize> = std::thread::spawn(move || writer.run(manners, &stopping));
+    for _ in 0..12 {
+        let_pass(Duration::from_millis(rng.u64(1..400)));
+        let calm = calm.lock().unwrap();
+        rig.proxy.kill();
+        let_pass(Duration::from_millis(rng.u64(0..150)));
+        rig.proxy.restart();
+        drop(calm);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let written = writing.join().expect("the writer does not panic");
+    eventually("every line has arrived", DRAIN, || {
+        rig.ledger.lock().unwrap().lines.len() >= written
+    });
+    // Nothing comes late: the proxy has nothing to do any more.
+    assert!(rig.proxy.stop().success());
+    let ledger = rig.ledger.lock().unwrap();
+    let twice: Vec<_> = ledger.lines.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(
+        twice.is_empty(),
+        "{} of {written} lines came more than once: {:?}",
+        twice.len(),
+        &twice[..twice.len().min(5)]
+    );
+    assert_eq!(ledger.lines.len(), written, "lines that nobody wrote");
+    println!("{written} lines once, {} batches of them again", ledger.repeated_batches);
+}
+
+#[test]
+fn crash_while_logs_are_renamed_and_compressed() {
+    check(&[Manner::Rename, Manner::RenameAndCompress]);
+}
+
+#[test]
+fn crash_while_logs_are_copied_and_emptied() {
+    check(&[Manner::CopyAndTruncate, Manner::CopyTruncateAndCompress]);
+}
+
+#[test]
+fn crash_while_logs_are_deleted_and_written_anew() {
+    check(&[Manner::Delete, Manner::TruncateAndRefill]);
+}
+
+#[test]
+fn crash_while_a_link_is_switched() {
+    check(&[Manner::SwitchLink]);
+}
+
+#[test]
+fn crash_while_logs_are_rotated_in_every_way() {
+    check(&[
+        Manner::Rename,
+        Manner::RenameAndCompress,
+        Manner::CopyAndTruncate,
+        Manner::CopyTruncateAndCompress,
+        Manner::Delete,
+        Manner::TruncateAndRefill,
+    ]);
+}
+
+#[test]
+fn a_real_access_log_arrives_line_by_line() {
+    let rig = Rig::start();
+    let text = include_str!("../../fixtures/access.log");
+    let lines: Vec<&str> = text.lines().collect();
+    let (before, after) = lines.split_at(lines.len() / 2);
+    for half in [before, after] {
+        let bytes: Vec<u8> =
+            half.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
+        for piece in bytes.chunks(997) {
+            let mut file = File::options().create(true).append(true).open(rig.log()).unwrap();
+            file.write_all(piece).unwrap();
+        }
+        eventually("the half has arrived", DRAIN, || {
+            rig.ledger.lock().unwrap().order().len() >= half.len()
+        });
+        fs::rename(rig.log(), rig.log().with_extension("log.1")).unwrap();
+    }
+    eventually("all of it has arrived", DRAIN, || {
+        rig.ledger.lock().unwrap().order().len() >= lines.len()
+    });
+    assert_eq!(rig.ledger.lock().unwrap().order(), lines);
+}
