@@ -42,6 +42,9 @@ pub struct PlayerFile {
     /// URL of the relay's status port, which the player's own server hands on below `/relay-proxy/`.
     #[serde(default)]
     pub relay_url_statusz: String,
+    /// Token that the relay's status port asks for (the relay's `statusAuth`).
+    #[serde(default)]
+    pub relay_status_auth: Secret,
     /// Buckets to pull.
     #[serde(default)]
     pub sources: Vec<PlayerSourceFile>,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use http::HeaderValue;
 use rf_core::config::{Node, Problems, Secret};
 use rf_net::client::{Client, ClientOptions};
 
@@ -159,7 +160,11 @@ fn relay(
     let client = Client::new(&options)
         .map_err(|error| problems.error(&at(root, "caFile"), error.to_string()))
         .ok()?;
-    let made = RelayStatus::new(&file.relay_url_statusz, client);
+    let authorization = authorization(&file.relay_status_auth);
+    let authorization = authorization
+        .map_err(|reason| problems.error(&at(root, "relayStatusAuth"), reason))
+        .ok()?;
+    let made = RelayStatus::new(&file.relay_url_statusz, authorization, client);
     if made.is_none() {
         problems.error(
             &at(root, "relayUrlStatusz"),
@@ -167,6 +172,17 @@ fn relay(
         );
     }
     made.map(Some)
+}
+
+/// The header that shows a token.
+fn authorization(token: &Secret) -> Result<Option<HeaderValue>, &'static str> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let value = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+    let mut value = value.map_err(|_bad| "this cannot be sent as a header")?;
+    value.set_sensitive(true);
+    Ok(Some(value))
 }
 
 #[cfg(test)]
@@ -208,6 +224,10 @@ mod tests {
         check("exposedPort: 8080, listenAddress: \"::1\", httpHosts: [\"a.example\"]", &[]);
         check("exposedPort: 8080, httpUsername: \"\", httpPassword: \"\"", &[]);
         check("exposedPort: 8080, relayUrlStatusz: \"http://relay.example:8082\"", &[]);
+        check(
+            "exposedPort: 8080, relayUrlStatusz: \"http://r:1\", relayStatusAuth: \"a\\nb\"",
+            &["cannot be sent as a header"],
+        );
         check("listenAddress: \"0.0.0.0\"", &["without exposedPort there is no server"]);
         check("httpUsername: \"a\"", &["come together"]);
         check("httpPassword: \"a\"", &["come together"]);

@@ -1,6 +1,6 @@
 //! `/relay-proxy/`: the relay's status port, for those who reach the player and not the relay.
 //!
-//! Promise: only GET and HEAD pass, with no credentials of either side; an answer is bounded in bytes and time. A relay
+//! Promise: only GET and HEAD pass, without the credentials of the one who asks; an answer is bounded in bytes and time. A relay
 //! stands on a public machine and the player on a private one, so what a relay answers runs no script here (`sandbox`).
 
 use std::time::Duration;
@@ -9,8 +9,8 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ALLOW, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, LAST_MODIFIED,
+    ACCEPT, ALLOW, AUTHORIZATION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, Uri};
@@ -39,17 +39,27 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 pub(super) struct RelayStatus {
     /// Without a slash at its end.
     base: String,
+    /// What the relay asks for.
+    authorization: Option<HeaderValue>,
     client: Client,
 }
 
 impl RelayStatus {
     /// `None` when this is no `http` or `https` URL with a host.
-    pub(super) fn new(url: &str, client: Client) -> Option<Self> {
+    pub(super) fn new(
+        url: &str,
+        authorization: Option<HeaderValue>,
+        client: Client,
+    ) -> Option<Self> {
         let uri: Uri = url.parse().ok()?;
         let is_web = matches!(uri.scheme_str(), Some("http" | "https"));
         let has_host = uri.host().is_some_and(|host| !host.is_empty());
         let base = url.trim_end_matches('/').to_owned();
-        (is_web && has_host && uri.query().is_none()).then_some(Self { base, client })
+        (is_web && has_host && uri.query().is_none()).then_some(Self {
+            base,
+            authorization,
+            client,
+        })
     }
 
     /// Asks the relay for `rest`, a path with its query.
@@ -102,6 +112,9 @@ impl RelayStatus {
         let mut question = Request::new(Full::default());
         *question.method_mut() = asked.method.clone();
         *question.uri_mut() = uri;
+        if let Some(authorization) = &self.authorization {
+            question.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
         for name in PASSED_ON {
             if let Some(value) = asked.headers.get(&name) {
                 question.headers_mut().insert(name, value.clone());

@@ -48,7 +48,7 @@ async fn a_sink_sees_the_path_below_its_id() {
 }
 
 #[tokio::test]
-async fn the_relays_status_is_handed_on_without_credentials_and_without_scripts() {
+async fn the_relays_status_is_handed_on_without_the_askers_credentials_and_without_scripts() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let relay = {
         let seen = Arc::clone(&seen);
@@ -67,7 +67,11 @@ async fn the_relays_status_is_handed_on_without_credentials_and_without_scripts(
     };
     let mut plan = plan();
     let url = format!("http://127.0.0.1:{}/r/", relay.ports[0]);
-    plan.relay = RelayStatus::new(&url, client());
+    plan.relay = RelayStatus::new(
+        &url,
+        Some(http::HeaderValue::from_static("Bearer of-the-relay")),
+        client(),
+    );
     let server = start(plan);
 
     let headers = [("authorization", "Bearer x"), ("cookie", "c"), ("if-none-match", "\"1\"")];
@@ -79,7 +83,8 @@ async fn the_relays_status_is_handed_on_without_credentials_and_without_scripts(
     let (uri, got) = seen.lock().unwrap()[0].clone();
     assert_eq!(uri, "/statusz?bucket=b");
     assert_eq!(got.get("if-none-match").unwrap(), "\"1\"");
-    assert!(got.get("authorization").is_none() && got.get("cookie").is_none());
+    assert_eq!(got.get("authorization").unwrap(), "Bearer of-the-relay");
+    assert!(got.get("cookie").is_none());
 
     assert_eq!(server.ask("POST", "/relay-proxy/x", &[], "").await.status, 405);
     for path in ["/relay-proxy/%2e%2e/sink/list", "/relay-proxy/a/..%2f..%2fx"] {
@@ -112,7 +117,7 @@ impl Sink for Fixed {
 async fn a_relay_that_is_away_is_named() {
     let mut plan = plan();
     let free = rf_net::listen::listen("127.0.0.1", 0).unwrap().local_addr().unwrap();
-    plan.relay = RelayStatus::new(&format!("http://{free}"), client());
+    plan.relay = RelayStatus::new(&format!("http://{free}"), None, client());
     let answer = start(plan).get("/relay-proxy/statusz").await;
     assert_eq!(answer.status, 502);
     assert!(answer.text().contains(&format!("cannot connect to {free}")), "{}", answer.text());
