@@ -1,8 +1,10 @@
 //! The player's server and its page, as a browser sees them.
 
+mod alerts;
 mod chart;
 mod looks;
 mod rows;
+mod series;
 mod server;
 
 use std::path::Path;

@@ -28,6 +28,7 @@ const SVG: &str = "image/svg+xml";
 const FILES: &[(&str, &str, &str)] = &[
     ("page.css", CSS, include_str!("page/page.css")),
     ("icon.svg", SVG, include_str!("page/icon.svg")),
+    ("alerts.js", JS, include_str!("page/alerts.js")),
     ("api.js", JS, include_str!("page/api.js")),
     ("chart.js", JS, include_str!("page/chart.js")),
     ("columns.js", JS, include_str!("page/columns.js")),
@@ -40,6 +41,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("main.js", JS, include_str!("page/main.js")),
     ("route.js", JS, include_str!("page/route.js")),
     ("rows.js", JS, include_str!("page/rows.js")),
+    ("series.js", JS, include_str!("page/series.js")),
 ];
 
 /// Where the page was asked for: its links are relative, so that a proxy may put a prefix before them.

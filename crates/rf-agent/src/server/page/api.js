@@ -36,10 +36,11 @@ export async function get(parts, pairs, signal) {
   return answer(response);
 }
 
-/** An order, with a JSON body. */
-export async function post(parts, body) {
+/** An order, such as POST with a JSON body. */
+export async function order(method, parts, body) {
   const headers = { "content-type": "application/json" };
-  return answer(await fetch(url(parts), { method: "POST", headers, body: JSON.stringify(body) }));
+  const response = await fetch(url(parts), { method, headers, body: body && JSON.stringify(body) });
+  if (!response.ok) await answer(response);
 }
 
 /** Makes `{ signal }` for the newest question; the one before is given up. */

@@ -7,6 +7,8 @@ import * as format from "./format.js";
 
 const HEIGHT = 300;
 const MARGIN = { top: 12, right: 14, bottom: 26, left: 56 };
+/** A line breaks where nothing came for so many steps. */
+const GAP = 3;
 /** Distances of ticks that people can count in, in seconds. */
 const STEPS = [1, 5, 15, 30, 60, 300, 900, 1800, 3600, 10800, 21600, 43200, 86400, 172800, 604800, 2592000, 31536000];
 
@@ -80,6 +82,7 @@ export class Chart {
     const dots = [];
     this.times.forEach((time, index) => {
       const value = series.points.get(time);
+      if (time - this.times[index - 1] > GAP * this.#data.step) isDown = false;
       if (value === undefined || value === null) {
         isDown = false;
         return;

@@ -21,8 +21,8 @@ export class Counts {
     this.place = place;
     this.plot = h("div");
     this.note = h("p", { class: "note" });
-    const chosen = place.pairs.get("span") ?? "24h";
-    const pick = range(chosen === "all" ? "" : chosen, "all of the time", (span) => go({ ...place, pairs: [["span", span || "all"]] }));
+    const chosen = place.pairs.get(".span") ?? "24h";
+    const pick = range(chosen === "all" ? "" : chosen, "all of the time", (span) => go({ ...place, pairs: [[".span", span || "all"]] }));
     this.element = h("section", {}, tabs,
       h("div", { class: "tools" }, h("h2", {}, "Rows over time"),
         h("div", { class: "right" }, pick, h("button", { type: "button", title: "r", onclick: () => this.load() }, "Refresh"))),
@@ -47,7 +47,7 @@ export class Counts {
     this.element.setAttribute("aria-busy", "true");
     try {
       const now = Math.ceil(Date.now() / 1000);
-      const [begin, to] = await this.#span(pairs.get("span") ?? "24h", now, signal);
+      const [begin, to] = await this.#span(pairs.get(".span") ?? "24h", now, signal);
       const step = BUCKETS.find((size) => (to - begin) / size <= BARS) ?? BUCKETS.at(-1);
       // Bars begin at whole steps; a part of the first one would look like few rows.
       const from = Math.floor(begin / step) * step;

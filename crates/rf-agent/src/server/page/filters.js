@@ -14,8 +14,8 @@ const TESTS = [
   ["_null", "is missing"],
 ];
 
-/** Names in a route that are no conditions. */
-export const OWN = new Set(["order", "at", "since", "span"]);
+/** Whether a name in a route is the page's own and no condition: no column's name holds a dot, and `order` is none in the API. */
+const isOwn = (name) => name === "order" || name.startsWith(".");
 
 /** Time ranges: name in the route, text, seconds. */
 export const RANGES = [
@@ -28,7 +28,7 @@ export const RANGES = [
 ];
 
 /** `[name, value]` of the conditions of a route. */
-export const conditions = (pairs) => [...pairs].filter(([name]) => !OWN.has(name));
+export const conditions = (pairs) => [...pairs].filter(([name]) => !isOwn(name));
 
 /** A condition in words: column, sign, value. */
 function words([name, value], columns) {

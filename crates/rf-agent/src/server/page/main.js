@@ -1,12 +1,14 @@
 // The frame: sinks and their tables on the left, what is chosen on the right. Each view is an object with `element`,
 // `leave()` and, for its keys, `key(name)`.
 
+import { Alerts } from "./alerts.js";
 import { get } from "./api.js";
 import { Counts } from "./counts.js";
 import { h, say } from "./dom.js";
 import { isTyping, showKeys } from "./keys.js";
 import { here, link } from "./route.js";
 import { Rows } from "./rows.js";
+import { Series } from "./series.js";
 
 /** More names than this get a field to search them. */
 const MANY_TABLES = 12;
@@ -27,8 +29,12 @@ function show(element, next) {
 
 const message = (title, ...text) => h("section", { class: "message" }, h("h2", {}, title), text.map((line) => h("p", {}, line)));
 
+/** Of a time series there is a view of its latest values. */
+const isView = (table) => /^v_.*_latest$/.test(table);
+
 /** Views of a table: name in the route, text, whether the table can be seen so. */
-function viewsOf(columns) {
+function viewsOf(place, sink, columns) {
+  if (sink.type === "time_series") return isView(place.table) ? [["", "Rows", Rows]] : [["", "Chart", Series], ["rows", "Rows", Rows]];
   const hasTime = columns.includes("timestamp");
   return [["", "Rows", Rows], ...(hasTime ? [["chart", "Chart", Counts]] : [])];
 }
@@ -41,10 +47,10 @@ function tabsOf(place, views) {
     h("nav", { class: "tabs", "aria-label": "Views" }, tabs));
 }
 
-async function showTable(place, mine) {
+async function showTable(place, sink, mine) {
   const columns = await get([place.sink, "columns", place.table]);
   if (mine !== turn) return;
-  const views = viewsOf(columns);
+  const views = viewsOf(place, sink, columns);
   const [, , View] = views.find(([name]) => name === place.view) ?? views[0];
   const tabs = tabsOf(place, views);
   const made = View === Rows ? new Rows(place, columns, tabs) : new View(place, tabs, columns);
@@ -71,8 +77,8 @@ async function draw() {
     if (!place.sink) showSinks();
     else if (!sink) show(message("No such sink", `No sink has the id ${place.sink}.`));
     else if (!sink.api) show(message(sink.name, `A sink of type ${sink.type} sends events on, and keeps nothing to look at.`));
-    else if (place.table) await showTable(place, mine);
-    else if (tables.length === 1) location.replace(link({ sink: sink.id, table: tables[0] }));
+    else if (place.table) await showTable(place, sink, mine);
+    else if (sink.type === "alert") showAlerts(place);
     else showTables(place, tables);
   } catch (error) {
     if (mine !== turn) return;
@@ -81,7 +87,14 @@ async function draw() {
   }
 }
 
+function showAlerts(place) {
+  const made = new Alerts(place);
+  show(made.element, made);
+}
+
 function showTables(place, tables) {
+  const own = tables.filter((table) => !isView(table));
+  if (own.length === 1) return location.replace(link({ sink: place.sink, table: own[0] }));
   const items = tables.map((table) => h("li", {}, h("a", { class: "card", href: link({ sink: place.sink, table }) }, h("b", {}, table))));
   const title = h("header", { class: "title" }, h("h1", {}, place.sink));
   show(h("section", {}, title, tables.length

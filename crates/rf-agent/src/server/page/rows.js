@@ -45,21 +45,21 @@ export class Rows {
   }
 
   #with(changes, keep = () => true) {
-    const kept = [...this.place.pairs].filter(([name]) => !(name in changes) && name !== "at" && keep(name));
+    const kept = [...this.place.pairs].filter(([name]) => !(name in changes) && name !== ".at" && keep(name));
     this.#to([...kept, ...Object.entries(changes)]);
   }
 
   #tools() {
     const { pairs } = this.place;
     const since = this.columns.includes("timestamp")
-      && range(pairs.get("since") ?? "", "at any time", (value) => this.#with({ since: value }));
+      && range(pairs.get(".since") ?? "", "at any time", (value) => this.#with({ ".since": value }));
     this.live = h("button", { type: "button", "aria-pressed": "false", title: "Ask again every 5 seconds",
       onclick: () => this.#setLive(!this.#isLive) }, "Live");
     const download = ["csv", "ndjson"].map((kind) =>
       h("a", { href: url([this.place.sink, "query-table", this.place.table], this.#asked({ format: kind, limit: 100000 })),
         download: `${this.place.table}.${kind}` }, kind.toUpperCase()));
     return h("div", { class: "tools" },
-      bar(this.choice.all, pairs, (changed) => this.#to(changed.filter(([name]) => name !== "at"))),
+      bar(this.choice.all, pairs, (changed) => this.#to(changed.filter(([name]) => name !== ".at"))),
       h("div", { class: "right" }, since, this.choice.menu(() => this.#draw()), this.live,
         h("button", { type: "button", title: "r", onclick: () => this.load() }, "Refresh"),
         h("span", { class: "downloads" }, download)));
@@ -79,7 +79,7 @@ export class Rows {
   #asked(more, isBackwards = false) {
     const { column, direction } = this.#order;
     const pairs = conditions(this.place.pairs);
-    const since = secondsOf(this.place.pairs.get("since"));
+    const since = secondsOf(this.place.pairs.get(".since"));
     if (since) pairs.push(["timestamp_gte", String(Math.floor(Date.now() / 1000) - since)]);
     if (column) pairs.push(["order", `${column}:${isBackwards === (direction === "asc") ? "desc" : "asc"}`]);
     return [...pairs, ...Object.entries(more)];
@@ -88,7 +88,7 @@ export class Rows {
   async load() {
     clearTimeout(this.#timer);
     // first, last, after:N or before:N
-    const [kind, row] = (this.place.pairs.get("at") ?? "first").split(":");
+    const [kind, row] = (this.place.pairs.get(".at") ?? "first").split(":");
     const isBackwards = kind === "last" || kind === "before";
     const cursor = row ? { after: row } : {};
     this.element.setAttribute("aria-busy", "true");
@@ -117,7 +117,7 @@ export class Rows {
     this.#draw();
     const [first, last] = [this.#rows[0], this.#rows.at(-1)].map((row) => row?.[NUMBER]);
     const canPage = first !== undefined && first !== null;
-    const to = (at) => link({ ...this.place, pairs: [...[...this.place.pairs].filter(([name]) => name !== "at"), ...(at ? [["at", at]] : [])] });
+    const to = (at) => link({ ...this.place, pairs: [...[...this.place.pairs].filter(([name]) => name !== ".at"), ...(at ? [[".at", at]] : [])] });
     const button = (text, label, key, at, isOn) => (isOn
       ? h("a", { href: to(at), class: "button", title: key, "aria-label": label, "data-page": label }, text)
       : h("a", { class: "button off", "aria-disabled": "true", "aria-label": label, "data-page": label }, text));
@@ -133,9 +133,9 @@ export class Rows {
   }
 
   #fail(error) {
-    const isGone = error instanceof Refused && error.status === 400 && this.place.pairs.has("at");
+    const isGone = error instanceof Refused && error.status === 400 && this.place.pairs.has(".at");
     this.note.replaceChildren(error.message,
-      isGone ? h("a", { href: link({ ...this.place, pairs: [...this.place.pairs].filter(([name]) => name !== "at") }) }, " First page") : "");
+      isGone ? h("a", { href: link({ ...this.place, pairs: [...this.place.pairs].filter(([name]) => name !== ".at") }) }, " First page") : "");
     this.note.classList.add("wrong");
     say(error.message);
   }
@@ -157,7 +157,7 @@ export class Rows {
       return h("tr", { tabindex: place === 0 ? 0 : -1, "data-row": place, onclick: () => this.#open(place) }, cells);
     });
     const table = h("table", {}, h("thead", {}, h("tr", {}, header)), h("tbody", {}, rows));
-    const isFiltered = conditions(this.place.pairs).length > 0 || this.place.pairs.get("since");
+    const isFiltered = conditions(this.place.pairs).length > 0 || this.place.pairs.get(".since");
     this.body.replaceChildren(this.#rows.length > 0 ? table
       : h("p", { class: "empty" }, isFiltered ? "No row is like this." : "This table has no rows."));
   }
@@ -181,7 +181,7 @@ export class Rows {
     const row = this.#rows[place];
     const filter = (column, value) => {
       const pair = value === null ? [`${column}_null`, "true"] : [column, String(value)];
-      this.#to([...[...this.place.pairs].filter(([name]) => name !== "at"), pair]);
+      this.#to([...[...this.place.pairs].filter(([name]) => name !== ".at"), pair]);
     };
     open(row, this.choice.all, { filter, closed: () => this.#row(place)?.focus() });
   }

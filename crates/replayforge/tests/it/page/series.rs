@@ -1,0 +1,59 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::*;
+use crate::support::stack::Stack;
+use crate::support::wait::{SOON, eventually};
+use crate::support::wire::{call, post};
+
+/// The whole way: points are posted to a proxy, and seen at the player.
+#[test]
+fn series_are_seen_small_and_large() {
+    let port = free_port();
+    let stack = Stack::with(|configs| {
+        configs.player["exposedPort"] = port.into();
+        configs.player["sources"][0]["sinks"] = json!(["stats"]);
+        configs.player["sinks"] = json!([{ "name": "stats", "type": "time_series", "params": { "database": "stats.sqlite3" } }]);
+    });
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    for (serie, value) in [("cpu", 20), (HOSTILE, 7)] {
+        for env in ["prod", "staging"] {
+            for minute in 0..20 {
+                let point = json!({
+                    "serieName": serie, "envName": env, "value": value + minute, "timestamp": now - 60 * (20 - minute),
+                });
+                post(stack.ports.proxy, "/ts_gauge_machine_60s", point.to_string().as_bytes());
+            }
+        }
+    }
+    let browser = Browser::start();
+    let open = |place: &str| browser.open(&format!("http://127.0.0.1:{port}/#{place}"));
+    let headers: [(&str, &[u8]); 1] = [("Host", b"localhost")];
+    eventually("the points are there", SOON, || {
+        let rows = call(port, "GET", "/stats/query-table/ts_gauge_machine_60s", &headers, b"");
+        rows.status() == 200 && rows.json().as_array().is_some_and(|rows| rows.len() >= 80)
+    });
+    open("/stats");
+    browser.wait_for(".card b", "cpu");
+    browser.wait_for(".latest", "39");
+    assert!(browser.texts(".card b").contains(&HOSTILE.to_owned()));
+    browser.click(".card[href*='cpu']");
+    browser.wait_for(".note", "points");
+    browser.choose("select[name='range']", "last 1 hour");
+    browser.wait_for(".note", "40 points");
+    assert_eq!(browser.texts(".legend li"), ["prod", "staging"]);
+    browser.choose("select[name='env']", "staging");
+    browser.wait_for(".note", "20 points");
+    browser.choose("select[name='aggregate']", "max");
+    browser.choose("select[name='range']", "last 15 minutes");
+    eventually("fewer points", SOON, || {
+        browser
+            .text(".note")
+            .is_some_and(|note| note == "15 points" || note == "14 points" || note == "16 points")
+    });
+    browser.run("document.querySelector('.plot').dispatchEvent(new KeyboardEvent('keydown', { key: 'End' }));");
+    browser.wait_for(".readout", "staging 39");
+    browser.click(".tabs a:nth-child(2)");
+    browser.wait_for(".count", "80 rows");
+    assert_eq!(browser.log(), Vec::<String>::new());
+    assert_eq!(browser.run("return window.hit ?? null;"), Value::Null);
+}

@@ -1,0 +1,122 @@
+// How every table of an alert sink is: what is wrong first, with the reason, and silences.
+
+import { Newest, get, order } from "./api.js";
+import { h, say, select } from "./dom.js";
+import * as format from "./format.js";
+import { link } from "./route.js";
+
+const ASK_EVERY_MS = 10_000;
+/** What is worst comes first. */
+const RANKS = ["missing", "bad", "waiting", "ok"];
+const MOODS = { missing: "bad", bad: "bad", waiting: "warn", ok: "ok" };
+const SILENCES = [["1h", "1 hour"], ["4h", "4 hours"], ["24h", "1 day"], ["168h", "1 week"]];
+/** A silence of all tables is called so. */
+const ALL = "*";
+
+export class Alerts {
+  #newest = new Newest();
+  #timer;
+
+  constructor(place) {
+    this.place = place;
+    this.summary = h("p", { class: "note" });
+    this.wrong = h("p", { class: "note wrong" });
+    this.all = h("div", { class: "right" });
+    this.cards = h("ul", { class: "cards wide" });
+    this.element = h("section", {},
+      h("header", { class: "title" }, h("h1", {}, place.sink), this.all), this.wrong, this.summary, this.cards);
+    this.load();
+  }
+
+  leave() {
+    this.#newest.stop();
+    clearTimeout(this.#timer);
+  }
+
+  key(name) {
+    if (name !== "r") return false;
+    this.load();
+    return true;
+  }
+
+  async load() {
+    clearTimeout(this.#timer);
+    const signal = this.#newest.next();
+    try {
+      const tables = await get([this.place.sink, "status"], [], signal);
+      const silences = await get([this.place.sink, "silences"], [], signal);
+      this.#show(tables, silences.find((silence) => silence.table === ALL));
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      this.#fail(error);
+    }
+    this.#timer = setTimeout(() => this.load(), ASK_EVERY_MS);
+  }
+
+  #fail(error) {
+    this.wrong.replaceChildren(error.message);
+    say(error.message);
+  }
+
+  #show(tables, all) {
+    // A choice that is being made is not taken away.
+    if (this.element.contains(document.activeElement) && document.activeElement.matches("select")) return;
+    this.wrong.replaceChildren();
+    const wrong = tables.filter((table) => MOODS[table.state] === "bad").length;
+    const text = tables.length === 0 ? "No tables yet: they appear with the first events."
+      : wrong === 0 ? "Nothing is wrong." : `${wrong} of ${tables.length} tables need a look.`;
+    if (this.summary.textContent !== text) say(text);
+    this.summary.replaceChildren(text);
+    this.all.replaceChildren(...(all ? this.#silenced(ALL, all.until) : this.#silencer(ALL, "Silence all")));
+    const sorted = [...tables].sort((a, b) => RANKS.indexOf(a.state) - RANKS.indexOf(b.state) || a.table.localeCompare(b.table));
+    this.cards.replaceChildren(...sorted.map((table) => h("li", {}, this.#card(table, all))));
+  }
+
+  #card(table, all) {
+    const isSilenced = table.silenced_until !== null && !all;
+    const mood = MOODS[table.state] ?? "";
+    return h("div", { class: `card ${mood}` },
+      h("span", { class: "line" },
+        h("a", { href: link({ sink: this.place.sink, table: table.table }) }, h("b", {}, table.table)),
+        h("span", { class: `pill ${mood}` }, table.state)),
+      reasons(table).map((line) => h("span", {}, line)),
+      all ? null : h("span", { class: "line" }, isSilenced ? this.#silenced(table.table, table.silenced_until) : this.#silencer(table.table, "Silence")));
+  }
+
+  #silencer(table, text) {
+    const length = select({ "aria-label": `How long: ${text} ${table === ALL ? "" : table}` }, SILENCES, "1h");
+    const silence = () => this.#order("POST", ["silences"], { table, for: length.value });
+    return [length, h("button", { type: "button", onclick: silence }, text)];
+  }
+
+  #silenced(table, until) {
+    const end = () => this.#order("DELETE", ["silences", table]);
+    return [h("small", {}, `silent until ${format.time(until)}`), h("button", { type: "button", onclick: end }, "End")];
+  }
+
+  async #order(method, parts, body) {
+    try {
+      await order(method, [this.place.sink, ...parts], body);
+      document.activeElement.blur();
+      await this.load();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+}
+
+/** Why it is as it is, in lines. */
+function reasons(table) {
+  const last = table.last_event === null ? "no event yet" : `last event ${format.ago(table.last_event)}`;
+  const status = table.status ? `“${table.status}”` : "";
+  const window = table.out_of ? ` of the last ${table.out_of}` : " in a row";
+  const lines = [];
+  if (table.state === "missing") {
+    lines.push(`silent for longer than the ${format.span(table.heartbeat_secs)} that it may be`);
+  } else if (table.state === "bad") {
+    lines.push(`bad for ${format.span(Math.max(Date.now() / 1000 - table.bad_since, 0))}: ${status}`);
+  } else if (table.bad_events > 0) {
+    lines.push(`${table.bad_events} bad${window}, ${table.bad_needed} raise the alarm: ${status}`);
+  }
+  return [...lines, last];
+}
