@@ -20,9 +20,11 @@
 mod capture;
 mod exchange;
 mod replay;
+mod stored;
 mod target;
 
 pub use capture::{CapturedRequest, canonical_header_name};
 pub use exchange::{BodyNotes, CapturedAnswer, Timings, encode_exchange};
 pub use replay::{MalformedEvent, ReplayRequest};
+pub use stored::StoredCall;
 pub use target::{ParsedTarget, build_target};

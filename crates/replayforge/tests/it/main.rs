@@ -13,6 +13,7 @@
 //! | [`scripted`] | the same holds with scripts in the way |
 //! | [`sources`] | each source but `http`: what it reads arrives, what it starts ends |
 //! | [`agent_status`] | what proxies and players tell of themselves |
+//! | [`tables`] | the sinks that keep tables have every event once, through kills, and answer queries |
 //! | [`limits`] | no flood makes a file larger than it may be |
 //! | [`page`] | the player's server and its page, in a real browser |
 //! | [`mirroring`] | web servers send copies as the manual says, and serve on without the proxy |
@@ -63,6 +64,8 @@ mod scripted;
 mod sources;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tables;
 #[cfg(test)]
 mod watching;
 #[cfg(test)]

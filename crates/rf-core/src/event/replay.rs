@@ -150,7 +150,7 @@ fn header_bytes(value: &str, latin1: bool) -> Vec<u8> {
 
 /// A text; numbers, booleans, objects and lists as their JSON text, null as nothing.
 #[derive(Debug, Default)]
-struct Text(String);
+pub(super) struct Text(pub(super) String);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -1,8 +1,11 @@
 //! What was written already: a batch that is repeated, and an event that comes a second time, count once.
 //!
 //! Two marks, both in the transaction of the rows. *Progress*: how far a sink got in the batch that it wrote last; the
-//! worker repeats no other batch after a kill. *Events*: the keys of the last [`KEPT_EVENTS`] events, for an event that a
-//! sender delivers twice. One that comes again after so many others counts again.
+//! worker repeats no other batch after a kill. *Events*: the keys of the last events, at least [`KEPT_EVENTS`] of them, for
+//! an event that a sender delivers twice; one that comes again after more others counts again.
+//!
+//! Keys are kept in two generations. New ones go into the current generation; once it is full the other one, which has the
+//! older keys, is emptied as a whole and becomes the current one. Removing keys one by one would double the cost of a batch.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -10,7 +13,7 @@ use super::call::EventKey;
 use super::failure::WriteError;
 use crate::sink::SinkBatch;
 
-/// Events whose repeats are known: some 16 MiB of the database, and an hour at 55 events a second.
+/// Events whose repeats are known, at least; at most twice as many are kept, in some 16 MiB.
 pub(crate) const KEPT_EVENTS: i64 = 200_000;
 
 pub(crate) const TABLES: &str = "
@@ -19,17 +22,28 @@ CREATE TABLE IF NOT EXISTS _rpf_progress (
   batch TEXT NOT NULL,
   through INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS _rpf_events (
-  seq INTEGER PRIMARY KEY,
-  key BLOB NOT NULL UNIQUE
+CREATE TABLE IF NOT EXISTS _rpf_events_0 (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _rpf_events_1 (key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS _rpf_generation (
+  id INTEGER PRIMARY KEY CHECK (id = 0),
+  current INTEGER NOT NULL,
+  events INTEGER NOT NULL
 ) STRICT;
+INSERT OR IGNORE INTO _rpf_generation (id, current, events) VALUES (0, 0, 0);
 ";
 const GET_PROGRESS: &str = "SELECT through FROM _rpf_progress WHERE sink = ?1 AND batch = ?2";
 const PUT_PROGRESS: &str =
     "INSERT OR REPLACE INTO _rpf_progress (sink, batch, through) VALUES (?1, ?2, ?3)";
-const PUT_EVENT: &str = "INSERT OR IGNORE INTO _rpf_events (key) VALUES (?1)";
-const PRUNE_EVENTS: &str =
-    "DELETE FROM _rpf_events WHERE seq <= (SELECT max(seq) FROM _rpf_events) - ?1";
+const GET_GENERATION: &str = "SELECT current, events FROM _rpf_generation";
+const PUT_GENERATION: &str = "UPDATE _rpf_generation SET current = ?1, events = ?2";
+/// By generation.
+const HAS_EVENT: [&str; 2] =
+    ["SELECT 1 FROM _rpf_events_0 WHERE key = ?1", "SELECT 1 FROM _rpf_events_1 WHERE key = ?1"];
+const PUT_EVENT: [&str; 2] = [
+    "INSERT OR IGNORE INTO _rpf_events_0 (key) VALUES (?1)",
+    "INSERT OR IGNORE INTO _rpf_events_1 (key) VALUES (?1)",
+];
+const EMPTY: [&str; 2] = ["DELETE FROM _rpf_events_0", "DELETE FROM _rpf_events_1"];
 
 /// The id of the batch that this one is a part of: halves of a batch have its id and a suffix.
 fn whole(batch: &SinkBatch) -> &str {
@@ -45,16 +59,88 @@ pub(crate) fn through(
     conn.prepare_cached(GET_PROGRESS)?.query_row([sink, whole(batch)], |row| row.get(0)).optional()
 }
 
-/// Notes that all of this batch is written.
-pub(crate) fn note(conn: &Connection, sink: &str, batch: &SinkBatch) -> Result<(), WriteError> {
-    let last = batch.events.last().map_or(0, |event| event.id);
-    conn.prepare_cached(PUT_PROGRESS)?.execute(params![sink, whole(batch), last])?;
-    conn.prepare_cached(PRUNE_EVENTS)?.execute([KEPT_EVENTS])?;
-    Ok(())
+/// The events that were written, within one transaction.
+pub(crate) struct Seen {
+    /// 0 or 1.
+    current: usize,
+    /// Keys in the current generation.
+    events: i64,
 }
 
-/// Notes an event; false when it was noted before.
-pub(crate) fn is_new(conn: &Connection, key: Option<&EventKey>) -> rusqlite::Result<bool> {
-    let Some(key) = key else { return Ok(true) };
-    Ok(conn.prepare_cached(PUT_EVENT)?.execute([key.as_slice()])? == 1)
+impl Seen {
+    /// As the database has it.
+    pub(crate) fn load(conn: &Connection) -> rusqlite::Result<Self> {
+        conn.prepare_cached(GET_GENERATION)?.query_row([], |row| {
+            Ok(Self { current: usize::from(row.get::<_, i64>(0)? == 1), events: row.get(1)? })
+        })
+    }
+
+    /// Notes an event; false when it was noted before.
+    pub(crate) fn is_new(
+        &mut self,
+        conn: &Connection,
+        key: Option<&EventKey>,
+    ) -> rusqlite::Result<bool> {
+        let Some(key) = key else { return Ok(true) };
+        let mut older = conn.prepare_cached(HAS_EVENT[1 - self.current])?;
+        if older.exists([key.as_slice()])? {
+            return Ok(false);
+        }
+        let put = conn.prepare_cached(PUT_EVENT[self.current])?.execute([key.as_slice()])?;
+        self.events += i64::from(put == 1);
+        Ok(put == 1)
+    }
+
+    /// Notes that all of this batch is written, and begins a new generation when this one is full.
+    pub(crate) fn note(
+        mut self,
+        conn: &Connection,
+        sink: &str,
+        batch: &SinkBatch,
+    ) -> Result<(), WriteError> {
+        if self.events >= KEPT_EVENTS {
+            self.current = 1 - self.current;
+            self.events = 0;
+            conn.prepare_cached(EMPTY[self.current])?.execute([])?;
+        }
+        let current = i64::from(self.current == 1);
+        conn.prepare_cached(PUT_GENERATION)?.execute([current, self.events])?;
+        let last = batch.events.last().map_or(0, |event| event.id);
+        conn.prepare_cached(PUT_PROGRESS)?.execute(params![sink, whole(batch), last])?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: i64) -> EventKey {
+        let mut key = [0; 24];
+        key[..8].copy_from_slice(&number.to_be_bytes());
+        key
+    }
+
+    /// Events come in batches; each is known for as long as no more than [`KEPT_EVENTS`] others came behind it.
+    #[test]
+    fn the_last_events_are_known_and_their_number_is_bounded() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(TABLES).unwrap();
+        let batch = SinkBatch { id: "b".to_owned(), events: Vec::new() };
+        let size = KEPT_EVENTS / 4;
+        for number in 0..10 {
+            let mut seen = Seen::load(&conn).unwrap();
+            let first = number * size;
+            for event in first..first + size {
+                assert!(seen.is_new(&conn, Some(&key(event))).unwrap(), "{event}");
+            }
+            for repeat in [first, (first + size - KEPT_EVENTS).max(0)] {
+                assert!(!seen.is_new(&conn, Some(&key(repeat))).unwrap(), "{repeat} again");
+            }
+            seen.note(&conn, "sink", &batch).unwrap();
+            let count = "SELECT (SELECT count(*) FROM _rpf_events_0) + (SELECT count(*) FROM _rpf_events_1)";
+            let kept: i64 = conn.query_row(count, [], |row| row.get(0)).unwrap();
+            assert!(kept <= 2 * KEPT_EVENTS, "{kept}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::applied;
+use super::applied::{self, Seen};
 use super::call::{Call, Verb};
 use super::failure::WriteError;
 use crate::sink::SinkBatch;
@@ -50,6 +50,7 @@ fn transact(
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     to.begin(&transaction)?;
     let through = applied::through(&transaction, sink, batch)?;
+    let mut seen = Seen::load(&transaction)?;
     let mut ignored = 0;
     for (event, call) in batch.events.iter().zip(calls) {
         if through.is_some_and(|through| event.id <= through) {
@@ -57,12 +58,12 @@ fn transact(
         }
         if call.verb == Verb::Nothing {
             ignored += 1;
-        } else if applied::is_new(&transaction, call.key.as_ref())? {
+        } else if seen.is_new(&transaction, call.key.as_ref())? {
             to.apply(&transaction, call, now_us)?;
         }
     }
     to.finish(&transaction)?;
-    applied::note(&transaction, sink, batch)?;
+    seen.note(&transaction, sink, batch)?;
     transaction.commit()?;
     Ok(ignored)
 }

@@ -1,6 +1,6 @@
 //! An event as these sinks read it: what shall happen to which table.
 
-use rf_core::event::{ParsedTarget, ReplayRequest};
+use rf_core::event::StoredCall;
 use rf_queue::StoredEvent;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -44,19 +44,20 @@ impl Call {
     /// # Errors
     /// [`WriteError::Refused`] for what names no table or has no JSON object as its body.
     pub(crate) fn read(event: &StoredEvent) -> Result<Self, WriteError> {
-        let request = ReplayRequest::parse(&event.content)
+        let called = StoredCall::parse(&event.content)
             .map_err(|error| WriteError::Refused(error.to_string()))?;
-        let verb = match request.method.as_str() {
+        let verb = match called.method.as_str() {
             "POST" | "PUT" => Verb::Put,
             "DELETE" => Verb::Delete,
             _ => Verb::Nothing,
         };
-        let path = ParsedTarget::parse(&request.target).path;
-        let name = path.strip_prefix(PREFIX).or_else(|| path.strip_prefix('/')).unwrap_or(&path);
+        // A script may have put a query there.
+        let path = called.path.split('?').next().unwrap_or_default();
+        let name = path.strip_prefix(PREFIX).or_else(|| path.strip_prefix('/')).unwrap_or(path);
         let table = Identifier::table(name.strip_suffix('/').unwrap_or(name))
             .map_err(|error| WriteError::Refused(format!("path: {error}")))?;
-        let body = if verb == Verb::Nothing { Map::new() } else { object(&request.body)? };
-        let key = request.id.map(|id| {
+        let body = if verb == Verb::Nothing { Map::new() } else { object(&called.body)? };
+        let key = called.id.map(|id| {
             let mut key = [0; 24];
             key[..16].copy_from_slice(id.as_bytes());
             key[16..].copy_from_slice(&Sha256::digest(&event.content)[..8]);

@@ -1,0 +1,173 @@
+//! The sinks that keep tables, in the real program: what was acknowledged is in every one of them, once.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fastrand::Rng;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::json;
+
+use crate::support::http::{Kind, request};
+use crate::support::ports::free_port;
+use crate::support::stack::Stack;
+use crate::support::wait::{eventually, let_pass};
+use crate::support::wire::{Wire, call};
+
+/// Names a table for all three sinks.
+const TABLE: &str = "ts_counter_hits_60s";
+/// How long the events that wait may take after the last kill.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// A player with the three sinks that keep tables; each gets every event.
+fn stack(server: u16) -> Stack {
+    Stack::with(|configs| {
+        configs.player["exposedPort"] = json!(server);
+        configs.player["sources"][0]["sinks"] = json!(["rows", "series", "checks"]);
+        let sink = |name: &str, kind: &str| {
+            let database = format!("{name}.sqlite3");
+            json!({ "name": name, "type": kind, "params": { "database": database } })
+        };
+        configs.player["sinks"] =
+            json!([sink("rows", "db"), sink("series", "time_series"), sink("checks", "alert"),]);
+    })
+}
+
+/// A question to a sink's database, asked beside the running player; the default while it cannot be answered.
+fn ask<T: rusqlite::types::FromSql + Default>(stack: &Stack, sink: &str, sql: &str) -> T {
+    let path = stack.folder().join(format!("player/{sink}.sqlite3"));
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    conn.and_then(|conn| conn.query_row(sql, [], |row| row.get(0))).unwrap_or_default()
+}
+
+/// Clients that post numbers, each once, and write down which were answered 200.
+struct Load {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<Mutex<BTreeSet<u64>>>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(port: u16) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
+        let next = Arc::new(AtomicU64::new(0));
+        let client = |_| {
+            let (stop, acknowledged, next) =
+                (Arc::clone(&stop), Arc::clone(&acknowledged), Arc::clone(&next));
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if try_post(port, number) {
+                        acknowledged.lock().unwrap().insert(number);
+                    }
+                    let_pass(Duration::from_millis(2));
+                }
+            })
+        };
+        let clients = (0..3).map(client).collect();
+        Load { stop, acknowledged, clients }
+    }
+
+    fn finish(self) -> BTreeSet<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients {
+            client.join().expect("clients do not panic");
+        }
+        self.acknowledged.lock().unwrap().clone()
+    }
+}
+
+fn try_post(port: u16, number: u64) -> bool {
+    let Ok(mut wire) = Wire::try_connect(port) else { return false };
+    let body = json!({ "timestamp": 60, "value": 1, "number": number, "status": "down" });
+    let body = body.to_string().into_bytes();
+    let sent = wire.try_send(&request("POST", &format!("/{TABLE}"), &[], &body));
+    sent.and_then(|()| wire.try_answer(Kind::Answer)).is_ok_and(|answer| answer.status() == 200)
+}
+
+fn numbers(stack: &Stack, sink: &str) -> Vec<u64> {
+    let list: String =
+        ask(stack, sink, &format!("SELECT group_concat(number) FROM {TABLE} ORDER BY number"));
+    list.split(',').filter_map(|number| number.parse().ok()).collect()
+}
+
+#[test]
+fn crash_of_a_player_doubles_no_row_and_no_point() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let mut stack = stack(free_port());
+    let load = Load::start(stack.ports.proxy);
+    for _ in 0..20 {
+        let_pass(Duration::from_millis(rng.u64(10..400)));
+        let victim = if rng.u8(0..4) == 0 { &mut stack.relay } else { &mut stack.player };
+        victim.kill();
+        victim.restart();
+    }
+    let acknowledged = load.finish();
+    assert!(acknowledged.len() > 100, "the load was too small to tell: {}", acknowledged.len());
+    for sink in ["rows", "checks"] {
+        eventually("every acknowledged event is a row", DRAIN, || {
+            let stored: BTreeSet<u64> = numbers(&stack, sink).into_iter().collect();
+            acknowledged.is_subset(&stored)
+        });
+    }
+    let count = format!("SELECT coalesce(sum(count), 0) FROM {TABLE}");
+    let rows = format!("SELECT count(*) FROM {TABLE}");
+    eventually("the sinks have the same events", DRAIN, || {
+        let points: f64 = ask(&stack, "series", &count);
+        let (stored, checks): (i64, i64) =
+            (ask(&stack, "rows", &rows), ask(&stack, "checks", &rows));
+        stored == checks && format!("{points}") == stored.to_string()
+    });
+    for sink in ["rows", "checks"] {
+        let stored = numbers(&stack, sink);
+        let distinct: BTreeSet<u64> = stored.iter().copied().collect();
+        assert_eq!(stored.len(), distinct.len(), "a row came twice into {sink}");
+    }
+    assert!(stack.player.stop().success());
+}
+
+#[test]
+fn real_webhooks_become_rows_that_can_be_asked_for() {
+    let server = free_port();
+    let stack = stack(server);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/github-webhooks");
+    let bodies: Vec<Vec<u8>> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .map(|path| std::fs::read(path).unwrap())
+        .collect();
+    let mut wire = Wire::connect(stack.ports.proxy);
+    for body in &bodies {
+        assert_eq!(wire.exchange(&request("POST", "/rpf-db/github", &[], body)).status(), 200);
+    }
+    let count = i64::try_from(bodies.len()).unwrap();
+    eventually("every webhook is a row", DRAIN, || {
+        ask::<i64>(&stack, "rows", "SELECT count(*) FROM github") == count
+    });
+    let get = |target: &str| call(server, "GET", target, &[], b"");
+    let rows = get("/rows/rpf-db/github?limit=1000").json();
+    let stored = rows.as_array().unwrap().iter().filter_map(|row| row["repository"].as_str());
+    let mut stored: Vec<serde_json::Value> =
+        stored.map(|text| serde_json::from_str(text).unwrap()).collect();
+    let sent = bodies.iter().map(|body| serde_json::from_slice::<serde_json::Value>(body).unwrap());
+    let mut sent: Vec<serde_json::Value> = sent
+        .filter_map(|body| body.get("repository").cloned().filter(serde_json::Value::is_object))
+        .collect();
+    for list in [&mut stored, &mut sent] {
+        list.sort_by_key(ToString::to_string);
+    }
+    assert_eq!(stored, sent, "nested values are kept as JSON");
+    let actions = get("/rows/distinct-values/github/action").json();
+    assert!(actions.as_array().is_some_and(|actions| !actions.is_empty()), "{actions}");
+    let csv = get("/rows/rpf-db/github?format=csv&action_null=false&order=action");
+    assert!(csv.text().starts_with("id,_rpf_id,"), "{}", csv.text());
+    let hostile = get("/rows/rpf-db/github?order=id;drop%20table%20github");
+    assert_eq!(hostile.status(), 404, "{}", hostile.text());
+}
