@@ -6,10 +6,13 @@ pub mod alert;
 #[cfg(test)]
 mod contract;
 pub mod db;
+pub mod file;
 pub mod http;
+pub mod log;
 pub mod notification;
 pub mod relay;
 mod table;
+mod template;
 pub mod time_series;
 
 use std::path::Path;
@@ -20,7 +23,7 @@ use axum::Router;
 use futures_util::future::BoxFuture;
 use rf_core::config::{Node, Problems};
 use rf_core::node_info::Wiring;
-use rf_queue::{Store, StoredEvent};
+use rf_queue::{Checkpoint, Store, StoredEvent};
 use schemars::Schema;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -114,6 +117,12 @@ pub trait Sink: Send + Sync {
         String::new()
     }
 
+    /// How far the sink is after a write that was `Ok`, for sinks with [`Shape::stable`]: stored in the transaction that
+    /// removes what was written, so that after a kill both are there or neither.
+    fn progress(&self) -> Option<Checkpoint> {
+        None
+    }
+
     /// Opens what the sink needs (a database, a file), so that a start fails before anything runs. Called once, before
     /// [`Sink::write`] and [`Sink::run`].
     ///
@@ -199,5 +208,7 @@ pub const SINKS: &[SinkKind] = &[
     SinkKind { name: "db", schema: db::schema, build: db::build },
     SinkKind { name: "time_series", schema: time_series::schema, build: time_series::build },
     SinkKind { name: "alert", schema: alert::schema, build: alert::build },
+    SinkKind { name: "file", schema: file::schema, build: file::build },
+    SinkKind { name: "log", schema: log::schema, build: log::build },
     SinkKind { name: "notification", schema: notification::schema, build: notification::build },
 ];

@@ -18,6 +18,7 @@
 //! | [`page`] | the player's server and its page, in a real browser |
 //! | [`mirroring`] | web servers send copies as the manual says, and serve on without the proxy |
 //! | [`postgres`] | databases are read and heard: every type, through restarts, refusals and kills |
+//! | [`file`] | every event is in a file once, whatever is killed, and goes back from there |
 //! | [`notify`] | people are told, once and in time, by the services that they use |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
 
@@ -33,6 +34,8 @@ mod compat;
 mod crash;
 #[cfg(test)]
 mod demo;
+#[cfg(test)]
+mod file;
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]

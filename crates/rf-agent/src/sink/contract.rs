@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use rf_queue::{Commit, DeadLetter, DeadLetters, QueueId, QueueOptions, Store, StoreOptions};
+use rf_queue::{
+    Checkpoint, Commit, DeadLetter, DeadLetters, QueueId, QueueOptions, Store, StoreOptions,
+};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -249,6 +251,10 @@ impl Sink for Deaf {
         })
     }
 
+    fn progress(&self) -> Option<Checkpoint> {
+        self.inner.progress()
+    }
+
     fn start<'a>(&'a self, host: &'a SinkHost) -> BoxFuture<'a, Result<(), super::SinkStartError>> {
         self.inner.start(host)
     }
@@ -285,6 +291,10 @@ impl Sink for Mortal {
             }
             step
         }))
+    }
+
+    fn progress(&self) -> Option<Checkpoint> {
+        self.inner.progress()
     }
 
     fn start<'a>(&'a self, host: &'a SinkHost) -> BoxFuture<'a, Result<(), super::SinkStartError>> {

@@ -1,19 +1,22 @@
 //! `http` sink of a player: sends each event as the request that it was captured from.
 //!
-//! At least once: the same event carries the same `Idempotency-Key` however often it is sent.
+//! At least once: the same event carries the same `Idempotency-Key` however often it is sent, and to whichever host.
 
+mod request;
+mod targets;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{HOST, HeaderName};
-use http::uri::{Authority, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
-use http_body_util::Full;
+use http::header::HeaderName;
+use http::{Response, StatusCode};
 use hyper::body::Incoming;
-use rf_core::config::{Interval, Node, Problems, schema_of};
+use rf_core::config::{Interval, Node, Problems, Secret, schema_of};
 use rf_core::event::ReplayRequest;
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientError, ClientOptions};
@@ -21,9 +24,10 @@ use rf_net::retry_after::retry_after;
 use rf_queue::StoredEvent;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
-
 use uuid::Uuid;
 
+use self::request::Changes;
+use self::targets::{Target, Targets};
 use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError};
 use crate::settings::{StatusPattern, at, not_zero};
 
@@ -34,29 +38,34 @@ pub const X_REPLAYFORGE_ID: HeaderName = HeaderName::from_static("x-replayforge-
 
 /// An answer's body is read up to here, so that its connection can be used again; a longer one closes it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-
-/// About one connection (RFC 9110, section 7.6.1), or made anew for the target.
-const NOT_REPLAYED: [&str; 12] = [
-    "connection",
-    "proxy-connection",
-    "keep-alive",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "upgrade",
-    "proxy-authorization",
-    "proxy-authenticate",
-    "content-length",
-    "host",
-    "expect",
-];
+/// Hosts of one sink at the most.
+const MAX_TARGETS: usize = 32;
 
 /// `params` of an `http` sink.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpSinkConfig {
     /// Scheme and authority to send to, such as `http://127.0.0.1:8080`; a path is put before the event's own.
+    #[serde(default)]
     pub target_host: String,
+    /// Several of them instead: the first that is well gets each request.
+    #[serde(default)]
+    pub target_hosts: Vec<String>,
+    /// Headers that are set, with fields of the event such as `{header.X-Tenant}`; an empty value takes a header away.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Method instead of the event's; empty: the event's.
+    #[serde(default)]
+    pub method: String,
+    /// Changes of the path: the first one whose pattern fits is made.
+    #[serde(default)]
+    pub rewrite_path: Vec<RewriteConfig>,
+    /// Sent as `Authorization: Basic` instead of the event's.
+    #[serde(default)]
+    pub basic_auth: Option<BasicAuthConfig>,
+    /// Sent as `Authorization: Bearer` instead of the event's.
+    #[serde(default)]
+    pub bearer_token: Secret,
     /// Requests at a time. 1 keeps the order of the events.
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1024))]
@@ -82,6 +91,26 @@ pub struct HttpSinkConfig {
     /// Requests a second at the most; none: unlimited.
     #[serde(default)]
     pub max_events_per_second: Option<f64>,
+}
+
+/// A change of the path.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RewriteConfig {
+    /// A regular expression, looked for in the path without its query.
+    pub from: String,
+    /// What stands instead of what it found, with `$1` or `${name}` for its groups.
+    pub to: String,
+}
+
+/// A name and a password.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BasicAuthConfig {
+    /// The name.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
 }
 
 fn one() -> usize {
@@ -122,13 +151,8 @@ pub(super) fn build(
 ) -> Option<Arc<dyn Sink>> {
     let config: HttpSinkConfig = params.decode(problems)?;
     not_zero(params, &[("timeout", config.timeout)], problems);
-    let target = match Target::parse(&config.target_host) {
-        Ok(target) => target,
-        Err(reason) => {
-            problems.error(&at(params, "targetHost"), reason);
-            return None;
-        }
-    };
+    let targets = check_targets(&config, params, problems);
+    let changes = Changes::check(&config, params, problems);
     let options = ClientOptions {
         max_idle_per_host: config.concurrency.max(8),
         ca_file: config.ca_file.clone(),
@@ -158,7 +182,8 @@ pub(super) fn build(
     };
     Some(Arc::new(HttpSink {
         id: context.name.to_owned(),
-        target,
+        targets: targets?,
+        changes: changes?,
         config,
         shape,
         client,
@@ -166,44 +191,46 @@ pub(super) fn build(
     }))
 }
 
-/// Where requests go.
-#[derive(Debug, Clone)]
-struct Target {
-    scheme: Scheme,
-    authority: Authority,
-    /// Without a slash at the end.
-    prefix: String,
-}
-
-impl Target {
-    fn parse(text: &str) -> Result<Self, String> {
-        let wanted = "expected a scheme and a host, such as http://127.0.0.1:8080";
-        let uri: Uri = text.parse().map_err(|error| format!("{wanted}: {error}"))?;
-        let parts = uri.into_parts();
-        let scheme = parts
-            .scheme
-            .filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)
-            .ok_or(wanted)?;
-        let authority = parts.authority.ok_or(wanted)?;
-        let path = parts.path_and_query.map(|path| path.path().trim_end_matches('/').to_owned());
-        Ok(Self { scheme, authority, prefix: path.unwrap_or_default() })
+fn check_targets(
+    config: &HttpSinkConfig,
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Targets> {
+    let hosts = if config.target_hosts.is_empty() {
+        vec![(&config.target_host, at(params, "targetHost"))]
+    } else {
+        if !config.target_host.is_empty() {
+            problems.error(&at(params, "targetHost"), "expected either targetHost or targetHosts");
+            return None;
+        }
+        if config.target_hosts.len() > MAX_TARGETS {
+            problems
+                .error(&at(params, "targetHosts"), format!("expected at most {MAX_TARGETS} hosts"));
+            return None;
+        }
+        config.target_hosts.iter().zip(at(params, "targetHosts").items()).collect()
+    };
+    let mut targets = Vec::new();
+    for (host, node) in hosts {
+        match Target::parse(host) {
+            Ok(target) => targets.push(target),
+            Err(_) if host.is_empty() => {
+                problems.error(&node, "targetHost is missing: expected a scheme and a host, such as http://127.0.0.1:8080");
+                return None;
+            }
+            Err(reason) => {
+                problems.error(&node, reason);
+                return None;
+            }
+        }
     }
-
-    fn uri(&self, target: &str) -> Result<Uri, String> {
-        // The asterisk form has no URL; the root is the nearest thing that can be asked.
-        let target = if target == "/*" { "/" } else { target };
-        let path = format!("{}{target}", self.prefix);
-        let builder = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
-        builder
-            .path_and_query(path)
-            .build()
-            .map_err(|error| format!("path `{target}` cannot be sent: {error}"))
-    }
+    Some(Targets::new(targets))
 }
 
 struct HttpSink {
     id: String,
-    target: Target,
+    targets: Targets,
+    changes: Changes,
     config: HttpSinkConfig,
     shape: Shape,
     client: Client,
@@ -257,15 +284,26 @@ impl HttpSink {
         let parsed = ReplayRequest::parse(&event.content)
             .map_err(|error| SinkError::Permanent(error.to_string()))?;
         let id = parsed.id.unwrap_or_else(|| self.derived_id(event));
-        let request = self.request(parsed, id).map_err(SinkError::Permanent)?;
-        let response = self.client.send(request, self.config.timeout.into()).await.map_err(
-            |error| match error {
-                ClientError::NoTarget => SinkError::Permanent(error.to_string()),
-                ClientError::Connect { .. } => SinkError::Away(error.to_string()),
-                other => SinkError::Retry { reason: other.to_string(), after: None },
-            },
-        )?;
-        self.judge(response).await
+        let mut away = None;
+        for (index, target) in self.targets.in_turn() {
+            let request = self
+                .changes
+                .request(&parsed, &event.content, id, target)
+                .map_err(SinkError::Permanent)?;
+            let error = match self.client.send(request, self.config.timeout.into()).await {
+                Ok(response) => return self.judge(index, response).await,
+                Err(error) => error,
+            };
+            self.targets.note(index, false);
+            let reason = error.to_string();
+            match error {
+                ClientError::NoTarget => return Err(SinkError::Permanent(reason)),
+                // Certainly not sent, so the next host may get it at once.
+                ClientError::Connect { .. } => away = Some(SinkError::Away(reason)),
+                _ => return Err(SinkError::Retry { reason, after: None }),
+            }
+        }
+        Err(away.unwrap_or_else(|| SinkError::Away("there is no host".to_owned())))
     }
 
     /// For content that no proxy of ours wrote. Queue ids are never used again, so the key is the same for every repeat.
@@ -276,39 +314,7 @@ impl HttpSink {
         Uuid::from_u64_pair(sink ^ event.at_ms, event.id)
     }
 
-    fn request(&self, event: ReplayRequest, id: Uuid) -> Result<Request<Full<Bytes>>, String> {
-        let method = Method::from_bytes(event.method.as_bytes())
-            .map_err(|error| format!("method `{}`: {error}", event.method))?;
-        let mut request = Request::new(Full::new(event.body));
-        *request.uri_mut() = self.target.uri(&event.target)?;
-        *request.method_mut() = method;
-        let headers = request.headers_mut();
-        for (name, value) in event.headers {
-            let is_host = name.eq_ignore_ascii_case("host");
-            if NOT_REPLAYED.iter().any(|other| name.eq_ignore_ascii_case(other))
-                && !(is_host && self.config.preserve_host)
-            {
-                continue;
-            }
-            let key = HeaderName::try_from(name.as_str())
-                .map_err(|error| format!("header name `{name}`: {error}"))?;
-            let value = HeaderValue::from_bytes(&value)
-                .map_err(|error| format!("value of header `{name}`: {error}"))?;
-            // A second Host would make the request ambiguous.
-            if is_host {
-                headers.insert(HOST, value)
-            } else {
-                headers.append(key, value).then_some(HeaderValue::from_static(""))
-            };
-        }
-        let id = HeaderValue::try_from(id.to_string()).map_err(|error| error.to_string())?;
-        // A key that the client itself had sent is the better one: its own retries carry it, too.
-        headers.entry(IDEMPOTENCY_KEY).or_insert_with(|| id.clone());
-        headers.insert(X_REPLAYFORGE_ID, id);
-        Ok(request)
-    }
-
-    async fn judge(&self, response: Response<Incoming>) -> Result<(), SinkError> {
+    async fn judge(&self, index: usize, response: Response<Incoming>) -> Result<(), SinkError> {
         let status = response.status();
         let after = retry_after(response.headers(), SystemTime::now());
         // Read so that the connection can be used again; an answer that cannot be read has still been given.
@@ -317,6 +323,8 @@ impl HttpSink {
         {
             tracing::debug!(sink = self.id, %error, "the target's answer was not read to its end");
         }
+        // A server that says of itself that it cannot serve; the next try goes to another one, if there is one.
+        self.targets.note(index, !matches!(status.as_u16(), 502..=504));
         if !self.config.retry_statuses.iter().any(|pattern| pattern.matches(status)) {
             self.answers.count(status);
             if !status.is_success() {
@@ -328,6 +336,7 @@ impl HttpSink {
             }
             return Ok(());
         }
+        let after = after.filter(|_| self.targets.is_only_one() || status.as_u16() == 429);
         Err(SinkError::Retry { reason: format!("the target answered {status}"), after })
     }
 }

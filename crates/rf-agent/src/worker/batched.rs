@@ -135,7 +135,7 @@ impl Shipper<'_> {
         let flight = InFlight { id: id.clone(), first: first.id, last: last.id };
         let value =
             serde_json::to_vec(&flight).map_err(|error| Interrupted::Store(error.to_string()))?;
-        self.done.checkpoints = vec![Checkpoint { key: self.key(), value: Some(value) }];
+        self.done.checkpoints.push(Checkpoint { key: self.key(), value: Some(value) });
         self.worker.store.commit(std::mem::take(&mut self.done)).await?;
         Ok(Some(SinkBatch { id, events }))
     }
@@ -168,6 +168,10 @@ impl Shipper<'_> {
         self.cursor = part.events.last().map_or(self.cursor, |event| event.id);
         let ids = part.events.iter().map(|event| event.id).collect();
         self.done.removes.push(Remove { queue: self.worker.queue, ids });
+        if let Some(progress) = self.worker.sink.progress() {
+            self.done.checkpoints.retain(|stored| stored.key != progress.key);
+            self.done.checkpoints.push(progress);
+        }
         if let Some(observer) = &self.worker.observer {
             part.events.iter().for_each(|event| observer(&self.worker.id, event));
         }

@@ -1,0 +1,454 @@
+//! `file` sink: appends events to files, exactly once.
+//!
+//! Promises, for a process that is killed at any point and with `fsync: batch` also for a loss of power:
+//! - no event is torn, lost or doubled;
+//! - a finished file appears under its name when it is whole, and so does its compressed form.
+//!
+//! How that is kept: the good length of every file that is being written travels with the removal of the batch from the
+//! queue ([`Sink::progress`]), so both are stored or neither. What stands behind the good length is cut at the next start,
+//! and the batch, which is the same one then, is written again. A file is known to the database before its first byte is
+//! written, and again before it is renamed: whatever a start finds is either known and whole, or cut, or not there.
+
+mod finished;
+mod format;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
+use rf_queue::{Checkpoint, StoredEvent};
+use schemars::{JsonSchema, Schema};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub use self::finished::Compress;
+pub use self::format::FileFormat;
+pub use self::writer::Fsync;
+
+use self::finished::Finished;
+use self::writer::{Chunk, Progress, Writer};
+use super::template::{Template, plain_name};
+use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
+use crate::pipeline::{Batch, Output};
+use crate::settings::at;
+
+const MAX_BATCH: usize = 2000;
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// Files that are being written at the most, besides those of one batch: the one that was not written for the longest time
+/// is finished.
+const MAX_TRACKED: usize = 256;
+/// A file whose path has times or fields is finished when it was not written for so long.
+const IDLE_MS: u64 = 3600 * 1000;
+/// How long a start waits for an earlier run to let go of the files.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_LOOK: Duration = Duration::from_millis(5);
+
+/// `params` of a `file` sink.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileSinkConfig {
+    /// The file, with times (`%Y-%m-%d`) and fields (`{header.Host}`); relative to `dataDir`.
+    pub path: String,
+    /// How an event stands in it.
+    #[serde(default)]
+    pub format: FileFormat,
+    /// A file that would grow above this is finished, and a new one begun.
+    #[serde(default = "default_rotate_bytes")]
+    pub rotate_bytes: ByteSize,
+    /// A file that was begun longer ago is finished with the next write; none: never.
+    #[serde(default)]
+    pub rotate_after: Option<Interval>,
+    /// What becomes of finished files.
+    #[serde(default)]
+    pub compress: Compress,
+    /// Bytes of all files of this sink: the oldest finished ones are removed; none: never.
+    #[serde(default)]
+    pub max_total_bytes: Option<ByteSize>,
+    /// When files are synced to the disk.
+    #[serde(default)]
+    pub fsync: Fsync,
+}
+
+fn default_rotate_bytes() -> ByteSize {
+    ByteSize::mib(256)
+}
+
+/// JSON Schema of [`FileSinkConfig`].
+pub(super) fn schema() -> Schema {
+    schema_of::<FileSinkConfig>()
+}
+
+/// Checks the configuration and makes the sink.
+pub(super) fn build(
+    context: &SinkContext<'_>,
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Arc<dyn Sink>> {
+    let config: FileSinkConfig = params.decode(problems)?;
+    of_config(context, config, params, problems)
+}
+
+/// As [`build`], for settings that another sink has made; problems are reported at keys of `params`.
+pub(super) fn of_config(
+    context: &SinkContext<'_>,
+    config: FileSinkConfig,
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Arc<dyn Sink>> {
+    let path =
+        path_of(&config.path).map_err(|reason| problems.error(&at(params, "path"), reason)).ok()?;
+    let rotate_bytes = config.rotate_bytes.bytes();
+    if rotate_bytes == 0 {
+        problems.error(&at(params, "rotateBytes"), "expected a size above zero");
+        return None;
+    }
+    let max_total = config.max_total_bytes.map(ByteSize::bytes).filter(|bytes| *bytes > 0);
+    if max_total.is_some_and(|most| most < rotate_bytes) {
+        problems.error(
+            &at(params, "maxTotalBytes"),
+            format!("expected at least rotateBytes ({rotate_bytes} bytes): only finished files are removed"),
+        );
+        return None;
+    }
+    Some(Arc::new(FileSink {
+        name: context.name.to_owned(),
+        data_dir: context.data_dir.to_owned(),
+        path,
+        max_total,
+        shape: Shape {
+            max_events: MAX_BATCH,
+            goal_bytes: BATCH_BYTES,
+            max_event_bytes: usize::MAX,
+            concurrency: 1,
+            stable: true,
+            max_attempts: None,
+            max_age: None,
+            backoff: (Duration::from_millis(200), Duration::from_secs(60)),
+            rate: RateLimits::default(),
+        },
+        config,
+        opened: OnceLock::new(),
+        progress: Mutex::default(),
+        work: Notify::new(),
+    }))
+}
+
+fn path_of(text: &str) -> Result<Template, String> {
+    if text.is_empty() || text.ends_with('/') || text.contains('\0') {
+        return Err("expected the path of a file, such as events/%Y-%m-%d.ndjson".to_owned());
+    }
+    Template::with_times(text)
+}
+
+struct FileSink {
+    name: String,
+    data_dir: PathBuf,
+    path: Template,
+    max_total: Option<u64>,
+    shape: Shape,
+    config: FileSinkConfig,
+    /// Set at the start.
+    opened: OnceLock<Opened>,
+    /// What is whole; written by [`Sink::write`] alone, of which one runs at a time.
+    progress: Mutex<Progress>,
+    /// A file was finished.
+    work: Notify,
+}
+
+struct Opened {
+    own_queue: Output,
+    /// Locked on blocking threads only, by one call of [`Sink::write`] at a time.
+    writer: Arc<Mutex<Writer>>,
+    finished: Arc<Finished>,
+}
+
+impl Sink for FileSink {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn start<'a>(&'a self, host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {
+        Box::pin(async move {
+            self.open(host)
+                .await
+                .map_err(|reason| SinkStartError { name: self.name.clone(), reason })
+        })
+    }
+
+    fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move {
+            let before = self.known().clone();
+            let fresh = || batch.events.iter().filter(|event| event.id > before.through);
+            let Some(last) = fresh().last() else { return Ok(()) };
+            let chunks = self.chunks(fresh()).map_err(SinkError::Permanent)?;
+            let Some(opened) = self.opened.get() else { return Ok(()) };
+            self.append(opened, before.clone(), last.id, chunks)
+                .await
+                .map_err(|reason| SinkError::Retry { reason, after: None })
+        })
+    }
+
+    fn progress(&self) -> Option<Checkpoint> {
+        serde_json::to_vec(&*self.known())
+            .ok()
+            .map(|value| Checkpoint { key: self.key(), value: Some(value) })
+    }
+
+    fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            loop {
+                self.tidy(&stop).await;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.work.notified() => {}
+                }
+            }
+        })
+    }
+}
+
+impl FileSink {
+    fn key(&self) -> String {
+        format!("file:{}", self.name)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn open(&self, host: &SinkHost) -> Result<(), String> {
+        let own_queue = host.output(&self.name).ok_or("it has no queue")?;
+        let beside =
+            |ending: &str| self.data_dir.join(format!("file-{}.{ending}", plain_name(&self.name)));
+        let writer = self.lock(beside("lock")).await?;
+        let stored = own_queue.checkpoint(&self.key()).await.map_err(|error| error.to_string())?;
+        let stored: Progress =
+            stored.and_then(|stored| serde_json::from_slice(&stored).ok()).unwrap_or_default();
+        let (before, mut progress) = (stored.clone(), stored);
+        let (progress, notices) = on_writer(&writer, move |writer| {
+            writer.recover(&mut progress).map(|notices| (progress, notices))
+        })
+        .await?;
+        for notice in notices {
+            tracing::warn!(sink = self.name, "{notice}");
+        }
+        let finished = Finished::open(beside("finished"), self.config.compress, self.max_total)
+            .map_err(|error| format!("{}: {error}", beside("finished").display()))?;
+        let opened = Opened { own_queue, writer, finished: Arc::new(finished) };
+        if progress != before {
+            self.store(&opened, &progress).await?;
+        }
+        *self.known() = progress;
+        self.opened.set(opened).map_err(|_second| "it was started twice".to_owned())
+    }
+
+    async fn lock(&self, lock: PathBuf) -> Result<Arc<Mutex<Writer>>, String> {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let locked = Writer::lock(&self.data_dir, &lock, self.config.format, self.config.fsync);
+            match locked.map_err(|error| format!("{}: {error}", lock.display()))? {
+                Some(writer) => return Ok(Arc::new(Mutex::new(writer))),
+                None if begun.elapsed() > LOCK_WAIT => {
+                    return Err(format!("{}: another process writes these files", lock.display()));
+                }
+                None => tokio::time::sleep(LOCK_LOOK).await,
+            }
+        }
+    }
+
+    /// The events as they are to stand in their files, in order within each.
+    fn chunks<'a>(
+        &self,
+        events: impl Iterator<Item = &'a StoredEvent>,
+    ) -> Result<Vec<Chunk>, String> {
+        let mut chunks: Vec<Chunk> = Vec::new();
+        for event in events {
+            let queued = i64::try_from(event.at_ms).unwrap_or(i64::MAX);
+            let mut at = Timestamp::from_millisecond(queued).unwrap_or(Timestamp::UNIX_EPOCH);
+            let mut path = self.path.fixed().map(str::to_owned);
+            if path.is_none() || self.config.format == FileFormat::Har {
+                let parsed: Value = serde_json::from_slice(&event.content).map_err(|error| {
+                    format!("the event is not JSON, so it has no fields: {error}")
+                })?;
+                let captured = parsed["capturedAtUs"].as_i64();
+                at = captured.and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or(at);
+                path = path
+                    .or_else(|| Some(self.path.render(&parsed, at, |value| plain_name(&value))));
+            }
+            let path = path.unwrap_or_default();
+            let index = chunks.iter().position(|chunk| chunk.path == path).unwrap_or_else(|| {
+                chunks.push(Chunk { path, bytes: Vec::new() });
+                chunks.len() - 1
+            });
+            let bytes = &mut chunks[index].bytes;
+            if !bytes.is_empty() {
+                bytes.extend_from_slice(self.config.format.between());
+            }
+            self.config.format.render(&event.content, at, bytes)?;
+        }
+        Ok(chunks)
+    }
+
+    async fn append(
+        &self,
+        opened: &Opened,
+        mut progress: Progress,
+        through: u64,
+        chunks: Vec<Chunk>,
+    ) -> Result<(), String> {
+        let now = now_ms();
+        self.finish_due(opened, &mut progress, &chunks, now).await?;
+        let (looked, chunks) = self.look(opened, &progress, chunks, now).await?;
+        if !looked.is_empty() {
+            progress.files.extend(looked);
+            self.store(opened, &progress).await?;
+            *self.known() = progress.clone();
+        }
+        let known = progress.clone();
+        let (lengths, chunks) = on_writer(&opened.writer, move |writer| {
+            writer.append(&known, &chunks).map(|lengths| (lengths, chunks))
+        })
+        .await?;
+        for (chunk, length) in chunks.iter().zip(lengths) {
+            if let Some(tracked) = progress.files.get_mut(&chunk.path) {
+                (tracked.good, tracked.last_ms) = (length, now);
+            }
+        }
+        progress.through = through;
+        *self.known() = progress;
+        Ok(())
+    }
+
+    /// Files of the batch that are not known yet, or are no longer what they were.
+    async fn look(
+        &self,
+        opened: &Opened,
+        progress: &Progress,
+        chunks: Vec<Chunk>,
+        now: u64,
+    ) -> Result<(Vec<(String, writer::Tracked)>, Vec<Chunk>), String> {
+        let known: Vec<Option<writer::Tracked>> =
+            chunks.iter().map(|chunk| progress.files.get(&chunk.path).copied()).collect();
+        on_writer(&opened.writer, move |writer| {
+            let mut found = Vec::new();
+            for (chunk, known) in chunks.iter().zip(&known) {
+                if let Some(tracked) = writer.look(&chunk.path, known.as_ref(), now)? {
+                    found.push((chunk.path.clone(), tracked));
+                }
+            }
+            Ok((found, chunks))
+        })
+        .await
+    }
+
+    /// Renames the files that are due. Before that, the database knows what is whole in them; after it, that they are gone.
+    async fn finish_due(
+        &self,
+        opened: &Opened,
+        progress: &mut Progress,
+        chunks: &[Chunk],
+        now: u64,
+    ) -> Result<(), String> {
+        let due = self.due(progress, chunks, now);
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.store(opened, progress).await?;
+        let stamp = Timestamp::from_millisecond(i64::try_from(now).unwrap_or_default());
+        let stamp = stamp.unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let (finished, paths, known) =
+            (Arc::clone(&opened.finished), due.clone(), progress.clone());
+        on_writer(&opened.writer, move |writer| {
+            writer.repair(&known)?;
+            for path in &paths {
+                let full = writer.full(path);
+                if full.exists() {
+                    let renamed = finished.add(&full, &stamp, |to| writer.finish(path, to));
+                    renamed.map_err(|error| format!("{path}: {error}"))?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        progress.files.retain(|path, _| !due.contains(path));
+        self.store(opened, progress).await?;
+        *self.known() = progress.clone();
+        self.work.notify_one();
+        Ok(())
+    }
+
+    fn due(&self, progress: &Progress, chunks: &[Chunk], now: u64) -> Vec<String> {
+        let rotate_ms = self.config.rotate_after.map(|after| after.as_duration().as_millis());
+        let adds = |path: &str| {
+            chunks.iter().find(|chunk| chunk.path == path).map(|chunk| chunk.bytes.len() as u64)
+        };
+        let mut due = Vec::new();
+        let mut idle = Vec::new();
+        for (path, tracked) in progress.files.iter().filter(|(_, tracked)| tracked.good > 0) {
+            let is_full = adds(path)
+                .is_some_and(|added| tracked.good + added > self.config.rotate_bytes.bytes());
+            let age = now.saturating_sub(tracked.since_ms);
+            let is_old = rotate_ms.is_some_and(|most| u128::from(age) >= most);
+            let silence = now.saturating_sub(tracked.last_ms);
+            let is_idle = self.path.fixed().is_none() && silence > IDLE_MS;
+            if is_full || is_old || (is_idle && adds(path).is_none()) {
+                due.push(path.clone());
+            } else if adds(path).is_none() {
+                idle.push((tracked.last_ms, path));
+            }
+        }
+        idle.sort_unstable();
+        let over = (progress.files.len() - due.len()).saturating_sub(MAX_TRACKED);
+        due.extend(idle.into_iter().take(over).map(|(_, path)| path.clone()));
+        due
+    }
+
+    async fn store(&self, opened: &Opened, progress: &Progress) -> Result<(), String> {
+        let value = serde_json::to_vec(progress).map_err(|error| error.to_string())?;
+        let checkpoints = vec![Checkpoint { key: self.key(), value: Some(value) }];
+        let stored = opened.own_queue.send(Batch { events: Vec::new(), checkpoints }).await;
+        stored.map_err(|error| format!("how far the files are was not stored: {error}"))
+    }
+
+    async fn tidy(&self, stop: &CancellationToken) {
+        let Some(opened) = self.opened.get() else { return };
+        let active = self.known().files.values().map(|tracked| tracked.good).sum();
+        let (finished, stopping) = (Arc::clone(&opened.finished), stop.clone());
+        let tidied = tokio::task::spawn_blocking(move || finished.tidy(active, &stopping)).await;
+        match tidied {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(sink = self.name, %error, "finished files were not compressed or removed");
+            }
+            Err(error) => {
+                tracing::error!(sink = self.name, %error, "finished files were left alone")
+            }
+        }
+    }
+}
+
+/// Works on the files, away from the async threads. Dropped before its end, the work is still done to its end, and the lock
+/// of the files is held until then.
+async fn on_writer<T: Send + 'static>(
+    writer: &Arc<Mutex<Writer>>,
+    work: impl FnOnce(&mut Writer) -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let writer = Arc::clone(writer);
+    let done = tokio::task::spawn_blocking(move || {
+        work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner))
+    });
+    done.await.map_err(|error| error.to_string())?
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}

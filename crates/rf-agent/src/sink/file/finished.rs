@@ -1,0 +1,232 @@
+//! Files that are finished: compressed, and the oldest removed when all of them are too large.
+//!
+//! Which files these are stands in a list beside the queue, so nothing is ever removed that this sink did not write. A
+//! name is put into the list before its file gets it. A compressed file appears under its name when it is whole, and only
+//! then the plain one goes; killed in between, the next start goes on.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use flate2::write::GzEncoder;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::writer::sync_folder;
+
+/// Names in the list at the most; older files are left where they are, for a person to remove.
+const MAX_LISTED: usize = 100_000;
+const COPY_BYTES: usize = 64 * 1024;
+const GZIP_LEVEL: u32 = 6;
+const ZSTD_LEVEL: i32 = 3;
+
+/// `compress` of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Compress {
+    /// Finished files stay as they are.
+    #[default]
+    None,
+    /// `.gz`
+    Gzip,
+    /// `.zst`
+    Zstd,
+}
+
+impl Compress {
+    fn ending(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Gzip => Some("gz"),
+            Self::Zstd => Some("zst"),
+        }
+    }
+}
+
+/// The finished files of one sink.
+#[derive(Debug)]
+pub(super) struct Finished {
+    list: PathBuf,
+    compress: Compress,
+    /// Bytes of all files, if there is a limit.
+    max_total: Option<u64>,
+    /// Oldest first, as they were called before they were compressed.
+    names: Mutex<Vec<PathBuf>>,
+}
+
+impl Finished {
+    pub(super) fn open(
+        list: PathBuf,
+        compress: Compress,
+        max_total: Option<u64>,
+    ) -> io::Result<Self> {
+        let text = match std::fs::read_to_string(&list) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        // A line that broke off with the process names a file that did not get its name.
+        let names = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        Ok(Self { list, compress, max_total, names: Mutex::new(names) })
+    }
+
+    fn names(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the file that was written as `path` renamed to a free name, which is in the list from now on.
+    pub(super) fn add(
+        &self,
+        path: &Path,
+        stamp: &str,
+        rename: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy()));
+        let ending = ending.unwrap_or_default();
+        // Held until the file has its name: what is listed and not there is forgotten by `tidy`.
+        let mut names = self.names();
+        let numbered = (1..=MAX_LISTED).map(|number| {
+            let number = if number == 1 { String::new() } else { format!("-{number}") };
+            path.with_file_name(format!("{stem}-{stamp}{number}{ending}"))
+        });
+        let is_free =
+            |name: &PathBuf| !names.contains(name) && forms(name).iter().all(|form| !form.exists());
+        let name = numbered.into_iter().find(is_free);
+        let name = name.ok_or_else(|| io::Error::other("there is no free name for it"))?;
+        if names.len() < MAX_LISTED {
+            let mut list = OpenOptions::new().create(true).append(true).open(&self.list)?;
+            // The line break comes first: it ends a line that broke off with an earlier process.
+            list.write_all(format!("\n{}", serde_json::to_string(&name)?).as_bytes())?;
+            list.sync_data()?;
+            names.push(name.clone());
+        }
+        rename(&name)
+    }
+
+    /// Compresses what is not yet, then removes the oldest until all, with `active` bytes in files that are being
+    /// written, fit.
+    pub(super) fn tidy(&self, active: u64, stop: &CancellationToken) -> io::Result<()> {
+        let names = self.names().clone();
+        for name in &names {
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            self.compress(name, stop).map_err(|error| named(name, &error))?;
+        }
+        let sizes: Vec<u64> = names.iter().map(|name| size(name)).collect();
+        let mut total = active + sizes.iter().sum::<u64>();
+        let mut gone = Vec::new();
+        for (name, size) in names.iter().zip(sizes) {
+            if size > 0 && self.max_total.is_some_and(|most| total > most) {
+                remove(name).map_err(|error| named(name, &error))?;
+                tracing::info!(path = %name.display(), bytes = size, "removed: all files are above maxTotalBytes");
+                total -= size;
+            } else if size > 0 {
+                break;
+            }
+            gone.push(name);
+        }
+        if gone.is_empty() { Ok(()) } else { self.forget(&gone) }
+    }
+
+    /// Writes the list anew, without these.
+    fn forget(&self, gone: &[&PathBuf]) -> io::Result<()> {
+        let mut names = self.names();
+        // One that got its name meanwhile stays.
+        names.retain(|name| !gone.contains(&name) || size(name) > 0);
+        let mut text = String::new();
+        for name in names.iter() {
+            text.push_str(&serde_json::to_string(name)?);
+            text.push('\n');
+        }
+        let new = self.list.with_extension("new");
+        let mut file = File::create(&new)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, &self.list)?;
+        sync_folder(&self.list)
+    }
+
+    fn compress(&self, name: &Path, stop: &CancellationToken) -> io::Result<()> {
+        let Some(ending) = self.compress.ending() else { return Ok(()) };
+        if !name.exists() {
+            return Ok(());
+        }
+        let whole = with_ending(name, ending);
+        if !whole.exists() {
+            let part = with_ending(name, "part");
+            let mut from = BufReader::new(File::open(name)?);
+            let to = BufWriter::new(File::create(&part)?);
+            let is_whole = match self.compress {
+                Compress::Gzip => {
+                    let mut encoder = GzEncoder::new(to, flate2::Compression::new(GZIP_LEVEL));
+                    copy(&mut from, &mut encoder, stop)? && done(encoder.finish()?)?
+                }
+                Compress::Zstd => {
+                    let mut encoder = zstd::Encoder::new(to, ZSTD_LEVEL)?;
+                    copy(&mut from, &mut encoder, stop)? && done(encoder.finish()?)?
+                }
+                Compress::None => false,
+            };
+            if !is_whole {
+                return std::fs::remove_file(&part);
+            }
+            std::fs::rename(&part, &whole)?;
+            sync_folder(&whole)?;
+        }
+        std::fs::remove_file(name)
+    }
+}
+
+/// False when it was cut short by the stop.
+fn copy(from: &mut impl Read, to: &mut impl Write, stop: &CancellationToken) -> io::Result<bool> {
+    let mut buffer = vec![0; COPY_BYTES];
+    loop {
+        if stop.is_cancelled() {
+            return Ok(false);
+        }
+        let count = from.read(&mut buffer)?;
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(true);
+        };
+        to.write_all(bytes)?;
+    }
+}
+
+fn done(writer: BufWriter<File>) -> io::Result<bool> {
+    writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+    Ok(true)
+}
+
+fn with_ending(name: &Path, ending: &str) -> PathBuf {
+    let mut full = name.as_os_str().to_owned();
+    full.push(".");
+    full.push(ending);
+    full.into()
+}
+
+fn forms(name: &Path) -> [PathBuf; 3] {
+    [name.to_owned(), with_ending(name, "gz"), with_ending(name, "zst")]
+}
+
+/// Zero when there is no such file.
+fn size(name: &Path) -> u64 {
+    forms(name).iter().filter_map(|form| std::fs::metadata(form).ok()).map(|meta| meta.len()).sum()
+}
+
+fn remove(name: &Path) -> io::Result<()> {
+    for form in forms(name) {
+        match std::fs::remove_file(form) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn named(name: &Path, error: &io::Error) -> io::Error {
+    io::Error::other(format!("{}: {error}", name.display()))
+}

@@ -1,0 +1,287 @@
+//! The sink's contract, and what happens to files behind its back.
+
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use rf_core::config::parse;
+use rf_queue::{Commit, QueueId, QueueOptions, Store, StoreOptions};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::sink::contract::{Promise, Subject, check_sink_contract};
+use crate::worker::Worker;
+
+fn build_sink(folder: &Path, params: &Value) -> Result<Arc<dyn Sink>, String> {
+    let mut problems = Problems::new();
+    let document = parse("player.json", &params.to_string(), &|_| None, &mut problems).unwrap();
+    let context =
+        SinkContext { name: "subject", id: "subject", data_dir: folder, sinks: &["subject"] };
+    build(&context, &document.root(), &mut problems).ok_or_else(|| problems.to_string())
+}
+
+/// The text of all files of the sink, the finished ones first, as they were finished.
+fn all_text(folder: &Path, active: &[&str]) -> String {
+    let list = fs::read_to_string(folder.join("file-subject.finished")).unwrap_or_default();
+    let names = list.lines().filter_map(|line| serde_json::from_str::<PathBuf>(line).ok());
+    let mut text = String::new();
+    for name in names.chain(active.iter().map(|name| folder.join(name))) {
+        let packed = |ending: &str| PathBuf::from(format!("{}.{ending}", name.display()));
+        if packed("gz").exists() {
+            let mut gzip = flate2::read::GzDecoder::new(fs::File::open(packed("gz")).unwrap());
+            gzip.read_to_string(&mut text).unwrap();
+        } else if packed("zst").exists() {
+            let file = fs::File::open(packed("zst")).unwrap();
+            zstd::Decoder::new(file).unwrap().read_to_string(&mut text).unwrap();
+        } else if name.exists() {
+            text.push_str(&fs::read_to_string(name).unwrap());
+        }
+    }
+    text
+}
+
+/// The contract's view of a sink with these `params`, whose events are numbers in bodies.
+struct Files {
+    folder: TempDir,
+    params: Value,
+    active: &'static [&'static str],
+}
+
+impl Subject for Files {
+    fn promise(&self) -> Promise {
+        Promise::ExactlyOnce
+    }
+
+    fn build(&self) -> Arc<dyn Sink> {
+        build_sink(self.folder.path(), &self.params).unwrap()
+    }
+
+    fn event(&self, number: usize) -> String {
+        json!({ "method": "POST", "path": format!("/{}", number % 3), "body": format!("number={number};") }).to_string()
+    }
+
+    fn refused(&self) -> Option<String> {
+        Some("two\nlines".to_owned())
+    }
+
+    fn stored(&self) -> BoxFuture<'_, Vec<usize>> {
+        let text = all_text(self.folder.path(), self.active);
+        let numbers = text.split("number=").skip(1).filter_map(|rest| rest.split_once(';'));
+        let mut numbers: Vec<usize> = numbers.map(|(number, _)| number.parse().unwrap()).collect();
+        if self.active.len() > 1 {
+            numbers.sort_unstable();
+        }
+        Box::pin(std::future::ready(numbers))
+    }
+}
+
+async fn check_contract(params: Value, active: &'static [&'static str]) {
+    let folder = tempfile::tempdir().unwrap();
+    check_sink_contract(&Files { folder, params, active }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_file_keeps_the_contract() {
+    check_contract(json!({ "path": "in/events.ndjson" }), &["in/events.ndjson"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_compressed_files_keep_the_contract() {
+    let params =
+        json!({ "path": "e.log", "format": "raw", "rotateBytes": 300, "compress": "gzip" });
+    check_contract(params, &["e.log"]).await;
+    let params =
+        json!({ "path": "e.log", "rotateBytes": 1000, "compress": "zstd", "fsync": "rotation" });
+    check_contract(params, &["e.log"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_for_each_path_keeps_the_contract() {
+    let params = json!({ "path": "x/{path}.ndjson", "rotateBytes": 500 });
+    check_contract(params, &["x/0.ndjson", "x/1.ndjson", "x/2.ndjson"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_keeps_the_contract() {
+    check_contract(json!({ "path": "a.har", "format": "har", "rotateBytes": 5000 }), &["a.har"])
+        .await;
+}
+
+/// A queue whose events are written by one sink after the other.
+struct Bench {
+    folder: TempDir,
+    store: Store,
+    queue: QueueId,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let queues = vec![QueueOptions::new("subject")];
+        let options = StoreOptions::new(folder.path().join("q.sqlite3"), 8 << 20, queues);
+        let store = Store::open(options).unwrap().store;
+        let queue = store.queue("subject").unwrap();
+        Self { folder, store, queue }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What a start of the agent with this file and these new events does until it stops.
+    async fn run(&self, params: &Value, contents: &[String]) {
+        let sink = build_sink(self.folder.path(), params).unwrap();
+        self.run_sink(sink, contents).await;
+    }
+
+    async fn run_sink(&self, sink: Arc<dyn Sink>, contents: &[String]) {
+        let events = contents.iter().cloned().map(Into::into).collect();
+        self.store.commit(Commit::append(self.queue, events)).await.unwrap();
+        sink.start(&SinkHost { store: self.store.clone() }).await.unwrap();
+        let stop = CancellationToken::new();
+        let besides = Arc::clone(&sink).run(stop.clone());
+        let (store, queue) = (self.store.clone(), self.queue);
+        let worker = Worker {
+            id: "subject".to_owned(),
+            sink,
+            store,
+            queue,
+            stop: stop.clone(),
+            observer: None,
+            meter: Arc::default(),
+        };
+        let emptied = async {
+            while self.store.usage(self.queue).events > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            stop.cancel();
+        };
+        tokio::join!(worker.run(), besides, emptied);
+    }
+}
+
+fn events(numbers: std::ops::Range<usize>) -> Vec<String> {
+    numbers.map(|number| json!({ "body": number.to_string() }).to_string()).collect()
+}
+
+fn lines(numbers: std::ops::Range<usize>) -> String {
+    events(numbers).into_iter().map(|event| event + "\n").collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_write_left_that_broke_off_is_cut() {
+    let bench = Bench::new();
+    let params = json!({ "path": "e.ndjson" });
+    bench.run(&params, &events(0..3)).await;
+    let torn = lines(0..3) + "{\"body\":\"3\"}\n{\"bo";
+    fs::write(bench.path("e.ndjson"), torn).unwrap();
+    bench.run(&params, &events(3..5)).await;
+    assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(0..5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_loss_of_power_the_last_line_is_whole() {
+    let bench = Bench::new();
+    let params = json!({ "path": "e.ndjson", "fsync": "rotation" });
+    bench.run(&params, &events(0..3)).await;
+    let mut text = lines(0..3);
+    text.truncate(text.len() - 4);
+    fs::write(bench.path("e.ndjson"), text).unwrap();
+    bench.run(&params, &events(3..5)).await;
+    assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(0..2) + &lines(3..5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_there_is_continued_on_a_line_of_its_own() {
+    let bench = Bench::new();
+    fs::write(bench.path("e.ndjson"), "an old line").unwrap();
+    bench.run(&json!({ "path": "e.ndjson" }), &events(0..1)).await;
+    let text = fs::read_to_string(bench.path("e.ndjson")).unwrap();
+    assert_eq!(text, "an old line\n".to_owned() + &lines(0..1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_taken_away_is_begun_anew() {
+    let bench = Bench::new();
+    let params = json!({ "path": "e.ndjson" });
+    bench.run(&params, &events(0..3)).await;
+    fs::rename(bench.path("e.ndjson"), bench.path("taken")).unwrap();
+    bench.run(&params, &events(3..5)).await;
+    assert_eq!(fs::read_to_string(bench.path("taken")).unwrap(), lines(0..3));
+    assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(3..5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_files_together_stay_below_their_limit_and_the_newest_stay() {
+    let bench = Bench::new();
+    let params = json!({ "path": "e.ndjson", "rotateBytes": 1000, "maxTotalBytes": 5000 });
+    for round in 0..40 {
+        bench.run(&params, &events(round * 20..round * 20 + 20)).await;
+    }
+    let text = all_text(bench.folder.path(), &["e.ndjson"]);
+    assert!((3000..=6000).contains(&text.len()), "{}", text.len());
+    assert!(lines(0..800).ends_with(&text), "the newest, without a gap");
+    let left = fs::read_dir(bench.folder.path()).unwrap().count();
+    assert!(left < 20, "{left} files");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_is_a_whole_document_after_every_batch() {
+    let bench = Bench::new();
+    for round in 0..3 {
+        bench
+            .run(&json!({ "path": "a.har", "format": "har" }), &events(round * 2..round * 2 + 2))
+            .await;
+        let text = fs::read_to_string(bench.path("a.har")).unwrap();
+        let document: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(document["log"]["entries"].as_array().unwrap().len(), round * 2 + 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_refuses_delays_and_doubles_nothing() {
+    let bench = Bench::new();
+    let params = json!({ "path": "sub/e.ndjson" });
+    // A file where the folder should be: every write fails until it is gone.
+    fs::write(bench.path("sub"), "in the way").unwrap();
+    let sink = build_sink(bench.folder.path(), &params).unwrap();
+    let contents = events(0..5);
+    let run = bench.run_sink(sink, &contents);
+    let mend = async {
+        let stored = bench.store.checkpoint("ship:subject");
+        assert!(stored.await.is_ok());
+        fs::remove_file(bench.path("sub")).unwrap();
+    };
+    tokio::join!(run, mend);
+    assert_eq!(fs::read_to_string(bench.path("sub/e.ndjson")).unwrap(), lines(0..5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sinks_do_not_write_one_file() {
+    let bench = Bench::new();
+    let params = json!({ "path": "e.ndjson" });
+    let (first, second) = (
+        build_sink(bench.folder.path(), &params).unwrap(),
+        build_sink(bench.folder.path(), &params).unwrap(),
+    );
+    let host = SinkHost { store: bench.store.clone() };
+    first.start(&host).await.unwrap();
+    let error = second.start(&host).await.unwrap_err().to_string();
+    assert!(error.contains("another process writes these files"), "{error}");
+}
+
+#[test]
+fn a_wrong_file_is_told_where() {
+    let check = |params: Value, expected: &str| {
+        let problems = build_sink(Path::new("."), &params).err().unwrap();
+        assert!(problems.contains(expected), "{problems}");
+    };
+    check(json!({ "path": "in/" }), "path: expected the path of a file");
+    check(json!({ "path": "{host}" }), "path: no field `host`");
+    check(json!({ "path": "x", "rotateBytes": 0 }), "rotateBytes: expected a size above zero");
+    check(
+        json!({ "path": "x", "maxTotalBytes": "1MiB" }),
+        "maxTotalBytes: expected at least rotateBytes",
+    );
+}

@@ -1,0 +1,304 @@
+//! Bytes in files: every file has a good length, up to which it holds whole events of batches that are done. What lies
+//! behind it is a write that did not come to its end, and is cut off.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::format::FileFormat;
+
+/// Files that are kept open; with more, all are closed and opened again as they are written.
+const MAX_OPEN: usize = 64;
+/// As much is looked through for the end of the last whole line, after a loss of power.
+const LOOK_BACK_BYTES: u64 = 16 * 1024 * 1024;
+
+/// `fsync` of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Fsync {
+    /// After each batch: what left the queue survives a loss of power.
+    #[default]
+    Batch,
+    /// When a file is finished: what left the queue survives a killed process.
+    Rotation,
+}
+
+/// How far the sink is, as it is stored with the removal of each batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// The last event that is in its file.
+    pub(super) through: u64,
+    /// The files that are being written, by path.
+    pub(super) files: BTreeMap<String, Tracked>,
+}
+
+/// A file that is being written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tracked {
+    /// Length of what is whole, without the format's end.
+    pub(super) good: u64,
+    /// When it was begun, milliseconds since 1970.
+    pub(super) since_ms: u64,
+    /// When it was written last.
+    pub(super) last_ms: u64,
+}
+
+/// Events of a batch for one file.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) path: String,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The files of one sink. Dropped, its lock goes.
+#[derive(Debug)]
+pub(super) struct Writer {
+    root: PathBuf,
+    format: FileFormat,
+    fsync: Fsync,
+    open: BTreeMap<String, File>,
+    /// A write did not come to its end: all files are cut before the next.
+    is_dirty: bool,
+    /// Held for as long as this sink may write, so that no second process does.
+    _lock: File,
+}
+
+impl Writer {
+    /// `None` while another process, or an earlier run of this one, holds the lock.
+    pub(super) fn lock(
+        root: &Path,
+        lock: &Path,
+        format: FileFormat,
+        fsync: Fsync,
+    ) -> io::Result<Option<Self>> {
+        std::fs::create_dir_all(root)?;
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(lock)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let (open, is_dirty) = (BTreeMap::new(), false);
+        Ok(Some(Self { root: root.to_owned(), format, fsync, open, is_dirty, _lock: file }))
+    }
+
+    pub(super) fn full(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Makes the files what the stored progress says they are; what had to be done, for the log.
+    pub(super) fn recover(&mut self, progress: &mut Progress) -> Result<Vec<String>, String> {
+        let mut notices = Vec::new();
+        let mut kept = BTreeMap::new();
+        for (path, mut tracked) in std::mem::take(&mut progress.files) {
+            let full = self.full(&path);
+            let Ok(meta) = std::fs::metadata(&full) else {
+                // Finished just before the end, or taken away.
+                continue;
+            };
+            let end = self.format.end().len() as u64;
+            if meta.len() < tracked.good && !self.format.is_lines() {
+                notices.push(format!(
+                    "{path}: shorter than it was, so it is left as it is and a new one is begun"
+                ));
+                let aside = self.root.join(format!("{path}.broken"));
+                std::fs::rename(&full, aside).map_err(|error| format!("{path}: {error}"))?;
+                continue;
+            }
+            if meta.len() < tracked.good {
+                let whole = self
+                    .whole_lines(&path, meta.len())
+                    .map_err(|error| format!("{path}: {error}"))?;
+                notices.push(format!(
+                    "{path}: {} bytes are missing since the last run",
+                    tracked.good - whole
+                ));
+                tracked.good = whole;
+            } else if meta.len() > tracked.good && meta.len() != tracked.good + end {
+                notices.push(format!(
+                    "{path}: {} bytes of a write that broke off are cut",
+                    meta.len() - tracked.good
+                ));
+            }
+            self.cut(&path, tracked.good).map_err(|error| format!("{path}: {error}"))?;
+            kept.insert(path, tracked);
+        }
+        progress.files = kept;
+        Ok(notices)
+    }
+
+    /// The length up to the end of the last whole line.
+    fn whole_lines(&mut self, path: &str, len: u64) -> io::Result<u64> {
+        let from = len.saturating_sub(LOOK_BACK_BYTES);
+        let mut tail = vec![0; usize::try_from(len - from).map_err(io::Error::other)?];
+        let file = self.file(path)?;
+        file.read_exact_at(&mut tail, from)?;
+        Ok(memchr::memrchr(b'\n', &tail).map_or(from, |at| from + at as u64 + 1))
+    }
+
+    /// Whether the file is still the one that is tracked; else what it is to be tracked as.
+    pub(super) fn look(
+        &mut self,
+        path: &str,
+        tracked: Option<&Tracked>,
+        now_ms: u64,
+    ) -> Result<Option<Tracked>, String> {
+        let found = std::fs::metadata(self.full(path)).ok();
+        let anew = |good| Some(Tracked { good, since_ms: now_ms, last_ms: now_ms });
+        let Some(found) = found else {
+            self.open.remove(path);
+            let is_new = tracked.is_none_or(|tracked| tracked.good > 0);
+            return Ok(if is_new { anew(0) } else { None });
+        };
+        let opened = self.open.get(path).and_then(|file| file.metadata().ok());
+        let is_other =
+            opened.is_some_and(|opened| (opened.dev(), opened.ino()) != (found.dev(), found.ino()));
+        if is_other {
+            self.open.remove(path);
+        }
+        if let Some(tracked) = tracked
+            && !is_other
+            && found.len() >= tracked.good
+        {
+            return Ok(None);
+        }
+        if self.format.is_lines() || found.len() == 0 {
+            return Ok(anew(found.len()));
+        }
+        let end = self.format.end();
+        let good = found.len().saturating_sub(end.len() as u64);
+        let mut tail = vec![0; end.len()];
+        let read = self.file(path).and_then(|file| file.read_exact_at(&mut tail, good));
+        if read.is_err() || tail != end {
+            self.open.remove(path);
+            return Err(format!(
+                "{path}: there is a file that this sink did not write: move it away"
+            ));
+        }
+        Ok(anew(good))
+    }
+
+    /// Appends all chunks; the new good length of each.
+    ///
+    /// # Errors
+    /// What went wrong, naming the file. Nothing counts then: the good lengths are what they were.
+    pub(super) fn append(
+        &mut self,
+        progress: &Progress,
+        chunks: &[Chunk],
+    ) -> Result<Vec<u64>, String> {
+        self.repair(progress)?;
+        self.is_dirty = true;
+        let mut lengths = Vec::with_capacity(chunks.len());
+        for chunk in chunks {
+            let good = progress.files.get(&chunk.path).map_or(0, |tracked| tracked.good);
+            let length = self.append_one(chunk, good);
+            lengths.push(length.map_err(|error| format!("{}: {error}", chunk.path))?);
+        }
+        self.is_dirty = false;
+        Ok(lengths)
+    }
+
+    /// Cuts what an append left behind that did not come to its end.
+    pub(super) fn repair(&mut self, progress: &Progress) -> Result<(), String> {
+        if self.is_dirty {
+            for (path, tracked) in &progress.files {
+                if self.full(path).exists() {
+                    self.cut(path, tracked.good).map_err(|error| format!("{path}: {error}"))?;
+                }
+            }
+            self.is_dirty = false;
+        }
+        Ok(())
+    }
+
+    fn append_one(&mut self, chunk: &Chunk, good: u64) -> io::Result<u64> {
+        let (format, fsync) = (self.format, self.fsync);
+        let is_new = good == 0;
+        let file = self.file(&chunk.path)?;
+        let between: &[u8] = if is_new {
+            format.start()
+        } else if format.is_lines() && !ends_line(file, good)? {
+            b"\n"
+        } else {
+            format.between()
+        };
+        let mut at = good;
+        for bytes in [between, &chunk.bytes] {
+            file.write_all_at(bytes, at)?;
+            at += bytes.len() as u64;
+        }
+        file.write_all_at(format.end(), at)?;
+        if fsync == Fsync::Batch {
+            file.sync_data()?;
+            if is_new {
+                sync_folder(&self.full(&chunk.path))?;
+            }
+        }
+        Ok(at)
+    }
+
+    /// Renames a file that is finished.
+    pub(super) fn finish(&mut self, path: &str, to: &Path) -> io::Result<()> {
+        self.file(path)?.sync_all()?;
+        self.open.remove(path);
+        std::fs::rename(self.full(path), to)?;
+        sync_folder(to)
+    }
+
+    /// Cuts what is behind the good length; the format's end stands behind it again.
+    fn cut(&mut self, path: &str, good: u64) -> io::Result<()> {
+        let end = self.format.end();
+        let file = self.file(path)?;
+        file.set_len(good)?;
+        if good > 0 {
+            file.write_all_at(end, good)?;
+        }
+        file.sync_all()
+    }
+
+    fn file(&mut self, path: &str) -> io::Result<&File> {
+        if !self.open.contains_key(path) {
+            if self.open.len() >= MAX_OPEN {
+                self.open.clear();
+            }
+            let full = self.full(path);
+            if let Some(folder) = full.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .read(true)
+                .write(true)
+                .open(full)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(io::Error::other("another sink or program writes it"));
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+            self.open.insert(path.to_owned(), file);
+        }
+        self.open.get(path).ok_or_else(|| io::Error::other("it was closed"))
+    }
+}
+
+/// A file that somebody else began may lack its last line break.
+fn ends_line(file: &File, good: u64) -> io::Result<bool> {
+    let mut last = [0];
+    file.read_exact_at(&mut last, good - 1)?;
+    Ok(last == *b"\n")
+}
+
+/// Makes a new name durable.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}

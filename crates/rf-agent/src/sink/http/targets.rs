@@ -1,0 +1,108 @@
+//! Where requests go: one host, or several of which the first that is well gets them.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::{Authority, Scheme};
+use tokio::time::Instant;
+
+/// A host that failed is passed over for so long, unless every other one failed later.
+const REST: Duration = Duration::from_secs(10);
+
+/// Scheme and authority of a host, with a path before that of the event.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    scheme: Scheme,
+    authority: Authority,
+    /// Without a slash at the end.
+    prefix: String,
+}
+
+impl Target {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let wanted = "expected a scheme and a host, such as http://127.0.0.1:8080";
+        let uri: Uri = text.parse().map_err(|error| format!("{wanted}: {error}"))?;
+        let parts = uri.into_parts();
+        let scheme = parts
+            .scheme
+            .filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)
+            .ok_or(wanted)?;
+        let authority = parts.authority.ok_or(wanted)?;
+        let path = parts.path_and_query.map(|path| path.path().trim_end_matches('/').to_owned());
+        Ok(Self { scheme, authority, prefix: path.unwrap_or_default() })
+    }
+
+    pub(super) fn uri(&self, target: &str) -> Result<Uri, String> {
+        // The asterisk form has no URL; the root is the nearest thing that can be asked.
+        let target = if target == "/*" { "/" } else { target };
+        let path = format!("{}{target}", self.prefix);
+        let builder = Uri::builder().scheme(self.scheme.clone()).authority(self.authority.clone());
+        builder
+            .path_and_query(path)
+            .build()
+            .map_err(|error| format!("path `{target}` cannot be sent: {error}"))
+    }
+}
+
+/// The hosts of a sink in the order of the file, and when each failed last.
+#[derive(Debug)]
+pub(super) struct Targets {
+    all: Vec<Target>,
+    failed: Mutex<Vec<Option<Instant>>>,
+}
+
+impl Targets {
+    /// At least one.
+    pub(super) fn new(all: Vec<Target>) -> Self {
+        let failed = Mutex::new(vec![None; all.len()]);
+        Self { all, failed }
+    }
+
+    /// The hosts in the order in which they are to be tried now, with their numbers: those that are well in the order of
+    /// the file, then the others, the one first that has rested longest.
+    pub(super) fn in_turn(&self) -> Vec<(usize, &Target)> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut turn: Vec<(usize, &Target)> = self.all.iter().enumerate().collect();
+        turn.sort_by_key(|(index, _)| {
+            failed.get(*index).copied().flatten().filter(|at| at.elapsed() < REST)
+        });
+        turn
+    }
+
+    pub(super) fn is_only_one(&self) -> bool {
+        self.all.len() == 1
+    }
+
+    pub(super) fn note(&self, index: usize, is_well: bool) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = failed.get_mut(index) {
+            *slot = (!is_well).then(Instant::now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_failed_rests_and_comes_back() {
+        let hosts = ["http://a", "http://b", "http://c"];
+        let targets = Targets::new(hosts.iter().map(|host| Target::parse(host).unwrap()).collect());
+        let check = |expected: [usize; 3]| {
+            let turn: Vec<usize> = targets.in_turn().iter().map(|(index, _)| *index).collect();
+            assert_eq!(turn, expected);
+        };
+        check([0, 1, 2]);
+        targets.note(0, false);
+        check([1, 2, 0]);
+        tokio::time::advance(REST / 2).await;
+        targets.note(1, false);
+        check([2, 0, 1]);
+        tokio::time::advance(REST / 2).await;
+        check([0, 2, 1]);
+        targets.note(1, true);
+        check([0, 1, 2]);
+    }
+}

@@ -1,0 +1,139 @@
+//! `log` sink: events as lines of the program's own log, or of a file of its own.
+//!
+//! In the program's log they are lines like all others: below `LOG_LEVEL` they are not shown, repeats are muted, a flood is
+//! counted. A file of its own gets every event, exactly once, and is bounded: it is a [`super::file`] sink of lines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rf_core::config::{ByteSize, Node, Problems, schema_of};
+use schemars::{JsonSchema, Schema};
+use serde::Deserialize;
+
+use super::file::{Compress, FileFormat, FileSinkConfig, Fsync};
+use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError};
+
+/// As much of an event is shown in the program's log.
+const MAX_SHOWN_BYTES: usize = 4096;
+
+/// `params` of a `log` sink.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LogSinkConfig {
+    /// Level of the lines.
+    #[serde(default)]
+    pub log_level: LogLevel,
+    /// A file of its own, relative to `dataDir`; empty: the program's log.
+    #[serde(default)]
+    pub log_file_path: String,
+    /// The file is finished when it would grow above this; default 10 MiB.
+    #[serde(default)]
+    pub max_file_bytes: Option<ByteSize>,
+    /// Bytes of all its files: the oldest are removed; default 100 MiB.
+    #[serde(default)]
+    pub max_total_bytes: Option<ByteSize>,
+}
+
+/// `logLevel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LogLevel {
+    /// Finest.
+    Trace,
+    /// For looking closely.
+    Debug,
+    /// What happens.
+    #[default]
+    Info,
+    /// What should not.
+    Warn,
+    /// What must not.
+    Error,
+}
+
+impl LogLevel {
+    /// In capitals, as lines show it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Trace => "TRACE",
+            Self::Debug => "DEBUG",
+            Self::Info => "INFO",
+            Self::Warn => "WARN",
+            Self::Error => "ERROR",
+        }
+    }
+}
+
+/// JSON Schema of [`LogSinkConfig`].
+pub(super) fn schema() -> Schema {
+    schema_of::<LogSinkConfig>()
+}
+
+/// Checks the configuration and makes the sink.
+pub(super) fn build(
+    context: &SinkContext<'_>,
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Arc<dyn Sink>> {
+    let config: LogSinkConfig = params.decode(problems)?;
+    if config.log_file_path.is_empty() {
+        return Some(Arc::new(LogSink {
+            name: context.name.to_owned(),
+            level: config.log_level,
+            shape: shape(),
+        }));
+    }
+    let file = FileSinkConfig {
+        path: config.log_file_path.replace('%', "%%").replace('{', "{{"),
+        format: FileFormat::LogLine(config.log_level),
+        rotate_bytes: config.max_file_bytes.unwrap_or(ByteSize::mib(10)),
+        rotate_after: None,
+        compress: Compress::None,
+        max_total_bytes: Some(config.max_total_bytes.unwrap_or(ByteSize::mib(100))),
+        fsync: Fsync::Rotation,
+    };
+    super::file::of_config(context, file, params, problems)
+}
+
+fn shape() -> Shape {
+    Shape {
+        max_events: 1,
+        goal_bytes: 1,
+        max_event_bytes: usize::MAX,
+        concurrency: 1,
+        stable: false,
+        max_attempts: None,
+        max_age: None,
+        backoff: (Duration::from_millis(200), Duration::from_secs(60)),
+        rate: RateLimits::default(),
+    }
+}
+
+struct LogSink {
+    name: String,
+    level: LogLevel,
+    shape: Shape,
+}
+
+impl Sink for LogSink {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
+        for event in &batch.events {
+            let shown = event.content.get(..MAX_SHOWN_BYTES).unwrap_or(&event.content);
+            let content = String::from_utf8_lossy(shown);
+            let sink = self.name.as_str();
+            match self.level {
+                LogLevel::Trace => tracing::trace!(sink, %content, "event"),
+                LogLevel::Debug => tracing::debug!(sink, %content, "event"),
+                LogLevel::Info => tracing::info!(sink, %content, "event"),
+                LogLevel::Warn => tracing::warn!(sink, %content, "event"),
+                LogLevel::Error => tracing::error!(sink, %content, "event"),
+            }
+        }
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
