@@ -23,7 +23,7 @@ use crate::settings::{
     BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, loopback, no_tailnet,
     store_options, working_directory,
 };
-use crate::sink::{SINKS, SinkContext, notification};
+use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
 use crate::stats::{StatsPlan, ToldRelay};
 
@@ -328,28 +328,32 @@ fn check_sink(
 ) -> Option<PlannedSink> {
     let queue = sink.buffer.queue(&sink.name, DEFAULT_BUFFER_BYTES);
     check_buffer(node, &queue, problems);
+    let sinks: Vec<&str> = file.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let context =
+        SinkContext { name: &sink.name, id: url_id(sink), data_dir: &file.data_dir, sinks: &sinks };
+    let params = node.get("params");
     let Some(kind) = SINKS.iter().find(|kind| kind.name == sink.kind) else {
-        let known: Vec<&str> = SINKS.iter().map(|kind| kind.name).collect();
-        problems.error(
-            &at(node, "type"),
-            format!(
-                "sink type `{}` is not in this version; known: {}",
+        let built = exec::of_type(&sink.kind, &context, params.as_ref(), problems);
+        let built = built.unwrap_or_else(|reason| {
+            let known: Vec<&str> = SINKS.iter().map(|kind| kind.name).collect();
+            let message = format!(
+                "sink type `{}` is not in this version; known: {}; {reason}",
                 sink.kind,
                 known.join(", ")
-            ),
-        );
-        return None;
+            );
+            problems.error(&at(node, "type"), message);
+            None
+        })?;
+        let kind = sink.kind.clone();
+        return Some(PlannedSink { id: sink.name.clone(), kind, sink: built, queue });
     };
-    let Some(params) = node.get("params") else {
+    let Some(params) = params else {
         problems.error(
             node,
             format!("params is missing: expected the settings of a sink of type `{}`", sink.kind),
         );
         return None;
     };
-    let sinks: Vec<&str> = file.sinks.iter().map(|sink| sink.name.as_str()).collect();
-    let context =
-        SinkContext { name: &sink.name, id: url_id(sink), data_dir: &file.data_dir, sinks: &sinks };
     let built = (kind.build)(&context, &params, problems)?;
     let kind = sink.kind.clone();
     Some(PlannedSink { id: sink.name.clone(), kind, sink: built, queue })

@@ -6,6 +6,7 @@ pub mod alert;
 #[cfg(test)]
 mod contract;
 pub mod db;
+pub mod exec;
 pub mod file;
 pub mod http;
 pub mod log;
@@ -209,6 +210,7 @@ pub const SINKS: &[SinkKind] = &[
     SinkKind { name: "time_series", schema: time_series::schema, build: time_series::build },
     SinkKind { name: "alert", schema: alert::schema, build: alert::build },
     SinkKind { name: "file", schema: file::schema, build: file::build },
+    SinkKind { name: "exec", schema: exec::schema, build: exec::build },
     SinkKind { name: "log", schema: log::schema, build: log::build },
     SinkKind { name: "notification", schema: notification::schema, build: notification::build },
 ];

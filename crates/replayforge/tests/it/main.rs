@@ -18,6 +18,7 @@
 //! | [`page`] | the player's server and its page, in a real browser |
 //! | [`mirroring`] | web servers send copies as the manual says, and serve on without the proxy |
 //! | [`postgres`] | databases are read and heard: every type, through restarts, refusals and kills |
+//! | [`exec`] | programs of the user's own take events |
 //! | [`file`] | every event is in a file once, whatever is killed, and goes back from there |
 //! | [`notify`] | people are told, once and in time, by the services that they use |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
@@ -34,6 +35,8 @@ mod compat;
 mod crash;
 #[cfg(test)]
 mod demo;
+#[cfg(test)]
+mod exec;
 #[cfg(test)]
 mod file;
 #[cfg(test)]

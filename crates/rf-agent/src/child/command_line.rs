@@ -20,6 +20,11 @@ pub struct CommandLine {
 }
 
 impl CommandLine {
+    /// A program without arguments.
+    pub fn program(path: String) -> Self {
+        Self { argv: vec![path], is_line: false }
+    }
+
     /// Program and arguments.
     pub fn argv(&self) -> &[String] {
         &self.argv

@@ -1,0 +1,56 @@
+//! Sinks that are programs: a type of the user's own, found beside the player.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::support::program::{Program, write_config};
+use crate::support::stack::Stack;
+use crate::support::wait::{SOON, eventually};
+use crate::support::wire::post;
+
+/// Writes its parameters, then each event as it comes, and answers.
+const PROGRAM: &str = r#"#!/bin/sh
+echo "$RPF_SINK_NAME $RPF_SINK_PARAMS" >>out
+while read -r line; do
+    rest=${line#*\"id\":\"}
+    echo "$line" >>out
+    echo "ok ${rest%%\"*}"
+done
+"#;
+
+#[test]
+fn a_type_of_its_own_is_a_program_in_the_working_directory() {
+    let mut stack = Stack::with(|configs| {
+        let data = configs.player["dataDir"].as_str().unwrap().to_owned();
+        let program = Path::new(&data).parent().unwrap().join("mine_sink");
+        fs::write(&program, PROGRAM).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        configs.player["sinks"][0]["type"] = json!("mine");
+        configs.player["sinks"][0]["params"] = json!({ "any": ["thing", 1] });
+    });
+    let out = stack.folder().join("out");
+    let told = || fs::read_to_string(&out).unwrap_or_default();
+    post(stack.ports.proxy, "/a", b"first");
+    eventually("the first event", SOON, || told().contains("first"));
+    assert!(told().starts_with("target {\"any\":[\"thing\",1]}\n"), "{}", told());
+    stack.player.kill();
+    post(stack.ports.proxy, "/a", b"second");
+    stack.player.restart();
+    eventually("the second event", SOON, || told().contains("second"));
+    assert_eq!(told().matches("target {").count(), 2, "a new program with the new player");
+}
+
+#[test]
+fn a_program_that_is_missing_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let sink = json!({ "name": "a", "type": "influx", "params": {} });
+    let player = json!({ "relayUrl": "http://127.0.0.1:1", "sinks": [sink] });
+    let config = write_config(folder.path(), "player", &player);
+    let finished = Program::run(folder.path(), &["check", "-c", &config], &[]);
+    assert_eq!(finished.code, Some(78));
+    let expected = "there is no program ./influx_sink in the working directory";
+    assert!(finished.log.contains(expected), "{finished:?}");
+}

@@ -1,0 +1,233 @@
+//! `exec` sink: a program of the user's own takes the events.
+//!
+//! It is started with the agent and again when it ends. Each event is a line on its standard input, JSON with an `id`; the
+//! program answers with a line on its standard output: `ok ID`, `retry ID [reason]` or `reject ID [reason]`. An event whose
+//! answer does not come, because the program ended or took too long, is handed over again: at least once.
+
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use rf_core::config::{Interval, Node, Problems, Secret, schema_of};
+use rf_queue::StoredEvent;
+use rustix::fs::{Access, access};
+use schemars::{JsonSchema, Schema};
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use self::session::{Job, Session};
+use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError};
+use crate::child::{ChildCommand, CommandLine};
+use crate::settings::{at, not_zero};
+
+/// Tells a program that is a sink of its own type what its `params` are.
+const PARAMS_VARIABLE: &str = "RPF_SINK_PARAMS";
+/// Tells it the name of the sink.
+const NAME_VARIABLE: &str = "RPF_SINK_NAME";
+
+/// `params` of an `exec` sink.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExecSinkConfig {
+    /// Program and arguments as a list, or with `shell` a line for the shell.
+    pub command: CommandLine,
+    /// `command` is a line for `/bin/sh`.
+    #[serde(default)]
+    pub shell: bool,
+    /// Folder that it starts in; none: the working directory.
+    #[serde(default)]
+    pub working_dir: Option<PathBuf>,
+    /// Variables besides those of the player.
+    #[serde(default)]
+    pub env: BTreeMap<String, Secret>,
+    /// Events that may wait for their answers at a time. 1 keeps the order of the events.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub concurrency: usize,
+    /// How long one answer may take.
+    #[serde(default = "default_timeout")]
+    pub timeout: Interval,
+    /// After so many tries an event becomes a dead letter; 0: never.
+    #[serde(default = "default_max_attempts")]
+    pub max_attempts: u32,
+    /// An event that fails and was queued longer ago than this becomes a dead letter; 0: never.
+    #[serde(default = "default_max_age")]
+    pub max_age: Interval,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn default_timeout() -> Interval {
+    Interval::from_secs(30)
+}
+
+fn default_max_attempts() -> u32 {
+    20
+}
+
+fn default_max_age() -> Interval {
+    Interval::from_secs(24 * 3600)
+}
+
+/// JSON Schema of [`ExecSinkConfig`].
+pub(super) fn schema() -> Schema {
+    schema_of::<ExecSinkConfig>()
+}
+
+/// Checks the configuration and makes the sink.
+pub(super) fn build(
+    context: &SinkContext<'_>,
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<Arc<dyn Sink>> {
+    let config: ExecSinkConfig = params.decode(problems)?;
+    not_zero(params, &[("timeout", config.timeout)], problems);
+    let command = config.command.clone().checked(config.shell);
+    let command = command.map_err(|reason| problems.error(&at(params, "command"), reason)).ok()?;
+    Some(Arc::new(sink(context, command, config)))
+}
+
+/// The program for a type of sink that is none of ours: `./TYPE_sink`, in the working directory.
+///
+/// # Errors
+/// Where it was looked for.
+pub(crate) fn of_type(
+    kind: &str,
+    context: &SinkContext<'_>,
+    params: Option<&Node<'_>>,
+    problems: &mut Problems,
+) -> Result<Option<Arc<dyn Sink>>, String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let program = format!("./{kind}_sink");
+    if kind.is_empty() || !kind.chars().all(is_name) {
+        return Err("and it is no name of a program".to_owned());
+    }
+    if !Path::new(&program).is_file() || access(&program, Access::EXEC_OK).is_err() {
+        return Err(format!("and there is no program {program} in the working directory"));
+    }
+    let params: serde_json::Value = match params {
+        Some(params) => match params.decode(problems) {
+            Some(params) => params,
+            None => return Ok(None),
+        },
+        None => json!({}),
+    };
+    let env = [(PARAMS_VARIABLE, params.to_string()), (NAME_VARIABLE, context.name.to_owned())];
+    let command = CommandLine::program(program);
+    let config = ExecSinkConfig {
+        command: command.clone(),
+        shell: false,
+        working_dir: None,
+        env: env.map(|(name, value)| (name.to_owned(), Secret::new(value))).into(),
+        concurrency: one(),
+        timeout: default_timeout(),
+        max_attempts: default_max_attempts(),
+        max_age: default_max_age(),
+    };
+    Ok(Some(Arc::new(sink(context, command, config))))
+}
+
+fn sink(context: &SinkContext<'_>, command: CommandLine, config: ExecSinkConfig) -> Exec {
+    // As many as may be under way, so that none waits for a place.
+    let (jobs, waiting) = mpsc::channel(config.concurrency);
+    let max_age = Duration::from(config.max_age);
+    Exec {
+        name: context.name.to_owned(),
+        child: ChildCommand { command, working_dir: config.working_dir, env: config.env },
+        timeout: config.timeout.into(),
+        shape: Shape {
+            max_events: 1,
+            goal_bytes: 1,
+            max_event_bytes: usize::MAX,
+            concurrency: config.concurrency,
+            stable: false,
+            max_attempts: (config.max_attempts > 0).then_some(config.max_attempts),
+            max_age: (!max_age.is_zero()).then_some(max_age),
+            backoff: (Duration::from_millis(200), Duration::from_secs(60)),
+            rate: RateLimits::default(),
+        },
+        jobs,
+        waiting: Mutex::new(waiting),
+    }
+}
+
+struct Exec {
+    name: String,
+    child: ChildCommand,
+    timeout: Duration,
+    shape: Shape,
+    jobs: mpsc::Sender<Job>,
+    /// Taken by [`Sink::run`], which is the only one to lock it.
+    waiting: Mutex<mpsc::Receiver<Job>>,
+}
+
+impl Sink for Exec {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move {
+            for event in &batch.events {
+                self.hand_over(event).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let mut waiting = self.waiting.lock().await;
+            let session = Session { name: &self.name, child: &self.child, stop: &stop };
+            session.go_on(&mut waiting).await;
+        })
+    }
+}
+
+impl Exec {
+    async fn hand_over(&self, event: &StoredEvent) -> Result<(), SinkError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Job { id: event.id, line: line(event), answer };
+        let exchange = async {
+            // The program is gone for good only when the agent stops.
+            let gone = || SinkError::Away("the program is not running".to_owned());
+            self.jobs.send(job).await.map_err(|_closed| gone())?;
+            answered.await.unwrap_or_else(|_dropped| Err(gone()))
+        };
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => Err(SinkError::Retry {
+                reason: format!("the program gave no answer within {:?}", self.timeout),
+                after: None,
+            }),
+        }
+    }
+}
+
+/// The event as the program reads it: `{"id":"17","event":{...}}`, or `"content"` with the text of what is no JSON.
+fn line(event: &StoredEvent) -> Bytes {
+    let id = event.id.to_string();
+    let mut line = match serde_json::from_slice::<&RawValue>(&event.content) {
+        // Line breaks between JSON's words are white space, and within its texts there are none.
+        Ok(raw) => {
+            format!("{{\"id\":\"{id}\",\"event\":{}}}", raw.get().replace(['\n', '\r'], " "))
+        }
+        Err(_no_json) => {
+            json!({ "id": id, "content": String::from_utf8_lossy(&event.content) }).to_string()
+        }
+    };
+    line.push('\n');
+    line.into()
+}

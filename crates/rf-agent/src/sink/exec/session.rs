@@ -1,0 +1,205 @@
+//! The lives of the program: events in, answers out.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rf_core::backoff::Backoff;
+use tokio::io::AsyncWriteExt;
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::child::{Child, ChildCommand, Input};
+use crate::lines::LineReader;
+use crate::sink::SinkError;
+
+/// First and longest pause before a program that has ended is started again.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
+/// A program that has run for so long starts over with the first pause.
+const STEADY: Duration = Duration::from_secs(60);
+/// After the stop the program is kept for so long after the last event, since the queue is still being emptied.
+const QUIET: Duration = Duration::from_millis(500);
+/// But not for longer than this.
+const LAST_EVENTS: Duration = Duration::from_secs(6);
+/// An answer is longer than this only by mistake; the rest of the line is passed over.
+const MAX_ANSWER_BYTES: usize = 4096;
+const MAX_STDERR_LINE: usize = 4096;
+
+/// An event for the program, and where its answer goes.
+pub(super) struct Job {
+    pub(super) id: u64,
+    pub(super) line: Bytes,
+    pub(super) answer: oneshot::Sender<Result<(), SinkError>>,
+}
+
+/// What the lives have in common.
+pub(super) struct Session<'a> {
+    pub(super) name: &'a str,
+    pub(super) child: &'a ChildCommand,
+    pub(super) stop: &'a CancellationToken,
+}
+
+/// Events that the program has, by id.
+type Pending = HashMap<u64, oneshot::Sender<Result<(), SinkError>>>;
+
+impl Session<'_> {
+    /// Until the stop, and the last events after it.
+    pub(super) async fn go_on(&self, jobs: &mut mpsc::Receiver<Job>) {
+        let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
+        while !self.stop.is_cancelled() {
+            let started = Instant::now();
+            let why = match self.live(jobs).await {
+                Ok(code) => format!("the program ended with exit code {code}"),
+                Err(error) => format!("the program cannot be run: {error}"),
+            };
+            if self.stop.is_cancelled() {
+                return;
+            }
+            if started.elapsed() >= STEADY {
+                backoff.reset();
+            }
+            let pause = backoff.next_delay();
+            tracing::warn!(
+                sink = self.name,
+                ?pause,
+                "{why}, and is started again; LOG_LEVEL=debug shows its standard error"
+            );
+            self.rest(jobs, pause, &why).await;
+        }
+    }
+
+    /// Until the next life begins, events are told that there is nobody.
+    async fn rest(&self, jobs: &mut mpsc::Receiver<Job>, pause: Duration, why: &str) {
+        let mut pause = std::pin::pin!(sleep(pause));
+        loop {
+            tokio::select! {
+                () = &mut pause => return,
+                () = self.stop.cancelled() => return,
+                Some(job) = jobs.recv() => tell(job.answer, Err(SinkError::Away(why.to_owned()))),
+            }
+        }
+    }
+
+    /// One life of the program, until it ends; its exit code.
+    async fn live(&self, jobs: &mut mpsc::Receiver<Job>) -> std::io::Result<i32> {
+        let mut child = self.child.spawn(Input::Piped)?;
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
+            return Err(std::io::Error::other("it has no standard input and output"));
+        };
+        let mut pending = Pending::new();
+        // Read until the end of the life, but no reason for it to go on.
+        let draining = async {
+            drain(self.name, stderr).await;
+            std::future::pending::<()>().await;
+        };
+        let talked = tokio::select! {
+            () = self.talk(jobs, stdin, stdout, &mut pending) => None,
+            code = child.wait() => Some(code),
+            () = draining => None,
+        };
+        for (_, answer) in pending.drain() {
+            let reason = "the program ended before it answered".to_owned();
+            tell(answer, Err(SinkError::Retry { reason, after: None }));
+        }
+        match talked {
+            Some(code) => code,
+            None => end(&mut child).await,
+        }
+    }
+
+    /// Hands events over and takes answers, until one side of the program is closed or the last events after the stop are
+    /// answered. Returning closes the program's standard input.
+    async fn talk(
+        &self,
+        jobs: &mut mpsc::Receiver<Job>,
+        mut stdin: ChildStdin,
+        stdout: ChildStdout,
+        pending: &mut Pending,
+    ) {
+        let mut lines = LineReader::new(stdout, MAX_ANSWER_BYTES);
+        // Written from here, so that a program that answers before it reads on does not block both sides.
+        let mut unwritten = Bytes::new();
+        let mut stopped_at = None;
+        let mut last_event = Instant::now();
+        loop {
+            if self.stop.is_cancelled() {
+                let stopped = *stopped_at.get_or_insert_with(Instant::now);
+                let is_quiet = pending.is_empty() && last_event.elapsed() >= QUIET;
+                if is_quiet || stopped.elapsed() >= LAST_EVENTS {
+                    return;
+                }
+            }
+            tokio::select! {
+                // Cancel-safe: what was written is known by what is left.
+                written = stdin.write(&unwritten), if !unwritten.is_empty() => match written {
+                    Ok(count) => drop(unwritten.split_to(count)),
+                    Err(_broken_pipe) => return,
+                },
+                job = jobs.recv(), if unwritten.is_empty() => {
+                    let Some(job) = job else { return };
+                    last_event = Instant::now();
+                    pending.insert(job.id, job.answer);
+                    unwritten = job.line;
+                }
+                answers = lines.next() => match answers {
+                    Ok(Some(answers)) => answers.iter().for_each(|line| self.take(&line.text(), pending)),
+                    Ok(None) | Err(_) => return,
+                },
+                () = self.stop.cancelled(), if stopped_at.is_none() => {}
+                () = sleep(QUIET), if stopped_at.is_some() => {}
+            }
+        }
+    }
+
+    fn take(&self, line: &str, pending: &mut Pending) {
+        let mut words = line.trim().splitn(3, ' ');
+        let (word, id) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let reason = words.next().unwrap_or("the program gave no reason").to_owned();
+        let outcome = match word {
+            "ok" => Ok(()),
+            "retry" => Err(SinkError::Retry { reason, after: None }),
+            "reject" => Err(SinkError::Permanent(reason)),
+            _ => {
+                tracing::warn!(
+                    sink = self.name,
+                    "the program printed a line that is no answer: expected ok, retry or reject and an id"
+                );
+                return;
+            }
+        };
+        // An answer that comes too late is for nobody: the event was handed over again, under the same id.
+        if let Some(answer) = id.parse().ok().and_then(|id: u64| pending.remove(&id)) {
+            tell(answer, outcome);
+        }
+    }
+}
+
+/// Its standard input is closed: a program that reads to the end ends by itself.
+async fn end(child: &mut Child) -> std::io::Result<i32> {
+    if let Ok(code) = tokio::time::timeout(QUIET, child.wait()).await {
+        return code;
+    }
+    child.terminate();
+    child.wait().await
+}
+
+fn tell(answer: oneshot::Sender<Result<(), SinkError>>, outcome: Result<(), SinkError>) {
+    // Whoever asked has given up waiting.
+    answer.send(outcome).unwrap_or_default();
+}
+
+/// Reads standard error to its end, so that the program never waits there. Shown to those alone who ask for it.
+async fn drain(name: &str, stderr: Option<ChildStderr>) {
+    let Some(stderr) = stderr else { return };
+    let mut reader = LineReader::new(stderr, MAX_STDERR_LINE);
+    // A pipe that breaks has ended.
+    while let Ok(Some(lines)) = reader.next().await {
+        for line in lines {
+            tracing::debug!(sink = name, stderr = %line.text(), "the program says");
+        }
+    }
+}
