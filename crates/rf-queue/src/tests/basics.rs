@@ -153,7 +153,9 @@ async fn everything_in_a_commit_is_done_together() {
 #[tokio::test]
 async fn counters_follow() {
     let mut rig = Rig::new();
-    assert_eq!(rig.usage(), crate::QueueUsage::default());
+    let next_id = rig.usage().next_id;
+    assert!(next_id > 0);
+    assert_eq!(rig.usage(), crate::QueueUsage { next_id, ..crate::QueueUsage::default() });
     rig.append(&["a", "bcd"]).await.unwrap();
     let first_at = rig.usage().oldest_at_ms.unwrap();
     rig.clock.advance(std::time::Duration::from_secs(2));

@@ -169,7 +169,7 @@ impl Browser {
     pub(crate) fn choose(&self, selector: &str, option: &str) {
         let script = format!(
             "const select = document.querySelector({selector:?});
-             const option = [...select.options].find((o) => o.textContent.trim() === {option:?});
+             const option = [...(select?.options ?? [])].find((o) => o.textContent.trim() === {option:?});
              if (!option) return false;
              select.value = option.value;
              select.dispatchEvent(new Event('input', {{ bubbles: true }}));
