@@ -1,7 +1,7 @@
 //! What sources and sinks count.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -63,16 +63,22 @@ impl MinuteCount {
 pub(crate) struct Fortune {
     success_at_ms: AtomicU64,
     error: Mutex<Option<LastError>>,
+    /// Looked at before the lock, since every success asks.
+    is_paused: AtomicBool,
     paused: Mutex<Option<String>>,
 }
 
 impl Fortune {
     fn good(&self, now_ms: u64) {
         self.success_at_ms.store(now_ms, Ordering::Relaxed);
-        let mut paused = lock(&self.paused);
-        if paused.is_some() {
-            *paused = None;
+        if self.is_paused.load(Ordering::Relaxed) && self.is_paused.swap(false, Ordering::Relaxed) {
+            *lock(&self.paused) = None;
         }
+    }
+
+    fn pause(&self, reason: &str) {
+        *lock(&self.paused) = Some(reason.to_owned());
+        self.is_paused.store(true, Ordering::Relaxed);
     }
 
     fn bad(&self, text: &str) {
@@ -170,7 +176,7 @@ impl SinkMeter {
     /// Nothing is delivered until a person acts.
     pub(crate) fn paused(&self, reason: &str) {
         self.fortune.bad(reason);
-        *lock(&self.fortune.paused) = Some(reason.to_owned());
+        self.fortune.pause(reason);
     }
 
     /// An event became a dead letter.

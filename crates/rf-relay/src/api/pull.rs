@@ -107,13 +107,17 @@ async fn pull_as_holder(
     let Some(holder) = pull.holder.as_deref().filter(|_| pull.lease.is_some()) else {
         return wait_for_events(relay, bucket, pull).await;
     };
-    if let Some(before) = relay.holders.take(bucket, holder) {
+    let (turn, before) = relay.holders.begin(bucket, holder);
+    if let Some(before) = before {
         // Gone already when all of it was acknowledged, which is the rule.
         relay.store.extend(bucket, &before, Duration::ZERO).await?;
     }
     let pulled = wait_for_events(relay, bucket, pull).await?;
-    if let Some(lease) = &pulled.lease {
-        relay.holders.put(bucket, holder, lease.clone());
+    if let Some(lease) = &pulled.lease
+        && !relay.holders.end(bucket, holder, turn, lease)
+    {
+        relay.store.extend(bucket, lease, Duration::ZERO).await?;
+        return Ok(Pulled::default());
     }
     Ok(pulled)
 }
