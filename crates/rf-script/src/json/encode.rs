@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use mlua::{Lua, LuaString, Table, Value};
+use mlua::{Lua, Table, Value};
 
 use super::shapes::{Mark, Shapes};
 use super::{MAX_DEPTH, large};
@@ -133,7 +133,8 @@ impl Encoder<'_> {
 
     fn entries(&mut self, table: &Table, mark: Option<Mark>, depth: usize) -> mlua::Result<()> {
         let start = self.out.len();
-        let mut entries: Vec<Entry> = Vec::new();
+        let keys = if let Some(Mark::Shape(node)) = mark { self.shapes.keys(node) } else { 0 };
+        let mut entries: Vec<Entry> = Vec::with_capacity(keys);
         table.for_each(|key: Value, value: Value| {
             self.shapes.guard.step()?;
             let from = self.out.len();
@@ -161,8 +162,14 @@ impl Encoder<'_> {
 
     /// Writes the key; where it goes.
     fn key(&mut self, key: &Value, mark: Option<Mark>) -> mlua::Result<Key> {
+        if let (Value::String(text), Some(Mark::Shape(node))) = (key, mark)
+            && let Some((position, written)) = self.shapes.place(node, text)
+        {
+            self.out.extend_from_slice(written);
+            return Ok(Key::Known(position));
+        }
         let (text, place) = match key {
-            Value::String(text) => (text.as_bytes().to_vec(), self.place(text, mark)),
+            Value::String(text) => (text.as_bytes().to_vec(), None),
             Value::Integer(index) => (index.to_string().into_bytes(), Some(Key::Index(*index))),
             Value::Number(number) => (number.to_string().into_bytes(), None),
             Value::Boolean(value) => (value.to_string().into_bytes(), None),
@@ -171,11 +178,6 @@ impl Encoder<'_> {
         self.string(&text)?;
         self.out.push(b':');
         Ok(place.unwrap_or(Key::Added(text)))
-    }
-
-    fn place(&self, key: &LuaString, mark: Option<Mark>) -> Option<Key> {
-        let Some(Mark::Shape(node)) = mark else { return None };
-        self.shapes.place(node, key).map(Key::Known)
     }
 }
 

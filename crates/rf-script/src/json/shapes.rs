@@ -1,6 +1,7 @@
 //! The marks of tables that came from JSON, and what they say.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use mlua::{AppDataRef, AppDataRefMut, Lua, LuaString, Table};
 
@@ -25,7 +26,7 @@ pub(super) struct Shapes {
     array: Table,
     object: Table,
     /// What a metatable stands for, by its address, which holds as long as the metatable is held here.
-    marks: HashMap<usize, Mark>,
+    marks: ByAddress<Mark>,
     pub(super) guard: Guard,
 }
 
@@ -41,23 +42,64 @@ struct Node {
     parent: NodeId,
     key: Option<LuaString>,
     text: Box<str>,
+    /// The key as JSON, with the colon.
+    written: Box<[u8]>,
     children: Vec<NodeId>,
     mark: Option<ShapeMark>,
 }
 
 struct ShapeMark {
     metatable: Table,
-    /// Positions of the keys by their address: Lua keeps one copy of each short string; the text serves for the others.
-    places: HashMap<usize, usize>,
+    /// The keys by their address: Lua keeps one copy of each short string; the text serves for the others.
+    places: ByAddress<Place>,
+}
+
+/// A key of a shape.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    position: usize,
+    node: NodeId,
+}
+
+/// A table by addresses of Lua's objects.
+type ByAddress<V> = HashMap<usize, V, BuildHasherDefault<AddressHasher>>;
+
+/// Addresses are chosen by the allocator and not by whoever sends events, so a multiplication is hash enough; the standard
+/// one showed in every profile.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        // The low bits of an address are always zero; a table of ours looks at them first.
+        let mixed = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl Shapes {
     pub(super) fn new(lua: &Lua, guard: Guard) -> mlua::Result<Self> {
         let (array, object) = (lua.create_table()?, lua.create_table()?);
-        let marks =
-            HashMap::from([(address(&array), Mark::Array), (address(&object), Mark::Object)]);
-        let root =
-            Node { parent: ROOT, key: None, text: "".into(), children: Vec::new(), mark: None };
+        let marks = [(address(&array), Mark::Array), (address(&object), Mark::Object)];
+        let marks = marks.into_iter().collect();
+        let root = Node {
+            parent: ROOT,
+            key: None,
+            text: "".into(),
+            written: Box::default(),
+            children: Vec::new(),
+            mark: None,
+        };
         Ok(Self { nodes: vec![root], array, object, marks, guard })
     }
 
@@ -107,6 +149,7 @@ impl Shapes {
             parent: from,
             key: Some(lua.create_string(key)?),
             text: key.into(),
+            written: format!("{}:", serde_json::Value::from(key)).into_bytes().into(),
             children: Vec::new(),
             mark: None,
         };
@@ -132,43 +175,51 @@ impl Shapes {
         self.nodes[node].mark.as_ref().map(|mark| &mark.metatable).ok_or_else(missing)
     }
 
-    fn places(&self, node: NodeId) -> HashMap<usize, usize> {
+    fn places(&self, node: NodeId) -> ByAddress<Place> {
         let mut path = Vec::new();
         let mut at = node;
         while at != ROOT {
             path.push(at);
             at = self.nodes[at].parent;
         }
-        let mut places = HashMap::with_capacity(path.len());
-        for (place, id) in path.iter().rev().enumerate() {
+        let mut places = ByAddress::default();
+        for (position, id) in path.iter().rev().enumerate() {
             // A key that came twice keeps its first place.
             if let Some(key) = &self.nodes[*id].key {
+                let place = Place { position, node: *id };
                 places.entry(key.to_pointer() as usize).or_insert(place);
             }
         }
         places
     }
 
-    /// Where in the shape the key stands; `None` for one that was added.
-    pub(super) fn place(&self, node: NodeId, key: &LuaString) -> Option<usize> {
-        let mark = self.nodes[node].mark.as_ref()?;
-        if let Some(place) = mark.places.get(&(key.to_pointer() as usize)) {
-            return Some(*place);
-        }
-        // Strings above 40 bytes have no one address.
-        (key.as_bytes().len() > 40).then(|| self.place_by_text(node, &key.as_bytes()))?
+    /// How many keys the shape has.
+    pub(super) fn keys(&self, node: NodeId) -> usize {
+        self.nodes[node].mark.as_ref().map_or(0, |mark| mark.places.len())
     }
 
-    fn place_by_text(&self, node: NodeId, key: &[u8]) -> Option<usize> {
+    /// Where in the shape the key stands, and the key as JSON with its colon; `None` for one that was added.
+    pub(super) fn place(&self, node: NodeId, key: &LuaString) -> Option<(usize, &[u8])> {
+        let mark = self.nodes[node].mark.as_ref()?;
+        let known = mark.places.get(&(key.to_pointer() as usize)).copied();
+        // Strings above 40 bytes have no one address.
+        let place = known.or_else(|| {
+            let text = key.as_bytes();
+            if text.len() > 40 { self.place_by_text(node, &text) } else { None }
+        })?;
+        Some((place.position, &self.nodes[place.node].written))
+    }
+
+    fn place_by_text(&self, node: NodeId, key: &[u8]) -> Option<Place> {
         let (mut at, mut found, mut behind) = (node, None, 0);
         while at != ROOT {
             behind += 1;
             if self.nodes[at].text.as_bytes() == key {
-                found = Some(behind);
+                found = Some((behind, at));
             }
             at = self.nodes[at].parent;
         }
-        found.map(|from_end| behind - from_end)
+        found.map(|(from_end, node)| Place { position: behind - from_end, node })
     }
 }
 
