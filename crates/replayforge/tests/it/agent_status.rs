@@ -82,8 +82,17 @@ fn relays_are_told_of_every_node() {
 #[test]
 fn a_paused_sink_is_not_ready_and_its_relay_is_told_why() {
     let (mut stack, _, player) = stack();
-    stack.player.expect_error("relay refuses the bucket or its token");
     assert_eq!(get(player, "/readyz").status(), 200);
+    stack.player.expect_error("relay refuses the bucket or its token");
+    stack.player.stop();
+    let mut refused = Configs::new(stack.folder(), stack.ports).player;
+    refused["portStatusZ"] = json!(player);
+    refused["sources"][0]["relayAuthenticationBearer"] = json!("wrong");
+    let mut other = Program::role(stack.folder(), "player", &refused);
+    other.expect_error("relay refuses the bucket or its token");
+    eventually("the refused source shows", SOON, || get(player, "/readyz").status() == 503);
+    let reason = get(player, "/readyz").text();
+    assert!(reason.starts_with("source `b` is paused: 401"), "{reason}");
     let status = free_port();
     let mut config = Configs::new(stack.folder(), stack.ports).proxy;
     config["dataDir"] = json!(stack.folder().join("second"));

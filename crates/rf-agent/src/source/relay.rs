@@ -112,6 +112,7 @@ impl Puller<'_> {
             match pulled {
                 Ok(pulled) if pulled.events.is_empty() => {
                     self.backoff.reset();
+                    self.out.meter().works();
                     if asked.elapsed() < AT_ONCE && self.pause(self.source.poll).await {
                         return;
                     }
@@ -274,9 +275,11 @@ impl Puller<'_> {
 
     async fn pause_after(&mut self, error: &RelayError) -> bool {
         let pause = if let RelayError::Refused { .. } = error {
+            self.out.meter().paused(&error.to_string());
             tracing::error!(source = self.source.id, %error, "relay refuses the bucket or its token; trying again slowly");
             REFUSED_PAUSE
         } else {
+            self.out.meter().failed(&error.to_string());
             tracing::warn!(source = self.source.id, %error, "relay cannot be reached, trying again");
             self.backoff.next_delay()
         };

@@ -123,6 +123,22 @@ impl SourceMeter {
         self.fortune.bad(reason);
     }
 
+    /// Its origin answers, also where it had nothing to give.
+    pub(crate) fn works(&self) {
+        self.fortune.good(now_ms());
+    }
+
+    /// Its origin does not answer; it is asked again.
+    pub(crate) fn failed(&self, reason: &str) {
+        self.fortune.bad(reason);
+    }
+
+    /// Nothing comes until a person acts.
+    pub(crate) fn paused(&self, reason: &str) {
+        self.fortune.bad(reason);
+        self.fortune.pause(reason);
+    }
+
     /// A batch can never be stored.
     pub(crate) fn too_large(&self, events: u64, reason: &str) {
         self.too_large.fetch_add(events, Ordering::Relaxed);
