@@ -163,8 +163,8 @@ fn a_script_is_loaded_anew_when_it_changes_and_at_a_sighup() {
     });
     stack.proxy.expect_error("script not reloaded, the old one goes on");
     let arrives = |stack: &Stack, path: &str| {
-        post(stack.ports.proxy, "/", b"");
         let count = stack.target.count();
+        post(stack.ports.proxy, "/", b"");
         eventually("one more replay", SOON, || stack.target.count() > count);
         stack.target.requests().last().is_some_and(|request| request.target() == path)
     };

@@ -92,6 +92,13 @@ pub(super) async fn tried(options: Arc<ScriptOptions>) -> Result<Vec<u8>, String
         Vm::from_text(Arc::clone(&options), BTreeMap::new(), &text)
             .map_err(|error| error.to_string())?;
         tests_pass(&options.path)?;
+        // The tests read the file themselves: what takes over must be what they were run on.
+        let tested = read_script(&options.path).map_err(|error| error.to_string())?;
+        if tested != text {
+            return Err(
+                "the file was changed while its tests ran; it is looked at again".to_owned()
+            );
+        }
         Ok(text)
     });
     trying.await.unwrap_or_else(|error| Err(error.to_string()))
