@@ -7,12 +7,13 @@
 //! among its dependencies.
 //!
 //! Reading order: [`bare_server`] and [`open_loop`] for the capture, [`sample`], [`relay_load`] and [`relay_drain`]
-//! beside [`bare_insert`] and [`bare_drain`] for the relay, [`bare_lua`] for scripts, [`sink_sample`], [`sink_drain`] and
-//! [`bare_rows`] for the sinks with tables, [`rows`] for the goals, [`report`] for the table.
+//! beside [`bare_insert`] and [`bare_drain`] for the relay, [`bare_lua`] for scripts, [`sink_sample`], [`sink_drain`],
+//! [`bare_rows`] and [`bare_file`] for the sinks, [`rows`] for the goals, [`report`] for the table.
 
 mod await_count;
 mod bare_db;
 mod bare_drain;
+mod bare_file;
 mod bare_insert;
 mod bare_lua;
 mod bare_rows;
@@ -49,6 +50,7 @@ struct Cli {
 enum Command {
     AwaitCount(await_count::Args),
     BareDrain(bare_drain::Args),
+    BareFile(bare_file::Args),
     BareInsert(bare_insert::Args),
     BareLua(bare_lua::Args),
     BareRows(bare_rows::Args),
@@ -70,6 +72,7 @@ async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::AwaitCount(args) => await_count::run(args).await,
         Command::BareDrain(args) => bare_drain::run(&args),
+        Command::BareFile(args) => bare_file::run(&args),
         Command::BareInsert(args) => bare_insert::run(&args),
         Command::BareLua(args) => bare_lua::run(&args),
         Command::BareRows(args) => bare_rows::run(&args),
@@ -107,6 +110,12 @@ mod tests {
         check(
             "rf-bench await-count http://127.0.0.1:1 --accepted 9 --by keys --since-ms 1",
             Ok(()),
+        );
+        check("rf-bench sink-drain --queue q --db d --kind rows --batches 9", Ok(()));
+        check("rf-bench sink-drain --queue q --file f --kind rows --batches 9", Ok(()));
+        check(
+            "rf-bench sink-drain --queue q --kind rows --batches 9",
+            Err(ErrorKind::MissingRequiredArgument),
         );
         check("rf-bench startup --connect 127.0.0.1:1 -- program -c file", Ok(()));
         check("rf-bench startup --accept 127.0.0.1:1 -- program", Ok(()));

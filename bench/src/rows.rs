@@ -128,6 +128,9 @@ pub(crate) const ROWS: &[Row] = &[
     versus("sink-time_series", "events/s", Unit::Whole, ["bare", "ours"], "per_second")
         .goal(Goal::RatioAtLeast(0.6)),
     alone("sink-time_series", "memory peak MiB", Unit::Mib, "memory", "player_mib"),
+    versus("sink-file", "events/s", Unit::Whole, ["bare", "ours"], "per_second")
+        .goal(Goal::RatioAtLeast(0.8)),
+    alone("sink-file", "memory peak MiB", Unit::Mib, "memory", "player_mib"),
     alone("query-1m", "first page ms", Unit::Ms, "page", "p50_ms"),
     alone("query-1m", "page behind row 900,000 ms", Unit::Ms, "deep-page", "p50_ms"),
     alone("query-1m", "page by another column ms", Unit::Ms, "ordered", "p50_ms"),
