@@ -2,6 +2,8 @@
 //!
 //! Everything here runs on the writer thread between BEGIN and COMMIT, on requests that [`crate::admit`] let in.
 
+use std::borrow::Cow;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::admit::{Room, letter_overhead};
@@ -49,6 +51,19 @@ pub(crate) struct Measure {
     pub(crate) events: u64,
     pub(crate) bytes: u64,
     pub(crate) stored: u64,
+}
+
+/// Of an event that is too large for a letter so many bytes are kept, so that a person sees what it was.
+const HEADS_OF_LETTERS: [usize; 2] = [16 * 1024, 4 * 1024];
+
+/// The content and reason of a letter as they are, then cut shorter and shorter; the reason says so.
+fn forms(letter: &Letter) -> impl Iterator<Item = (&[u8], Cow<'_, str>)> {
+    let whole = letter.content.len();
+    let heads = HEADS_OF_LETTERS.into_iter().filter_map(move |len| {
+        let reason = format!("{} (cut: the first {len} of {whole} bytes)", letter.reason);
+        Some((letter.content.get(..len)?, Cow::Owned(reason)))
+    });
+    std::iter::once((&letter.content[..], Cow::Borrowed(letter.reason.as_str()))).chain(heads)
 }
 
 /// A letter with what its event's row said.
@@ -222,24 +237,22 @@ impl Group<'_> {
     fn put_letter(&mut self, queue: usize, stored: StoredLetter<'_>) -> rusqlite::Result<()> {
         let StoredLetter { id, at, letter, attempts } = stored;
         let name = self.state.queues[queue].name.clone();
-        let size = letter.content.len() as u64;
-        let row = PageEstimate::of_row(size + letter_overhead(&letter.reason, &name));
-        if !self.make_room_for_letter(size, row)? {
-            tracing::error!(
-                queue = name,
-                id,
-                bytes = size,
-                "no room for a dead letter: the event is gone"
-            );
-            self.state.dropped_dead += 1;
+        for (content, reason) in forms(letter) {
+            let size = content.len() as u64;
+            let row = PageEstimate::of_row(size + letter_overhead(&reason, &name));
+            if !self.make_room_for_letter(size, row)? {
+                continue;
+            }
+            let columns = params![name, at, self.tx.wall_ms, reason, attempts, content];
+            self.conn.prepare_cached(sql::PUT_DEAD)?.execute(columns)?;
+            self.state.dead_letters += 1;
+            self.state.dead_bytes += size;
+            self.tx.appended = self.tx.appended.plus(row, self.tables());
             return Ok(());
         }
-        let columns =
-            params![name, at, self.tx.wall_ms, letter.reason, attempts, &letter.content[..]];
-        self.conn.prepare_cached(sql::PUT_DEAD)?.execute(columns)?;
-        self.state.dead_letters += 1;
-        self.state.dead_bytes += size;
-        self.tx.appended = self.tx.appended.plus(row, self.tables());
+        let bytes = letter.content.len();
+        tracing::error!(queue = name, id, bytes, "no room for a dead letter: the event is gone");
+        self.state.dropped_dead += 1;
         Ok(())
     }
 

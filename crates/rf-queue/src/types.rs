@@ -203,8 +203,9 @@ pub struct Commit {
     pub removes: Vec<Remove>,
     /// Events that no delivery will ever accept.
     pub dead: Vec<Bury>,
-    /// Events that become dead letters at once. As with burials, the oldest letters make room, and one that is too large
-    /// for the file is not kept but counted in [`DiskUsage::dropped_dead`].
+    /// Events that become dead letters at once. As with burials, the oldest letters make room; of one that is too large for
+    /// the file only the beginning is kept, and its reason says so. With no room even for that it is counted in
+    /// [`DiskUsage::dropped_dead`].
     pub letters: Vec<Letter>,
 }
 

@@ -148,6 +148,21 @@ async fn a_full_store_still_buries() {
 }
 
 #[tokio::test]
+async fn of_an_event_that_is_too_large_for_a_letter_its_beginning_is_kept() {
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    rig.store().commit(Commit::append(rig.q(), vec![filled(100)])).await.unwrap();
+    let content = filled(5_000_000);
+    let letter = Letter { queue: rig.q(), content: content.clone(), reason: "huge".to_owned() };
+    let letters = vec![letter];
+    rig.store().commit(Commit { letters, ..Commit::default() }).await.unwrap();
+    let disk = rig.store().disk();
+    assert_eq!((disk.dead_letters, disk.dropped_dead, rig.usage().events), (1, 0, 1));
+    let kept = DeadLetters::open(rig.path()).unwrap().list(None, 0, 10).unwrap().remove(0);
+    assert_eq!(kept.reason, "huge (cut: the first 16384 of 5000000 bytes)");
+    assert_eq!(kept.content, content[..16384]);
+}
+
+#[tokio::test]
 async fn the_command_line_keeps_to_the_bound_of_a_full_store() {
     let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
     rig.store()
