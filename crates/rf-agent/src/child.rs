@@ -16,12 +16,14 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rf_core::config::Secret;
+use rf_core::config::{Node, Problems, Secret};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
 pub use command_line::CommandLine;
+
+use crate::settings::at;
 
 /// How long a program may take to end after SIGTERM; then it is killed.
 pub const KILL_AFTER: Duration = Duration::from_secs(5);
@@ -67,6 +69,18 @@ pub struct Child {
 }
 
 impl ChildCommand {
+    /// Whether `command` is one, with `shell` or without; a problem is told at its key.
+    pub(crate) fn checked(
+        self,
+        shell: bool,
+        params: &Node<'_>,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let command = self.command.checked(shell);
+        let wrong = |message| problems.error(&at(params, "command"), message);
+        Some(Self { command: command.map_err(wrong).ok()?, ..self })
+    }
+
     /// Starts the program. One that cannot be started ends with 126 or 127 and says why on its standard error, as in a
     /// shell.
     ///

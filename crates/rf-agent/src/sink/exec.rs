@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::session::{Job, Session};
 use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError};
 use crate::child::{ChildCommand, CommandLine};
-use crate::settings::{at, not_zero};
+use crate::settings::not_zero;
 
 /// Tells a program that is a sink of its own type what its `params` are.
 const PARAMS_VARIABLE: &str = "RPF_SINK_PARAMS";
@@ -94,9 +94,8 @@ pub(super) fn build(
 ) -> Option<Arc<dyn Sink>> {
     let config: ExecSinkConfig = params.decode(problems)?;
     not_zero(params, &[("timeout", config.timeout)], problems);
-    let command = config.command.clone().checked(config.shell);
-    let command = command.map_err(|reason| problems.error(&at(params, "command"), reason)).ok()?;
-    Some(Arc::new(sink(context, command, config)))
+    let child = child(&config).checked(config.shell, params, problems)?;
+    Some(Arc::new(sink(context, child, &config)))
 }
 
 /// The program for a type of sink that is none of ours: `./TYPE_sink`, in the working directory.
@@ -125,9 +124,8 @@ pub(crate) fn of_type(
         None => json!({}),
     };
     let env = [(PARAMS_VARIABLE, params.to_string()), (NAME_VARIABLE, context.name.to_owned())];
-    let command = CommandLine::program(program);
     let config = ExecSinkConfig {
-        command: command.clone(),
+        command: CommandLine::program(program),
         shell: false,
         working_dir: None,
         env: env.map(|(name, value)| (name.to_owned(), Secret::new(value))).into(),
@@ -136,16 +134,21 @@ pub(crate) fn of_type(
         max_attempts: default_max_attempts(),
         max_age: default_max_age(),
     };
-    Ok(Some(Arc::new(sink(context, command, config))))
+    Ok(Some(Arc::new(sink(context, child(&config), &config))))
 }
 
-fn sink(context: &SinkContext<'_>, command: CommandLine, config: ExecSinkConfig) -> Exec {
+fn child(config: &ExecSinkConfig) -> ChildCommand {
+    let ExecSinkConfig { command, working_dir, env, .. } = config.clone();
+    ChildCommand { command, working_dir, env }
+}
+
+fn sink(context: &SinkContext<'_>, child: ChildCommand, config: &ExecSinkConfig) -> Exec {
     // As many as may be under way, so that none waits for a place.
     let (jobs, waiting) = mpsc::channel(config.concurrency);
     let max_age = Duration::from(config.max_age);
     Exec {
         name: context.name.to_owned(),
-        child: ChildCommand { command, working_dir: config.working_dir, env: config.env },
+        child,
         timeout: config.timeout.into(),
         shape: Shape {
             max_events: 1,

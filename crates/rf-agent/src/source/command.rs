@@ -101,18 +101,13 @@ pub(super) fn build(
 ) -> Option<Box<dyn Source>> {
     let config: CommandSourceConfig = params.decode(problems)?;
     not_zero(params, &[("timeout", config.timeout)], problems);
-    let command = match config.command.checked(config.shell) {
-        Ok(command) => command,
-        Err(message) => {
-            problems.error(&at(params, "command"), message);
-            return None;
-        }
-    };
+    let CommandSourceConfig { command, working_dir, env, .. } = config;
+    let child =
+        ChildCommand { command, working_dir, env }.checked(config.shell, params, problems)?;
     let schedule = Schedule::of(config.interval_seconds, config.cron.as_deref())
         .map_err(|(key, message)| problems.error(&at(params, key), message))
         .ok()?;
     let id = context.id.to_owned();
-    let child = ChildCommand { command, working_dir: config.working_dir, env: config.env };
     match (config.mode, schedule) {
         (Mode::Stream, None) => Some(Box::new(Stream {
             id,

@@ -25,7 +25,6 @@ use super::{Source, SourceContext, SourceError};
 use crate::child::{ChildCommand, CommandLine, Input};
 use crate::lines::{Line, LineReader};
 use crate::pipeline::Output;
-use crate::settings::at;
 
 /// A program that leaves so much of its answers unread is taken for stuck, and started again.
 const MAX_UNREAD_BYTES: usize = 1024 * 1024;
@@ -73,14 +72,12 @@ pub(super) fn build(
     problems: &mut Problems,
 ) -> Option<Box<dyn Source>> {
     let config: ExecSourceConfig = params.decode(problems)?;
-    let command = config
-        .command
-        .checked(config.shell)
-        .map_err(|message| problems.error(&at(params, "command"), message))
-        .ok()?;
+    let ExecSourceConfig { command, working_dir, env, .. } = config;
+    let child =
+        ChildCommand { command, working_dir, env }.checked(config.shell, params, problems)?;
     Some(Box::new(ExecSource {
         id: context.id.to_owned(),
-        child: ChildCommand { command, working_dir: config.working_dir, env: config.env },
+        child,
         path: config.path,
         max_line_bytes: config.max_line_bytes.as_usize(),
     }))
@@ -182,7 +179,10 @@ impl ExecSource {
                 for (place, id) in ids.into_iter().enumerate() {
                     let Some(id) = id else { continue };
                     answers.push(if refused.contains(&place) {
-                        Answer::refused(Some(id), "the event can never fit into the queue")
+                        Answer::refused(
+                            Some(id),
+                            "the event can never fit into the queue; it is kept as a dead letter",
+                        )
                     } else {
                         Answer::Ack(id)
                     });

@@ -25,7 +25,7 @@ use tokio_postgres::Notification;
 use tokio_util::sync::CancellationToken;
 
 use super::local_event::LocalEvent;
-use super::postgres::connection::{Keys, Server, SslMode};
+use super::postgres::connection::{Keys, Server, SslMode, params_with_connection};
 use super::postgres::session::{Limits, Row, Rows, Session, SessionError};
 use super::{Source, SourceContext, SourceError};
 use crate::pipeline::{Batch, Output, Rejected};
@@ -40,57 +40,30 @@ const BATCH_BYTES: usize = 256 * 1024;
 /// What the query sees as `current_setting('replayforge.cursor')`.
 const CURSOR_SETTING: &str = "replayforge.cursor";
 
-/// `params` of a `listen` source.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ListenSourceConfig {
-    /// The channels that NOTIFY names.
-    #[schemars(length(min = 1, max = 100))]
-    pub channels: Vec<String>,
-    /// A query that runs after each connect; each of its rows becomes an event.
-    #[serde(default)]
-    pub reread_sql: String,
-    /// A column of the query. Its last value is remembered, the query runs at each notification, and notifications become
-    /// no events of their own.
-    #[serde(default)]
-    pub cursor: String,
-    /// The events' path.
-    #[serde(default = "default_path")]
-    pub path: String,
-    /// Where the database is and who asks, in one text: a URL or key=value pairs.
-    #[serde(default)]
-    pub conn_string: Secret,
-    /// The server's name or address, or the folder of its socket.
-    #[serde(default)]
-    pub host: Option<String>,
-    /// The server's port.
-    #[serde(default)]
-    pub port: Option<u16>,
-    /// Who asks.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// The user's password.
-    #[serde(default)]
-    pub password: Secret,
-    /// The database; default: that of the user's name.
-    #[serde(default)]
-    pub database: Option<String>,
-    /// Whether the connection is encrypted, and who is believed.
-    #[serde(default)]
-    pub ssl_mode: Option<SslMode>,
-    /// A PEM file of the authorities that are trusted, instead of the public ones.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// How long the query may take.
-    #[serde(default = "super::pgcall::default_statement_timeout")]
-    pub statement_timeout: Interval,
-    /// Rows of the query that are read at a time.
-    #[serde(default = "super::pgcall::default_max_rows")]
-    #[schemars(range(min = 1))]
-    pub max_rows: usize,
-    /// The same in bytes, as JSON.
-    #[serde(default = "default_max_bytes")]
-    pub max_bytes: ByteSize,
+params_with_connection! {
+    /// `params` of a `listen` source.
+    pub struct ListenSourceConfig {
+        /// The channels that NOTIFY names.
+        #[schemars(length(min = 1, max = 100))]
+        pub channels: Vec<String>,
+        /// A query that runs after each connect; each of its rows becomes an event.
+        #[serde(default)]
+        pub reread_sql: String,
+        /// A column of the query. Its last value is remembered, the query runs at each notification, and notifications become
+        /// no events of their own.
+        #[serde(default)]
+        pub cursor: String,
+        /// The events' path.
+        #[serde(default = "default_path")]
+        pub path: String,
+        /// Rows of the query that are read at a time.
+        #[serde(default = "super::pgcall::default_max_rows")]
+        #[schemars(range(min = 1))]
+        pub max_rows: usize,
+        /// The same in bytes, as JSON.
+        #[serde(default = "default_max_bytes")]
+        pub max_bytes: ByteSize,
+    }
 }
 
 fn default_path() -> String {
@@ -120,18 +93,7 @@ pub(super) fn build(
         problems
             .error(&at(params, "cursor"), "cursor needs rereadSql: it names one of its columns");
     }
-    let keys = Keys {
-        conn_string: config.conn_string,
-        host: config.host,
-        port: config.port,
-        user: config.user,
-        password: config.password,
-        database: config.database,
-        ssl_mode: config.ssl_mode,
-        ca_file: config.ca_file,
-        statement_timeout: config.statement_timeout,
-    };
-    let server = keys.server(params, problems)?;
+    let server = config.connection().server(params, problems)?;
     Some(Box::new(ListenSource {
         id: context.id.to_owned(),
         server,

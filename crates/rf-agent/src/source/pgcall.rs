@@ -14,63 +14,34 @@ use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::hand_over::{HandedOver, hand_over};
 use super::local_event::LocalEvent;
-use super::postgres::connection::{Keys, Server, SslMode};
+use super::postgres::connection::{Keys, Server, SslMode, params_with_connection};
 use super::postgres::session::{Limits, Rows, Session, SessionError};
 use super::{Source, SourceContext, SourceError};
-use crate::pipeline::{Batch, Output, Rejected};
+use crate::pipeline::Output;
 use crate::settings::{at, not_zero};
 
-/// Pause before trying a full queue again.
-const FULL_PAUSE: Duration = Duration::from_millis(250);
-
-/// `params` of a `pgcall` source.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PgcallSourceConfig {
-    /// Time from the start of one round to the start of the next.
-    #[serde(default = "default_interval")]
-    pub interval_seconds: Interval,
-    /// The statements of a round, in order.
-    #[schemars(length(min = 1, max = 100))]
-    pub calls: Vec<PgcallConfig>,
-    /// The events' path.
-    #[serde(default = "default_path")]
-    pub path: String,
-    /// Where the database is and who asks, in one text: a URL or key=value pairs.
-    #[serde(default)]
-    pub conn_string: Secret,
-    /// The server's name or address, or the folder of its socket.
-    #[serde(default)]
-    pub host: Option<String>,
-    /// The server's port.
-    #[serde(default)]
-    pub port: Option<u16>,
-    /// Who asks.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// The user's password.
-    #[serde(default)]
-    pub password: Secret,
-    /// The database; default: that of the user's name.
-    #[serde(default)]
-    pub database: Option<String>,
-    /// Whether the connection is encrypted, and who is believed.
-    #[serde(default)]
-    pub ssl_mode: Option<SslMode>,
-    /// A PEM file of the authorities that are trusted, instead of the public ones.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// How long one statement may take.
-    #[serde(default = "default_statement_timeout")]
-    pub statement_timeout: Interval,
-    /// Rows of one call; further ones are left out and marked.
-    #[serde(default = "default_max_rows")]
-    #[schemars(range(min = 1))]
-    pub max_rows: usize,
-    /// The rows of one round as JSON; what is over it is left out and marked.
-    #[serde(default = "default_max_bytes")]
-    pub max_bytes: ByteSize,
+params_with_connection! {
+    /// `params` of a `pgcall` source.
+    pub struct PgcallSourceConfig {
+        /// Time from the start of one round to the start of the next.
+        #[serde(default = "default_interval")]
+        pub interval_seconds: Interval,
+        /// The statements of a round, in order.
+        #[schemars(length(min = 1, max = 100))]
+        pub calls: Vec<PgcallConfig>,
+        /// The events' path.
+        #[serde(default = "default_path")]
+        pub path: String,
+        /// Rows of one call; further ones are left out and marked.
+        #[serde(default = "default_max_rows")]
+        #[schemars(range(min = 1))]
+        pub max_rows: usize,
+        /// The rows of one round as JSON; what is over it is left out and marked.
+        #[serde(default = "default_max_bytes")]
+        pub max_bytes: ByteSize,
+    }
 }
 
 /// One statement of a round.
@@ -89,10 +60,6 @@ fn default_interval() -> Interval {
 
 fn default_path() -> String {
     "/".to_owned()
-}
-
-pub(super) fn default_statement_timeout() -> Interval {
-    Interval::from_secs(30)
 }
 
 pub(super) fn default_max_rows() -> usize {
@@ -117,18 +84,7 @@ pub(super) fn build(
     let config: PgcallSourceConfig = params.decode(problems)?;
     not_zero(params, &[("intervalSeconds", config.interval_seconds)], problems);
     check_names(params, problems);
-    let keys = Keys {
-        conn_string: config.conn_string,
-        host: config.host,
-        port: config.port,
-        user: config.user,
-        password: config.password,
-        database: config.database,
-        ssl_mode: config.ssl_mode,
-        ca_file: config.ca_file,
-        statement_timeout: config.statement_timeout,
-    };
-    let server = keys.server(params, problems)?;
+    let server = config.connection().server(params, problems)?;
     Some(Box::new(PgcallSource {
         id: context.id.to_owned(),
         server,
@@ -168,7 +124,7 @@ impl Source for PgcallSource {
         Box::pin(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.rounds(&out) => {}
+                () = self.rounds(&out, &stop) => {}
             }
             Ok(())
         })
@@ -177,7 +133,7 @@ impl Source for PgcallSource {
 
 impl PgcallSource {
     /// Until the agent stops. A round in hand at that moment was promised to nobody: the next start makes a new one.
-    async fn rounds(&self, out: &Output) {
+    async fn rounds(&self, out: &Output, stop: &CancellationToken) {
         let mut session = None;
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -185,7 +141,8 @@ impl PgcallSource {
             self.until(&mut ticks, &mut session).await;
             let begun = Instant::now();
             let body = self.round(&mut session).await;
-            if !self.store(out, &body).await {
+            let event = LocalEvent::new(&self.path, body.as_str().into()).encode();
+            if let HandedOver::Stopped(_) = hand_over(&self.id, out, stop, vec![event]).await {
                 return;
             }
             let missed = begun.elapsed().as_nanos() / self.interval.as_nanos().max(1);
@@ -270,25 +227,6 @@ impl PgcallSource {
             *session = Some(kept);
         }
         result
-    }
-
-    /// Tries until the queues have the round; false when the agent is closing.
-    async fn store(&self, out: &Output, body: &str) -> bool {
-        let event = LocalEvent::new(&self.path, body.into()).encode();
-        loop {
-            match out.send(Batch::of(vec![event.clone()])).await {
-                Ok(()) => return true,
-                Err(Rejected::Closed) => return false,
-                Err(rejected @ Rejected::TooLarge { .. }) => {
-                    tracing::error!(source = self.id, error = %rejected, "a round cannot be stored, the next one is tried: lower maxBytes");
-                    return true;
-                }
-                Err(rejected) => {
-                    tracing::warn!(source = self.id, error = %rejected, "a round waits for room");
-                    tokio::time::sleep(FULL_PAUSE).await;
-                }
-            }
-        }
     }
 }
 

@@ -18,6 +18,67 @@ const APPLICATION_NAME: &str = "replayforge";
 /// A peer that has gone without a word is noticed after about a minute.
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
 
+/// Declares the `params` of a source that asks a database: its own keys, and those of the connection, which are the same
+/// for all. A macro, for serde does not refuse unknown keys of a struct into which another one is flattened.
+macro_rules! params_with_connection {
+    ($(#[$about:meta])* pub struct $name:ident { $($own:tt)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Deserialize, JsonSchema)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        pub struct $name {
+            $($own)*
+            /// Where the database is and who asks, in one text: a URL or key=value pairs.
+            #[serde(default)]
+            pub conn_string: Secret,
+            /// The server's name or address, or the folder of its socket.
+            #[serde(default)]
+            pub host: Option<String>,
+            /// The server's port.
+            #[serde(default)]
+            pub port: Option<u16>,
+            /// Who asks.
+            #[serde(default)]
+            pub user: Option<String>,
+            /// The user's password.
+            #[serde(default)]
+            pub password: Secret,
+            /// The database; default: that of the user's name.
+            #[serde(default)]
+            pub database: Option<String>,
+            /// Whether the connection is encrypted, and who is believed.
+            #[serde(default)]
+            pub ssl_mode: Option<SslMode>,
+            /// A PEM file of the authorities that are trusted, instead of the public ones.
+            #[serde(default)]
+            pub ca_file: Option<PathBuf>,
+            /// How long a statement may take.
+            #[serde(default = "crate::source::postgres::connection::default_statement_timeout")]
+            pub statement_timeout: Interval,
+        }
+
+        impl $name {
+            fn connection(&self) -> Keys {
+                Keys {
+                    conn_string: self.conn_string.clone(),
+                    host: self.host.clone(),
+                    port: self.port,
+                    user: self.user.clone(),
+                    password: self.password.clone(),
+                    database: self.database.clone(),
+                    ssl_mode: self.ssl_mode,
+                    ca_file: self.ca_file.clone(),
+                    statement_timeout: self.statement_timeout,
+                }
+            }
+        }
+    };
+}
+pub(crate) use params_with_connection;
+
+pub(crate) fn default_statement_timeout() -> Interval {
+    Interval::from_secs(30)
+}
+
 /// The keys as a source's `params` hold them.
 #[derive(Debug)]
 pub(crate) struct Keys {
