@@ -7,7 +7,7 @@ pub(crate) mod faults;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rf_queue::{Append, Checkpoint, Commit, CommitError, QueueId, Store};
+use rf_queue::{Append, Checkpoint, Commit, CommitError, Letter, QueueId, Store};
 
 use crate::script::ScriptCounters;
 use crate::script::handle::ScriptHandle;
@@ -27,6 +27,15 @@ impl Batch {
     pub fn of(events: Vec<Bytes>) -> Self {
         Self { events, checkpoints: Vec::new() }
     }
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is durable in the queues.
+    Queued,
+    /// It was one event, which can never fit into a queue: it is durable as a dead letter.
+    Buried,
 }
 
 /// Why a batch was not taken. Nothing of it was stored.
@@ -110,7 +119,42 @@ impl Output {
     /// # Errors
     /// [`Rejected`]; the source keeps the batch and decides whether to try again or to refuse it to its own client.
     pub async fn send(&self, batch: Batch) -> Result<(), Rejected> {
-        self.commit(batch, None).await
+        self.commit_or_refuse(batch, None).await
+    }
+
+    /// As [`Self::send`], for sources that have nobody to refuse an event to: a single one that can never fit becomes a
+    /// dead letter, in one commit with the checkpoints, so that it does not hold back the others for ever.
+    ///
+    /// # Errors
+    /// [`Rejected`]; [`Rejected::TooLarge`] of more than one event, which may fit one by one.
+    pub async fn send_or_bury(&self, batch: Batch) -> Result<Kept, Rejected> {
+        let only = (batch.events.len() == 1).then(|| batch.clone());
+        match (self.commit(batch, None).await, only) {
+            (Ok(()), _) => Ok(Kept::Queued),
+            (Err(rejected @ Rejected::TooLarge { .. }), Some(batch)) => {
+                self.bury(batch, &rejected.to_string()).await?;
+                Ok(Kept::Buried)
+            }
+            (Err(rejected), _) => Err(rejected),
+        }
+    }
+
+    /// The letter lies where its event would have gone: retried, it goes to each sink, or through the script.
+    async fn bury(&self, batch: Batch, reason: &str) -> Result<(), Rejected> {
+        let Batch { events, checkpoints } = batch;
+        let scripts = self.script.as_ref().map(|script| [script.letters()]);
+        let queues = scripts.as_ref().map_or(&self.routes[..], |queue| queue);
+        let letter = |(&queue, content): (&QueueId, &Bytes)| Letter {
+            queue,
+            content: content.clone(),
+            reason: reason.to_owned(),
+        };
+        let pairs = queues.iter().flat_map(|queue| events.iter().map(move |event| (queue, event)));
+        let commit =
+            Commit { letters: pairs.map(letter).collect(), checkpoints, ..Commit::default() };
+        self.store.commit(commit).await?;
+        self.meter.dead_lettered(events.len() as u64, reason);
+        Ok(())
     }
 
     /// As [`Self::send`], but a batch whose id has been stored before is passed over: for senders that cannot put their
@@ -119,7 +163,17 @@ impl Output {
     /// # Errors
     /// [`Rejected`].
     pub async fn send_once(&self, id: String, batch: Batch) -> Result<(), Rejected> {
-        self.commit(batch, Some(id)).await
+        self.commit_or_refuse(batch, Some(id)).await
+    }
+
+    async fn commit_or_refuse(&self, batch: Batch, id: Option<String>) -> Result<(), Rejected> {
+        let is_one = batch.events.len() == 1;
+        let sent = self.commit(batch, id).await;
+        // More than one may fit in parts.
+        if let (Err(rejected @ Rejected::TooLarge { .. }), true) = (&sent, is_one) {
+            self.meter.too_large(&rejected.to_string());
+        }
+        sent
     }
 
     #[cfg(test)]
@@ -157,10 +211,8 @@ impl Output {
         match &stored {
             Ok(()) if count == 0 => {}
             Ok(()) => self.meter.stored(count, bytes as u64),
-            Err(Rejected::Closed) => {}
-            Err(rejected @ Rejected::TooLarge { .. }) => {
-                self.meter.too_large(count, &rejected.to_string());
-            }
+            // The source may have a way out: parts, or the dead letters.
+            Err(Rejected::Closed | Rejected::TooLarge { .. }) => {}
             Err(rejected) => self.meter.refused(count, &rejected.to_string()),
         }
         stored

@@ -239,6 +239,11 @@ impl ScriptHandle {
         }
     }
 
+    /// Where dead letters of its source lie: retried, they go through the script.
+    pub(crate) fn letters(&self) -> QueueId {
+        self.letters
+    }
+
     /// For the names of its tasks.
     pub(crate) fn name(&self) -> String {
         format!("script of source {}", self.source)

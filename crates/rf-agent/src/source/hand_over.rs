@@ -7,7 +7,8 @@ use rf_core::backoff::Backoff;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::{Batch, Output, Rejected};
+use crate::lines::Line;
+use crate::pipeline::{Batch, Kept, Output, Rejected};
 
 /// Pauses between tries while a queue has no room.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -15,13 +16,16 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// How long after the stop a queue with `whenFull: block` is waited for.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
+/// What the log says of an event that can never fit.
+pub(super) const BURIED: &str = "event moved to the dead letters: it can never fit into the queue; raise the sink's buffer.maxBytes or lower the source's limits";
+
 /// What became of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub(crate) enum HandedOver {
-    /// They are durable, but for those that can never fit: their places in the list, in order.
+    /// They are durable: in the queues, but for those that can never fit, which are dead letters.
     Stored {
-        /// Logged; who can keep an event elsewhere must be told.
+        /// The places of those in the list, in order. Logged; who can keep an event elsewhere must be told.
         refused: Vec<usize>,
     },
     /// The agent stops, and nobody knows of these that they have been stored; how many.
@@ -30,7 +34,7 @@ pub(crate) enum HandedOver {
 
 /// Stores the events in order, and waits for that as long as it takes; once `stop` is cancelled, it tries once more.
 ///
-/// An event that can never fit is logged and passed over, so that it does not hold back the others for ever.
+/// An event that can never fit becomes a dead letter, so that it does not hold back the others for ever.
 pub(crate) async fn hand_over(
     id: &str,
     out: &Output,
@@ -45,22 +49,24 @@ pub(crate) async fn hand_over(
         let is_last_try = stop.is_cancelled();
         let waiting: usize = parts.iter().map(|(_, events)| events.len()).sum();
         let sent = tokio::select! {
-            sent = out.send(Batch::of(events.clone())) => sent,
+            sent = out.send_or_bury(Batch::of(events.clone())) => sent,
             () = after(stop, LAST_WAIT) => return HandedOver::Stopped(events.len() + waiting),
         };
-        let Err(rejected) = sent else {
-            backoff.reset();
-            continue;
-        };
-        if matches!(rejected, Rejected::TooLarge { .. }) {
-            if events.len() > 1 {
-                split(place, events, &mut parts);
-            } else {
-                tracing::error!(source = id, error = %rejected, "an event is refused");
-                refused.push(place);
+        let rejected = match sent {
+            Ok(kept) => {
+                backoff.reset();
+                if kept == Kept::Buried {
+                    tracing::error!(source = id, bytes = events[0].len(), "{BURIED}");
+                    refused.push(place);
+                }
+                continue;
             }
-            continue;
-        }
+            Err(Rejected::TooLarge { .. }) if events.len() > 1 => {
+                split(place, events, &mut parts);
+                continue;
+            }
+            Err(rejected) => rejected,
+        };
         if is_last_try || rejected == Rejected::Closed {
             return HandedOver::Stopped(events.len() + waiting);
         }
@@ -72,6 +78,15 @@ pub(crate) async fn hand_over(
         }
     }
     HandedOver::Stored { refused }
+}
+
+/// Counts the lines that were cut, and says that there are such.
+pub(crate) fn note_cut(id: &str, out: &Output, lines: &[Line]) {
+    let cut = lines.iter().filter(|line| line.is_cut).count();
+    if cut > 0 {
+        out.meter().cut(cut);
+        tracing::warn!(source = id, lines = cut, "lines longer than maxLineBytes were cut");
+    }
 }
 
 async fn after(stop: &CancellationToken, time: Duration) {
@@ -88,13 +103,14 @@ fn split(place: usize, mut events: Vec<Bytes>, parts: &mut Vec<(usize, Vec<Bytes
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::sync::atomic::Ordering;
 
-    use rf_queue::{Budget, OpenError, QueueOptions, Store, StoreOptions, WhenFull};
+    use rf_queue::{Budget, DeadLetters, OpenError, QueueOptions, Store, StoreOptions, WhenFull};
 
     use super::*;
 
     struct Rig {
-        _folder: tempfile::TempDir,
+        folder: tempfile::TempDir,
         store: Store,
         out: Output,
     }
@@ -102,7 +118,7 @@ mod tests {
     async fn rig() -> Rig {
         let folder = tempfile::tempdir().expect("a folder");
         let (store, out) = open(folder.path(), WhenFull::Reject).await;
-        Rig { _folder: folder, store, out }
+        Rig { folder, store, out }
     }
 
     /// The writer of a store that was closed may still be ending.
@@ -130,13 +146,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_that_can_never_fit_is_passed_over_and_the_order_stays() {
+    async fn an_event_that_can_never_fit_is_buried_and_the_order_of_the_others_stays() {
         let rig = rig().await;
         let sizes = [1, 2, 50_000_000, 3, 4];
         let events = sizes.map(|size| Bytes::from(vec![b'x'; size])).to_vec();
         let done = hand_over("s", &rig.out, &CancellationToken::new(), events).await;
         let refused = vec![2];
         assert_eq!((done, stored(&rig).await), (HandedOver::Stored { refused }, vec![1, 2, 3, 4]));
+        let letters = DeadLetters::open(&rig.folder.path().join("s.sqlite3")).expect("opens");
+        let letter = letters.list(Some("out"), 0, 10).expect("reads").remove(0);
+        assert!(letter.content.iter().all(|byte| *byte == b'x') && !letter.content.is_empty());
+        let told = format!(
+            "{} (cut: the first {} of 50000000 bytes)",
+            "raise the sink's buffer.maxBytes",
+            letter.content.len()
+        );
+        assert!(letter.reason.ends_with(&told), "{}", letter.reason);
+        let meter = rig.out.meter();
+        let counts =
+            [&meter.dead_lettered, &meter.too_large].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [1, 0], "it is counted once, and as kept");
+    }
+
+    #[tokio::test]
+    async fn lines_that_were_cut_are_counted() {
+        let rig = rig().await;
+        let line = |is_cut| Line { bytes: "x".into(), is_cut };
+        note_cut("s", &rig.out, &[line(true), line(false), line(true)]);
+        note_cut("s", &rig.out, &[line(false)]);
+        assert_eq!(rig.out.meter().cut_lines.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]

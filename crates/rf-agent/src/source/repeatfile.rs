@@ -14,7 +14,7 @@ use tokio::fs::File;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::hand_over::{HandedOver, hand_over};
+use super::hand_over::{HandedOver, hand_over, note_cut};
 use super::{Source, SourceContext, SourceError};
 use crate::lines::{Line, LineReader};
 use crate::pipeline::Output;
@@ -99,6 +99,7 @@ impl Repeatfile {
             let together = if interval.is_zero() { lines.len() } else { 1 };
             for lines in lines.chunks(together) {
                 let events = lines.iter().map(content).collect();
+                note_cut(&self.id, out, lines);
                 match hand_over(&self.id, out, stop, events).await {
                     HandedOver::Stored { .. } if !stop.is_cancelled() => {}
                     // The file still has what was not stored.

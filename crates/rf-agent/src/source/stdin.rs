@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::hand_over::{HandedOver, hand_over};
+use super::hand_over::{HandedOver, hand_over, note_cut};
 use super::local_event::line_event;
 use super::{Source, SourceContext, SourceError};
 use crate::lines::{Line, Splitter};
@@ -160,6 +160,7 @@ impl Stdin {
         if events.is_empty() {
             return;
         }
+        note_cut(&self.id, out, &lines);
         if let HandedOver::Stopped(events) = hand_over(&self.id, out, stop, events).await {
             tracing::error!(
                 source = self.id,

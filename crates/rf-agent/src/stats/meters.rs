@@ -105,6 +105,8 @@ pub(crate) struct SourceMeter {
     pub(crate) bytes: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) too_large: AtomicU64,
+    pub(crate) dead_lettered: AtomicU64,
+    pub(crate) cut_lines: AtomicU64,
     pub(crate) fortune: Fortune,
 }
 
@@ -139,10 +141,21 @@ impl SourceMeter {
         self.fortune.pause(reason);
     }
 
-    /// A batch can never be stored.
-    pub(crate) fn too_large(&self, events: u64, reason: &str) {
-        self.too_large.fetch_add(events, Ordering::Relaxed);
+    /// An event can never be stored, and whoever brought it was refused.
+    pub(crate) fn too_large(&self, reason: &str) {
+        self.too_large.fetch_add(1, Ordering::Relaxed);
         self.fortune.bad(reason);
+    }
+
+    /// Events became dead letters before they came to a queue.
+    pub(crate) fn dead_lettered(&self, events: u64, reason: &str) {
+        self.dead_lettered.fetch_add(events, Ordering::Relaxed);
+        self.fortune.bad(reason);
+    }
+
+    /// Lines were longer than they may be; only their beginnings are kept.
+    pub(crate) fn cut(&self, lines: usize) {
+        self.cut_lines.fetch_add(lines as u64, Ordering::Relaxed);
     }
 }
 

@@ -68,10 +68,10 @@ impl SeenSource {
         let stored = meter.stored.all();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut dropped = by_reason(&[("tooLarge", count(&meter.too_large))]);
-        let (mut emitted, mut dead_lettered) = (stored, 0);
+        let (mut emitted, mut dead_lettered) = (stored, count(&meter.dead_lettered));
         if let Some(script) = &self.script {
             emitted = count(&script.emitted);
-            dead_lettered = count(&script.dead) + count(&script.failed);
+            dead_lettered += count(&script.dead) + count(&script.failed);
             let by_script: u64 = script.dropped().values().sum::<u64>() + count(&script.filtered);
             dropped.extend(by_reason(&[("script", by_script)]));
         }
@@ -85,6 +85,7 @@ impl SeenSource {
             refused: count(&meter.refused),
             dropped,
             dead_lettered,
+            cut_lines: count(&meter.cut_lines),
             bytes: count(&meter.bytes),
             paused: meter.fortune.paused(),
             last_success_at_ms: meter.fortune.last_success_at_ms(),

@@ -1,5 +1,7 @@
 //! `/statusz` of proxy and player, in the shape of the original's proxy, with ours beside it.
 
+use std::sync::atomic::Ordering;
+
 use rf_core::recent_logs::{MAX_LINES, Part};
 use serde_json::{Map, Value, json};
 
@@ -40,6 +42,8 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "id": source.id,
             "messagesByMinute": meter.stored.this_minute(now),
             "messageSinceStart": meter.stored.all(),
+            "deadLettered": meter.dead_lettered.load(Ordering::Relaxed),
+            "cutLines": meter.cut_lines.load(Ordering::Relaxed),
             "lastMessageDate": date(meter.fortune.last_success_at_ms()),
             "recentLogs": sight.log_texts(Part::Source, &source.id, log_lines),
         });
@@ -48,7 +52,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
     for sink in sight.sinks.iter().filter(|sink| filter.takes_sink(&sink.id)) {
         let meter = &sink.meter;
         let usage = sight.store.usage(sink.queue);
-        let bytes = meter.bytes.load(std::sync::atomic::Ordering::Relaxed);
+        let bytes = meter.bytes.load(Ordering::Relaxed);
         let url = sink.wired_to.as_ref().map_or(&sink.target, |wired| &wired.relay);
         let entry = json!({
             "id": sink.id,
@@ -58,7 +62,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "messageSinceStart": meter.delivered.all(),
             "lastMessageDate": date(meter.fortune.last_success_at_ms()),
             "totalEvents": usage.events,
-            "batchCounter": meter.batches.load(std::sync::atomic::Ordering::Relaxed),
+            "batchCounter": meter.batches.load(Ordering::Relaxed),
             "appBytesSent": bytes,
             "appBytesRecv": 0,
             "lastMessage": meter.last_message(),

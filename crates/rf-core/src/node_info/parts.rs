@@ -44,6 +44,9 @@ pub struct SourceInfo {
     /// Events that became dead letters here.
     #[serde(deserialize_with = "number")]
     pub dead_lettered: u64,
+    /// Lines that were longer than `maxLineBytes`, and were cut there.
+    #[serde(deserialize_with = "number")]
+    pub cut_lines: u64,
     /// Bytes of the events that came in.
     #[serde(deserialize_with = "number")]
     pub bytes: u64,

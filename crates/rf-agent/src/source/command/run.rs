@@ -12,7 +12,7 @@ use super::schedule::Schedule;
 use crate::child::{Child, ChildCommand, Input};
 use crate::lines::{Line, Splitter};
 use crate::pipeline::Output;
-use crate::source::hand_over::{HandedOver, hand_over};
+use crate::source::hand_over::{HandedOver, hand_over, note_cut};
 use crate::source::local_event::{json_event, line_event};
 
 /// How long output may still come after the end of the program, from what it started as another user.
@@ -137,6 +137,7 @@ impl Runs {
         let mut lost = 0;
         for lines in self.lines(run) {
             let events = lines.iter().map(|line| line_event(&self.path, line)).collect();
+            note_cut(&self.id, out, &lines);
             if let HandedOver::Stopped(events) = hand_over(&self.id, out, stop, events).await {
                 lost += events;
             }

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::child::{ChildCommand, Input};
 use crate::lines::LineReader;
 use crate::pipeline::Output;
-use crate::source::hand_over::{HandedOver, hand_over};
+use crate::source::hand_over::{HandedOver, hand_over, note_cut};
 use crate::source::keep_running::{Restarts, drain_stderr, read_until_end};
 use crate::source::local_event::line_event;
 
@@ -52,6 +52,7 @@ impl Stream {
         let mut lost = 0;
         while let Some(lines) = lines.next().await? {
             let events = lines.iter().map(|line| line_event(&self.path, line)).collect();
+            note_cut(&self.id, out, &lines);
             if let HandedOver::Stopped(events) = hand_over(&self.id, out, stop, events).await {
                 lost += events;
             }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,8 @@ use super::record::{self, Record};
 use super::settings::Settings;
 use super::tailer::{Prepared, Tailer};
 use super::watch::{News, Watcher};
-use crate::pipeline::{Batch, Output, Rejected};
+use crate::pipeline::{Batch, Kept, Output, Rejected};
+use crate::source::hand_over::BURIED;
 use crate::source::{Source, SourceError};
 
 /// Lines that come one by one are gathered for so long after a batch: a commit costs as much for one as for many.
@@ -118,22 +120,21 @@ enum Stored {
 /// Tries until the batch is stored; nothing else is read meanwhile but the batch after it.
 async fn store(settings: &Settings, out: &Output, batch: &Prepared) -> Stored {
     let mut pause = FIRST_PAUSE;
-    let mut events = batch.events.clone();
     loop {
         let checkpoints = batch.records.iter();
         let checkpoints = checkpoints
             .map(|(key, record)| record::checkpoint(&settings.id, *key, record.as_ref()))
             .collect();
-        match out.send(Batch { events: events.clone(), checkpoints }).await {
-            Ok(()) => break,
-            Err(Rejected::TooLarge { .. }) if events.len() > 1 => return Stored::TooLarge,
-            Err(error @ Rejected::TooLarge { .. }) if events.len() == 1 => {
+        match out.send_or_bury(Batch { events: batch.events.clone(), checkpoints }).await {
+            Ok(Kept::Queued) => break,
+            Ok(Kept::Buried) => {
                 let files: Vec<_> =
                     batch.records.values().flatten().map(|record| record.path.display()).collect();
-                tracing::error!(source = settings.id, ?files, %error, "line lost: it can never fit into the queue; lower maxLineBytes");
-                events.clear();
-                continue;
+                let bytes = batch.events.first().map_or(0, Bytes::len);
+                tracing::error!(source = settings.id, ?files, bytes, "{BURIED}");
+                break;
             }
+            Err(Rejected::TooLarge { .. }) => return Stored::TooLarge,
             Err(error) => {
                 tracing::warn!(source = settings.id, %error, "lines wait for room, reading pauses");
             }
@@ -142,6 +143,7 @@ async fn store(settings: &Settings, out: &Output, batch: &Prepared) -> Stored {
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     if batch.truncated > 0 {
+        out.meter().cut(batch.truncated);
         tracing::warn!(
             source = settings.id,
             lines = batch.truncated,

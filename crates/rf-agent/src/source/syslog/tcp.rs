@@ -133,6 +133,7 @@ impl Connection {
     }
 
     async fn store(&self, frames: Vec<Frame>) {
+        self.shared.out.meter().cut(frames.iter().filter(|frame| frame.is_cut).count());
         let filled = frames.iter().filter(|frame| !frame.bytes.is_empty());
         let events: Vec<_> =
             filled.map(|frame| self.shared.maker.event(self.peer, frame)).collect();

@@ -102,6 +102,7 @@ impl<'a> Datagrams<'a> {
         if bytes.is_empty() {
             return;
         }
+        self.out.meter().cut(usize::from(is_cut));
         let event = self.maker.event(peer, &Frame { bytes, is_cut });
         if self.waiting_bytes + event.len() > self.max_bytes {
             self.losses.count("udpBufferBytes is full, since the queue takes no more", 1);

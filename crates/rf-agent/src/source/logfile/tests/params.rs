@@ -4,7 +4,7 @@ use std::fs;
 
 use bytes::Bytes;
 use rf_core::config::{Problems, parse};
-use rf_queue::{Commit, FullReason};
+use rf_queue::{Commit, DeadLetters, FullReason};
 use serde_json::{Value, json};
 
 use super::rig::Rig;
@@ -119,6 +119,23 @@ async fn a_full_queue_pauses_the_reading_and_nothing_is_passed_over_or_emptied()
     assert!(filler > 10);
     assert_eq!(found, lines);
     rig.until("emptied", async |rig| fs::metadata(rig.path("app.log")).unwrap().len() == 0).await;
+}
+
+#[tokio::test]
+async fn a_line_that_can_never_fit_is_buried_with_its_place_in_the_file() {
+    let mut rig =
+        Rig::with_store(json!({ "filePath": "app.log", "maxLineBytes": "650KiB" }), 1024 * 1024);
+    rig.append("app.log", format!("before\n{}\nafter\n", "x".repeat(700_000)));
+    rig.start().await;
+    rig.expect(&["before", "after"]).await;
+    rig.stop().await;
+    rig.append("app.log", "again\n");
+    rig.start().await;
+    rig.expect(&["before", "after", "again"]).await;
+    let letters = DeadLetters::open(&rig.path("q.sqlite3")).unwrap().list(None, 0, 10).unwrap();
+    let [letter] = &letters[..] else { panic!("{} letters", letters.len()) };
+    assert!(letter.reason.contains("can never fit into the queue"), "{}", letter.reason);
+    assert!(letter.content.windows(1000).any(|part| part.iter().all(|byte| *byte == b'x')));
 }
 
 #[tokio::test]
