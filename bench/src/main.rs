@@ -18,10 +18,12 @@ mod bare_insert;
 mod bare_lua;
 mod bare_rows;
 mod bare_server;
+mod bare_tail;
 mod body;
 mod client;
 mod free_ports;
 mod idle_latency;
+mod log_lines;
 mod open_loop;
 mod out;
 mod query_latency;
@@ -35,6 +37,8 @@ mod sink_load;
 mod sink_sample;
 mod startup;
 mod stats;
+mod tail_drain;
+mod tail_pipe;
 
 use clap::{Parser, Subcommand};
 
@@ -49,14 +53,17 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     AwaitCount(await_count::Args),
+    AwaitQueue(tail_drain::AwaitArgs),
     BareDrain(bare_drain::Args),
     BareFile(bare_file::Args),
     BareInsert(bare_insert::Args),
     BareLua(bare_lua::Args),
     BareRows(bare_rows::Args),
     BareServer(bare_server::Args),
+    BareTail(bare_tail::Args),
     FreePorts(free_ports::Args),
     IdleLatency(idle_latency::Args),
+    LogWrite(log_lines::Args),
     OpenLoop(open_loop::Args),
     QueryLatency(query_latency::Args),
     RelayDrain(relay_drain::Args),
@@ -65,20 +72,25 @@ enum Command {
     SinkDrain(sink_drain::Args),
     SinkLoad(sink_load::Args),
     Startup(startup::Args),
+    TailDrain(tail_drain::Args),
+    TailPipe(tail_pipe::Args),
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::AwaitCount(args) => await_count::run(args).await,
+        Command::AwaitQueue(args) => tail_drain::wait(args).await,
         Command::BareDrain(args) => bare_drain::run(&args),
         Command::BareFile(args) => bare_file::run(&args),
         Command::BareInsert(args) => bare_insert::run(&args),
         Command::BareLua(args) => bare_lua::run(&args),
         Command::BareRows(args) => bare_rows::run(&args),
         Command::BareServer(args) => bare_server::run(args).await,
+        Command::BareTail(args) => bare_tail::run(&args),
         Command::FreePorts(args) => free_ports::run(&args),
         Command::IdleLatency(args) => idle_latency::run(args).await,
+        Command::LogWrite(args) => log_lines::run(args).await,
         Command::OpenLoop(args) => open_loop::run(args).await,
         Command::QueryLatency(args) => query_latency::run(args).await,
         Command::RelayDrain(args) => relay_drain::run(args).await,
@@ -87,6 +99,8 @@ async fn main() -> anyhow::Result<()> {
         Command::SinkDrain(args) => sink_drain::run(args).await,
         Command::SinkLoad(args) => sink_load::run(args).await,
         Command::Startup(args) => startup::run(args).await,
+        Command::TailDrain(args) => tail_drain::run(args).await,
+        Command::TailPipe(args) => tail_pipe::run(args).await,
     }
 }
 
@@ -117,6 +131,9 @@ mod tests {
             "rf-bench sink-drain --queue q --kind rows --batches 9",
             Err(ErrorKind::MissingRequiredArgument),
         );
+        check("rf-bench log-write --file f --lines 5 --line-bytes 240", Ok(()));
+        check("rf-bench log-write --file f --lines 5 --rate 0", Err(ErrorKind::ValueValidation));
+        check("rf-bench tail-drain --queue q --lines 5 --from f --to g", Ok(()));
         check("rf-bench startup --connect 127.0.0.1:1 -- program -c file", Ok(()));
         check("rf-bench startup --accept 127.0.0.1:1 -- program", Ok(()));
         check("rf-bench startup -- program", Err(ErrorKind::MissingRequiredArgument));

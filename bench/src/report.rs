@@ -116,6 +116,7 @@ impl<'a> Measured<'a> {
         match self.row.goal {
             Goal::RatioAtLeast(least) => Some(ratio.is_some_and(|ratio| ratio >= least)),
             Goal::RatioUnder(bound) => Some(ratio.is_some_and(|ratio| ratio < bound)),
+            Goal::AtLeast(least) => Some(self.ours.median >= least),
             Goal::Under(bound) => Some(self.ours.median < bound),
             Goal::Zero => Some(self.ours.max == 0.0),
             Goal::None => None,
@@ -127,6 +128,7 @@ impl<'a> Measured<'a> {
         let goal = match self.row.goal {
             Goal::RatioAtLeast(least) => format!("ratio ≥ {least}"),
             Goal::RatioUnder(bound) => format!("ratio < {bound}"),
+            Goal::AtLeast(least) => format!("≥ {least}"),
             Goal::Under(bound) => format!("< {bound}"),
             Goal::Zero => "0".to_owned(),
             Goal::None => String::new(),

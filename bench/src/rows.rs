@@ -49,6 +49,8 @@ pub(crate) enum Goal {
     /// Ours divided by bare.
     RatioUnder(f64),
     /// Ours.
+    AtLeast(f64),
+    /// Ours.
     Under(f64),
     /// Ours, in every round.
     Zero,
@@ -239,6 +241,47 @@ pub(crate) const ROWS: &[Row] = &[
         .goal(Goal::Zero),
     alone("forward-open-3000", "copies lost, with answers", Unit::Whole, "answers-lost", "copies")
         .goal(Goal::Zero),
+    versus(
+        "tail-peak",
+        "MB/s, lines of 240 bytes; beside read, split, commit",
+        Unit::Whole,
+        ["bare", "ours"],
+        "mb_per_second",
+    )
+    .goal(Goal::AtLeast(100.0)),
+    versus(
+        "tail-peak",
+        "MB/s, lines of 240 bytes; beside tail -F",
+        Unit::Whole,
+        ["pipe", "ours"],
+        "mb_per_second",
+    ),
+    versus(
+        "tail-peak",
+        "lines/s; beside read, split, commit",
+        Unit::Whole,
+        ["bare", "ours"],
+        "per_second",
+    ),
+    versus(
+        "tail-peak",
+        "MB/s, lines of 1000 bytes; beside read, split, commit",
+        Unit::Whole,
+        ["bare-1k", "ours-1k"],
+        "mb_per_second",
+    )
+    .goal(Goal::AtLeast(100.0)),
+    versus(
+        "tail-peak",
+        "MB/s, lines of 1000 bytes; beside tail -F",
+        Unit::Whole,
+        ["pipe-1k", "ours-1k"],
+        "mb_per_second",
+    ),
+    alone("tail-peak", "memory peak MiB", Unit::Mib, "memory", "proxy_mib"),
+    alone("tail-10k", "CPU % of a core", Unit::Percent, "cpu", "cpu_percent")
+        .goal(Goal::Under(10.0)),
+    alone("tail-10k", "memory peak MiB", Unit::Mib, "memory", "proxy_mib").goal(Goal::Under(40.0)),
 ];
 
 /// A row with a counterpart: `variants` are the bare one and ours.

@@ -148,7 +148,7 @@ fn ends(kind: Kind, batches: usize) -> Vec<u64> {
 }
 
 /// A database that another process makes.
-async fn opened(path: &Path, until: Instant) -> anyhow::Result<Connection> {
+pub(crate) async fn opened(path: &Path, until: Instant) -> anyhow::Result<Connection> {
     loop {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         match Connection::open_with_flags(path, flags) {
@@ -165,8 +165,8 @@ async fn opened(path: &Path, until: Instant) -> anyhow::Result<Connection> {
     }
 }
 
-/// Events in the player's queues.
-fn waiting(queue: &Connection) -> u64 {
+/// Events in the queues of an agent.
+pub(crate) fn waiting(queue: &Connection) -> u64 {
     queue
         .query_row("SELECT coalesce(sum(events), 0) FROM queues", [], |row| row.get(0))
         .unwrap_or(0)
