@@ -7,7 +7,8 @@
 //! Reading order: `settings` (the file's keys, checked), `record` (what is remembered of a file), `print` and
 //! `content` (how a file is known again), `encoding`, `lines` and `multiline` (bytes become texts), `event`
 //! (texts become events), `discover` (which files there are), `tracked` (one file, read on), `tailer` (all of
-//! them), `adopt` (which found file is which remembered one), `watch` (waiting), `run` (the loop).
+//! them), `adopt` (which found file is which remembered one) with `judge` (whether another is a copy), `watch` (waiting),
+//! `run` (the loop).
 //!
 //! # How a file is known again
 //! By device, inode and time of birth, and by its content: a print of its beginning, which grows with the file up to
@@ -24,6 +25,7 @@ mod content;
 mod discover;
 mod encoding;
 mod event;
+mod judge;
 mod lines;
 mod multiline;
 mod print;

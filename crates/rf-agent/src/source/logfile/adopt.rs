@@ -4,15 +4,17 @@
 //! whose file was not found: so a copy, or a compressed file, goes on where the lost one was. What is left then is new.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
 use tokio::time::Instant;
 
 use super::content::Content;
 use super::discover::{Found, Remembered, discover};
-use super::print::HEAD_BYTES;
+use super::judge::{Same, Suspect, Verdict, compare};
+use super::print::{HEAD_BYTES, Print, TAIL_BYTES};
 use super::record::{FileId, Record, Within};
 use super::settings::StartAt;
 use super::tailer::Tailer;
@@ -22,39 +24,25 @@ use super::tracked::now_ms;
 const FORGET: Duration = Duration::from_secs(600);
 /// Files that a source reads or remembers. More are not read, and an error says so.
 const MAX_FILES: usize = 4096;
-/// What may be a copy in the making is judged when nothing was written to it for so long.
-const COPYING: Duration = Duration::from_secs(2);
 /// Times of files and of the clock differ by less.
 const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
-/// How the content of a found file relates to that of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Same {
-    /// It is another.
-    No,
-    /// It ends before the record's offset: all of it was read.
-    Contained,
-    /// It goes on, or ends, at the record's offset.
-    Continues,
-}
-
-/// What is to be done with a found file that no record names.
-enum Verdict {
-    /// Read on where the record of this index was.
-    Adopt(usize),
-    /// A copy of what was, or is being, read.
-    Read,
-    /// It cannot be told yet.
-    Later,
-    New,
-}
-
 /// What one look has seen so far.
-struct Round {
+pub(super) struct Round {
     /// Families that had a record before it.
     known: HashSet<PathBuf>,
     /// Records whose files were found.
-    seen: HashSet<u64>,
+    pub(super) seen: HashSet<u64>,
+    /// Devices and inodes of all that was found.
+    found: HashSet<(u64, u64)>,
+}
+
+impl Round {
+    /// Whether a file has come to this path since the look began.
+    pub(super) fn has_missed(&self, path: &Path) -> bool {
+        fs::metadata(path)
+            .is_ok_and(|meta| meta.is_file() && !self.found.contains(&(meta.dev(), meta.ino())))
+    }
 }
 
 impl Tailer {
@@ -63,11 +51,13 @@ impl Tailer {
         let began = SystemTime::now();
         let found = discover(&self.settings, &self.remembered());
         let known = self.files.iter().map(|file| file.record.family.clone()).collect();
-        let mut round = Round { known, seen: HashSet::new() };
+        let there = found.files.iter().map(|found| (found.id.dev, found.id.ino)).collect();
+        let mut round = Round { known, seen: HashSet::new(), found: there };
         self.files.iter_mut().for_each(|file| (file.asked, file.live) = (false, false));
         let mut rest = found.files;
         rest.retain(|found| !self.find_again(found, &mut round.seen));
-        rest.sort_by_key(|found| (found.is_live(), found.modified));
+        // Where lines are written to comes first: what lies beside it may be a copy of it.
+        rest.sort_by_key(|found| (!found.is_live(), found.modified));
         for found in rest {
             if let Err(error) = self.take_in(&found, &mut round) {
                 tracing::warn!(source = self.settings.id, file = %found.path.display(), %error, "file cannot be opened, trying again");
@@ -155,90 +145,37 @@ impl Tailer {
 
     /// A file that no record names.
     fn take_in(&mut self, found: &Found, round: &mut Round) -> io::Result<()> {
-        let (mut content, meta) = Content::open(&found.path)?;
+        let (content, meta) = Content::open(&found.path)?;
         if FileId::of(&meta) != found.id {
             return Ok(());
         }
-        match self.judge(found, &mut content, meta.len(), &round.seen)? {
+        let mut suspect = Suspect { found, content, size: meta.len() };
+        match self.judge(&mut suspect, round)? {
             Verdict::Later => {}
             Verdict::Adopt(index) => {
                 let file = &mut self.files[index];
                 round.seen.insert(file.key);
                 tracing::info!(source = self.settings.id, file = %found.path.display(), "copy of a file that is gone found, reading its rest");
                 (file.asked, file.live) = (found.asked, found.is_live());
-                file.record.packed = content.is_compressed();
-                file.open(content);
+                file.record.packed = suspect.content.is_compressed();
+                file.open(suspect.content);
                 self.move_to(index, found);
             }
             Verdict::Read => {
-                let record = self.read_record(found, &content, meta.len())?;
-                let record = Record { done: true, ..record };
-                self.add(found, record, None, round);
+                let record = self.read_record(&mut suspect)?;
+                // What is added to it is read, or written over it.
+                let done = suspect.content.is_compressed();
+                self.add(found, Record { done, ..record }, None, round);
             }
-            Verdict::New => self.begin(found, content, meta.len(), round)?,
+            Verdict::New => self.begin(suspect, round)?,
         }
         Ok(())
     }
 
-    fn judge(
-        &mut self,
-        found: &Found,
-        content: &mut Content,
-        size: u64,
-        seen: &HashSet<u64>,
-    ) -> io::Result<Verdict> {
-        let mut verdict = Verdict::New;
-        let is_young = found.modified.elapsed().is_ok_and(|age| age < COPYING);
-        let may_grow = is_young && !found.is_live() && !content.is_compressed();
-        for index in 0..self.files.len() {
-            let file = &self.files[index];
-            let record = &file.record;
-            if record.family != found.family || record.head.len == 0 {
-                continue;
-            }
-            // At the path itself a new file may well begin as the old one did: only much that is the same tells.
-            if found.is_live() && record.head.len < HEAD_BYTES {
-                continue;
-            }
-            let is_lost = file.content.is_none() && !seen.contains(&file.key) && !record.done;
-            if !is_lost && file.content.is_none() {
-                continue;
-            }
-            if may_grow && size < record.head.len as u64 {
-                // The print covers more than there is. The file itself, where it is open, tells all the same.
-                let len = usize::try_from(size).unwrap_or(usize::MAX);
-                let original =
-                    file.content.as_ref().map(|original| original.head(len)).transpose()?;
-                if original
-                    .is_none_or(|original| content.head(len).is_ok_and(|head| head == original))
-                {
-                    return Ok(Verdict::Later);
-                }
-                continue;
-            }
-            match compare(content, size, record, &mut self.scratch)? {
-                Same::No => {}
-                _ if may_grow => return Ok(Verdict::Later),
-                Same::Continues if is_lost => return Ok(Verdict::Adopt(index)),
-                Same::Contained if found.is_live() => {}
-                Same::Contained => verdict = Verdict::Read,
-                Same::Continues if content.has_len(record.offset)? => verdict = Verdict::Read,
-                // A copy of a file that is being read and has more than was read of it: what is not read there, because
-                // it is emptied now, is read here.
-                Same::Continues => return Ok(Verdict::Later),
-            }
-        }
-        Ok(verdict)
-    }
-
     /// A file that was never seen, in any form.
-    fn begin(
-        &mut self,
-        found: &Found,
-        mut content: Content,
-        size: u64,
-        round: &mut Round,
-    ) -> io::Result<()> {
+    fn begin(&mut self, mut suspect: Suspect<'_>, round: &mut Round) -> io::Result<()> {
+        let found = suspect.found;
+        let is_compressed = suspect.content.is_compressed();
         let is_known = round.known.contains(&found.family);
         let is_recent = found.modified + CLOCK_SLACK >= self.looked_at;
         let was_there = self.is_first_look && !is_known;
@@ -249,40 +186,38 @@ impl Tailer {
             !is_known && (self.is_first_look || !is_recent)
         };
         if !skip {
-            let record = Record { packed: content.is_compressed(), ..Record::default() };
-            self.add(found, record, Some(content), round);
+            let record = Record { packed: is_compressed, ..Record::default() };
+            self.add(found, record, Some(suspect.content), round);
             return Ok(());
         }
-        let mut record = self.read_record(found, &content, size)?;
-        record.done = content.is_compressed();
-        if content.is_compressed() {
-            self.add(found, record, None, round);
+        let mut record = self.read_record(&mut suspect)?;
+        if is_compressed {
+            self.add(found, Record { done: true, ..record }, None, round);
             return Ok(());
         }
-        let unit = self.settings.encoding.unit() as u64;
-        record.offset -= record.offset % unit;
-        let guard = record.offset.min(super::print::TAIL_BYTES as u64);
-        content.read(
-            record.offset - guard,
-            usize::try_from(guard).unwrap_or(0),
-            &mut self.scratch,
-        )?;
-        record.tail = super::print::Print::of(&self.scratch);
         let is_line_end = self.scratch.ends_with(b"\n") || self.scratch.ends_with(b"\n\0");
-        record.within = if is_line_end || guard == 0 { Within::Nothing } else { Within::Cut };
+        let is_at_start = is_line_end || record.tail.len == 0;
+        record.within = if is_at_start { Within::Nothing } else { Within::Cut };
         record.since_ms = now_ms();
-        self.add(found, record, Some(content), round);
+        self.add(found, record, Some(suspect.content), round);
         Ok(())
     }
 
-    /// The record of a file that counts as read.
-    fn read_record(&self, found: &Found, content: &Content, size: u64) -> io::Result<Record> {
-        let head = content.head(HEAD_BYTES)?;
-        let head = super::print::Print::of(&head);
-        // The length of what a compressed file holds does not matter: it is done.
-        let offset = if content.is_compressed() { head.len as u64 } else { size };
+    /// The record of a file that counts as read; its last bytes are left in `scratch`.
+    fn read_record(&mut self, suspect: &mut Suspect<'_>) -> io::Result<Record> {
+        let Suspect { found, content, size } = suspect;
+        let head = Print::of(&content.head(HEAD_BYTES)?);
         let (family, path) = (found.family.clone(), found.path.clone());
-        Ok(Record { family, path, id: Some(found.id), offset, head, ..Record::default() })
+        let record = Record { family, path, id: Some(found.id), head, ..Record::default() };
+        if content.is_compressed() {
+            // The length of what it holds does not matter: it is done.
+            return Ok(Record { offset: head.len as u64, ..record });
+        }
+        let offset = *size - *size % self.settings.encoding.unit() as u64;
+        let guard = offset.min(TAIL_BYTES as u64);
+        let len = usize::try_from(guard).unwrap_or(TAIL_BYTES);
+        content.read(offset - guard, len, &mut self.scratch)?;
+        Ok(Record { offset, tail: Print::of(&self.scratch), ..record })
     }
 
     fn add(&mut self, found: &Found, record: Record, content: Option<Content>, round: &mut Round) {
@@ -354,28 +289,4 @@ impl Tailer {
             !is_over
         });
     }
-}
-
-fn compare(
-    content: &mut Content,
-    size: u64,
-    record: &Record,
-    scratch: &mut Vec<u8>,
-) -> io::Result<Same> {
-    if record.head.len > 0 && !record.head.begins(&content.head(record.head.len)?) {
-        return Ok(Same::No);
-    }
-    // Unpacking all of it is spared where its length says that it was read.
-    if content.is_compressed() && record.head.len > 0 && content.has_len(record.offset)? {
-        return Ok(Same::Continues);
-    }
-    if !content.is_compressed() && size < record.offset {
-        return Ok(Same::Contained);
-    }
-    let from = record.offset.saturating_sub(record.tail.len as u64);
-    content.read(from, record.tail.len, scratch)?;
-    if scratch.len() < record.tail.len {
-        return Ok(Same::Contained);
-    }
-    Ok(if record.tail.begins(scratch) { Same::Continues } else { Same::No })
 }

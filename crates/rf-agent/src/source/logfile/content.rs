@@ -9,6 +9,8 @@ use std::sync::Arc;
 use flate2::read::MultiGzDecoder;
 use rustix::fs::OFlags;
 
+use super::print::{HEAD_BYTES, TAIL_BYTES};
+
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// What is passed over of compressed content is unpacked in pieces of this.
 const SKIP_BYTES: usize = 64 * 1024;
@@ -71,6 +73,27 @@ impl Content {
             }
         }
         Ok(head)
+    }
+
+    /// Whether `copy`, a file of `size` bytes, is what this holds or the beginning of it, as far as the first and the last
+    /// bytes of the copy tell; of a compressed copy only the first ones, and its length. This itself must be plain.
+    pub(super) fn begins_as(&self, copy: &Self, size: u64) -> io::Result<bool> {
+        let Self::Plain(original) = self else { return Ok(false) };
+        let len = original.metadata()?.len();
+        let head = copy.head(HEAD_BYTES)?;
+        if !self.head(head.len())?.starts_with(&head) {
+            return Ok(false);
+        }
+        match copy {
+            Self::Plain(copy) => {
+                let from = size.saturating_sub(TAIL_BYTES as u64);
+                let (mut one, mut other) = (Vec::new(), Vec::new());
+                read_plain(copy, from, TAIL_BYTES, &mut one)?;
+                read_plain(original, from, one.len(), &mut other)?;
+                Ok(size <= len && one == other)
+            }
+            Self::Compressed(_) => Ok(!head.is_empty() && copy.has_len(len)?),
+        }
     }
 
     /// Fills `buffer` with `len` bytes from `from` on, or as many as there are; true when these are the last.

@@ -135,14 +135,17 @@ impl Look<'_> {
         let names: HashSet<&str> = entries.iter().filter_map(|(name, _)| name.to_str()).collect();
         for (name, inode) in &entries {
             let path = join(folder, name);
+            // While both are there, the one is being made of the other, though its inode may have been a file's before.
+            let plain = name.to_str().and_then(|name| name.strip_suffix(".gz"));
+            if plain.is_some_and(|plain| names.contains(plain)) {
+                continue;
+            }
             let by_name = name.to_str().and_then(|name| {
-                // While both are there, the one is being made of the other.
-                let is_copy = name.strip_suffix(".gz").is_some_and(|plain| names.contains(plain));
                 let families = &self.families;
                 let family = bases(name)
                     .into_iter()
                     .find_map(|base| families.get(&join(folder, base.as_ref())));
-                family.filter(|_| !is_copy && !self.settings.excludes(&path)).cloned()
+                family.filter(|_| !self.settings.excludes(&path)).cloned()
             });
             let known = inodes.get(inode).filter(|family| self.settings.covers(family)).cloned();
             if let Some(family) = known.or(by_name) {

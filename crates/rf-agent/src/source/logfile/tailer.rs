@@ -13,8 +13,8 @@ use super::settings::Settings;
 use super::tracked::{Look, Sink, Tracked, now_ms};
 
 /// Events of a batch at the most, and their bytes, but for the last one.
-const BATCH_EVENTS: usize = 4096;
-const BATCH_BYTES: usize = 1024 * 1024;
+const BATCH_EVENTS: usize = 8192;
+const BATCH_BYTES: usize = 2 * 1024 * 1024;
 /// Files whose content was lost while a rest of it was not read; a copy of the oldest is no longer known when there are more.
 const MAX_LOST: usize = 64;
 /// A file is emptied (`removeAfterSecs`) only when nothing was added for so long: a line that is added between the look
@@ -164,8 +164,7 @@ impl Tailer {
         for (key, look) in looks.drain(..) {
             let Some(index) = self.files.iter().position(|file| file.key == key) else { continue };
             if look == Look::Gone {
-                self.changed.insert(key, None);
-                self.files.remove(index);
+                self.close_deleted(index);
                 continue;
             }
             let file = &self.files[index];
@@ -174,6 +173,16 @@ impl Tailer {
             more = true;
         }
         more
+    }
+
+    /// A deleted file was read to its end. Its record stays for a while: it may come back compressed.
+    fn close_deleted(&mut self, index: usize) {
+        let file = &mut self.files[index];
+        file.content = None;
+        file.record.id = None;
+        file.record.done = true;
+        self.changed.insert(file.key, Some(file.record.clone()));
+        self.forget_oldest_lost();
     }
 
     /// The content of a file is not in it any more. Its record is kept under a number of its own, for a copy may have the
@@ -217,7 +226,8 @@ impl Tailer {
                 file.stored = record.clone();
             }
         }
-        self.max_events = (self.max_events * 2).min(BATCH_EVENTS);
+        // Slowly: what was too large for the queue once is refused again.
+        self.max_events = (self.max_events + self.max_events / 8 + 1).min(BATCH_EVENTS);
     }
 
     /// The batch will not be stored: its lines are read again, in smaller batches.

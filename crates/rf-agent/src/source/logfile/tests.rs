@@ -1,6 +1,7 @@
 //! The source as it runs: over real files and a real store.
 
 mod contract;
+mod copies;
 mod params;
 mod rig;
 mod rotation;

@@ -138,7 +138,7 @@ impl Tracked {
             return Ok(self.quiet(is_deleted));
         }
         let flush = Flush { last: is_compressed, ..flush };
-        let look = self.read(settings, flush, buffer, sink)?;
+        let look = self.read_windows(settings, flush, buffer, sink)?;
         if look == Look::Done {
             self.looked = Some(state);
             self.flushed |= flush.partial || (flush.group && settings.partial_timeout.is_none());
@@ -185,6 +185,23 @@ impl Tracked {
         Look::Done
     }
 
+    /// One window after the other while the sink has room: a batch costs its synced commit, however little is in it.
+    fn read_windows(
+        &mut self,
+        settings: &Settings,
+        flush: Flush,
+        buffer: &mut Vec<u8>,
+        sink: &mut impl Sink,
+    ) -> io::Result<Look> {
+        loop {
+            let before = self.record.offset;
+            let look = self.read(settings, flush, buffer, sink)?;
+            if look != Look::More || !sink.has_room() || self.record.offset == before {
+                return Ok(look);
+            }
+        }
+    }
+
     fn read(
         &mut self,
         settings: &Settings,
@@ -198,6 +215,10 @@ impl Tracked {
             max_line: settings.max_line,
             multiline: settings.multiline.as_ref(),
         };
+        let head = self.record.head;
+        if !content.is_compressed() && head.len > 0 && !head.begins(&content.head(head.len)?) {
+            return Ok(Look::Emptied);
+        }
         let guard = self.record.tail.len;
         let largest = WINDOW_BYTES + 2 * settings.max_line;
         let mut want = WINDOW_BYTES;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rf_core::lifecycle::Tasks;
-use rf_queue::{Budget, QueueOptions, Store, StoreOptions, StoredEvent};
+use rf_queue::{Budget, Checkpoint, QueueOptions, Store, StoreOptions, StoredEvent};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
@@ -104,6 +104,20 @@ impl Rig {
     /// As gzip does it: the compressed file appears, then the plain one goes.
     pub(super) fn compress(&self, name: &str) {
         compress(&self.path(name));
+    }
+
+    /// What is remembered of each file, with its key.
+    pub(super) async fn records(&self) -> Vec<(String, Value)> {
+        let stored = self.store.checkpoints("tail:s:").await.unwrap();
+        let record = |stored: Checkpoint| {
+            (stored.key, serde_json::from_slice(&stored.value.unwrap()).unwrap())
+        };
+        stored.into_iter().map(record).collect()
+    }
+
+    pub(super) async fn until_record(&self, what: &str, is_it: impl Fn(&Value) -> bool) {
+        self.until(what, async |rig| rig.records().await.iter().any(|(_, record)| is_it(record)))
+            .await;
     }
 
     pub(super) async fn events(&self) -> Vec<StoredEvent> {

@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::rig::Rig;
 
-fn numbered(range: std::ops::Range<u32>) -> Vec<String> {
+pub(super) fn numbered(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|n| format!("line {n}")).collect()
 }
 
-fn text(range: std::ops::Range<u32>) -> String {
+pub(super) fn text(range: std::ops::Range<u32>) -> String {
     numbered(range).iter().map(|line| format!("{line}\n")).collect()
 }
 

@@ -1,0 +1,208 @@
+//! What a found file is that no record names: a copy of something that is remembered, or new.
+//!
+//! A copy is told by its content alone, so everything here errs on the side of waiting: a file that may be a copy in the
+//! making, or one of a file that is still to be read, is looked at again. It is decided when its original has been read, or
+//! has been emptied; what is decided too early is read twice, or never.
+
+use std::io;
+use std::time::Duration;
+
+use super::adopt::Round;
+use super::content::Content;
+use super::discover::Found;
+use super::print::HEAD_BYTES;
+use super::record::Record;
+use super::tailer::Tailer;
+use super::tracked::Tracked;
+
+/// What may be a copy in the making is judged when nothing was written to it for so long.
+const COPYING: Duration = Duration::from_secs(2);
+
+/// What is to be done with a found file that no record names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Read on where the record of this index was.
+    Adopt(usize),
+    /// A copy of what was, or is being, read.
+    Read,
+    /// It cannot be told yet.
+    Later,
+    New,
+}
+
+/// A file that was found, and opened.
+pub(super) struct Suspect<'a> {
+    pub(super) found: &'a Found,
+    pub(super) content: Content,
+    pub(super) size: u64,
+}
+
+/// How the content of a found file relates to that of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Same {
+    /// It is another.
+    No,
+    /// It ends before the record's offset: all of it was read.
+    Contained,
+    /// It goes on, or ends, at the record's offset.
+    Continues,
+}
+
+/// What one record says of a found file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Nothing,
+    /// All of it was read.
+    Read,
+    /// More than it holds was read of what began as it does.
+    Contained,
+    /// So much of it was read, and the rest is nowhere else.
+    Rest(u64),
+    /// It is told when its original has been read, or emptied.
+    Wait,
+}
+
+impl Tailer {
+    /// What `suspect` is.
+    ///
+    /// # Errors
+    /// When it, or a file that is read, cannot be read.
+    pub(super) fn judge(
+        &mut self,
+        suspect: &mut Suspect<'_>,
+        round: &Round,
+    ) -> io::Result<Verdict> {
+        let family = &suspect.found.family;
+        if !suspect.found.is_live() && round.has_missed(family) {
+            // It may be a copy of that one, which nobody has looked at.
+            return Ok(Verdict::Later);
+        }
+        let mut verdict = Verdict::New;
+        let mut furthest = 0;
+        for index in 0..self.files.len() {
+            let file = &self.files[index];
+            if file.record.family != *family {
+                continue;
+            }
+            let is_seen = round.seen.contains(&file.key);
+            match says(file, is_seen, suspect, &mut self.scratch)? {
+                Says::Nothing => {}
+                Says::Wait => return Ok(Verdict::Later),
+                Says::Read => return Ok(Verdict::Read),
+                Says::Rest(offset) if offset >= furthest => {
+                    (verdict, furthest) = (Verdict::Adopt(index), offset);
+                }
+                Says::Contained if verdict == Verdict::New => verdict = Verdict::Read,
+                Says::Rest(_) | Says::Contained => {}
+            }
+        }
+        Ok(verdict)
+    }
+}
+
+fn says(
+    file: &Tracked,
+    is_seen: bool,
+    suspect: &mut Suspect<'_>,
+    scratch: &mut Vec<u8>,
+) -> io::Result<Says> {
+    let (record, size) = (&file.record, suspect.size);
+    let is_live = suspect.found.is_live();
+    let may_grow = suspect.may_grow();
+    if let Some(original) = &file.content
+        && !is_live
+        && suspect.is_copy_of(original, record)?
+    {
+        // Everything begins as an empty file does: only a young one is waited for.
+        return Ok(match size {
+            0 if !may_grow => Says::Nothing,
+            _ if may_grow || record.offset < size => Says::Wait,
+            // It was emptied and filled again, and nobody has noticed: how far it was read means nothing.
+            _ if !is_current(record, original)? => Says::Wait,
+            // Files that are asked for may well begin alike: lines twice are better than lines lost.
+            _ if suspect.found.asked && size < HEAD_BYTES as u64 => Says::Nothing,
+            _ => Says::Read,
+        });
+    }
+    if record.head.len == 0 {
+        return Ok(Says::Nothing);
+    }
+    // At the path itself a new file may well begin as the old one did: only much that is the same tells.
+    if is_live && record.head.len < HEAD_BYTES {
+        return Ok(Says::Nothing);
+    }
+    let is_lost = file.content.is_none() && !is_seen && !record.done;
+    if !is_lost && file.content.is_none() && !may_be_closed(file, is_seen, suspect) {
+        return Ok(Says::Nothing);
+    }
+    if may_grow && size < record.head.len as u64 {
+        // The print covers more than there is; a file that is open has been compared itself.
+        return Ok(if is_lost { Says::Wait } else { Says::Nothing });
+    }
+    Ok(match compare(&mut suspect.content, size, record, scratch)? {
+        Same::No => Says::Nothing,
+        _ if may_grow => Says::Wait,
+        Same::Continues if is_lost => Says::Rest(record.offset),
+        Same::Contained if is_live || is_seen && file.content.is_none() => Says::Nothing,
+        Same::Contained => Says::Contained,
+        Same::Continues if suspect.content.has_len(record.offset)? => Says::Read,
+        // A copy of a file that has more than was read of it: what is not read there, because it is emptied now, is read
+        // here.
+        Same::Continues if file.content.is_some() => Says::Wait,
+        Same::Continues => Says::Nothing,
+    })
+}
+
+/// Whether a file that was read and closed is compared: its end must be known. One that is gone may come back compressed;
+/// beside one that is there only much that is the same, under a name that rotations make, is a copy and no twin.
+fn may_be_closed(file: &Tracked, is_seen: bool, suspect: &Suspect<'_>) -> bool {
+    let is_much = file.record.offset >= HEAD_BYTES as u64 && !suspect.found.asked;
+    !suspect.found.is_live() && file.record.tail.len > 0 && (!is_seen || is_much)
+}
+
+/// Whether a file that is read still holds what its record was made of.
+fn is_current(record: &Record, content: &Content) -> io::Result<bool> {
+    Ok(record.head.begins(&content.head(record.head.len)?))
+}
+
+impl Suspect<'_> {
+    /// It may be a copy that somebody is writing.
+    fn may_grow(&self) -> bool {
+        let is_young = self.found.modified.elapsed().is_ok_and(|age| age < COPYING);
+        is_young && !self.found.is_live() && !self.content.is_compressed()
+    }
+
+    /// Whether it is what `original` holds, or the beginning of that. Compressed ones are told by the record where there
+    /// is something to compare.
+    fn is_copy_of(&self, original: &Content, record: &Record) -> io::Result<bool> {
+        if self.content.is_compressed() && record.head.len > 0 {
+            return Ok(false);
+        }
+        original.begins_as(&self.content, self.size)
+    }
+}
+
+/// How `content` relates to what a record knows; `size` is that of the file.
+pub(super) fn compare(
+    content: &mut Content,
+    size: u64,
+    record: &Record,
+    scratch: &mut Vec<u8>,
+) -> io::Result<Same> {
+    if record.head.len > 0 && !record.head.begins(&content.head(record.head.len)?) {
+        return Ok(Same::No);
+    }
+    // Unpacking all of it is spared where its length says that it was read.
+    if content.is_compressed() && record.head.len > 0 && content.has_len(record.offset)? {
+        return Ok(Same::Continues);
+    }
+    if !content.is_compressed() && size < record.offset {
+        return Ok(Same::Contained);
+    }
+    let from = record.offset.saturating_sub(record.tail.len as u64);
+    content.read(from, record.tail.len, scratch)?;
+    if scratch.len() < record.tail.len {
+        return Ok(Same::Contained);
+    }
+    Ok(if record.tail.begins(scratch) { Same::Continues } else { Same::No })
+}
