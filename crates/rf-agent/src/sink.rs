@@ -12,6 +12,7 @@ pub mod http;
 pub mod log;
 pub mod notification;
 pub mod relay;
+mod singles;
 mod table;
 mod template;
 pub mod time_series;

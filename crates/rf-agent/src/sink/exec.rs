@@ -26,7 +26,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::session::{Job, Session};
-use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError};
+use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, singles};
 use crate::child::{ChildCommand, CommandLine};
 use crate::settings::not_zero;
 
@@ -51,34 +51,18 @@ pub struct ExecSinkConfig {
     #[serde(default)]
     pub env: BTreeMap<String, Secret>,
     /// Events that may wait for their answers at a time. 1 keeps the order of the events.
-    #[serde(default = "one")]
+    #[serde(default = "singles::one")]
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: usize,
     /// How long one answer may take.
-    #[serde(default = "default_timeout")]
+    #[serde(default = "singles::default_timeout")]
     pub timeout: Interval,
     /// After so many tries an event becomes a dead letter; 0: never.
-    #[serde(default = "default_max_attempts")]
+    #[serde(default = "singles::default_max_attempts")]
     pub max_attempts: u32,
     /// An event that fails and was queued longer ago than this becomes a dead letter; 0: never.
-    #[serde(default = "default_max_age")]
+    #[serde(default = "singles::default_max_age")]
     pub max_age: Interval,
-}
-
-fn one() -> usize {
-    1
-}
-
-fn default_timeout() -> Interval {
-    Interval::from_secs(30)
-}
-
-fn default_max_attempts() -> u32 {
-    20
-}
-
-fn default_max_age() -> Interval {
-    Interval::from_secs(24 * 3600)
 }
 
 /// JSON Schema of [`ExecSinkConfig`].
@@ -129,10 +113,10 @@ pub(crate) fn of_type(
         shell: false,
         working_dir: None,
         env: env.map(|(name, value)| (name.to_owned(), Secret::new(value))).into(),
-        concurrency: one(),
-        timeout: default_timeout(),
-        max_attempts: default_max_attempts(),
-        max_age: default_max_age(),
+        concurrency: singles::one(),
+        timeout: singles::default_timeout(),
+        max_attempts: singles::default_max_attempts(),
+        max_age: singles::default_max_age(),
     };
     Ok(Some(Arc::new(sink(context, child(&config), &config))))
 }
@@ -145,22 +129,11 @@ fn child(config: &ExecSinkConfig) -> ChildCommand {
 fn sink(context: &SinkContext<'_>, child: ChildCommand, config: &ExecSinkConfig) -> Exec {
     // As many as may be under way, so that none waits for a place.
     let (jobs, waiting) = mpsc::channel(config.concurrency);
-    let max_age = Duration::from(config.max_age);
     Exec {
         name: context.name.to_owned(),
         child,
         timeout: config.timeout.into(),
-        shape: Shape {
-            max_events: 1,
-            goal_bytes: 1,
-            max_event_bytes: usize::MAX,
-            concurrency: config.concurrency,
-            stable: false,
-            max_attempts: (config.max_attempts > 0).then_some(config.max_attempts),
-            max_age: (!max_age.is_zero()).then_some(max_age),
-            backoff: (Duration::from_millis(200), Duration::from_secs(60)),
-            rate: RateLimits::default(),
-        },
+        shape: singles::shape(config.concurrency, config.max_attempts, config.max_age),
         jobs,
         waiting: Mutex::new(waiting),
     }

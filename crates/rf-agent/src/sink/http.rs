@@ -10,7 +10,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::future::BoxFuture;
 use http::header::HeaderName;
@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use self::request::Changes;
 use self::targets::{Target, Targets};
-use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError};
+use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, singles};
 use crate::settings::{StatusPattern, at, not_zero};
 
 /// Marks a repeat for the target (draft-ietf-httpapi-idempotency-key-header).
@@ -67,23 +67,23 @@ pub struct HttpSinkConfig {
     #[serde(default)]
     pub bearer_token: Secret,
     /// Requests at a time. 1 keeps the order of the events.
-    #[serde(default = "one")]
+    #[serde(default = "singles::one")]
     #[schemars(range(min = 1, max = 1024))]
     pub concurrency: usize,
     /// Send the captured `Host` instead of the target's.
     #[serde(default)]
     pub preserve_host: bool,
     /// How long one request may take.
-    #[serde(default = "default_timeout")]
+    #[serde(default = "singles::default_timeout")]
     pub timeout: Interval,
     /// Answers that are tried again, besides timeouts and failed connections. Every other answer counts as delivered.
     #[serde(default = "default_retry_statuses")]
     pub retry_statuses: Vec<StatusPattern>,
     /// After so many tries that reached the target an event becomes a dead letter; 0: never.
-    #[serde(default = "default_max_attempts")]
+    #[serde(default = "singles::default_max_attempts")]
     pub max_attempts: u32,
     /// An event that fails and was queued longer ago than this becomes a dead letter; 0: never.
-    #[serde(default = "default_max_age")]
+    #[serde(default = "singles::default_max_age")]
     pub max_age: Interval,
     /// A PEM file of authorities to trust besides the public ones.
     #[serde(default)]
@@ -113,14 +113,6 @@ pub struct BasicAuthConfig {
     pub password: Secret,
 }
 
-fn one() -> usize {
-    1
-}
-
-fn default_timeout() -> Interval {
-    Interval::from(Duration::from_secs(30))
-}
-
 fn default_retry_statuses() -> Vec<StatusPattern> {
     vec![
         StatusPattern::one(408),
@@ -128,14 +120,6 @@ fn default_retry_statuses() -> Vec<StatusPattern> {
         StatusPattern::one(429),
         StatusPattern::class(5),
     ]
-}
-
-fn default_max_attempts() -> u32 {
-    20
-}
-
-fn default_max_age() -> Interval {
-    Interval::from(Duration::from_secs(24 * 3600))
 }
 
 /// JSON Schema of [`HttpSinkConfig`].
@@ -165,20 +149,12 @@ pub(super) fn build(
             return None;
         }
     };
-    let max_age = Duration::from(config.max_age);
     let shape = Shape {
-        max_events: 1,
-        goal_bytes: 1,
-        max_event_bytes: usize::MAX,
-        concurrency: config.concurrency,
-        stable: false,
-        max_attempts: (config.max_attempts > 0).then_some(config.max_attempts),
-        max_age: (!max_age.is_zero()).then_some(max_age),
-        backoff: (Duration::from_millis(200), Duration::from_secs(60)),
         rate: RateLimits {
             events_per_second: config.max_events_per_second.filter(|rate| *rate > 0.0),
             ..RateLimits::default()
         },
+        ..singles::shape(config.concurrency, config.max_attempts, config.max_age)
     };
     Some(Arc::new(HttpSink {
         id: context.name.to_owned(),

@@ -4,15 +4,14 @@
 //! counted. A file of its own gets every event, exactly once, and is bounded: it is a [`super::file`] sink of lines.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use rf_core::config::{ByteSize, Node, Problems, schema_of};
+use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
 use super::file::{Compress, FileFormat, FileSinkConfig, Fsync};
-use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError};
+use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, singles};
 
 /// As much of an event is shown in the program's log.
 const MAX_SHOWN_BYTES: usize = 4096;
@@ -81,7 +80,7 @@ pub(super) fn build(
         return Some(Arc::new(LogSink {
             name: context.name.to_owned(),
             level: config.log_level,
-            shape: shape(),
+            shape: singles::shape(singles::one(), 0, Interval::from_secs(0)),
         }));
     }
     let file = FileSinkConfig {
@@ -94,20 +93,6 @@ pub(super) fn build(
         fsync: Fsync::Rotation,
     };
     super::file::of_config(context, file, params, problems)
-}
-
-fn shape() -> Shape {
-    Shape {
-        max_events: 1,
-        goal_bytes: 1,
-        max_event_bytes: usize::MAX,
-        concurrency: 1,
-        stable: false,
-        max_attempts: None,
-        max_age: None,
-        backoff: (Duration::from_millis(200), Duration::from_secs(60)),
-        rate: RateLimits::default(),
-    }
 }
 
 struct LogSink {

@@ -28,7 +28,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::progress::{Arrived, Progress};
-use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
+use super::{
+    RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError, singles,
+};
 use crate::pipeline::{Batch, Output};
 use crate::settings::at;
 
@@ -63,12 +65,8 @@ pub struct NotificationConfig {
     #[serde(default)]
     pub max_messages_per_minute: Option<u32>,
     /// A notification that fails and was queued longer ago than this becomes a dead letter; 0: never.
-    #[serde(default = "default_max_age")]
+    #[serde(default = "singles::default_max_age")]
     pub max_age: Interval,
-}
-
-fn default_max_age() -> Interval {
-    Interval::from_secs(24 * 3600)
 }
 
 /// JSON Schema of [`NotificationConfig`].
@@ -113,7 +111,6 @@ pub(super) fn build(
         Some(most) => Some(f64::from(most)).filter(|most| *most > 0.0),
         None => groups.then_some(DEFAULT_PER_MINUTE),
     };
-    let max_age = Duration::from(config.max_age);
     let shape = Shape {
         max_events: MAX_BATCH,
         goal_bytes: BATCH_BYTES,
@@ -121,7 +118,7 @@ pub(super) fn build(
         concurrency: 1,
         stable: true,
         max_attempts: None,
-        max_age: (!max_age.is_zero()).then_some(max_age),
+        max_age: singles::limit(config.max_age),
         backoff: (Duration::from_secs(1), Duration::from_secs(300)),
         rate: RateLimits { writes_per_minute: per_minute, ..RateLimits::default() },
     };
