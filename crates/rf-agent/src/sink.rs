@@ -6,6 +6,7 @@ pub mod alert;
 #[cfg(test)]
 mod contract;
 pub mod db;
+mod disk;
 pub mod exec;
 pub mod file;
 pub mod http;
@@ -125,7 +126,8 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// Opens what the sink needs (a database, a file), so that a start fails before anything runs. Called once, before
+    /// Opens what the sink needs (a database, a file), so that a start fails before anything runs. What only the disk
+    /// refuses for now is no reason: others have work to do, so it is opened with a later write. Called once, before
     /// [`Sink::write`] and [`Sink::run`].
     ///
     /// # Errors

@@ -12,17 +12,16 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
-use futures_util::future::BoxFuture;
 use rf_core::config::{ByteSize, Node, Problems, schema_of};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
-use tokio_util::sync::CancellationToken;
 
 use super::table::api_error::ApiError;
 use super::table::database::{self, Database};
 use super::table::listener::Port;
+use super::table::table_sink::TableSink;
 use super::table::{api, row_api};
-use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
+use super::{Sink, SinkContext};
 use crate::server::files::StaticFolder;
 use crate::settings::at;
 use state::State;
@@ -72,8 +71,20 @@ pub(super) fn build(
         })
     });
     let folder = folder.transpose().ok()?;
-    let database = Database::new(context, &config.database);
-    Some(Arc::new(DbSink { config, shape: database::shape(), database, folder }))
+    let database: Database<State> = Database::new(context, &config.database);
+    let router = row_api::router(Arc::clone(&database.reader));
+    let router = match folder {
+        Some(folder) => router.nest_service("/static", static_files(folder)),
+        None => router,
+    };
+    Some(Arc::new(TableSink {
+        database,
+        shape: database::shape(),
+        max_bytes: config.max_bytes.map(ByteSize::bytes),
+        row_ttl_sec: config.row_ttl_sec,
+        listener: config.listen_port.map(|Port(port)| (config.listen_host, port)),
+        router: router.fallback(api::no_such_path),
+    }))
 }
 
 /// The files below `static/`.
@@ -85,45 +96,4 @@ fn static_files(folder: StaticFolder) -> Router {
             None => ApiError::NotFound("no such file".to_owned()).into_response(),
         }
     })
-}
-
-struct DbSink {
-    config: DbSinkConfig,
-    shape: Shape,
-    database: Database<State>,
-    folder: Option<StaticFolder>,
-}
-
-impl Sink for DbSink {
-    fn shape(&self) -> &Shape {
-        &self.shape
-    }
-
-    fn start<'a>(&'a self, _host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {
-        let max_bytes = self.config.max_bytes.map(ByteSize::bytes);
-        Box::pin(self.database.start(move |path| State::open(path, max_bytes)))
-    }
-
-    fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(self.database.write(batch))
-    }
-
-    fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            self.database.retain(self.config.row_ttl_sec, &stop, State::remove_old).await;
-        })
-    }
-
-    fn api(self: Arc<Self>) -> Option<Router> {
-        let router = row_api::router(Arc::clone(&self.database.reader));
-        let router = match &self.folder {
-            Some(folder) => router.nest_service("/static", static_files(folder.clone())),
-            None => router,
-        };
-        Some(router.fallback(api::no_such_path))
-    }
-
-    fn own_listener(&self) -> Option<(String, u16)> {
-        self.config.listen_port.map(|Port(port)| (self.config.listen_host.clone(), port))
-    }
 }

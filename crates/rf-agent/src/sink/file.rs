@@ -16,6 +16,7 @@ mod tests;
 mod writer;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -34,7 +35,7 @@ pub use self::format::FileFormat;
 pub use self::writer::Fsync;
 
 use self::finished::Finished;
-use self::writer::{Chunk, Progress, Writer};
+use self::writer::{Chunk, FileError, Progress, Writer};
 use super::template::{Template, plain_name};
 use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
 use crate::pipeline::{Batch, Output};
@@ -168,6 +169,8 @@ struct Opened {
     /// Locked on blocking threads only, by one call of [`Sink::write`] at a time.
     writer: Arc<Mutex<Writer>>,
     finished: Arc<Finished>,
+    /// The files are what the progress says: not yet where the disk refused at the start.
+    is_recovered: AtomicBool,
 }
 
 impl Sink for FileSink {
@@ -185,14 +188,13 @@ impl Sink for FileSink {
 
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
+            let opened = self.opened.get().expect("a sink is started before it is used");
+            self.recover(opened).await?;
             let before = self.known().clone();
             let fresh = || batch.events.iter().filter(|event| event.id > before.through);
             let Some(last) = fresh().last() else { return Ok(()) };
             let chunks = self.chunks(fresh()).map_err(SinkError::Permanent)?;
-            let Some(opened) = self.opened.get() else { return Ok(()) };
-            self.append(opened, before.clone(), last.id, chunks)
-                .await
-                .map_err(|reason| SinkError::Retry { reason, after: None })
+            self.append(opened, before.clone(), last.id, chunks).await
         })
     }
 
@@ -230,24 +232,43 @@ impl FileSink {
             |ending: &str| self.data_dir.join(format!("file-{}.{ending}", plain_name(&self.name)));
         let writer = self.lock(beside("lock")).await?;
         let stored = own_queue.checkpoint(&self.key()).await.map_err(|error| error.to_string())?;
-        let stored: Progress =
-            stored.and_then(|stored| serde_json::from_slice(&stored).ok()).unwrap_or_default();
-        let (before, mut progress) = (stored.clone(), stored);
-        let (progress, notices) = on_writer(&writer, move |writer| {
-            writer.recover(&mut progress).map(|notices| (progress, notices))
+        let stored = stored.and_then(|stored| serde_json::from_slice(&stored).ok());
+        *self.known() = stored.unwrap_or_default();
+        let finished = Finished::open(beside("finished"), self.config.compress, self.max_total)
+            .map_err(|error| format!("{}: {error}", beside("finished").display()))?;
+        let (finished, is_recovered) = (Arc::new(finished), AtomicBool::new(false));
+        let opened = Opened { own_queue, writer, finished, is_recovered };
+        match self.recover(&opened).await {
+            Ok(()) => {}
+            Err(error @ SinkError::Paused(_)) => {
+                tracing::error!(sink = self.name, %error, "the sink starts without its files");
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        self.opened.set(opened).map_err(|_second| "it was started twice".to_owned())
+    }
+
+    /// Makes the files what the stored progress says of them, once in a run.
+    async fn recover(&self, opened: &Opened) -> Result<(), SinkError> {
+        if opened.is_recovered.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let before = self.known().clone();
+        let mut progress = before.clone();
+        let (progress, notices) = on_writer(&opened.writer, move |writer| {
+            let notices = writer.recover(&mut progress)?;
+            Ok((progress, notices))
         })
         .await?;
         for notice in notices {
             tracing::warn!(sink = self.name, "{notice}");
         }
-        let finished = Finished::open(beside("finished"), self.config.compress, self.max_total)
-            .map_err(|error| format!("{}: {error}", beside("finished").display()))?;
-        let opened = Opened { own_queue, writer, finished: Arc::new(finished) };
         if progress != before {
-            self.store(&opened, &progress).await?;
+            self.store(opened, &progress).await?;
         }
         *self.known() = progress;
-        self.opened.set(opened).map_err(|_second| "it was started twice".to_owned())
+        opened.is_recovered.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn lock(&self, lock: PathBuf) -> Result<Arc<Mutex<Writer>>, String> {
@@ -303,7 +324,7 @@ impl FileSink {
         mut progress: Progress,
         through: u64,
         chunks: Vec<Chunk>,
-    ) -> Result<(), String> {
+    ) -> Result<(), SinkError> {
         let now = now_ms();
         self.finish_due(opened, &mut progress, &chunks, now).await?;
         let (looked, chunks) = self.look(opened, &progress, chunks, now).await?;
@@ -314,7 +335,8 @@ impl FileSink {
         }
         let known = progress.clone();
         let (lengths, chunks) = on_writer(&opened.writer, move |writer| {
-            writer.append(&known, &chunks).map(|lengths| (lengths, chunks))
+            let lengths = writer.append(&known, &chunks)?;
+            Ok((lengths, chunks))
         })
         .await?;
         for (chunk, length) in chunks.iter().zip(lengths) {
@@ -334,7 +356,7 @@ impl FileSink {
         progress: &Progress,
         chunks: Vec<Chunk>,
         now: u64,
-    ) -> Result<(Vec<(String, writer::Tracked)>, Vec<Chunk>), String> {
+    ) -> Result<(Vec<(String, writer::Tracked)>, Vec<Chunk>), SinkError> {
         let known: Vec<Option<writer::Tracked>> =
             chunks.iter().map(|chunk| progress.files.get(&chunk.path).copied()).collect();
         on_writer(&opened.writer, move |writer| {
@@ -356,7 +378,7 @@ impl FileSink {
         progress: &mut Progress,
         chunks: &[Chunk],
         now: u64,
-    ) -> Result<(), String> {
+    ) -> Result<(), SinkError> {
         let due = self.due(progress, chunks, now);
         if due.is_empty() {
             return Ok(());
@@ -372,7 +394,7 @@ impl FileSink {
                 let full = writer.full(path);
                 if full.exists() {
                     let renamed = finished.add(&full, &stamp, |to| writer.finish(path, to));
-                    renamed.map_err(|error| format!("{path}: {error}"))?;
+                    renamed.map_err(FileError::of(path))?;
                 }
             }
             Ok(())
@@ -411,11 +433,15 @@ impl FileSink {
         due
     }
 
-    async fn store(&self, opened: &Opened, progress: &Progress) -> Result<(), String> {
-        let value = serde_json::to_vec(progress).map_err(|error| error.to_string())?;
+    async fn store(&self, opened: &Opened, progress: &Progress) -> Result<(), SinkError> {
+        let not_stored = |error: String| SinkError::Retry {
+            reason: format!("how far the files are was not stored: {error}"),
+            after: None,
+        };
+        let value = serde_json::to_vec(progress).map_err(|error| not_stored(error.to_string()))?;
         let checkpoints = vec![Checkpoint { key: self.key(), value: Some(value) }];
         let stored = opened.own_queue.send(Batch { events: Vec::new(), checkpoints }).await;
-        stored.map_err(|error| format!("how far the files are was not stored: {error}"))
+        stored.map_err(|error| not_stored(error.to_string()))
     }
 
     async fn tidy(&self, stop: &CancellationToken) {
@@ -439,13 +465,13 @@ impl FileSink {
 /// of the files is held until then.
 async fn on_writer<T: Send + 'static>(
     writer: &Arc<Mutex<Writer>>,
-    work: impl FnOnce(&mut Writer) -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
+    work: impl FnOnce(&mut Writer) -> Result<T, SinkError> + Send + 'static,
+) -> Result<T, SinkError> {
     let writer = Arc::clone(writer);
     let done = tokio::task::spawn_blocking(move || {
         work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner))
     });
-    done.await.map_err(|error| error.to_string())?
+    done.await.map_err(|error| SinkError::Retry { reason: error.to_string(), after: None })?
 }
 
 fn now_ms() -> u64 {

@@ -5,7 +5,7 @@
 //! [`identifier`] alone, and every value is bound; a query reads the users' tables and cannot do anything else
 //! ([`connect`]), ends in time ([`reader`]) and answers in little memory ([`answer`]).
 //!
-//! Reading order: [`identifier`], [`schema`] and [`value`] (what a table is), [`connect`], [`database`]; writing: [`writer`] (the thread),
+//! Reading order: [`identifier`], [`schema`] and [`value`] (what a table is), [`connect`], [`database`], [`table_sink`]; writing: [`writer`] (the thread),
 //! [`call`] (an event, read), [`batch`] with [`applied`], [`rows`] with [`row_table`] and [`index`](mod@index), [`retention`];
 //! reading: [`reader`], [`query`], [`format`](mod@format), [`answer`], [`api`], [`row_api`].
 
@@ -31,6 +31,7 @@ pub(crate) mod row_api;
 pub(crate) mod row_table;
 pub(crate) mod rows;
 pub(crate) mod schema;
+pub(crate) mod table_sink;
 pub(crate) mod timestamp;
 pub(crate) mod value;
 pub(crate) mod writer;

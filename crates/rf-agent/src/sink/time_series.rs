@@ -16,17 +16,15 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use axum::Router;
-use futures_util::future::BoxFuture;
 use rf_core::config::{ByteSize, Node, Problems, schema_of};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
-use tokio_util::sync::CancellationToken;
 
 use self::state::State;
 use super::table::database::{self, Database};
 use super::table::listener::Port;
-use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
+use super::table::table_sink::TableSink;
+use super::{Sink, SinkContext};
 
 /// `params` of a `time_series` sink; the keys are spelled as in the original.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -68,41 +66,13 @@ pub(super) fn build(
     problems: &mut Problems,
 ) -> Option<Arc<dyn Sink>> {
     let config: TimeSeriesSinkConfig = params.decode(problems)?;
-    let database = Database::new(context, &config.database);
-    Some(Arc::new(TimeSeriesSink { config, shape: database::shape(), database }))
-}
-
-struct TimeSeriesSink {
-    config: TimeSeriesSinkConfig,
-    shape: Shape,
-    database: Database<State>,
-}
-
-impl Sink for TimeSeriesSink {
-    fn shape(&self) -> &Shape {
-        &self.shape
-    }
-
-    fn start<'a>(&'a self, _host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {
-        let max_bytes = self.config.max_bytes.map(ByteSize::bytes);
-        Box::pin(self.database.start(move |path| State::open(path, max_bytes)))
-    }
-
-    fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
-        Box::pin(self.database.write(batch))
-    }
-
-    fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
-        Box::pin(async move {
-            self.database.retain(self.config.row_ttl_sec, &stop, State::remove_old).await;
-        })
-    }
-
-    fn api(self: Arc<Self>) -> Option<Router> {
-        Some(series_api::router(Arc::clone(&self.database.reader)))
-    }
-
-    fn own_listener(&self) -> Option<(String, u16)> {
-        self.config.listen_port.map(|Port(port)| (self.config.listen_host.clone(), port))
-    }
+    let database: Database<State> = Database::new(context, &config.database);
+    Some(Arc::new(TableSink {
+        shape: database::shape(),
+        max_bytes: config.max_bytes.map(ByteSize::bytes),
+        row_ttl_sec: config.row_ttl_sec,
+        listener: config.listen_port.map(|Port(port)| (config.listen_host, port)),
+        router: series_api::router(Arc::clone(&database.reader)),
+        database,
+    }))
 }

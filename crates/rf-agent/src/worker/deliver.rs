@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::Worker;
 use crate::sink::{SinkBatch, SinkError};
 
-/// Pause between tries of a sink that waits for a person.
-const PAUSED: Duration = Duration::from_secs(30);
+/// First and longest pause between tries of a sink that waits for a person: what is mended soon goes on soon.
+const PAUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What became of a batch.
 pub(super) enum Fate {
@@ -27,6 +27,7 @@ pub(super) enum Fate {
 pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
     let shape = worker.sink.shape();
     let mut backoff = Backoff::new(shape.backoff.0, shape.backoff.1);
+    let mut paused = Backoff::new(PAUSED.0, PAUSED.1);
     let mut attempts = 0;
     let mut announced = false;
     loop {
@@ -50,7 +51,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
                     error = reason,
                     "sink is paused until this is mended; its events are kept"
                 );
-                PAUSED
+                paused.next_delay()
             }
             SinkError::Retry { reason, after } => {
                 if let Some(why) = given_up(worker, batch, attempts) {

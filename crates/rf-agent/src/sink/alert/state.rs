@@ -14,7 +14,7 @@ use super::outbox::{self, Waiting};
 use super::scripts::Scripts;
 use super::silence::{self, Silence};
 use crate::sink::SinkBatch;
-use crate::sink::table::failure::WriteError;
+use crate::sink::table::failure::{OpenError, WriteError};
 use crate::sink::table::retention::{Step, remove_old_rows};
 use crate::sink::table::{applied, batch, connect, database, rows, timestamp};
 
@@ -34,13 +34,13 @@ impl State {
         path: &Path,
         config: &Arc<AlertSinkConfig>,
         scripts: &BTreeMap<String, PathBuf>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, OpenError> {
         let tables =
             [applied::TABLES, rows::TABLES, alerts::TABLES, silence::TABLES, outbox::TABLES];
         let conn = connect::open(path, config.max_bytes.map(ByteSize::bytes), &tables)?;
         let scripts = Scripts::new(scripts.clone());
         let alerts = Alerts::load(&conn, Arc::clone(config), scripts, timestamp::now_us())
-            .map_err(|error| format!("database {}: {error}", path.display()))?;
+            .map_err(|error| OpenError::of_database(path, &error))?;
         Ok(Self { conn, alerts })
     }
 

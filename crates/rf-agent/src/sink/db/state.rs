@@ -6,9 +6,10 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::sink::SinkBatch;
-use crate::sink::table::failure::WriteError;
+use crate::sink::table::failure::{OpenError, WriteError};
 use crate::sink::table::retention::{Step, remove_old_rows};
 use crate::sink::table::rows::{self, Rows};
+use crate::sink::table::table_sink::Tables;
 use crate::sink::table::{applied, batch, connect, database, timestamp};
 
 pub(super) struct State {
@@ -22,14 +23,13 @@ impl database::State for State {
     }
 }
 
-impl State {
-    pub(super) fn open(path: &Path, max_bytes: Option<u64>) -> Result<Self, String> {
+impl Tables for State {
+    fn open(path: &Path, max_bytes: Option<u64>) -> Result<Self, OpenError> {
         let conn = connect::open(path, max_bytes, &[applied::TABLES, rows::TABLES])?;
         Ok(Self { conn, rows: Rows::default() })
     }
 
-    /// One step of retention.
-    pub(super) fn remove_old(&mut self, row_ttl: Duration) -> rusqlite::Result<Step> {
+    fn remove_old(&mut self, row_ttl: Duration) -> rusqlite::Result<Step> {
         remove_old_rows(&self.conn, row_ttl)
     }
 }

@@ -107,15 +107,20 @@ impl Finished {
     }
 
     /// Compresses what is not yet, then removes the oldest until all, with `active` bytes in files that are being
-    /// written, fit.
+    /// written, fit. What cannot be compressed, as on a full disk, is removed in its turn all the same.
     pub(super) fn tidy(&self, active: u64, stop: &CancellationToken) -> io::Result<()> {
         let names = self.names().clone();
-        for name in &names {
-            if stop.is_cancelled() {
-                return Ok(());
-            }
-            self.compress(name, stop).map_err(|error| named(name, &error))?;
+        let compress =
+            |name: &PathBuf| self.compress(name, stop).map_err(|error| named(name, &error));
+        let compressed = names.iter().try_for_each(compress);
+        if stop.is_cancelled() {
+            return Ok(());
         }
+        self.remove_oldest(active, &names)?;
+        compressed
+    }
+
+    fn remove_oldest(&self, active: u64, names: &[PathBuf]) -> io::Result<()> {
         let sizes: Vec<u64> = names.iter().map(|name| size(name)).collect();
         let mut total = active + sizes.iter().sum::<u64>();
         let mut gone = Vec::new();
@@ -158,26 +163,33 @@ impl Finished {
         let whole = with_ending(name, ending);
         if !whole.exists() {
             let part = with_ending(name, "part");
-            let mut from = BufReader::new(File::open(name)?);
-            let to = BufWriter::new(File::create(&part)?);
-            let is_whole = match self.compress {
-                Compress::Gzip => {
-                    let mut encoder = GzEncoder::new(to, flate2::Compression::new(GZIP_LEVEL));
-                    copy(&mut from, &mut encoder, stop)? && done(encoder.finish()?)?
-                }
-                Compress::Zstd => {
-                    let mut encoder = zstd::Encoder::new(to, ZSTD_LEVEL)?;
-                    copy(&mut from, &mut encoder, stop)? && done(encoder.finish()?)?
-                }
-                Compress::None => false,
-            };
-            if !is_whole {
-                return std::fs::remove_file(&part);
+            let packed = self.pack(name, &part, stop);
+            if !matches!(packed, Ok(true)) {
+                // What there is of it only takes room, and the next try writes over it.
+                drop(std::fs::remove_file(&part));
+                return packed.map(drop);
             }
             std::fs::rename(&part, &whole)?;
             sync_folder(&whole)?;
         }
         std::fs::remove_file(name)
+    }
+
+    /// False when it was cut short by the stop.
+    fn pack(&self, name: &Path, part: &Path, stop: &CancellationToken) -> io::Result<bool> {
+        let mut from = BufReader::new(File::open(name)?);
+        let to = BufWriter::new(File::create(part)?);
+        match self.compress {
+            Compress::Gzip => {
+                let mut encoder = GzEncoder::new(to, flate2::Compression::new(GZIP_LEVEL));
+                Ok(copy(&mut from, &mut encoder, stop)? && done(encoder.finish()?)?)
+            }
+            Compress::Zstd => {
+                let mut encoder = zstd::Encoder::new(to, ZSTD_LEVEL)?;
+                Ok(copy(&mut from, &mut encoder, stop)? && done(encoder.finish()?)?)
+            }
+            Compress::None => Ok(false),
+        }
     }
 }
 

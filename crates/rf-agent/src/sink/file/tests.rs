@@ -226,6 +226,30 @@ async fn all_files_together_stay_below_their_limit_and_the_newest_stay() {
     assert!(left < 20, "{left} files");
 }
 
+#[test]
+fn what_cannot_be_compressed_is_removed_in_its_turn_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list");
+    let finished = Finished::open(list, Compress::Gzip, Some(1500)).unwrap();
+    let mut names = Vec::new();
+    for number in 0..3 {
+        let path = folder.path().join(format!("{number}.log"));
+        fs::write(&path, [b'x'; 1000]).unwrap();
+        let rename = |to: &Path| {
+            names.push(to.to_owned());
+            fs::rename(&path, to)
+        };
+        finished.add(&path, "stamp", rename).unwrap();
+    }
+    for name in &names {
+        // In the way of what would become the compressed file.
+        fs::create_dir(format!("{}.part", name.display())).unwrap();
+    }
+    assert!(finished.tidy(0, &CancellationToken::new()).is_err(), "it says so");
+    let left: Vec<bool> = names.iter().map(|name| name.exists()).collect();
+    assert_eq!(left, [false, false, true]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_is_a_whole_document_after_every_batch() {
     let bench = Bench::new();

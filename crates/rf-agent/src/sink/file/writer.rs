@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::format::FileFormat;
+use crate::sink::{SinkError, disk};
 
 /// Files that are kept open; with more, all are closed and opened again as they are written.
 const MAX_OPEN: usize = 64;
@@ -55,6 +56,26 @@ pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
 }
 
+/// What could not be done with a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub(super) struct FileError {
+    path: String,
+    source: io::Error,
+}
+
+impl FileError {
+    pub(super) fn of(path: &str) -> impl Fn(io::Error) -> Self {
+        move |source| Self { path: path.to_owned(), source }
+    }
+}
+
+impl From<FileError> for SinkError {
+    fn from(FileError { path, source }: FileError) -> Self {
+        disk::refusal(&path, &source, "make room on the disk, or set maxTotalBytes")
+    }
+}
+
 /// The files of one sink. Dropped, its lock goes.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -92,14 +113,16 @@ impl Writer {
     }
 
     /// Makes the files what the stored progress says they are; what had to be done, for the log.
-    pub(super) fn recover(&mut self, progress: &mut Progress) -> Result<Vec<String>, String> {
+    pub(super) fn recover(&mut self, progress: &mut Progress) -> Result<Vec<String>, FileError> {
         let mut notices = Vec::new();
         let mut kept = BTreeMap::new();
         for (path, mut tracked) in std::mem::take(&mut progress.files) {
             let full = self.full(&path);
-            let Ok(meta) = std::fs::metadata(&full) else {
+            let meta = match std::fs::metadata(&full) {
+                Ok(meta) => meta,
                 // Finished just before the end, or taken away.
-                continue;
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(FileError::of(&path)(error)),
             };
             let end = self.format.end().len() as u64;
             if meta.len() < tracked.good && !self.format.is_lines() {
@@ -107,13 +130,11 @@ impl Writer {
                     "{path}: shorter than it was, so it is left as it is and a new one is begun"
                 ));
                 let aside = self.root.join(format!("{path}.broken"));
-                std::fs::rename(&full, aside).map_err(|error| format!("{path}: {error}"))?;
+                std::fs::rename(&full, aside).map_err(FileError::of(&path))?;
                 continue;
             }
             if meta.len() < tracked.good {
-                let whole = self
-                    .whole_lines(&path, meta.len())
-                    .map_err(|error| format!("{path}: {error}"))?;
+                let whole = self.whole_lines(&path, meta.len()).map_err(FileError::of(&path))?;
                 notices.push(format!(
                     "{path}: {} bytes are missing since the last run",
                     tracked.good - whole
@@ -125,7 +146,7 @@ impl Writer {
                     meta.len() - tracked.good
                 ));
             }
-            self.cut(&path, tracked.good).map_err(|error| format!("{path}: {error}"))?;
+            self.cut(&path, tracked.good).map_err(FileError::of(&path))?;
             kept.insert(path, tracked);
         }
         progress.files = kept;
@@ -147,7 +168,7 @@ impl Writer {
         path: &str,
         tracked: Option<&Tracked>,
         now_ms: u64,
-    ) -> Result<Option<Tracked>, String> {
+    ) -> Result<Option<Tracked>, FileError> {
         let found = std::fs::metadata(self.full(path)).ok();
         let anew = |good| Some(Tracked { good, since_ms: now_ms, last_ms: now_ms });
         let Some(found) = found else {
@@ -176,9 +197,8 @@ impl Writer {
         let read = self.file(path).and_then(|file| file.read_exact_at(&mut tail, good));
         if read.is_err() || tail != end {
             self.open.remove(path);
-            return Err(format!(
-                "{path}: there is a file that this sink did not write: move it away"
-            ));
+            let foreign = "there is a file that this sink did not write: move it away";
+            return Err(FileError::of(path)(io::Error::other(foreign)));
         }
         Ok(anew(good))
     }
@@ -191,25 +211,25 @@ impl Writer {
         &mut self,
         progress: &Progress,
         chunks: &[Chunk],
-    ) -> Result<Vec<u64>, String> {
+    ) -> Result<Vec<u64>, FileError> {
         self.repair(progress)?;
         self.is_dirty = true;
         let mut lengths = Vec::with_capacity(chunks.len());
         for chunk in chunks {
             let good = progress.files.get(&chunk.path).map_or(0, |tracked| tracked.good);
             let length = self.append_one(chunk, good);
-            lengths.push(length.map_err(|error| format!("{}: {error}", chunk.path))?);
+            lengths.push(length.map_err(FileError::of(&chunk.path))?);
         }
         self.is_dirty = false;
         Ok(lengths)
     }
 
     /// Cuts what an append left behind that did not come to its end.
-    pub(super) fn repair(&mut self, progress: &Progress) -> Result<(), String> {
+    pub(super) fn repair(&mut self, progress: &Progress) -> Result<(), FileError> {
         if self.is_dirty {
             for (path, tracked) in &progress.files {
                 if self.full(path).exists() {
-                    self.cut(path, tracked.good).map_err(|error| format!("{path}: {error}"))?;
+                    self.cut(path, tracked.good).map_err(FileError::of(path))?;
                 }
             }
             self.is_dirty = false;

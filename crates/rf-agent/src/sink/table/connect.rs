@@ -7,6 +7,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, OpenFlags};
 
+use super::failure::OpenError;
 use super::identifier::is_internal;
 
 /// How long a statement waits for the lock of another program, or of another sink with the same file.
@@ -66,14 +67,15 @@ pub(crate) fn open(
     path: &Path,
     max_bytes: Option<u64>,
     tables: &[&str],
-) -> Result<Connection, String> {
-    let named = |reason: String| format!("database {}: {reason}", path.display());
+) -> Result<Connection, OpenError> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| named(error.to_string()))?;
+        std::fs::create_dir_all(folder).map_err(|error| OpenError::of_io(path, &error))?;
     }
-    let conn = writer(path, max_bytes).map_err(|error| named(error.to_string()))?;
-    conn.execute_batch(&tables.concat()).map_err(|error| named(error.to_string()))?;
-    Ok(conn)
+    let opened = writer(path, max_bytes).and_then(|conn| {
+        conn.execute_batch(&tables.concat())?;
+        Ok(conn)
+    });
+    opened.map_err(|error| OpenError::of_database(path, &error))
 }
 
 /// A connection for queries: it cannot write, and an authorizer lets it read the users' tables and nothing else.

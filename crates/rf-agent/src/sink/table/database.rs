@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::failure::WriteError;
+use super::failure::{OpenError, WriteError};
 use super::reader::Reader;
 use super::retention::{self, Step};
-use super::writer::{Writer, WriterGone};
+use super::writer::{NotDone, Writer};
 use crate::sink::{RateLimits, Shape, SinkBatch, SinkContext, SinkError, SinkStartError};
 
 /// What the writer thread owns.
@@ -51,13 +51,13 @@ impl<S: State> Database<S> {
         Self { name, reader: Reader::new(path.clone()), path, writer: OnceLock::new() }
     }
 
-    /// Starts the writer thread, and opens the database there.
+    /// Starts the writer thread, and opens the database there: now, or later where the disk does not let it now.
     ///
     /// # Errors
-    /// What `open` says.
+    /// What `open` says that will not pass by itself.
     pub(crate) async fn start(
         &self,
-        open: impl Fn(&Path) -> Result<S, String> + Send + 'static,
+        open: impl Fn(&Path) -> Result<S, OpenError> + Send + 'static,
     ) -> Result<(), SinkStartError> {
         let path = self.path.clone();
         let writer = Writer::start(self.name.clone(), move || open(&path)).await;
@@ -73,8 +73,7 @@ impl<S: State> Database<S> {
     pub(crate) async fn write(&self, batch: &SinkBatch) -> Result<(), SinkError> {
         let (batch, name) = (batch.clone(), self.name.clone());
         let written = self.call(move |state| state.write(&name, &batch)).await;
-        let ignored = written
-            .map_err(|error| SinkError::Retry { reason: error.to_string(), after: None })??;
+        let ignored = written??;
         if ignored > 0 {
             let sink = &self.name;
             tracing::warn!(sink, ignored, "events dropped: only POST, PUT and DELETE mean a row");
@@ -85,11 +84,11 @@ impl<S: State> Database<S> {
     /// Has the thread do something else.
     ///
     /// # Errors
-    /// [`WriterGone`].
+    /// [`NotDone`].
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut S) -> T + Send + 'static,
-    ) -> Result<T, WriterGone> {
+    ) -> Result<T, NotDone> {
         self.writer().call(job).await
     }
 

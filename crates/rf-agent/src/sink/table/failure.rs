@@ -1,8 +1,13 @@
-//! What a write that did not work means for its batch.
+//! What a database that does not work means: for a batch, and for a start.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Error, ErrorCode};
 
-use crate::sink::SinkError;
+use super::writer::NotDone;
+use crate::sink::{SinkError, disk};
 
 /// Why a batch was not written.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +33,15 @@ impl From<WriteError> for SinkError {
     }
 }
 
+impl From<NotDone> for SinkError {
+    fn from(error: NotDone) -> Self {
+        match error {
+            NotDone::NotOpen(error) => Self::Paused(error.to_string()),
+            NotDone::BrokeOff => Self::Retry { reason: error.to_string(), after: None },
+        }
+    }
+}
+
 fn of_database(error: &Error) -> SinkError {
     let reason = format!("the database refused: {error}");
     match error.sqlite_error_code() {
@@ -42,9 +56,49 @@ fn of_database(error: &Error) -> SinkError {
             ErrorCode::ReadOnly
             | ErrorCode::PermissionDenied
             | ErrorCode::CannotOpen
+            | ErrorCode::SystemIoFailure
             | ErrorCode::DatabaseCorrupt
             | ErrorCode::NotADatabase,
-        ) => SinkError::Paused(format!("{reason}: look at the file and its permissions")),
+        ) => SinkError::Paused(format!("{reason}: look at the disk, the file and its permissions")),
         _ => SinkError::Retry { reason, after: None },
+    }
+}
+
+/// Why a database is not open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("database {}: {reason}", path.display())]
+pub(crate) struct OpenError {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// What stands in the way.
+    pub(crate) reason: String,
+    /// The disk, or another program, may let go of it: it is tried again, and its events wait. Anything else is wrong in
+    /// the configuration, and nothing starts with that.
+    pub(crate) may_pass: bool,
+}
+
+impl OpenError {
+    pub(crate) fn of_database(path: &Path, error: &Error) -> Self {
+        let by_code = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull | ErrorCode::ReadOnly | ErrorCode::SystemIoFailure) => true,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => true,
+            // SQLite does not say why, and it opens for reading alone what it cannot open for writing.
+            Some(ErrorCode::CannotOpen) => {
+                let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+                return match opened {
+                    Err(reason) => Self::of_io(path, &reason),
+                    Ok(_) => {
+                        Self { path: path.to_owned(), reason: error.to_string(), may_pass: false }
+                    }
+                };
+            }
+            _ => false,
+        };
+        Self { path: path.to_owned(), reason: error.to_string(), may_pass: by_code }
+    }
+
+    pub(crate) fn of_io(path: &Path, error: &io::Error) -> Self {
+        let may_pass = disk::is_full(error) || disk::is_read_only(error);
+        Self { path: path.to_owned(), reason: error.to_string(), may_pass }
     }
 }

@@ -5,32 +5,42 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::failure::OpenError;
+
 /// Jobs that may wait; a sender past that waits itself.
 const WAITING_JOBS: usize = 8;
 
-type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
+/// Is given the state, or why there is none.
+type Job<S> = Box<dyn FnOnce(Result<&mut S, &OpenError>) + Send>;
 
 /// A thread with a state `S` that never leaves it.
 ///
 /// A panic in a job is contained: the state is dropped, which rolls its transaction back, and opened anew for the next job.
+/// So is a state that could not be opened for a reason that may pass.
 pub(crate) struct Writer<S> {
     jobs: Option<mpsc::Sender<Job<S>>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// The job was not done, or not to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the writer of the database broke off: see the log")]
-pub(crate) struct WriterGone;
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotDone {
+    /// Nothing of it was done.
+    #[error(transparent)]
+    NotOpen(#[from] OpenError),
+    /// It panicked.
+    #[error("the writer of the database broke off: see the log")]
+    BrokeOff,
+}
 
 impl<S: 'static> Writer<S> {
-    /// Starts the thread and opens its state there.
+    /// Starts the thread and opens its state there. What may pass is logged; the next job finds it out again.
     ///
     /// # Errors
-    /// What `open` says, or why there is no thread.
+    /// What `open` says that will not pass by itself, or why there is no thread.
     pub(crate) async fn start(
         name: String,
-        open: impl Fn() -> Result<S, String> + Send + 'static,
+        open: impl Fn() -> Result<S, OpenError> + Send + 'static,
     ) -> Result<Self, String> {
         let (jobs, receiver) = mpsc::channel(WAITING_JOBS);
         let (opened, is_open) = oneshot::channel();
@@ -38,26 +48,26 @@ impl<S: 'static> Writer<S> {
             .name("rf-sink".to_owned())
             .spawn(move || run(&name, open, receiver, opened))
             .map_err(|error| format!("no thread for the database: {error}"))?;
-        is_open.await.map_err(|_gone| WriterGone.to_string())??;
+        is_open.await.map_err(|_gone| NotDone::BrokeOff.to_string())??;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Has `job` done, after those that wait already.
     ///
     /// # Errors
-    /// [`WriterGone`] when it panicked, or the state could not be opened anew.
+    /// [`NotDone`] when it panicked, or there is no state.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut S) -> T + Send + 'static,
-    ) -> Result<T, WriterGone> {
+    ) -> Result<T, NotDone> {
         let (answer, answered) = oneshot::channel();
         let job: Job<S> = Box::new(move |state| {
             // Nobody waits any more when the caller was dropped; the job is done all the same.
-            drop(answer.send(job(state)));
+            drop(answer.send(state.map(job).map_err(Clone::clone)));
         });
-        let jobs = self.jobs.as_ref().ok_or(WriterGone)?;
-        jobs.send(job).await.map_err(|_closed| WriterGone)?;
-        answered.await.map_err(|_dropped| WriterGone)
+        let jobs = self.jobs.as_ref().ok_or(NotDone::BrokeOff)?;
+        jobs.send(job).await.map_err(|_closed| NotDone::BrokeOff)?;
+        Ok(answered.await.map_err(|_dropped| NotDone::BrokeOff)??)
     }
 }
 
@@ -75,36 +85,37 @@ impl<S> Drop for Writer<S> {
 
 fn run<S>(
     name: &str,
-    open: impl Fn() -> Result<S, String>,
+    open: impl Fn() -> Result<S, OpenError>,
     mut jobs: mpsc::Receiver<Job<S>>,
     opened: oneshot::Sender<Result<(), String>>,
 ) {
     let mut state = match open() {
         Ok(state) => Some(state),
-        Err(reason) => {
-            drop(opened.send(Err(reason)));
+        Err(error) if error.may_pass => {
+            tracing::error!(sink = name, %error, "the sink starts without its database");
+            None
+        }
+        Err(error) => {
+            drop(opened.send(Err(error.to_string())));
             return;
         }
     };
     drop(opened.send(Ok(())));
     while let Some(job) = jobs.blocking_recv() {
-        if state.is_none() {
-            state = open()
-                .inspect_err(|error| {
-                    tracing::error!(sink = name, error, "the database cannot be opened anew");
-                })
-                .ok();
-        }
-        let Some(open_state) = &mut state else { continue };
-        if catch_unwind(AssertUnwindSafe(|| job(open_state))).is_err() {
+        let mut current = state.take().map_or_else(&open, Ok);
+        let work = || job(current.as_mut().map_err(|error| &*error));
+        if catch_unwind(AssertUnwindSafe(work)).is_ok() {
+            state = current.ok();
+        } else {
             tracing::error!(sink = name, "a write panicked; it is rolled back and tried again");
-            state = None;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[tokio::test]
@@ -116,13 +127,29 @@ mod tests {
         };
         assert_eq!(writer.call(add).await, Ok(1));
         assert_eq!(writer.call(add).await, Ok(2));
-        assert_eq!(writer.call(|_| -> i32 { panic!("a job") }).await, Err(WriterGone));
+        assert_eq!(writer.call(|_| -> i32 { panic!("a job") }).await, Err(NotDone::BrokeOff));
         assert_eq!(writer.call(add).await, Ok(1));
+    }
+
+    fn refused(may_pass: bool) -> OpenError {
+        OpenError { path: "a.sqlite3".into(), reason: "no".to_owned(), may_pass }
     }
 
     #[tokio::test]
     async fn what_cannot_be_opened_says_so() {
-        let started = Writer::<()>::start("test".to_owned(), || Err("no".to_owned())).await;
-        assert_eq!(started.err().as_deref(), Some("no"));
+        let started = Writer::<()>::start("test".to_owned(), || Err(refused(false))).await;
+        assert_eq!(started.err().as_deref(), Some("database a.sqlite3: no"));
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_tried_again_with_the_next_job() {
+        let tries = AtomicUsize::new(0);
+        let open = move || match tries.fetch_add(1, Ordering::SeqCst) {
+            0 | 1 => Err(refused(true)),
+            _ => Ok(7),
+        };
+        let writer = Writer::start("test".to_owned(), open).await.unwrap();
+        assert_eq!(writer.call(|state| *state).await, Err(refused(true).into()));
+        assert_eq!(writer.call(|state| *state).await, Ok(7));
     }
 }

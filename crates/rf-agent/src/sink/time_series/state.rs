@@ -8,9 +8,10 @@ use rusqlite::Connection;
 use super::name::Form;
 use super::series::Series;
 use crate::sink::SinkBatch;
-use crate::sink::table::failure::WriteError;
+use crate::sink::table::failure::{OpenError, WriteError};
 use crate::sink::table::retention::{Step, remove_older};
 use crate::sink::table::schema::{self, Table};
+use crate::sink::table::table_sink::Tables;
 use crate::sink::table::{applied, batch, connect, database, timestamp};
 
 pub(super) struct State {
@@ -24,15 +25,15 @@ impl database::State for State {
     }
 }
 
-impl State {
-    pub(super) fn open(path: &Path, max_bytes: Option<u64>) -> Result<Self, String> {
+impl Tables for State {
+    fn open(path: &Path, max_bytes: Option<u64>) -> Result<Self, OpenError> {
         let conn = connect::open(path, max_bytes, &[applied::TABLES])?;
         Ok(Self { conn, series: Series::default() })
     }
 
-    /// One step of retention: in each table rows may be `row_ttl` older than its newest one. A row from the future, of a
+    /// In each table rows may be `row_ttl` older than its newest one. A row from the future, of a
     /// machine with a wrong clock, counts as one from now: it must not cost all the others.
-    pub(super) fn remove_old(&mut self, row_ttl: Duration) -> rusqlite::Result<Step> {
+    fn remove_old(&mut self, row_ttl: Duration) -> rusqlite::Result<Step> {
         let ttl = i64::try_from(row_ttl.as_secs()).unwrap_or(i64::MAX);
         for name in schema::tables(&self.conn)? {
             let Some(table) = Table::load(&self.conn, name.as_str())? else { continue };
