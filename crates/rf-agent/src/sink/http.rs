@@ -2,6 +2,8 @@
 //!
 //! At least once: the same event carries the same `Idempotency-Key` however often it is sent, and to whichever host.
 
+#[cfg(test)]
+mod contract;
 mod request;
 mod targets;
 #[cfg(test)]

@@ -8,6 +8,8 @@
 //! - how far each service is, and what is counted, is stored in the agent's database before an event leaves the queue
 //!   (`progress`), so a kill at any point repeats the one message that was under way and loses none.
 
+#[cfg(test)]
+mod contract;
 mod progress;
 #[cfg(test)]
 mod tests;

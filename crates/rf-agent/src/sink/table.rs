@@ -19,6 +19,8 @@ pub(crate) mod connect;
 pub(crate) mod database;
 pub(crate) mod failure;
 pub(crate) mod format;
+#[cfg(test)]
+pub(crate) mod hostile;
 pub(crate) mod identifier;
 pub(crate) mod index;
 pub(crate) mod listener;

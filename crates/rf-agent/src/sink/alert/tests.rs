@@ -1,5 +1,7 @@
 //! The `alert` sink: what is told, when, and that it is told once.
 
+mod hostile;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -46,7 +46,7 @@ impl Host {
     }
 }
 
-fn sink(params: &Value) -> Result<Arc<dyn Sink>, String> {
+pub(super) fn sink(params: &Value) -> Result<Arc<dyn Sink>, String> {
     let mut problems = Problems::new();
     let document = parse("player.json", &params.to_string(), &|_| None, &mut problems).unwrap();
     let folder = std::path::Path::new(".");

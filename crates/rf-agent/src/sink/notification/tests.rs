@@ -14,15 +14,15 @@ use super::*;
 use crate::worker::Worker;
 
 /// A service that answers each text by a rule, and keeps what it took.
-struct Service {
-    url: String,
+pub(super) struct Service {
+    pub(super) url: String,
     taken: Arc<Mutex<Vec<String>>>,
     changed: watch::Receiver<usize>,
     _tasks: Tasks,
 }
 
 impl Service {
-    async fn start(rule: impl Fn(&str) -> u16 + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(rule: impl Fn(&str) -> u16 + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let taken: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -45,7 +45,7 @@ impl Service {
         Self { url, taken, changed, _tasks: tasks }
     }
 
-    fn taken(&self) -> Vec<String> {
+    pub(super) fn taken(&self) -> Vec<String> {
         self.taken.lock().unwrap().clone()
     }
 
@@ -131,11 +131,14 @@ fn open(folder: &TempDir) -> (Store, QueueId) {
 }
 
 fn build_sink(params: &Value) -> Result<Arc<dyn Sink>, String> {
+    build_named("alerts", params)
+}
+
+pub(super) fn build_named(name: &str, params: &Value) -> Result<Arc<dyn Sink>, String> {
     let mut problems = Problems::new();
     let document = parse("player.json", &params.to_string(), &|_| None, &mut problems).unwrap();
     let folder = std::path::Path::new(".");
-    let context =
-        SinkContext { name: "alerts", id: "alerts", data_dir: folder, sinks: &["alerts"] };
+    let context = SinkContext { name, id: name, data_dir: folder, sinks: &[name] };
     build(&context, &document.root(), &mut problems).ok_or_else(|| problems.to_string())
 }
 
@@ -203,6 +206,32 @@ async fn a_duplicate_is_counted_and_the_count_is_told_at_the_end_of_the_window()
     bench.run(bench.sink(&params).await, service.requests(3)).await;
     assert_eq!(service.taken(), ["down", "other", "down\ncame 2 more times within 500ms"]);
     assert_eq!(bench.left(), 0);
+}
+
+#[tokio::test]
+async fn what_no_service_takes_for_too_long_is_a_dead_letter() {
+    let sick = Service::start(|_| 503).await;
+    // Nobody listens there any more.
+    let away = { Service::start(|_| 200).await.url.clone() };
+    for url in [&sick.url, &away] {
+        let bench = Bench::new();
+        bench.append(&["one", "two"]).await;
+        let webhook = json!({ "url": url, "groupMax": 1 });
+        let params = json!({ "webhooks": { "x": webhook }, "maxAge": "300ms" });
+        let buried = async {
+            while bench.left() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let run = bench.run(bench.sink(&params).await, buried);
+        tokio::time::timeout(Duration::from_secs(60), run).await.expect("given up in time");
+        let dead = bench.dead();
+        assert_eq!(dead.len(), 2, "{dead:?}");
+        let says_why = |reason: &String| {
+            reason.starts_with("given up ") && reason.contains("the limit is 300ms: webhook `x`: ")
+        };
+        assert!(dead.iter().all(says_why), "{dead:?}");
+    }
 }
 
 #[tokio::test]

@@ -115,41 +115,6 @@ impl Rig {
     }
 }
 
-/// Pieces of SQL that broke somebody once.
-pub(crate) const HOSTILE: [&str; 26] = [
-    "' OR '1'='1",
-    "\" OR \"\"=\"",
-    "1; DROP TABLE people; --",
-    "1' UNION SELECT sql FROM sqlite_master --",
-    "id) UNION SELECT key FROM _rpf_events --",
-    "id\" FROM people; DELETE FROM people; --",
-    "id`",
-    "[id]",
-    "id/**/desc",
-    "id:desc; DROP TABLE people",
-    "(SELECT 1)",
-    "CASE WHEN 1=1 THEN id ELSE name END",
-    "id COLLATE NOCASE",
-    "random()",
-    "load_extension('/tmp/x')",
-    "1 OR 1=1",
-    "-1",
-    "0x10",
-    "1e400",
-    "?1",
-    ":name",
-    "\0",
-    "%00",
-    "\u{202e}di",
-    "..\\..\\..",
-    "{{7*7}}",
-];
-
-/// Percent-encoded, every byte.
-pub(crate) fn encode(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
-}
-
 /// An event's content, without an id.
 pub(crate) fn event(method: &str, path: &str, body: &str) -> String {
     serde_json::json!({ "method": method, "path": path, "body": body }).to_string()

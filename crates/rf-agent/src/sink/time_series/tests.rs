@@ -1,6 +1,7 @@
 //! The `time_series` sink: what becomes of points, and what its API answers.
 
 mod api;
+mod hostile;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,87 @@
+//! Requests that mean harm: none is answered with a 500, none changes or shows what it must not.
+
+use proptest::prelude::ProptestConfig;
+use proptest::proptest;
+
+use super::api::charts;
+use super::event;
+use crate::sink::table::hostile::{HOSTILE, check, dump, encode, encode_bytes, fuzz};
+
+/// Every place of a request that `{}`, percent-encoded already, can stand in.
+fn requests(encoded: &str) -> Vec<String> {
+    let places = [
+        "/range/{}",
+        "/series/{}",
+        "/range/ts_gauge_g_10s?{}=1",
+        "/range/ts_gauge_g_10s?serie={}",
+        "/range/ts_gauge_g_10s?env={}",
+        "/range/ts_gauge_g_10s?start={}",
+        "/range/ts_gauge_g_10s?stop={}",
+        "/range/ts_gauge_g_10s?step={}",
+        "/range/ts_gauge_g_10s?points={}",
+        "/range/ts_gauge_g_10s?aggregate={}",
+        "/range/ts_gauge_g_10s?format={}",
+        "/query-table/ts_gauge_g_10s?order={}",
+        "/query-table/v_ts_gauge_g_10s_latest?serie_name={}",
+        "/query-table/ts_gauge_g_10s?{}=1",
+        "/query-table/ts_gauge_g_10s?value_gt={}",
+        "/query-table/ts_gauge_g_10s?limit={}",
+        "/query-table/ts_gauge_g_10s?after={}",
+        "/columns/{}",
+        "/distinct-values/{}/value",
+        "/distinct-values/ts_gauge_g_10s/{}",
+        "/distinct-values/ts_gauge_g_10s/value?limit={}",
+        "/all-columns/?{}",
+        "/list?{}={}",
+        "/series/ts_gauge_g_10s?format={}",
+        "/{}",
+    ];
+    places.map(|uri| uri.replace("{}", encoded)).into()
+}
+
+#[tokio::test]
+async fn injected_sql_is_a_value_or_an_unknown_name() {
+    let rig = charts().await;
+    let path = rig.folder.path().join("ts.sqlite3");
+    let before = dump(&path);
+    for text in HOSTILE {
+        check(&rig, &requests(&encode(text))).await;
+    }
+    assert_eq!(dump(&path), before);
+}
+
+#[tokio::test]
+async fn injected_sql_in_points_is_a_value_or_refused() {
+    let mut rig = charts().await;
+    for text in HOSTILE {
+        let text_json = serde_json::to_string(text).unwrap();
+        let body = format!(
+            r#"{{"timestamp":1000020,"serieName":{text_json},"envName":{text_json},"value":1,{text_json}:{text_json}}}"#
+        );
+        rig.write(&[event("POST", "/ts_gauge_hostile_10s", &body)]).await;
+        let table = format!("/ts_gauge_{text} x_10s");
+        assert!(rig.try_write(&[event("POST", &table, &body)]).await.is_err(), "{table}");
+    }
+    let names = rig.json("/distinct-values/ts_gauge_hostile_10s/serie_name").await;
+    let mut expected = HOSTILE.to_vec();
+    expected.sort_unstable();
+    assert_eq!(names, serde_json::json!(expected), "each is the name of a series");
+    assert_eq!(rig.json("/list").await.as_array().map(Vec::len), Some(8), "and no table is new");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+
+    #[test]
+    fn fuzzed_requests_are_answered((text, bytes) in fuzz()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let rig = charts().await;
+            let path = rig.folder.path().join("ts.sqlite3");
+            let before = dump(&path);
+            check(&rig, &requests(&encode(&text))).await;
+            check(&rig, &requests(&encode_bytes(&bytes))).await;
+            assert_eq!(dump(&path), before);
+        });
+    }
+}
