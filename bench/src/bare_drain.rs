@@ -25,10 +25,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let start = Instant::now();
     let mut rows = 0_usize;
     let mut bytes = 0_usize;
-    while let Some(batch) = read(&db)? {
+    while let Some(batch) = read(&db, BATCH_EVENTS)? {
         rows += batch.contents.len();
         bytes += batch.contents.iter().map(Vec::len).sum::<usize>();
-        db.prepare_cached("DELETE FROM events WHERE id <= ?1")?.execute([batch.last_id])?;
+        remove(&db, &batch)?;
     }
     let seconds = start.elapsed().as_secs_f64();
     anyhow::ensure!(rows > 0, "{} holds no rows: run bare-insert first", args.db.display());
@@ -40,17 +40,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }))
 }
 
-struct Read {
+/// Rows that were read and are still there.
+pub(crate) struct Read {
     last_id: i64,
-    contents: Vec<Vec<u8>>,
+    pub(crate) contents: Vec<Vec<u8>>,
 }
 
-/// The oldest batch; None when the table is empty.
-fn read(db: &Connection) -> rusqlite::Result<Option<Read>> {
+/// Removes what was read, in a transaction of its own.
+pub(crate) fn remove(db: &Connection, read: &Read) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM events WHERE id <= ?1")?.execute([read.last_id])?;
+    Ok(())
+}
+
+/// The oldest rows, so many at the most; None when the table is empty.
+pub(crate) fn read(db: &Connection, most: usize) -> rusqlite::Result<Option<Read>> {
     let mut select = db.prepare_cached("SELECT id, content FROM events ORDER BY id LIMIT ?1")?;
-    let mut rows = select.query(params![BATCH_EVENTS])?;
+    let mut rows = select.query(params![most])?;
     let mut last_id = None;
-    let mut contents = Vec::with_capacity(BATCH_EVENTS);
+    let mut contents = Vec::with_capacity(most);
     while let Some(row) = rows.next()? {
         last_id = Some(row.get(0)?);
         contents.push(row.get(1)?);

@@ -1,7 +1,8 @@
 //! `bare-file`: the least that durable lines in a file cost; what the `file` sink is measured against.
 //!
 //! A loop on one thread: the rows that `sink-load` sends as events, put together to one write a batch, and synced. No HTTP,
-//! no JSON, no queue.
+//! no JSON. With `--queue` they come out of a table, and each batch is removed from it, in a synced transaction, once it is in
+//! the file: what a sink with a durable queue cannot do without.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,11 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use rusqlite::Connection;
 use tokio::time::Instant;
 
-use crate::out;
+use crate::bare_drain::{self, Read};
 use crate::sample::BATCH_EVENTS;
 use crate::sink_sample::Kind;
+use crate::{bare_db, bare_insert, out};
 
 /// Writes batches of lines to a file, each synced.
 #[derive(Debug, clap::Args)]
@@ -21,6 +24,9 @@ pub(crate) struct Args {
     /// File
     #[arg(long)]
     file: PathBuf,
+    /// Database of a table that they come from; it is filled first, which does not count
+    #[arg(long)]
+    queue: Option<PathBuf>,
     /// Which events
     #[arg(long, value_enum)]
     kind: Kind,
@@ -34,7 +40,11 @@ pub(crate) struct Args {
 
 /// Writes and prints lines/s.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let spent = write_all(args).with_context(|| args.file.display().to_string())?;
+    let file = created(&args.file).with_context(|| args.file.display().to_string())?;
+    let spent = match &args.queue {
+        Some(path) => from_queue(args, path, file)?,
+        None => from_memory(args, file)?,
+    };
     let rows = args.batches * BATCH_EVENTS;
     let seconds = spent.as_secs_f64();
     out::figures(&serde_json::json!({
@@ -44,28 +54,48 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }))
 }
 
-fn write_all(args: &Args) -> std::io::Result<Duration> {
-    let mut file = created(&args.file)?;
+/// The rows are made outside of the clock: the counterpart gets its events for nothing.
+fn from_memory(args: &Args, mut file: File) -> anyhow::Result<Duration> {
     let mut spent = Duration::ZERO;
     let numbers: Vec<usize> = (0..args.batches).collect();
     for numbers in numbers.chunks(args.together.max(1)) {
-        // Made outside of the clock: the counterpart gets its events for nothing.
-        let batch: Vec<String> = numbers
-            .iter()
-            .flat_map(|number| args.kind.batch(*number))
-            .map(|sample| sample.event)
-            .collect();
+        let events = numbers.iter().flat_map(|number| args.kind.batch(*number));
+        let batch: Vec<Vec<u8>> = events.map(|sample| sample.event.into_bytes()).collect();
         let start = Instant::now();
-        let mut lines = Vec::new();
-        for event in &batch {
-            lines.extend_from_slice(event.as_bytes());
-            lines.push(b'\n');
-        }
-        file.write_all(&lines)?;
-        file.sync_data()?;
+        write(&mut file, &batch)?;
         spent += start.elapsed();
     }
     Ok(spent)
+}
+
+fn from_queue(args: &Args, path: &Path, mut file: File) -> anyhow::Result<Duration> {
+    let db = filled(args, path).with_context(|| path.display().to_string())?;
+    let start = Instant::now();
+    while let Some(batch) = bare_drain::read(&db, args.together.max(1) * BATCH_EVENTS)? {
+        let Read { contents, .. } = &batch;
+        write(&mut file, contents)?;
+        bare_drain::remove(&db, &batch)?;
+    }
+    Ok(start.elapsed())
+}
+
+fn filled(args: &Args, path: &Path) -> rusqlite::Result<Connection> {
+    let mut db = bare_db::open(path)?;
+    for number in 0..args.batches {
+        let batch = args.kind.batch(number).into_iter().map(|sample| sample.event).collect();
+        bare_insert::insert(&mut db, &batch)?;
+    }
+    Ok(db)
+}
+
+fn write(file: &mut File, batch: &[Vec<u8>]) -> std::io::Result<()> {
+    let mut lines = Vec::new();
+    for event in batch {
+        lines.extend_from_slice(event);
+        lines.push(b'\n');
+    }
+    file.write_all(&lines)?;
+    file.sync_data()
 }
 
 fn created(path: &Path) -> std::io::Result<File> {

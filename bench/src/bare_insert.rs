@@ -39,7 +39,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }))
 }
 
-fn insert(db: &mut Connection, batch: &Batch) -> rusqlite::Result<()> {
+/// Inserts the batch in one transaction.
+pub(crate) fn insert(db: &mut Connection, batch: &Batch) -> rusqlite::Result<()> {
     let transaction = db.transaction()?;
     {
         let mut insert =

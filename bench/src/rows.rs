@@ -132,6 +132,13 @@ pub(crate) const ROWS: &[Row] = &[
     alone("sink-time_series", "memory peak MiB", Unit::Mib, "memory", "player_mib"),
     versus("sink-file", "events/s", Unit::Whole, ["bare", "ours"], "per_second")
         .goal(Goal::RatioAtLeast(0.8)),
+    versus(
+        "sink-file",
+        "events/s; beside a loop that empties a queue, too",
+        Unit::Whole,
+        ["bare-queue", "ours"],
+        "per_second",
+    ),
     alone("sink-file", "memory peak MiB", Unit::Mib, "memory", "player_mib"),
     alone("query-1m", "first page ms", Unit::Ms, "page", "p50_ms"),
     alone("query-1m", "page behind row 900,000 ms", Unit::Ms, "deep-page", "p50_ms"),
