@@ -21,17 +21,17 @@ fn signature(body: &[u8]) -> String {
     format!("sha256={hex}")
 }
 
-fn copies() -> PathBuf {
+pub(crate) fn copies() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/github-webhooks")
 }
 
 /// The larger collection beside the workspace; not everybody has it.
-fn collection() -> PathBuf {
+pub(crate) fn collection() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/fixtures/github-webhooks")
 }
 
 /// File name -> body.
-fn bodies(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn bodies(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries =
         std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let paths = entries.map(|entry| entry.unwrap().path());

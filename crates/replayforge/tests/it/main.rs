@@ -18,15 +18,23 @@
 //! | [`page`] | the player's server and its page, in a real browser |
 //! | [`mirroring`] | web servers send copies as the manual says, and serve on without the proxy |
 //! | [`postgres`] | databases are read and heard: every type, through restarts, refusals and kills |
+//! | [`every_sink`] | real webhook bodies go into every sink |
 //! | [`exec`] | programs of the user's own take events |
+//! | [`log`] | events as lines of the log, or of a file of their own, once |
 //! | [`file`] | every event is in a file once, whatever is killed, and goes back from there |
+//! | [`broken_disk`] | a disk that is full or read-only costs its sinks time, and nobody else anything |
+//! | [`alarms`] | what goes wrong is told once, and its end too |
 //! | [`notify`] | people are told, once and in time, by the services that they use |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
 
 // `cfg(test)` is always set here; it tells clippy that helpers outside of `#[test]` functions are tests too.
 #[cfg(test)]
 mod agent_status;
+#[cfg(test)]
+mod alarms;
 mod alerts;
+#[cfg(test)]
+mod broken_disk;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
@@ -35,6 +43,8 @@ mod compat;
 mod crash;
 #[cfg(test)]
 mod demo;
+#[cfg(test)]
+mod every_sink;
 #[cfg(test)]
 mod exec;
 #[cfg(test)]
@@ -49,6 +59,8 @@ mod hostile;
 mod letters;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod log;
 #[cfg(test)]
 mod mending;
 mod metrics;

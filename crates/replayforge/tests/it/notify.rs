@@ -1,5 +1,6 @@
 //! Notifications, from a request at the proxy to the service; and `notify test`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,6 +12,12 @@ use crate::support::stack::Stack;
 use crate::support::target::Target;
 use crate::support::wait::{SOON, eventually};
 use crate::support::wire::post;
+
+/// Longer than a lease, under which a killed player may have what it had just asked for.
+const LEASED: Duration = Duration::from_secs(60);
+/// Kills of the player, and events between two of them.
+const KILLS: usize = 6;
+const EVENTS: usize = 30;
 
 /// A stack whose player tells `target` as Discord does.
 fn stack_that_notifies(change: impl FnOnce(&mut Value)) -> Stack {
@@ -57,6 +64,31 @@ fn a_service_that_was_down_is_told_everything_over_a_kill() {
     stack.target.come_back();
     eventually("13 notifications", SOON, || told(&stack.target.requests()) >= 13);
     assert_eq!(told(&stack.target.requests()), 13);
+}
+
+#[test]
+fn a_service_is_told_everything_over_kills() {
+    let mut stack = stack_that_notifies(|params| {
+        params["webhooks"]["chat"]["groupMax"] = json!(1);
+        params["maxMessagesPerMinute"] = json!(0);
+    });
+    let told = |stack: &Stack| contents(&stack.target.requests());
+    for kill in 0..KILLS {
+        for number in kill * EVENTS..(kill + 1) * EVENTS {
+            post(stack.ports.proxy, "/", format!("event {number};").as_bytes());
+        }
+        // The kill comes while the rest is on its way.
+        let wanted = kill * EVENTS + kill * 7 % EVENTS;
+        let distinct = |stack: &Stack| told(stack).into_iter().collect::<BTreeSet<_>>().len();
+        eventually("the service is told more", LEASED, || distinct(&stack) >= wanted);
+        stack.player.kill();
+        stack.player.restart();
+    }
+    let expected: BTreeSet<String> =
+        (0..KILLS * EVENTS).map(|number| format!("event {number};")).collect();
+    eventually("everything is told", LEASED, || {
+        told(&stack).into_iter().collect::<BTreeSet<_>>() == expected
+    });
 }
 
 #[test]

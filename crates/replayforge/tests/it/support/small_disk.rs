@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 /// A file system of a few MiB in memory.
 pub(crate) struct SmallDisk {
@@ -35,6 +35,16 @@ impl SmallDisk {
 
     pub(crate) fn make_room(&self) {
         fs::remove_file(self.filler()).unwrap();
+    }
+
+    /// From now on it can only be read. Nobody may have a file of it open for writing.
+    pub(crate) fn protect(&self) {
+        mount_remount(&self.path, MountFlags::RDONLY, c"").unwrap();
+    }
+
+    /// It can be written again.
+    pub(crate) fn unprotect(&self) {
+        mount_remount(&self.path, MountFlags::empty(), c"").unwrap();
     }
 }
 
