@@ -7,6 +7,7 @@
 //! - [`listen`]: a port becomes a listener, or an error that says what to do about it;
 //! - [`serve`](mod@serve): a listener and a service become a bounded server that drains when it is told to stop;
 //!   `stream` (private) holds the clocks that cut off slow clients;
+//! - [`own_host`]: names that a server on loopback answers to;
 //! - [`body`]: the one way to read a body;
 //! - [`encoding`]: zstd and gzip, safe against bombs, and who accepts what;
 //! - [`client`]: the one HTTP client, over [`tls`]; [`retry_after`](mod@retry_after): when a server wants to be asked again;
@@ -21,6 +22,7 @@ pub mod client;
 pub mod encoding;
 pub mod interim;
 pub mod listen;
+pub mod own_host;
 pub mod per_core;
 pub mod retry_after;
 pub mod serve;

@@ -3,12 +3,12 @@
 mod alerts;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rf_core::config::{ByteSize, Interval, Node, Problems, Secret};
+use rf_net::own_host::{OwnHosts, is_loopback};
 use rf_net::serve::ServerLimits;
 use rf_queue::MIN_STORE_BYTES;
 use schemars::JsonSchema;
@@ -38,6 +38,9 @@ pub struct RelayConfigFile {
     /// reached from other machines.
     #[serde(default)]
     pub status_auth: Option<Secret>,
+    /// Further names that the status page answers to without `statusAuth`, as behind a reverse proxy.
+    #[serde(default)]
+    pub status_hosts: Vec<String>,
     /// Hosts (`hostName` of their files) that are missing as long as they do not tell of themselves.
     #[serde(default)]
     pub expected_nodes: Vec<String>,
@@ -178,6 +181,8 @@ pub struct RelayConfig {
     pub status: Option<StatusAddress>,
     /// What it asks for.
     pub status_auth: Option<Secret>,
+    /// Names that it answers to where it asks for nothing.
+    pub status_hosts: OwnHosts,
     /// Hosts that are missing as long as they do not tell of themselves.
     pub expected_nodes: Vec<String>,
     /// From when on something is wrong.
@@ -269,6 +274,7 @@ impl RelayConfig {
         Some(RelayConfig {
             listen_address: file.listen_address,
             port: file.port,
+            status_hosts: OwnHosts::new(file.status_hosts.iter().chain([&file.status_address])),
             status: port.map(|port| StatusAddress { address: file.status_address, port }),
             status_auth: file.status_auth.filter(|auth| !auth.is_empty()),
             expected_nodes: file.expected_nodes,
@@ -313,11 +319,6 @@ fn check_status<'a>(
         let text = format!("expected at most {MAX_EXPECTED_NODES} names");
         problems.error(&at("expectedNodes"), text);
     }
-}
-
-fn is_loopback(address: &str) -> bool {
-    let address = address.trim_start_matches('[').trim_end_matches(']');
-    address == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn check_buckets(
@@ -395,6 +396,7 @@ impl RelayConfig {
             port: 0,
             status: None,
             status_auth: None,
+            status_hosts: OwnHosts::default(),
             expected_nodes: Vec::new(),
             thresholds: Thresholds::default(),
             alerts: AlertsConfig::default(),

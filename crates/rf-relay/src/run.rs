@@ -25,7 +25,7 @@ use crate::nodes::Nodes;
 use crate::pulse::Pulse;
 use crate::report::Sight;
 use crate::stats::{Stats, unix_ms};
-use crate::status::{self, StatusPort};
+use crate::status::{self, Access, StatusPort};
 use crate::store::BucketStore;
 
 /// What tasks may take longer to end than the requests in flight that they wait for.
@@ -103,8 +103,9 @@ pub(crate) async fn run_with(
         limits: config.requests.clone(),
         stop: stop.clone(),
     };
-    let auth = config.status_auth.clone();
-    let status = StatusPort::new(Arc::clone(&sight), auth, tokens, stop.clone());
+    let access =
+        Access { auth: config.status_auth.clone(), own_hosts: config.status_hosts.clone() };
+    let status = StatusPort::new(Arc::clone(&sight), access, tokens, stop.clone());
     let grace = config.server.drain + GRACE_BEYOND_DRAIN;
     tracing::info!(address = %listeners.api.local_addr()?, buckets = config.buckets.len(), "relay started");
 

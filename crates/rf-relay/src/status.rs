@@ -9,7 +9,7 @@
 //! | any other | `ok`, as in the original |
 //!
 //! Promises: where a token is configured, nothing but `ok` and the status code of `/healthz` and `/readyz` is told
-//! without it; nothing here takes a lock that an event could wait for longer than a copy of counters takes.
+//! without it; where none is, the same to who asks for a foreign name; nothing here takes a lock that an event could wait for longer than a copy of counters takes.
 
 mod access;
 mod health;
@@ -24,10 +24,11 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{HeaderMap, StatusCode, Uri, header};
-use rf_core::config::Secret;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use access::Access;
 
 use crate::auth::Tokens;
 use crate::report::Sight;
@@ -35,7 +36,7 @@ use crate::report::Sight;
 /// What the status port works with.
 pub(crate) struct StatusPort {
     pub(crate) sight: Arc<Sight>,
-    pub(crate) auth: Option<Secret>,
+    pub(crate) access: Access,
     /// What opens a bucket's events.
     pub(crate) tokens: Tokens,
     /// The page as it was rendered last.
@@ -48,12 +49,12 @@ pub(crate) struct StatusPort {
 impl StatusPort {
     pub(crate) fn new(
         sight: Arc<Sight>,
-        auth: Option<Secret>,
+        access: Access,
         tokens: Tokens,
         stop: CancellationToken,
     ) -> StatusPort {
         let viewers = Arc::new(Semaphore::new(page::MAX_VIEWERS));
-        StatusPort { sight, auth, tokens, rendered: page::Rendered::default(), viewers, stop }
+        StatusPort { sight, access, tokens, rendered: page::Rendered::default(), viewers, stop }
     }
 }
 
@@ -95,11 +96,11 @@ fn failed(error: &JoinError) -> Response {
 }
 
 async fn healthz(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -> Response {
-    health::answer(health::broken(&port), access::is_allowed(&port, &headers))
+    health::answer(health::broken(&port), port.access.allows(&headers))
 }
 
 async fn readyz(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -> Response {
-    health::answer(health::stuck(&port), access::is_allowed(&port, &headers))
+    health::answer(health::stuck(&port), port.access.allows(&headers))
 }
 
 /// Without a charset, as the original's answers.

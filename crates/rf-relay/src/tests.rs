@@ -115,15 +115,14 @@ impl Answer {
     }
 }
 
-/// Sends `head` (its lines without `\r`, without version and length) and `body`.
+/// Sends `head` (its lines without `\r`, without version and length) and `body`; a `Host` of its own wins.
 async fn exchange(to: SocketAddr, head: &str, body: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(to).await.unwrap();
     let (target, headers) = head.split_once('\n').unwrap_or((head, "X: y"));
+    let host = if headers.contains("Host: ") { "" } else { "Host: localhost\r\n" };
     let headers = headers.replace('\n', "\r\n");
     let length = body.len();
-    let head = format!(
-        "{target} HTTP/1.1\r\nHost: relay\r\n{headers}\r\nContent-Length: {length}\r\n\r\n"
-    );
+    let head = format!("{target} HTTP/1.1\r\n{host}{headers}\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(body).await.unwrap();
     receive(&mut stream).await

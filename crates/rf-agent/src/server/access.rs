@@ -5,7 +5,7 @@
 //! 127.0.0.1 (so a server on loopback without credentials answers only to names of this machine); a password can be tried
 //! (so a wrong one costs a pause, and hashes are computed one at a time).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use rf_net::body::{BodyError, read_capped};
+use rf_net::own_host::OwnHosts;
 use tower_http::compression::CompressionLayer;
 
 use super::password::{Password, Verifier};
@@ -49,8 +50,8 @@ pub(super) struct Access {
     pub(super) login: Option<(String, Password)>,
     /// `httpTokens`.
     pub(super) tokens: Vec<Password>,
-    /// `httpHosts`, the listener's own name, and the machine's; in lower case.
-    pub(super) hosts: Vec<String>,
+    /// `httpHosts`, the listener's own name, and the machine's.
+    pub(super) hosts: OwnHosts,
     pub(super) verifier: Verifier,
 }
 
@@ -88,26 +89,6 @@ impl Access {
         let is_name = rf_core::config::Secret::new(name.as_str()).matches(candidate);
         self.verifier.verify(password, &rest[1..]).await && is_name
     }
-
-    /// Whether the `Host` of a request is one of ours. Clients without the header are no browsers.
-    fn is_own_host(&self, headers: &HeaderMap) -> bool {
-        let Some(host) = headers.get(HOST) else { return true };
-        let Some(name) = host.to_str().ok().map(host_name) else { return false };
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        bare.parse::<IpAddr>().is_ok()
-            || name == "localhost"
-            || name.ends_with(".localhost")
-            || self.hosts.contains(&name)
-    }
-}
-
-/// The name in a `Host` header, without its port.
-fn host_name(host: &str) -> String {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    };
-    name.trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// Puts the guards, limits and gzip before a router.
@@ -180,7 +161,7 @@ impl Guard {
     }
 
     fn check_host(&self, headers: &HeaderMap) -> Result<(), Refused> {
-        if !self.access.is_open() || !self.is_loopback || self.access.is_own_host(headers) {
+        if !self.access.is_open() || !self.is_loopback || self.access.hosts.know(headers) {
             return Ok(());
         }
         Err(Refused::new(

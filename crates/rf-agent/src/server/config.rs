@@ -1,11 +1,11 @@
 //! The keys of the server in a player's file become a plan.
 
-use std::net::IpAddr;
 use std::path::Path;
 
 use http::HeaderValue;
 use rf_core::config::{Node, Problems, Secret};
 use rf_net::client::{Client, ClientOptions};
+use rf_net::own_host::{OwnHosts, is_loopback};
 
 use super::access::Access;
 use super::files::StaticFolder;
@@ -103,14 +103,10 @@ fn access(
     let places = root.get("httpTokens").map(|node| node.items()).unwrap_or_default();
     let tokens = file.http_tokens.iter().zip(&places).map(|(token, place)| password(token, place));
     let tokens = tokens.collect::<Option<Vec<_>>>()?;
-    let mut hosts: Vec<String> = file
-        .http_hosts
-        .iter()
-        .map(|host| host.trim_end_matches('.').to_ascii_lowercase())
-        .collect();
-    hosts.push(host_name("").to_ascii_lowercase());
-    hosts.extend(address.map(|(address, _)| address.to_ascii_lowercase()));
-    let access = Access { login, tokens, hosts, verifier: Verifier::new() };
+    let mut hosts = file.http_hosts.clone();
+    hosts.push(host_name(""));
+    hosts.extend(address.map(|(address, _)| address.clone()));
+    let access = Access { login, tokens, hosts: OwnHosts::new(hosts), verifier: Verifier::new() };
     if access.is_open() && address.is_some_and(|(address, _)| !is_loopback(address)) {
         problems.warn(
             &at(root, "listenAddress"),
@@ -118,11 +114,6 @@ fn access(
         );
     }
     Some(access)
-}
-
-fn is_loopback(address: &str) -> bool {
-    let bare = address.trim_start_matches('[').trim_end_matches(']');
-    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The outer `None` is an error that was reported; the inner one means that there shall be no folder.

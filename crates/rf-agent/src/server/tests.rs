@@ -18,6 +18,7 @@ use rf_core::config::Secret;
 use rf_core::lifecycle::Tasks;
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientOptions};
+use rf_net::own_host::OwnHosts;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
@@ -87,7 +88,7 @@ fn plan() -> ServerPlan {
         access: Access {
             login: None,
             tokens: Vec::new(),
-            hosts: vec!["known.example".to_owned()],
+            hosts: OwnHosts::new(["known.example"]),
             verifier: Verifier::new(),
         },
         folder: None,

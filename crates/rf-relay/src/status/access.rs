@@ -1,4 +1,5 @@
-//! Who may see the status: everybody where no token is configured, which is on loopback only.
+//! Who may see the status: who has the token, and where none is configured, which is on loopback only, everybody who asks
+//! for a name of this machine.
 
 use std::sync::Arc;
 
@@ -8,31 +9,57 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::{HeaderMap, StatusCode, header};
+use rf_core::config::Secret;
+use rf_net::own_host::OwnHosts;
 
 use super::StatusPort;
 
-/// Lets a request with the token pass: `Bearer TOKEN`, or `Basic` with any user name and the token as password, so that
-/// a browser asks for it.
+/// The rules of the file.
+#[derive(Debug, Default)]
+pub(crate) struct Access {
+    /// `statusAuth`.
+    pub(crate) auth: Option<Secret>,
+    /// `statusHosts`, and the listener's own name.
+    pub(crate) own_hosts: OwnHosts,
+}
+
+impl Access {
+    pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
+        match &self.auth {
+            Some(auth) => shows(headers, auth),
+            None => self.own_hosts.know(headers),
+        }
+    }
+
+    /// Asks for the token, or says why there is nothing to ask for.
+    pub(super) fn refusal(&self) -> Response {
+        if self.auth.is_none() {
+            let text =
+                "this name of the relay is not known: add it to statusHosts, or set statusAuth";
+            return (StatusCode::FORBIDDEN, text).into_response();
+        }
+        let challenge =
+            [(header::WWW_AUTHENTICATE, "Basic realm=\"ReplayForge\", charset=\"UTF-8\"")];
+        (StatusCode::UNAUTHORIZED, challenge, "the token is missing or wrong (key statusAuth)")
+            .into_response()
+    }
+}
+
+/// Lets a request pass that may.
 pub(super) async fn guard(
     State(port): State<Arc<StatusPort>>,
     request: Request,
     next: Next,
 ) -> Response {
-    if is_allowed(&port, request.headers()) {
+    if port.access.allows(request.headers()) {
         return next.run(request).await;
     }
-    challenge()
+    port.access.refusal()
 }
 
-/// Asks for the token.
-pub(super) fn challenge() -> Response {
-    let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"ReplayForge\", charset=\"UTF-8\"")];
-    (StatusCode::UNAUTHORIZED, challenge, "the token is missing or wrong (key statusAuth)")
-        .into_response()
-}
-
-pub(super) fn is_allowed(port: &StatusPort, headers: &HeaderMap) -> bool {
-    let Some(auth) = &port.auth else { return true };
+/// Whether a request has the token: `Bearer TOKEN`, or `Basic` with any user name and the token as password, so that a
+/// browser asks for it.
+fn shows(headers: &HeaderMap, auth: &Secret) -> bool {
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let Some((scheme, shown)) = value.and_then(|value| value.split_once(' ')) else {
         return false;

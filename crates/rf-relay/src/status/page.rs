@@ -25,7 +25,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use maud::Markup;
 use rf_net::encoding::{Coding, encode, negotiate};
 
-use super::{NO_STORE, PLAIN, StatusPort, access, failed};
+use super::{NO_STORE, PLAIN, StatusPort, failed};
 use crate::report::Report;
 use crate::stats::unix_ms;
 pub(crate) use live::MAX_VIEWERS;
@@ -128,14 +128,14 @@ async fn bucket_page(
     shown(StatusCode::OK, &bucket::page(&report, found, &counts.chart, None))
 }
 
-/// `ok` for a program, and the question for the token where one is needed.
+/// `ok` for a program, and a refusal for who may not see the page.
 fn not_for_a_browser(port: &StatusPort, headers: &HeaderMap) -> Option<Response> {
     let accept = headers.get_all(header::ACCEPT).iter();
     let mut accept = accept.filter_map(|value| value.to_str().ok());
     if !accept.any(|value| value.contains("text/html")) {
         return Some(([PLAIN], "ok").into_response());
     }
-    (!access::is_allowed(port, headers)).then(access::challenge)
+    (!port.access.allows(headers)).then(|| port.access.refusal())
 }
 
 fn query(uri: &Uri) -> HashMap<String, String> {

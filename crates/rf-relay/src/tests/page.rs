@@ -1,6 +1,7 @@
 //! The page: what is escaped, what is allowed, and for whom.
 
 use rf_core::config::Secret;
+use rf_net::own_host::OwnHosts;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -99,6 +100,39 @@ async fn with_a_token_the_page_asks_for_it() {
         }
         let known = relay.ask_status(&format!("GET /\n{HTML}\nAuthorization: Bearer s3cret")).await;
         assert!(known.starts_with("200 OK"), "{known}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_foreign_name_reads_nothing_unless_it_has_the_token() {
+    const GUARDED: [&str; 6] =
+        ["/", "/node?id=x", "/bucket?name=a", "/live", "/statusz", "/metrics"];
+    let ask = async |relay: &TestRelay, path: &str, host: &str| {
+        relay.ask_status(&format!("GET {path}\n{HTML}\nHost: {host}")).await
+    };
+    let names = |config: &mut RelayConfig| config.status_hosts = OwnHosts::new(["status.lan"]);
+    with_config(names, async |relay| {
+        for path in GUARDED {
+            let answer = ask(relay, path, "rebound.example:8082").await;
+            assert!(answer.starts_with("403 ") && answer.contains("statusHosts"), "{answer}");
+        }
+        let head = format!("POST /bucket-events\n{HTML}\nHost: rebound.example");
+        let answer = exchange(relay.status, &head, b"name=a&token=token").await.text();
+        assert!(answer.starts_with("403 ") && answer.contains("statusHosts"), "{answer}");
+        for path in ["/any", "/healthz", "/readyz"] {
+            assert!(ask(relay, path, "rebound.example").await.ends_with("\n\nok"), "{path}");
+        }
+        for host in ["127.0.0.1:8082", "[::1]:8082", "localhost", "status.lan:8082"] {
+            assert!(ask(relay, "/", host).await.contains("All is well"), "{host}");
+        }
+    })
+    .await;
+    let auth = |config: &mut RelayConfig| config.status_auth = Some(Secret::new("s3cret"));
+    with_config(auth, async |relay| {
+        let head = "GET /statusz\nHost: rebound.example\nAuthorization: Bearer s3cret";
+        assert!(relay.ask_status(head).await.starts_with("200 "));
+        assert!(ask(relay, "/", "rebound.example").await.starts_with("401 "));
     })
     .await;
 }

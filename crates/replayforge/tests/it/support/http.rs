@@ -149,7 +149,7 @@ pub(crate) fn request(
         |name: &str, value: &[u8]| bytes.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
     let has = |name: &str| headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
     if !has("host") {
-        line("Host", b"proxy.test");
+        line("Host", b"localhost");
     }
     for (name, value) in headers {
         line(name, value);

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http::{HeaderMap, StatusCode};
 
-use crate::status::{StatusPort, access};
+use crate::status::StatusPort;
 
 /// Pages that are open at a time; further ones ask by themselves now and then.
 pub(crate) const MAX_VIEWERS: usize = 64;
@@ -22,8 +22,8 @@ const SLOW_TICK: Duration = Duration::from_secs(5);
 const LARGE: usize = 100;
 
 pub(super) async fn live(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -> Response {
-    if !access::is_allowed(&port, &headers) {
-        return access::challenge();
+    if !port.access.allows(&headers) {
+        return port.access.refusal();
     }
     let Ok(place) = Arc::clone(&port.viewers).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open").into_response();
