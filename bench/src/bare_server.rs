@@ -1,17 +1,21 @@
 //! `bare-server`: a hyper server that reads the body and answers 200, and nothing else: the floor of every HTTP figure,
 //! and the target of the ways that end in one.
 //!
-//! It counts what arrives. `GET /_count` answers the counters; they cost a request three atomic additions and a look
+//! It counts what arrives. `GET /NAME` answers a file that was read at the start, if there is one: what a server must at
+//! least do that has much to say. `GET /_count` answers the counters; they cost a request three atomic additions and a look
 //! at the clock.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::fs::DirEntry;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -31,18 +35,33 @@ pub(crate) struct Args {
     /// Port on loopback; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     port: u16,
+    /// Folder of files that it answers with, by their names
+    #[arg(long)]
+    answers: Option<PathBuf>,
 }
 
 /// Serves until the process is ended.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, args.port))).await?;
     out::figures(&serde_json::json!({ "listening": listener.local_addr()?.to_string() }))?;
-    serve(listener, Arc::default()).await
+    let answers = args.answers.as_deref().map(read_folder).transpose()?.unwrap_or_default();
+    serve(listener, Arc::new(Counters { answers, ..Counters::default() })).await
 }
 
-/// What has arrived so far.
+fn read_folder(folder: &Path) -> anyhow::Result<HashMap<String, Bytes>> {
+    let files = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    let read = |file: std::io::Result<DirEntry>| {
+        let path = file?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok((format!("/{name}"), Bytes::from(std::fs::read(&path)?)))
+    };
+    files.map(read).collect()
+}
+
+/// What has arrived so far, and what is answered.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    answers: HashMap<String, Bytes>,
     requests: AtomicU64,
     events: AtomicU64,
     bytes: AtomicU64,
@@ -103,6 +122,9 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     if request.uri().path() == "/_count" {
         return Ok(Response::new(Full::from(counters.to_json())));
+    }
+    if let Some(known) = counters.answers.get(request.uri().path()) {
+        return Ok(Response::new(Full::from(known.clone())));
     }
     let (head, incoming) = request.into_parts();
     let zstd = head.headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding == "zstd");

@@ -3,7 +3,8 @@
 use anyhow::Context;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{Method, Request};
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
@@ -43,17 +44,25 @@ impl Client {
         headers: &[(&str, &str)],
         body: Bytes,
     ) -> anyhow::Result<Answer> {
+        let response = self.open(method, url, headers, body).await?;
+        let status = response.status().as_u16();
+        Ok(Answer { status, body: body::read(response.into_body()).await? })
+    }
+
+    /// Sends and leaves the body to be read, as one that never ends has to be.
+    pub(crate) async fn open(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> anyhow::Result<Response<Incoming>> {
         let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = self
-            .inner
-            .request(request.body(Full::new(body))?)
-            .await
-            .with_context(|| url.to_owned())?;
-        let status = response.status().as_u16();
-        Ok(Answer { status, body: body::read(response.into_body()).await? })
+        let request = request.body(Full::new(body))?;
+        self.inner.request(request).await.with_context(|| url.to_owned())
     }
 
     /// As [`Client::send`], and an error unless the answer is 2xx.

@@ -8,7 +8,8 @@
 //!
 //! Reading order: [`bare_server`] and [`open_loop`] for the capture, [`sample`], [`relay_load`] and [`relay_drain`]
 //! beside [`bare_insert`] and [`bare_drain`] for the relay, [`bare_lua`] for scripts, [`sink_sample`], [`sink_drain`],
-//! [`bare_rows`] and [`bare_file`] for the sinks, [`rows`] for the goals, [`report`] for the table.
+//! [`bare_rows`] and [`bare_file`] for the sinks, [`fleet`] and [`flood`] for the status, [`rows`] for the goals,
+//! [`report`] for the table.
 
 mod await_count;
 mod bare_db;
@@ -21,6 +22,8 @@ mod bare_server;
 mod bare_tail;
 mod body;
 mod client;
+mod fleet;
+mod flood;
 mod free_ports;
 mod idle_latency;
 mod log_lines;
@@ -61,6 +64,8 @@ enum Command {
     BareRows(bare_rows::Args),
     BareServer(bare_server::Args),
     BareTail(bare_tail::Args),
+    Fleet(fleet::Args),
+    Flood(flood::Args),
     FreePorts(free_ports::Args),
     IdleLatency(idle_latency::Args),
     LogWrite(log_lines::Args),
@@ -88,6 +93,8 @@ async fn main() -> anyhow::Result<()> {
         Command::BareRows(args) => bare_rows::run(&args),
         Command::BareServer(args) => bare_server::run(args).await,
         Command::BareTail(args) => bare_tail::run(&args),
+        Command::Fleet(args) => fleet::run(args).await,
+        Command::Flood(args) => flood::run(args).await,
         Command::FreePorts(args) => free_ports::run(&args),
         Command::IdleLatency(args) => idle_latency::run(args).await,
         Command::LogWrite(args) => log_lines::run(args).await,

@@ -289,6 +289,54 @@ pub(crate) const ROWS: &[Row] = &[
     alone("tail-10k", "CPU % of a core", Unit::Percent, "cpu", "cpu_percent")
         .goal(Goal::Under(10.0)),
     alone("tail-10k", "memory peak MiB", Unit::Mib, "memory", "proxy_mib").goal(Goal::Under(40.0)),
+    versus(
+        "status-flood",
+        "events/s, flood at the relay; beside at a bare server",
+        Unit::Whole,
+        ["bare", "ours"],
+        "per_second",
+    )
+    .goal(Goal::RatioAtLeast(0.98)),
+    versus(
+        "status-flood",
+        "events/s, flood at the relay; beside none",
+        Unit::Whole,
+        ["off", "ours"],
+        "per_second",
+    ),
+    alone("status-flood", "processors for the status, %", Unit::Percent, "cost", "percent")
+        .goal(Goal::Under(2.0)),
+    versus(
+        "status-flood",
+        "status answers/s",
+        Unit::Whole,
+        ["bare-flood", "ours-flood"],
+        "per_second",
+    ),
+    versus(
+        "status-flood",
+        "status answers, p99 ms",
+        Unit::Ms,
+        ["bare-flood", "ours-flood"],
+        "p99_ms",
+    ),
+    alone("status-flood", "refused or failed", Unit::Whole, "ours-flood", "not_ok")
+        .goal(Goal::Zero),
+    alone("status-500", "page ms", Unit::Ms, "page", "p50_ms").goal(Goal::Under(50.0)),
+    alone("status-500", "page KiB, gzip", Unit::Whole, "page", "kib").goal(Goal::Under(100.0)),
+    alone("status-500", "page with all rows ms", Unit::Ms, "page-all", "p50_ms")
+        .goal(Goal::Under(100.0)),
+    alone("status-500", "page with all rows KiB, gzip", Unit::Whole, "page-all", "kib"),
+    alone("status-500", "page of a node ms", Unit::Ms, "node", "p50_ms"),
+    alone("status-500", "page of a bucket ms", Unit::Ms, "bucket", "p50_ms"),
+    alone("status-500", "/statusz ms", Unit::Ms, "statusz", "p50_ms"),
+    alone("status-500", "/statusz KiB", Unit::Whole, "statusz", "kib"),
+    alone("status-500", "/metrics ms", Unit::Ms, "metrics", "p50_ms"),
+    alone("status-500", "/metrics KiB", Unit::Whole, "metrics", "kib"),
+    alone("status-500", "relay memory before MiB", Unit::Mib, "memory", "empty_mib"),
+    alone("status-500", "relay memory with all nodes MiB", Unit::Mib, "memory", "told_mib"),
+    alone("status-500", "relay memory peak MiB", Unit::Mib, "memory-shown", "peak_mib")
+        .goal(Goal::Under(128.0)),
 ];
 
 /// A row with a counterpart: `variants` are the bare one and ours.
