@@ -3,9 +3,10 @@
 //! Must not know: SQLite, Lua, HTTP servers. A thing moves in here only when a second crate needs it.
 //!
 //! Reading order: [`event`] (what travels), [`protocol`] (how it is spelled on the wire), [`config`] (how a
-//! user's file becomes a checked value), [`lifecycle`] (how tasks start, stop and fail), [`backoff`], [`node_info`] (what an
-//! agent tells its relays of itself).
+//! user's file becomes a checked value), [`lifecycle`] (how tasks start, stop and fail), [`background`] (work that gives way),
+//! [`backoff`], [`node_info`] (what an agent tells its relays of itself).
 
+pub mod background;
 pub mod backoff;
 pub mod config;
 pub mod event;

@@ -105,7 +105,8 @@ pub(crate) async fn run_with(
     };
     let access =
         Access { auth: config.status_auth.clone(), own_hosts: config.status_hosts.clone() };
-    let status = StatusPort::new(Arc::clone(&sight), access, tokens, stop.clone());
+    let status = StatusPort::new(Arc::clone(&sight), access, tokens, stop.clone())
+        .context("a thread for the status")?;
     let grace = config.server.drain + GRACE_BEYOND_DRAIN;
     tracing::info!(address = %listeners.api.local_addr()?, buckets = config.buckets.len(), "relay started");
 

@@ -9,7 +9,8 @@
 //! | any other | `ok`, as in the original |
 //!
 //! Promises: where a token is configured, nothing but `ok` and the status code of `/healthz` and `/readyz` is told
-//! without it; where none is, the same to who asks for a foreign name; nothing here takes a lock that an event could wait for longer than a copy of counters takes.
+//! without it; where none is, the same to who asks for a foreign name; what takes a while to be put together is made by one
+//! thread that gives way to events, one answer after the other, however many ask; nothing here takes a lock that an event could wait for longer than a copy of counters takes.
 
 mod access;
 mod health;
@@ -17,6 +18,7 @@ mod metrics;
 mod page;
 mod statusz;
 
+use std::io;
 use std::sync::Arc;
 
 use axum::Router;
@@ -24,14 +26,18 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use http::{HeaderMap, StatusCode, Uri, header};
+use rf_core::background::Background;
 use tokio::sync::Semaphore;
-use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use access::Access;
 
 use crate::auth::Tokens;
 use crate::report::Sight;
+
+/// The nice value of what makes answers: on processors that events keep busy it gets less than a twentieth of one. Less
+/// still would have a page wait for seconds there.
+const NICENESS: i32 = 15;
 
 /// What the status port works with.
 pub(crate) struct StatusPort {
@@ -41,6 +47,8 @@ pub(crate) struct StatusPort {
     pub(crate) tokens: Tokens,
     /// The page as it was rendered last.
     pub(crate) rendered: page::Rendered,
+    /// Makes what takes a while.
+    pub(crate) maker: Background,
     /// A place for each open page.
     pub(crate) viewers: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
@@ -52,9 +60,20 @@ impl StatusPort {
         access: Access,
         tokens: Tokens,
         stop: CancellationToken,
-    ) -> StatusPort {
+    ) -> io::Result<StatusPort> {
+        let maker = Background::start("rf-status", NICENESS)?;
         let viewers = Arc::new(Semaphore::new(page::MAX_VIEWERS));
-        StatusPort { sight, access, tokens, rendered: page::Rendered::default(), viewers, stop }
+        let rendered = page::Rendered::default();
+        Ok(StatusPort { sight, access, tokens, rendered, maker, viewers, stop })
+    }
+
+    /// Has it made from the state of the moment. `None` when that failed, which was logged.
+    async fn make<T: Send + 'static>(
+        self: &Arc<Self>,
+        make: impl FnOnce(&StatusPort) -> T + Send + 'static,
+    ) -> Option<T> {
+        let port = Arc::clone(self);
+        self.maker.run(move || make(&port)).await
     }
 }
 
@@ -76,21 +95,20 @@ pub(crate) fn router(port: Arc<StatusPort>) -> Router {
 async fn statusz_page(State(port): State<Arc<StatusPort>>, uri: Uri) -> Response {
     // A query that cannot be read asks for nothing less than all, as in the original.
     let filter = Query::try_from_uri(&uri).map(|Query(filter)| filter).unwrap_or_default();
-    // With a thousand nodes it takes a while: not on a thread that others wait for.
-    let body = tokio::task::spawn_blocking(move || statusz::statusz(&port, &filter)).await;
+    let body = port.make(move |port| statusz::statusz(port, &filter)).await;
     let head = [(header::CONTENT_TYPE, "application/json"), NO_STORE];
-    body.map_or_else(|error| failed(&error), |body| (head, body).into_response())
+    body.map_or_else(failed, |body| (head, body).into_response())
 }
 
 async fn metrics_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -> Response {
     let form = metrics::Form::negotiate(&headers);
-    let body = tokio::task::spawn_blocking(move || metrics::metrics(&port.sight, form)).await;
+    let body = port.make(move |port| metrics::metrics(&port.sight, form)).await;
     let head = [(header::CONTENT_TYPE, form.content_type()), NO_STORE];
-    body.map_or_else(|error| failed(&error), |body| (head, body).into_response())
+    body.map_or_else(failed, |body| (head, body).into_response())
 }
 
-fn failed(error: &JoinError) -> Response {
-    tracing::error!(%error, "the status could not be put together");
+/// It was logged where it happened.
+fn failed() -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, [PLAIN], "the status could not be put together")
         .into_response()
 }

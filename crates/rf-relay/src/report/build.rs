@@ -31,16 +31,7 @@ pub(crate) struct Sight {
 impl Sight {
     /// The system as it is now.
     pub(crate) fn report(&self, now_ms: u64) -> Report {
-        let holders = self.holders.by_bucket();
-        let buckets: Vec<BucketReport> = self
-            .buckets
-            .iter()
-            .map(|(name, config)| {
-                let held = holders.get(name).copied().unwrap_or_default();
-                self.bucket(name, config, held, now_ms)
-            })
-            .collect();
-        let nodes = self.node_reports(now_ms);
+        let (buckets, nodes) = (self.bucket_reports(now_ms), self.node_reports(now_ms));
         let worst_bucket = buckets.iter().map(|bucket| bucket.level).max();
         let worst_node = nodes.iter().map(|node| node.level).max();
         Report {
@@ -51,6 +42,16 @@ impl Sight {
             buckets,
             nodes,
         }
+    }
+
+    /// The buckets of a report.
+    pub(crate) fn bucket_reports(&self, now_ms: u64) -> Vec<BucketReport> {
+        let holders = self.holders.by_bucket();
+        let report = |(name, config): (&BucketName, &BucketConfig)| {
+            let held = holders.get(name).copied().unwrap_or_default();
+            self.bucket(name, config, held, now_ms)
+        };
+        self.buckets.iter().map(report).collect()
     }
 
     /// Every bucket's figures from the store.

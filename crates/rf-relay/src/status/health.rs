@@ -20,9 +20,8 @@ pub(super) fn broken(port: &StatusPort) -> Option<String> {
 /// Why events do not move, if they do not: a bucket that cannot be opened, or one whose oldest event is older than
 /// `alerts.oldestEvent` while nobody takes any. A slow reader is none of that.
 pub(super) fn stuck(port: &StatusPort) -> Option<String> {
-    let report = port.sight.report(unix_ms());
     let mut stuck = Vec::new();
-    for bucket in &report.buckets {
+    for bucket in port.sight.bucket_reports(unix_ms()) {
         let is_stuck =
             |key: &str| key == "unavailable" || (key == "oldest" && bucket.tx_per_minute == 0);
         let why = bucket.why.iter().filter(|why| is_stuck(&why.key));

@@ -26,7 +26,7 @@ use maud::Markup;
 use rf_net::encoding::{Coding, encode, negotiate};
 
 use super::{NO_STORE, PLAIN, StatusPort, failed};
-use crate::report::Report;
+use crate::report::{BucketReport, Report};
 use crate::stats::unix_ms;
 pub(crate) use live::MAX_VIEWERS;
 
@@ -70,14 +70,13 @@ async fn home(State(port): State<Arc<StatusPort>>, headers: HeaderMap, uri: Uri)
     }
     let all = query(&uri).contains_key("all");
     let coding = negotiate(&headers, &[Coding::Gzip]);
-    let rendered = tokio::task::spawn_blocking(move || render_home(&port, all)).await;
-    match rendered {
-        Ok(page) if coding == Coding::Gzip => {
+    match port.make(move |port| render_home(port, all)).await {
+        Some(page) if coding == Coding::Gzip => {
             let coded = (header::CONTENT_ENCODING, "gzip");
             html(StatusCode::OK, ([coded], page.gzip).into_response())
         }
-        Ok(page) => html(StatusCode::OK, page.html.into_response()),
-        Err(error) => failed(&error),
+        Some(page) => html(StatusCode::OK, page.html.into_response()),
+        None => failed(),
     }
 }
 
@@ -101,8 +100,12 @@ async fn node_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap, uri:
     if let Some(other) = not_for_a_browser(&port, &headers) {
         return other;
     }
-    let (report, query) = (port.sight.report(unix_ms()), query(&uri));
-    let id = query.get("id").map(String::as_str).unwrap_or_default();
+    let id = query(&uri).remove("id").unwrap_or_default();
+    port.make(move |port| render_node(port, &id)).await.unwrap_or_else(failed)
+}
+
+fn render_node(port: &StatusPort, id: &str) -> Response {
+    let report = port.sight.report(unix_ms());
     let Some(found) = report.nodes.iter().find(|node| node.id == id) else {
         return missing(&report, "There is no such node. It may have been silent for an hour.");
     };
@@ -119,13 +122,25 @@ async fn bucket_page(
     if let Some(other) = not_for_a_browser(&port, &headers) {
         return other;
     }
-    let (report, query) = (port.sight.report(unix_ms()), query(&uri));
-    let name = query.get("name").map(String::as_str).unwrap_or_default();
+    let name = query(&uri).remove("name").unwrap_or_default();
+    let page = move |port: &StatusPort| render_bucket(port, &name, StatusCode::OK, |_| None);
+    port.make(page).await.unwrap_or_else(failed)
+}
+
+/// The page of a bucket with what stands where its events are asked for.
+fn render_bucket(
+    port: &StatusPort,
+    name: &str,
+    status: StatusCode,
+    events: impl FnOnce(&BucketReport) -> Option<Markup>,
+) -> Response {
+    let report = port.sight.report(unix_ms());
     let Some(found) = report.buckets.iter().find(|bucket| bucket.name == name) else {
         return missing(&report, "There is no such bucket in the relay's configuration.");
     };
     let counts = port.sight.stats.bucket(name, report.at_ms / 1000);
-    shown(StatusCode::OK, &bucket::page(&report, found, &counts.chart, None))
+    let events = events(found);
+    shown(status, &bucket::page(&report, found, &counts.chart, events.as_ref()))
 }
 
 /// `ok` for a program, and a refusal for who may not see the page.
@@ -146,6 +161,7 @@ fn missing(report: &Report, text: &str) -> Response {
     shown(StatusCode::NOT_FOUND, &layout::message(report, text))
 }
 
+/// A whole page.
 fn shown(status: StatusCode, page: &Markup) -> Response {
     html(status, page.0.clone().into_response())
 }

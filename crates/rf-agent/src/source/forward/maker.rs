@@ -2,13 +2,10 @@
 //! wait, and at last are dropped, and requests are not slower.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::process::setpriority_process;
-use rustix::thread::gettid;
-use tokio::sync::{mpsc, oneshot};
+use rf_core::background::Background;
 
 use super::config::CaptureSettings;
 use super::event;
@@ -22,12 +19,8 @@ const NICENESS: i32 = 10;
 
 /// The thread; it ends when this is dropped.
 pub(super) struct Maker {
-    jobs: mpsc::Sender<Job>,
-}
-
-struct Job {
-    drafts: Vec<Draft>,
-    made: oneshot::Sender<Made>,
+    thread: Background,
+    settings: Arc<CaptureSettings>,
 }
 
 /// What became of drafts.
@@ -40,28 +33,13 @@ pub(super) struct Made {
 
 impl Maker {
     pub(super) fn start(settings: Arc<CaptureSettings>) -> io::Result<Self> {
-        let (jobs, mut waiting) = mpsc::channel::<Job>(1);
-        std::thread::Builder::new().name("rf-copies".to_owned()).spawn(move || {
-            if let Err(error) = setpriority_process(Some(gettid()), NICENESS) {
-                tracing::debug!(%error, "copies are made at the priority of the traffic");
-            }
-            while let Some(job) = waiting.blocking_recv() {
-                // The settings are only read, and the drafts are gone after a panic.
-                let made = catch_unwind(AssertUnwindSafe(|| make(job.drafts, &settings)));
-                if let Ok(made) = made {
-                    // Nobody waits any more when the agent was stopped.
-                    drop(job.made.send(made));
-                }
-            }
-        })?;
-        Ok(Self { jobs })
+        Ok(Self { thread: Background::start("rf-copies", NICENESS)?, settings })
     }
 
     /// Takes drafts from the end until the events have the size of a commit. `None`: it panicked, and the drafts are lost.
     pub(super) async fn make(&self, drafts: Vec<Draft>) -> Option<Made> {
-        let (made, done) = oneshot::channel();
-        self.jobs.send(Job { drafts, made }).await.ok()?;
-        done.await.ok()
+        let settings = Arc::clone(&self.settings);
+        self.thread.run(move || make(drafts, &settings)).await
     }
 }
 

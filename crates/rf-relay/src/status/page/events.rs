@@ -12,10 +12,9 @@ use maud::{Markup, html};
 use rf_core::protocol::PulledEvent;
 use rf_net::body::read_capped;
 
-use super::{bucket, missing, not_for_a_browser, query, shown};
-use crate::report::bytes;
-use crate::stats::unix_ms;
-use crate::status::StatusPort;
+use super::{bucket, not_for_a_browser, query, render_bucket};
+use crate::report::{BucketReport, bytes};
+use crate::status::{StatusPort, failed};
 
 /// Events that are shown.
 const MAX_EVENTS: usize = 20;
@@ -39,31 +38,40 @@ pub(super) async fn page(State(port): State<Arc<StatusPort>>, request: Request) 
     let form = format!("/?{}", String::from_utf8_lossy(&body)).parse::<Uri>();
     let form = form.map(|uri| query(&uri)).unwrap_or_default();
     let field = |name| form.get(name).map(String::as_str).unwrap_or_default();
-    let report = port.sight.report(unix_ms());
-    let Some(found) = report.buckets.iter().find(|bucket| bucket.name == field("name")) else {
-        return missing(&report, "There is no such bucket in the relay's configuration.");
-    };
-    let chart = port.sight.stats.bucket(&found.name, report.at_ms / 1000).chart;
-    let Some(name) = port.tokens.opened_by(&found.name, field("token")) else {
-        tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
-        let asked_again = bucket::ask(found, Some("This token does not open the bucket."));
-        return shown(
-            StatusCode::FORBIDDEN,
-            &bucket::page(&report, found, &chart, Some(&asked_again)),
-        );
-    };
-    match port.sight.store.newest(&name, MAX_EVENTS).await {
-        Ok(events) => {
-            let events = list(&events);
-            shown(StatusCode::OK, &bucket::page(&report, found, &chart, Some(&events)))
+    let (name, token) = (field("name").to_owned(), field("token"));
+    let (status, shows) = match port.tokens.opened_by(&name, token) {
+        Some(bucket) => match port.sight.store.newest(&bucket, MAX_EVENTS).await {
+            Ok(events) => (StatusCode::OK, Shows::Events(events)),
+            Err(error) => {
+                tracing::error!(%bucket, %error, "events cannot be shown");
+                let sorry = "The bucket is not available now.";
+                (StatusCode::SERVICE_UNAVAILABLE, Shows::Question(sorry))
+            }
+        },
+        None => {
+            tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
+            let wrong = "This token does not open the bucket.";
+            (StatusCode::FORBIDDEN, Shows::Question(wrong))
         }
-        Err(error) => {
-            tracing::error!(bucket = %name, %error, "events cannot be shown");
-            let sorry = bucket::ask(found, Some("The bucket is not available now."));
-            shown(
-                StatusCode::SERVICE_UNAVAILABLE,
-                &bucket::page(&report, found, &chart, Some(&sorry)),
-            )
+    };
+    let page = move |port: &StatusPort| {
+        render_bucket(port, &name, status, |bucket| Some(shows.render(bucket)))
+    };
+    port.make(page).await.unwrap_or_else(failed)
+}
+
+/// What stands below the bucket's figures.
+enum Shows {
+    Events(Vec<PulledEvent>),
+    /// What is wrong, and the form once more.
+    Question(&'static str),
+}
+
+impl Shows {
+    fn render(&self, bucket: &BucketReport) -> Markup {
+        match self {
+            Shows::Events(events) => list(events),
+            Shows::Question(wrong) => bucket::ask(bucket, Some(wrong)),
         }
     }
 }
