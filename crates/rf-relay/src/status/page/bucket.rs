@@ -8,6 +8,8 @@ use crate::stats::{Chart, Point, points_per_hour};
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 120.0;
+/// Where the highest value is: its number stands above it.
+const TOP: f64 = 18.0;
 
 /// The page; `events` is what was asked for with the token.
 pub(super) fn page(
@@ -17,6 +19,7 @@ pub(super) fn page(
     events: Option<&Markup>,
 ) -> Markup {
     let points: Vec<Point> = chart.points().copied().collect();
+    let figures = figures(bucket);
     let content = html! {
         (layout::way_back())
         section class={ "panel summary " (bucket.level.as_str()) } {
@@ -26,10 +29,7 @@ pub(super) fn page(
         }
         section class="panel charts" {
             h2 { "The last hours" }
-            (plot("Events in, a minute", "rx", &points, |p| per_minute(p.rx), count))
-            (plot("Events out, a minute", "tx", &points, |p| per_minute(p.tx), count))
-            (plot("Events waiting", "depth", &points, |p| p.events, count))
-            (plot("Size on disk", "size", &points, |p| p.bytes, bytes))
+            @for figure in &figures { (plot(&points, figure)) }
         }
         (users(report, "Who writes", bucket, |node| &node.writes))
         (users(report, "Who reads", bucket, |node| &node.reads))
@@ -76,15 +76,42 @@ fn per_minute(events: u64) -> u64 {
     events.div_ceil(60 / points_per_hour() as u64)
 }
 
-fn plot(
-    title: &str,
-    class: &str,
-    points: &[Point],
-    value: impl Fn(&Point) -> u64,
-    shown: impl Fn(u64) -> String,
-) -> Markup {
+fn figures(bucket: &BucketReport) -> [Plot; 4] {
+    let events = |title, class, value: fn(&Point) -> u64| Plot {
+        title,
+        class,
+        value,
+        shown: count,
+        limit: None,
+    };
+    [
+        events("Events in, a minute", "rx", |point| per_minute(point.rx)),
+        events("Events out, a minute", "tx", |point| per_minute(point.tx)),
+        events("Events waiting", "depth", |point| point.events),
+        Plot {
+            title: "Size on disk, of its limit",
+            class: "size",
+            value: |point| point.bytes,
+            shown: bytes,
+            limit: Some(bucket.max_bytes),
+        },
+    ]
+}
+
+/// One figure over time; with a limit the whole height is that limit.
+struct Plot {
+    title: &'static str,
+    class: &'static str,
+    value: fn(&Point) -> u64,
+    shown: fn(u64) -> String,
+    limit: Option<u64>,
+}
+
+fn plot(points: &[Point], plot: &Plot) -> Markup {
+    let Plot { title, class, value, shown, limit } = *plot;
     let values: Vec<u64> = points.iter().map(value).collect();
-    let top = values.iter().copied().max().unwrap_or_default();
+    let most = values.iter().copied().max().unwrap_or_default();
+    let top = limit.map_or(most, |limit| limit.max(most));
     let hours = points.len() / points_per_hour();
     html! {
         figure class="chart" {
@@ -92,8 +119,9 @@ fn plot(
             @if values.len() < 2 {
                 p class="none" { "Nothing to draw yet: there is a point for each two minutes." }
             } @else {
-                svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT + 18.0) } role="img" aria-label={ (title) ": at most " (shown(top)) } {
+                svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT + 18.0) } role="img" aria-label={ (title) ": at most " (shown(most)) } {
                     line class="axis" x1="0" y1=(HEIGHT) x2=(WIDTH) y2=(HEIGHT) {}
+                    @if limit.is_some() { line class="limit" x1="0" y1=(TOP) x2=(WIDTH) y2=(TOP) {} }
                     polyline class=(class) points=(line(&values, top)) {}
                     text x="2" y="12" { (shown(top)) }
                     text x="2" y=(HEIGHT + 15.0) { @if hours > 0 { (hours) " h ago" } @else { (points.len() * 2) " min ago" } }
@@ -106,7 +134,7 @@ fn plot(
 
 fn line(values: &[u64], top: u64) -> String {
     let step = WIDTH / (values.len().max(2) - 1) as f64;
-    let height = |value: u64| HEIGHT - (HEIGHT - 18.0) * value as f64 / top.max(1) as f64;
+    let height = |value: u64| HEIGHT - (HEIGHT - TOP) * value as f64 / top.max(1) as f64;
     let point =
         |(at, value): (usize, &u64)| format!("{:.1},{:.1}", at as f64 * step, height(*value));
     values.iter().enumerate().map(point).collect::<Vec<_>>().join(" ")
