@@ -8,7 +8,7 @@
 //! tasks, and names no other crate of ours.
 //!
 //! # Reading order
-//! `types` and `errors` (the words), `store` (the handle), `mailbox` (the hand-over to the writer thread), `writer` (its loop),
+//! `types` and `errors` (the words), `store` (the handle), `mailbox` (the hand-over to the writer thread; `handed`: a lease on its way back), `writer` (its loop),
 //! `transaction` (BEGIN to COMMIT, and what happens when either fails), `answers`, `admit` (does it fit), `limits` (the arithmetic of
 //! that), `group`, `state` and `shared` (what is done, what is counted, what others see of it), `lease`, `parts` (appends too large for one transaction),
 //! `housekeeping`, `space` (WAL, checkpoints, reserve), then `open` with `schema`, `salvage`, `migrate` and `adopt`; `dead`
@@ -112,6 +112,7 @@ mod dead;
 mod errors;
 mod failure;
 mod group;
+mod handed;
 mod housekeeping;
 mod lease;
 mod limits;

@@ -11,7 +11,8 @@ use tokio::sync::oneshot;
 
 use crate::answers::CommitReply;
 use crate::errors::{CommitError, StoreError};
-use crate::types::{Budget, Checkpoint, Commit, Leased, QueueId, StoredEvent};
+use crate::handed::Handed;
+use crate::types::{Budget, Checkpoint, Commit, QueueId, StoredEvent};
 
 /// Content bytes that may wait for the writer; one commit is always taken when nothing waits.
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
@@ -31,7 +32,7 @@ pub(crate) enum Op {
         queue: QueueId,
         budget: Budget,
         ttl: Duration,
-        reply: oneshot::Sender<Result<Leased, StoreError>>,
+        reply: oneshot::Sender<Result<Handed, StoreError>>,
     },
     Release {
         queue: QueueId,
@@ -166,6 +167,20 @@ impl Mailbox {
             self.wake.notify_one();
         }
         Submitted::Yes
+    }
+
+    /// Hands over a request that nobody waits for: only while a writer runs and has room for it, since it must be one that
+    /// may be left undone.
+    pub(crate) fn submit_unasked(&self, op: Op) {
+        let mut waiting = self.lock();
+        let takes = waiting.running.is_some() && waiting.ops.len() < MAX_WAITING_OPS;
+        if !waiting.closed && takes {
+            waiting.ops.push(op);
+            if waiting.asleep {
+                waiting.asleep = false;
+                self.wake.notify_one();
+            }
+        }
     }
 
     /// All that waits; sleeps up to `patience` when there is nothing.

@@ -8,6 +8,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::answers::{CommitReply, PendingCommit};
 use crate::errors::{CommitError, FullReason, Notice, OpenError, StoreError};
+use crate::handed::Handed;
 use crate::mailbox::{Mailbox, Op, Submitted};
 use crate::open;
 use crate::shared::{Shared, lock};
@@ -144,7 +145,8 @@ impl Store {
         self.ask(|reply| Op::Read { queue, after, budget, reply }).await
     }
 
-    /// Events that nobody holds, for `ttl`: until then, or until they are released, no other lease gets them.
+    /// Events that nobody holds, for `ttl`: until then, or until they are released, no other lease gets them. Dropped before
+    /// it has answered, it leaves no lease behind.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -154,7 +156,7 @@ impl Store {
         budget: Budget,
         ttl: Duration,
     ) -> Result<Leased, StoreError> {
-        self.ask(|reply| Op::Lease { queue, budget, ttl, reply }).await
+        self.ask(|reply| Op::Lease { queue, budget, ttl, reply }).await.map(Handed::take)
     }
 
     /// Removes delivered events; how many were there. Durable when it returns.

@@ -121,7 +121,9 @@ impl Writer {
         let removed = self.state.has_dropped() || self.applied.iter().any(|(op, _)| op.removes());
         self.publish();
         let mut commits = Answers::default();
-        self.applied.drain(..).for_each(|(op, outcome)| answer(op, outcome, &mut commits));
+        for (op, outcome) in self.applied.drain(..) {
+            answer(op, outcome, &mut commits, &self.mailbox);
+        }
         commits.send();
         if removed {
             self.shared.announce_room();

@@ -18,6 +18,7 @@ use crate::answers::Answers;
 use crate::clock::millis;
 use crate::errors::{CommitError, FullReason, StoreError};
 use crate::group::Tx;
+use crate::handed::Handed;
 use crate::housekeeping::Housekeeping;
 use crate::limits::Limits;
 use crate::mailbox::{Mailbox, Op};
@@ -250,10 +251,12 @@ impl Writer {
 /// Pages of a lease, a release, an extension.
 const SMALL_CHANGE: u64 = 4;
 
-pub(crate) fn answer(op: Op, outcome: Outcome, commits: &mut Answers) {
+pub(crate) fn answer(op: Op, outcome: Outcome, commits: &mut Answers, mailbox: &Arc<Mailbox>) {
     match (op, outcome) {
         (Op::Commit(_, reply), Outcome::Commit(result)) => commits.add(reply, result),
-        (Op::Lease { reply, .. }, Outcome::Leased(leased)) => send(reply, Ok(leased)),
+        (Op::Lease { queue, reply, .. }, Outcome::Leased(leased)) => {
+            send(reply, Ok(Handed::new(leased, queue, mailbox)));
+        }
         (Op::Release { reply, .. }, Outcome::Released(count)) => send(reply, Ok(count)),
         (Op::Extend { reply, .. }, Outcome::Extended(found)) => send(reply, Ok(found)),
         (Op::Poke(reply), _) => send(reply, Ok(())),

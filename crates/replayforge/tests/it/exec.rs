@@ -1,8 +1,10 @@
 //! Sinks that are programs: a type of the user's own, found beside the player.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -10,6 +12,12 @@ use crate::support::program::{Program, write_config};
 use crate::support::stack::Stack;
 use crate::support::wait::{SOON, eventually};
 use crate::support::wire::post;
+
+/// Longer than a lease, under which a killed player may have what it had just asked for.
+const LEASED: Duration = Duration::from_secs(60);
+/// Kills of the player, and events between two of them.
+const KILLS: usize = 6;
+const EVENTS: usize = 30;
 
 /// Writes its parameters, then each event as it comes, and answers.
 const PROGRAM: &str = r#"#!/bin/sh
@@ -41,6 +49,38 @@ fn a_type_of_its_own_is_a_program_in_the_working_directory() {
     stack.player.restart();
     eventually("the second event", SOON, || told().contains("second"));
     assert_eq!(told().matches("target {").count(), 2, "a new program with the new player");
+}
+
+#[test]
+fn a_program_gets_every_event_over_kills() {
+    let mut stack = Stack::with(|configs| {
+        let data = configs.player["dataDir"].as_str().unwrap().to_owned();
+        let program = Path::new(&data).with_file_name("mine_sink");
+        fs::write(&program, PROGRAM).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        configs.player["sinks"][0]["type"] = json!("mine");
+    });
+    let out = stack.folder().join("out");
+    let told = || -> Vec<String> {
+        let text = fs::read_to_string(&out).unwrap_or_default();
+        let body =
+            |line: &str| Some(line.split("\"body\":\"").nth(1)?.split('"').next()?.to_owned());
+        text.lines().filter_map(body).collect()
+    };
+    for kill in 0..KILLS {
+        for number in kill * EVENTS..(kill + 1) * EVENTS {
+            post(stack.ports.proxy, "/a", format!("event {number};").as_bytes());
+        }
+        // The kill comes while the rest is on its way.
+        let wanted = kill * EVENTS + kill * 7 % EVENTS;
+        let distinct = || told().into_iter().collect::<BTreeSet<_>>().len();
+        eventually("the program goes on", LEASED, || distinct() >= wanted);
+        stack.player.kill();
+        stack.player.restart();
+    }
+    let expected: BTreeSet<String> =
+        (0..KILLS * EVENTS).map(|number| format!("event {number};")).collect();
+    eventually("every event", LEASED, || told().into_iter().collect::<BTreeSet<_>>() == expected);
 }
 
 #[test]

@@ -56,6 +56,27 @@ async fn a_lease_that_ran_out_comes_back_first_and_counts() {
     );
 }
 
+/// As of a player that was killed while its pull was under way: the request is dropped, and with it the answer.
+#[tokio::test]
+async fn a_lease_that_nobody_hears_of_ends_at_once() {
+    let rig = Rig::new();
+    rig.append(&["a", "b", "c"]).await.unwrap();
+    for _ in 0..20 {
+        tokio::select! {
+            biased;
+            leased = rig.lease(3) => drop(rig.store().release(rig.q(), ids(&leased.1)).await.unwrap()),
+            () = std::future::ready(()) => {}
+        }
+    }
+    let all_come = async {
+        // The clock stands still: no lease runs out.
+        while rig.lease(3).await.1.len() < 3 {
+            rig.store().poke().await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all_come).await.expect("given back");
+}
+
 #[tokio::test]
 async fn a_lease_is_extended_until_its_last_event_is_gone() {
     let rig = Rig::new();
