@@ -12,10 +12,11 @@
 //!
 //! # How a file is known again
 //! By device, inode and time of birth, and by its content: a print of its beginning, which grows with the file up to
-//! 1 KiB (or covers `fingerprintLines`), and a print of the bytes right before the place where reading goes on, which is
+//! 1 KiB (or covers `fingerprintLines`), and a print of the bytes right before the place where reading goes on. Both are
 //! compared at every read. So a rename is followed, an inode that is used again is a new file, and a file that was cut
 //! and filled again is noticed however large it is by then. A copy, or a compressed copy, of a file whose rest was lost
-//! (copytruncate; compressed while the agent was stopped) is found by the prints and read on from the same place.
+//! (copytruncate; compressed while the agent was stopped) is found by the prints and read on from the same place. While
+//! its original may still be read, it waits: the two are never read beside each other.
 //!
 //! Besides the configured files, those beside them are read whose names a rotation makes (`app.log.1`,
 //! `app.log-20260131.gz`, `app-2026-01-31.log`), unless they were there when their file was first seen.
