@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use rf_core::config::Interval;
+use uuid::Uuid;
 
 /// Moves requests between servers without a broker: a proxy captures them, a relay keeps them, a player replays them.
 ///
@@ -73,6 +74,12 @@ pub enum Command {
     /// Prints one event a line. The bucket's token is read from the variable `RF_BUCKET_TOKEN` or from a file. When the relay
     /// is away it is asked again; what came in meanwhile is not shown. Ends with Ctrl-C.
     Tap(TapArgs),
+    /// Tell one event's way, step by step, through proxy, relay and player
+    ///
+    /// Asks the status ports of the programs that are named. Where a file is given, its program is asked; a proxy or player
+    /// that does not answer has its store looked through instead, for what waits and what is dead. Programs remember the
+    /// newest steps only (`traceSteps`), and none from before their start. Exit code 1 when no program knows the event.
+    Trace(TraceArgs),
     /// Try, test and measure Lua scripts without starting anything
     ///
     /// `run` shows what a script emits for a file of events, `test` runs the tests beside scripts, `bench` tells how many
@@ -433,6 +440,31 @@ pub struct TapArgs {
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
     /// One JSON object a line: when it came in, and the event as a text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// The event: its `eventId`, which targets get as `Idempotency-Key`
+    pub id: Uuid,
+    /// The configuration file of a program; may be given several times
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// A relay's status port; port 8090 of this machine when no program is named
+    #[arg(long, value_name = "URL")]
+    pub relay: Vec<String>,
+    /// A proxy's status port
+    #[arg(long, value_name = "URL")]
+    pub proxy: Vec<String>,
+    /// A player's status port
+    #[arg(long, value_name = "URL")]
+    pub player: Vec<String>,
+    /// A file with the token of the relays of `--relay`; without it, the variable `RF_STATUS_TOKEN`
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// As one JSON object: what each program knows
     #[arg(long)]
     pub json: bool,
 }

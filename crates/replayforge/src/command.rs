@@ -8,7 +8,9 @@ mod role;
 mod schema;
 mod script;
 mod status;
+mod status_port;
 mod tap;
+mod trace;
 
 use std::io::{self, Write};
 
@@ -34,6 +36,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::Status(args) => status::run(&args),
         Command::Top(args) => status::top(&args),
         Command::Tap(args) => tap::run(&args),
+        Command::Trace(args) => trace::run(&args),
         Command::Script { action } => script::run(&action),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rf_core::lifecycle::{TaskFailure, Tasks};
+use rf_core::trace::Journal;
 use rf_net::listen::ListenError;
 use rf_queue::{OpenError, QueueOptions, Store, StoreOptions, StoredEvent};
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use crate::server::{Server, ServerError, ServerPlan};
 use crate::sink::{Sink, SinkHost, SinkStartError};
 use crate::source::{Source, SourceError};
 use crate::stats::{Sight, StatsPlan, StatusPort, Telling, ToldRelay, notify_systemd, tell};
+use crate::trace::{Trace, watch_drops};
 use crate::worker::Worker;
 
 /// Told of every delivery: the sink's id and the event.
@@ -125,7 +127,9 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError`]; nothing runs then.
-    pub async fn start(plan: Plan) -> Result<Self, AgentError> {
+    pub async fn start(mut plan: Plan) -> Result<Self, AgentError> {
+        let journal = Arc::new(Journal::new(plan.stats.trace_steps));
+        plan.store.drops = journal.is_on().then(|| watch_drops(&journal));
         let store = open_store(plan.store).await?;
         let host = SinkHost { store: store.clone() };
         for planned in &plan.sinks {
@@ -142,18 +146,20 @@ impl Agent {
             }
             let routes: Vec<_> =
                 planned.routes.iter().filter_map(|sink| store.queue(sink)).collect();
+            let trace = Trace::new(&journal, &planned.id);
             let script = match planned.script.take() {
                 Some(script) => {
-                    Some(ScriptHandle::start(&planned.id, script, &routes, store.clone()).await?)
+                    let (id, trace) = (&planned.id, trace.clone());
+                    Some(ScriptHandle::start(id, script, &routes, store.clone(), trace).await?)
                 }
                 None => None,
             };
             scripts.extend(script.clone());
-            let out = Output::new(store.clone(), routes).through(script);
+            let out = Output::new(store.clone(), routes).through(script).traced(trace);
             sources.push((planned, out));
         }
         let (stats, told) = plan.stats.apart();
-        let sight = Arc::new(Sight::new(stats, &store, &sources, &plan.sinks));
+        let sight = Arc::new(Sight::new(stats, (&store, journal), &sources, &plan.sinks));
         let sinks = plan.sinks;
         Ok(Self {
             store,
@@ -207,6 +213,7 @@ impl Agent {
         spawn_sources(&intake, self.sources, &intake_stop);
         for (planned, seen) in self.sinks.into_iter().zip(&self.sight.sinks) {
             planned.sink.reload_on(reload.clone());
+            let trace = Trace::new(&self.sight.journal, &planned.id);
             let worker = Worker {
                 id: planned.id,
                 sink: planned.sink,
@@ -214,6 +221,7 @@ impl Agent {
                 queue: seen.queue,
                 stop: delivery_stop.clone(),
                 meter: Arc::clone(&seen.meter),
+                trace,
                 observer: self.observer.clone(),
             };
             spawn_sink(&delivery, worker);

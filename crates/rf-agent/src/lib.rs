@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`pipeline`] (the one promise), [`source`] and [`sink`] (the two traits and their tables), `worker` (how a
 //! queue is emptied into a sink: batches, retries, dead letters), [`agent`] (start, run, stop), [`proxy`] and [`player`]
-//! (the files), [`script`] (what stands between a source and its queues when there is one), [`stats`] (what is counted and told), [`server`] (what a player
+//! (the files), [`script`] (what stands between a source and its queues when there is one), [`stats`] (what is counted and told), [`trace`] (what is remembered of single events), [`server`] (what a player
 //! shows). Beside them [`child`]: programs of the user's own.
 
 pub mod agent;
@@ -25,4 +25,5 @@ mod settings;
 pub mod sink;
 pub mod source;
 pub mod stats;
+pub mod trace;
 mod worker;

@@ -7,11 +7,13 @@ pub(crate) mod faults;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rf_core::trace::Step;
 use rf_queue::{Append, Checkpoint, Commit, CommitError, Letter, QueueId, Store};
 
 use crate::script::ScriptCounters;
 use crate::script::handle::ScriptHandle;
 use crate::stats::SourceMeter;
+use crate::trace::Trace;
 
 /// What a source hands over: events, and how far it has read once they are safe.
 #[derive(Debug, Clone, Default)]
@@ -87,6 +89,7 @@ pub struct Output {
     routes: Arc<[QueueId]>,
     script: Option<Arc<ScriptHandle>>,
     meter: Arc<SourceMeter>,
+    trace: Trace,
     #[cfg(test)]
     faults: Option<Arc<faults::Faults>>,
 }
@@ -99,6 +102,7 @@ impl Output {
             routes: routes.into(),
             script: None,
             meter: Arc::default(),
+            trace: Trace::default(),
             #[cfg(test)]
             faults: None,
         }
@@ -112,6 +116,11 @@ impl Output {
     /// The same, with a script that decides where events go.
     pub(crate) fn through(self, script: Option<Arc<ScriptHandle>>) -> Self {
         Self { script, ..self }
+    }
+
+    /// The same, with a journal of what became of single events.
+    pub(crate) fn traced(self, trace: Trace) -> Self {
+        Self { trace, ..self }
     }
 
     /// Stores the batch in every queue that it goes to; `Ok` means that it is durable there.
@@ -220,11 +229,15 @@ impl Output {
 
     async fn append(&self, batch: Batch, batch_id: Option<String>) -> Result<(), Rejected> {
         let Batch { events, checkpoints } = batch;
+        let ids = self.trace.ids(&events);
         let append = |&queue: &QueueId| Append { queue, events: events.clone() };
         let appends =
             if events.is_empty() { Vec::new() } else { self.routes.iter().map(append).collect() };
         let commit = Commit { appends, batch_id, checkpoints, ..Commit::default() };
-        self.store.commit(commit).await.map(drop).map_err(Rejected::from)
+        let receipt = self.store.commit(commit).await?;
+        let step = if receipt.duplicate { Step::Repeated } else { Step::Stored };
+        self.trace.note(step, &ids, "");
+        Ok(())
     }
 
     /// The value that a batch's checkpoint of this key stored last.
@@ -250,6 +263,11 @@ impl Output {
     /// What the source's script did, where it has one.
     pub(crate) fn script_counters(&self) -> Option<Arc<ScriptCounters>> {
         self.script.as_ref().map(|script| Arc::clone(script.counters()))
+    }
+
+    /// Where its source notes what happens to single events.
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
     }
 
     /// What went through this output.

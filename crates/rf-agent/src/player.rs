@@ -20,8 +20,8 @@ use crate::script::config::{
 };
 use crate::server::{self, ServedSink};
 use crate::settings::{
-    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, loopback, no_tailnet,
-    store_options, working_directory,
+    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, default_trace_steps, host_name,
+    loopback, no_tailnet, store_options, working_directory,
 };
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
@@ -99,6 +99,9 @@ pub struct PlayerFile {
     /// Port of the status page; none or 0: no page.
     #[serde(default, rename = "portStatusZ")]
     pub port_status_z: Option<u16>,
+    /// Steps of events that are remembered for `replayforge trace`; default 100000, 0: none.
+    #[serde(default = "default_trace_steps")]
+    pub trace_steps: usize,
     /// Where the status page listens; loopback by default, since it asks for no token.
     #[serde(default = "loopback")]
     pub status_address: String,
@@ -228,6 +231,8 @@ fn stats(file: &PlayerFile, client: Option<Arc<RelayClient>>) -> StatsPlan {
     StatsPlan {
         role: Role::Player,
         env_name: file.env_name.clone(),
+        host_name: host_name(&file.host_name),
+        trace_steps: file.trace_steps,
         data_dir: file.data_dir.clone(),
         status: port.map(|port| (file.status_address.clone(), port)),
         relays: told.into_iter().collect(),

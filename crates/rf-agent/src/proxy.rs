@@ -20,8 +20,8 @@ use crate::script::config::{
     GrokPatternsConfig, Hook, OnErrorConfig, ScriptKeys, ScriptLimitsConfig, check_pass,
 };
 use crate::settings::{
-    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, host_name, loopback,
-    no_effect_yet, no_tailnet, store_options, working_directory,
+    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, default_trace_steps, host_name,
+    loopback, no_effect_yet, no_tailnet, store_options, working_directory,
 };
 use crate::sink::relay::{RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{RateLimits, Shape, Sink};
@@ -75,6 +75,9 @@ pub struct ProxyFile {
     /// The original's profiler; accepted and without effect.
     #[serde(default)]
     pub enable_pprof: bool,
+    /// Steps of events that are remembered for `replayforge trace`; default 100000, 0: none.
+    #[serde(default = "default_trace_steps")]
+    pub trace_steps: usize,
     /// Log level: trace, debug, info, warn or error; the environment's `LOG_LEVEL` wins.
     #[serde(default)]
     pub verbosity_level: Option<String>,
@@ -278,6 +281,8 @@ fn stats(file: &ProxyFile, host: &str) -> StatsPlan {
     StatsPlan {
         role: Role::Proxy,
         env_name: file.env_name.clone(),
+        host_name: host.to_owned(),
+        trace_steps: file.trace_steps,
         data_dir: file.data_dir.clone(),
         status: port.map(|port| (file.status_address.clone(), port)),
         relays,

@@ -181,6 +181,11 @@ pub(crate) fn working_directory() -> PathBuf {
     PathBuf::from(".")
 }
 
+/// `traceSteps` where the file says nothing.
+pub(crate) fn default_trace_steps() -> usize {
+    rf_core::trace::DEFAULT_STEPS
+}
+
 /// Where pages listen that ask for no token.
 pub(crate) fn loopback() -> String {
     "127.0.0.1".to_owned()

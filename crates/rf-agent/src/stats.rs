@@ -39,6 +39,10 @@ pub struct StatsPlan {
     pub(crate) role: Role,
     /// `envName`.
     pub(crate) env_name: String,
+    /// The machine, as it is told.
+    pub(crate) host_name: String,
+    /// `traceSteps`.
+    pub(crate) trace_steps: usize,
     /// `dataDir`: its file system is measured.
     pub(crate) data_dir: PathBuf,
     /// Address and port of the status page, if there shall be one.
@@ -50,6 +54,11 @@ pub struct StatsPlan {
 }
 
 impl StatsPlan {
+    /// Where its status page listens, if it has one.
+    pub fn status(&self) -> Option<(&str, u16)> {
+        self.status.as_ref().map(|(address, port)| (address.as_str(), *port))
+    }
+
     /// Who is told goes another way than what is told.
     pub(crate) fn apart(mut self) -> (Self, Vec<ToldRelay>) {
         let relays = std::mem::take(&mut self.relays);

@@ -17,12 +17,13 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rf_queue::{CommitError, QueueId, Store, StoreError};
+use rf_queue::{Bury, CommitError, QueueId, Store, StoreError, StoredEvent};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::sink::Sink;
 use crate::stats::SinkMeter;
+use crate::trace::Trace;
 
 /// How long a stopping worker goes on delivering what is queued, as long as every try succeeds. The rest stays on disk.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -37,6 +38,7 @@ pub(crate) struct Worker {
     pub(crate) queue: QueueId,
     pub(crate) stop: CancellationToken,
     pub(crate) meter: Arc<SinkMeter>,
+    pub(crate) trace: Trace,
     pub(crate) observer: Option<crate::agent::Observer>,
 }
 
@@ -89,6 +91,14 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// An event is given up: counted, noted, told, and in the next commit of the worker.
+    fn give_up(&self, event: &StoredEvent, reason: String, attempts: u32) -> Bury {
+        self.meter.dead_lettered(&reason);
+        self.trace.buried(&event.content, attempts, &reason);
+        tracing::error!(sink = self.id, reason, "event moved to the dead letters");
+        Bury { queue: self.queue, id: event.id, reason, attempts }
     }
 
     /// Waits; true when the agent stops meanwhile.

@@ -19,12 +19,14 @@
 
 mod capture;
 mod exchange;
+mod id;
 mod replay;
 mod stored;
 mod target;
 
 pub use capture::{CapturedRequest, canonical_header_name};
 pub use exchange::{BodyNotes, CapturedAnswer, Timings, encode_exchange};
+pub use id::event_id;
 pub use replay::{MalformedEvent, ReplayRequest};
 pub use stored::StoredCall;
 pub use target::{ParsedTarget, build_target};

@@ -4,7 +4,8 @@
 //!
 //! Reading order: [`event`] (what travels), [`protocol`] (how it is spelled on the wire), [`config`] (how a
 //! user's file becomes a checked value), [`lifecycle`] (how tasks start, stop and fail), [`background`] (work that gives way),
-//! [`backoff`], [`node_info`] (what an agent tells its relays of itself).
+//! [`backoff`], [`node_info`] (what an agent tells its relays of itself), [`trace`] (what a program
+//! remembers of the events that passed it).
 
 pub mod background;
 pub mod backoff;
@@ -14,3 +15,4 @@ pub mod lifecycle;
 pub mod node_info;
 pub mod protocol;
 pub mod recent_logs;
+pub mod trace;

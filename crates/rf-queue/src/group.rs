@@ -221,6 +221,22 @@ impl Group<'_> {
         })
     }
 
+    /// What a watch wants to remember of `span`, which is about to be dropped.
+    pub(crate) fn pick(
+        &self,
+        queue: usize,
+        span: (u64, u64),
+        pick: fn(&[u8]) -> Option<u128>,
+    ) -> rusqlite::Result<Vec<u128>> {
+        let mut select = self.conn.prepare_cached(&self.state.queues[queue].sql.read)?;
+        let mut rows = select.query(params![sql_id(span.0), sql_id(span.1), i64::MAX])?;
+        let mut picked = Vec::new();
+        while let Some(row) = rows.next()? {
+            picked.extend(pick(row.get_ref(2)?.as_bytes()?));
+        }
+        Ok(picked)
+    }
+
     /// The event leaves its queue before the letter is written, so that the letter can have its pages.
     fn bury(&mut self, bury: &Bury) -> rusqlite::Result<()> {
         let index = bury.queue.0;

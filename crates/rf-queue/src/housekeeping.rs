@@ -12,8 +12,8 @@ use crate::limits::{removal_pages, stored_bytes};
 use crate::rows::{runs, sql_id};
 use crate::space::{is_worth_shrinking, shrink_step};
 use crate::sql;
-use crate::state::{Dropped, QueueState};
-use crate::types::{Commit, QueueId};
+use crate::state::QueueState;
+use crate::types::{Commit, Dropped, QueueId};
 use crate::writer::Writer;
 
 /// How often the writer looks for work that nobody announces: dead letters marked by the command line, a disk that has
@@ -177,6 +177,7 @@ impl Writer {
     /// Removes the oldest events, up to a bounded step: those stored at or before `most.0`, until `most.1` bytes are free.
     fn drop_step(&mut self, index: usize, most: (u64, u64), why: Dropped) -> rusqlite::Result<()> {
         let pages = self.limits.step_pages();
+        let pick = self.options.drops.as_ref().map(|watch| watch.pick);
         self.make_wal_room(&Cost::pages(pages))?;
         let mut group = self.group()?;
         let mut first_and_last: Option<(u64, u64)> = None;
@@ -195,6 +196,10 @@ impl Writer {
             }
         }
         if let Some((first, last)) = first_and_last {
+            if let Some(pick) = pick {
+                let picked = group.pick(index, (first, last), pick)?;
+                group.state.queues[index].picked.push((why, picked));
+            }
             let dropped = group.remove_run(index, first, last)?;
             group.state.queues[index].count_dropped(why, dropped);
         } else {

@@ -111,6 +111,7 @@ mod clock;
 mod dead;
 mod errors;
 mod failure;
+mod find;
 mod group;
 mod handed;
 mod housekeeping;
@@ -137,11 +138,12 @@ pub use answers::{CommitReply, PendingCommit};
 pub use clock::{Clock, SystemClock};
 pub use dead::{DeadLetters, Which};
 pub use errors::{CommitError, FullReason, Notice, OpenError, StoreError};
+pub use find::{Found, FoundEvent, FoundLetter, find};
 pub use store::{Opened, Store};
 pub use types::{
-    Append, Budget, Bury, Checkpoint, Commit, DeadLetter, DiskUsage, Durability, Import, Leased,
-    Letter, MAX_BATCH_ID_BYTES, MIN_STORE_BYTES, QueueId, QueueOptions, QueueUsage, Receipt,
-    Remove, StoreOptions, StoredEvent, WhenFull,
+    Append, Budget, Bury, Checkpoint, Commit, DeadLetter, DiskUsage, DropWatch, Dropped,
+    Durability, Import, Leased, Letter, MAX_BATCH_ID_BYTES, MIN_STORE_BYTES, QueueId, QueueOptions,
+    QueueUsage, Receipt, Remove, StoreOptions, StoredEvent, TellDrops, WhenFull,
 };
 
 #[cfg(test)]

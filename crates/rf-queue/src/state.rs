@@ -13,7 +13,7 @@ use crate::limits::{Limits, stored_bytes};
 use crate::schema::{event_table, set_max_bytes, set_token_epoch, token_epoch};
 use crate::shared::{Shared, lock};
 use crate::sql::{self, QueueSql};
-use crate::types::{QueueOptions, QueueUsage, StoreOptions, WhenFull};
+use crate::types::{Dropped, QueueOptions, QueueUsage, StoreOptions, WhenFull};
 
 /// Ids of a new database start at the unix second times this. A bucket that was deleted and made anew therefore does
 /// not hand out ids that a player may still acknowledge from the old one, and ids stay below 2^53 (safe in JSON).
@@ -46,6 +46,8 @@ pub(crate) struct QueueState {
     /// Events dropped since the store was opened, and by the open transaction, by [`Dropped`].
     dropped: [u64; 2],
     dropping: [u64; 2],
+    /// What a watch picked of the events that the open transaction has dropped.
+    pub(crate) picked: Vec<(Dropped, Vec<u128>)>,
     pub(crate) dirty: bool,
     /// Events were removed: `head` must be looked up again.
     pub(crate) head_moved: bool,
@@ -53,13 +55,6 @@ pub(crate) struct QueueState {
     pub(crate) announce: bool,
     /// When dropping was last told in the log (monotonic ms), by [`Dropped`].
     told_at: [Option<u64>; 2],
-}
-
-/// Why events were dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Dropped {
-    Full,
-    Aged,
 }
 
 impl QueueState {
@@ -307,6 +302,7 @@ fn load_queue(
         when_full: options.when_full,
         dropped: [0; 2],
         dropping: [0; 2],
+        picked: Vec::new(),
         dirty: false,
         head_moved: false,
         announce: false,

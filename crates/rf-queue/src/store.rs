@@ -8,6 +8,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::answers::{CommitReply, PendingCommit};
 use crate::errors::{CommitError, FullReason, Notice, OpenError, StoreError};
+use crate::find::{Found, find};
 use crate::handed::Handed;
 use crate::mailbox::{Mailbox, Op, Submitted};
 use crate::open;
@@ -206,6 +207,27 @@ impl Store {
     pub async fn checkpoints(&self, prefix: &str) -> Result<Vec<Checkpoint>, StoreError> {
         let prefix = prefix.to_owned();
         self.ask(|reply| Op::Checkpoints { prefix, reply }).await
+    }
+
+    /// Where events are that `is_meant` by their content, queues and dead letters; looked for beside the writer, which does not
+    /// wait for it, and for at most `patience`.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub async fn find(
+        &self,
+        is_meant: Arc<dyn Fn(&[u8]) -> bool + Send + Sync>,
+        patience: Duration,
+    ) -> Result<Found, StoreError> {
+        let waits = self.inner.shared.queues.iter().any(|queue| lock(&queue.usage).events > 0);
+        if !waits && self.disk().dead_letters == 0 {
+            return Ok(Found::default());
+        }
+        let path = self.inner.options.path.clone();
+        let found =
+            tokio::task::spawn_blocking(move || find(&path, is_meant.as_ref(), patience)).await;
+        let found = found.map_err(|error| StoreError::Failed(error.to_string()))?;
+        found.map_err(|error| StoreError::Failed(error.to_string()))
     }
 
     /// Does at once what is due, also in a hibernating store: the age limit, leases that ran out, dead letters to retry.

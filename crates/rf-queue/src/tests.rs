@@ -5,6 +5,7 @@ mod bound;
 mod crash;
 mod damage;
 mod dead_letters;
+mod find;
 mod full;
 mod full_disk;
 mod leases;

@@ -77,8 +77,31 @@ pub struct StoreOptions {
     /// Pages that the writer keeps in memory, in bytes at the most. Worth raising where much is leased and removed soon
     /// after, so that it need not be read again for that.
     pub cache_bytes: u32,
+    /// Told of what is dropped, for whoever wants to know which events these were.
+    pub drops: Option<DropWatch>,
     /// Where time comes from; tests pass their own.
     pub clock: Arc<dyn Clock>,
+}
+
+/// Why a queue drops events by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropped {
+    /// By [`WhenFull::DropOldest`].
+    Full,
+    /// By [`QueueOptions::max_age`].
+    Aged,
+}
+
+/// Told of a queue's name, of why, and of what was picked.
+pub type TellDrops = dyn Fn(&str, Dropped, &[u128]) + Send + Sync;
+
+/// Who is told which events a queue has dropped by its limits, once that is committed.
+#[derive(Clone)]
+pub struct DropWatch {
+    /// What is remembered of an event's content until then; `None`: nobody needs to be told of it.
+    pub pick: fn(&[u8]) -> Option<u128>,
+    /// Called with what was picked, in order, on the writer's thread, which waits.
+    pub tell: Arc<TellDrops>,
 }
 
 impl StoreOptions {
@@ -93,6 +116,7 @@ impl StoreOptions {
             max_dead_letters: 10_000,
             imports: Vec::new(),
             cache_bytes: 2 * 1024 * 1024,
+            drops: None,
             clock: Arc::new(SystemClock::default()),
         }
     }

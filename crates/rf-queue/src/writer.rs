@@ -239,6 +239,13 @@ impl Writer {
         let pages = self.room.map_or(0, |room| room.used()) + self.wal.frames();
         let now = self.options.clock.mono_ms();
         self.state.publish(&self.shared, pages * crate::limits::PAGE, now);
+        if let Some(watch) = &self.options.drops {
+            for queue in &mut self.state.queues {
+                for (why, picked) in queue.picked.drain(..) {
+                    (watch.tell)(&queue.name, why, &picked);
+                }
+            }
+        }
     }
 
     /// A transaction with room for a change of a few rows.

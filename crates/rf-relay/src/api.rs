@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{delete, get, post};
+use rf_core::trace::Journal;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use error::ApiError;
@@ -38,6 +39,7 @@ pub(crate) struct Relay {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) holders: Arc<Holders>,
     pub(crate) taps: Arc<Taps>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) limits: RequestLimits,
     /// Long polls are answered at once when this is cancelled.
     pub(crate) stop: CancellationToken,

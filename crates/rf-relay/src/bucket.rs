@@ -32,6 +32,11 @@ impl BucketName {
         if good { Ok(BucketName(name.into())) } else { Err(BadBucketName) }
     }
 
+    /// The name, shared.
+    pub(crate) fn shared(&self) -> &Arc<str> {
+        &self.0
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

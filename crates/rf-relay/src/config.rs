@@ -47,6 +47,9 @@ pub struct RelayConfigFile {
     /// From when on something is wrong.
     #[serde(default)]
     pub alerts: AlertsFile,
+    /// Steps of events that are remembered for `replayforge trace`; default 100000, 0: none.
+    #[serde(default = "default_trace_steps")]
+    pub trace_steps: usize,
     /// Listen within a tailnet. Not in this version.
     #[serde(default)]
     pub use_tailnet: bool,
@@ -154,6 +157,10 @@ fn default_status_address() -> String {
     "127.0.0.1".to_owned()
 }
 
+fn default_trace_steps() -> usize {
+    rf_core::trace::DEFAULT_STEPS
+}
+
 fn default_tailnet_hostname() -> String {
     "relay-forwarder".to_owned()
 }
@@ -189,6 +196,8 @@ pub struct RelayConfig {
     pub thresholds: Thresholds,
     /// Who is told.
     pub alerts: AlertsConfig,
+    /// Steps of events that are remembered.
+    pub trace_steps: usize,
     /// The folder for everything that is written.
     pub data_dir: PathBuf,
     /// The buckets.
@@ -280,6 +289,7 @@ impl RelayConfig {
             expected_nodes: file.expected_nodes,
             thresholds,
             alerts,
+            trace_steps: file.trace_steps,
             data_dir: file.data_dir,
             buckets,
             server: ServerLimits {
@@ -400,6 +410,7 @@ impl RelayConfig {
             expected_nodes: Vec::new(),
             thresholds: Thresholds::default(),
             alerts: AlertsConfig::default(),
+            trace_steps: 1000,
             data_dir: data_dir.to_owned(),
             buckets: buckets.iter().map(bucket).collect(),
             server: ServerLimits::default(),

@@ -1,6 +1,7 @@
 //! The relay: the meeting place of proxies and players, authenticated buckets behind an HTTP API.
 //!
-//! Must not know: Lua, and what is inside of an event. It stores text and hands it out.
+//! Must not know: Lua, and what is inside of an event. It stores text and hands it out; only its journal wants the id, which is
+//! found as bytes.
 //!
 //! Reading order:
 //! - [`config`]: the user's file;

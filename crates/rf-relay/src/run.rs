@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use hyper_util::service::TowerToHyperService;
 use rf_core::lifecycle::Tasks;
+use rf_core::trace::Journal;
 use rf_net::client::{Client, ClientOptions};
 use rf_net::listen::listen;
 use rf_net::serve::{ServeReport, serve};
@@ -66,13 +67,14 @@ pub async fn run(
         .await
         .with_context(|| format!("data folder {}", folder.display()))?;
 
-    let store = (config.store.open)(&config);
-    run_with(store, config, listeners, stop).await
+    let journal = Arc::new(Journal::new(config.trace_steps));
+    let store = (config.store.open)(&config, &journal);
+    run_with((store, journal), config, listeners, stop).await
 }
 
-/// Runs a relay over a store, which it closes at the end.
+/// Runs a relay over a store, which it closes at the end; both note what happens to events.
 pub(crate) async fn run_with(
-    store: Arc<dyn BucketStore>,
+    (store, journal): (Arc<dyn BucketStore>, Arc<Journal>),
     config: RelayConfig,
     listeners: Listeners,
     stop: CancellationToken,
@@ -91,6 +93,7 @@ pub(crate) async fn run_with(
         stats: Arc::new(Stats::from_tables(kept.stats)),
         nodes: Arc::new(Nodes::new(&config.expected_nodes, kept.nodes)),
         holders: Arc::new(Holders::default()),
+        journal,
     });
     let tokens = Tokens::new(config.buckets.iter().map(|(name, bucket)| (name, &bucket.auth)));
     let relay = Relay {
@@ -100,6 +103,7 @@ pub(crate) async fn run_with(
         nodes: Arc::clone(&sight.nodes),
         holders: Arc::clone(&sight.holders),
         taps: Arc::default(),
+        journal: Arc::clone(&sight.journal),
         limits: config.requests.clone(),
         stop: stop.clone(),
     };

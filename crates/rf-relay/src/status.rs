@@ -5,6 +5,7 @@
 //! | `/statusz` | JSON in the original's shape, and our report beside it |
 //! | `/healthz`, `/readyz` | whether it is alive; whether events move |
 //! | `/metrics` | for Prometheus |
+//! | `/trace/ID` | what is known of one event |
 //! | `/`, for a browser | the page |
 //! | any other | `ok`, as in the original |
 //!
@@ -17,18 +18,20 @@ mod health;
 mod metrics;
 mod page;
 mod statusz;
+mod trace;
 
 use std::io;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use axum::{Json, Router};
 use http::{HeaderMap, StatusCode, Uri, header};
 use rf_core::background::Background;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub(crate) use access::Access;
 
@@ -82,6 +85,7 @@ pub(crate) fn router(port: Arc<StatusPort>) -> Router {
     let guarded = Router::new()
         .route("/statusz", any(statusz_page))
         .route("/metrics", any(metrics_page))
+        .route("/trace/{id}", any(trace_page))
         .route_layer(axum::middleware::from_fn_with_state(Arc::clone(&port), access::guard));
     Router::new()
         .route("/healthz", any(healthz))
@@ -105,6 +109,16 @@ async fn metrics_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -
     let body = port.make(move |port| metrics::metrics(&port.sight, form)).await;
     let head = [(header::CONTENT_TYPE, form.content_type()), NO_STORE];
     body.map_or_else(failed, |body| (head, body).into_response())
+}
+
+async fn trace_page(State(port): State<Arc<StatusPort>>, Path(id): Path<String>) -> Response {
+    match Uuid::parse_str(&id) {
+        Ok(id) => ([NO_STORE], Json(trace::trace(&port.sight, id).await)).into_response(),
+        Err(error) => {
+            let text = format!("not the id of an event: {error}\n");
+            (StatusCode::BAD_REQUEST, [PLAIN], text).into_response()
+        }
+    }
 }
 
 /// It was logged where it happened.

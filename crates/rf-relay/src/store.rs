@@ -14,7 +14,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rf_core::protocol::PulledEvent;
-use rf_queue::Budget;
+use rf_core::trace::Journal;
+use rf_queue::{Budget, Found};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -32,8 +33,8 @@ pub(crate) mod memory;
 pub(crate) struct StoreKind {
     /// Its name in the configuration.
     pub(crate) name: &'static str,
-    /// Makes the store for the buckets of a configuration; does no I/O yet.
-    pub(crate) open: fn(&RelayConfig) -> Arc<dyn BucketStore>,
+    /// Makes the store for the buckets of a configuration, which notes the events that it drops; does no I/O yet.
+    pub(crate) open: fn(&RelayConfig, &Arc<Journal>) -> Arc<dyn BucketStore>,
 }
 
 /// Every kind of store; the first one is the default.
@@ -63,6 +64,15 @@ pub(crate) trait BucketStore: Send + Sync {
         bucket: &'a BucketName,
         events: usize,
     ) -> BoxFuture<'a, Result<Vec<PulledEvent>, Unavailable>>;
+
+    /// Where events are that are meant by their content, leased or not; looked for beside what everybody else does, and
+    /// for at most `patience`.
+    fn find<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        is_meant: IsMeant,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<Found, Unavailable>>;
 
     /// Removes events for good; says how many were there.
     fn acknowledge<'a>(
@@ -102,6 +112,9 @@ pub(crate) trait BucketStore: Send + Sync {
     /// Finishes what was begun and closes; every later call is [`Unavailable`].
     fn close(&self) -> BoxFuture<'_, ()>;
 }
+
+/// Tells by its content whether an event is looked for.
+pub(crate) type IsMeant = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// What became of a batch that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,10 +10,12 @@ mod record;
 mod refused;
 mod status;
 mod tap;
+mod trace;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rf_core::trace::Journal;
 use rf_net::listen::listen;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,7 +49,9 @@ async fn with_config(change: impl FnOnce(&mut RelayConfig), script: impl AsyncFn
     let mut config = RelayConfig::for_tests(folder.path(), &["a", "b"]);
     change(&mut config);
     let (relay, listeners) = prepare();
-    let running = run_with(Arc::new(relay.memory.clone()), config, listeners, relay.stop.clone());
+    let journal = Arc::new(Journal::new(config.trace_steps));
+    let store = Arc::new(relay.memory.clone());
+    let running = run_with((store, journal), config, listeners, relay.stop.clone());
     join(running, &relay, script).await;
 }
 

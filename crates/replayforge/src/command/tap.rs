@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::complain;
-use super::status::token;
+use super::status_port::token;
 use crate::cli::TapArgs;
 use crate::running::{Exit, run_role};
 

@@ -13,6 +13,7 @@
 //! | [`scripted`] | the same holds with scripts in the way |
 //! | [`sources`] | each source but `http`: what it reads arrives, what it starts ends |
 //! | [`agent_status`] | what proxies and players tell of themselves |
+//! | [`tracing_events`] | the way of one event is told, wherever it is |
 //! | [`tables`] | the sinks that keep tables have every event once, through kills, and answer queries |
 //! | [`limits`] | no flood makes a file larger than it may be |
 //! | [`page`] | the player's server and its page, in a real browser |
@@ -84,6 +85,8 @@ mod sources;
 mod support;
 #[cfg(test)]
 mod tables;
+#[cfg(test)]
+mod tracing_events;
 #[cfg(test)]
 mod watching;
 #[cfg(test)]

@@ -5,14 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use rf_core::trace::Step;
 use rf_queue::{Commit, CommitError, Letter, PendingCommit, QueueId, Store};
 use tokio::sync::oneshot;
+use uuid::Uuid;
 
 use super::mailbox::{Mailbox, Refused};
 use super::runner::{Call, Done, Input, Job, Note, Runner};
 use super::work::Desk;
 use super::{ScriptPlan, kv_prefix, letters_queue, thread};
 use crate::pipeline::{Batch, Rejected};
+use crate::trace::Trace;
 
 /// Different reasons of `drop` that are counted apart; further ones are counted together.
 const MAX_REASONS: usize = 100;
@@ -29,6 +32,26 @@ pub(super) struct Tally {
     pub(super) failed: u64,
     /// Reasons, as often as they were given.
     pub(super) dropped: Vec<String>,
+    /// What single events became, for the journal.
+    pub(super) traced: Vec<Traced>,
+}
+
+/// Events that became the same.
+#[derive(Debug)]
+pub(super) struct Traced {
+    pub(super) step: Step,
+    pub(super) detail: String,
+    pub(super) ids: Vec<Uuid>,
+}
+
+impl Tally {
+    /// Notes what became of an event, together with its neighbours that became the same.
+    pub(super) fn trace(&mut self, id: Uuid, step: Step, detail: String) {
+        match self.traced.last_mut() {
+            Some(last) if last.step == step && last.detail == detail => last.ids.push(id),
+            _ => self.traced.push(Traced { step, detail, ids: vec![id] }),
+        }
+    }
 }
 
 /// What a source's script did since the start.
@@ -88,6 +111,7 @@ pub(crate) struct ScriptHandle {
     pub(super) store: Store,
     pub(super) letters: QueueId,
     pub(super) counters: Arc<ScriptCounters>,
+    trace: Trace,
     mailbox: Arc<Mailbox<Job>>,
     /// Dropped by the thread when it has ended.
     ended: Mutex<Option<oneshot::Receiver<()>>>,
@@ -109,6 +133,7 @@ impl ScriptHandle {
         plan: ScriptPlan,
         routes: &[QueueId],
         store: Store,
+        trace: Trace,
     ) -> Result<Arc<Self>, ScriptStartError> {
         let failed = |reason: String| ScriptStartError { source_id: source.to_owned(), reason };
         let prefix = kv_prefix("kv", source);
@@ -125,6 +150,8 @@ impl ScriptHandle {
             letters,
             on_error: plan.options.on_error,
             kv_prefix: prefix,
+            names: plan.options.sinks.clone(),
+            trace: trace.clone(),
         };
         let mailbox = Arc::new(Mailbox::new());
         let (options, jobs, own) = (Arc::clone(&plan.options), Arc::clone(&mailbox), store.clone());
@@ -135,7 +162,7 @@ impl ScriptHandle {
         let ended = Mutex::new(Some(ended));
         let counters = Arc::default();
         let source = source.to_owned();
-        Ok(Arc::new(Self { source, plan, store, letters, counters, mailbox, ended }))
+        Ok(Arc::new(Self { source, plan, store, letters, counters, trace, mailbox, ended }))
     }
 
     /// Runs the script over a batch; `Ok` means that what came of it is durable, in one commit with the checkpoints.
@@ -158,6 +185,7 @@ impl ScriptHandle {
                 let reason =
                     format!("the script made {bytes} bytes of it, a queue takes {limit} at once");
                 tracing::error!(source = self.source, reason, "event moved to the dead letters");
+                self.trace.buried(&content, 0, &reason);
                 let letters = vec![Letter { queue: self.letters, content, reason }];
                 let commit = Commit { letters, checkpoints, ..Commit::default() };
                 self.store.commit(commit).await.map(drop).map_err(Rejected::from)
@@ -185,6 +213,9 @@ impl ScriptHandle {
         }
         match outcome {
             Ok(_) => {
+                for Traced { step, detail, ids } in &tally.traced {
+                    self.trace.note(*step, ids, detail);
+                }
                 self.counters.add(tally);
                 Ok(())
             }

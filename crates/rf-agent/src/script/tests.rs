@@ -67,7 +67,8 @@ impl Rig {
         options.on_error = made.on_error;
         let plan = ScriptPlan { options: Arc::new(options), timer: made.timer };
         let routes = [store.queue("a").unwrap()];
-        let script = ScriptHandle::start("web", plan, &routes, store.clone()).await.unwrap();
+        let script =
+            ScriptHandle::start("web", plan, &routes, store.clone(), <_>::default()).await.unwrap();
         let out = Output::new(store.clone(), routes.to_vec()).through(Some(Arc::clone(&script)));
         Self { folder, store, script, out }
     }
@@ -404,6 +405,6 @@ async fn start_error(folder: &Path, script: &str) -> String {
     let store = Store::open(options).unwrap().store;
     let options = ScriptOptions::new(folder.join("web.lua"), vec!["a".to_owned()]);
     let plan = ScriptPlan { options: Arc::new(options), timer: USUAL.timer };
-    let started = ScriptHandle::start("web", plan, &[], store).await;
+    let started = ScriptHandle::start("web", plan, &[], store, <_>::default()).await;
     started.err().map(|error| error.to_string()).unwrap_or_default()
 }

@@ -1,11 +1,13 @@
 //! One batch through the script: what it becomes is one commit.
 
 use bytes::Bytes;
+use rf_core::trace::Step;
 use rf_queue::{Append, Bury, Checkpoint, Commit, Letter, QueueId, Remove, StoredEvent};
 use rf_script::{Emit, End, KvChange, OnError, Outcome, Session};
 
 use super::handle::Tally;
 use super::runner::Input;
+use crate::trace::Trace;
 
 /// What the script's thread knows of its source.
 pub(super) struct Desk {
@@ -20,6 +22,9 @@ pub(super) struct Desk {
     pub(super) on_error: OnError,
     /// In front of the script's keys among the checkpoints.
     pub(super) kv_prefix: String,
+    /// Names of `sinks`.
+    pub(super) names: Vec<String>,
+    pub(super) trace: Trace,
 }
 
 /// What the events of one batch became so far.
@@ -115,10 +120,12 @@ impl<'a> Work<'a> {
         match &outcome.end {
             End::Done => {
                 self.tally.filtered += u64::from(outcome.emits.is_empty());
+                self.trace_emits(content, &outcome.emits);
                 self.take(outcome);
                 None
             }
             End::Dropped(reason) => {
+                self.trace(content, Step::Dropped, || format!("by the script: {reason}"));
                 self.tally.dropped.push(reason.clone());
                 self.take(outcome);
                 None
@@ -126,6 +133,7 @@ impl<'a> Work<'a> {
             End::Dead(reason) => {
                 self.tally.dead += 1;
                 let reason = reason.clone();
+                self.trace(content, Step::DeadLettered, || format!("by the script: {reason}"));
                 tracing::warn!(
                     source = self.desk.source,
                     reason,
@@ -144,10 +152,14 @@ impl<'a> Work<'a> {
         match self.desk.on_error {
             OnError::DeadLetter => {
                 tracing::error!(source, reason, "script failed, event moved to the dead letters");
+                self.trace(content, Step::DeadLettered, || reason.clone());
                 Some(reason)
             }
             OnError::Pass => {
                 tracing::warn!(source, reason, "script failed, event passed on as it came");
+                self.trace(content, Step::Script, || {
+                    format!("failed, passed on as it came: {reason}")
+                });
                 for &queue in &self.desk.routes {
                     self.append(queue, content.clone());
                 }
@@ -155,9 +167,33 @@ impl<'a> Work<'a> {
             }
             OnError::Drop => {
                 tracing::warn!(source, reason, "script failed, event dropped");
+                self.trace(content, Step::Dropped, || format!("the script failed: {reason}"));
                 None
             }
         }
+    }
+
+    /// For the journal, once it is committed; the word about it is made only if there is one.
+    fn trace(&mut self, content: &[u8], step: Step, detail: impl FnOnce() -> String) {
+        if let Some(id) = self.desk.trace.id(content) {
+            self.tally.trace(id, step, detail());
+        }
+    }
+
+    fn trace_emits(&mut self, content: &[u8], emits: &[Emit]) {
+        let desk = self.desk;
+        if emits.is_empty() {
+            return self.trace(content, Step::Dropped, || "the script emitted nothing".to_owned());
+        }
+        self.trace(content, Step::Script, || {
+            let mut names: Vec<&str> = emits
+                .iter()
+                .filter_map(|emit| desk.names.get(emit.sink))
+                .map(String::as_str)
+                .collect();
+            names.dedup();
+            format!("emitted to {}", names.join(", "))
+        });
     }
 
     fn take(&mut self, outcome: Outcome) {

@@ -184,6 +184,7 @@ impl Bench {
             queue: self.queue,
             stop,
             meter: Arc::default(),
+            trace: <_>::default(),
             observer: None,
         };
         tokio::join!(worker.run(), besides);

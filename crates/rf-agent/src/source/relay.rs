@@ -119,6 +119,7 @@ impl Puller<'_> {
                 }
                 Ok(pulled) => {
                     self.backoff.reset();
+                    self.out.trace().pulled(&pulled.events);
                     self.leases = pulled.lease.is_some();
                     self.accept(pulled).await;
                 }

@@ -14,6 +14,7 @@ use rf_core::lifecycle::Tasks;
 use rf_net::listen::{ListenError, listen};
 use rf_net::serve::{ServerLimits, serve};
 use tokio::net::TcpListener;
+use uuid::Uuid;
 
 use super::health::{is_alive, stuck};
 use super::sight::Sight;
@@ -56,6 +57,22 @@ impl StatusPort {
     }
 }
 
+/// Before the id of an event.
+const TRACE: &str = "/trace/";
+
+async fn trace(sight: &Sight, path: &str) -> (StatusCode, &'static str, String) {
+    let id = path.strip_prefix(TRACE).unwrap_or_default();
+    match Uuid::parse_str(id) {
+        Ok(id) => {
+            let body = serde_json::to_string(&sight.trace(id).await).unwrap_or_default();
+            (StatusCode::OK, "application/json", body)
+        }
+        Err(error) => {
+            (StatusCode::BAD_REQUEST, "text/plain", format!("not the id of an event: {error}\n"))
+        }
+    }
+}
+
 async fn answer(
     sight: Arc<Sight>,
     request: Request<Incoming>,
@@ -69,6 +86,7 @@ async fn answer(
             let body = serde_json::to_string(&sight.told_info()).unwrap_or_default();
             (StatusCode::OK, "application/json", body)
         }
+        path if path.starts_with(TRACE) => trace(&sight, path).await,
         "/healthz" if is_alive(&sight).await => (StatusCode::OK, "text/plain", "ok".to_owned()),
         "/healthz" => {
             let text = "the queue's database does not answer".to_owned();

@@ -9,8 +9,10 @@ use rf_core::node_info::{
     Wiring,
 };
 use rf_core::recent_logs::{Part, RecentLogs};
+use rf_core::trace::{Journal, TraceReport};
 use rf_queue::{QueueId, Store};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::StatsPlan;
 use super::machine::Machine;
@@ -18,6 +20,7 @@ use super::meters::{SinkMeter, SourceMeter, by_reason, now_ms};
 use crate::agent::{PlannedSink, PlannedSource};
 use crate::pipeline::Output;
 use crate::script::ScriptCounters;
+use crate::trace;
 
 /// A source as it is told.
 pub(crate) struct SeenSource {
@@ -52,12 +55,14 @@ pub(crate) struct Told {
 pub(crate) struct Sight {
     pub(crate) role: Role,
     pub(crate) env_name: String,
+    pub(crate) host_name: String,
     pub(crate) started: Instant,
     pub(crate) started_at_ms: u64,
     pub(crate) store: Store,
     pub(crate) sources: Vec<SeenSource>,
     pub(crate) sinks: Vec<SeenSink>,
     pub(crate) logs: Arc<RecentLogs>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) told: Told,
     pub(super) machine: Machine,
 }
@@ -133,7 +138,7 @@ impl Sight {
     /// Of an agent that is about to run.
     pub(crate) fn new(
         plan: StatsPlan,
-        store: &Store,
+        (store, journal): (&Store, Arc<Journal>),
         sources: &[(PlannedSource, Output)],
         sinks: &[PlannedSink],
     ) -> Self {
@@ -159,12 +164,14 @@ impl Sight {
         Self {
             role: plan.role,
             env_name: plan.env_name,
+            host_name: plan.host_name,
             started: Instant::now(),
             started_at_ms: now_ms(),
             store: store.clone(),
             sources: sources.iter().map(source).collect(),
             sinks: sinks.iter().filter_map(sink).collect(),
             logs: plan.logs,
+            journal,
             told: Told::default(),
             machine: Machine::new(&plan.data_dir),
         }
@@ -212,6 +219,17 @@ impl Sight {
         }
         info.statusz_info = super::statusz::statusz(self, &super::statusz::Filter::default(), 0);
         info
+    }
+
+    /// What is known of an event.
+    pub(super) async fn trace(&self, id: Uuid) -> TraceReport {
+        let report = trace::report(&self.journal, &self.store, id).await;
+        TraceReport {
+            role: self.role.as_str().to_owned(),
+            host: self.host_name.clone(),
+            clock_us: now_ms() * 1000,
+            ..report
+        }
     }
 
     /// Log lines of a component, as texts.

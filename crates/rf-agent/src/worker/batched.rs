@@ -4,7 +4,7 @@
 //! that removes the batch before it. So a cycle costs one commit, and a restart finds either no batch in flight or the very
 //! one that the target may already have, and repeats it under the same id.
 
-use rf_queue::{Budget, Bury, Checkpoint, Commit, Remove, StoredEvent};
+use rf_queue::{Budget, Checkpoint, Commit, Remove, StoredEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -178,10 +178,8 @@ impl Shipper<'_> {
     }
 
     fn bury(&mut self, event: &StoredEvent, reason: String, attempts: u32) {
-        self.worker.meter.dead_lettered(&reason);
-        tracing::error!(sink = self.worker.id, reason, "event moved to the dead letters");
         self.cursor = self.cursor.max(event.id);
-        self.done.dead.push(Bury { queue: self.worker.queue, id: event.id, reason, attempts });
+        self.done.dead.push(self.worker.give_up(event, reason, attempts));
     }
 
     /// Commits what is done without beginning a batch.

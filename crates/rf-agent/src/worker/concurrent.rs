@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use rf_queue::{Budget, Bury, Commit, CommitError, Receipt, Remove, StoredEvent};
+use rf_queue::{Budget, Commit, CommitError, Receipt, Remove, StoredEvent};
 use tokio::sync::watch;
 
 use super::deliver::{Fate, deliver};
@@ -134,9 +134,7 @@ impl<'a> Sender<'a> {
                 }
             }
             Fate::Dead(reason, attempts) => {
-                self.worker.meter.dead_lettered(&reason);
-                tracing::error!(sink = self.worker.id, reason, "event moved to the dead letters");
-                self.done.dead.push(Bury { queue, id: event.id, reason, attempts });
+                self.done.dead.push(self.worker.give_up(&event, reason, attempts));
             }
             Fate::Kept => self.stopping = true,
         }

@@ -28,16 +28,19 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
     let shape = worker.sink.shape();
     let mut backoff = Backoff::new(shape.backoff.0, shape.backoff.1);
     let mut paused = Backoff::new(PAUSED.0, PAUSED.1);
-    let mut attempts = 0;
+    let is_relay = worker.sink.wired_to().is_some();
+    let (mut attempts, mut tries) = (0, 0);
     let mut announced = false;
     loop {
         attempts += 1;
+        tries += 1;
         let error = match worker.sink.write(batch).await {
             Ok(()) => {
                 if announced {
                     tracing::info!(sink = worker.id, attempts, "sink works again");
                 }
                 worker.meter.delivered(&batch.events);
+                worker.trace.delivered(batch, tries, is_relay);
                 return Fate::Delivered;
             }
             Err(error) => error,
@@ -46,6 +49,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
             SinkError::Permanent(reason) => return Fate::Dead(reason, attempts),
             SinkError::Paused(reason) => {
                 worker.meter.paused(&reason);
+                worker.trace.retried(batch, tries, &reason);
                 tracing::error!(
                     sink = worker.id,
                     error = reason,
@@ -58,6 +62,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
                     return Fate::Dead(format!("{why}: {reason}"), attempts);
                 }
                 worker.meter.retried(batch.events.len(), &reason);
+                worker.trace.retried(batch, tries, &reason);
                 tracing::warn!(sink = worker.id, error = reason, "delivery failed, trying again");
                 backoff.next_delay().max(after.unwrap_or_default())
             }
@@ -67,6 +72,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
                     return Fate::Dead(format!("{why}: {reason}"), attempts);
                 }
                 worker.meter.retried(batch.events.len(), &reason);
+                worker.trace.retried(batch, tries, &reason);
                 tracing::warn!(
                     sink = worker.id,
                     error = reason,

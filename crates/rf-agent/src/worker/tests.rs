@@ -124,7 +124,8 @@ impl Bench {
         let sink: Arc<dyn Sink> = sink.clone();
         let (store, queue, stop) = (self.store.clone(), self.queue, self.stop.clone());
         let (id, meter) = ("sink".to_owned(), Arc::default());
-        Worker { id, sink, store, queue, stop, meter, observer: None }.run()
+        let (trace, observer) = <_>::default();
+        Worker { id, sink, store, queue, stop, meter, trace, observer }.run()
     }
 
     /// Runs the worker until `until` is done, then stops it and waits for its end.

@@ -1,11 +1,13 @@
 //! What happens at the limits: reject, drop the oldest, block; one queue beside another; too large for ever.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::rig::{EVERYTHING, MIB, Rig, filled};
-use crate::{Commit, CommitError, FullReason, QueueOptions, WhenFull};
+use crate::{Commit, CommitError, DropWatch, Dropped, FullReason, QueueOptions, WhenFull};
 
 fn queue(name: &str, when_full: WhenFull) -> QueueOptions {
     QueueOptions { when_full, ..QueueOptions::new(name) }
@@ -269,4 +271,35 @@ async fn a_large_backlog_ages_away_at_one_poke() {
     rig.clock.advance(Duration::from_secs(60));
     rig.store().poke().await.unwrap();
     assert_eq!((rig.usage().events, rig.usage().dropped_age), (0, 2000));
+}
+
+#[tokio::test]
+async fn a_watch_is_told_of_each_event_that_is_dropped_once() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    let tell = move |queue: &str, why, picked: &[u128]| {
+        seen.lock().unwrap().extend(picked.iter().map(|&number| (queue.to_owned(), why, number)));
+    };
+    // The number that an event begins with; 0 is of no interest.
+    let pick = |content: &[u8]| Some(u128::from(content[0])).filter(|&number| number > 0);
+    let aging = QueueOptions { max_age: Some(Duration::from_secs(60)), ..QueueOptions::new("q") };
+    let mut rig = Rig::closed(MIB, vec![aging, queue("full", WhenFull::DropOldest)]);
+    rig.options.drops = Some(DropWatch { pick, tell: Arc::new(tell) });
+    rig.open().unwrap();
+    let event = |number: u8, len: usize| Bytes::from(vec![number; len]);
+    rig.store().commit(Commit::append(rig.q(), vec![event(1, 9), event(0, 9)])).await.unwrap();
+    rig.clock.advance(Duration::from_secs(60));
+    rig.store().poke().await.unwrap();
+    assert_eq!(*told.lock().unwrap(), [("q".to_owned(), Dropped::Aged, 1)]);
+    told.lock().unwrap().clear();
+    let full = rig.queue("full");
+    for number in 1..=100 {
+        rig.store().commit(Commit::append(full, vec![event(number, 20_000)])).await.unwrap();
+    }
+    let dropped = rig.store().usage(full).dropped_full;
+    let expected: Vec<_> = (1..=u128::from(dropped))
+        .map(|number| ("full".to_owned(), Dropped::Full, number))
+        .collect();
+    assert!(dropped > 10, "{dropped}");
+    assert_eq!(*told.lock().unwrap(), expected);
 }

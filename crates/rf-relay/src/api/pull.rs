@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use rf_core::protocol::{RF_LEASE, encode_pulled};
+use rf_core::trace::{Note, Step};
 use rf_net::encoding::{Coding, encode, negotiate};
 use rf_queue::Budget;
 use tokio::time::Instant;
@@ -51,12 +52,7 @@ pub(super) async fn first_batch(
     let bucket = relay.tokens.bucket(request.headers())?;
     let pull = parse(&Query::of(request.uri())?)?;
     let pulled = pull_as_holder(&relay, &bucket, &pull).await?;
-    relay.stats.sent(
-        &caller(request.headers()),
-        &bucket,
-        pulled.events.len() as u64,
-        unix_seconds(),
-    );
+    account(&relay, request.headers(), &bucket, &pulled);
     if pulled.events.is_empty() {
         return Ok((StatusCode::NOT_FOUND, [JSON], "[]").into_response());
     }
@@ -71,16 +67,23 @@ pub(super) async fn first(
     let mut pull = parse(&Query::of(request.uri())?)?;
     pull.budget.events = 1;
     let pulled = pull_as_holder(&relay, &bucket, &pull).await?;
-    relay.stats.sent(
-        &caller(request.headers()),
-        &bucket,
-        pulled.events.len() as u64,
-        unix_seconds(),
-    );
+    account(&relay, request.headers(), &bucket, &pulled);
     if pulled.events.is_empty() {
         return Err(ApiError::NotFound("the bucket has no event to give"));
     }
     answer(request.headers(), pulled, |array| array.slice(1..array.len() - 1)).await
+}
+
+/// Counts what is handed out, and notes to whom.
+fn account(relay: &Relay, headers: &HeaderMap, bucket: &BucketName, pulled: &Pulled) {
+    let caller = caller(headers);
+    relay.stats.sent(&caller, bucket, pulled.events.len() as u64, unix_seconds());
+    for alike in pulled.events.chunk_by(|one, next| one.attempts == next.attempts) {
+        let times = alike.first().map_or(1, |event| event.attempts + 1);
+        let to = format!("by {}", caller.hostname);
+        let note = Note::new(Step::Pulled, bucket.shared()).attempt(times).detail(&to);
+        relay.journal.note(&note, alike.iter().map(|event| &event.content[..]));
+    }
 }
 
 const JSON: (HeaderName, HeaderValue) =

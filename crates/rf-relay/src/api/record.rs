@@ -12,7 +12,9 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use rf_core::protocol::{MAX_BATCH_ID_BYTES, RF_BATCH_ID, parse_batch};
+use rf_core::trace::{Note, Step};
 use rf_net::encoding::ACCEPTED;
+use uuid::Uuid;
 
 use super::request::{caller, read};
 use super::{ApiError, Relay};
@@ -54,12 +56,39 @@ async fn receive(
     let batch_id = batch_id(&parts.headers)?;
     let events = read(relay, &parts.headers, body, relay.limits.max_body_bytes, parse).await?;
     let count = events.len() as u64;
-    let stored = append(relay, &buckets, events, batch_id).await?;
+    let arrival = Arrival::of(relay, &events, &parts.headers, batch_id.as_deref());
+    let stored = append(relay, &buckets, events, batch_id, &arrival).await?;
     // A repeat is a query, but brings no messages.
     let received = if stored.is_empty() { 0 } else { count };
     relay.stats.received(&caller(&parts.headers), &stored, received, unix_seconds());
     tracing::debug!(buckets = buckets.len(), records = count, "batch recorded");
     Ok(())
+}
+
+/// What the journal keeps of a batch.
+struct Arrival {
+    ids: Vec<Uuid>,
+    detail: String,
+}
+
+impl Arrival {
+    fn of(relay: &Relay, events: &[Bytes], headers: &HeaderMap, batch_id: Option<&str>) -> Self {
+        let ids = relay.journal.ids(events.iter().map(|event| &event[..]));
+        let detail = if ids.is_empty() {
+            String::new()
+        } else {
+            let from = format!("from {}", caller(headers).hostname);
+            batch_id.map_or_else(|| from.clone(), |id| format!("{from}, batch {id}"))
+        };
+        Self { ids, detail }
+    }
+
+    fn note(&self, relay: &Relay, step: Step, bucket: &BucketName) {
+        if !self.ids.is_empty() {
+            let note = Note::new(step, bucket.shared()).detail(&self.detail);
+            relay.journal.note_ids(&note, &self.ids);
+        }
+    }
 }
 
 fn batch_id(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
@@ -78,6 +107,7 @@ async fn append(
     buckets: &[BucketName],
     events: Vec<Bytes>,
     batch_id: Option<String>,
+    arrival: &Arrival,
 ) -> Result<Vec<BucketName>, ApiError> {
     if events.is_empty() {
         return Ok(Vec::new());
@@ -93,12 +123,14 @@ async fn append(
     for (bucket, outcome) in buckets.iter().zip(outcomes) {
         match outcome {
             Ok(Appended::Stored) => {
+                arrival.note(relay, Step::Stored, bucket);
                 if let Some(events) = &tapped {
                     relay.taps.tell(bucket, events);
                 }
                 stored.push(bucket.clone());
             }
             Ok(Appended::Duplicate) => {
+                arrival.note(relay, Step::Repeated, bucket);
                 tracing::debug!(%bucket, "a repeated batch was stored before");
             }
             Err(error) => refusals.push((bucket, error)),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rf_core::node_info::Role;
+use rf_core::trace::Journal;
 
 use super::{
     BucketReport, FlowReport, Level, NodeReport, Presence, Report, SinkReport, SourceReport, Why,
@@ -26,6 +27,7 @@ pub(crate) struct Sight {
     pub(crate) stats: Arc<Stats>,
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) holders: Arc<Holders>,
+    pub(crate) journal: Arc<Journal>,
 }
 
 impl Sight {

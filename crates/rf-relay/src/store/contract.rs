@@ -1,6 +1,7 @@
 //! The tests that every store runs.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::memory::Memory;
-use super::{Appended, BucketStore, Pulled, STORES};
+use super::{Appended, BucketStore, Pulled, STORES, StoreKind};
 use crate::bucket::BucketName;
 use crate::config::RelayConfig;
 
@@ -27,9 +28,14 @@ async fn check_bucket_store_contract(store: &dyn BucketStore) {
     check_budgets(store, &a).await;
     check_leases(store, &a).await;
     check_watch(store, &a).await;
+    check_find(store, &a).await;
     assert_eq!(store.usage(&a).events, 0, "every check takes away what it stored");
     store.close().await;
     assert!(store.pull(&a, ALL, None).await.is_err(), "closed");
+}
+
+fn open(kind: &StoreKind, config: &RelayConfig) -> Arc<dyn BucketStore> {
+    (kind.open)(config, &Arc::default())
 }
 
 async fn append(store: &dyn BucketStore, bucket: &BucketName, events: &[&'static str]) {
@@ -162,6 +168,22 @@ async fn check_watch(store: &dyn BucketStore, bucket: &BucketName) {
     acknowledge_all(store, bucket).await;
 }
 
+async fn check_find(store: &dyn BucketStore, bucket: &BucketName) {
+    append(store, bucket, &["one", "two", "three"]).await;
+    let leased = pull(store, bucket, Budget { events: 2, ..ALL }, Some(MINUTE)).await.events;
+    let find = async |wanted: &'static str| {
+        let is_meant = Arc::new(move |content: &[u8]| content == wanted.as_bytes());
+        let found = store.find(bucket, is_meant, MINUTE).await.unwrap();
+        assert!(!found.is_cut && found.dead.is_empty());
+        found.waiting.iter().map(|event| event.id).collect::<Vec<_>>()
+    };
+    assert_eq!(find("two").await, [leased[1].id], "leased, and there all the same");
+    assert_eq!(find("three").await, [leased[1].id + 1]);
+    assert!(find("four").await.is_empty());
+    acknowledge_all(store, bucket).await;
+    assert!(find("two").await.is_empty());
+}
+
 #[tokio::test]
 async fn the_memory_store() {
     check_bucket_store_contract(&Memory::default()).await;
@@ -173,7 +195,7 @@ async fn every_store_of_the_table() {
     for kind in STORES {
         assert!(names.insert(kind.name), "{} is in the table twice", kind.name);
         let folder = TempDir::new().unwrap();
-        let store = (kind.open)(&RelayConfig::for_tests(folder.path(), &["a", "b"]));
+        let store = open(kind, &RelayConfig::for_tests(folder.path(), &["a", "b"]));
         check_bucket_store_contract(&*store).await;
     }
 }
@@ -184,14 +206,14 @@ async fn what_is_stored_outlives_the_store() {
         let folder = TempDir::new().unwrap();
         let config = RelayConfig::for_tests(folder.path(), &["a"]);
         let bucket = BucketName::new("a").unwrap();
-        let store = (kind.open)(&config);
+        let store = open(kind, &config);
         append(&*store, &bucket, &["one", "two"]).await;
         let first = pull(&*store, &bucket, Budget { events: 1, ..ALL }, Some(MINUTE)).await.events;
         store.acknowledge(&bucket, vec![first[0].id]).await.unwrap();
         store.close().await;
         drop(store);
 
-        let store = (kind.open)(&config);
+        let store = open(kind, &config);
         let rest = pull(&*store, &bucket, ALL, Some(MINUTE)).await.events;
         assert_eq!(contents(&rest), ["two"]);
         store.close().await;
@@ -205,7 +227,7 @@ async fn hundreds_of_buckets_open_and_close() {
     for kind in STORES {
         let folder = TempDir::new().unwrap();
         let config = RelayConfig::for_tests(folder.path(), &names);
-        let store = (kind.open)(&config);
+        let store = open(kind, &config);
         let stop = CancellationToken::new();
         let use_all = async {
             join_all(config.buckets.keys().map(|bucket| append(&*store, bucket, &["one"]))).await;
@@ -227,7 +249,7 @@ async fn a_bucket_that_cannot_be_opened_is_told_and_tried_again() {
         let config = RelayConfig::for_tests(folder.path(), &["a", "b"]);
         let [a, b] = ["a", "b"].map(|name| BucketName::new(name).unwrap());
         std::fs::write(folder.path().join("a"), "a file where the folder should be").unwrap();
-        let store = (kind.open)(&config);
+        let store = open(kind, &config);
         append(&*store, &b, &["one"]).await;
         store.pull(&a, ALL, None).await.expect_err("no folder");
         assert!(store.usage(&a).failure.is_some() && store.usage(&b).failure.is_none());
@@ -250,7 +272,7 @@ async fn old_events_leave_though_the_bucket_sleeps() {
             .values_mut()
             .for_each(|bucket| bucket.ttl = Some(Duration::from_millis(1300)));
         let bucket = BucketName::new("a").unwrap();
-        let store = (kind.open)(&config);
+        let store = open(kind, &config);
         let stop = CancellationToken::new();
         let wait = async {
             append(&*store, &bucket, &["old"]).await;

@@ -12,15 +12,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt, stream};
+use rf_core::event::event_id;
 use rf_core::protocol::PulledEvent;
+use rf_core::trace::{Journal, Note, Step};
 use rf_queue::{
-    Append, Budget, Commit, CommitError, QueueId, QueueOptions, Store, StoreError, StoreOptions,
-    StoredEvent,
+    Append, Budget, Commit, CommitError, DropWatch, Dropped, Found, QueueId, QueueOptions, Store,
+    StoreError, StoreOptions, StoredEvent,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use super::{AppendError, Appended, BucketStore, Pulled, Unavailable, Usage};
+use super::{AppendError, Appended, BucketStore, IsMeant, Pulled, Unavailable, Usage};
 use crate::bucket::BucketName;
 use crate::config::{BucketConfig, RelayConfig};
 
@@ -52,6 +55,7 @@ struct Bucket {
     path: PathBuf,
     config: BucketConfig,
     idle_close: Duration,
+    journal: Arc<Journal>,
     open: OnceLock<Open>,
     /// Held, on threads that may block only, while the database is opened: two would lock each other out.
     one_opens: Mutex<()>,
@@ -63,13 +67,14 @@ struct Open {
     queue: QueueId,
 }
 
-pub(super) fn open(config: &RelayConfig) -> Arc<dyn BucketStore> {
+pub(super) fn open(config: &RelayConfig, journal: &Arc<Journal>) -> Arc<dyn BucketStore> {
     let bucket = |(name, bucket): (&BucketName, &BucketConfig)| {
         let bucket = Bucket {
             name: name.clone(),
             path: config.data_dir.join(name.as_str()).join(FILE_NAME),
             config: bucket.clone(),
             idle_close: config.idle_close,
+            journal: Arc::clone(journal),
             open: OnceLock::new(),
             one_opens: Mutex::default(),
             failure: Mutex::default(),
@@ -168,6 +173,7 @@ impl Bucket {
             durability: self.config.durability.into(),
             idle_close: Some(self.idle_close),
             cache_bytes: CACHE_BYTES,
+            drops: self.journal.is_on().then(|| self.watch_drops()),
             ..StoreOptions::new(&self.path, self.config.max_bytes, vec![queue])
         };
         let opened = Store::open(options).map_err(|error| unavailable(&error))?;
@@ -177,6 +183,20 @@ impl Bucket {
         let queue =
             opened.store.queue(QUEUE).ok_or_else(|| unavailable(&"the database has no queue"))?;
         Ok(Open { store: opened.store, queue })
+    }
+
+    /// Has the journal told of what the bucket drops by its limits.
+    fn watch_drops(&self) -> DropWatch {
+        let (journal, bucket) = (Arc::clone(&self.journal), self.name.clone());
+        let tell = move |_: &str, why: Dropped, ids: &[u128]| {
+            let reason = match why {
+                Dropped::Full => "the bucket was full (whenFull: dropOldest)",
+                Dropped::Aged => "it waited longer than ttlSecs",
+            };
+            let ids: Vec<Uuid> = ids.iter().copied().map(Uuid::from_u128).collect();
+            journal.note_ids(&Note::new(Step::Dropped, bucket.shared()).detail(reason), &ids);
+        };
+        DropWatch { pick: |content| event_id(content).map(|id| id.as_u128()), tell: Arc::new(tell) }
     }
 }
 
@@ -249,6 +269,15 @@ impl BucketStore for Embedded {
             Ok(found.into_iter().map(event).collect())
         }
         .boxed()
+    }
+
+    fn find<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        is_meant: IsMeant,
+        patience: Duration,
+    ) -> BoxFuture<'a, Result<Found, Unavailable>> {
+        async move { Ok(self.opened(bucket).await?.store.find(is_meant, patience).await?) }.boxed()
     }
 
     fn acknowledge<'a>(

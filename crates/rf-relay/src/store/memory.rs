@@ -8,12 +8,12 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rf_core::protocol::PulledEvent;
-use rf_queue::Budget;
+use rf_queue::{Budget, Found, FoundEvent};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{AppendError, Appended, BucketStore, Pulled, Unavailable, Usage};
+use super::{AppendError, Appended, BucketStore, IsMeant, Pulled, Unavailable, Usage};
 use crate::bucket::BucketName;
 
 /// Buckets in memory; clones are the same store.
@@ -177,6 +177,23 @@ impl BucketStore for Memory {
                 };
                 let before = bucket.events.len().saturating_sub(events);
                 bucket.events.iter().skip(before).map(event).collect()
+            })
+        }
+        .boxed()
+    }
+
+    fn find<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        is_meant: IsMeant,
+        _patience: Duration,
+    ) -> BoxFuture<'a, Result<Found, Unavailable>> {
+        async move {
+            self.try_with(bucket, |bucket| {
+                let meant = bucket.events.iter().filter(|(_, event)| is_meant(&event.content));
+                let queue = "events".to_owned();
+                let found = meant.map(|(&id, _)| FoundEvent { queue: queue.clone(), id, at_ms: 0 });
+                Found { waiting: found.collect(), ..Found::default() }
             })
         }
         .boxed()

@@ -150,6 +150,7 @@ impl Bench {
             stop: stop.clone(),
             observer: None,
             meter: Arc::default(),
+            trace: <_>::default(),
         };
         let emptied = async {
             while self.store.usage(self.queue).events > 0 {
