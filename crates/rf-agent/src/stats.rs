@@ -4,12 +4,13 @@
 //! up the data path. Everything else is made of them when somebody asks: the status port (`/statusz` in the original's shape,
 //! `/metrics`, `/healthz`, `/readyz`) and the node-info that each relay is told once a minute.
 //!
-//! Reading order: `meters` (what is counted), `sight` (everything that can be told), `machine`, `statusz`, `health`, `port`
+//! Reading order: `meters` (what is counted), `sight` (everything that can be told), `machine`, `statusz`, `metrics`, `health`, `port`
 //! (the HTTP side), `tell` (node-info), `notify` (systemd).
 
 mod health;
 mod machine;
 mod meters;
+mod metrics;
 mod notify;
 mod port;
 mod sight;

@@ -4,14 +4,15 @@
 //!
 //! Reading order: [`event`] (what travels), [`protocol`] (how it is spelled on the wire), [`config`] (how a
 //! user's file becomes a checked value), [`lifecycle`] (how tasks start, stop and fail), [`background`] (work that gives way),
-//! [`backoff`], [`node_info`] (what an agent tells its relays of itself), [`trace`] (what a program
-//! remembers of the events that passed it).
+//! [`backoff`], [`node_info`] (what an agent tells its relays of itself), [`metrics`] (the
+//! same for Prometheus), [`trace`] (what a program remembers of the events that passed it).
 
 pub mod background;
 pub mod backoff;
 pub mod config;
 pub mod event;
 pub mod lifecycle;
+pub mod metrics;
 pub mod node_info;
 pub mod protocol;
 pub mod recent_logs;

@@ -29,6 +29,7 @@ use axum::routing::any;
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode, Uri, header};
 use rf_core::background::Background;
+use rf_core::metrics::Form;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -105,7 +106,9 @@ async fn statusz_page(State(port): State<Arc<StatusPort>>, uri: Uri) -> Response
 }
 
 async fn metrics_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -> Response {
-    let form = metrics::Form::negotiate(&headers);
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
+    let form = Form::negotiate(&accept);
     let body = port.make(move |port| metrics::metrics(&port.sight, form)).await;
     let head = [(header::CONTENT_TYPE, form.content_type()), NO_STORE];
     body.map_or_else(failed, |body| (head, body).into_response())

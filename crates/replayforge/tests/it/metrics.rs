@@ -1,4 +1,4 @@
-//! The relay's metrics, as Prometheus sees them: Debian's packages `prometheus`, which `test.sh` installs.
+//! Metrics of relay, proxy and player, as Prometheus sees them: Debian's packages `prometheus`, which `test.sh` installs.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use crate::support::ports::free_port;
 use crate::support::program::Program;
-use crate::support::wait::{SOON, eventually_some};
-use crate::support::wire::call;
+use crate::support::stack::Stack;
+use crate::support::wait::{SOON, eventually, eventually_some};
+use crate::support::wire::{call, post};
 
 const HOSTILE: &str = r#"web"1\{}"#;
 
@@ -73,7 +74,10 @@ fn promtool_has_nothing_to_say_against_the_metrics() {
     ] {
         assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
     }
+    check_with_promtool(&text);
+}
 
+fn check_with_promtool(text: &str) {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -87,6 +91,99 @@ fn promtool_has_nothing_to_say_against_the_metrics() {
     assert!(checked.status.success() && said.trim().is_empty(), "{said}");
 }
 
+/// A stack whose proxy and player tell their metrics, with an event that has arrived; their status ports.
+fn agents() -> (Stack, [u16; 2]) {
+    let ports = [free_port(), free_port()];
+    let stack = Stack::with(|configs| {
+        configs.proxy["portStatusZ"] = json!(ports[0]);
+        configs.proxy["hostName"] = json!(HOSTILE);
+        configs.player["portStatusZ"] = json!(ports[1]);
+        configs.player["hostName"] = json!("home");
+    });
+    post(stack.ports.proxy, "/a", b"x");
+    stack.target.wait_for(1);
+    for (port, counter) in ports.into_iter().zip(["shipped", "delivered"]) {
+        eventually(counter, SOON, || {
+            let text = call(port, "GET", "/metrics", &[], b"").text();
+            text.lines().any(|line| {
+                line.starts_with(&format!("replayforge_sink_{counter}_events_total{{"))
+                    && line.ends_with(" 1")
+            })
+        });
+    }
+    (stack, ports)
+}
+
+#[test]
+fn proxy_and_player_tell_their_own_with_the_relay_s_names() {
+    let (stack, [proxy, player]) = agents();
+    let node = r#"node="web\"1\\{}/proxy",env="",role="proxy""#;
+    let text = call(proxy, "GET", "/metrics", &[], b"").text();
+    let component =
+        |kind: &str, id: &str, of: &str| format!(r#"{{{node},{kind}="{id}",type="{of}"}}"#);
+    let (source, sink) = (component("source", "in", "http"), component("sink", "out", "relay"));
+    for line in [
+        format!("replayforge_source_received_events_total{source} 1"),
+        format!("replayforge_source_emitted_events_total{source} 1"),
+        format!("replayforge_source_stored_events_total{source} 1"),
+        format!("replayforge_source_dead_lettered_events_total{source} 0"),
+        format!("replayforge_sink_shipped_events_total{sink} 1"),
+        format!("replayforge_sink_delivered_events_total{sink} 0"),
+        format!("replayforge_sink_retried_events_total{sink} 0"),
+        format!("replayforge_sink_dead_lettered_events_total{sink} 0"),
+        format!("replayforge_sink_queue_events{sink} 0"),
+        format!("replayforge_sink_queue_ratio{sink} 0"),
+        format!("replayforge_sink_oldest_event_age_seconds{sink} 0"),
+        format!("replayforge_sink_latency_seconds_count{sink} 1"),
+    ] {
+        assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
+    }
+    for started in [
+        format!("replayforge_source_received_bytes_total{source} "),
+        format!("replayforge_sink_sent_bytes_total{sink} "),
+        format!("replayforge_sink_last_success_timestamp_seconds{sink} 1"),
+        format!("replayforge_node_process_memory_bytes{{{node}}} "),
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(&started)), "{started} is not in\n{text}");
+    }
+    assert!(!text.contains("last_error_timestamp_seconds{"), "nothing has failed:\n{text}");
+    check_with_promtool(&text);
+    check_with_promtool(&call(player, "GET", "/metrics", &[], b"").text());
+    // What the relay has from them are the same series.
+    let series = |text: &str, role: &str| -> BTreeSet<String> {
+        let of_role = format!(r#"role="{role}""#);
+        let lines = text.lines().filter(|line| {
+            line.starts_with("replayforge_s")
+                && line.contains(&of_role)
+                && !line.contains("timestamp")
+        });
+        lines
+            .filter_map(|line| line.rsplit_once(' '))
+            .map(|(series, _)| series.to_owned())
+            .collect()
+    };
+    eventually("the relay knows the same of the proxy", SOON, || {
+        let relay = call(stack.ports.status, "GET", "/metrics", &[], b"").text();
+        let own = call(proxy, "GET", "/metrics", &[], b"").text();
+        series(&relay, "proxy") == series(&own, "proxy")
+    });
+}
+
+#[test]
+fn prometheus_scrapes_proxy_and_player() {
+    let (stack, [proxy, player]) = agents();
+    let open: [(&str, &[u8]); 1] = [("Accept", b"application/openmetrics-text")];
+    assert!(call(proxy, "GET", "/metrics", &open, b"").text().ends_with("\n# EOF\n"));
+    let server = Prometheus::start(stack.folder(), &[proxy, player]);
+    for (query, expected) in [
+        ("count(replayforge_build_info)", "2"),
+        ("replayforge_sink_shipped_events_total{role=\"proxy\"}", "1"),
+        ("replayforge_sink_delivered_events_total{role=\"player\"}", "1"),
+    ] {
+        eventually(query, SOON, || server.query(query).as_deref() == Some(expected));
+    }
+}
+
 #[test]
 fn prometheus_scrapes_both_forms() {
     let folder = tempfile::tempdir().unwrap();
@@ -98,7 +195,7 @@ fn prometheus_scrapes_both_forms() {
     assert!(answer.text().ends_with("\n# EOF\n"));
 
     // Prometheus asks for OpenMetrics by itself; the other form is what promtool reads above.
-    let server = Prometheus::start(folder.path(), status);
+    let server = Prometheus::start(folder.path(), &[status]);
     for (query, expected) in [
         ("replayforge_bucket_events{bucket=\"b\"}", "2"),
         ("sum(replayforge_sink_dropped_events_total)", "3"),
@@ -136,18 +233,21 @@ fn names(text: &str) -> BTreeSet<String> {
     parts.filter(|part| part.starts_with("replayforge_")).map(str::to_owned).collect()
 }
 
-/// A Prometheus that scrapes one relay each second. Dropped, it is gone.
+/// A Prometheus that scrapes programs each second. Dropped, it is gone.
 struct Prometheus {
     child: Child,
     port: u16,
 }
 
 impl Prometheus {
-    fn start(folder: &Path, status: u16) -> Prometheus {
+    fn start(folder: &Path, statuses: &[u16]) -> Prometheus {
         let port = free_port();
+        let targets: Vec<String> =
+            statuses.iter().map(|status| format!("'127.0.0.1:{status}'")).collect();
+        let targets = targets.join(", ");
         let config = format!(
             "global: {{ scrape_interval: 1s }}\n\
-             scrape_configs:\n  - job_name: r\n    static_configs: [{{ targets: ['127.0.0.1:{status}'] }}]\n"
+             scrape_configs:\n  - job_name: r\n    static_configs: [{{ targets: [{targets}] }}]\n"
         );
         let file = folder.join("prometheus.yml");
         std::fs::write(&file, config).expect("written");

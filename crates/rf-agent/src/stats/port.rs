@@ -5,18 +5,20 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rf_core::lifecycle::Tasks;
+use rf_core::metrics::Form;
 use rf_net::listen::{ListenError, listen};
 use rf_net::serve::{ServerLimits, serve};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
 use super::health::{is_alive, stuck};
+use super::metrics::metrics;
 use super::sight::Sight;
 use super::statusz::{Filter, page};
 
@@ -85,6 +87,12 @@ async fn answer(
         "/node-info" => {
             let body = serde_json::to_string(&sight.told_info()).unwrap_or_default();
             (StatusCode::OK, "application/json", body)
+        }
+        "/metrics" => {
+            let accept = request.headers().get_all(ACCEPT).iter();
+            let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
+            let form = Form::negotiate(&accept);
+            (StatusCode::OK, form.content_type(), metrics(&sight, form))
         }
         path if path.starts_with(TRACE) => trace(&sight, path).await,
         "/healthz" if is_alive(&sight).await => (StatusCode::OK, "text/plain", "ok".to_owned()),

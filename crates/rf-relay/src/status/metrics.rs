@@ -4,16 +4,15 @@
 //! has no figures but `replayforge_node_up` 0, so that old figures are not taken for new ones.
 
 mod families;
-mod text;
 
 use std::collections::HashMap;
+
+use rf_core::metrics::{Agent, Form, Kind, Label, Text, Value, agents};
 
 use crate::nodes::Node;
 use crate::report::{Level, NodeReport, Presence, Report, Sight};
 use crate::stats::unix_ms;
-use families::{BUCKETS, NODES, SINKS, SOURCES};
-pub(super) use text::Form;
-use text::{Kind, Label, Text};
+use families::{BUCKETS, NODES};
 
 /// The whole text.
 pub(super) fn metrics(sight: &Sight, form: Form) -> String {
@@ -27,7 +26,8 @@ pub(super) fn metrics(sight: &Sight, form: Form) -> String {
         for bucket in &report.buckets {
             for (reason, value) in (family.values)(bucket, now_ms) {
                 let labels = [("bucket", bucket.name.as_str()), ("reason", reason)];
-                text.sample(family.name, &labels[..labels_of(reason)], value);
+                let known = if reason.is_empty() { 1 } else { 2 };
+                text.sample(family.name, &labels[..known], value);
             }
         }
     }
@@ -41,13 +41,9 @@ pub(super) fn metrics(sight: &Sight, form: Form) -> String {
             }
         }
     }
-    components(&mut text, &nodes, now_ms);
+    let told: Vec<Agent<'_>> = nodes.iter().filter_map(|seen| seen.agent(now_ms)).collect();
+    agents(&mut text, &told);
     text.finish()
-}
-
-/// Without a reason there is no label for it.
-fn labels_of(reason: &str) -> usize {
-    if reason.is_empty() { 1 } else { 2 }
 }
 
 fn relay(text: &mut Text, report: &Report) {
@@ -56,7 +52,7 @@ fn relay(text: &mut Text, report: &Report) {
     text.sample("replayforge_build_info", &labels, 1);
     let name = "replayforge_start_time_seconds";
     text.family(name, Kind::Gauge, "When the relay was started, in seconds since 1970.");
-    text.sample(name, &[], families::seconds(report.started_at_ms));
+    text.sample(name, &[], Value::of_ms(report.started_at_ms));
     let name = "replayforge_troubles";
     text.family(name, Kind::Gauge, "Things that are wrong, by level.");
     let troubles = report.troubles();
@@ -82,70 +78,11 @@ impl<'a> Seen<'a> {
         let NodeReport { id, env, role, .. } = self.report;
         [("node", id), ("env", env), ("role", role)]
     }
-}
 
-fn components(text: &mut Text, nodes: &[Seen<'_>], now_ms: u64) {
-    for family in SOURCES {
-        text.family(family.name, family.kind, family.help);
-        for (seen, node) in nodes.iter().filter_map(|seen| Some((seen, seen.node?))) {
-            for (id, source) in &node.info.sources {
-                let [node, env, role] = seen.labels();
-                for (reason, value) in (family.values)(source) {
-                    let labels = [
-                        node,
-                        env,
-                        role,
-                        ("source", id),
-                        ("type", &source.kind),
-                        ("reason", reason),
-                    ];
-                    text.sample(family.name, &labels[..labels_of(reason) + 4], value);
-                }
-            }
-        }
-    }
-    for family in SINKS {
-        text.family(family.name, family.kind, family.help);
-        for (seen, node) in nodes.iter().filter_map(|seen| Some((seen, seen.node?))) {
-            for (id, sink) in &node.info.sinks {
-                let [node_label, env, role] = seen.labels();
-                let facts = families::SinkFacts { sink, skew_ms: node.past.skew_ms, now_ms };
-                for (reason, value) in (family.values)(&facts) {
-                    let labels = [
-                        node_label,
-                        env,
-                        role,
-                        ("sink", id),
-                        ("type", &sink.kind),
-                        ("reason", reason),
-                    ];
-                    text.sample(family.name, &labels[..labels_of(reason) + 4], value);
-                }
-            }
-        }
-    }
-    latency(text, nodes);
-}
-
-fn latency(text: &mut Text, nodes: &[Seen<'_>]) {
-    let name = "replayforge_sink_latency_seconds";
-    text.family(name, Kind::Histogram, "From capture until a sink had shipped or delivered.");
-    for (seen, node) in nodes.iter().filter_map(|seen| Some((seen, seen.node?))) {
-        for (id, sink) in &node.info.sinks {
-            let Some(latency) = &sink.latency else { continue };
-            let [node, env, role] = seen.labels();
-            let kind = ("type", sink.kind.as_str());
-            let mut below = 0;
-            for (at, count) in latency.counts.iter().enumerate() {
-                below += count;
-                let bound = families::latency_bound(at);
-                let labels = [node, env, role, ("sink", id), kind, ("le", &bound)];
-                text.sample(&format!("{name}_bucket"), &labels, below);
-            }
-            let labels = [node, env, role, ("sink", id), kind];
-            text.sample(&format!("{name}_sum"), &labels, families::seconds(latency.sum_ms));
-            text.sample(&format!("{name}_count"), &labels, below);
-        }
+    fn agent(&self, now_ms: u64) -> Option<Agent<'a>> {
+        let node = self.node?;
+        let skew_ms = node.past.skew_ms;
+        Some(Agent { labels: self.labels(), info: &node.info, skew_ms, now_ms })
     }
 }
 

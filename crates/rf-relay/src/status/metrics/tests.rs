@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use rf_core::metrics::{AGENTS, LATENCY, SINKS, SOURCES};
+
 use super::*;
 
 #[test]
@@ -16,9 +18,10 @@ fn the_manual_lists_every_metric_and_no_other() {
         "replayforge_build_info",
         "replayforge_start_time_seconds",
         "replayforge_troubles",
-        "replayforge_sink_latency_seconds",
+        LATENCY.0,
     ]
     .into();
+    known.extend(AGENTS.iter().map(|family| family.name));
     known.extend(BUCKETS.iter().map(|family| family.name));
     known.extend(NODES.iter().map(|family| family.name));
     known.extend(SOURCES.iter().map(|family| family.name));
@@ -30,6 +33,7 @@ fn the_manual_lists_every_metric_and_no_other() {
 fn counters_end_in_total_and_nothing_else_does() {
     let kinds =
         BUCKETS.iter().map(|f| (f.name, f.kind)).chain(NODES.iter().map(|f| (f.name, f.kind)));
+    let kinds = kinds.chain(AGENTS.iter().map(|f| (f.name, f.kind)));
     let kinds = kinds.chain(SOURCES.iter().map(|f| (f.name, f.kind)));
     for (name, kind) in kinds.chain(SINKS.iter().map(|f| (f.name, f.kind))) {
         assert_eq!(name.ends_with("_total"), kind == Kind::Counter, "{name}");

@@ -5,21 +5,23 @@
 
 use std::fmt;
 
-use http::{HeaderMap, header};
-
 /// A form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub enum Form {
+    /// Version 0.0.4 of its own.
     Prometheus,
+    /// Version 1.0.0.
     OpenMetrics,
 }
 
 impl Form {
     /// What the scraper likes best; Prometheus' own form for who does not say.
-    pub(crate) fn negotiate(headers: &HeaderMap) -> Form {
+    ///
+    /// `accept`: the values of its `Accept` headers.
+    #[must_use]
+    pub fn negotiate(accept: &[&str]) -> Form {
         let weight_of = |media: &str| {
-            let accept = headers.get_all(header::ACCEPT).iter();
-            let items = accept.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+            let items = accept.iter().flat_map(|value| value.split(','));
             let weights = items.filter_map(|item| {
                 let mut parts = item.split(';').map(str::trim);
                 (parts.next()?.eq_ignore_ascii_case(media)).then_some(())?;
@@ -36,7 +38,9 @@ impl Form {
         }
     }
 
-    pub(crate) fn content_type(self) -> &'static str {
+    /// Says which form it is.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
         match self {
             Form::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
             Form::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -46,29 +50,34 @@ impl Form {
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// Goes up and down.
     Gauge,
     /// Its name ends in `_total`.
     Counter,
+    /// Counts by upper bound.
     Histogram,
 }
 
 /// A label and its value.
-pub(crate) type Label<'a> = (&'a str, &'a str);
+pub type Label<'a> = (&'a str, &'a str);
 
 /// A text being written. All samples of a family follow its head.
-pub(crate) struct Text {
+#[derive(Debug)]
+pub struct Text {
     out: String,
     form: Form,
 }
 
 impl Text {
-    pub(crate) fn new(form: Form) -> Text {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(form: Form) -> Text {
         Text { out: String::with_capacity(64 * 1024), form }
     }
 
     /// The head of a family.
-    pub(crate) fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
         // OpenMetrics names the family of a counter without what its samples end with.
         let name = match (self.form, kind) {
             (Form::OpenMetrics, Kind::Counter) => name.strip_suffix("_total").unwrap_or(name),
@@ -83,7 +92,7 @@ impl Text {
     }
 
     /// One value.
-    pub(crate) fn sample(&mut self, name: &str, labels: &[Label<'_>], value: impl fmt::Display) {
+    pub fn sample(&mut self, name: &str, labels: &[Label<'_>], value: impl fmt::Display) {
         self.put(format_args!("{name}"));
         for (at, (label, text)) in labels.iter().enumerate() {
             let before = if at == 0 { '{' } else { ',' };
@@ -94,7 +103,8 @@ impl Text {
     }
 
     /// The whole text.
-    pub(crate) fn finish(mut self) -> String {
+    #[must_use]
+    pub fn finish(mut self) -> String {
         if self.form == Form::OpenMetrics {
             self.out.push_str("# EOF\n");
         }
@@ -162,8 +172,7 @@ mod tests {
             ("text/plain, application/openmetrics-text;q=0.5", Form::Prometheus),
             ("application/openmetrics-text;q=0", Form::Prometheus),
         ] {
-            let headers = [(header::ACCEPT, accept.parse().unwrap())].into_iter().collect();
-            assert_eq!(Form::negotiate(&headers), form, "{accept}");
+            assert_eq!(Form::negotiate(&[accept]), form, "{accept}");
         }
     }
 }
