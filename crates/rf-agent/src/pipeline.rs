@@ -4,7 +4,9 @@
 #[cfg(test)]
 pub(crate) mod faults;
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rf_core::trace::Step;
@@ -14,6 +16,9 @@ use crate::script::ScriptCounters;
 use crate::script::handle::ScriptHandle;
 use crate::stats::SourceMeter;
 use crate::trace::Trace;
+
+/// A commit that takes longer than this waits for room, where a queue blocks.
+const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// What a source hands over: events, and how far it has read once they are safe.
 #[derive(Debug, Clone, Default)]
@@ -126,8 +131,19 @@ impl Output {
     /// Stores the batch in every queue that it goes to; `Ok` means that it is durable there.
     ///
     /// # Errors
-    /// [`Rejected`]; the source keeps the batch and decides whether to try again or to refuse it to its own client.
+    /// [`Rejected`]; the source keeps the batch and tries again. Until that goes well, it is told as paused where a queue has
+    /// no room.
     pub async fn send(&self, batch: Batch) -> Result<(), Rejected> {
+        let sent = self.commit_or_refuse(batch, None).await;
+        self.tell_pause(&sent);
+        sent
+    }
+
+    /// As [`Self::send`], for a source that does not try again: it refuses the batch to its own client.
+    ///
+    /// # Errors
+    /// [`Rejected`].
+    pub async fn offer(&self, batch: Batch) -> Result<(), Rejected> {
         self.commit_or_refuse(batch, None).await
     }
 
@@ -138,7 +154,9 @@ impl Output {
     /// [`Rejected`]; [`Rejected::TooLarge`] of more than one event, which may fit one by one.
     pub async fn send_or_bury(&self, batch: Batch) -> Result<Kept, Rejected> {
         let only = (batch.events.len() == 1).then(|| batch.clone());
-        match (self.commit(batch, None).await, only) {
+        let sent = self.commit(batch, None).await;
+        self.tell_pause(&sent);
+        match (sent, only) {
             (Ok(()), _) => Ok(Kept::Queued),
             (Err(rejected @ Rejected::TooLarge { .. }), Some(batch)) => {
                 self.bury(batch, &rejected.to_string()).await?;
@@ -162,6 +180,7 @@ impl Output {
         let commit =
             Commit { letters: pairs.map(letter).collect(), checkpoints, ..Commit::default() };
         self.store.commit(commit).await?;
+        events.iter().for_each(|event| self.trace.buried(event, 0, reason));
         self.meter.dead_lettered(events.len() as u64, reason);
         Ok(())
     }
@@ -172,7 +191,15 @@ impl Output {
     /// # Errors
     /// [`Rejected`].
     pub async fn send_once(&self, id: String, batch: Batch) -> Result<(), Rejected> {
-        self.commit_or_refuse(batch, Some(id)).await
+        let sent = self.commit_or_refuse(batch, Some(id)).await;
+        self.tell_pause(&sent);
+        sent
+    }
+
+    fn tell_pause(&self, sent: &Result<(), Rejected>) {
+        if let Err(full @ Rejected::Full { .. }) = sent {
+            self.meter.waits_for_room(&full.to_string());
+        }
     }
 
     async fn commit_or_refuse(&self, batch: Batch, id: Option<String>) -> Result<(), Rejected> {
@@ -212,11 +239,14 @@ impl Output {
     async fn commit_now(&self, batch: Batch, batch_id: Option<String>) -> Result<(), Rejected> {
         let count = batch.events.len() as u64;
         let bytes: usize = batch.events.iter().map(Bytes::len).sum();
-        let stored = match &self.script {
-            // A batch without events only moves checkpoints.
-            Some(script) if count > 0 => script.send(batch, batch_id).await,
-            _ => self.append(batch, batch_id).await,
+        let storing = async {
+            match &self.script {
+                // A batch without events only moves checkpoints.
+                Some(script) if count > 0 => script.send(batch, batch_id).await,
+                _ => self.append(batch, batch_id).await,
+            }
         };
+        let stored = self.while_it_waits(storing).await;
         match &stored {
             Ok(()) if count == 0 => {}
             Ok(()) => self.meter.stored(count, bytes as u64),
@@ -225,6 +255,24 @@ impl Output {
             Err(rejected) => self.meter.refused(count, &rejected.to_string()),
         }
         stored
+    }
+
+    /// A queue that blocks refuses nothing, so the wait itself is what can be told.
+    async fn while_it_waits<T>(&self, storing: impl Future<Output = T>) -> T {
+        let blocks = match &self.script {
+            Some(script) => script.blocks(),
+            None => self.routes.iter().any(|&queue| self.store.blocks(queue)),
+        };
+        if !blocks {
+            return storing.await;
+        }
+        let mut storing = pin!(storing);
+        tokio::select! {
+            stored = &mut storing => return stored,
+            () = tokio::time::sleep(BLOCKED_AFTER) => {}
+        }
+        self.meter.waits_for_room("a queue with whenFull: block has no room");
+        storing.await
     }
 
     async fn append(&self, batch: Batch, batch_id: Option<String>) -> Result<(), Rejected> {

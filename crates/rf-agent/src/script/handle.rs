@@ -112,6 +112,8 @@ pub(crate) struct ScriptHandle {
     pub(super) letters: QueueId,
     pub(super) counters: Arc<ScriptCounters>,
     trace: Trace,
+    /// A queue that it may emit to makes its source wait while it is full.
+    blocks: bool,
     mailbox: Arc<Mailbox<Job>>,
     /// Dropped by the thread when it has ended.
     ended: Mutex<Option<oneshot::Receiver<()>>>,
@@ -142,7 +144,9 @@ impl ScriptHandle {
             store.queue(name).ok_or_else(|| failed(format!("there is no queue `{name}`")))
         };
         let letters = queue(&letters_queue(source))?;
-        let sinks = plan.options.sinks.iter().map(|sink| queue(sink)).collect::<Result<_, _>>()?;
+        let sinks: Vec<QueueId> =
+            plan.options.sinks.iter().map(|sink| queue(sink)).collect::<Result<_, _>>()?;
+        let blocks = sinks.iter().any(|&sink| store.blocks(sink));
         let desk = Desk {
             source: source.to_owned(),
             sinks,
@@ -162,7 +166,7 @@ impl ScriptHandle {
         let ended = Mutex::new(Some(ended));
         let counters = Arc::default();
         let source = source.to_owned();
-        Ok(Arc::new(Self { source, plan, store, letters, counters, trace, mailbox, ended }))
+        Ok(Arc::new(Self { source, plan, store, letters, counters, trace, blocks, mailbox, ended }))
     }
 
     /// Runs the script over a batch; `Ok` means that what came of it is durable, in one commit with the checkpoints.
@@ -273,6 +277,11 @@ impl ScriptHandle {
     /// Where dead letters of its source lie: retried, they go through the script.
     pub(crate) fn letters(&self) -> QueueId {
         self.letters
+    }
+
+    /// Whether its commits may wait for room.
+    pub(crate) fn blocks(&self) -> bool {
+        self.blocks
     }
 
     /// For the names of its tasks.

@@ -192,6 +192,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_source_that_waits_for_room_is_paused_until_there_is_some() {
+        for when_full in [WhenFull::Reject, WhenFull::Block] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let piece = Bytes::from(vec![b'x'; 100_000]);
+            {
+                let (store, out) = open(folder.path(), WhenFull::Reject).await;
+                while out.offer(Batch::of(vec![piece.clone()])).await.is_ok() {}
+                assert_eq!(out.meter().fortune.paused(), None, "who refuses is not paused");
+                store.close().await;
+            }
+            let (store, out) = open(folder.path(), when_full).await;
+            let queue = store.queue("out").expect("a queue");
+            let stop = CancellationToken::new();
+            let making_room = async {
+                let paused = async {
+                    loop {
+                        if let Some(reason) = out.meter().fortune.paused() {
+                            break reason;
+                        }
+                        sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                let reason = tokio::time::timeout(Duration::from_secs(60), paused).await;
+                let reason = reason.expect("the pause is told");
+                assert!(reason.starts_with("queue full: "), "{reason}");
+                let budget = Budget { events: 1000, bytes: usize::MAX };
+                let events = store.read(queue, 0, budget).await.expect("reads");
+                let ids = events.iter().map(|event| event.id).collect();
+                store.ack(queue, ids).await.expect("removes");
+            };
+            let waiting = hand_over("s", &out, &stop, vec![piece.clone()]);
+            let (done, ()) = tokio::join!(waiting, making_room);
+            assert_eq!(done, HandedOver::Stored { refused: Vec::new() });
+            assert_eq!(out.meter().fortune.paused(), None, "there is room again");
+            store.close().await;
+        }
+    }
+
+    #[tokio::test]
     async fn a_queue_that_blocks_does_not_hold_up_the_stop() {
         let folder = tempfile::tempdir().expect("a folder");
         let piece = Bytes::from(vec![b'x'; 100_000]);

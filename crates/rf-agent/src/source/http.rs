@@ -294,7 +294,7 @@ impl Capture {
     }
 
     async fn store(&self, event: Bytes) -> Response<Full<Bytes>> {
-        match self.out.send(Batch::of(vec![event])).await {
+        match self.out.offer(Batch::of(vec![event])).await {
             Ok(()) => Response::new(Full::from(RECEIVED)),
             Err(rejected @ Rejected::TooLarge { .. }) => {
                 tracing::warn!(source = self.id, error = %rejected, "request refused");

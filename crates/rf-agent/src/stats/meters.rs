@@ -141,6 +141,11 @@ impl SourceMeter {
         self.fortune.pause(reason);
     }
 
+    /// Nothing comes until a queue has room.
+    pub(crate) fn waits_for_room(&self, reason: &str) {
+        self.fortune.pause(&format!("queue full: {reason}"));
+    }
+
     /// An event can never be stored, and whoever brought it was refused.
     pub(crate) fn too_large(&self, reason: &str) {
         self.too_large.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use rf_core::recent_logs::{MAX_LINES, Part};
 use serde_json::{Map, Value, json};
 
-use super::meters::now_ms;
+use super::meters::{Fortune, now_ms};
 use super::sight::Sight;
 
 /// `?source=` and `?sink=`: only these.
@@ -37,7 +37,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
     let (mut sources, mut sinks) = (Map::new(), Map::new());
     for source in sight.sources.iter().filter(|source| filter.takes_source(&source.id)) {
         let meter = &source.meter;
-        let entry = json!({
+        let mut entry = json!({
             "type": source.kind,
             "id": source.id,
             "messagesByMinute": meter.stored.this_minute(now),
@@ -47,6 +47,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "lastMessageDate": date(meter.fortune.last_success_at_ms()),
             "recentLogs": sight.log_texts(Part::Source, &source.id, log_lines),
         });
+        tell_pause(&mut entry, &meter.fortune);
         sources.insert(source.id.clone(), entry);
     }
     for sink in sight.sinks.iter().filter(|sink| filter.takes_sink(&sink.id)) {
@@ -54,7 +55,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
         let usage = sight.store.usage(sink.queue);
         let bytes = meter.bytes.load(Ordering::Relaxed);
         let url = sink.wired_to.as_ref().map_or(&sink.target, |wired| &wired.relay);
-        let entry = json!({
+        let mut entry = json!({
             "id": sink.id,
             "type": sink.kind,
             "url": url,
@@ -68,6 +69,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "lastMessage": meter.last_message(),
             "recentLogs": sight.log_texts(Part::Sink, &sink.id, log_lines),
         });
+        tell_pause(&mut entry, &meter.fortune);
         sinks.insert(sink.id.clone(), entry);
     }
     json!({
@@ -76,6 +78,13 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
         "uptime": duration(sight.started.elapsed().as_secs()),
         "version": env!("CARGO_PKG_VERSION"),
     })
+}
+
+/// Beside the original's keys, while there is something to say.
+fn tell_pause(entry: &mut Value, fortune: &Fortune) {
+    if let Some(reason) = fortune.paused() {
+        entry["paused"] = reason.into();
+    }
 }
 
 /// RFC 3339 in UTC; "never" is the zero time of Go, as dashboards of the original know it.

@@ -173,7 +173,7 @@ impl Store {
         let mut batches = vec![events];
         while let Some(mut batch) = batches.pop() {
             let count = batch.len();
-            let loss = match self.out.send(Batch::of(batch.clone())).await {
+            let loss = match self.out.offer(Batch::of(batch.clone())).await {
                 Ok(()) => continue,
                 // One event may be what is too large, or all of them together.
                 Err(Rejected::TooLarge { .. }) if count > 1 => {
