@@ -17,7 +17,7 @@
 //! Writing is synchronous: a reader of stderr that stands still holds up whoever logs.
 //!
 //! Reading order: [`settings`] (what the user may choose), `layer` (an event's way), `gate` (who
-//! may pass), `fields` and `render` (how it looks).
+//! may pass), `fields` and `render` (how it looks), `level` (signals change it).
 
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
@@ -27,23 +27,33 @@ use tracing::subscriber::{SetGlobalDefaultError, set_global_default};
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 
 use self::layer::LogLayer;
+pub use self::level::LevelSwitch;
 use self::render::Look;
 use self::settings::{Colours, Format, Settings};
 
 mod fields;
 mod gate;
 mod layer;
+mod level;
 mod render;
 pub mod settings;
 
-/// Makes the process log to stderr as `settings` say, then logs what was wrong with them. Returns the newest lines of sources
-/// and sinks, which grow as the process logs.
+/// What a process has of its log.
+pub struct Logging {
+    /// The newest lines of sources and sinks, which grow as the process logs.
+    pub recent: Arc<RecentLogs>,
+    /// Changes the level.
+    pub level: LevelSwitch,
+}
+
+/// Makes the process log to stderr as `settings` say, then logs what was wrong with them.
 ///
 /// # Errors
 /// When the process logs already.
-pub fn init(settings: &Settings) -> Result<Arc<RecentLogs>, SetGlobalDefaultError> {
+pub fn init(settings: &Settings) -> Result<Logging, SetGlobalDefaultError> {
     let stderr = io::stderr();
     let look = match (settings.format, settings.colours) {
         (Format::Json, _) => Look::Json,
@@ -52,11 +62,10 @@ pub fn init(settings: &Settings) -> Result<Arc<RecentLogs>, SetGlobalDefaultErro
     };
     let recent = Arc::new(RecentLogs::default());
     let layer = LogLayer::new(look, Box::new(stderr)).keeping(Arc::clone(&recent));
-    set_global_default(
-        Registry::default().with(LevelFilter::from_level(settings.level)).with(layer),
-    )?;
+    let (filter, handle) = reload::Layer::new(LevelFilter::from_level(settings.level));
+    set_global_default(Registry::default().with(filter).with(layer))?;
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    Ok(recent)
+    Ok(Logging { recent, level: LevelSwitch::new(settings.level, handle) })
 }

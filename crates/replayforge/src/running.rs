@@ -7,6 +7,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::logging::LevelSwitch;
+
 /// Threads for blocking work (opening stores, printing): a few, since queues have their own.
 const MAX_BLOCKING_THREADS: usize = 16;
 
@@ -64,6 +66,26 @@ where
     F: FnOnce(Control) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
+    run_with(None, role)
+}
+
+/// The same for a role that runs for long: SIGUSR1 asks for one level more of its log, SIGUSR2 for the configured one.
+///
+/// # Errors
+/// As [`run_role`].
+pub fn run_logging_role<F, R>(level: LevelSwitch, role: F) -> anyhow::Result<()>
+where
+    F: FnOnce(Control) -> R,
+    R: Future<Output = anyhow::Result<()>>,
+{
+    run_with(Some(level), role)
+}
+
+fn run_with<F, R>(level: Option<LevelSwitch>, role: F) -> anyhow::Result<()>
+where
+    F: FnOnce(Control) -> R,
+    R: Future<Output = anyhow::Result<()>>,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
         .enable_all()
@@ -71,7 +93,7 @@ where
     runtime.block_on(async {
         let stop = CancellationToken::new();
         let (asked, reload) = watch::channel(0);
-        let mut signals = Signals::new(asked)?;
+        let mut signals = Signals::new(asked, level)?;
         let mut role = std::pin::pin!(role(Control { stop: stop.clone(), reload }));
         tokio::select! {
             ended = role.as_mut() => return ended,
@@ -100,22 +122,56 @@ struct Signals {
     interrupt: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
     reload: watch::Sender<u64>,
+    levels: Option<LevelSignals>,
+}
+
+/// What changes the log level.
+struct LevelSignals {
+    more: tokio::signal::unix::Signal,
+    as_configured: tokio::signal::unix::Signal,
+    level: LevelSwitch,
+}
+
+impl LevelSignals {
+    fn new(level: LevelSwitch) -> std::io::Result<Self> {
+        let (more, as_configured) = (SignalKind::user_defined1(), SignalKind::user_defined2());
+        Ok(Self { more: signal(more)?, as_configured: signal(as_configured)?, level })
+    }
+
+    /// Does what signals ask, for ever.
+    async fn serve(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.more.recv() => self.level.more(),
+                _ = self.as_configured.recv() => self.level.as_configured(),
+            }
+        }
+    }
 }
 
 impl Signals {
-    fn new(reload: watch::Sender<u64>) -> std::io::Result<Self> {
+    fn new(reload: watch::Sender<u64>, level: Option<LevelSwitch>) -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
             reload,
+            levels: level.map(LevelSignals::new).transpose()?,
         })
     }
 
     /// The next signal that asks to stop; what SIGHUP asks is passed on meanwhile.
     async fn stop(&mut self) -> &'static str {
+        let levels = async {
+            match &mut self.levels {
+                Some(levels) => levels.serve().await,
+                None => std::future::pending().await,
+            }
+        };
+        let mut levels = std::pin::pin!(levels);
         loop {
             tokio::select! {
+                () = levels.as_mut() => {}
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hang_up.recv() => {

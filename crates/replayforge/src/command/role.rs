@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::complain;
 use crate::cli::{Role, RoleArgs};
 use crate::config_file::{self, Checked, environment};
-use crate::logging;
 use crate::logging::settings::Settings;
-use crate::running::{Control, Exit, prepare_process, run_role};
+use crate::logging::{self, Logging};
+use crate::running::{Control, Exit, prepare_process, run_logging_role};
 
 pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     let outcome = config_file::read(&args.config, Some(role));
@@ -26,8 +26,8 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
         flag.clone().filter(|_| variables.contains(&name)).or_else(|| environment(name))
     };
     let settings = Settings::read(environment, variables, outcome.verbosity.as_deref());
-    let logs = match logging::init(&settings) {
-        Ok(logs) => logs,
+    let Logging { recent, level } = match logging::init(&settings) {
+        Ok(logging) => logging,
         Err(error) => {
             complain(&format!("logging cannot be set up: {error}"));
             return Exit::Failed;
@@ -40,13 +40,13 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     let grace = args.grace;
     let ended = match checked {
         Checked::Agent(mut plan) => {
-            plan.stats.logs = logs;
-            run_role(|control| run_agent(*plan, control, grace))
+            plan.stats.logs = recent;
+            run_logging_role(level, |control| run_agent(*plan, control, grace))
         }
         Checked::Relay(mut config) => {
             config.port = port.unwrap_or(config.port);
             config.server.drain = config.server.drain.min(grace);
-            run_role(|control| run_relay(*config, control.stop))
+            run_logging_role(level, |control| run_relay(*config, control.stop))
         }
     };
     match ended {

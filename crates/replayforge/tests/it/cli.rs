@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::ports::Ports;
 use crate::support::program::{Finished, Program, write_config};
-use crate::support::stack::{Configs, TOKEN};
+use crate::support::stack::{Configs, Stack, TOKEN};
 use crate::support::wire::post;
 
 fn run(folder: &Path, args: &[&str]) -> Finished {
@@ -323,4 +324,24 @@ fn logs_are_json_on_request() {
     let started = lines.iter().find(|line| line["message"] == "relay started").unwrap();
     assert_eq!((&started["level"], &started["fields"]["buckets"]), (&json!("info"), &json!(1)));
     assert_eq!(lines.last().unwrap()["message"], "stopped");
+}
+
+#[test]
+fn the_log_level_of_a_program_that_runs_is_changed_by_signals() {
+    let stack = Stack::start();
+    post(stack.ports.proxy, "/before", b"x");
+    stack.target.wait_for(1);
+    assert!(!stack.relay.log().contains(" DEBUG "), "{}", stack.relay.log());
+    stack.relay.signal(Signal::USR1);
+    stack.relay.wait_for("the log level was changed by a signal level=debug");
+    post(stack.ports.proxy, "/debug", b"x");
+    stack.relay.wait_for(" DEBUG batch recorded");
+    stack.relay.signal(Signal::USR2);
+    stack.relay.wait_for("the log level was changed by a signal level=info");
+    let debug = || stack.relay.log().matches(" DEBUG ").count();
+    stack.target.wait_for(2);
+    let before = debug();
+    post(stack.ports.proxy, "/after", b"x");
+    stack.target.wait_for(3);
+    assert_eq!(debug(), before, "{}", stack.relay.log());
 }
