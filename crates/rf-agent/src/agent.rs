@@ -11,10 +11,11 @@ use std::time::Duration;
 use rf_core::lifecycle::{TaskFailure, Tasks};
 use rf_core::trace::Journal;
 use rf_net::listen::ListenError;
-use rf_queue::{OpenError, QueueOptions, Store, StoreOptions, StoredEvent};
+use rf_queue::{Checkpoint, Commit, OpenError, QueueOptions, Store, StoreOptions, StoredEvent};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::pipeline::Output;
 use crate::script::handle::ScriptHandle;
@@ -25,6 +26,9 @@ use crate::source::{Source, SourceError};
 use crate::stats::{Sight, StatsPlan, StatusPort, Telling, ToldRelay, notify_systemd, tell};
 use crate::trace::{Trace, watch_drops};
 use crate::worker::Worker;
+
+/// Enough to tell a few agents of one host apart, and short enough to read.
+const INSTANCE_CHARS: usize = 8;
 
 /// Told of every delivery: the sink's id and the event.
 pub type Observer = Arc<dyn Fn(&str, &StoredEvent) + Send + Sync>;
@@ -159,7 +163,10 @@ impl Agent {
             sources.push((planned, out));
         }
         let (stats, told) = plan.stats.apart();
-        let sight = Arc::new(Sight::new(stats, (&store, journal), &sources, &plan.sinks));
+        let instance = instance(&store).await;
+        let mut sight = Sight::new(stats, (&store, journal), &sources, &plan.sinks);
+        sight.instance = instance;
+        let sight = Arc::new(sight);
         let sinks = plan.sinks;
         Ok(Self {
             store,
@@ -321,6 +328,26 @@ fn spawn_script(
         script.reload(asked, stop).await;
         Ok::<(), SourceError>(())
     });
+}
+
+/// Where the instance is kept.
+const INSTANCE: &str = "instance";
+
+/// What tells this agent from others of its role on its host: drawn at the first start, the same from then on.
+async fn instance(store: &Store) -> String {
+    let stored = store.checkpoint(INSTANCE).await.ok().flatten();
+    if let Some(known) = stored.and_then(|known| String::from_utf8(known).ok()) {
+        return known;
+    }
+    let drawn = Uuid::new_v4().simple().to_string();
+    let instance = drawn.get(..INSTANCE_CHARS).unwrap_or(&drawn).to_owned();
+    let value = Some(instance.clone().into_bytes());
+    let checkpoints = vec![Checkpoint { key: INSTANCE.to_owned(), value }];
+    if let Err(error) = store.commit(Commit { checkpoints, ..Commit::default() }).await {
+        // Good for this run; relays take the next one for its next life.
+        tracing::warn!(%error, "the name of this instance cannot be stored");
+    }
+    instance
 }
 
 async fn open_store(options: StoreOptions) -> Result<Store, AgentError> {

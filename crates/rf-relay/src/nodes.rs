@@ -1,6 +1,7 @@
 //! What proxies and players told of themselves, and since when they are silent.
 //!
-//! Promises: one entry for each host, role and instance; the newest message counts; one that has been silent for an
+//! Promises: one entry for each host, role and instance; the instance is shown where a host has several of a role; the newest
+//! message counts; one that has been silent for an
 //! hour is forgotten, unless its host is expected; the table is bounded in entries and bytes, and at its bound the one
 //! that has been silent for longest makes room. Nothing of this is on the way of an event.
 
@@ -21,6 +22,9 @@ const MAX_NODE_INFOS_BYTES: usize = 16 * 1024 * 1024;
 
 /// Messages of which rates and losses are remembered: an hour of them.
 const MAX_BEATS: usize = 60;
+
+/// An agent that has missed two messages may be the former life of another one.
+const NEXT_LIFE_AFTER_MS: u64 = 2 * 60_000;
 
 /// Which agent.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,6 +48,7 @@ impl NodeId {
 /// What an agent told last, and what followed from the messages before.
 #[derive(Clone, Debug)]
 pub(crate) struct Node {
+    /// As it is shown: without the instance where it is the only one of its host and role.
     pub(crate) id: NodeId,
     /// As it was written.
     pub(crate) raw: Box<RawValue>,
@@ -56,6 +61,7 @@ pub(crate) struct Node {
 #[serde(default)]
 pub(crate) struct Past {
     /// Milliseconds since 1970, by the relay's clock.
+    pub(crate) first_seen_ms: u64,
     pub(crate) last_seen_ms: u64,
     /// How far its clock is before the relay's.
     pub(crate) skew_ms: i64,
@@ -85,6 +91,7 @@ pub(crate) struct KeptNode {
 }
 
 /// All agents that told of themselves.
+/// Invariant: the keys have their instances, the ids of the nodes those that are shown.
 #[derive(Debug, Default)]
 pub(crate) struct Nodes {
     table: Mutex<HashMap<NodeId, Arc<Node>>>,
@@ -100,23 +107,21 @@ impl Nodes {
             let node = Node { id: kept.id.clone(), raw: kept.raw, info, past: kept.past };
             Some((kept.id, Arc::new(node)))
         };
-        Nodes {
-            table: Mutex::new(kept.into_iter().take(MAX_NODES).filter_map(node).collect()),
-            expected: expected.iter().cloned().collect(),
-        }
+        let mut table = kept.into_iter().take(MAX_NODES).filter_map(node).collect();
+        show_instances(&mut table);
+        Nodes { table: Mutex::new(table), expected: expected.iter().cloned().collect() }
     }
 
     /// What shall be kept.
     pub(crate) fn kept(&self) -> Vec<KeptNode> {
-        let nodes: Vec<Arc<Node>> = self.lock().values().cloned().collect();
-        nodes
-            .into_iter()
-            .map(|node| KeptNode {
-                id: node.id.clone(),
-                raw: node.raw.clone(),
-                past: node.past.clone(),
-            })
-            .collect()
+        let nodes: Vec<(NodeId, Arc<Node>)> =
+            self.lock().iter().map(|(id, node)| (id.clone(), Arc::clone(node))).collect();
+        let keep = |(id, node): (NodeId, Arc<Node>)| KeptNode {
+            id,
+            raw: node.raw.clone(),
+            past: node.past.clone(),
+        };
+        nodes.into_iter().map(keep).collect()
     }
 
     /// An agent told of itself.
@@ -127,7 +132,14 @@ impl Nodes {
         let id = NodeId { host: host.to_owned(), role: info.role, instance: info.instance.clone() };
         let mut table = self.lock();
         let past = Past::after(table.get(&id).map(AsRef::as_ref), &info, now_ms);
-        table.insert(id.clone(), Arc::new(Node { id, raw, info, past }));
+        let shown = table.get(&id).map(|known| known.id.clone());
+        let is_new = shown.is_none();
+        let node = Node { id: shown.unwrap_or_else(|| id.clone()), raw, info, past };
+        let before = life_before(&table, &id, &node);
+        table.insert(id, Arc::new(node));
+        if before.is_some_and(|before| table.remove(&before).is_some()) || is_new {
+            show_instances(&mut table);
+        }
         self.forget(&mut table, now_ms);
         let bytes = |table: &HashMap<NodeId, Arc<Node>>| {
             table.values().map(|node| node.raw.get().len()).sum::<usize>()
@@ -152,16 +164,53 @@ impl Nodes {
     }
 
     fn forget(&self, table: &mut HashMap<NodeId, Arc<Node>>, now_ms: u64) {
+        let before = table.len();
         table.retain(|id, node| {
             is_recent(node.past.last_seen_ms / 1000, now_ms / 1000)
                 || self.expected.contains(&id.host)
         });
+        if table.len() < before {
+            show_instances(table);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Arc<Node>>> {
         // A panic elsewhere leaves whole entries.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// An instance says something only where a host has several agents of a role.
+fn show_instances(table: &mut HashMap<NodeId, Arc<Node>>) {
+    let mut counts: HashMap<(String, Role), usize> = HashMap::new();
+    for id in table.keys() {
+        *counts.entry((id.host.clone(), id.role)).or_default() += 1;
+    }
+    for (id, node) in table {
+        let is_alone = counts.get(&(id.host.clone(), id.role)) == Some(&1);
+        let instance = if is_alone { String::new() } else { id.instance.clone() };
+        if node.id.instance != instance {
+            Arc::make_mut(node).id.instance = instance;
+        }
+    }
+}
+
+/// The agent whose next life `node` is: of the same host and role, silent since before `node` was started and heard of for the
+/// first time. Its data was thrown away with its instance, or one of the two versions knows of none.
+fn life_before(table: &HashMap<NodeId, Arc<Node>>, id: &NodeId, node: &Node) -> Option<NodeId> {
+    let Node { info, past, .. } = node;
+    let now_ms = past.last_seen_ms;
+    if info.clock_ms == 0 || info.started_at_ms == 0 {
+        return None;
+    }
+    let started_ms = now_ms.saturating_sub(info.clock_ms.saturating_sub(info.started_at_ms));
+    let is_before = |(other, known): &(&NodeId, &Arc<Node>)| {
+        let last_ms = known.past.last_seen_ms;
+        let is_silent = now_ms.saturating_sub(last_ms) > NEXT_LIFE_AFTER_MS;
+        let is_other = *other != id && (&other.host, other.role) == (&id.host, id.role);
+        is_other && is_silent && last_ms < started_ms.min(past.first_seen_ms)
+    };
+    table.iter().find(is_before).map(|(other, _)| other.clone())
 }
 
 impl Past {
@@ -172,8 +221,10 @@ impl Past {
         } else {
             info.clock_ms.cast_signed().saturating_sub(now_ms.cast_signed())
         };
-        let mut past = Past { last_seen_ms: now_ms, skew_ms, ..Past::default() };
+        let mut past =
+            Past { first_seen_ms: now_ms, last_seen_ms: now_ms, skew_ms, ..Past::default() };
         let Some(before) = before else { return past };
+        past.first_seen_ms = before.past.first_seen_ms;
         past.beats.clone_from(&before.past.beats);
         // A start in between has set all counters back.
         let none = NodeInfo::default();
@@ -296,6 +347,51 @@ mod tests {
         let second = NodeInfo { instance: "2".to_owned(), ..info(1, 0, 7) };
         nodes.told("web", raw("{}"), second, NOW);
         assert_eq!(ids(&nodes, NOW), ["web/proxy", "web/proxy/2", "web"]);
+    }
+
+    /// A proxy of `web` that was started at `started` and tells now.
+    fn tell(nodes: &Nodes, instance: &str, started: u64, now: u64) {
+        let info = NodeInfo { instance: instance.to_owned(), clock_ms: now, ..info(1, 0, started) };
+        let text = serde_json::to_string(&info).unwrap();
+        nodes.told("web", raw(&text), info, now);
+    }
+
+    #[test]
+    fn an_instance_is_shown_only_where_there_are_several() {
+        let nodes = Nodes::default();
+        tell(&nodes, "a", NOW - MINUTE, NOW);
+        assert_eq!(ids(&nodes, NOW), ["web/proxy"]);
+        tell(&nodes, "b", NOW - MINUTE, NOW);
+        assert_eq!(ids(&nodes, NOW), ["web/proxy/a", "web/proxy/b"]);
+        tell(&nodes, "a", NOW - MINUTE, NOW + MINUTE);
+        assert_eq!(ids(&nodes, NOW + MINUTE), ["web/proxy/a", "web/proxy/b"]);
+        // Over a restart of the relay, too.
+        let kept = serde_json::to_vec(&nodes.kept()).unwrap();
+        let again = Nodes::new(&[], serde_json::from_slice(&kept).unwrap());
+        assert_eq!(ids(&again, NOW + MINUTE), ["web/proxy/a", "web/proxy/b"]);
+        tell(&again, "a", NOW - MINUTE, NOW + 30 * MINUTE);
+        assert_eq!(ids(&again, NOW + 61 * MINUTE), ["web/proxy"], "the other is forgotten");
+        tell(&again, "a", NOW - MINUTE, NOW + 62 * MINUTE);
+        assert_eq!(ids(&again, NOW + 62 * MINUTE), ["web/proxy"], "no entry has become two");
+    }
+
+    #[test]
+    fn another_instance_that_was_started_later_is_the_next_life_of_a_silent_one() {
+        // As an update from a version without instances, and a container without a disk of its own.
+        for old in ["", "a"] {
+            let nodes = Nodes::default();
+            tell(&nodes, old, NOW - MINUTE, NOW);
+            tell(&nodes, "b", NOW + 1, NOW + MINUTE);
+            assert_eq!(ids(&nodes, NOW + MINUTE).len(), 2, "it may still tell");
+            tell(&nodes, "b", NOW + 1, NOW + 3 * MINUTE);
+            assert_eq!(ids(&nodes, NOW + 3 * MINUTE), ["web/proxy"]);
+        }
+        // One that was there before the other fell silent is another one, whatever is started again.
+        let nodes = Nodes::default();
+        tell(&nodes, "b", NOW - MINUTE, NOW - 1);
+        tell(&nodes, "a", NOW - MINUTE, NOW);
+        tell(&nodes, "b", NOW + 1, NOW + 3 * MINUTE);
+        assert_eq!(ids(&nodes, NOW + 3 * MINUTE).len(), 2);
     }
 
     #[test]

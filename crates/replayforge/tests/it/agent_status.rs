@@ -80,6 +80,37 @@ fn relays_are_told_of_every_node() {
 }
 
 #[test]
+fn two_agents_of_one_role_on_one_host_are_two_nodes_also_after_a_restart() {
+    let (stack, _, _) = stack();
+    let folder = stack.folder().join("second");
+    std::fs::create_dir_all(&folder).unwrap();
+    let mut config = Configs::new(stack.folder(), stack.ports).proxy;
+    config["dataDir"] = json!(folder);
+    config["hostName"] = json!("web-1");
+    config["sources"][0]["params"]["listenPort"] = json!(free_port());
+    let nodes = || {
+        let report = get(stack.ports.status, "/statusz").json()["report"].clone();
+        let ids = report["nodes"].as_array().unwrap().iter().map(|node| node["id"].to_string());
+        ids.filter(|id| id.contains("web-1/proxy")).collect::<Vec<_>>()
+    };
+    eventually("the first has told", SOON, || nodes() == ["\"web-1/proxy\""]);
+    let mut second = Program::role(&folder, "proxy", &config);
+    let both = eventually_some("both have told", SOON, || {
+        let nodes = nodes();
+        (nodes.len() == 2).then_some(nodes)
+    });
+    assert!(both.iter().all(|id| id.len() > "\"web-1/proxy/\"".len()), "{both:?}");
+    second.stop();
+    second.restart();
+    second.wait_for(" INFO started ");
+    let before = get(stack.ports.status, "/statusz").json()["report"]["nodes"].clone();
+    eventually("the second has told again", SOON, || {
+        get(stack.ports.status, "/statusz").json()["report"]["nodes"] != before
+    });
+    assert_eq!(nodes(), both, "the same two as before");
+}
+
+#[test]
 fn a_paused_sink_is_not_ready_and_its_relay_is_told_why() {
     let (mut stack, _, player) = stack();
     assert_eq!(get(player, "/readyz").status(), 200);
