@@ -221,6 +221,10 @@ impl Writer {
                 removed += self.remove_in_steps(remove.queue.0, first, last)?;
             }
         }
+        if removed > 0 {
+            // The commit itself has no removes any more that would tell of the room.
+            self.shared.announce_room();
+        }
         Ok(removed)
     }
 

@@ -303,3 +303,20 @@ async fn a_watch_is_told_of_each_event_that_is_dropped_once() {
     assert!(dropped > 10, "{dropped}");
     assert_eq!(*told.lock().unwrap(), expected);
 }
+
+#[tokio::test]
+async fn block_goes_on_when_more_has_left_than_one_transaction_removes() {
+    let own = |when_full| QueueOptions { max_bytes: Some(MIB), ..queue("q", when_full) };
+    let mut rig = Rig::with(2 * MIB, vec![own(WhenFull::Reject)]);
+    fill(&rig, "q", 100_000).await;
+    rig.close().await;
+    rig.options.queues = vec![own(WhenFull::Block)];
+    rig.open().unwrap();
+    // From here on only what leaves is told to those who wait, not that somebody has looked around.
+    rig.store().poke().await.unwrap();
+    let waiting = rig.store().commit(Commit::append(rig.q(), vec![filled(100_000)]));
+    let leaving = async { rig.store().ack(rig.q(), rig.ids().await).await.unwrap() };
+    let both = async { tokio::join!(waiting, leaving) };
+    let (taken, left) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("room");
+    assert!(taken.is_ok() && left >= 10, "{taken:?}, {left}");
+}
