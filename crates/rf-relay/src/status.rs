@@ -53,6 +53,8 @@ pub(crate) struct StatusPort {
     pub(crate) rendered: page::Rendered,
     /// Makes what takes a while.
     pub(crate) maker: Background,
+    /// One event is looked for at a time: it reads through databases, on threads that requests need.
+    pub(crate) tracing: Semaphore,
     /// A place for each open page.
     pub(crate) viewers: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
@@ -68,7 +70,8 @@ impl StatusPort {
         let maker = Background::start("rf-status", NICENESS)?;
         let viewers = Arc::new(Semaphore::new(page::MAX_VIEWERS));
         let rendered = page::Rendered::default();
-        Ok(StatusPort { sight, access, tokens, rendered, maker, viewers, stop })
+        let tracing = Semaphore::new(1);
+        Ok(StatusPort { sight, access, tokens, rendered, maker, tracing, viewers, stop })
     }
 
     /// Has it made from the state of the moment. `None` when that failed, which was logged.
@@ -115,6 +118,7 @@ async fn metrics_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -
 }
 
 async fn trace_page(State(port): State<Arc<StatusPort>>, Path(id): Path<String>) -> Response {
+    let _one_at_a_time = port.tracing.acquire().await;
     match Uuid::parse_str(&id) {
         Ok(id) => ([NO_STORE], Json(trace::trace(&port.sight, id).await)).into_response(),
         Err(error) => {

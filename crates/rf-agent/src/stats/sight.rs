@@ -11,6 +11,7 @@ use rf_core::node_info::{
 use rf_core::recent_logs::{Part, RecentLogs};
 use rf_core::trace::{Journal, TraceReport};
 use rf_queue::{QueueId, Store};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -65,6 +66,8 @@ pub(crate) struct Sight {
     pub(crate) sinks: Vec<SeenSink>,
     pub(crate) logs: Arc<RecentLogs>,
     pub(crate) journal: Arc<Journal>,
+    /// One event is looked for at a time: it reads through the store, on threads that others need.
+    tracing: Semaphore,
     pub(crate) told: Told,
     pub(super) machine: Machine,
 }
@@ -175,6 +178,7 @@ impl Sight {
             sinks: sinks.iter().filter_map(sink).collect(),
             logs: plan.logs,
             journal,
+            tracing: Semaphore::new(1),
             told: Told::default(),
             machine: Machine::new(&plan.data_dir),
         }
@@ -227,6 +231,7 @@ impl Sight {
 
     /// What is known of an event.
     pub(super) async fn trace(&self, id: Uuid) -> TraceReport {
+        let _one_at_a_time = self.tracing.acquire().await;
         let report = trace::report(&self.journal, &self.store, id).await;
         TraceReport {
             role: self.role.as_str().to_owned(),
