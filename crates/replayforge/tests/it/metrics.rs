@@ -85,8 +85,10 @@ fn check_with_promtool(text: &str) {
         .stderr(Stdio::piped())
         .spawn()
         .expect("promtool is installed: see test.sh");
-    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let checked = promtool.wait_with_output().unwrap();
+    let mut stdin = promtool.stdin.take().expect("piped");
+    stdin.write_all(text.as_bytes()).expect("promtool reads");
+    drop(stdin);
+    let checked = promtool.wait_with_output().expect("promtool ends");
     let said = String::from_utf8_lossy(&checked.stderr);
     assert!(checked.status.success() && said.trim().is_empty(), "{said}");
 }
