@@ -158,13 +158,16 @@ pub(super) fn node_report(node: &Node, now_ms: u64, limits: &Thresholds) -> Node
     let silence_ms = now_ms.saturating_sub(node.past.last_seen_ms);
     let is_silent = u128::from(silence_ms) > judge::silent_after(node, limits).as_millis();
     let mut why = Vec::new();
-    let sources = info.sources.keys().map(|id| source_report(node, id, &mut why)).collect();
-    let sinks: Vec<SinkReport> =
+    let mut sources: Vec<SourceReport> =
+        info.sources.keys().map(|id| source_report(node, id, &mut why)).collect();
+    let mut sinks: Vec<SinkReport> =
         info.sinks.keys().map(|id| sink_report(node, id, (now_ms, limits), &mut why)).collect();
     why.extend(judge::node(node, now_ms, limits));
     if is_silent {
         // What it told before it fell silent is not so any more, or cannot be known.
         why = vec![judge::silent(node.past.last_seen_ms, now_ms)];
+        sources.iter_mut().for_each(|source| source.per_minute = 0);
+        sinks.iter_mut().for_each(|sink| sink.per_minute = 0);
     }
     why.sort_by_key(|why| std::cmp::Reverse(why.level));
     NodeReport {
@@ -183,7 +186,7 @@ pub(super) fn node_report(node: &Node, now_ms: u64, limits: &Thresholds) -> Node
         memory_percent: info.memory_host_used_pct,
         cpu_percent: info.cpu_percent_host,
         disk_percent: info.disk_used_pct,
-        per_minute: node.past.beats.back().map_or(0, |beat| beat.rate),
+        per_minute: if is_silent { 0 } else { node.past.beats.back().map_or(0, |beat| beat.rate) },
         spark: node.past.beats.iter().map(|beat| beat.rate).collect(),
         queued: sinks.iter().fold(0, |sum, sink| u64::saturating_add(sum, sink.queued)),
         fill_percent: sinks.iter().map(|sink| sink.fill_percent).max().unwrap_or_default(),

@@ -139,13 +139,22 @@ fn a_source_that_fails_or_is_paused() {
 #[test]
 fn silence_hides_what_was_told_before() {
     let nodes = Nodes::default();
-    let raw = RawValue::from_string("{}".to_owned()).unwrap();
-    let info = NodeInfo { every_secs: 120, disk_used_pct: 99.0, ..NodeInfo::default() };
-    nodes.told("web", raw, info, NOW);
+    let raw = || RawValue::from_string("{}".to_owned()).unwrap();
+    let info = |received| NodeInfo {
+        every_secs: 120,
+        disk_used_pct: 99.0,
+        sources: [("in".to_owned(), SourceInfo { received, ..SourceInfo::default() })].into(),
+        ..NodeInfo::default()
+    };
+    nodes.told("web", raw(), info(0), NOW - MINUTE);
+    nodes.told("web", raw(), info(60), NOW);
     let at = |now| build::node_report(&nodes.all(NOW)[0], now, &Thresholds::default());
-    assert_eq!(at(NOW + 6 * MINUTE).presence, Presence::Here, "three messages of two minutes");
+    let here = at(NOW + 6 * MINUTE);
+    assert_eq!(here.presence, Presence::Here, "three messages of two minutes");
+    assert_eq!((here.per_minute, here.sources[0].per_minute), (60, 60));
     let silent = at(NOW + 6 * MINUTE + 1);
     assert_eq!((silent.presence, silent.level), (Presence::Silent, Level::Bad));
+    assert_eq!((silent.per_minute, silent.sources[0].per_minute), (0, 0), "nothing is known");
     assert_eq!(silent.why.len(), 1);
     assert!(silent.why[0].text.starts_with("silent for 6 min"), "{:?}", silent.why);
 }

@@ -2,7 +2,7 @@
 //! their sinks; lines as thick as what flows and coloured by state. The tables below it say the same in words.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use maud::{Markup, PreEscaped, html};
 
@@ -41,7 +41,11 @@ pub(super) fn map(report: &Report) -> Markup {
     let (left, right) = (choose_nodes(writers), choose_nodes(readers));
     let mut buckets: Vec<&BucketReport> = report.buckets.iter().collect();
     let hidden_buckets = buckets.len().saturating_sub(MAX_BOXES);
-    buckets.sort_by_key(|b| Reverse((b.level, b.rx_per_minute + b.tx_per_minute)));
+    let concerned = concerned(left.shown.iter().chain(&right.shown));
+    buckets.sort_by_key(|bucket| {
+        let flow = bucket.rx_per_minute + bucket.tx_per_minute;
+        Reverse((bucket.level, concerned.contains(bucket.name.as_str()), flow))
+    });
     buckets.truncate(MAX_BOXES);
     buckets.sort_by(|a, b| a.name.cmp(&b.name));
 
@@ -77,6 +81,17 @@ pub(super) fn map(report: &Report) -> Markup {
 fn is_reader(node: &NodeReport) -> bool {
     node.role == "player"
         || (node.role != "proxy" && node.writes.is_empty() && !node.reads.is_empty())
+}
+
+/// Buckets of nodes that are in trouble: without them the way that is broken would not be seen.
+fn concerned<'a>(nodes: impl Iterator<Item = &'a &'a NodeReport>) -> BTreeSet<&'a str> {
+    let of = |node: &'a &'a NodeReport| {
+        let sources = node.sources.iter().flat_map(|source| &source.buckets);
+        let sinks = node.sinks.iter().flat_map(|sink| &sink.buckets);
+        let seen = node.writes.iter().chain(&node.reads).map(|flow| &flow.bucket);
+        sources.chain(sinks).chain(seen).map(String::as_str)
+    };
+    nodes.filter(|node| node.level > Level::Ok).flat_map(of).collect()
 }
 
 struct Chosen<'a> {
@@ -137,7 +152,7 @@ fn node_box(node: &NodeReport, place: &Place, x: u64) -> Markup {
         a href=(parts::node_link(&node.id)) class={ "box " (node.level.as_str()) } {
             title { (node.host) " (" (node.role) "): " (title) }
             (frame(x, place, BOX_WIDTH))
-            text class="name" x=(x + 14) y=(place.y + 25) { (cut(&node.host, MAX_CHARS - 8)) }
+            text class="name" x=(x + 14) y=(place.y + 25) { (cut(&node.host, MAX_CHARS - 11)) }
             text class="side" x=(x + BOX_WIDTH - 12) y=(place.y + 25) { (word(node)) }
             @for (at, (level, line)) in lines(node).iter().enumerate() {
                 text class={ "line " (level.as_str()) } x=(x + 14) y=(place.y + TITLE_HEIGHT + 6 + LINE_HEIGHT * at as u64) {

@@ -58,7 +58,7 @@ fn sources(sources: &[SourceReport]) -> Markup {
                             tr class=(source.level.as_str()) {
                                 th scope="row" { (source.id) " " span class="role" { (source.kind) } }
                                 td data-label="State" { (parts::pill(source.level)) }
-                                td data-label="Feeds" { (source.sinks.join(", ")) }
+                                td data-label="Feeds" { (parts::text(&source.sinks.join(", "))) }
                                 td data-label="Events/min" class="num" { (parts::number(source.per_minute)) }
                                 td data-label="Received" class="num" { (parts::number(source.received)) }
                                 td data-label="Dropped" class="num" { (parts::number(source.dropped)) }
@@ -101,7 +101,7 @@ fn sink_row(report: &Report, sink: &SinkReport) -> Markup {
                 @if let Some(error) = &sink.error { p class="why" { (error) } }
             }
             td data-label="State" { (parts::pill(sink.level)) }
-            td data-label="To" { (sink.buckets.join(", ")) (sink.target) }
+            td data-label="To" { (parts::text(&format!("{}{}", sink.buckets.join(", "), sink.target))) }
             td data-label="Events/min" class="num" { (parts::number(sink.per_minute)) }
             td data-label="Delivered" class="num" { (parts::number(sink.delivered)) }
             td data-label="Queue" { (parts::bar(sink.fill_percent, "share of its limit")) }

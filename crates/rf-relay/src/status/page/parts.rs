@@ -107,6 +107,11 @@ pub(super) fn number(number: u64) -> Markup {
     }
 }
 
+/// A text, or a dash.
+pub(super) fn text(text: &str) -> Markup {
+    html! { @if text.is_empty() { span class="none" { "–" } } @else { (text) } }
+}
+
 /// Name and value, below each other.
 pub(super) fn fact(name: &str, value: &Markup) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
