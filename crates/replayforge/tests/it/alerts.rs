@@ -1,7 +1,10 @@
-//! Alerts of a relay about nodes, and its heartbeat, as a service gets them.
+//! Alerts of a relay about nodes and buckets, and its heartbeat, as a service gets them.
 
-use serde_json::json;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde_json::{Value, json};
+
+use crate::support::http::Message;
 use crate::support::ports::free_port;
 use crate::support::program::Program;
 use crate::support::target::Target;
@@ -24,9 +27,7 @@ fn trouble_and_its_end_are_told_once_and_the_heart_beats() {
         },
     });
     let mut relay = Program::role(folder.path(), "relay", &config);
-    let told = || -> Vec<String> {
-        service.requests().iter().map(crate::support::http::Message::text).collect()
-    };
+    let told = || -> Vec<String> { service.requests().iter().map(Message::text).collect() };
     eventually("the missing node is told", SOON, || {
         told().iter().any(|text| text.contains("TROUBLE node web-1: missing"))
     });
@@ -42,4 +43,165 @@ fn trouble_and_its_end_are_told_once_and_the_heart_beats() {
     });
     let troubles = told().iter().filter(|text| text.contains("TROUBLE")).count();
     assert_eq!(troubles, 1, "a restart tells nothing again: {:?}", told());
+}
+
+/// What is told when it begins, and when it is over.
+const TOLD: [(&str, &str); 11] = [
+    ("TROUBLE node quiet/proxy: silent for", "RECOVERED node quiet/proxy: silent, after"),
+    ("WARNING node skewed/proxy: its clock is", "RECOVERED node skewed/proxy: clock, after"),
+    (
+        "TROUBLE node lossy/proxy: dropped 5 events lately (full)",
+        "RECOVERED node lossy/proxy: drops, after",
+    ),
+    (
+        "WARNING node lossy/proxy: 2 events became dead letters lately",
+        "RECOVERED node lossy/proxy: deadLetters, after",
+    ),
+    ("TROUBLE node ill/proxy: its disk is 97 % full", "RECOVERED node ill/proxy: disk, after"),
+    (
+        "TROUBLE node ill/proxy: sink out is paused until somebody acts: 401",
+        "RECOVERED node ill/proxy: sink out paused, after",
+    ),
+    (
+        "WARNING node ill/proxy: the queue of sink out is 90 % full: 90 B of 100 B",
+        "RECOVERED node ill/proxy: sink out filling, after",
+    ),
+    ("WARNING bucket filling: is 8", "RECOVERED bucket filling: filling, after"),
+    ("bucket waiting: its oldest event waits for", "RECOVERED bucket waiting: oldest, after"),
+    ("TROUBLE bucket ring: dropped ", ""),
+    ("WARNING bucket full: was full and refused ", ""),
+];
+
+/// A relay whose service is told at once, and what it was told.
+struct Watched {
+    port: u16,
+    status: u16,
+    service: Target,
+    _relay: Program,
+    _folder: tempfile::TempDir,
+}
+
+impl Watched {
+    fn start() -> Watched {
+        let (folder, service) = (tempfile::tempdir().unwrap(), Target::start());
+        let port = free_port();
+        let status = free_port();
+        let small = json!({ "auth": "t", "dbMaxSizeKb": 8192 });
+        let ring = json!({ "auth": "t", "dbMaxSizeKb": 8192, "whenFull": "dropOldest" });
+        let config = json!({
+            "port": port, "listenAddress": "127.0.0.1", "portStatusZ": status,
+            "dataDir": folder.path().join("data"),
+            "buckets": { "filling": small, "full": small, "ring": ring, "waiting": { "auth": "t" } },
+            "alerts": {
+                "after": 0, "oldestEvent": "1s", "nodeSilentAfter": "1s", "lossesFor": "8s",
+                "notify": { "hook": { "url": format!("http://127.0.0.1:{}/hook", service.port), "contentType": "json" } },
+            },
+        });
+        let relay = Program::role(folder.path(), "relay", &config);
+        Watched { port, status, service, _relay: relay, _folder: folder }
+    }
+
+    fn tell(&self, host: &str, info: &Value) {
+        let headers: [(&str, &[u8]); 3] = [
+            ("Authorization", b"Bearer t"),
+            ("RF-BUCKET", b"waiting"),
+            ("RF-HOSTNAME", host.as_bytes()),
+        ];
+        let answer = call(self.port, "POST", "/node-info", &headers, info.to_string().as_bytes());
+        assert_eq!(answer.status(), 200, "{}", answer.text());
+    }
+
+    /// Records an event of 256 KiB; the status.
+    fn record(&self, bucket: &str) -> u16 {
+        let headers: [(&str, &[u8]); 2] =
+            [("Authorization", b"Bearer t"), ("RF-BUCKET", bucket.as_bytes())];
+        call(self.port, "POST", "/record", &headers, &vec![b'x'; 256 * 1024]).status()
+    }
+
+    /// Per cent of its limit.
+    fn fill(&self, bucket: &str) -> u64 {
+        let path = format!("/statusz?bucket={bucket}");
+        let page = call(self.status, "GET", &path, &[], b"").json();
+        let bucket = &page["report"]["buckets"][0];
+        bucket["usedBytes"].as_u64().unwrap() * 100 / bucket["maxBytes"].as_u64().unwrap()
+    }
+
+    /// Takes everything out of a bucket.
+    fn empty(&self, bucket: &str) {
+        let headers: [(&str, &[u8]); 2] =
+            [("Authorization", b"Bearer t"), ("RF-BUCKET", bucket.as_bytes())];
+        loop {
+            let pulled = call(self.port, "GET", "/first-batch", &headers, b"");
+            if pulled.status() == 404 {
+                return;
+            }
+            let pulled = pulled.json();
+            let id = |event: &Value| event["id"].to_string();
+            let ids: Vec<String> = pulled.as_array().expect("a list").iter().map(id).collect();
+            let body = json!({ "ids": ids }).to_string();
+            let done = call(self.port, "DELETE", "/acknowledge-batch", &headers, body.as_bytes());
+            assert_eq!(done.status(), 200, "{}", done.text());
+        }
+    }
+
+    fn was_told(&self, text: &str) -> bool {
+        self.service.requests().iter().any(|request| request.text().contains(text))
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since.as_millis()).expect("before the year 500,000,000")
+}
+
+/// A node that tells of one sink.
+fn node(sink: &Value) -> Value {
+    json!({ "role": "proxy", "startedAtMs": 1, "clockMs": now_ms(), "sinks": { "out": sink } })
+}
+
+#[test]
+fn each_kind_of_trouble_is_told_and_so_is_its_end() {
+    let watched = Watched::start();
+    let well = node(&json!({ "type": "relay" }));
+    let mut quiet = well.clone();
+    quiet["everySecs"] = json!(1);
+    watched.tell("quiet", &quiet);
+    let mut skewed = well.clone();
+    skewed["clockMs"] = json!(now_ms() - 60_000);
+    watched.tell("skewed", &skewed);
+    watched.tell("lossy", &well);
+    watched.tell("lossy", &node(&json!({ "dropped": { "full": 5 }, "deadLettered": 2 })));
+    let queue = json!({ "events": 1, "bytes": 90, "maxBytes": 100 });
+    let mut ill = node(&json!({ "type": "relay", "paused": "401", "queue": queue }));
+    ill["diskUsedPct"] = json!(97);
+    watched.tell("ill", &ill);
+    assert_eq!(watched.record("waiting"), 200);
+    while watched.fill("filling") < 80 {
+        assert_eq!(watched.record("filling"), 200);
+    }
+    // 10 MiB, and there is room for less than 8.
+    (0..40).for_each(|_| assert_eq!(watched.record("ring"), 200));
+    assert!((0..40).any(|_| watched.record("full") != 200));
+    for (begins, _) in TOLD {
+        eventually(begins, SOON, || watched.was_told(begins));
+    }
+
+    watched.tell("skewed", &node(&json!({ "type": "relay" })));
+    watched.tell("ill", &node(&json!({ "type": "relay" })));
+    watched.empty("waiting");
+    watched.empty("filling");
+    for (_, ends) in TOLD {
+        eventually(ends, SOON, || {
+            let mut quiet = node(&json!({ "type": "relay" }));
+            quiet["everySecs"] = json!(1);
+            watched.tell("quiet", &quiet);
+            watched.was_told(ends)
+        });
+    }
+    // Each was told once; what went on was not told again, nor what became of it between two looks.
+    let lines: Vec<String> = watched.service.requests().iter().map(Message::text).collect();
+    for (begins, _) in TOLD.iter().filter(|(begins, _)| !begins.contains("quiet")) {
+        let times = lines.iter().map(|text| text.matches(begins).count()).sum::<usize>();
+        assert_eq!(times, 1, "{begins}: {lines:#?}");
+    }
 }

@@ -26,6 +26,7 @@
 //! | [`broken_disk`] | a disk that is full or read-only costs its sinks time, and nobody else anything |
 //! | [`alarms`] | what goes wrong is told once, and its end too |
 //! | [`notify`] | people are told, once and in time, by the services that they use |
+//! | [`watching`], [`watching_cli`], [`metrics`], [`alerts`] | who looks at the relay, or is told by it, knows what is broken and why |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
 
 // `cfg(test)` is always set here; it tells clippy that helpers outside of `#[test]` functions are tests too.
@@ -33,6 +34,7 @@
 mod agent_status;
 #[cfg(test)]
 mod alarms;
+#[cfg(test)]
 mod alerts;
 #[cfg(test)]
 mod broken_disk;

@@ -9,6 +9,7 @@ pub(crate) mod program;
 pub(crate) mod server;
 pub(crate) mod small_disk;
 pub(crate) mod stack;
+pub(crate) mod system;
 pub(crate) mod target;
 pub(crate) mod wait;
 pub(crate) mod wire;

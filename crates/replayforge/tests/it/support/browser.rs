@@ -104,6 +104,11 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({ "features": feature }));
     }
 
+    /// As a user who allows no scripts; what is asked of the page here still runs.
+    pub(crate) fn without_scripts(&self) {
+        self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": true }));
+    }
+
     /// What a function body returns in the page.
     pub(crate) fn run(&self, script: &str) -> Value {
         self.command("/execute/sync", &json!({ "script": script, "args": [] }))
@@ -117,7 +122,7 @@ impl Browser {
     /// What the elements with this selector show, those that are seen.
     pub(crate) fn texts(&self, selector: &str) -> Vec<String> {
         let script = format!(
-            "return [...document.querySelectorAll({selector:?})].filter((e) => e.checkVisibility()).map((e) => e.innerText.trim());"
+            "return [...document.querySelectorAll({selector:?})].filter((e) => e.checkVisibility()).map((e) => (e.innerText ?? e.textContent).trim());"
         );
         let found = self.run(&script);
         let texts = found.as_array().expect("a list").iter();
@@ -126,13 +131,23 @@ impl Browser {
 
     /// Waits until some element with this selector shows `wanted` somewhere in its text.
     pub(crate) fn wait_for(&self, selector: &str, wanted: &str) -> String {
+        self.wait_for_within(selector, wanted, SOON)
+    }
+
+    /// As [`Browser::wait_for`], for what may take longer.
+    pub(crate) fn wait_for_within(
+        &self,
+        selector: &str,
+        wanted: &str,
+        deadline: Duration,
+    ) -> String {
         let started = Instant::now();
-        let found = eventually_some("an end of the waiting", SOON * 2, || {
+        let found = eventually_some("an end of the waiting", deadline * 2, || {
             let texts = self.texts(selector);
             let found = texts.iter().find(|text| text.contains(wanted)).cloned();
             match found {
                 Some(text) => Some(Ok(text)),
-                None => (started.elapsed() > SOON).then_some(Err(texts)),
+                None => (started.elapsed() > deadline).then_some(Err(texts)),
             }
         });
         found.unwrap_or_else(|texts| {

@@ -1,0 +1,118 @@
+//! Proxies and players that break, one after the other.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::program::Program;
+use crate::support::stack::TOKEN;
+use crate::support::system::System;
+use crate::support::wait::{SOON, eventually};
+use crate::support::wire::{call, post};
+
+const HOSTS: [&str; 5] = ["web-1", "web-2", "desk-1", "desk-2", "web-3"];
+
+/// An agent tells of itself when it has started, and then each minute; so that is how long it takes where a busy machine
+/// had it miss the first.
+const A_MINUTE: Duration = Duration::from_secs(80);
+
+fn system(alerts: &serde_json::Value) -> System {
+    System::with(|relay| {
+        relay["expectedNodes"] = json!(HOSTS);
+        relay["alerts"] = alerts.clone();
+    })
+}
+
+#[test]
+fn one_that_was_never_seen_is_missing_and_one_that_is_killed_falls_silent() {
+    let mut system = system(&json!({ "diskPercent": 100, "nodeSilentAfter": "1s" }));
+    let browser = system.overview();
+    browser.wait_for("#verdict", "1 thing is wrong");
+    browser.wait_for("#summary", "node web-3 missing: expected (expectedNodes)");
+    browser.wait_for("[id='node-web-3']", "missing");
+
+    let (folder, configs) = system.further(2);
+    let _third = Program::role(&folder, "proxy", &configs.proxy);
+    browser.wait_for("#verdict", "All is well");
+    browser.wait_for("[id='node-web-3/proxy']", "ok");
+
+    // A real one is silent when three of its minutes have passed. That it tells each second is its last word, here.
+    let mut told = system.statusz()["nodeInfo"]["web-2"].clone();
+    assert_eq!(told["role"], "proxy");
+    told["everySecs"] = json!(1);
+    system.proxies[1].kill();
+    let bearer = format!("Bearer {TOKEN}");
+    let headers: [(&str, &[u8]); 3] =
+        [("Authorization", bearer.as_bytes()), ("RF-BUCKET", b"logs"), ("RF-HOSTNAME", b"web-2")];
+    let answer = call(system.api, "POST", "/node-info", &headers, told.to_string().as_bytes());
+    assert_eq!(answer.status(), 200);
+    browser.wait_for("#verdict", "1 thing is wrong");
+    browser.wait_for("#summary", "stopped, or without a way to the relay");
+    browser.wait_for("[id='node-web-2/proxy']", "silent");
+    browser.wait_for("#map .box.bad", "web-2");
+
+    system.proxies[1].restart();
+    browser.wait_for("#verdict", "All is well");
+    browser.wait_for("[id='node-web-2/proxy']", "ok");
+    assert_eq!(browser.log(), Vec::<String>::new());
+}
+
+#[test]
+fn a_target_that_is_away_is_told_with_the_reason_until_it_is_back() {
+    let mut system = system(&json!({ "diskPercent": 100 }));
+    let (folder, configs) = system.further(2);
+    let _third = Program::role(&folder, "proxy", &configs.proxy);
+    let browser = system.overview();
+    browser.wait_for("#verdict", "All is well");
+
+    system.targets[0].go_away();
+    system.post(0, "/orders", b"1");
+    eventually("the event is at the player", SOON, || system.bucket("orders")["events"] == 0);
+    system.players[0].stop();
+    system.players[0].restart();
+    browser.wait_for_within("#summary", "sink target cannot deliver and tries again", A_MINUTE);
+    browser.wait_for("[id='node-desk-1/player']", "warning");
+    browser.wait_for("#map .box.warn", "→ target");
+    // The page of the node has the target's own words.
+    browser.open(&system.page("node?id=desk%2D1%2Fplayer"));
+    browser.wait_for("table p.why", "connect");
+
+    system.targets[0].come_back();
+    system.targets[0].wait_for(1);
+    system.players[0].stop();
+    system.players[0].restart();
+    browser.wait_for_within("h1", "ok", A_MINUTE);
+    browser.open(&system.page(""));
+    browser.wait_for("#verdict", "All is well");
+    assert_eq!(browser.log(), Vec::<String>::new());
+}
+
+#[test]
+fn a_wrong_token_pauses_a_sink_until_it_is_right() {
+    let system = system(&json!({ "diskPercent": 100 }));
+    let (folder, mut configs) = system.further(2);
+    let port = configs.proxy["sources"][0]["params"]["listenPort"].as_u64().unwrap();
+    // A second way, so that the relay hears of the first.
+    let mut second = configs.proxy["sinks"][0].clone();
+    second["id"] = json!("second");
+    configs.proxy["sinks"].as_array_mut().unwrap().push(second);
+    let right = configs.proxy.clone();
+    configs.proxy["sinks"][0]["authBearer"] = json!("wrong");
+    let mut third = Program::role(&folder, "proxy", &configs.proxy);
+    third.expect_error("sink is paused until this is mended");
+    let browser = system.overview();
+    browser.wait_for("#verdict", "All is well");
+
+    post(u16::try_from(port).unwrap(), "/orders", b"1");
+    browser.wait_for("#verdict", "1 thing is wrong");
+    browser.wait_for("#summary", "sink out is paused until somebody acts: ");
+    browser.wait_for("#summary", "401 Unauthorized");
+    browser.wait_for("[id='node-web-3/proxy']", "trouble");
+
+    third.stop();
+    let _mended = Program::role(&folder, "proxy", &right);
+    browser.wait_for("#verdict", "All is well");
+    // It waited, and was not lost.
+    assert_eq!(system.targets[0].wait_for(1)[0].text(), "1");
+    assert_eq!(browser.log(), Vec::<String>::new());
+}
