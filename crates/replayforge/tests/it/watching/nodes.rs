@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::program::Program;
+use crate::support::server::Answer;
 use crate::support::stack::TOKEN;
 use crate::support::system::System;
 use crate::support::wait::{SOON, eventually};
@@ -84,6 +85,27 @@ fn a_target_that_is_away_is_told_with_the_reason_until_it_is_back() {
     browser.wait_for_within("h1", "ok", A_MINUTE);
     browser.open(&system.page(""));
     browser.wait_for("#verdict", "All is well");
+    assert_eq!(browser.log(), Vec::<String>::new());
+}
+
+#[test]
+fn dead_letters_are_told_for_a_while_and_stay_in_their_column() {
+    let mut system = system(&json!({ "diskPercent": 100, "lossesFor": "8s" }));
+    let (folder, configs) = system.further(2);
+    let _third = Program::role(&folder, "proxy", &configs.proxy);
+    let browser = system.overview();
+    browser.wait_for("#verdict", "All is well");
+
+    system.players[1].stop();
+    system.players[1].expect_error("event moved to the dead letters");
+    system.targets[1].answer(|_, _| Answer::status(500));
+    system.post(1, "/logs", b"2");
+    eventually("the event is at the relay", SOON, || system.bucket("logs")["events"] == 1);
+    system.players[1].restart();
+    browser.wait_for_within("#summary", "1 event became dead letters lately", A_MINUTE);
+    // It is mended when nothing more has died for `lossesFor`; the letter itself stays in its column.
+    browser.wait_for("#verdict", "All is well");
+    browser.wait_for("[id='node-desk-2/player'] [data-label=Dead]", "1");
     assert_eq!(browser.log(), Vec::<String>::new());
 }
 
