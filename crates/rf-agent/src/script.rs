@@ -7,13 +7,14 @@
 //! the script's thread straight to the store's writer, in the order of the calls, and the writer answers whoever waits.
 //!
 //! A commit that is refused (a queue is full) undoes what the script remembered with `kv_set`: a script that keeps the ids it
-//! has seen would take the repeat for a duplicate and drop it. Lua's own variables are not undone.
+//! has seen would take the repeat for a duplicate and drop it. So does a client that leaves while its event waits for room
+//! (`waiting`). Lua's own variables are not undone.
 //!
 //! A script that fails has no say in what becomes of its neighbours: the one event becomes a dead letter of the queue
 //! `script:SOURCE` (or passes, or is dropped: `onError`), the VM is made anew, the next event is processed.
 //!
 //! Reading order: `config` (the keys), `work` (one batch through the script), `runner` (the thread), `handle` (what the
-//! source's side sees), `timer`, `redo` (retried letters), `reload`, and `batch` for the scripts of sinks.
+//! source's side sees), `waiting`, `timer`, `redo` (retried letters), `reload`, and `batch` for the scripts of sinks.
 
 pub(crate) mod batch;
 pub(crate) mod config;
@@ -26,6 +27,7 @@ mod runner;
 mod tests;
 mod thread;
 mod timer;
+mod waiting;
 mod work;
 
 pub use handle::{ScriptCounters, ScriptStartError};

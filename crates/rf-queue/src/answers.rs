@@ -37,8 +37,16 @@ impl PendingCommit {
     ///
     /// # Errors
     /// [`CommitError`]; nothing of the commit was done then. Also when the other end was dropped.
-    pub async fn outcome(self) -> Outcome {
-        self.0.await.unwrap_or(Err(CommitError::Closed))
+    pub async fn outcome(&mut self) -> Outcome {
+        (&mut self.0).await.unwrap_or(Err(CommitError::Closed))
+    }
+
+    /// As [`Self::outcome`], for threads without a runtime: they stand still until the writer has answered.
+    ///
+    /// # Errors
+    /// As [`Self::outcome`].
+    pub fn outcome_here(self) -> Outcome {
+        self.0.blocking_recv().unwrap_or(Err(CommitError::Closed))
     }
 }
 

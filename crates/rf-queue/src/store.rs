@@ -84,7 +84,7 @@ impl Store {
         if !commit.appends.iter().any(|append| self.blocks(append.queue)) {
             return self.commit_once(commit).await;
         }
-        let mut room = self.inner.shared.room.subscribe();
+        let mut room = self.room();
         loop {
             // Interest in room is registered before the try, so that room made meanwhile is not missed.
             room.mark_unchanged();
@@ -100,9 +100,15 @@ impl Store {
     }
 
     async fn commit_once(&self, commit: Commit) -> Result<Receipt, CommitError> {
-        let (reply, pending) = PendingCommit::new();
+        let (reply, mut pending) = PendingCommit::new();
         self.submit(commit, reply);
         pending.outcome().await
+    }
+
+    /// Changes whenever room was made in some queue, and when the store is closed: for those who
+    /// [submit](Self::submit) to a queue that blocks.
+    pub fn room(&self) -> watch::Receiver<u64> {
+        self.inner.shared.room.subscribe()
     }
 
     /// Hands a commit to the writer, in the order of the calls; whoever holds the other end of `reply` gets the answer,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::mailbox::{Mailbox, Refused};
 use super::runner::{Call, Done, Input, Job, Note, Runner};
+use super::waiting::Waiting;
 use super::work::Desk;
 use super::{ScriptPlan, kv_prefix, letters_queue, thread};
 use crate::pipeline::{Batch, Rejected};
@@ -71,7 +72,7 @@ pub struct ScriptCounters {
 }
 
 impl ScriptCounters {
-    fn add(&self, tally: Tally) {
+    pub(super) fn add(&self, tally: Tally) {
         self.events.fetch_add(tally.events, Ordering::Relaxed);
         self.emitted.fetch_add(tally.emitted, Ordering::Relaxed);
         self.filtered.fetch_add(tally.filtered, Ordering::Relaxed);
@@ -114,7 +115,7 @@ pub(crate) struct ScriptHandle {
     trace: Trace,
     /// A queue that it may emit to makes its source wait while it is full.
     blocks: bool,
-    mailbox: Arc<Mailbox<Job>>,
+    pub(super) mailbox: Arc<Mailbox<Job>>,
     /// Dropped by the thread when it has ended.
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
@@ -159,12 +160,13 @@ impl ScriptHandle {
         };
         let mailbox = Arc::new(Mailbox::new());
         let (options, jobs, own) = (Arc::clone(&plan.options), Arc::clone(&mailbox), store.clone());
+        let counters = Arc::<ScriptCounters>::default();
+        let counted = Arc::clone(&counters);
         let serve = move |session, mailbox: &Mailbox<Job>| {
-            Runner { desk, session, store: own }.run(mailbox);
+            Runner { desk, session, store: own, counters: counted }.run(mailbox);
         };
         let ended = thread::start(options, kv, jobs, serve).await.map_err(failed)?;
         let ended = Mutex::new(Some(ended));
-        let counters = Arc::default();
         let source = source.to_owned();
         Ok(Arc::new(Self { source, plan, store, letters, counters, trace, blocks, mailbox, ended }))
     }
@@ -209,12 +211,9 @@ impl ScriptHandle {
         let note = Arc::new(Note::default());
         let job = Job::Call(input, Call { reply, note: Arc::clone(&note), keep });
         self.mailbox.push(job, bytes).map_err(|refused| (self.refusal(refused), None))?;
-        let mut outcome = pending.outcome().await;
-        let Done { changes, commit, tally } = note.take();
-        if let (Err(CommitError::Full { .. }), Some(commit), false) = (&outcome, &commit, keep) {
-            // A queue that makes its source wait: the script has been called, only the commit waits for room.
-            outcome = self.store.commit(commit.clone()).await;
-        }
+        let mut waiting = Waiting::new(self, note, pending);
+        let outcome = waiting.outcome(!keep).await;
+        let Done { changes, commit, tally } = waiting.settle();
         match outcome {
             Ok(_) => {
                 for Traced { step, detail, ids } in &tally.traced {

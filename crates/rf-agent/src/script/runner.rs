@@ -3,11 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rf_queue::{Commit, CommitReply, Store, StoredEvent};
+use rf_queue::{Commit, CommitReply, PendingCommit, Store, StoredEvent};
 use rf_script::{KvChange, LoadError, Session};
 use tokio::sync::oneshot;
 
-use super::handle::Tally;
+use super::handle::{ScriptCounters, Tally};
 use super::mailbox::Mailbox;
 use super::work::{Desk, Work};
 use crate::pipeline::Batch;
@@ -18,6 +18,8 @@ pub(super) enum Job {
     Call(Input, Call),
     /// A commit was refused: what its call remembered is taken back.
     Undo { changes: Vec<KvChange>, done: oneshot::Sender<()> },
+    /// Whoever waited for a commit has left: if it is refused, what its call remembered is taken back.
+    Settle { pending: PendingCommit, note: Arc<Note> },
     /// A new text of the script.
     Replace { text: Vec<u8>, done: oneshot::Sender<Result<(), LoadError>> },
 }
@@ -53,6 +55,11 @@ pub(super) struct Done {
 }
 
 impl Note {
+    /// What is to be tried again.
+    pub(super) fn commit(&self) -> Option<Commit> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).commit.clone()
+    }
+
     pub(super) fn take(&self) -> Done {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -67,6 +74,7 @@ pub(super) struct Runner {
     pub(super) desk: Desk,
     pub(super) session: Session,
     pub(super) store: Store,
+    pub(super) counters: Arc<ScriptCounters>,
 }
 
 impl Runner {
@@ -86,6 +94,15 @@ impl Runner {
                 self.session.undo(changes);
                 // Whoever was refused may have given up meanwhile.
                 let _nobody_waits = done.send(());
+            }
+            Job::Settle { pending, note } => {
+                // The writer answers within a commit's time, and the calls behind this one go to the same writer.
+                let outcome = pending.outcome_here();
+                let Done { changes, tally, .. } = note.take();
+                match outcome {
+                    Ok(_) => self.counters.add(tally),
+                    Err(_) => self.session.undo(changes),
+                }
             }
             Job::Replace { text, done } => drop(done.send(self.session.replace(text))),
         }

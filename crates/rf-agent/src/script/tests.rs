@@ -278,6 +278,59 @@ async fn a_queue_that_blocks_makes_the_commit_wait_and_not_the_script_run_again(
 }
 
 #[tokio::test]
+async fn who_leaves_while_a_queue_blocks_leaves_no_trace() {
+    let rig = Rig::made(ONCE, Made { when_full: WhenFull::Block, ..USUAL }).await;
+    let mut sent = 0;
+    let left = loop {
+        let event = format!("{sent:09}{}", "x".repeat(50_000));
+        let sending = tokio::time::timeout(Duration::from_millis(500), rig.send(&[&event])).await;
+        match sending {
+            Ok(done) => done.unwrap(),
+            // The future is dropped, as when a client closes its connection.
+            Err(_waits) => break event,
+        }
+        sent += 1;
+    };
+    rig.empty("a").await;
+    rig.send(&[&left]).await.unwrap();
+    assert_eq!(rig.queued("a").await, std::slice::from_ref(&left));
+    rig.send(&[&left]).await.unwrap();
+    assert_eq!(rig.queued("a").await.len(), 1, "now it is a duplicate");
+}
+
+#[tokio::test]
+async fn who_leaves_at_once_is_remembered_only_if_the_event_is_stored() {
+    let rig = Rig::new(ONCE).await;
+    let leave = async |event: &str| {
+        let events = [event];
+        let mut sending = Box::pin(rig.send(&events));
+        // Polled once, the event is with the script's thread.
+        std::future::poll_fn(|cx| {
+            drop(sending.as_mut().poll(cx));
+            std::task::Poll::Ready(())
+        })
+        .await;
+    };
+    leave("event 001").await;
+    assert_eq!(rig.wait_queued("a", 1).await, ["event 001"]);
+    rig.send(&["event 001"]).await.unwrap();
+    assert_eq!(rig.queued("a").await.len(), 1, "it was stored, so it is known");
+    let large = |n: u32| format!("{n:09}{}", "x".repeat(50_000));
+    let mut number = 0;
+    while rig.send(&[&large(number)]).await.is_ok() {
+        number += 1;
+    }
+    leave(&large(number)).await;
+    // It counts what was stored, with or without somebody who waits, and nothing else.
+    let counters = rig.script.counters();
+    rig.empty("a").await;
+    rig.send(&[&large(number)]).await.unwrap();
+    assert_eq!(rig.queued("a").await, [large(number)], "it was refused, so it is not known");
+    let emitted = counters.emitted.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(emitted, u64::from(number) + 2);
+}
+
+#[tokio::test]
 async fn what_can_never_fit_becomes_a_dead_letter() {
     let rig = Rig::new("function Process(content, emit) emit('a', content:rep(3000000)) end").await;
     rig.send(&["ab"]).await.unwrap();

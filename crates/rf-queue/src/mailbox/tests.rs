@@ -65,7 +65,7 @@ fn a_sleeping_writer_is_woken_by_a_request_and_by_closing() {
 #[tokio::test]
 async fn whoever_waits_for_a_writer_that_cannot_start_is_told() {
     let (mailbox, lock) = mailbox();
-    let (reply, answer) = PendingCommit::new();
+    let (reply, mut answer) = PendingCommit::new();
     mailbox.submit(Op::Commit(Commit::default(), reply), &lock);
     mailbox.refuse_waiting(&StoreError::Failed("no disk".to_owned()));
     assert_eq!(answer.outcome().await, Err(CommitError::Failed("no disk".to_owned())));
