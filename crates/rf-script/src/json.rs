@@ -24,6 +24,8 @@ use shapes::Shapes;
 
 use crate::vm::Host;
 
+/// Texts from here on ask for the time when they are done: a loop over long ones has too few instructions for the hook.
+const LONG_TEXT_BYTES: usize = 16 * 1024;
 /// Tables within tables that are written, as many as `serde_json` reads. Also what ends a table that contains itself.
 const MAX_DEPTH: usize = 128;
 
@@ -33,16 +35,27 @@ pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
     lua.set_app_data(OutputLimit(host.options.limits.memory_bytes));
     let globals = lua.globals();
     globals.set("json_null", Value::NULL)?;
-    let decode = lua.create_function(|lua, text: LuaString| {
+    let guard = host.guard.clone();
+    let decode = lua.create_function(move |lua, text: LuaString| {
         let text = text.as_bytes();
-        match decode::read(lua, &text)? {
+        let read = decode::read(lua, &text)?;
+        if text.len() >= LONG_TEXT_BYTES {
+            guard.check()?;
+        }
+        match read {
             Ok(value) => Ok((value, None)),
             Err(reason) => Ok((Value::Nil, Some(format!("json_decode: {reason}")))),
         }
     })?;
     globals.set("json_decode", decode)?;
-    let encode =
-        lua.create_function(|lua, value: Value| lua.create_string(encode(lua, &value)?))?;
+    let guard = host.guard.clone();
+    let encode = lua.create_function(move |lua, value: Value| {
+        let text = encode(lua, &value)?;
+        if text.len() >= LONG_TEXT_BYTES {
+            guard.check()?;
+        }
+        lua.create_string(text)
+    })?;
     globals.set("json_encode", encode)?;
     globals.set("json_array", marker(lua, "json_array", |shapes| shapes.array_mark().clone())?)?;
     globals.set("json_object", marker(lua, "json_object", |shapes| shapes.object_mark().clone())?)

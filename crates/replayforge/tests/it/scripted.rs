@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -236,6 +237,82 @@ fn a_script_that_hangs_holds_back_its_own_source_only() {
     assert_eq!(stack.target.wait_for(1)[0].target(), "/other");
     // It would hang for a minute; nothing of it was acknowledged, so nothing is lost by a kill.
     stack.proxy.kill();
+}
+
+#[test]
+fn a_client_that_leaves_while_the_queue_blocks_may_come_again() {
+    let (mut stack, _scripts) = stack_with(
+        "function Process(content, emit)
+            local event = json_decode(content)
+            if kv_get(event.path) then drop('seen') return end
+            kv_set(event.path, true)
+            emit('out', event)
+        end",
+        |configs| {
+            configs.proxy["sinks"][0]["buffer"] =
+                json!({ "maxBytes": "1MiB", "whenFull": "block" });
+        },
+    );
+    assert!(stack.relay.stop().success());
+    let body = vec![b'x'; 60_000];
+    let mut sent = 0;
+    loop {
+        let mut wire = Wire::connect(stack.ports.proxy);
+        wire.send(&request("POST", &format!("/{sent}"), &[], &body));
+        match wire.answer_within(Duration::from_secs(1)) {
+            Some(answer) => assert_eq!(answer.status(), 200),
+            // With the connection the client is gone.
+            None => break,
+        }
+        sent += 1;
+    }
+    stack.relay.restart();
+    for _ in 0..2 {
+        post(stack.ports.proxy, &format!("/{sent}"), &body);
+    }
+    post(stack.ports.proxy, "/last", b"");
+    let received = stack.target.wait_for(sent + 2);
+    let last: Vec<&str> = received[sent..].iter().map(Message::target).collect();
+    assert_eq!(last, [format!("/{sent}").as_str(), "/last"], "once, and not taken for a repeat");
+}
+
+/// Bodies that try to stall or to crash the process; their names are in front of them.
+const HOSTILE: &str = include_str!("../../../rf-script/tests/hostile/bodies.lua");
+
+#[test]
+fn hostile_scripts_cost_their_own_events_and_the_neighbours_get_through() {
+    let (mut stack, _scripts) = stack_with(
+        "function Process(content, emit)
+            local event = json_decode(content)
+            if event.path == '/hostile' then load(event.body)() end
+            emit('out', event)
+        end",
+        |configs| {
+            configs.proxy["sources"][0]["scriptLimits"] =
+                json!({ "callTimeMs": 10, "memoryBytes": 8 << 20 });
+        },
+    );
+    stack.proxy.expect_error("");
+    let bodies: Vec<&str> = HOSTILE.split("\n\n-- ").skip(1).collect();
+    let body = |entry: &str| entry.split_once('\n').expect("a name, then a body").1.to_owned();
+    for (number, entry) in bodies.iter().enumerate() {
+        post(stack.ports.proxy, "/hostile", body(entry).as_bytes());
+        post(stack.ports.proxy, &format!("/good/{number}"), b"");
+    }
+    let arrived = |path: &str| {
+        let requests = stack.target.requests();
+        let found = requests.iter().filter(|request| request.target().starts_with(path));
+        found.map(|request| request.target().to_owned()).collect::<Vec<_>>()
+    };
+    eventually("the last neighbour", SOON, || arrived("/good/").len() >= bodies.len());
+    let expected: Vec<String> = (0..bodies.len()).map(|n| format!("/good/{n}")).collect();
+    assert_eq!(arrived("/good/"), expected);
+    let config = stack.folder().join("proxy.json").display().to_string();
+    let list = ["dead-letters", "list", "-c", &config, "--limit", "1000", "--json"];
+    let letters = Program::run(stack.folder(), &list, &[]).output.lines().count();
+    let passed = arrived("/hostile").len();
+    // One is dropped by its own wish; every other one fails, or ends by itself in time.
+    assert_eq!((letters + passed, letters > passed), (bodies.len() - 1, true), "{letters} failed");
 }
 
 #[test]

@@ -13,10 +13,14 @@ use crate::options::ScriptOptions;
 use crate::vm::Host;
 
 fn lua() -> Lua {
+    lua_with(Guard::default())
+}
+
+fn lua_with(guard: Guard) -> Lua {
     let lua = Lua::new();
     let options = Arc::new(ScriptOptions::new("test.lua", Vec::new()));
     let effects = Effects::new(std::collections::BTreeMap::new());
-    let host = Host { guard: Guard::default(), options, effects: std::rc::Rc::new(effects.into()) };
+    let host = Host { guard, options, effects: std::rc::Rc::new(effects.into()) };
     install(&lua, &host).unwrap();
     lua
 }
@@ -36,6 +40,18 @@ fn check_script(script: &str, expected: &str) {
 fn check_refused(script: &str, expected: &str) {
     let error = lua().load(script).exec().unwrap_err().to_string();
     assert!(error.contains(expected), "{script}: {error}");
+}
+
+#[test]
+fn the_clock_is_looked_at_after_each_long_text() {
+    let guard = Guard::default();
+    let lua = lua_with(guard.clone());
+    lua.load("long = ('x'):rep(16384) text = json_encode(long)").exec().unwrap();
+    guard.arm(std::time::Duration::ZERO);
+    for script in ["json_encode(long)", "json_decode(text)", "json_decode('[' .. text)"] {
+        let error = lua.load(script).exec().unwrap_err().to_string();
+        assert!(error.contains(crate::guard::OUT_OF_TIME), "{script}: {error}");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A client that sends exactly the bytes it is told to.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
 use super::http::{Kind, Message, request};
 use super::wait::SOON;
@@ -47,6 +48,14 @@ impl Wire {
         let mut answer = Message::read_head(&mut self.stream)?.ok_or_else(ended)?;
         answer.read_body(&mut self.stream, kind)?;
         Ok(answer)
+    }
+
+    /// The next answer, if it begins to come within this time.
+    pub(crate) fn answer_within(&mut self, time: Duration) -> Option<Message> {
+        self.stream.get_ref().set_read_timeout(Some(time)).unwrap();
+        let comes = self.stream.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+        self.stream.get_ref().set_read_timeout(Some(SOON)).unwrap();
+        comes.then(|| self.answer())
     }
 
     pub(crate) fn exchange(&mut self, bytes: &[u8]) -> Message {
