@@ -76,6 +76,17 @@ impl Session {
         Ok(result)
     }
 
+    /// Calls `extractStatus`.
+    ///
+    /// # Errors
+    /// The outer one as [`Self::process`]; the inner one is the call's.
+    pub fn extract_status(&mut self, json: &[u8]) -> Result<Result<String, CallError>, LoadError> {
+        self.renew()?;
+        let result = self.vm.extract_status(json);
+        self.spent = result.is_err();
+        Ok(result)
+    }
+
     /// Takes another text of the script, between two calls. What `kv_set` remembered stays.
     ///
     /// # Errors

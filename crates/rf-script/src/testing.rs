@@ -7,6 +7,7 @@
 //!   "sinks": ["errors", "access"], // the names that `emit` takes; without this key it takes any
 //!   "limits": { "callTime": "100ms", "memoryBytes": "64MiB" }, // also emittedEvents, emittedBytes, logLines
 //!   "env": { "DD_API_KEY": "abc" }, // all that `os.getenv` knows: the machine's variables are hidden
+//!   "grokPatterns": { "ORDER": "[A-Z]{2}-[0-9]+" }, // or a folder of files, from here on
 //!   "unsafeScripts": false,
 //!   "tests": [
 //!     {
@@ -18,16 +19,18 @@
 //!         { "input": { "a": 1 }, "event": "http", "request": { "path": "/x", "headers": { "X-A": "b" } }, "dropped": "why" },
 //!         { "tick": "5s", "emits": [] },
 //!         { "batch": ["a", "b"], "messages": ["A", "B"], "path": "/x", "headers": { "k": "v" } },
+//!         { "body": { "code": 502 }, "status": "HTTP 502" },
 //!       ],
 //!     },
 //!   ],
 //! }
 //! ```
 //!
-//! A step has one of `input` (calls `Process`), `tick` (moves the clock on, calls `TimerHandler`) and `batch` (calls
-//! `TransformBatch`). What a step does not name is not expected: no `emits`, none; no `messages`, the batch as it was. A
-//! content that is a text must be that text; an object or a list is compared as JSON, whatever the order of its keys.
-//! `failed` is a part of the reason, the other words are the whole of it.
+//! A step has one of `input` (calls `Process`), `tick` (moves the clock on, calls `TimerHandler`), `batch` (calls
+//! `TransformBatch`) and `body` (calls `extractStatus`). What a step does not name is not expected: no `emits`, none; no
+//! `messages`, the batch as it was; no `status`, the empty one. A content that is a text must be that text; an object or a
+//! list is compared as JSON, whatever the order of its keys. `failed` is a part of the reason, the other words are the whole
+//! of it.
 //!
 //! The steps of a test share a VM. After a step that failed there is a new one, which knows what `kv_set` remembered: so do
 //! agents go on.
@@ -54,11 +57,12 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use self::event::{EventKind, HttpRequest};
-use self::file::{Act, Step, Test, TestFile};
+use self::file::{Act, PatternsKey, Step, Test, TestFile};
 use self::happening::Happening;
 use self::tree::{Flaw, place};
 pub use self::update::{Updated, update_file};
 use crate::clock::{FakeClock, ScriptClock};
+use crate::grok::GrokPatterns;
 use crate::options::ScriptOptions;
 use crate::outcome::End;
 use crate::session::Session;
@@ -176,6 +180,7 @@ fn difference(step: &Step, observed: &Happening) -> Option<String> {
 struct Loaded {
     text: String,
     file: TestFile,
+    patterns: Arc<GrokPatterns>,
     script: PathBuf,
     script_text: Vec<u8>,
 }
@@ -195,11 +200,20 @@ impl Loaded {
             place: Some(place(&text, offset)),
             message,
         })?;
+        let patterns = match &file.grok_patterns {
+            None => Ok(GrokPatterns::default()),
+            Some(PatternsKey::Map(map)) => GrokPatterns::from_map(map.iter().cloned()),
+            Some(PatternsKey::Folder(folder)) => {
+                GrokPatterns::from_folder(&path.with_file_name(folder))
+            }
+        };
+        let patterns =
+            Arc::new(patterns.map_err(|reason| error(format!("grokPatterns: {reason}")))?);
         let script = path.with_file_name(format!("{stem}.lua"));
         let read = read_bounded(&script);
         let script_text =
             read.map_err(|reason| error(format!("the script {stem}.lua beside it: {reason}")))?;
-        Ok(Self { text, file, script, script_text })
+        Ok(Self { text, file, patterns, script, script_text })
     }
 
     /// What each step of a test leads to, told in the manner of what is expected.
@@ -214,6 +228,7 @@ impl Loaded {
         options.any_sink = sinks.is_none();
         options.limits = self.file.limits;
         options.unsafe_scripts = self.file.unsafe_scripts;
+        options.grok_patterns = Arc::clone(&self.patterns);
         options.clock = Arc::<FakeClock>::clone(&clock);
         let options = Arc::new(options);
         let kv = remembered(&options, &test.kv).map_err(|reason| format!("kv: {reason}"))?;
@@ -248,6 +263,7 @@ fn take_step(session: &mut Session, clock: &FakeClock, act: &Act, number: u64) -
             return Happening::failed("the script has no function TransformBatch");
         }
         Act::Batch(messages) => session.transform_batch(messages).map(Happening::of_batch),
+        Act::Body(body) => session.extract_status(body).map(Happening::of_status),
     };
     called.unwrap_or_else(|error| {
         Happening::failed(&format!("the script cannot be loaded again: {error}"))

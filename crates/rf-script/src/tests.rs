@@ -1,5 +1,7 @@
 //! Whole scripts: hooks, emits, verdicts, limits, modules, what failed calls leave behind.
 
+mod manual;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -309,7 +309,10 @@ impl Vm {
                 ))),
             }
         };
-        run().map_err(|error: mlua::Error| CallError(describe(&error)))
+        run().map_err(|error: mlua::Error| {
+            self.host.effects.borrow_mut().forget();
+            CallError(describe(&error))
+        })
     }
 }
 

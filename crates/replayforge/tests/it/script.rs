@@ -80,6 +80,16 @@ fn run_ends_well_when_nothing_failed_and_knows_the_sinks_it_is_given() {
 }
 
 #[test]
+fn a_long_line_of_a_log_is_cut() {
+    let folder = folder("a\n");
+    write(&folder, "my.lua", "function Process() info(('x'):rep(20000)) info('short') end");
+    let run = script(&folder, "run my.lua --input events.txt");
+    let lines: Vec<&str> = run.log.lines().filter(|line| line.contains(" INFO ")).collect();
+    assert!(lines[0].contains("xxx…"), "{lines:?}");
+    assert!(lines[0].len() < 9_000 && lines[1].contains("short"), "{} bytes", lines[0].len());
+}
+
+#[test]
 fn run_wraps_lines_and_whole_files() {
     let folder = folder("{\"a\": 1}\nGET /\n");
     write(&folder, "my.lua", "function Process(content, emit) emit(\"o\", content) end");
@@ -186,7 +196,7 @@ fn a_broken_test_file_is_told_with_its_place_and_the_others_still_run() {
     write(&folder, "a.test.json", "{\n  \"test\": [] }");
     let run = script(&folder, "test");
     assert_eq!(run.code, Some(78), "{run:?}");
-    let reason = "./a.test.json:2:3: test file: no key `test`; known: sinks, limits, env, unsafeScripts, tests";
+    let reason = "./a.test.json:2:3: test file: no key `test`; known: sinks, limits, env, grokPatterns, unsafeScripts, tests";
     assert_eq!(run.log.trim_end(), reason);
     assert!(run.output.ends_with("2 test files: 2 tests passed, 0 failed, 1 broken\n"), "{run:?}");
 }

@@ -23,8 +23,18 @@ pub(super) struct TestFile {
     pub(super) sinks: Option<Vec<String>>,
     pub(super) limits: Limits,
     pub(super) env: Vec<(String, String)>,
+    pub(super) grok_patterns: Option<PatternsKey>,
     pub(super) unsafe_scripts: bool,
     pub(super) tests: Vec<Test>,
+}
+
+/// Grok patterns beside the stock ones.
+#[derive(Debug)]
+pub(super) enum PatternsKey {
+    /// Names and patterns.
+    Map(Vec<(String, String)>),
+    /// A folder of files, from the folder of the test file on.
+    Folder(String),
 }
 
 #[derive(Debug)]
@@ -57,19 +67,23 @@ pub(super) enum Act {
     /// Microseconds.
     Tick(i64),
     Batch(Vec<Bytes>),
+    /// A body for `extractStatus`.
+    Body(Vec<u8>),
 }
 
 /// Keys of a step that say what is done, by kind; all others say what is expected.
 const INPUT: [&str; 3] = ["input", "event", "request"];
 const TICK: [&str; 1] = ["tick"];
 const BATCH: [&str; 1] = ["batch"];
+const BODY: [&str; 1] = ["body"];
 const OF_CALL: [&str; 4] = ["emits", "dropped", "dead", "failed"];
 const OF_BATCH: [&str; 4] = ["messages", "path", "headers", "failed"];
+const OF_BODY: [&str; 2] = ["status", "failed"];
+const KEYS: [&str; 6] = ["sinks", "limits", "env", "grokPatterns", "unsafeScripts", "tests"];
 
 pub(super) fn parse(source: &str) -> Result<TestFile, Flaw> {
     let root = tree::parse(source)?;
-    let fields =
-        Fields::of(&root, "test file", &["sinks", "limits", "env", "unsafeScripts", "tests"])?;
+    let fields = Fields::of(&root, "test file", &KEYS)?;
     let sinks = fields.read("sinks", |node| {
         items(node, "sinks")?.iter().map(|name| Ok(text(name)?.to_owned())).collect()
     })?;
@@ -78,9 +92,17 @@ pub(super) fn parse(source: &str) -> Result<TestFile, Flaw> {
         sinks,
         limits: fields.read("limits", limits)?.unwrap_or_else(default_limits),
         env: fields.read("env", |node| texts(node, "env"))?.unwrap_or_default(),
+        grok_patterns: fields.read("grokPatterns", grok_patterns)?,
         unsafe_scripts: fields.read("unsafeScripts", boolean)?.unwrap_or_default(),
         tests: at_least_one(tests, "tests")?.iter().map(test).collect::<Result<_, _>>()?,
     })
+}
+
+fn grok_patterns(node: &Node) -> Result<PatternsKey, Flaw> {
+    match &node.tree {
+        Tree::Text(folder) => Ok(PatternsKey::Folder(folder.clone())),
+        _ => Ok(PatternsKey::Map(texts(node, "grokPatterns")?)),
+    }
 }
 
 fn at_least_one<'a>(node: &'a Node, what: &str) -> Result<&'a [Node], Flaw> {
@@ -133,11 +155,11 @@ fn step(node: &Node) -> Result<Step, Flaw> {
         entries.iter().any(|entry| entry.key == name)
     };
     entries(node, "step")?;
-    let (doing, expecting): (&[&str], &[&str]) = match (has("input"), has("tick"), has("batch")) {
-        (true, false, false) => (&INPUT, &OF_CALL),
-        (false, true, false) => (&TICK, &OF_CALL),
-        (false, false, true) => (&BATCH, &OF_BATCH),
-        _ => return Err(node.flaw("step: expected one of `input`, `tick` and `batch`")),
+    let kinds: [(&[&str], &[&str]); 4] =
+        [(&INPUT, &OF_CALL), (&TICK, &OF_CALL), (&BATCH, &OF_BATCH), (&BODY, &OF_BODY)];
+    let mut named = kinds.into_iter().filter(|(doing, _)| has(doing[0]));
+    let (Some((doing, expecting)), None) = (named.next(), named.next()) else {
+        return Err(node.flaw("step: expected one of `input`, `tick`, `batch` and `body`"));
     };
     let known = [doing, expecting].concat();
     let fields = Fields::of(node, &format!("step with `{}`", doing.join("`, `")), &known)?;
@@ -146,6 +168,8 @@ fn step(node: &Node) -> Result<Step, Flaw> {
     } else if has("tick") {
         let by = duration(fields.required("tick")?)?.as_micros();
         Act::Tick(i64::try_from(by).unwrap_or(i64::MAX))
+    } else if has("body") {
+        Act::Body(sent(fields.required("body")?)?)
     } else {
         let messages = items(fields.required("batch")?, "batch")?;
         let messages = messages.iter().map(|node| Ok(Bytes::from(sent(node)?)));
@@ -153,6 +177,7 @@ fn step(node: &Node) -> Result<Step, Flaw> {
     };
     let expected = match &act {
         Act::Batch(messages) => expected_batch(&fields, messages)?,
+        Act::Body(_) => expected_status(&fields)?,
         _ => expected_call(node, &fields)?,
     };
     let told = doing.iter().filter_map(|key| Some(((*key).to_owned(), fields.get(key)?.to_json())));
@@ -240,6 +265,13 @@ fn expected_call(step: &Node, fields: &Fields<'_>) -> Result<Happening, Flaw> {
         return Err(step.flaw(message));
     }
     Ok(Happening { emits, end, ..Happening::default() })
+}
+
+fn expected_status(fields: &Fields<'_>) -> Result<Happening, Flaw> {
+    if let Some(reason) = fields.read("failed", text)? {
+        return Ok(Happening::failed(reason));
+    }
+    Ok(Happening::status(fields.read("status", text)?.unwrap_or_default()))
 }
 
 fn expected_batch(fields: &Fields<'_>, batch: &[Bytes]) -> Result<Happening, Flaw> {

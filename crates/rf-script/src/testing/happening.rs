@@ -13,6 +13,8 @@ pub(super) struct Happening {
     pub(super) messages: Vec<Content>,
     pub(super) path: String,
     pub(super) headers: Vec<(String, String)>,
+    /// Of `extractStatus` alone.
+    pub(super) status: Option<String>,
     pub(super) end: End,
 }
 
@@ -34,6 +36,14 @@ pub(super) enum End {
 impl Happening {
     pub(super) fn failed(reason: &str) -> Self {
         Self { end: End::Failed(reason.to_owned()), ..Self::default() }
+    }
+
+    pub(super) fn status(status: &str) -> Self {
+        Self { status: Some(status.to_owned()), ..Self::default() }
+    }
+
+    pub(super) fn of_status(result: Result<String, CallError>) -> Self {
+        result.map_or_else(|error| Self::failed(&error.to_string()), |status| Self::status(&status))
     }
 
     pub(super) fn of_call(session: &Session, outcome: Outcome) -> Self {
@@ -83,6 +93,7 @@ impl Happening {
             end,
             path: self.path,
             headers: self.headers,
+            status: self.status,
         }
     }
 
@@ -100,6 +111,7 @@ impl Happening {
         }
         let headers = self.headers.iter();
         lines.extend(headers.map(|(name, value)| format!("header {name}: {}", quoted(value))));
+        lines.extend(self.status.iter().map(|status| format!("status: {}", quoted(status))));
         match &self.end {
             End::Done => {}
             End::Dropped(reason) => lines.push(format!("dropped: {}", quoted(reason))),
@@ -120,6 +132,7 @@ impl Happening {
             End::Dropped(reason) => json!({ "dropped": reason }),
             End::Dead(reason) => json!({ "dead": reason }),
             End::Failed(reason) => json!({ "failed": reason }),
+            End::Done if self.status.is_some() => json!({ "status": self.status }),
             End::Done if is_batch => json!({
                 "messages": self.messages.iter().map(Content::to_json).collect::<Vec<_>>(),
                 "path": self.path,

@@ -240,7 +240,7 @@ fn what_is_wrong_with_a_file_is_told_with_its_place() {
     refused("{ \"tests\": [", "F:1:12: unterminated array");
     refused(
         "{\n  \"é\": 1, tests: [] }",
-        "F:2:3: test file: no key `é`; known: sinks, limits, env, unsafeScripts, tests",
+        "F:2:3: test file: no key `é`; known: sinks, limits, env, grokPatterns, unsafeScripts, tests",
     );
     refused("{ tests: 1 }", "F:1:10: tests: expected a list, not a number");
     refused("{ tests: [] }", "F:1:10: tests: expected at least one");
@@ -254,10 +254,10 @@ fn what_is_wrong_with_a_file_is_told_with_its_place() {
         "F:1:13: limits: no key `memory`; known: memoryBytes, callTime, emittedEvents, emittedBytes, logLines",
     );
     let step = |step: &str, message: &str| refused(&one_test(step), &format!("F:1:{message}"));
-    step("{}", "39: step: expected one of `input`, `tick` and `batch`");
+    step("{}", "39: step: expected one of `input`, `tick`, `batch` and `body`");
     step(
         r#"{ "input": "a", "tick": "1s" }"#,
-        "39: step: expected one of `input`, `tick` and `batch`",
+        "39: step: expected one of `input`, `tick`, `batch` and `body`",
     );
     step(
         r#"{ "tick": "soon" }"#,
@@ -402,4 +402,53 @@ fn an_update_writes_what_happened_and_nothing_else() {
     assert_eq!(run_file(&folder.file()).unwrap().passed, 1);
     assert_eq!(update_file(&folder.file()).unwrap().steps, 0);
     assert_eq!(std::fs::read_to_string(folder.file()).unwrap(), AFTER);
+}
+
+#[test]
+fn grok_patterns_of_ones_own_are_known_to_a_test() {
+    let script =
+        "function Process(content, emit) emit('out', grok_parse('%{ORDER:id}', content)) end";
+    let tests = |patterns: &str| {
+        format!(
+            r#"{{ "grokPatterns": {patterns}, "tests": [{{ "name": "it", "steps": [
+                {{ "input": "order AB-12!", "emits": [{{ "sink": "out", "content": {{ "id": "AB-12" }} }}] }}
+            ] }}] }}"#
+        )
+    };
+    let folder = Folder::new(script, &tests(r#"{ "ORDER": "[A-Z]{2}-[0-9]+" }"#));
+    assert_eq!(run_file(&folder.file()).unwrap().passed, 1);
+    let patterns = folder.0.path().join("patterns");
+    std::fs::create_dir(&patterns).unwrap();
+    std::fs::write(patterns.join("own"), "ORDER [A-Z]{2}-[0-9]+\n").unwrap();
+    std::fs::write(folder.file(), tests("\"patterns\"")).unwrap();
+    assert_eq!(run_file(&folder.file()).unwrap().passed, 1);
+    std::fs::write(folder.file(), tests(r#"{ "ORDER": "(" }"#)).unwrap();
+    let error = run_file(&folder.file()).unwrap_err().to_string();
+    assert!(error.contains("grokPatterns: grok pattern `ORDER`"), "{error}");
+    std::fs::write(folder.file(), tests("7")).unwrap();
+    let error = run_file(&folder.file()).unwrap_err().to_string();
+    assert!(error.contains("grokPatterns: expected an object, not a number"), "{error}");
+}
+
+#[test]
+fn a_body_is_given_to_extract_status_and_an_update_writes_the_status() {
+    let script = "function extractStatus(json)
+        kv_set('seen', (kv_get('seen') or 0) + 1)
+        local check = json_decode(json)
+        if check.code == 7 then return {} end
+        return check.code >= 500 and 'HTTP ' .. check.code or 'ok ' .. kv_get('seen')
+    end";
+    let steps = r#"
+        { "body": { "code": 502 }, "status": "HTTP 502" },
+        { "body": { "code": 7 }, "failed": "extractStatus returned table" },
+        { "body": "{\"code\":200}", "status": "ok 2" }"#;
+    let folder = Folder::new(script, &one_test(steps));
+    let report = run_file(&folder.file()).unwrap();
+    assert_eq!(report.failures, [], "what a failed call remembered is undone");
+    std::fs::write(folder.file(), one_test(r#"{ "body": { "code": 503 } }"#)).unwrap();
+    let report = run_file(&folder.file()).unwrap();
+    assert_eq!(report.failures[0].diff, "- status: \"\"\n+ status: \"HTTP 503\"\n");
+    assert_eq!(update_file(&folder.file()).unwrap().steps, 1);
+    assert!(std::fs::read_to_string(folder.file()).unwrap().contains(r#""status": "HTTP 503""#));
+    assert_eq!(run_file(&folder.file()).unwrap().passed, 1);
 }
