@@ -10,6 +10,10 @@
 //!   `docs/sinks/KIND.md`.
 
 #[cfg(test)]
+#[path = "it/support/markdown.rs"]
+mod markdown;
+
+#[cfg(test)]
 mod examples {
     use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
@@ -17,6 +21,8 @@ mod examples {
     use std::process::{Command, Output};
 
     use serde_json::Value;
+
+    use crate::markdown::blocks;
 
     const ROLES: [&str; 3] = ["relay", "proxy", "player"];
     const PROGRAM: &str = env!("CARGO_BIN_EXE_replayforge");
@@ -46,13 +52,32 @@ mod examples {
 
     #[test]
     fn the_scripts_of_the_examples_pass_their_tests() {
-        let examples = root().join("examples");
-        let scripts = files(&examples, "lua");
-        let test_of = |script: &PathBuf| script.with_extension("test.json");
-        assert!(scripts.len() > 4 && scripts.iter().all(|script| test_of(script).exists()));
+        check_scripts("examples", 5);
+    }
+
+    #[test]
+    fn scripts_in_the_manner_of_the_originals_manual_pass_their_tests() {
+        check_scripts("crates/replayforge/tests/corpus/manual", 16);
+    }
+
+    /// Each script of the folder has tests, and they pass; modules in a `lib` are their scripts' business.
+    fn check_scripts(folder: &str, at_least: usize) {
+        let folder = root().join(folder);
+        let is_module = |script: &PathBuf| script.parent().is_some_and(|at| at.ends_with("lib"));
+        let mut scripts = files(&folder, "lua");
+        scripts.retain(|script| !is_module(script));
+        assert!(scripts.len() >= at_least, "{} scripts", scripts.len());
+        for script in &scripts {
+            let tests = script.with_extension("test.json");
+            assert!(tests.exists(), "{} has no tests", script.display());
+        }
         let mut tests = Command::new(PROGRAM);
-        tests.args(["script", "test"]).arg(&examples);
-        passed("script test examples", &tests.output().expect("the program"));
+        tests.args(["script", "test"]).arg(&folder);
+        let output = tests.output().expect("the program");
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{told}");
+        let ran = format!("\n{} test files: ", scripts.len());
+        assert!(told.contains(&ran), "{told}");
     }
 
     fn check_example(folder: &Path, set_up: &str, name: &str) {
@@ -271,14 +296,6 @@ mod examples {
 
     fn outside_blocks(page: &str) -> String {
         page.split("```").step_by(2).collect()
-    }
-
-    /// The text of every block with this mark.
-    fn blocks(page: &str, mark: &str) -> Vec<String> {
-        let inside = page.split("```").skip(1).step_by(2);
-        inside
-            .filter_map(|block| Some(block.strip_prefix(mark)?.strip_prefix('\n')?.to_owned()))
-            .collect()
     }
 
     fn root() -> PathBuf {

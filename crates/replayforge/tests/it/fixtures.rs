@@ -13,8 +13,8 @@ use crate::support::wire::Wire;
 const SECRET: &[u8] = b"the webhook's secret";
 
 /// `sha256=` and the hexadecimal HMAC, as in `X-Hub-Signature-256`.
-fn signature(body: &[u8]) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET).unwrap();
+pub(crate) fn signature(secret: &[u8], body: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).unwrap();
     mac.update(body);
     let hex: String =
         mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -46,7 +46,7 @@ fn check_all_arrive(folder: &Path, at_least: usize) {
     let mut stack = Stack::start();
     let mut wire = Wire::connect(stack.ports.proxy);
     for (name, body) in &bodies {
-        let signature = signature(body);
+        let signature = signature(SECRET, body);
         let event = name.split('.').next().unwrap();
         let headers: [(&str, &[u8]); 5] = [
             ("Content-Type", b"application/json"),
@@ -73,7 +73,7 @@ fn check_delivery(name: &str, request: &Message, bodies: &BTreeMap<String, Vec<u
     assert_eq!(request.start, "POST /hooks/github?from=hub HTTP/1.1");
     assert_eq!(
         request.header("X-Hub-Signature-256"),
-        Some(signature(&request.body)),
+        Some(signature(SECRET, &request.body)),
         "{name}: the signature fits"
     );
     assert_eq!(request.body, bodies[name], "{name}");
@@ -98,5 +98,5 @@ fn one_changed_byte_breaks_a_signature() {
     let body = bodies(&copies()).remove("ping.payload.json").unwrap();
     let mut changed = body.clone();
     changed[100] ^= 1;
-    assert_ne!(signature(&body), signature(&changed));
+    assert_ne!(signature(SECRET, &body), signature(SECRET, &changed));
 }

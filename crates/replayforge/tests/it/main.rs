@@ -10,7 +10,7 @@
 //! | [`outage`], [`mending`], [`letters`] | what is away, wrong, full or broken costs time and never events |
 //! | [`forward`] | traffic through `forwardTo` is untouched and never waits; the copy is true and shows no secret |
 //! | [`crash`] | what was acknowledged survives a SIGKILL of any role at any moment |
-//! | [`scripted`] | the same holds with scripts in the way |
+//! | [`scripted`] | the same holds with scripts in the way, however hostile |
 //! | [`sources`] | each source but `http`: what it reads arrives, what it starts ends |
 //! | [`agent_status`] | what proxies and players tell of themselves |
 //! | [`tracing_events`] | the way of one event is told, wherever it is |
@@ -27,6 +27,7 @@
 //! | [`alarms`] | what goes wrong is told once, and its end too |
 //! | [`notify`] | people are told, once and in time, by the services that they use |
 //! | [`watching`], [`watching_cli`], [`metrics`], [`alerts`] | who looks at the relay, or is told by it, knows what is broken and why |
+//! | [`example_stacks`] | each folder of `examples/` works as its README says |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
 
 // `cfg(test)` is always set here; it tells clippy that helpers outside of `#[test]` functions are tests too.
@@ -48,6 +49,8 @@ mod crash;
 mod demo;
 #[cfg(test)]
 mod every_sink;
+#[cfg(test)]
+mod example_stacks;
 #[cfg(test)]
 mod exec;
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The sources `pgcall` and `listen` over a real server.
 
-mod example;
 mod listen;
 mod pgcall;
 mod tls;

@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod http;
+pub(crate) mod markdown;
 pub(crate) mod ports;
 pub(crate) mod postgres;
 pub(crate) mod postgres_programs;

@@ -109,7 +109,7 @@ impl Program {
     }
 
     /// Until a role takes connections, and a player pulls.
-    fn wait_until_ready(&self) {
+    pub(crate) fn wait_until_ready(&self) {
         match self.name.as_str() {
             "relay" => self.wait_for("relay started address="),
             "proxy" | "player" => self.wait_for(" INFO started "),
