@@ -4,10 +4,11 @@
 //! up the data path. Everything else is made of them when somebody asks: the status port (`/statusz` in the original's shape,
 //! `/metrics`, `/healthz`, `/readyz`) and the node-info that each relay is told once a minute.
 //!
-//! Reading order: `meters` (what is counted), `sight` (everything that can be told), `machine`, `statusz`, `metrics`, `health`, `port`
-//! (the HTTP side), `tell` (node-info), `notify` (systemd).
+//! Reading order: `meters` and `losses` (what is counted), `sight` (everything that can be told), `machine`, `statusz`,
+//! `metrics`, `health`, `port` (the HTTP side), `tell` (node-info), `notify` (systemd).
 
 mod health;
+mod losses;
 mod machine;
 mod meters;
 mod metrics;
@@ -17,6 +18,7 @@ mod sight;
 mod statusz;
 mod tell;
 
+pub(crate) use losses::{Counts, Loss};
 pub(crate) use meters::{SinkMeter, SourceMeter};
 pub(crate) use notify::notify_systemd;
 pub(crate) use port::StatusPort;

@@ -5,3 +5,4 @@ mod copies;
 mod passing;
 mod rig;
 mod streams;
+mod tls;

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -16,7 +16,8 @@ use crate::support::program::Program;
 use crate::support::server::Answer;
 use crate::support::target::Target;
 use crate::support::wait::{SOON, eventually};
-use crate::support::wire::{Wire, call};
+use crate::support::web_server::{WebServer, nginx as nginx_command, server_program};
+use crate::support::wire::call;
 
 /// More than any of the time limits in the files, and less than a client would bear.
 const BEARABLE: Duration = Duration::from_secs(4);
@@ -26,10 +27,10 @@ const PROXY: &str = "127.0.0.1:8080";
 /// A web server before an application, with copies for a proxy.
 struct Front {
     port: u16,
-    server: Child,
+    server: WebServer,
     app: Target,
     proxy: Program,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 /// A server is started in a folder that holds its files, told its port and those of application and proxy.
@@ -57,22 +58,9 @@ impl Front {
                 .replace(APP, &format!("127.0.0.1:{app_port}"))
                 .replace(PROXY, &format!("127.0.0.1:{copies}"))
         };
-        let log = fs::File::create(folder.path().join("front.log")).unwrap();
-        let mut command = start(folder.path(), port, &block);
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let server = command.spawn().expect("the server is installed: see test.sh");
-        let mut front = Front { port, server, app, proxy, folder };
-        eventually("the server takes connections", SOON, || {
-            if let Some(status) = front.server.try_wait().unwrap() {
-                panic!("the server ended with {status}: {}", front.log());
-            }
-            Wire::try_connect(port).is_ok()
-        });
-        front
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("front.log")).unwrap_or_default()
+        let command = start(folder.path(), port, &block);
+        let server = WebServer::start(command, folder.path(), port);
+        Front { port, server, app, proxy, _folder: folder }
     }
 
     /// The events of the copies so far.
@@ -89,7 +77,7 @@ impl Front {
             (answer.status(), answer.text().as_str()),
             (201, "from the application"),
             "{}",
-            self.log()
+            self.server.log()
         );
         assert!(begun.elapsed() < BEARABLE, "{target}: after {:?}", begun.elapsed());
     }
@@ -130,15 +118,6 @@ impl Front {
     }
 }
 
-impl Drop for Front {
-    fn drop(&mut self) {
-        // SIGTERM: nginx and HAProxy take their workers with them.
-        kill_process(Pid::from_child(&self.server), Signal::TERM).expect("an own process");
-        let ended = || self.server.try_wait().is_ok_and(|status| status.is_some());
-        eventually("the end of the server", SOON, ended);
-    }
-}
-
 /// The first block of the guide with this mark.
 fn block(mark: &str) -> String {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides/mirroring-traffic.md");
@@ -155,21 +134,7 @@ fn replaced(text: &str, from: &str, to: &str) -> String {
 
 fn nginx(folder: &Path, port: u16, page: &dyn Fn(&str) -> String) -> Command {
     let server = replaced(&page("nginx"), "listen 80;", &format!("listen 127.0.0.1:{port};"));
-    // Workers of root would be somebody else, who may not write here.
-    let user = if geteuid().is_root() { "user root;" } else { "" };
-    let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|name| format!("{name}_temp_path {};\n", folder.join(name).display()))
-        .collect();
-    let file = format!(
-        "daemon off;\n{user}\npid {}/nginx.pid;\nerror_log stderr;\nworker_processes 1;\nevents {{}}\n\
-        http {{\naccess_log off;\n{paths}{server}}}\n",
-        folder.display()
-    );
-    fs::write(folder.join("nginx.conf"), file).unwrap();
-    let mut command = Command::new(program("nginx"));
-    command.arg("-e").arg("stderr").arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf"));
-    command
+    nginx_command(folder, &server)
 }
 
 fn haproxy(folder: &Path, port: u16, page: &dyn Fn(&str) -> String) -> Command {
@@ -178,7 +143,7 @@ fn haproxy(folder: &Path, port: u16, page: &dyn Fn(&str) -> String) -> Command {
     let file = replaced(&page("haproxy"), "/etc/haproxy/mirror.lua", &script.display().to_string());
     let file = replaced(&file, "bind :80", &format!("bind 127.0.0.1:{port}"));
     fs::write(folder.join("haproxy.cfg"), file).unwrap();
-    let mut command = Command::new(program("haproxy"));
+    let mut command = Command::new(server_program("haproxy"));
     command.arg("-f").arg(folder.join("haproxy.cfg"));
     command
 }
@@ -187,16 +152,10 @@ fn caddy(folder: &Path, port: u16, page: &dyn Fn(&str) -> String) -> Command {
     let site = format!("http://:{port}");
     let file = replaced(&page("caddy"), "shop.example.com", &site);
     fs::write(folder.join("Caddyfile"), format!("{{\n    admin off\n}}\n{file}")).unwrap();
-    let mut command = Command::new(program("caddy"));
+    let mut command = Command::new(server_program("caddy"));
     command.args(["run", "--adapter", "caddyfile", "--config"]).arg(folder.join("Caddyfile"));
     command.env("HOME", folder).env_remove("XDG_CONFIG_HOME").env_remove("XDG_DATA_HOME");
     command
-}
-
-/// Servers are not in the PATH of everybody.
-fn program(name: &str) -> std::path::PathBuf {
-    let there = Path::new("/usr/sbin").join(name);
-    if there.exists() { there } else { name.into() }
 }
 
 fn with_bodies() -> Vec<(&'static str, &'static str, Vec<u8>)> {
@@ -283,5 +242,5 @@ fn caddy_tells_of_each_request() {
     let before = front.app.count();
     front.app.answer(|_, _| Answer::HangUp);
     let answer = call(front.port, "POST", "/broken", &[], b"x");
-    assert_eq!((answer.status(), front.app.count()), (502, before + 1), "{}", front.log());
+    assert_eq!((answer.status(), front.app.count()), (502, before + 1), "{}", front.server.log());
 }

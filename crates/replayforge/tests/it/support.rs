@@ -13,4 +13,5 @@ pub(crate) mod stack;
 pub(crate) mod system;
 pub(crate) mod target;
 pub(crate) mod wait;
+pub(crate) mod web_server;
 pub(crate) mod wire;

@@ -18,7 +18,6 @@ mod copies;
 mod event;
 mod expect;
 mod headers;
-mod losses;
 mod maker;
 mod recording;
 mod selection;

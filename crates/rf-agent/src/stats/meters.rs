@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rf_core::node_info::{LATENCY_BOUNDS_MS, LastError, Latency};
 use rf_queue::StoredEvent;
 
+use super::losses::{Loss, Losses};
+
 /// As much of the last message as the original shows.
 const LAST_MESSAGE_CHARS: usize = 15;
 /// Where an event of ours says when it was captured: near its end.
@@ -104,7 +106,8 @@ pub(crate) struct SourceMeter {
     pub(crate) stored: MinuteCount,
     pub(crate) bytes: AtomicU64,
     pub(crate) refused: AtomicU64,
-    pub(crate) too_large: AtomicU64,
+    /// What no queue holds, nor ever will.
+    pub(crate) losses: Losses,
     pub(crate) dead_lettered: AtomicU64,
     pub(crate) cut_lines: AtomicU64,
     pub(crate) fortune: Fortune,
@@ -148,7 +151,7 @@ impl SourceMeter {
 
     /// An event can never be stored, and whoever brought it was refused.
     pub(crate) fn too_large(&self, reason: &str) {
-        self.too_large.fetch_add(1, Ordering::Relaxed);
+        self.losses.count(Loss::TooLarge, 1);
         self.fortune.bad(reason);
     }
 

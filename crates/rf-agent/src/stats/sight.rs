@@ -73,27 +73,35 @@ pub(crate) struct Sight {
 }
 
 impl SeenSource {
+    /// Events that are gone, by reason.
+    pub(super) fn dropped(&self) -> BTreeMap<String, u64> {
+        let mut dropped = self.meter.losses.counts().by_reason();
+        if let Some(script) = &self.script {
+            let filtered = script.filtered.load(Ordering::Relaxed);
+            let by_script = script.dropped().values().sum::<u64>() + filtered;
+            dropped.extend(by_reason(&[("script", by_script)]));
+        }
+        dropped
+    }
+
     fn info(&self) -> SourceInfo {
         let meter = &self.meter;
         let stored = meter.stored.all();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut dropped = by_reason(&[("tooLarge", count(&meter.too_large))]);
         let (mut emitted, mut dead_lettered) = (stored, count(&meter.dead_lettered));
         if let Some(script) = &self.script {
             emitted = count(&script.emitted);
             dead_lettered += count(&script.dead) + count(&script.failed);
-            let by_script: u64 = script.dropped().values().sum::<u64>() + count(&script.filtered);
-            dropped.extend(by_reason(&[("script", by_script)]));
         }
         SourceInfo {
             kind: self.kind.clone(),
             sinks: self.sinks.clone(),
             wired_to: self.wired_to.clone(),
-            received: stored,
+            received: stored + meter.losses.counts().total(),
             emitted,
             stored,
             refused: count(&meter.refused),
-            dropped,
+            dropped: self.dropped(),
             dead_lettered,
             cut_lines: count(&meter.cut_lines),
             bytes: count(&meter.bytes),

@@ -44,6 +44,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "messageSinceStart": meter.stored.all(),
             "deadLettered": meter.dead_lettered.load(Ordering::Relaxed),
             "cutLines": meter.cut_lines.load(Ordering::Relaxed),
+            "dropped": source.dropped(),
             "lastMessageDate": date(meter.fortune.last_success_at_ms()),
             "recentLogs": sight.log_texts(Part::Source, &source.id, log_lines),
         });

@@ -1,5 +1,6 @@
 //! Where something is away, slow or full: the client is told in clear words, and copies never hold traffic.
 
+use std::fs;
 use std::io::Write;
 use std::time::Duration;
 
@@ -112,27 +113,54 @@ fn hammer(port: u16, count: usize, body: usize) {
 
 /// A proxy whose sink takes nothing: the queue fills, and what `whenFull` says must not be felt.
 fn check_full(when_full: &str, memory: &str, reason: Option<&str>) {
-    let upstream = Upstream::answering(|_| ok(b"fine"));
+    let (upstream, status) = (Upstream::answering(|_| ok(b"fine")), free_port());
     let mut rig = Rig::with(upstream.port, &json!({ "captureMemoryBytes": memory }), |config| {
         config["sinks"][0]["url"] = json!("http://127.0.0.1:1/");
         config["sinks"][0]["buffer"] = json!({ "maxBytes": "1MiB", "whenFull": when_full });
+        config["portStatusZ"] = json!(status);
     });
     hammer(rig.port, 300, 20_000);
+    if let Some(reason) = reason {
+        eventually("the page counts the lost copies", SOON, || {
+            let source = call(status, "GET", "/statusz", &[], b"").json()["sources"]["in"].clone();
+            source["dropped"][reason].as_u64().is_some_and(|count| count > 0)
+        });
+    }
     assert!(rig.proxy.stop().success());
     if let Some(reason) = reason {
-        rig.proxy.wait_for("copies of requests are lost");
-        assert!(rig.proxy.log().contains(reason), "{reason}: {}", rig.proxy.log());
+        let line = rig.proxy.wait_for("copies of requests are lost");
+        assert!(line.contains(&format!(" {reason}")), "{line}");
     }
 }
 
 #[test]
 fn traffic_goes_on_when_the_queue_is_full() {
-    check_full("reject", "16MiB", Some("queue full"));
+    check_full("reject", "16MiB", Some("full"));
 }
 
 #[test]
 fn traffic_goes_on_when_the_queue_makes_sources_wait() {
-    check_full("block", "256KiB", Some("captureMemoryBytes used up"));
+    check_full("block", "256KiB", Some("memory"));
+}
+
+#[test]
+fn traffic_goes_on_when_the_script_hangs() {
+    let (upstream, status) = (Upstream::answering(|_| ok(b"fine")), free_port());
+    let folder = tempfile::tempdir().unwrap();
+    let script = folder.path().join("hang.lua");
+    fs::write(&script, "function Process(content, emit) while true do end end").unwrap();
+    let mut rig = Rig::with(upstream.port, &json!({ "captureMemoryBytes": "1MiB" }), |config| {
+        config["portStatusZ"] = json!(status);
+        config["sources"][0]["transformScript"] = json!(script);
+        config["sources"][0]["scriptLimits"] = json!({ "callTimeMs": 60_000 });
+    });
+    hammer(rig.port, 200, 20_000);
+    eventually("copies find no room", SOON, || {
+        let source = call(status, "GET", "/statusz", &[], b"").json()["sources"]["in"].clone();
+        source["dropped"]["memory"].as_u64().is_some_and(|count| count > 0)
+    });
+    assert_eq!(rig.events().len(), 0, "nothing can pass a script that hangs");
+    rig.proxy.kill();
 }
 
 #[test]
@@ -173,7 +201,7 @@ fn a_copy_that_can_never_fit_is_counted_and_its_neighbours_are_kept() {
     assert_eq!((wire.answer().status(), wire.answer().status()), (200, 200));
     rig.event("/small");
     let line = rig.proxy.wait_for("copies of requests are lost");
-    assert!(line.contains("1 too large"), "{line}");
+    assert!(line.contains("1 tooLarge"), "{line}");
 }
 
 #[test]

@@ -11,12 +11,12 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
 use super::config::CaptureSettings;
-use super::losses::{Counts, Loss, Losses};
 use super::maker::Maker;
 use super::recording::{Draft, Memory};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::redact::CUT_MARGIN_BYTES;
 use crate::source::SourceError;
+use crate::stats::{Counts, Loss, SourceMeter};
 
 /// Copies that may wait for the task, whatever their size.
 const MAX_WAITING: usize = 16 * 1024;
@@ -38,7 +38,7 @@ struct Shared {
     sender: mpsc::Sender<Draft>,
     settings: Arc<CaptureSettings>,
     memory: Arc<Memory>,
-    losses: Arc<Losses>,
+    meter: Arc<SourceMeter>,
 }
 
 impl Copies {
@@ -53,15 +53,15 @@ impl Copies {
         tasks: &Tasks,
     ) -> io::Result<Self> {
         let (sender, waiting) = mpsc::channel(MAX_WAITING);
-        let losses = Arc::new(Losses::default());
+        let meter = Arc::clone(out.meter());
         let memory = Memory::new(settings.memory_bytes);
         let maker = Maker::start(Arc::clone(&settings))?;
-        let store = Store { source: source.to_owned(), out, losses: Arc::clone(&losses) };
+        let store = Store { source: source.to_owned(), out };
         tasks.spawn(format!("source {source} copies"), async move {
             store.run(waiting, &maker).await;
             Ok::<(), SourceError>(())
         });
-        Ok(Self(Arc::new(Shared { sender, settings, memory, losses })))
+        Ok(Self(Arc::new(Shared { sender, settings, memory, meter })))
     }
 
     pub(super) fn settings(&self) -> &CaptureSettings {
@@ -82,7 +82,7 @@ impl Copies {
     }
 
     pub(super) fn lose(&self, loss: Loss) {
-        self.0.losses.count(loss, 1);
+        self.0.meter.losses.count(loss, 1);
     }
 }
 
@@ -97,7 +97,6 @@ impl CaptureSettings {
 struct Store {
     source: String,
     out: Output,
-    losses: Arc<Losses>,
 }
 
 impl Store {
@@ -136,7 +135,7 @@ impl Store {
 
     /// True when there was something to tell.
     fn report(&self, told: &mut Counts) -> bool {
-        let counts = self.losses.counts();
+        let counts = self.out.meter().losses.counts();
         let new = counts.since(*told);
         *told = counts;
         if new.total() > 0 {
@@ -156,7 +155,7 @@ impl Store {
         while !drafts.is_empty() {
             let count = drafts.len();
             let Some(made) = maker.make(drafts).await else {
-                self.losses.count(Loss::Panicked, count);
+                self.out.meter().losses.count(Loss::Failed, count);
                 tracing::error!(
                     source = self.source,
                     "copies of requests could not be made into events"
@@ -181,8 +180,9 @@ impl Store {
                     batches.extend([second, batch]);
                     continue;
                 }
-                Err(Rejected::TooLarge { .. }) => Loss::TooLarge,
-                Err(Rejected::Full { .. }) => Loss::QueueFull,
+                // The output has counted it.
+                Err(Rejected::TooLarge { .. }) => continue,
+                Err(Rejected::Full { .. }) => Loss::Full,
                 Err(Rejected::Closed) => Loss::Stopping,
                 Err(Rejected::Failed(reason)) => {
                     tracing::warn!(
@@ -193,7 +193,7 @@ impl Store {
                     Loss::Refused
                 }
             };
-            self.losses.count(loss, count);
+            self.out.meter().losses.count(loss, count);
         }
     }
 }

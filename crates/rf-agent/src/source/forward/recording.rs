@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 use tokio::time::Instant;
 
 use super::copies::Copies;
-use super::losses::Loss;
+use crate::stats::Loss;
 
 /// What a copy takes besides headers and bodies.
 const OVERHEAD_BYTES: usize = 1024;

@@ -1,6 +1,5 @@
 //! Datagrams: received without a pause, stored beside that; what finds no room is lost and counted.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use super::EventMaker;
 use super::framing::Frame;
 use crate::pipeline::Output;
 use crate::source::hand_over::{HandedOver, hand_over};
+use crate::stats::{Counts, Loss};
 
 /// The longest datagram of IP.
 const MAX_DATAGRAM: usize = 64 * 1024;
@@ -44,7 +44,7 @@ pub(super) struct Datagrams<'a> {
     waiting: Vec<Bytes>,
     waiting_bytes: usize,
     max_bytes: usize,
-    losses: Losses,
+    report: Report,
 }
 
 impl<'a> Datagrams<'a> {
@@ -55,8 +55,8 @@ impl<'a> Datagrams<'a> {
         stop: &'a CancellationToken,
         max_bytes: usize,
     ) -> Self {
-        let losses = Losses::default();
-        Self { id, maker, out, stop, waiting: Vec::new(), waiting_bytes: 0, max_bytes, losses }
+        let report = Report::default();
+        Self { id, maker, out, stop, waiting: Vec::new(), waiting_bytes: 0, max_bytes, report }
     }
 
     /// Until the stop; what has been received by then is stored, if a queue takes it.
@@ -67,7 +67,7 @@ impl<'a> Datagrams<'a> {
             if storing.is_none() && !self.waiting.is_empty() {
                 storing = Some(self.begin_storing());
             }
-            let window = self.losses.window;
+            let window = self.report.window;
             // Every arm is cancel-safe: what is being stored stays in its future.
             tokio::select! {
                 () = self.stop.cancelled() => {}
@@ -80,7 +80,7 @@ impl<'a> Datagrams<'a> {
                     self.settle(&stored);
                 }
                 () = async { sleep_until(window.expect("guarded")).await }, if window.is_some() => {
-                    self.losses.tell(self.id);
+                    self.tell();
                 }
             }
         }
@@ -92,7 +92,7 @@ impl<'a> Datagrams<'a> {
             let stored = self.begin_storing().await;
             self.settle(&stored);
         }
-        self.losses.tell(self.id);
+        self.tell();
     }
 
     fn take(&mut self, peer: SocketAddr, datagram: &[u8]) {
@@ -105,7 +105,7 @@ impl<'a> Datagrams<'a> {
         self.out.meter().cut(usize::from(is_cut));
         let event = self.maker.event(peer, &Frame { bytes, is_cut });
         if self.waiting_bytes + event.len() > self.max_bytes {
-            self.losses.count("udpBufferBytes is full, since the queue takes no more", 1);
+            self.lose(Loss::Memory, 1);
             return;
         }
         self.waiting_bytes += event.len();
@@ -121,35 +121,40 @@ impl<'a> Datagrams<'a> {
 
     fn settle(&mut self, stored: &HandedOver) {
         if let HandedOver::Stopped(events) = stored {
-            self.losses.count("no queue took them before the stop", *events);
+            self.lose(Loss::Stopping, *events);
         }
     }
-}
-
-/// What was lost since it was last told.
-#[derive(Debug, Default)]
-struct Losses {
-    by_reason: BTreeMap<&'static str, usize>,
-    /// When it is told; set by the first loss.
-    window: Option<Instant>,
-    is_told: bool,
-}
-
-impl Losses {
-    fn count(&mut self, reason: &'static str, datagrams: usize) {
-        *self.by_reason.entry(reason).or_default() += datagrams;
-        if self.window.is_none() {
+    fn lose(&mut self, loss: Loss, datagrams: usize) {
+        self.out.meter().losses.count(loss, datagrams);
+        let report = &mut self.report;
+        if report.window.is_none() {
             // The first loss is told soon, so that somebody who watches sees it; then once in a window.
-            let wait = if self.is_told { LOSS_WINDOW } else { Duration::from_secs(1) };
-            self.window = Some(Instant::now() + wait);
+            let is_first = report.told == Counts::default();
+            let wait = if is_first { Duration::from_secs(1) } else { LOSS_WINDOW };
+            report.window = Some(Instant::now() + wait);
         }
     }
 
-    fn tell(&mut self, id: &str) {
-        self.window = None;
-        for (reason, datagrams) in std::mem::take(&mut self.by_reason) {
-            self.is_told = true;
-            tracing::error!(source = id, datagrams, reason, "syslog datagrams are lost");
+    fn tell(&mut self) {
+        self.report.window = None;
+        let counts = self.out.meter().losses.counts();
+        let new = counts.since(self.report.told);
+        self.report.told = counts;
+        if new.total() > 0 {
+            tracing::error!(
+                source = self.id,
+                datagrams = new.total(),
+                reasons = %new,
+                "syslog datagrams are lost: raise udpBufferBytes, or the sink's buffer.maxBytes"
+            );
         }
     }
+}
+
+/// When losses are told, and which have been.
+#[derive(Debug, Default)]
+struct Report {
+    /// Set by a loss.
+    window: Option<Instant>,
+    told: Counts,
 }
