@@ -278,9 +278,13 @@ impl Output {
     async fn append(&self, batch: Batch, batch_id: Option<String>) -> Result<(), Rejected> {
         let Batch { events, checkpoints } = batch;
         let ids = self.trace.ids(&events);
-        let append = |&queue: &QueueId| Append { queue, events: events.clone() };
-        let appends =
-            if events.is_empty() { Vec::new() } else { self.routes.iter().map(append).collect() };
+        let mut appends = Vec::new();
+        if !events.is_empty()
+            && let Some((&last, others)) = self.routes.split_last()
+        {
+            appends.extend(others.iter().map(|&queue| Append { queue, events: events.clone() }));
+            appends.push(Append { queue: last, events });
+        }
         let commit = Commit { appends, batch_id, checkpoints, ..Commit::default() };
         let receipt = self.store.commit(commit).await?;
         let step = if receipt.duplicate { Step::Repeated } else { Step::Stored };

@@ -1,5 +1,7 @@
 //! A request becomes an event.
 
+use std::fmt::Display;
+use std::io::Write;
 use std::net::SocketAddr;
 
 use base64::Engine;
@@ -41,8 +43,9 @@ where
     /// The text without its closing brace, for what else is known.
     pub(super) fn encode_open(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.body.len() + self.body.len() / 8 + 512);
-        out.extend_from_slice(b"{\"ip\":");
-        string(&mut out, &self.ip.to_string());
+        out.extend_from_slice(b"{\"ip\":\"");
+        display(&mut out, self.ip);
+        out.push(b'"');
         out.extend_from_slice(b",\"method\":");
         string(&mut out, self.method);
         if needs_target(self.target) {
@@ -76,7 +79,7 @@ where
             self.id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes(),
         );
         out.extend_from_slice(b"\",\"capturedAtUs\":");
-        out.extend_from_slice(self.captured_at_us.to_string().as_bytes());
+        display(&mut out, self.captured_at_us);
         out
     }
 }
@@ -86,28 +89,29 @@ pub(super) fn headers<'a>(
     out: &mut Vec<u8>,
     headers: impl IntoIterator<Item = (&'a str, &'a [u8])>,
 ) -> Vec<String> {
-    let mut groups: Vec<(&str, Vec<&[u8]>)> = Vec::with_capacity(16);
+    // Nearly every name comes once: only repeats take memory of their own.
+    let mut groups: Vec<(&str, &[u8], Vec<&[u8]>)> = Vec::with_capacity(16);
     for (name, value) in headers {
-        match groups.iter_mut().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
-            Some((_, values)) => values.push(value),
-            None => groups.push((name, vec![value])),
+        match groups.iter_mut().find(|(known, ..)| known.eq_ignore_ascii_case(name)) {
+            Some((_, _, repeats)) => repeats.push(value),
+            None => groups.push((name, value, Vec::new())),
         }
     }
     let mut latin1 = Vec::new();
     out.extend_from_slice(b"\"headers\":{");
-    separated(out, &groups, |out, (name, values)| {
-        let name = canonical_header_name(name);
-        string(out, &name);
+    separated(out, &groups, |out, (name, first, repeats)| {
+        let values = || std::iter::once(first).chain(repeats);
+        canonical_name(out, name);
         out.extend_from_slice(b":[");
         // One spelling for all values of a name, so that the mark needs no positions.
-        let is_text = values.iter().all(|value| std::str::from_utf8(value).is_ok());
-        separated(out, values, |out, value| match std::str::from_utf8(value) {
+        let is_text = values().all(|value| std::str::from_utf8(value).is_ok());
+        separated(out, values(), |out, value| match std::str::from_utf8(value) {
             Ok(text) if is_text => string(out, text),
             _ => string(out, &value.iter().map(|byte| char::from(*byte)).collect::<String>()),
         });
         out.push(b']');
         if !is_text {
-            latin1.push(name);
+            latin1.push(canonical_header_name(name));
         }
     });
     out.push(b'}');
@@ -118,7 +122,7 @@ pub(super) fn headers<'a>(
 pub(super) fn latin1_headers(out: &mut Vec<u8>, names: &[String]) {
     if !names.is_empty() {
         out.extend_from_slice(b",\"latin1Headers\":[");
-        separated(out, names, |out, name| string(out, name));
+        separated(out, names, |out, name: &String| string(out, name));
         out.push(b']');
     }
 }
@@ -140,13 +144,34 @@ pub(super) fn body(out: &mut Vec<u8>, body: &[u8]) {
 
 /// `content-type` -> `Content-Type`, as Go spells header names and the original's scripts expect them.
 pub fn canonical_header_name(name: &str) -> String {
-    let mut upper = true;
-    let spell = |c: char| {
-        let spelled = if upper { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
-        upper = c == '-';
-        spelled
-    };
-    name.chars().map(spell).collect()
+    let mut after = '-';
+    name.chars().map(|c| spelled(&mut after, c)).collect()
+}
+
+/// Writes a header name as [`canonical_header_name`] spells it; in the usual case without a text of its own.
+fn canonical_name(out: &mut Vec<u8>, name: &str) {
+    let is_plain = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
+    if !name.chars().all(is_plain) {
+        return string(out, &canonical_header_name(name));
+    }
+    out.push(b'"');
+    let mut after = '-';
+    for c in name.chars() {
+        let mut bytes = [0; 4];
+        out.extend_from_slice(spelled(&mut after, c).encode_utf8(&mut bytes).as_bytes());
+    }
+    out.push(b'"');
+}
+
+/// Letters at the start and after a hyphen are large, all others small.
+fn spelled(after: &mut char, c: char) -> char {
+    let is_first = std::mem::replace(after, c) == '-';
+    if is_first { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }
+}
+
+/// Numbers and addresses, which need no escapes.
+fn display(out: &mut Vec<u8>, value: impl Display) {
+    write!(out, "{value}").expect("writing text to memory cannot fail");
 }
 
 fn string(out: &mut Vec<u8>, text: &str) {
@@ -157,20 +182,22 @@ fn lists<'a, V: Iterator<Item = &'a str>>(
     out: &mut Vec<u8>,
     entries: impl Iterator<Item = (&'a str, V)>,
 ) {
-    let entries: Vec<(&str, Vec<&str>)> =
-        entries.map(|(key, values)| (key, values.collect())).collect();
     out.push(b'{');
-    separated(out, &entries, |out, (key, values)| {
+    separated(out, entries, |out, (key, values)| {
         string(out, key);
         out.extend_from_slice(b":[");
-        separated(out, values, |out, value| string(out, value));
+        separated(out, values, string);
         out.push(b']');
     });
     out.push(b'}');
 }
 
-fn separated<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
-    for (index, item) in items.iter().enumerate() {
+fn separated<T>(
+    out: &mut Vec<u8>,
+    items: impl IntoIterator<Item = T>,
+    mut write: impl FnMut(&mut Vec<u8>, T),
+) {
+    for (index, item) in items.into_iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }

@@ -56,7 +56,7 @@ fn a_certificate_that_proves_nothing_is_refused() {
         // Of an authority that nobody trusts here.
         (format!("https://localhost:{port}"), None, "UnknownIssuer"),
         // For another name.
-        (format!("https://127.0.0.1:{port}"), Some(authority.as_path()), "NotValidForName"),
+        (format!("https://127.0.0.1:{port}"), Some(authority.as_path()), "not valid for name"),
     ];
     for (forward_to, ca_file, reason) in cases {
         let rig = rig(port, &forward_to, ca_file);
