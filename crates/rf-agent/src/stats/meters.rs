@@ -98,6 +98,14 @@ impl Fortune {
     pub(crate) fn paused(&self) -> Option<String> {
         lock(&self.paused).clone()
     }
+
+    /// What is wrong now: why it is paused, or that nothing went well after the last error. The text of an error is left
+    /// out, since the next try may have another.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let success = self.success_at_ms.load(Ordering::Relaxed);
+        let fails = || lock(&self.error).as_ref().is_some_and(|error| error.at_ms > success);
+        self.paused().or_else(|| fails().then(|| "fails".to_owned()))
+    }
 }
 
 /// What a source counted since the start.

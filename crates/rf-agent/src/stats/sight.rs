@@ -259,10 +259,12 @@ impl Sight {
 
     /// What is wrong with sinks and sources now: changes of it are told at once.
     pub(crate) fn troubles(&self) -> BTreeMap<String, String> {
-        let sources = self.sources.iter().map(|source| (&source.id, &source.meter.fortune));
-        let sinks = self.sinks.iter().map(|sink| (&sink.id, &sink.meter.fortune));
-        let paused =
-            sources.chain(sinks).filter_map(|(id, fortune)| Some((id.clone(), fortune.paused()?)));
-        paused.collect()
+        let sources =
+            self.sources.iter().map(|source| ("source", &source.id, &source.meter.fortune));
+        let sinks = self.sinks.iter().map(|sink| ("sink", &sink.id, &sink.meter.fortune));
+        let troubles = sources
+            .chain(sinks)
+            .filter_map(|(kind, id, fortune)| Some((format!("{kind} {id}"), fortune.trouble()?)));
+        troubles.collect()
     }
 }

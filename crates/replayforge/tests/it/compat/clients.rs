@@ -102,8 +102,8 @@ impl Relay {
     }
 
     fn status(&self) -> Value {
-        let answer =
-            Wire::connect(self.ports.status).exchange(b"GET /statusz HTTP/1.1\r\nHost: x\r\n\r\n");
+        let answer = Wire::connect(self.ports.status)
+            .exchange(b"GET /statusz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
         assert_eq!(answer.status(), 200);
         answer.json()
     }

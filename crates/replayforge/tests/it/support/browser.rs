@@ -10,6 +10,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -19,6 +20,8 @@ use super::wait::{SOON, eventually_some};
 
 /// A browser starts in a second, on a machine that does nothing else.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the end of the browser is waited for.
+const PARTING: Duration = Duration::from_secs(5);
 /// How `WebDriver` names an element in its JSON.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 const FLAGS: [&str; 11] = [
@@ -232,6 +235,20 @@ impl Browser {
         })
     }
 
+    /// The driver has not ended it: its processes are those that name the profile.
+    fn kill_chromium(&self) {
+        let profile = self.profile.path().display().to_string();
+        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
+            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&command).contains(&profile) {
+                // It may have ended by itself.
+                drop(kill_process(pid, Signal::KILL));
+            }
+        }
+    }
+
     fn devtools(&self, method: &str, params: &Value) {
         self.command("/goog/cdp/execute", &json!({ "cmd": method, "params": params }));
     }
@@ -246,7 +263,18 @@ impl Browser {
     }
 
     fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value, String> {
-        let answer = self.exchange(method, path, body).map_err(|error| error.to_string())?;
+        self.call_within(PATIENCE, method, path, body)
+    }
+
+    fn call_within(
+        &self,
+        patience: Duration,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, String> {
+        let answer =
+            self.exchange(patience, method, path, body).map_err(|error| error.to_string())?;
         let mut answer = answer.json();
         match answer["value"]["error"].as_str() {
             Some(error) => Err(format!("{error}: {}", answer["value"]["message"])),
@@ -254,9 +282,15 @@ impl Browser {
         }
     }
 
-    fn exchange(&self, method: &str, path: &str, body: &Value) -> io::Result<Message> {
+    fn exchange(
+        &self,
+        patience: Duration,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> io::Result<Message> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let host = format!("127.0.0.1:{}", self.port);
         let headers: [(&str, &[u8]); 3] = [
@@ -274,10 +308,13 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Ends chromium; without an answer the driver's end does.
-        drop(self.call("DELETE", &format!("/session/{}", self.session), &Value::Null));
+        let session = format!("/session/{}", self.session);
+        let ended = self.call_within(PARTING, "DELETE", &session, &Value::Null);
         drop(self.driver.kill());
         drop(self.driver.wait());
+        if ended.is_err() {
+            self.kill_chromium();
+        }
     }
 }
 

@@ -184,11 +184,23 @@ fn page_json_metrics_and_command_line_agree() {
     // A bucket that is nearly full.
     system.players[1].stop();
     let body = vec![b'x'; 256 * 1024];
-    eventually("the bucket fills", SOON, || {
+    let arrives = |count: u64| {
         system.post(1, "/logs", &body);
+        eventually("the event is there", SOON, || system.bucket("logs")["events"] == count);
+    };
+    let is_filling = || {
         let bucket = system.bucket("logs");
         bucket["usedBytes"].as_u64().unwrap() * 100 / bucket["maxBytes"].as_u64().unwrap() >= 80
-    });
+    };
+    // Most of it at once, and then one by one: it shall not be full.
+    let at_once = 20;
+    (1..at_once).for_each(|_| system.post(1, "/logs", &body));
+    arrives(at_once);
+    let mut count = at_once;
+    while !is_filling() {
+        count += 1;
+        arrives(count);
+    }
 
     let browser = system.overview();
     browser.wait_for("#verdict", "2 things are wrong, and 1 warning");
