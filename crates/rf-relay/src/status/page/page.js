@@ -90,16 +90,36 @@ function filter() {
   }
 }
 
+// A browser has six connections for a server, whatever the number of tabs: only a page that is seen keeps one.
+let ticks = null;
+let later = 0;
+
 function listen() {
-  const ticks = new EventSource("live");
+  leave();
+  if (document.hidden) return;
+  ticks = new EventSource("live");
   ticks.onopen = () => say("live", "");
   ticks.onmessage = refresh;
   ticks.onerror = () => {
     say("not connected to the relay: what you see is old", "stale");
     // The browser tries again by itself, unless it was refused.
-    if (ticks.readyState === EventSource.CLOSED) setTimeout(listen, 10000);
+    if (ticks.readyState === EventSource.CLOSED) later = setTimeout(listen, 10000);
   };
 }
 
-document.addEventListener("visibilitychange", refresh);
+function leave() {
+  clearTimeout(later);
+  if (ticks) ticks.close();
+  ticks = null;
+}
+
+document.addEventListener("visibilitychange", () => {
+  refresh();
+  listen();
+});
+// Left pages are kept for "back", with their connections.
+window.addEventListener("pagehide", leave);
+window.addEventListener("pageshow", (event) => {
+  if (event.persisted) listen();
+});
 listen();
