@@ -244,7 +244,7 @@ impl Browser {
             let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
             if String::from_utf8_lossy(&command).contains(&profile) {
                 // It may have ended by itself.
-                drop(kill_process(pid, Signal::KILL));
+                kill_process(pid, Signal::KILL).unwrap_or_default();
             }
         }
     }
