@@ -84,7 +84,9 @@ fn a_delivered_event_is_told_from_capture_to_delivery() {
             "relay stored",
         ]
     );
-    assert_eq!(steps.first().map(String::as_str), Some("proxy stored"), "{steps:?}");
+    let place = |step: &str| steps.iter().position(|known| known == step);
+    let in_order = ["player pulled", "player delivered"].map(place);
+    assert!(in_order.is_sorted(), "{steps:?}");
     let shown = trace(&stack, &id, &[]);
     assert_eq!(shown.code, Some(0), "{}", shown.log);
     for part in [
@@ -229,11 +231,10 @@ fn a_script_s_part_is_told_and_without_a_journal_only_what_lies_in_stores() {
     });
     post(stack.ports.proxy, "/a", b"x");
     let id = id_at_target(&stack, 0);
-    let steps = steps_when(&stack, &id, |steps| has(steps, "proxy shipped"));
-    assert_eq!(
-        steps,
-        ["proxy script", "relay stored", "proxy shipped", "relay pulled"].map(str::to_owned)
-    );
+    // Programs note what they do side by side, so only the steps are certain, not their order.
+    let mut steps = steps_when(&stack, &id, |steps| has(steps, "proxy shipped"));
+    steps.sort();
+    assert_eq!(steps, ["proxy script", "proxy shipped", "relay pulled", "relay stored"]);
     let shown = trace(&stack, &id, &[]).output;
     assert!(shown.contains("through the script of source `in`: emitted to out"), "{shown}");
 }
