@@ -11,10 +11,12 @@
 //!
 //! Promises: where a token is configured, nothing but `ok` and the status code of `/healthz` and `/readyz` is told
 //! without it; where none is, the same to who asks for a foreign name; what takes a while to be put together is made by one
-//! thread that gives way to events, one answer after the other, however many ask; nothing here takes a lock that an event could wait for longer than a copy of counters takes.
+//! thread that gives way to events, one answer after the other, however many ask, and costs a hundredth of a processor at
+//! the most; nothing here takes a lock that an event could wait for longer than a copy of counters takes.
 
 mod access;
 mod health;
+mod kept;
 mod metrics;
 mod page;
 mod statusz;
@@ -27,6 +29,7 @@ use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Json, Router};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri, header};
 use rf_core::background::Background;
 use rf_core::metrics::Form;
@@ -51,6 +54,8 @@ pub(crate) struct StatusPort {
     pub(crate) tokens: Tokens,
     /// The page as it was rendered last.
     pub(crate) rendered: page::Rendered,
+    /// Long answers, for who asks again at once.
+    kept: kept::Kept,
     /// Makes what takes a while.
     pub(crate) maker: Background,
     /// One event is looked for at a time: it reads through databases, on threads that requests need.
@@ -71,7 +76,8 @@ impl StatusPort {
         let viewers = Arc::new(Semaphore::new(page::MAX_VIEWERS));
         let rendered = page::Rendered::default();
         let tracing = Semaphore::new(1);
-        Ok(StatusPort { sight, access, tokens, rendered, maker, tracing, viewers, stop })
+        let kept = kept::Kept::default();
+        Ok(StatusPort { sight, access, tokens, rendered, kept, maker, tracing, viewers, stop })
     }
 
     /// Has it made from the state of the moment. `None` when that failed, which was logged.
@@ -81,6 +87,19 @@ impl StatusPort {
     ) -> Option<T> {
         let port = Arc::clone(self);
         self.maker.run(move || make(&port)).await
+    }
+
+    /// The same for a long answer to a question that others may ask, too.
+    async fn make_or_repeat(
+        self: &Arc<Self>,
+        question: String,
+        make: impl FnOnce(&StatusPort) -> Bytes + Send + 'static,
+    ) -> Option<Bytes> {
+        if let Some(body) = self.kept.get(&question) {
+            return Some(body);
+        }
+        // Who waited for its turn may find what the one before it made.
+        self.make(move |port| port.kept.get_or_make(question, || make(port))).await
     }
 }
 
@@ -103,7 +122,8 @@ pub(crate) fn router(port: Arc<StatusPort>) -> Router {
 async fn statusz_page(State(port): State<Arc<StatusPort>>, uri: Uri) -> Response {
     // A query that cannot be read asks for nothing less than all, as in the original.
     let filter = Query::try_from_uri(&uri).map(|Query(filter)| filter).unwrap_or_default();
-    let body = port.make(move |port| statusz::statusz(port, &filter)).await;
+    let question = uri.to_string();
+    let body = port.make_or_repeat(question, move |port| statusz::statusz(port, &filter)).await;
     let head = [(header::CONTENT_TYPE, "application/json"), NO_STORE];
     body.map_or_else(failed, |body| (head, body).into_response())
 }
@@ -112,7 +132,8 @@ async fn metrics_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -
     let accept = headers.get_all(header::ACCEPT).iter();
     let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
     let form = Form::negotiate(&accept);
-    let body = port.make(move |port| metrics::metrics(&port.sight, form)).await;
+    let make = move |port: &StatusPort| Bytes::from(metrics::metrics(&port.sight, form));
+    let body = port.make_or_repeat(form.content_type().to_owned(), make).await;
     let head = [(header::CONTENT_TYPE, form.content_type()), NO_STORE];
     body.map_or_else(failed, |body| (head, body).into_response())
 }
