@@ -20,8 +20,9 @@ use crate::script::config::{
 };
 use crate::server::{self, ServedSink};
 use crate::settings::{
-    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, default_trace_steps, host_name,
-    loopback, no_tailnet, store_options, working_directory,
+    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, check_node_info_every,
+    default_node_info_every, default_trace_steps, host_name, loopback, no_tailnet, store_options,
+    working_directory,
 };
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
@@ -99,6 +100,9 @@ pub struct PlayerFile {
     /// Port of the status page; none or 0: no page.
     #[serde(default, rename = "portStatusZ")]
     pub port_status_z: Option<u16>,
+    /// How often the relay is told of this node; default 1m, 1s to 1h.
+    #[serde(default = "default_node_info_every")]
+    pub node_info_every: Interval,
     /// Steps of events that are remembered for `replayforge trace`; default 100000, 0: none.
     #[serde(default = "default_trace_steps")]
     pub trace_steps: usize,
@@ -187,6 +191,7 @@ pub struct PlayerSinkFile {
 pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let root = document.root();
     let file: PlayerFile = root.decode(problems)?;
+    check_node_info_every(&root, file.node_info_every, problems);
     no_tailnet(&root, "listenUsingTailscale", file.listen_using_tailscale, problems);
     no_tailnet(&root, "useTsnetStatusZ", file.use_tsnet_status_z, problems);
     let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();
@@ -233,6 +238,7 @@ fn stats(file: &PlayerFile, client: Option<Arc<RelayClient>>) -> StatsPlan {
         env_name: file.env_name.clone(),
         host_name: host_name(&file.host_name),
         trace_steps: file.trace_steps,
+        every: file.node_info_every.into(),
         data_dir: file.data_dir.clone(),
         status: port.map(|port| (file.status_address.clone(), port)),
         relays: told.into_iter().collect(),

@@ -20,8 +20,9 @@ use crate::script::config::{
     GrokPatternsConfig, Hook, OnErrorConfig, ScriptKeys, ScriptLimitsConfig, check_pass,
 };
 use crate::settings::{
-    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, default_trace_steps, host_name,
-    loopback, no_effect_yet, no_tailnet, store_options, working_directory,
+    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, check_node_info_every,
+    default_node_info_every, default_trace_steps, host_name, loopback, no_effect_yet, no_tailnet,
+    store_options, working_directory,
 };
 use crate::sink::relay::{RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{RateLimits, Shape, Sink};
@@ -75,6 +76,9 @@ pub struct ProxyFile {
     /// The original's profiler; accepted and without effect.
     #[serde(default)]
     pub enable_pprof: bool,
+    /// How often the relay is told of this node; default 1m, 1s to 1h.
+    #[serde(default = "default_node_info_every")]
+    pub node_info_every: Interval,
     /// Steps of events that are remembered for `replayforge trace`; default 100000, 0: none.
     #[serde(default = "default_trace_steps")]
     pub trace_steps: usize,
@@ -232,6 +236,7 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let root = document.root();
     let file: ProxyFile = root.decode(problems)?;
     no_effect_yet(&root, &["enablePprof"], problems);
+    check_node_info_every(&root, file.node_info_every, problems);
     no_tailnet(&root, "tsnetHostname", !file.tsnet_hostname.is_empty(), problems);
     let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();
     let sinks = root.get("sinks").map(|node| node.items()).unwrap_or_default();
@@ -283,6 +288,7 @@ fn stats(file: &ProxyFile, host: &str) -> StatsPlan {
         env_name: file.env_name.clone(),
         host_name: host.to_owned(),
         trace_steps: file.trace_steps,
+        every: file.node_info_every.into(),
         data_dir: file.data_dir.clone(),
         status: port.map(|port| (file.status_address.clone(), port)),
         relays,

@@ -1,11 +1,13 @@
 //! Settings that several files' parts share.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::StatusCode;
 use rf_core::config::{ByteSize, Interval, Node, Problems};
+use rf_core::node_info::DEFAULT_EVERY_SECS;
 use rf_queue::{Durability, MIN_STORE_BYTES, QueueOptions, StoreOptions, WhenFull};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
@@ -13,6 +15,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::agent::{PlannedSink, PlannedSource};
 use crate::script::letters_queue;
+
+/// What `nodeInfoEvery` may be.
+const NODE_INFO_EVERY: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
 
 /// `buffer` of a sink: its queue on disk.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -184,6 +190,18 @@ pub(crate) fn working_directory() -> PathBuf {
 /// `traceSteps` where the file says nothing.
 pub(crate) fn default_trace_steps() -> usize {
     rf_core::trace::DEFAULT_STEPS
+}
+
+/// `nodeInfoEvery` where the file says nothing.
+pub(crate) fn default_node_info_every() -> Interval {
+    Duration::from_secs(DEFAULT_EVERY_SECS).into()
+}
+
+/// Reports a `nodeInfoEvery` that would flood the relay, or seem silent.
+pub(crate) fn check_node_info_every(root: &Node<'_>, every: Interval, problems: &mut Problems) {
+    if !NODE_INFO_EVERY.contains(&every.as_duration()) {
+        problems.error(&at(root, "nodeInfoEvery"), "nodeInfoEvery: expected 1s to 1h");
+    }
 }
 
 /// Where pages listen that ask for no token.

@@ -2,7 +2,7 @@
 //!
 //! Sources and sinks count into meters: atomics, and a lock that is held for a copy of a few bytes, so that no reader can hold
 //! up the data path. Everything else is made of them when somebody asks: the status port (`/statusz` in the original's shape,
-//! `/metrics`, `/healthz`, `/readyz`) and the node-info that each relay is told once a minute.
+//! `/metrics`, `/healthz`, `/readyz`) and the node-info that each relay is told every `nodeInfoEvery`.
 //!
 //! Reading order: `meters` and `losses` (what is counted), `sight` (everything that can be told), `machine`, `statusz`,
 //! `metrics`, `health`, `port` (the HTTP side), `tell` (node-info), `notify` (systemd).
@@ -27,6 +27,7 @@ pub(crate) use tell::{Telling, tell};
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rf_core::node_info::Role;
 use rf_core::recent_logs::RecentLogs;
@@ -46,6 +47,8 @@ pub struct StatsPlan {
     pub(crate) host_name: String,
     /// `traceSteps`.
     pub(crate) trace_steps: usize,
+    /// `nodeInfoEvery`.
+    pub(crate) every: Duration,
     /// `dataDir`: its file system is measured.
     pub(crate) data_dir: PathBuf,
     /// Address and port of the status page, if there shall be one.

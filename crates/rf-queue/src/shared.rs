@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::limits::{Limits, PAGE};
 use crate::types::{DiskUsage, QueueUsage, StoreOptions, WhenFull};
 
 /// What other threads may see of a queue.
@@ -32,7 +33,11 @@ impl Shared {
             available: watch::Sender::new(0),
             when_full: queue.when_full,
         });
-        let disk = DiskUsage { max_bytes: options.max_bytes, ..DiskUsage::default() };
+        let disk = DiskUsage {
+            max_bytes: options.max_bytes,
+            events_max_bytes: Limits::new(options.max_bytes).append_cap() * PAGE,
+            ..DiskUsage::default()
+        };
         Arc::new(Self {
             queues: queues.collect(),
             disk: Mutex::new(disk),

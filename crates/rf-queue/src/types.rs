@@ -292,6 +292,8 @@ pub struct DiskUsage {
     pub used_bytes: u64,
     /// The configured bound.
     pub max_bytes: u64,
+    /// So far are events taken: what is above is for the WAL and for what goes on in a full store.
+    pub events_max_bytes: u64,
     /// Dead letters kept.
     pub dead_letters: u64,
     /// Dead letters pushed out by newer ones since the store was opened.

@@ -85,6 +85,8 @@ pub struct BucketReport {
     pub used_bytes: u64,
     /// The limit of that.
     pub max_bytes: u64,
+    /// So far are events taken; the rest is for what goes on in a full bucket. 0 when it is not known.
+    pub events_max_bytes: u64,
     /// When the oldest event was stored.
     pub oldest_at_ms: Option<u64>,
     /// Events older than this are dropped; 0: never.
@@ -109,6 +111,26 @@ pub struct BucketReport {
     pub received_at_ms: Option<u64>,
     /// When somebody last asked for events.
     pub asked_at_ms: Option<u64>,
+}
+
+impl BucketReport {
+    /// How full it is for events, per cent.
+    #[must_use]
+    pub fn fill(&self) -> u64 {
+        percent(self.used_bytes, self.events_limit())
+    }
+
+    /// Bytes on disk up to which events are taken.
+    #[must_use]
+    pub fn events_limit(&self) -> u64 {
+        if self.events_max_bytes == 0 { self.max_bytes } else { self.events_max_bytes }
+    }
+}
+
+/// Used of a limit, per cent.
+pub(crate) fn percent(used: u64, limit: u64) -> u64 {
+    let percent = (u128::from(used) * 100).checked_div(u128::from(limit)).unwrap_or_default();
+    u64::try_from(percent).unwrap_or(u64::MAX)
 }
 
 /// Since when nothing was heard.

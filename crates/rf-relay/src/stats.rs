@@ -147,6 +147,11 @@ impl Stats {
         self.count(caller, std::slice::from_ref(bucket), now, Counted::Sent(messages));
     }
 
+    /// A long poll for `bucket` begins; when it ends it is counted as [`BucketStats::sent`].
+    pub(crate) fn asked(&self, caller: &Caller<'_>, bucket: &BucketName, now: u64) {
+        self.count(caller, std::slice::from_ref(bucket), now, Counted::Asked);
+    }
+
     /// A batch was refused because `bucket` is full.
     pub(crate) fn refused(&self, bucket: &BucketName, now: u64) {
         self.bucket_mut(&mut self.lock(), bucket).counts.update(now, Counted::Refused);
@@ -237,6 +242,7 @@ impl HostCounts {
                 flow.read_at = Some(now);
                 flow.read_recently.add(messages, now);
             }
+            Counted::Asked => flow.read_at = Some(now),
             Counted::Refused => {}
         }
     }

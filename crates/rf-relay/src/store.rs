@@ -165,6 +165,8 @@ pub(crate) struct Usage {
     pub(crate) used_bytes: u64,
     /// The limit of that.
     pub(crate) max_bytes: u64,
+    /// So far are events taken; the rest is for what goes on in a full bucket.
+    pub(crate) events_max_bytes: u64,
     /// Events that wait.
     pub(crate) events: u64,
     /// When the oldest of them was stored, milliseconds since 1970.

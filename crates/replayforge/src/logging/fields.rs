@@ -10,14 +10,29 @@ use tracing::field::{Field, Visit};
 /// the place to keep it.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
 
+/// Characters of the message, and of each field, in a brief form.
+const BRIEF_CHARS: usize = 200;
+
+/// Fields in a brief form.
+const BRIEF_FIELDS: usize = 4;
+
 /// The message and the fields of an event, or the fields of a span.
 ///
 /// A name that is set again, such as by an event inside of a span, replaces the earlier value.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Fields {
     pub(crate) message: String,
     /// Strings, numbers and booleans only.
     pub(crate) values: Vec<(&'static str, Value)>,
+}
+
+fn cut(text: &str) -> String {
+    let mut rest = text.chars();
+    let mut kept: String = rest.by_ref().take(BRIEF_CHARS).collect();
+    if rest.next().is_some() {
+        kept.push('…');
+    }
+    kept
 }
 
 impl Fields {
@@ -26,6 +41,15 @@ impl Fields {
         for (name, value) in &other.values {
             self.set(name, value.clone());
         }
+    }
+
+    /// What tells it from others, bounded: the first fields that are no numbers, texts cut.
+    pub(crate) fn brief(&self) -> Self {
+        let others = self.values.iter().filter(|(_, value)| !value.is_number());
+        let values = others.take(BRIEF_FIELDS).map(|(name, value)| {
+            (*name, value.as_str().map_or_else(|| value.clone(), |text| cut(text).into()))
+        });
+        Self { message: cut(&self.message), values: values.collect() }
     }
 
     fn set(&mut self, name: &'static str, value: Value) {

@@ -8,6 +8,9 @@ use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Level;
+
+use super::fields::Fields;
 
 /// For how long an identical message is muted after its second time.
 const MUTE_WINDOW: Duration = Duration::from_secs(3 * 60);
@@ -36,6 +39,8 @@ pub(crate) enum Note {
     MutedFromNow,
     /// The mute is over; so many were muted.
     WasMuted(u64),
+    /// The mute is over, and the message has not come again; so many were muted.
+    MuteEnded(u64),
 }
 
 impl fmt::Display for Note {
@@ -45,8 +50,20 @@ impl fmt::Display for Note {
             Self::MutedFromNow => write!(f, " (muted for {} minutes)", MUTE_WINDOW.as_secs() / 60),
             Self::WasMuted(1) => f.write_str(" (was muted once)"),
             Self::WasMuted(count) => write!(f, " (was muted {count} times)"),
+            Self::MuteEnded(1) => f.write_str(" (was muted once, and has not come again)"),
+            Self::MuteEnded(count) => {
+                write!(f, " (was muted {count} times, and has not come again)")
+            }
         }
     }
+}
+
+/// A message, as far as it is needed to say later how often it was muted.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct About {
+    pub(crate) level: Level,
+    pub(crate) target: &'static str,
+    pub(crate) fields: Fields,
 }
 
 /// Decides for each line whether it passes.
@@ -58,11 +75,19 @@ pub(crate) struct Gate {
     used_until: Instant,
     suppressed: u64,
     announced_at: Option<Instant>,
+    /// Mutes that were forgotten before their end, with how much they had hidden.
+    forgotten: Vec<(About, u64)>,
 }
 
 impl Gate {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { seen: HashMap::new(), used_until: now, suppressed: 0, announced_at: None }
+        Self {
+            seen: HashMap::new(),
+            used_until: now,
+            suppressed: 0,
+            announced_at: None,
+            forgotten: Vec::new(),
+        }
     }
 
     /// May the line of the message `key` pass, and with which note?
@@ -83,8 +108,31 @@ impl Gate {
             self.suppress(1);
             return None;
         }
-        self.remember(key, Seen { since: now, phase: next });
+        self.remember(key, Seen { since: now, phase: next, about: None });
         Some(note)
+    }
+
+    /// Says what the message `key` is, whose mute has just been announced.
+    pub(crate) fn describe(&mut self, key: u64, about: About) {
+        if let Some(seen) = self.seen.get_mut(&key) {
+            seen.about = Some(about);
+        }
+    }
+
+    /// The mutes that are over, but for those that hid nothing.
+    pub(crate) fn take_ended(&mut self, now: Instant) -> Vec<(About, u64)> {
+        let over = |seen: &Seen| now.duration_since(seen.since) >= MUTE_WINDOW;
+        let mut ended = std::mem::take(&mut self.forgotten);
+        ended.extend(
+            self.seen.extract_if(|_, seen| over(seen)).filter_map(|(_, seen)| seen.hidden()),
+        );
+        ended
+    }
+
+    /// Whether something is muted.
+    pub(crate) fn is_muting(&self) -> bool {
+        let muted = |seen: &Seen| matches!(seen.phase, Phase::Muted(_));
+        !self.forgotten.is_empty() || self.seen.values().any(muted)
     }
 
     /// Counts lines that nobody could see.
@@ -115,9 +163,8 @@ impl Gate {
         if self.seen.len() >= MAX_SEEN && !self.seen.contains_key(&key) {
             // A scan of a thousand entries is cheaper than the line that is about to be written.
             let oldest = self.seen.iter().min_by_key(|(_, seen)| seen.since).map(|(key, _)| *key);
-            if let Some(oldest) = oldest {
-                self.seen.remove(&oldest);
-            }
+            let forgotten = oldest.and_then(|oldest| self.seen.remove(&oldest));
+            self.forgotten.extend(forgotten.and_then(Seen::hidden));
         }
         self.seen.insert(key, seen);
     }
@@ -129,6 +176,18 @@ struct Seen {
     /// When the phase began.
     since: Instant,
     phase: Phase,
+    /// Of a muted one.
+    about: Option<About>,
+}
+
+impl Seen {
+    /// What its mute has hidden, and how often.
+    fn hidden(self) -> Option<(About, u64)> {
+        match self.phase {
+            Phase::Once | Phase::Muted(0) => None,
+            Phase::Muted(count) => self.about.map(|about| (about, count)),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -238,6 +297,46 @@ mod tests {
         assert_eq!(gate.take_suppressed(begin + SECOND / 2), None);
         assert_eq!(gate.take_suppressed(begin + SECOND), Some(100));
         assert_eq!(gate.take_suppressed(begin + SECOND * 2), None);
+    }
+
+    fn about(message: &str) -> About {
+        let fields = Fields { message: message.to_owned(), values: Vec::new() };
+        About { level: Level::WARN, target: "t", fields }
+    }
+
+    /// Shows a message twice, so that it is muted, and then hides it `hidden` times.
+    fn mute(gate: &mut Gate, key: u64, hidden: u64, now: Instant) {
+        assert_eq!(gate.admit(key, now), Some(Note::Nothing));
+        assert_eq!(gate.admit(key, now), Some(Note::MutedFromNow));
+        gate.describe(key, about(&key.to_string()));
+        for _ in 0..hidden {
+            assert_eq!(gate.admit(key, now), None);
+        }
+    }
+
+    #[test]
+    fn a_mute_that_ends_in_silence_is_told_once() {
+        let begin = Instant::now();
+        let mut gate = Gate::new(begin);
+        mute(&mut gate, 1, 7, begin);
+        mute(&mut gate, 2, 0, begin);
+        assert_eq!(gate.take_ended(begin + SECOND * 179), []);
+        assert!(gate.is_muting());
+        assert_eq!(gate.take_ended(begin + SECOND * 180), [(about("1"), 7)]);
+        assert!(!gate.is_muting());
+        assert_eq!(gate.take_ended(begin + SECOND * 181), []);
+        assert_eq!(gate.admit(1, begin + SECOND * 182), Some(Note::Nothing), "it begins anew");
+    }
+
+    #[test]
+    fn a_mute_that_is_forgotten_early_is_told() {
+        let begin = Instant::now();
+        let mut gate = Gate::new(begin);
+        mute(&mut gate, 0, 3, begin);
+        for key in 1..=MAX_SEEN as u64 {
+            assert!(gate.admit(key, begin + Duration::from_millis(key * 10)).is_some());
+        }
+        assert_eq!(gate.take_ended(begin + SECOND * 20), [(about("0"), 3)]);
     }
 
     #[test]

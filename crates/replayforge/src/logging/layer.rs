@@ -2,8 +2,8 @@
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rf_core::node_info::LogLine;
 use rf_core::recent_logs::{Part, RecentLogs};
@@ -18,8 +18,11 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
 use super::fields::Fields;
-use super::gate::{Gate, Note};
+use super::gate::{About, Gate, Note};
 use super::render::{Line, Look};
+
+/// How often is looked for mutes that have ended, while there are any.
+const MUTES_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes events to `out`, as far as the gate lets them pass.
 pub(crate) struct LogLayer {
@@ -27,19 +30,42 @@ pub(crate) struct LogLayer {
     hasher: RandomState,
     /// One lock for the decision and the writing, so that "muted from now" is never overtaken by a
     /// line that passed before it. Values are formatted outside of it: their code may log as well.
-    exit: Mutex<Exit>,
+    exit: Arc<Mutex<Exit>>,
     recent: Arc<RecentLogs>,
 }
 
 struct Exit {
     gate: Gate,
+    look: Look,
     out: Box<dyn Write + Send>,
+    /// A thread waits for the end of the mutes.
+    is_watched: bool,
+}
+
+impl Exit {
+    fn write(&mut self, text: &str, lines: u64) {
+        // There is nobody left to tell that stderr is closed or full; should it work again, the
+        // loss is announced.
+        if self.out.write_all(text.as_bytes()).is_err() {
+            self.gate.suppress(lines);
+        }
+    }
+
+    /// Says of the messages whose mute is over how often they were muted.
+    fn announce_ended(&mut self, now: Instant) {
+        for (About { level, target, fields }, count) in self.gate.take_ended(now) {
+            let (time, note) = (timestamp(), Note::MuteEnded(count));
+            let line = Line { time: &time, level, target, fields: &fields, note }.render(self.look);
+            self.write(&line, 1);
+        }
+    }
 }
 
 impl LogLayer {
     pub(crate) fn new(look: Look, out: Box<dyn Write + Send>) -> Self {
-        let exit = Exit { gate: Gate::new(Instant::now()), out };
-        Self { look, hasher: RandomState::new(), exit: Mutex::new(exit), recent: Arc::default() }
+        let exit = Exit { gate: Gate::new(Instant::now()), look, out, is_watched: false };
+        let exit = Arc::new(Mutex::new(exit));
+        Self { look, hasher: RandomState::new(), exit, recent: Arc::default() }
     }
 
     /// The same, with another place for the lines of sources and sinks.
@@ -64,7 +90,7 @@ impl LogLayer {
         hasher.finish()
     }
 
-    fn emit(&self, metadata: &Metadata<'_>, fields: &Fields) {
+    fn emit(&self, metadata: &'static Metadata<'static>, fields: &Fields) {
         let key = self.key(metadata, fields);
         let now = Instant::now();
         let name = level_name(*metadata.level());
@@ -79,10 +105,12 @@ impl LogLayer {
         }
         let (level, target) = (*metadata.level(), metadata.target());
         text.push_str(&Line { time: &time, level, target, fields, note }.render(self.look));
-        // There is nobody left to tell that stderr is closed or full; should it work again, the
-        // loss is announced.
-        if exit.out.write_all(text.as_bytes()).is_err() {
-            exit.gate.suppress(1 + suppressed.unwrap_or(0));
+        exit.write(&text, 1 + suppressed.unwrap_or(0));
+        if note == Note::MutedFromNow {
+            exit.gate.describe(key, About { level, target, fields: fields.brief() });
+            if !exit.is_watched {
+                exit.is_watched = watch_mutes(Arc::downgrade(&self.exit));
+            }
         }
         drop(exit);
         self.keep(name, fields);
@@ -139,6 +167,23 @@ where
         event.record(&mut fields);
         self.emit(event.metadata(), &fields);
     }
+}
+
+/// Starts a thread that tells of ended mutes until none is left. False when there can be none.
+fn watch_mutes(exit: Weak<Mutex<Exit>>) -> bool {
+    let watch = move || {
+        loop {
+            std::thread::park_timeout(MUTES_EVERY);
+            let Some(exit) = exit.upgrade() else { return };
+            let mut exit = exit.lock().unwrap_or_else(PoisonError::into_inner);
+            exit.announce_ended(Instant::now());
+            if !exit.gate.is_muting() {
+                exit.is_watched = false;
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("rf-log-mutes".to_owned()).spawn(watch).is_ok()
 }
 
 fn level_name(level: Level) -> &'static str {

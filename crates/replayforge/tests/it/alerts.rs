@@ -123,7 +123,7 @@ impl Watched {
         let path = format!("/statusz?bucket={bucket}");
         let page = call(self.status, "GET", &path, &[], b"").json();
         let bucket = &page["report"]["buckets"][0];
-        bucket["usedBytes"].as_u64().unwrap() * 100 / bucket["maxBytes"].as_u64().unwrap()
+        bucket["usedBytes"].as_u64().unwrap() * 100 / bucket["eventsMaxBytes"].as_u64().unwrap()
     }
 
     /// Takes everything out of a bucket.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rf_core::node_info::{
-    DEFAULT_EVERY_SECS, LogLine, MAX_LOG_LINES, NodeInfo, QueueInfo, Role, SinkInfo, SourceInfo,
-    Wiring,
+    LogLine, MAX_LOG_LINES, NodeInfo, QueueInfo, Role, SinkInfo, SourceInfo, Wiring,
 };
 use rf_core::recent_logs::{Part, RecentLogs};
 use rf_core::trace::{Journal, TraceReport};
@@ -60,6 +60,8 @@ pub(crate) struct Sight {
     /// Tells it from others of its role on its host.
     pub(crate) instance: String,
     pub(crate) started: Instant,
+    /// How often relays are told.
+    pub(crate) every: Duration,
     pub(crate) started_at_ms: u64,
     pub(crate) store: Store,
     pub(crate) sources: Vec<SeenSource>,
@@ -163,6 +165,7 @@ impl Sight {
             meter: Arc::clone(out.meter()),
             script: out.script_counters(),
         };
+        let room = store.disk().events_max_bytes;
         let sink = |planned: &PlannedSink| {
             Some(SeenSink {
                 id: planned.id.clone(),
@@ -170,7 +173,7 @@ impl Sight {
                 wired_to: planned.sink.wired_to(),
                 target: planned.sink.target(),
                 queue: store.queue(&planned.id)?,
-                max_bytes: planned.queue.max_bytes.unwrap_or_default(),
+                max_bytes: planned.queue.max_bytes.unwrap_or_default().min(room),
                 meter: Arc::default(),
             })
         };
@@ -180,6 +183,7 @@ impl Sight {
             host_name: plan.host_name,
             instance: String::new(),
             started: Instant::now(),
+            every: plan.every,
             started_at_ms: now_ms(),
             store: store.clone(),
             sources: sources.iter().map(source).collect(),
@@ -205,7 +209,7 @@ impl Sight {
             role: self.role,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at_ms: self.started_at_ms,
-            every_secs: DEFAULT_EVERY_SECS,
+            every_secs: self.every.as_secs(),
             sources: self.sources.iter().map(|source| (source.id.clone(), source.info())).collect(),
             sinks: self
                 .sinks

@@ -1,18 +1,17 @@
-//! Node-info: each relay is told once a minute, and at once when something begins or ends to be wrong.
+//! Node-info: each relay is told every `nodeInfoEvery`, and at once when something begins or ends to be wrong.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rf_core::node_info::DEFAULT_EVERY_SECS;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ToldRelay;
 use super::sight::Sight;
 
-/// How often it is looked whether something has changed that should not wait for the minute.
+/// How often it is looked whether something has changed that should not wait for its time.
 const LOOK: Duration = Duration::from_secs(5);
 /// The first time: soon, so that a new machine shows up, but not before its first connections.
 const FIRST: Duration = Duration::from_secs(1);
@@ -41,7 +40,7 @@ pub(crate) async fn tell(telling: Telling, stop: CancellationToken) {
             continue;
         }
         troubles = now;
-        next = Instant::now() + Duration::from_secs(DEFAULT_EVERY_SECS);
+        next = Instant::now() + telling.sight.every;
         tokio::select! {
             () = stop.cancelled() => return,
             () = tell_all(&telling) => {}

@@ -171,8 +171,9 @@ async fn counters_follow() {
     check(&rig, 1, 2, Some(first_at + 2_000));
     let disk = rig.store().disk();
     assert!(disk.used_bytes > 4096 && disk.used_bytes < MIB, "{disk:?}");
+    assert!((12 * MIB..16 * MIB).contains(&disk.events_max_bytes), "{disk:?}");
     assert_eq!(
-        DiskUsage { used_bytes: 0, ..disk },
+        DiskUsage { used_bytes: 0, events_max_bytes: 0, ..disk },
         DiskUsage { max_bytes: 16 * MIB, ..DiskUsage::default() }
     );
     rig.ack(rig.ids().await).await;

@@ -51,6 +51,7 @@ pub(super) async fn first_batch(
 ) -> Result<Response, ApiError> {
     let bucket = relay.tokens.bucket(request.headers())?;
     let pull = parse(&Query::of(request.uri())?)?;
+    note_wait(&relay, request.headers(), &bucket, &pull);
     let pulled = pull_as_holder(&relay, &bucket, &pull).await?;
     account(&relay, request.headers(), &bucket, &pulled);
     if pulled.events.is_empty() {
@@ -66,12 +67,20 @@ pub(super) async fn first(
     let bucket = relay.tokens.bucket(request.headers())?;
     let mut pull = parse(&Query::of(request.uri())?)?;
     pull.budget.events = 1;
+    note_wait(&relay, request.headers(), &bucket, &pull);
     let pulled = pull_as_holder(&relay, &bucket, &pull).await?;
     account(&relay, request.headers(), &bucket, &pulled);
     if pulled.events.is_empty() {
         return Err(ApiError::NotFound("the bucket has no event to give"));
     }
     answer(request.headers(), pulled, |array| array.slice(1..array.len() - 1)).await
+}
+
+/// A reader that waits is one that is there, also before its first answer.
+fn note_wait(relay: &Relay, headers: &HeaderMap, bucket: &BucketName, pull: &Pull) {
+    if !pull.wait.is_zero() {
+        relay.stats.asked(&caller(headers), bucket, unix_seconds());
+    }
 }
 
 /// Counts what is handed out, and notes to whom.

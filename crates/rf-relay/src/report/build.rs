@@ -78,6 +78,7 @@ impl Sight {
             events: usage.events,
             used_bytes: usage.used_bytes,
             max_bytes: usage.max_bytes,
+            events_max_bytes: usage.events_max_bytes,
             oldest_at_ms: usage.oldest_at_ms,
             ttl_secs: config.ttl.map_or(0, |ttl| ttl.as_secs()),
             rx_per_minute: counts.rx_per_minute(now),

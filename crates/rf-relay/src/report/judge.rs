@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rf_core::node_info::{DEFAULT_EVERY_SECS, LastError, QueueInfo, SinkInfo, SourceInfo};
 
-use super::{BucketReport, Level, Why, ago, bytes, count, span};
+use super::{BucketReport, Level, Why, ago, bytes, count, percent, span};
 use crate::config::{Thresholds, WhenFull};
 use crate::nodes::Node;
 
@@ -32,14 +32,14 @@ pub(super) fn bucket(
     if let Some(failure) = facts.failure {
         why.add(Level::Bad, "unavailable", format!("cannot be opened: {failure}"));
     }
-    let fill = percent(bucket.used_bytes, bucket.max_bytes);
+    let fill = bucket.fill();
     // One that drops its oldest is full by design.
     if facts.when_full == WhenFull::Reject && fill >= u64::from(limits.fill_percent) {
         let level = almost_full(fill);
         let text = format!(
-            "is {fill} % full: {} of {}",
+            "is {fill} % full: {} of {} for events",
             bytes(bucket.used_bytes),
-            bytes(bucket.max_bytes)
+            bytes(bucket.events_limit())
         );
         why.add(level, "filling", text);
     }
@@ -197,13 +197,6 @@ fn too_old(oldest_at_ms: Option<u64>, now_ms: u64, limits: &Thresholds) -> Optio
 
 fn almost_full(percent: u64) -> Level {
     if percent >= ALMOST_FULL_PERCENT { Level::Bad } else { Level::Warn }
-}
-
-fn percent(used: u64, limit: u64) -> u64 {
-    if limit == 0 {
-        return 0;
-    }
-    u64::try_from(u128::from(used) * 100 / u128::from(limit)).unwrap_or(u64::MAX)
 }
 
 /// A per cent that was told, which is within 0 and 100.

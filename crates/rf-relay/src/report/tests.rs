@@ -180,7 +180,7 @@ fn buckets() {
         ..BucketReport::default()
     };
     check(report(79, Some(NOW - MINUTE)), facts(), &[]);
-    check(report(80, None), facts(), &["warn: is 80 % full: 80 B of 100 B"]);
+    check(report(80, None), facts(), &["warn: is 80 % full: 80 B of 100 B for events"]);
     let drops = || judge::BucketFacts {
         when_full: crate::config::WhenFull::DropOldest,
         losses: (2, 1),

@@ -54,6 +54,7 @@ impl Counts {
                 self.tx_last = Some(now);
                 self.tx_recent.add(messages, now);
             }
+            Counted::Asked => self.tx_last = Some(now),
             Counted::Refused => self.refused += 1,
         }
     }
@@ -93,6 +94,7 @@ impl Counts {
 pub(super) enum Counted {
     Received(u64),
     Sent(u64),
+    Asked,
     Refused,
 }
 

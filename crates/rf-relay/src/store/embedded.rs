@@ -335,8 +335,10 @@ impl BucketStore for Embedded {
         let configured = Usage { max_bytes: bucket.config.max_bytes, failure, ..Usage::default() };
         let Some(open) = bucket.open.get() else { return configured };
         let queue = open.store.usage(open.queue);
+        let disk = open.store.disk();
         Usage {
-            used_bytes: open.store.disk().used_bytes,
+            used_bytes: disk.used_bytes,
+            events_max_bytes: disk.events_max_bytes,
             events: queue.events,
             oldest_at_ms: queue.oldest_at_ms,
             dropped_full: queue.dropped_full,

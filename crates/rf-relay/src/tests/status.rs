@@ -183,6 +183,25 @@ async fn readyz_tells_a_reader_that_is_gone_from_one_that_is_slow() {
 }
 
 #[tokio::test]
+async fn a_reader_that_waits_is_known_before_its_first_answer() {
+    with_relay(async |relay| {
+        let old = Usage { oldest_at_ms: Some(unix_ms() - 3_600_000), ..Usage::default() };
+        relay.memory.set_usage("a", old);
+        let look = async {
+            relay.memory.somebody_watches("a").await;
+            let ready = relay.ask_status("GET /readyz").await;
+            relay.stop.cancel();
+            ready
+        };
+        let head = format!("GET /first-batch?wait=1m\nRF-BUCKET: a\n{AUTH}");
+        let wait = relay.ask(&head, "");
+        let (_, ready) = tokio::join!(wait, look);
+        assert!(ready.contains("waits for 60 min; last asked for"), "{ready}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_filter_leaves_one_entry() {
     with_relay(async |relay| {
         let from = "RF-ENV-NAME: prod\nRF-HOSTNAME: web-1";

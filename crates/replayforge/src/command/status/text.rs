@@ -78,8 +78,6 @@ fn word(level: Level) -> &'static str {
 }
 
 fn bucket_row(bucket: &BucketReport, now_ms: u64) -> Vec<String> {
-    let fill =
-        bucket.used_bytes.saturating_mul(100).checked_div(bucket.max_bytes).unwrap_or_default();
     vec![
         plain(&bucket.name),
         word(bucket.level).to_owned(),
@@ -87,7 +85,12 @@ fn bucket_row(bucket: &BucketReport, now_ms: u64) -> Vec<String> {
         count(bucket.tx_per_minute),
         count(bucket.events),
         age(bucket.oldest_at_ms, now_ms),
-        format!("{} of {} ({fill} %)", bytes(bucket.used_bytes), bytes(bucket.max_bytes)),
+        format!(
+            "{} of {} ({} %)",
+            bytes(bucket.used_bytes),
+            bytes(bucket.events_limit()),
+            bucket.fill()
+        ),
         count(bucket.dropped_full + bucket.dropped_age),
         count(bucket.refused),
     ]

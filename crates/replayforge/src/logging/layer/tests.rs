@@ -172,6 +172,30 @@ async fn the_end_of_a_mute_tells_how_many_were_muted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_mute_that_ends_in_silence_is_announced() {
+    let captured = Captured::default();
+    let layer = LogLayer::new(Look::Text, Box::new(captured.clone()));
+    let exit = Arc::clone(&layer.exit);
+    let guard = set_default(Registry::default().with(LevelFilter::INFO).with(layer));
+    for count in 0..5 {
+        warn!(sink = "a", count, "full");
+        warn!(sink = "b", count, "{}", "é".repeat(300));
+    }
+    drop(guard);
+    captured.lines();
+    tokio::time::advance(Duration::from_secs(180)).await;
+    exit.lock().unwrap().announce_ended(tokio::time::Instant::now());
+    let mut lines = captured.lines();
+    lines.sort();
+    let ended = "(was muted 3 times, and has not come again)";
+    let cut = "é".repeat(200);
+    assert_eq!(
+        lines,
+        [format!(" WARN full {ended} sink=a"), format!(" WARN {cut}… {ended} sink=b")]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flood_is_cut_and_announced() {
     let captured = Captured::default();
     let _guard = captured.listen(Look::Text, LevelFilter::INFO);

@@ -181,7 +181,9 @@ fn page_json_metrics_and_command_line_agree() {
     third.expect_error("sink is paused until this is mended");
     let port = configs.proxy["sources"][0]["params"]["listenPort"].as_u64().unwrap();
     post(u16::try_from(port).unwrap(), "/paused", b"1");
-    // A bucket that is nearly full.
+    // A bucket that is nearly full. Its player has told of itself, not only called.
+    let desk = |seen: &Seen| seen.nodes.iter().any(|(id, _)| id == "desk-2/player");
+    eventually("the second player is known", SOON, || desk(&in_json(&system)));
     system.players[1].stop();
     let body = vec![b'x'; 256 * 1024];
     let arrives = |count: u64| {
@@ -190,7 +192,8 @@ fn page_json_metrics_and_command_line_agree() {
     };
     let is_filling = || {
         let bucket = system.bucket("logs");
-        bucket["usedBytes"].as_u64().unwrap() * 100 / bucket["maxBytes"].as_u64().unwrap() >= 80
+        bucket["usedBytes"].as_u64().unwrap() * 100 / bucket["eventsMaxBytes"].as_u64().unwrap()
+            >= 80
     };
     // Most of it at once, and then one by one: it shall not be full.
     let at_once = 20;

@@ -7,7 +7,7 @@ use crate::support::wait::{SOON, eventually};
 
 /// Per cent of a bucket's limit.
 fn fill(bucket: &Value) -> u64 {
-    bucket["usedBytes"].as_u64().unwrap() * 100 / bucket["maxBytes"].as_u64().unwrap()
+    bucket["usedBytes"].as_u64().unwrap() * 100 / bucket["eventsMaxBytes"].as_u64().unwrap()
 }
 
 /// Fills the bucket `logs` until `is_enough`; the number of events that it took.
@@ -43,7 +43,7 @@ fn one_that_nobody_reads_is_told_with_what_waits_until_it_is_read() {
     browser.wait_for("#summary", "was full and refused");
     browser.open(&system.page("bucket?name=logs"));
     browser.wait_for("h1", "trouble");
-    browser.wait_for("dl.facts", "of 8.0 MiB");
+    browser.wait_for("dl.facts", "of 6.8 MiB for events");
 
     system.players[1].restart();
     assert_eq!(system.targets[1].wait_for(events).len(), events, "none lost, none twice");

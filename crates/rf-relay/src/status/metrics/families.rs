@@ -36,6 +36,12 @@ pub(super) const BUCKETS: &[BucketFamily] =
             one(b.max_bytes)
         }),
         bucket(
+            "replayforge_bucket_events_max_bytes",
+            Kind::Gauge,
+            "So far are events taken; the rest is for what goes on in a full bucket.",
+            |b, _| one(b.events_limit()),
+        ),
+        bucket(
             "replayforge_bucket_oldest_event_age_seconds",
             Kind::Gauge,
             "How long the oldest event has waited; 0 when there is none.",

@@ -54,12 +54,13 @@ pub(super) fn ask(bucket: &BucketReport, wrong: Option<&str>) -> Markup {
 }
 
 fn facts(report: &Report, bucket: &BucketReport) -> Markup {
-    let fill = parts::percent(bucket.used_bytes, bucket.max_bytes);
+    let fill = bucket.fill();
     html! {
         dl class="facts" {
             (parts::fact("Waiting", &html! { (count(bucket.events)) " events" }))
             (parts::fact("Oldest event", &parts::age(bucket.oldest_at_ms, report.at_ms)))
-            (parts::fact("Size", &html! { (parts::bar(fill, "share of its limit")) " " (bytes(bucket.used_bytes)) " of " (bytes(bucket.max_bytes)) }))
+            (parts::fact("Size", &html! { (parts::bar(fill, "share of its limit")) " " (bytes(bucket.used_bytes)) " of " (bytes(bucket.events_limit())) " for events" }))
+            (parts::fact("Limit on disk", &html! { (bytes(bucket.max_bytes)) }))
             (parts::fact("Time to live", &html! { @if bucket.ttl_secs == 0 { "for ever" } @else { (crate::report::span(std::time::Duration::from_secs(bucket.ttl_secs))) } }))
             (parts::fact("In", &html! { (count(bucket.rx_per_minute)) "/min, " (count(bucket.received)) " in all" }))
             (parts::fact("Out", &html! { (count(bucket.tx_per_minute)) "/min, " (count(bucket.sent)) " in all" }))

@@ -186,7 +186,7 @@ fn buckets(report: &Report, all: bool) -> Markup {
 }
 
 fn bucket_row(report: &Report, bucket: &BucketReport) -> Markup {
-    let fill = parts::percent(bucket.used_bytes, bucket.max_bytes);
+    let fill = bucket.fill();
     html! {
         tr id={ "bucket-" (bucket.name) } class=(bucket.level.as_str()) {
             th scope="row" {
@@ -198,7 +198,7 @@ fn bucket_row(report: &Report, bucket: &BucketReport) -> Markup {
             td data-label="Out/min" class="num" { (parts::number(bucket.tx_per_minute)) }
             td data-label="Waiting" class="num" { (parts::number(bucket.events)) }
             td data-label="Oldest" class="num" { (parts::age(bucket.oldest_at_ms, report.at_ms)) }
-            td data-label="Size" { (parts::bar(fill, &format!("{} of {}", crate::report::bytes(bucket.used_bytes), crate::report::bytes(bucket.max_bytes)))) }
+            td data-label="Size" { (parts::bar(fill, &format!("{} of {}", crate::report::bytes(bucket.used_bytes), crate::report::bytes(bucket.events_limit())))) }
             td data-label="Dropped" class="num" { (parts::number(bucket.dropped_full + bucket.dropped_age)) }
             td data-label="Refused" class="num" { (parts::number(bucket.refused)) }
             td data-label="Last in" { (parts::when(bucket.received_at_ms, report.at_ms)) }

@@ -176,7 +176,7 @@ fn word(node: &NodeReport) -> String {
 
 fn bucket_box(bucket: &BucketReport, place: &Place) -> Markup {
     let x = (WIDTH - BUCKET_WIDTH) / 2;
-    let fill = parts::percent(bucket.used_bytes, bucket.max_bytes).min(100);
+    let fill = bucket.fill().min(100);
     let title = bucket.why.first().map_or("as it should be", |why| why.text.as_str());
     html! {
         a href=(parts::bucket_link(&bucket.name)) class={ "box bucket " (bucket.level.as_str()) } {

@@ -139,11 +139,6 @@ pub(super) fn size(size: u64) -> Markup {
     }
 }
 
-/// Used of a limit, in per cent.
-pub(super) fn percent(used: u64, limit: u64) -> u64 {
-    used.saturating_mul(100).checked_div(limit).unwrap_or_default()
-}
-
 /// A per cent within 0 and 100.
 #[expect(
     clippy::cast_possible_truncation,
