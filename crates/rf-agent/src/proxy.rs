@@ -462,6 +462,7 @@ fn shape(sink: &ProxySinkFile) -> Shape {
         max_event_bytes: size(sink.config.max_payload_bytes, 5 * 1024 * 1024),
         concurrency: 1,
         stable: true,
+        ahead: true,
         max_attempts: None,
         max_age: None,
         backoff: BACKOFF,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::agent::{PlannedSink, PlannedSource};
 use crate::script::letters_queue;
+use crate::source::{COPIES_NICENESS, HoldsUp};
 
 /// What `nodeInfoEvery` may be.
 const NODE_INFO_EVERY: RangeInclusive<Duration> =
@@ -232,7 +233,16 @@ pub(crate) fn store_options(
     }));
     let mut options = StoreOptions::new(path, max_bytes.max(MIN_STORE_BYTES), queues);
     options.durability = durability.into();
+    options.niceness = niceness(sources.iter().map(|source| source.source.holds_up()));
     options
+}
+
+/// The store gives way to traffic that passes through this process, unless clients wait for it.
+fn niceness(held_up: impl Iterator<Item = HoldsUp>) -> i32 {
+    let held_up: Vec<HoldsUp> = held_up.collect();
+    let gives_way = held_up.contains(&HoldsUp::PassingTraffic)
+        && !held_up.contains(&HoldsUp::ClientsUntilStored);
+    if gives_way { COPIES_NICENESS } else { 0 }
 }
 
 /// Keys that are accepted, so that the original's files go on working, and do nothing in this version.
@@ -295,4 +305,21 @@ pub(crate) fn with_params(
         }
     }
     file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_gives_way_to_traffic_unless_clients_wait_for_it() {
+        use HoldsUp::{ClientsUntilStored, Nobody, PassingTraffic};
+        let check = |held_up: &[HoldsUp], expected| {
+            assert_eq!(niceness(held_up.iter().copied()), expected, "{held_up:?}");
+        };
+        check(&[], 0);
+        check(&[Nobody], 0);
+        check(&[PassingTraffic, Nobody], COPIES_NICENESS);
+        check(&[PassingTraffic, ClientsUntilStored], 0);
+    }
 }

@@ -77,6 +77,9 @@ pub struct Shape {
     pub concurrency: usize,
     /// A batch must have the same id and the same events when it is repeated after a restart.
     pub stable: bool,
+    /// With [`Shape::stable`]: after a kill the last two batches may come again, in their order, and not only the last one.
+    /// Then the next batch is made ready while one is written.
+    pub ahead: bool,
     /// After so many tries an event is a dead letter; `None`: never.
     pub max_attempts: Option<u32>,
     /// An event older than this that fails is a dead letter; `None`: never.
@@ -88,7 +91,7 @@ pub struct Shape {
 }
 
 /// Limits that delay and never drop; `None` is unlimited.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct RateLimits {
     /// Writes a minute.
     pub writes_per_minute: Option<f64>,

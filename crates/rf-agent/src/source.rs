@@ -45,6 +45,11 @@ pub trait Source: Send {
         None
     }
 
+    /// Who is held up by it.
+    fn holds_up(&self) -> HoldsUp {
+        HoldsUp::Nobody
+    }
+
     /// Reads until `stop`. An event is forgotten at its origin only after [`Output::send`] was `Ok`.
     ///
     /// # Errors
@@ -54,6 +59,21 @@ pub trait Source: Send {
         out: Output,
         stop: CancellationToken,
     ) -> BoxFuture<'static, Result<(), SourceError>>;
+}
+
+/// The nice value of what makes and stores copies of passing traffic. On a busy processor it gets a ninth of what the
+/// traffic gets, and all of what is idle.
+pub(crate) const COPIES_NICENESS: i32 = 10;
+
+/// Who is held up by a source, which tells how urgent storing its events is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HoldsUp {
+    /// It fetches its events itself.
+    Nobody,
+    /// Clients that are answered after the commit.
+    ClientsUntilStored,
+    /// Traffic that passes through, and that copies must not slow.
+    PassingTraffic,
 }
 
 /// Why a source ended.

@@ -10,6 +10,7 @@
 mod batched;
 mod concurrent;
 mod deliver;
+mod delivery;
 mod rate;
 #[cfg(test)]
 mod tests;

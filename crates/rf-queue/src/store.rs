@@ -4,6 +4,8 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
 use tokio::sync::{oneshot, watch};
 
 use crate::answers::{CommitReply, PendingCommit};
@@ -335,8 +337,20 @@ impl Inner {
         let (options, shared, mailbox) =
             (self.options.clone(), Arc::clone(&self.shared), Arc::clone(&self.mailbox));
         let thread = std::thread::Builder::new().name("rf-store".to_owned());
-        let body = move || guard(&mailbox, &shared, || live(writer, &options, &shared, &mailbox));
+        let body = move || {
+            give_way(options.niceness);
+            guard(&mailbox, &shared, || live(writer, &options, &shared, &mailbox));
+        };
         thread.spawn(body).map(drop)
+    }
+}
+
+/// For this thread, and for the checkpoint thread that it starts.
+fn give_way(niceness: i32) {
+    if niceness != 0
+        && let Err(error) = setpriority_process(Some(gettid()), niceness)
+    {
+        tracing::debug!(%error, "the store works at the priority of everything else");
     }
 }
 

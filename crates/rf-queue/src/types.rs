@@ -77,6 +77,8 @@ pub struct StoreOptions {
     /// Pages that the writer keeps in memory, in bytes at the most. Worth raising where much is leased and removed soon
     /// after, so that it need not be read again for that.
     pub cache_bytes: u32,
+    /// Nice value of the store's threads: above 0 they give way to others where the processors are busy.
+    pub niceness: i32,
     /// Told of what is dropped, for whoever wants to know which events these were.
     pub drops: Option<DropWatch>,
     /// Where time comes from; tests pass their own.
@@ -116,6 +118,7 @@ impl StoreOptions {
             max_dead_letters: 10_000,
             imports: Vec::new(),
             cache_bytes: 2 * 1024 * 1024,
+            niceness: 0,
             drops: None,
             clock: Arc::new(SystemClock::default()),
         }
@@ -234,6 +237,18 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Whether there is nothing to commit.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { appends, batch_id, checkpoints, removes, dead, letters } = self;
+        appends.is_empty()
+            && batch_id.is_none()
+            && checkpoints.is_empty()
+            && removes.is_empty()
+            && dead.is_empty()
+            && letters.is_empty()
+    }
+
     /// A commit that appends to one queue.
     pub fn append(queue: QueueId, events: Vec<Bytes>) -> Self {
         Self { appends: vec![Append { queue, events }], ..Self::default() }

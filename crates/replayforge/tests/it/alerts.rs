@@ -1,5 +1,6 @@
 //! Alerts of a relay about nodes and buckets, and its heartbeat, as a service gets them.
 
+use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -43,6 +44,38 @@ fn trouble_and_its_end_are_told_once_and_the_heart_beats() {
     });
     let troubles = told().iter().filter(|text| text.contains("TROUBLE")).count();
     assert_eq!(troubles, 1, "a restart tells nothing again: {:?}", told());
+}
+
+#[test]
+fn a_bucket_that_cannot_be_opened_stops_the_heart_until_it_can() {
+    let folder = tempfile::tempdir().unwrap();
+    let (service, heart) = (Target::start(), Target::start());
+    // A file is where the bucket's folder should be.
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("b"), "in the way").unwrap();
+    let config = json!({
+        "port": free_port(), "listenAddress": "127.0.0.1", "dataDir": data,
+        "buckets": { "a": { "auth": "t" }, "b": { "auth": "t" } },
+        "alerts": {
+            "after": 0,
+            "notify": { "hook": { "url": format!("http://127.0.0.1:{}/hook", service.port), "contentType": "json" } },
+            "heartbeatUrl": format!("http://127.0.0.1:{}/beat", heart.port),
+            "heartbeatEvery": "1s",
+        },
+    });
+    let relay = Program::role(folder.path(), "relay", &config);
+    let told = |line: &str| {
+        let texts = service.requests();
+        texts.iter().map(Message::text).any(|text| text.contains(line))
+    };
+    eventually("it is told", SOON, || told("TROUBLE bucket b: cannot be opened: "));
+    assert!(!told("bucket a"), "the other is well");
+    assert!(relay.log().contains("no heartbeat: a bucket cannot be opened"), "{}", relay.log());
+    let beats = heart.count();
+    fs::remove_file(data.join("b")).unwrap();
+    eventually("the heart beats again", SOON, || heart.count() > beats);
+    eventually("its end is told", SOON, || told("RECOVERED bucket b: unavailable, after"));
 }
 
 /// What is told when it begins, and when it is over.

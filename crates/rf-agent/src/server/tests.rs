@@ -66,6 +66,7 @@ fn echo(id: &str) -> ServedSink {
         max_event_bytes: 1,
         concurrency: 1,
         stable: false,
+        ahead: false,
         max_attempts: None,
         max_age: None,
         backoff: (SOON, SOON),

@@ -130,6 +130,7 @@ pub(super) fn of_config(
             max_event_bytes: usize::MAX,
             concurrency: 1,
             stable: true,
+            ahead: false,
             max_attempts: None,
             max_age: None,
             backoff: (Duration::from_millis(200), Duration::from_secs(60)),

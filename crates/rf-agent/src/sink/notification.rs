@@ -119,6 +119,7 @@ pub(super) fn build(
         max_event_bytes: MAX_EVENT_BYTES,
         concurrency: 1,
         stable: true,
+        ahead: false,
         max_attempts: None,
         max_age: singles::limit(config.max_age),
         backoff: (Duration::from_secs(1), Duration::from_secs(300)),

@@ -35,6 +35,7 @@ pub(super) fn shape(concurrency: usize, max_attempts: u32, max_age: Interval) ->
         max_event_bytes: usize::MAX,
         concurrency,
         stable: false,
+        ahead: false,
         max_attempts: (max_attempts > 0).then_some(max_attempts),
         max_age: limit(max_age),
         backoff: (Duration::from_millis(200), Duration::from_secs(60)),

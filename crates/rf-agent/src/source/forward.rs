@@ -45,7 +45,7 @@ use self::config::Settings;
 use self::copies::Copies;
 use self::service::{Forwarding, Tunnels};
 use super::http::claim;
-use super::{Source, SourceError};
+use super::{HoldsUp, Source, SourceError};
 use crate::pipeline::Output;
 
 /// How long copies may take to reach the queue after the last connection has ended.
@@ -61,6 +61,10 @@ struct ForwardSource {
 }
 
 impl Source for ForwardSource {
+    fn holds_up(&self) -> HoldsUp {
+        HoldsUp::PassingTraffic
+    }
+
     fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
         let (listeners, address) =
             claim(&self.id, &self.settings.listen_address, self.settings.listen_port)?;

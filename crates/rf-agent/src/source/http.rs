@@ -34,7 +34,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Source, SourceContext, SourceError, forward};
+use super::{HoldsUp, Source, SourceContext, SourceError, forward};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::redact::{BodyForm, Defaults, RedactConfig, Redacted, Redactor};
 use crate::settings::{at, not_zero};
@@ -176,6 +176,10 @@ struct HttpSource {
 }
 
 impl Source for HttpSource {
+    fn holds_up(&self) -> HoldsUp {
+        HoldsUp::ClientsUntilStored
+    }
+
     fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
         let (listeners, address) =
             claim(&self.id, &self.config.listen_address, self.config.listen_port)?;

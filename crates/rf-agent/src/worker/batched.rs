@@ -3,23 +3,39 @@
 //! Before a batch is sent, its id and the range of its events are stored as the checkpoint `ship:SINK`, in the transaction
 //! that removes the batch before it. So a cycle costs one commit, and a restart finds either no batch in flight or the very
 //! one that the target may already have, and repeats it under the same id.
+//!
+//! Where another whole batch waits, and the sink allows it ([`Shape::ahead`](crate::sink::Shape::ahead)), that cycle is
+//! taken out of the way: while a batch is with the target, the next one is read, and one commit removes the batch before and
+//! stores both. The next then leaves the moment the target has answered. A restart finds up to two batches and repeats them
+//! in their order: the target may have both, the first, or none. Never is a third sent before the removal of the first is
+//! stored.
 
-use rf_queue::{Budget, Checkpoint, Commit, Remove, StoredEvent};
+use std::collections::VecDeque;
+
+use rf_queue::{Budget, Checkpoint, Commit, StoredEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::deliver::{Fate, deliver};
+use super::delivery::Delivery;
 use super::rate::Rate;
 use super::{FlushTimer, Interrupted, Worker};
-use crate::sink::SinkBatch;
+use crate::sink::{RateLimits, SinkBatch};
 
-/// The stored word on the batch in flight.
-#[derive(Debug, Serialize, Deserialize)]
+/// The stored word on a batch in flight.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct InFlight {
     id: String,
     first: u64,
     last: u64,
+}
+
+/// All of them, in order. Earlier versions stored a single one by itself.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Stored {
+    One(InFlight),
+    Some(Vec<InFlight>),
 }
 
 pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
@@ -29,18 +45,19 @@ pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
         rate: Rate::new(&worker.sink.shape().rate),
         flush: FlushTimer::new(&worker.stop),
         cursor: 0,
+        ahead: VecDeque::new(),
         done: Commit::default(),
     };
-    let mut next = shipper.resume().await?;
+    shipper.resume().await?;
     loop {
-        let batch = match next.take() {
+        let batch = match shipper.ahead.pop_front() {
             Some(batch) => batch,
             None => match shipper.next_batch().await? {
                 Some(batch) => batch,
                 None => return shipper.settle().await,
             },
         };
-        if !shipper.ship(batch).await? {
+        if !shipper.ship(batch).await? || shipper.flush.is_over() {
             return shipper.settle().await;
         }
     }
@@ -53,30 +70,34 @@ struct Shipper<'a> {
     flush: FlushTimer,
     /// The last id that is delivered or buried.
     cursor: u64,
+    /// Batches that are stored as in flight and were not sent by this run.
+    ahead: VecDeque<SinkBatch>,
     /// What the next commit removes and buries.
     done: Commit,
 }
 
 impl Shipper<'_> {
-    fn key(&self) -> String {
-        format!("ship:{}", self.worker.id)
-    }
-
-    /// The batch that was in flight when the process ended.
-    async fn resume(&mut self) -> Result<Option<SinkBatch>, Interrupted> {
-        let Some(stored) = self.worker.store.checkpoint(&self.key()).await? else {
-            return Ok(None);
+    /// The batches that were in flight when the process ended.
+    async fn resume(&mut self) -> Result<(), Interrupted> {
+        let Some(stored) = self.worker.store.checkpoint(&key(self.worker)).await? else {
+            return Ok(());
         };
-        let Ok(flight) = serde_json::from_slice::<InFlight>(&stored) else { return Ok(None) };
-        let count = usize::try_from(flight.last - flight.first + 1).unwrap_or(usize::MAX);
-        let budget = Budget { events: count, bytes: usize::MAX };
-        let mut events = self
-            .worker
-            .store
-            .read(self.worker.queue, flight.first.saturating_sub(1), budget)
-            .await?;
-        events.retain(|event| event.id <= flight.last);
-        Ok((!events.is_empty()).then_some(SinkBatch { id: flight.id, events }))
+        let flights = match serde_json::from_slice::<Stored>(&stored) {
+            Ok(Stored::One(flight)) => vec![flight],
+            Ok(Stored::Some(flights)) => flights,
+            Err(_) => return Ok(()),
+        };
+        for InFlight { id, first, last } in flights {
+            let count = usize::try_from(last.saturating_sub(first) + 1).unwrap_or(usize::MAX);
+            let budget = Budget { events: count, bytes: usize::MAX };
+            let before = first.saturating_sub(1);
+            let mut events = self.worker.store.read(self.worker.queue, before, budget).await?;
+            events.retain(|event| event.id <= last);
+            if !events.is_empty() {
+                self.ahead.push_back(SinkBatch { id, events });
+            }
+        }
+        Ok(())
     }
 
     /// Waits for events, and stores them as the batch in flight; `None` when the agent stops.
@@ -104,11 +125,9 @@ impl Shipper<'_> {
     /// The head of the queue behind what is already done; what is too large to be sent is buried on the way.
     async fn read(&mut self) -> Result<Vec<StoredEvent>, Interrupted> {
         let shape = self.worker.sink.shape();
-        let budget = Budget { events: shape.max_events, bytes: shape.goal_bytes };
-        let mut events = self.worker.store.read(self.worker.queue, self.cursor, budget).await?;
-        if let Some(at) =
-            events.iter().position(|event| event.content.len() > shape.max_event_bytes)
-        {
+        let mut events =
+            self.worker.store.read(self.worker.queue, self.cursor, budget(self.worker)).await?;
+        if let Some(at) = first_too_large(self.worker, &events) {
             if at > 0 {
                 events.truncate(at);
             } else {
@@ -118,7 +137,8 @@ impl Shipper<'_> {
                     large.content.len(),
                     shape.max_event_bytes
                 );
-                self.bury(&large, reason, 0);
+                self.cursor = self.cursor.max(large.id);
+                self.done.dead.push(self.worker.give_up(&large, reason, 0));
                 self.settle().await?;
                 return Box::pin(self.read()).await;
             }
@@ -127,64 +147,39 @@ impl Shipper<'_> {
     }
 
     async fn begin(&mut self, events: Vec<StoredEvent>) -> Result<Option<SinkBatch>, Interrupted> {
-        let (Some(first), Some(last)) = (events.first(), events.last()) else {
+        if events.is_empty() {
             self.settle().await?;
             return Ok(None);
-        };
-        let id = Uuid::now_v7().to_string();
-        let flight = InFlight { id: id.clone(), first: first.id, last: last.id };
-        let value =
-            serde_json::to_vec(&flight).map_err(|error| Interrupted::Store(error.to_string()))?;
-        self.done.checkpoints.push(Checkpoint { key: self.key(), value: Some(value) });
-        self.worker.store.commit(std::mem::take(&mut self.done)).await?;
-        Ok(Some(SinkBatch { id, events }))
+        }
+        let batch = SinkBatch { id: Uuid::now_v7().to_string(), events };
+        let done = std::mem::take(&mut self.done);
+        commit_with(self.worker, done, &[&batch]).await?;
+        Ok(Some(batch))
     }
 
-    /// Sends one batch, halving it where a part of it is refused for good; false when the agent stops before its end.
+    /// Sends one batch, and meanwhile commits what is done and prepares the next; false when the agent stops before its end.
     async fn ship(&mut self, batch: SinkBatch) -> Result<bool, Interrupted> {
-        let mut parts = vec![batch];
-        while let Some(part) = parts.pop() {
-            let bytes = part.events.iter().map(|event| event.content.len()).sum();
-            self.rate.spend(part.events.len(), bytes);
-            match deliver(self.worker, &part).await {
-                Fate::Delivered => self.remove(&part),
-                Fate::Kept => return Ok(false),
-                Fate::Dead(reason, attempts) if part.events.len() == 1 => {
-                    self.bury(&part.events[0], reason, attempts);
-                }
-                // The halves have ids of their own, the same ones at every repeat.
-                Fate::Dead(..) => {
-                    let mut front = part;
-                    let back = front.events.split_off(front.events.len() / 2);
-                    parts.push(SinkBatch { id: format!("{}.1", front.id), events: back });
-                    parts.push(SinkBatch { id: format!("{}.0", front.id), events: front.events });
-                }
+        let worker = self.worker;
+        let before = std::mem::take(&mut self.done);
+        let wants_more = self.ahead.is_empty();
+        let mut delivery = Delivery::new(worker, &mut self.rate, self.cursor);
+        let beside = async {
+            let next = if wants_more { look_ahead(worker, &before, &batch).await? } else { None };
+            if next.is_some() || !before.is_empty() {
+                let flights: Vec<&SinkBatch> = [&batch].into_iter().chain(&next).collect();
+                commit_with(worker, before, &flights).await?;
             }
-        }
-        Ok(true)
-    }
-
-    fn remove(&mut self, part: &SinkBatch) {
-        self.cursor = part.events.last().map_or(self.cursor, |event| event.id);
-        let ids = part.events.iter().map(|event| event.id).collect();
-        self.done.removes.push(Remove { queue: self.worker.queue, ids });
-        if let Some(progress) = self.worker.sink.progress() {
-            self.done.checkpoints.retain(|stored| stored.key != progress.key);
-            self.done.checkpoints.push(progress);
-        }
-        if let Some(observer) = &self.worker.observer {
-            part.events.iter().for_each(|event| observer(&self.worker.id, event));
-        }
-    }
-
-    fn bury(&mut self, event: &StoredEvent, reason: String, attempts: u32) {
-        self.cursor = self.cursor.max(event.id);
-        self.done.dead.push(self.worker.give_up(event, reason, attempts));
+            Ok::<_, Interrupted>(next)
+        };
+        let (is_whole, next) = tokio::join!(delivery.run(&batch), beside);
+        (self.cursor, self.done) = delivery.end();
+        self.ahead.extend(next?);
+        Ok(is_whole)
     }
 
     /// Commits what is done without beginning a batch.
     async fn settle(&mut self) -> Result<(), Interrupted> {
-        if !self.done.removes.is_empty() || !self.done.dead.is_empty() {
+        if !self.done.is_empty() {
             self.worker.store.commit(std::mem::take(&mut self.done)).await?;
         }
         Ok(())
@@ -202,4 +197,65 @@ impl Shipper<'_> {
             }
         }
     }
+}
+
+fn key(worker: &Worker) -> String {
+    format!("ship:{}", worker.id)
+}
+
+fn budget(worker: &Worker) -> Budget {
+    let shape = worker.sink.shape();
+    Budget { events: shape.max_events, bytes: shape.goal_bytes }
+}
+
+fn first_too_large(worker: &Worker, events: &[StoredEvent]) -> Option<usize> {
+    let most = worker.sink.shape().max_event_bytes;
+    events.iter().position(|event| event.content.len() > most)
+}
+
+/// Commits what is done, and the batches that are in flight from then on.
+async fn commit_with(
+    worker: &Worker,
+    mut done: Commit,
+    batches: &[&SinkBatch],
+) -> Result<(), Interrupted> {
+    let flight = |batch: &&SinkBatch| {
+        let (first, last) = (batch.events.first()?.id, batch.events.last()?.id);
+        Some(InFlight { id: batch.id.clone(), first, last })
+    };
+    let stored = Stored::Some(batches.iter().filter_map(flight).collect());
+    let value =
+        serde_json::to_vec(&stored).map_err(|error| Interrupted::Store(error.to_string()))?;
+    done.checkpoints.push(Checkpoint { key: key(worker), value: Some(value) });
+    worker.store.commit(done).await?;
+    Ok(())
+}
+
+/// The batch behind the one that is being sent. Only a whole one: what comes meanwhile shall travel together. `before` is
+/// what the queue still holds and the next commit removes.
+async fn look_ahead(
+    worker: &Worker,
+    before: &Commit,
+    batch: &SinkBatch,
+) -> Result<Option<SinkBatch>, Interrupted> {
+    let shape = worker.sink.shape();
+    let Some(last) = batch.events.last().map(|event| event.id) else { return Ok(None) };
+    // A rate decides when the next one leaves, and until then more may come.
+    if !shape.ahead || shape.rate != RateLimits::default() || worker.stop.is_cancelled() {
+        return Ok(None);
+    }
+    let removed: usize = before.removes.iter().map(|remove| remove.ids.len()).sum();
+    let gone = (removed + before.dead.len() + batch.events.len()) as u64;
+    let usage = worker.store.usage(worker.queue);
+    let is_much = usage.bytes >= shape.goal_bytes as u64
+        || usage.events.saturating_sub(gone) >= shape.max_events as u64;
+    if !is_much {
+        return Ok(None);
+    }
+    let events = worker.store.read(worker.queue, last, budget(worker)).await?;
+    let is_whole = usage.events.saturating_sub(gone) > events.len() as u64;
+    if !is_whole || events.is_empty() || first_too_large(worker, &events).is_some() {
+        return Ok(None);
+    }
+    Ok(Some(SinkBatch { id: Uuid::now_v7().to_string(), events }))
 }

@@ -15,7 +15,7 @@ use super::wire::{call, post};
 
 /// All of it, running. The fields stand in the order in which they are stopped.
 pub(crate) struct System {
-    pub(crate) proxies: [Program; 2],
+    _proxies: [Program; 2],
     pub(crate) players: [Program; 2],
     pub(crate) relay: Program,
     pub(crate) targets: [Target; 2],
@@ -59,7 +59,7 @@ impl System {
         };
         let players = [start(0, "player"), start(1, "player")];
         let proxies = [start(0, "proxy"), start(1, "proxy")];
-        System { proxies, players, relay, targets, status, api, proxy_ports, folder }
+        System { _proxies: proxies, players, relay, targets, status, api, proxy_ports, folder }
     }
 
     /// Captures a request at `web-1` (0) or `web-2` (1).

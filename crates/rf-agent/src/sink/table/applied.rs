@@ -1,7 +1,7 @@
 //! What was written already: a batch that is repeated, and an event that comes a second time, count once.
 //!
-//! Two marks, both in the transaction of the rows. *Progress*: how far a sink got in the batch that it wrote last; the
-//! worker repeats no other batch after a kill. *Events*: the keys of the last events, at least [`KEPT_EVENTS`] of them, for
+//! Two marks, both in the transaction of the rows. *Progress*: how far a sink got in the two batches that it wrote last; the
+//! worker repeats no others after a kill. *Events*: the keys of the last events, at least [`KEPT_EVENTS`] of them, for
 //! an event that a sender delivers twice; one that comes again after more others counts again.
 //!
 //! Keys are kept in two generations. New ones go into the current generation; once it is full the other one, which has the
@@ -31,7 +31,11 @@ CREATE TABLE IF NOT EXISTS _rpf_generation (
 ) STRICT;
 INSERT OR IGNORE INTO _rpf_generation (id, current, events) VALUES (0, 0, 0);
 ";
-const GET_PROGRESS: &str = "SELECT through FROM _rpf_progress WHERE sink = ?1 AND batch = ?2";
+/// The batch before stands under the sink's name behind a unit separator.
+const GET_PROGRESS: &str =
+    "SELECT through FROM _rpf_progress WHERE sink IN (?1, char(31) || ?1) AND batch = ?2";
+const KEEP_PROGRESS: &str = "INSERT OR REPLACE INTO _rpf_progress (sink, batch, through)
+  SELECT char(31) || sink, batch, through FROM _rpf_progress WHERE sink = ?1 AND batch <> ?2";
 const PUT_PROGRESS: &str =
     "INSERT OR REPLACE INTO _rpf_progress (sink, batch, through) VALUES (?1, ?2, ?3)";
 const GET_GENERATION: &str = "SELECT current, events FROM _rpf_generation";
@@ -106,6 +110,7 @@ impl Seen {
         let current = i64::from(self.current == 1);
         conn.prepare_cached(PUT_GENERATION)?.execute([current, self.events])?;
         let last = batch.events.last().map_or(0, |event| event.id);
+        conn.prepare_cached(KEEP_PROGRESS)?.execute([sink, whole(batch)])?;
         conn.prepare_cached(PUT_PROGRESS)?.execute(params![sink, whole(batch), last])?;
         Ok(())
     }
@@ -119,6 +124,39 @@ mod tests {
         let mut key = [0; 24];
         key[..8].copy_from_slice(&number.to_be_bytes());
         key
+    }
+
+    #[test]
+    fn the_last_two_batches_are_known_by_sink() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(TABLES).unwrap();
+        let batch = |id: &str, last: u64| SinkBatch {
+            id: id.to_owned(),
+            events: vec![rf_queue::StoredEvent {
+                id: last,
+                at_ms: 0,
+                content: <_>::default(),
+                attempts: 0,
+            }],
+        };
+        let note = |sink: &str, batch: &SinkBatch| {
+            Seen::load(&conn).unwrap().note(&conn, sink, batch).unwrap();
+        };
+        let check = |sink: &str, expected: [Option<u64>; 4]| {
+            let known = ["a", "b", "c.0", "d"].map(|id| through(&conn, sink, &batch(id, 0)));
+            assert_eq!(known.map(Result::unwrap), expected, "{sink}");
+        };
+        note("one", &batch("a", 10));
+        note("one", &batch("b", 20));
+        check("one", [Some(10), Some(20), None, None]);
+        // A half, the other half, and then a repeat of the one before: the order of repeats does not matter.
+        note("one", &batch("c.0", 25));
+        note("one", &batch("c.1", 30));
+        note("two", &batch("d", 99));
+        check("one", [None, Some(20), Some(30), None]);
+        note("one", &batch("b", 20));
+        check("one", [None, Some(20), Some(30), None]);
+        check("two", [None, None, None, Some(99)]);
     }
 
     /// Events come in batches; each is known for as long as no more than [`KEPT_EVENTS`] others came behind it.

@@ -36,6 +36,7 @@ pub(crate) fn shape() -> Shape {
         max_event_bytes: usize::MAX,
         concurrency: 1,
         stable: true,
+        ahead: true,
         max_attempts: None,
         max_age: None,
         backoff: (Duration::from_millis(200), Duration::from_secs(60)),

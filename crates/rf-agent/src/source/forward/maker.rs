@@ -10,12 +10,10 @@ use rf_core::background::Background;
 use super::config::CaptureSettings;
 use super::event;
 use super::recording::Draft;
+use crate::source::COPIES_NICENESS;
 
 /// A commit is closed when it reaches this; small, so that it fits where little room is left.
 const BATCH_GOAL_BYTES: usize = 512 * 1024;
-/// The thread's nice value. On a busy processor it gets a ninth of what a thread of the traffic gets, and all of what is
-/// idle.
-const NICENESS: i32 = 10;
 
 /// The thread; it ends when this is dropped.
 pub(super) struct Maker {
@@ -33,7 +31,7 @@ pub(super) struct Made {
 
 impl Maker {
     pub(super) fn start(settings: Arc<CaptureSettings>) -> io::Result<Self> {
-        Ok(Self { thread: Background::start("rf-copies", NICENESS)?, settings })
+        Ok(Self { thread: Background::start("rf-copies", COPIES_NICENESS)?, settings })
     }
 
     /// Takes drafts from the end until the events have the size of a commit. `None`: it panicked, and the drafts are lost.
