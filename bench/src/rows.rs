@@ -138,7 +138,8 @@ pub(crate) const ROWS: &[Row] = &[
         Unit::Whole,
         ["bare-queue", "ours"],
         "per_second",
-    ),
+    )
+    .goal(Goal::RatioAtLeast(0.8)),
     alone("sink-file", "memory peak MiB", Unit::Mib, "memory", "player_mib"),
     alone("query-1m", "first page ms", Unit::Ms, "page", "p50_ms"),
     alone("query-1m", "page behind row 900,000 ms", Unit::Ms, "deep-page", "p50_ms"),
