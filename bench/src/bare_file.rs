@@ -10,13 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use rusqlite::Connection;
 use tokio::time::Instant;
 
 use crate::bare_drain::{self, Read};
 use crate::sample::BATCH_EVENTS;
 use crate::sink_sample::Kind;
-use crate::{bare_db, bare_insert, out};
+use crate::{bare_insert, out};
 
 /// Writes batches of lines to a file, each synced.
 #[derive(Debug, clap::Args)]
@@ -69,7 +68,8 @@ fn from_memory(args: &Args, mut file: File) -> anyhow::Result<Duration> {
 }
 
 fn from_queue(args: &Args, path: &Path, mut file: File) -> anyhow::Result<Duration> {
-    let db = filled(args, path).with_context(|| path.display().to_string())?;
+    let db = bare_insert::filled(path, args.kind, args.batches)
+        .with_context(|| path.display().to_string())?;
     let start = Instant::now();
     while let Some(batch) = bare_drain::read(&db, args.together.max(1) * BATCH_EVENTS)? {
         let Read { contents, .. } = &batch;
@@ -77,15 +77,6 @@ fn from_queue(args: &Args, path: &Path, mut file: File) -> anyhow::Result<Durati
         bare_drain::remove(&db, &batch)?;
     }
     Ok(start.elapsed())
-}
-
-fn filled(args: &Args, path: &Path) -> rusqlite::Result<Connection> {
-    let mut db = bare_db::open(path)?;
-    for number in 0..args.batches {
-        let batch = args.kind.batch(number).into_iter().map(|sample| sample.event).collect();
-        bare_insert::insert(&mut db, &batch)?;
-    }
-    Ok(db)
 }
 
 fn write(file: &mut File, batch: &[Vec<u8>]) -> std::io::Result<()> {

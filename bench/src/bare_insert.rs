@@ -2,13 +2,14 @@
 //!
 //! A loop on one thread: one transaction a batch, the same rows that `relay-load` sends. No HTTP, no JSON, no zstd.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use rusqlite::{Connection, params};
 use tokio::time::Instant;
 
 use crate::sample::{self, BATCH_EVENTS, Batch};
+use crate::sink_sample::Kind;
 use crate::{bare_db, out};
 
 /// Inserts batches of 1000 rows of 700 bytes into a database, a synced transaction each.
@@ -50,4 +51,14 @@ pub(crate) fn insert(db: &mut Connection, batch: &Batch) -> rusqlite::Result<()>
         }
     }
     transaction.commit()
+}
+
+/// A table that holds the events of so many batches, as a queue does.
+pub(crate) fn filled(path: &Path, kind: Kind, batches: usize) -> rusqlite::Result<Connection> {
+    let mut db = bare_db::open(path)?;
+    for number in 0..batches {
+        let batch = kind.batch(number).into_iter().map(|sample| sample.event).collect();
+        insert(&mut db, &batch)?;
+    }
+    Ok(db)
 }
