@@ -147,7 +147,7 @@ impl Stats {
         self.count(caller, std::slice::from_ref(bucket), now, Counted::Sent(messages));
     }
 
-    /// A long poll for `bucket` begins; when it ends it is counted as [`BucketStats::sent`].
+    /// A long poll for `bucket` begins; when it ends it is counted as [`Stats::sent`].
     pub(crate) fn asked(&self, caller: &Caller<'_>, bucket: &BucketName, now: u64) {
         self.count(caller, std::slice::from_ref(bucket), now, Counted::Asked);
     }
