@@ -119,13 +119,18 @@ impl Gate {
         }
     }
 
-    /// The mutes that are over, but for those that hid nothing.
+    /// The mutes that are over, but for those that hid nothing. They are lines, too, so that of many at once some are
+    /// suppressed.
     pub(crate) fn take_ended(&mut self, now: Instant) -> Vec<(About, u64)> {
         let over = |seen: &Seen| now.duration_since(seen.since) >= MUTE_WINDOW;
         let mut ended = std::mem::take(&mut self.forgotten);
-        ended.extend(
-            self.seen.extract_if(|_, seen| over(seen)).filter_map(|(_, seen)| seen.hidden()),
-        );
+        let silent = self.seen.extract_if(|_, seen| over(seen));
+        ended.extend(silent.filter_map(|(_, seen)| seen.hidden()));
+        ended.retain(|_| {
+            let fits = self.take_token(now);
+            self.suppressed += u64::from(!fits);
+            fits
+        });
         ended
     }
 
@@ -164,7 +169,11 @@ impl Gate {
             // A scan of a thousand entries is cheaper than the line that is about to be written.
             let oldest = self.seen.iter().min_by_key(|(_, seen)| seen.since).map(|(key, _)| *key);
             let forgotten = oldest.and_then(|oldest| self.seen.remove(&oldest));
-            self.forgotten.extend(forgotten.and_then(Seen::hidden));
+            match forgotten.and_then(Seen::hidden) {
+                Some(hidden) if self.forgotten.len() < MAX_SEEN => self.forgotten.push(hidden),
+                Some(_) => self.suppress(1),
+                None => {}
+            }
         }
         self.seen.insert(key, seen);
     }
@@ -326,6 +335,21 @@ mod tests {
         assert!(!gate.is_muting());
         assert_eq!(gate.take_ended(begin + SECOND * 181), []);
         assert_eq!(gate.admit(1, begin + SECOND * 182), Some(Note::Nothing), "it begins anew");
+    }
+
+    #[test]
+    fn many_mutes_that_end_at_once_are_bounded_as_all_lines_are() {
+        let begin = Instant::now();
+        let mut gate = Gate::new(begin);
+        for key in 0..900 {
+            let now = begin + SECOND / 10 * u32::try_from(key).expect("a small number");
+            mute(&mut gate, key, 1, now);
+        }
+        let end = begin + SECOND * 600;
+        assert_eq!(pass(&mut gate, 5_000..5_600, end), 600);
+        let told = gate.take_ended(end).len() as u64;
+        assert_eq!(told, u64::from(BURST_LINES) - 600);
+        assert!(gate.take_suppressed(end).is_some_and(|lines| lines >= 300), "the rest is counted");
     }
 
     #[test]

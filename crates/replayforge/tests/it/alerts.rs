@@ -64,7 +64,8 @@ fn a_bucket_that_cannot_be_opened_stops_the_heart_until_it_can() {
             "heartbeatEvery": "1s",
         },
     });
-    let relay = Program::role(folder.path(), "relay", &config);
+    let mut relay = Program::role(folder.path(), "relay", &config);
+    relay.expect_error("bucket cannot be opened");
     let told = |line: &str| {
         let texts = service.requests();
         texts.iter().map(Message::text).any(|text| text.contains(line))

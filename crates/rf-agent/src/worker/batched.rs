@@ -160,7 +160,11 @@ impl Shipper<'_> {
     /// Sends one batch, and meanwhile commits what is done and prepares the next; false when the agent stops before its end.
     async fn ship(&mut self, batch: SinkBatch) -> Result<bool, Interrupted> {
         let worker = self.worker;
-        let before = std::mem::take(&mut self.done);
+        let mut before = std::mem::take(&mut self.done);
+        if !worker.sink.shape().ahead && !before.is_empty() {
+            // Two batches are left by another kind of sink of this name. This one relies on the order.
+            commit_with(worker, std::mem::take(&mut before), &[&batch]).await?;
+        }
         let wants_more = self.ahead.is_empty();
         let mut delivery = Delivery::new(worker, &mut self.rate, self.cursor);
         let beside = async {

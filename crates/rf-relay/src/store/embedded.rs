@@ -44,6 +44,8 @@ const NEWEST_BYTES: usize = 1024 * 1024;
 
 /// How often buckets are looked at, which is in memory and takes microseconds.
 const ROUND: Duration = Duration::from_secs(1);
+/// After so many rounds a bucket that could not be opened is tried again.
+const ROUNDS_TO_OPEN: u32 = 10;
 
 struct Embedded {
     buckets: HashMap<BucketName, Arc<Bucket>>,
@@ -114,7 +116,7 @@ impl Embedded {
         let open_one = async |bucket: &Arc<Bucket>| {
             if let Err(error) = self.opened(&bucket.name).await {
                 // Logged where it was found, and kept for the status.
-                tracing::debug!(bucket = %bucket.name, %error, "bucket is tried again at its next use");
+                tracing::debug!(bucket = %bucket.name, %error, "bucket is tried again soon, and at its next use");
             }
         };
         stream::iter(self.buckets.values())
@@ -122,10 +124,16 @@ impl Embedded {
             .await;
     }
 
-    /// Wakes sleeping databases whose events have become too old; returns when a database has failed for good.
+    /// Wakes sleeping databases whose events have become too old, and tries again to open what could not be opened, whether
+    /// or not somebody asks for it; returns when a database has failed for good.
     async fn watch_over(&self) -> Unavailable {
+        let mut round = 0_u32;
         loop {
             tokio::time::sleep(ROUND).await;
+            round = round.wrapping_add(1);
+            if round.is_multiple_of(ROUNDS_TO_OPEN) {
+                self.open_all().await;
+            }
             for bucket in self.buckets.values() {
                 let Some(open) = bucket.open.get() else { continue };
                 if let Some(reason) = open.store.failed().now_or_never() {
