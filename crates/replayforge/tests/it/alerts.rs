@@ -12,6 +12,16 @@ use crate::support::target::Target;
 use crate::support::wait::{SOON, eventually};
 use crate::support::wire::call;
 
+/// Alerts that wait for nothing, and a heart that beats each second.
+fn told_at_once(service: &Target, heart: &Target) -> Value {
+    json!({
+        "after": 0,
+        "notify": { "hook": { "url": format!("http://127.0.0.1:{}/hook", service.port), "contentType": "json" } },
+        "heartbeatUrl": format!("http://127.0.0.1:{}/beat", heart.port),
+        "heartbeatEvery": "1s",
+    })
+}
+
 #[test]
 fn trouble_and_its_end_are_told_once_and_the_heart_beats() {
     let folder = tempfile::tempdir().unwrap();
@@ -20,12 +30,7 @@ fn trouble_and_its_end_are_told_once_and_the_heart_beats() {
         "port": port, "listenAddress": "127.0.0.1", "dataDir": folder.path().join("data"),
         "expectedNodes": ["web-1"],
         "buckets": { "b": { "auth": "t" } },
-        "alerts": {
-            "after": 0,
-            "notify": { "hook": { "url": format!("http://127.0.0.1:{}/hook", service.port), "contentType": "json" } },
-            "heartbeatUrl": format!("http://127.0.0.1:{}/beat", heart.port),
-            "heartbeatEvery": "1s",
-        },
+        "alerts": told_at_once(&service, &heart),
     });
     let mut relay = Program::role(folder.path(), "relay", &config);
     let told = || -> Vec<String> { service.requests().iter().map(Message::text).collect() };
@@ -57,12 +62,7 @@ fn a_bucket_that_cannot_be_opened_stops_the_heart_until_it_can() {
     let config = json!({
         "port": free_port(), "listenAddress": "127.0.0.1", "dataDir": data,
         "buckets": { "a": { "auth": "t" }, "b": { "auth": "t" } },
-        "alerts": {
-            "after": 0,
-            "notify": { "hook": { "url": format!("http://127.0.0.1:{}/hook", service.port), "contentType": "json" } },
-            "heartbeatUrl": format!("http://127.0.0.1:{}/beat", heart.port),
-            "heartbeatEvery": "1s",
-        },
+        "alerts": told_at_once(&service, &heart),
     });
     let mut relay = Program::role(folder.path(), "relay", &config);
     relay.expect_error("bucket cannot be opened");

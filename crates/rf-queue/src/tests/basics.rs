@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::rig::{EVERYTHING, MIB, Rig, filled, remove, set, texts};
 use crate::{
     Append, Budget, Commit, CommitError, DiskUsage, MAX_BATCH_ID_BYTES, OpenError, QueueOptions,
-    Receipt, Store,
+    Receipt, Store, StoreOptions,
 };
 
 #[tokio::test]
@@ -178,6 +178,29 @@ async fn counters_follow() {
     );
     rig.ack(rig.ids().await).await;
     check(&rig, 0, 0, None);
+}
+
+/// The nice value of this process's writer thread.
+fn niceness_of_the_writer() -> String {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let stats =
+        tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
+    let stat = stats.into_iter().find(|stat| stat.contains("(rf-store)")).unwrap();
+    // proc(5): the 19th field; the name, which is the second, is in brackets.
+    stat.rsplit_once(") ").unwrap().1.split(' ').nth(16).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_store_that_gives_way_runs_at_its_nice_value() {
+    for niceness in [0, 7] {
+        let folder = tempfile::tempdir().unwrap();
+        let queues = vec![QueueOptions::new("a")];
+        let options = StoreOptions::new(folder.path().join("q.sqlite3"), 4 * MIB, queues);
+        let store = Store::open(StoreOptions { niceness, ..options }).unwrap().store;
+        store.commit(Commit::append(store.queue("a").unwrap(), vec!["x".into()])).await.unwrap();
+        assert_eq!(niceness_of_the_writer(), niceness.to_string());
+        store.close().await;
+    }
 }
 
 #[tokio::test]

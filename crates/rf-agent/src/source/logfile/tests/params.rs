@@ -7,7 +7,7 @@ use rf_core::config::{Problems, parse};
 use rf_queue::{Commit, DeadLetters, FullReason};
 use serde_json::{Value, json};
 
-use super::rig::Rig;
+use super::rig::{Rig, SOON};
 use crate::source::{SOURCES, SourceContext};
 
 fn problems(params: &Value) -> String {
@@ -100,7 +100,9 @@ async fn a_full_queue_pauses_the_reading_and_nothing_is_passed_over_or_emptied()
     let size = fs::metadata(rig.path("app.log")).unwrap().len();
     rig.start_full();
     let mut found = Vec::new();
+    let mut news = rig.news();
     while found.len() < lines.len() {
+        news.mark_unchanged();
         // Room is made bit by bit; what comes is as it was written.
         let events = rig.events().await;
         let ids = events.iter().map(|event| event.id).collect();
@@ -114,7 +116,9 @@ async fn a_full_queue_pauses_the_reading_and_nothing_is_passed_over_or_emptied()
         if found.len() < lines.len() {
             assert_eq!(fs::metadata(rig.path("app.log")).unwrap().len(), size, "emptied too soon");
         }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        if found.len() < lines.len() {
+            tokio::time::timeout(SOON, news.changed()).await.expect("more lines come").unwrap();
+        }
     }
     assert!(filler > 10);
     assert_eq!(found, lines);

@@ -11,6 +11,7 @@ use rf_core::lifecycle::Tasks;
 use rf_queue::{Budget, Checkpoint, QueueOptions, Store, StoreOptions, StoredEvent};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,7 @@ use crate::pipeline::Output;
 use crate::source::contract::build_source;
 
 /// A test does not wait longer for anything.
-const SOON: Duration = Duration::from_secs(15);
+pub(super) const SOON: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_millis(5);
 
 pub(super) struct Rig {
@@ -140,7 +141,9 @@ impl Rig {
     pub(super) async fn expect<T: AsRef<str>>(&self, lines: &[T]) {
         let expected: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
         let since = Instant::now();
+        let mut news = self.news();
         loop {
+            news.mark_unchanged();
             let found = self.lines().await;
             if found == expected {
                 return;
@@ -148,8 +151,14 @@ impl Rig {
             let is_wrong = found.len() > expected.len()
                 || !expected.starts_with(&found.iter().map(String::as_str).collect::<Vec<_>>());
             assert!(!is_wrong && since.elapsed() < SOON, "found {found:?}\nexpected {expected:?}");
-            sleep(LOOK).await;
+            // Without news the check above ends it.
+            timeout(SOON, news.changed()).await.ok();
         }
+    }
+
+    /// Changes with every event that is stored.
+    pub(super) fn news(&self) -> watch::Receiver<u64> {
+        self.store.watch(self.store.queue("q").unwrap())
     }
 
     /// Exactly these lines arrive, in any order.
@@ -157,7 +166,9 @@ impl Rig {
         let mut expected: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
         expected.sort_unstable();
         let since = Instant::now();
+        let mut news = self.news();
         loop {
+            news.mark_unchanged();
             let mut found = self.lines().await;
             found.sort_unstable();
             if found == expected {
@@ -167,10 +178,11 @@ impl Rig {
                 found.len() <= expected.len() && since.elapsed() < SOON,
                 "found {found:?}\nexpected {expected:?}"
             );
-            sleep(LOOK).await;
+            timeout(SOON, news.changed()).await.ok();
         }
     }
 
+    /// Looks until it is so: for what nobody announces, such as a file's length.
     pub(super) async fn until(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
         let waiting = async {
             while !is_so(self).await {
