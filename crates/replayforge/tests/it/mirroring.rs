@@ -21,8 +21,9 @@ use crate::support::wire::call;
 
 /// More than any of the time limits in the files, and less than a client would bear.
 const BEARABLE: Duration = Duration::from_secs(4);
-const APP: &str = "127.0.0.1:3000";
-const PROXY: &str = "127.0.0.1:8080";
+/// Where the files have the application and the proxy.
+const APP: u16 = 3000;
+const PROXY: u16 = 8080;
 
 /// A web server before an application, with copies for a proxy.
 struct Front {
@@ -54,9 +55,10 @@ impl Front {
         let proxy = Program::role(folder.path(), "proxy", &config);
         let app_port = app.port;
         let block = move |mark: &str| {
-            block(mark)
-                .replace(APP, &format!("127.0.0.1:{app_port}"))
-                .replace(PROXY, &format!("127.0.0.1:{copies}"))
+            [(APP, app_port), (PROXY, copies)].iter().fold(block(mark), |file, (from, to)| {
+                file.replace(&format!("127.0.0.1:{from}"), &format!("127.0.0.1:{to}"))
+                    .replace(&format!("port_value: {from} "), &format!("port_value: {to} "))
+            })
         };
         let command = start(folder.path(), port, &block);
         let server = WebServer::start(command, folder.path(), port);
@@ -158,6 +160,16 @@ fn caddy(folder: &Path, port: u16, page: &dyn Fn(&str) -> String) -> Command {
     command
 }
 
+fn envoy(folder: &Path, port: u16, page: &dyn Fn(&str) -> String) -> Command {
+    let (all, here) = ("address: 0.0.0.0, port_value: 80 ", "address: 127.0.0.1, port_value: ");
+    let file = replaced(&page("yaml"), all, &format!("{here}{port} "));
+    fs::write(folder.join("envoy.yaml"), file).unwrap();
+    let mut command = Command::new(server_program("envoy"));
+    // Without a number Envoys on one machine want the same shared memory.
+    command.arg("--use-dynamic-base-id").arg("-c").arg(folder.join("envoy.yaml"));
+    command
+}
+
 fn with_bodies() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     vec![
         ("POST", "/orders/a%2Fb?x=1&y=%20&x=2", b"{\"order\": 7}".to_vec()),
@@ -220,6 +232,24 @@ fn haproxy_mirrors() {
     front.ask("POST", "/too-large", &vec![b'x'; 300_000]);
     front.survives_the_proxy();
     assert!(front.copies().iter().all(|copy| copy["path"] != "/too-large"));
+}
+
+#[test]
+fn envoy_mirrors() {
+    let mut front = Front::start(envoy);
+    check_copies(&front);
+    let large = vec![b'x'; 3_000_000];
+    front.ask("POST", "/three-megabytes", &large);
+    eventually("a large copy", SOON, || {
+        let copies = front.copies();
+        let copy = copies.iter().find(|copy| copy["path"] == "/three-megabytes");
+        copy.is_some_and(|copy| copy["body"].as_str().unwrap().len() == large.len())
+    });
+    // More than the sockets hold: without a limit to the copy's time the client would wait for it.
+    front.proxy.signal(Signal::STOP);
+    front.ask("POST", "/hung/large", &vec![b'x'; 20_000_000]);
+    front.proxy.signal(Signal::CONT);
+    front.survives_the_proxy();
 }
 
 #[test]

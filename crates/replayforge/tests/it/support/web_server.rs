@@ -1,5 +1,6 @@
 //! Real web servers, started in a folder of the test.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,10 +10,14 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use super::wait::{SOON, eventually};
 use super::wire::Wire;
 
-/// Servers are not in the PATH of everybody.
+/// Servers are not in the PATH of everybody, and what is no Debian package is where test.sh puts it.
 pub(crate) fn server_program(name: &str) -> PathBuf {
-    let there = Path::new("/usr/sbin").join(name);
-    if there.exists() { there } else { name.into() }
+    let cache = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache")));
+    let own = cache.map(|cache| cache.join("replayforge-tools/bin"));
+    let folders = own.into_iter().chain([PathBuf::from("/usr/sbin")]);
+    folders.map(|folder| folder.join(name)).find(|there| there.exists()).unwrap_or(name.into())
 }
 
 /// nginx with this content of `http`, not yet started; what it writes goes into the folder.
