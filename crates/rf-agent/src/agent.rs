@@ -228,6 +228,7 @@ impl Agent {
                 queue: seen.queue,
                 stop: delivery_stop.clone(),
                 meter: Arc::clone(&seen.meter),
+                reached: Arc::clone(&seen.reached),
                 trace,
                 observer: self.observer.clone(),
             };

@@ -113,6 +113,10 @@ pub trait Sink: Send + Sync {
     /// halving.
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>>;
 
+    /// This batch will be written after the one that is being written now: what can be done of it beforehand may begin. Called
+    /// for sinks with [`Shape::ahead`]; the write may never come, or come for halves of the batch.
+    fn prepare(&self, _batch: &SinkBatch) {}
+
     /// The relay and buckets that it ships to, if it does.
     fn wired_to(&self) -> Option<Wiring> {
         None

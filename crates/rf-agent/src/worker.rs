@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rf_queue::{Bury, CommitError, QueueId, Store, StoreError, StoredEvent};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +40,8 @@ pub(crate) struct Worker {
     pub(crate) queue: QueueId,
     pub(crate) stop: CancellationToken,
     pub(crate) meter: Arc<SinkMeter>,
+    /// Told when a target that could not be reached has answered somebody else.
+    pub(crate) reached: Arc<Notify>,
     pub(crate) trace: Trace,
     pub(crate) observer: Option<crate::agent::Observer>,
 }

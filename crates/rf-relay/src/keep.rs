@@ -28,14 +28,16 @@ const FORM: u32 = 1;
 #[serde(default)]
 pub(crate) struct Kept {
     form: u32,
+    /// When it was made, milliseconds since 1970. Until then the relay was there to hear.
+    pub(crate) at_ms: u64,
     pub(crate) stats: Tables,
     pub(crate) nodes: Vec<KeptNode>,
     pub(crate) alerts: KeptAlerts,
 }
 
 impl Kept {
-    pub(crate) fn new(stats: Tables, nodes: Vec<KeptNode>, alerts: KeptAlerts) -> Kept {
-        Kept { form: FORM, stats, nodes, alerts }
+    pub(crate) fn new(at_ms: u64, stats: Tables, nodes: Vec<KeptNode>, alerts: KeptAlerts) -> Kept {
+        Kept { form: FORM, at_ms, stats, nodes, alerts }
     }
 }
 
@@ -110,7 +112,7 @@ mod tests {
         let stats = Stats::default();
         let bucket = BucketName::new("b").unwrap();
         stats.received(&Caller { env: "", hostname: "h" }, &[bucket], 5, 1_700_000_000);
-        Kept::new(stats.to_tables(|_| Some(Usage::default())), Vec::new(), Vec::new())
+        Kept::new(0, stats.to_tables(|_| Some(Usage::default())), Vec::new(), Vec::new())
     }
 
     fn received(kept: Kept) -> u64 {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alerts::Alerts;
 use crate::keep::{Keeper, Kept};
 use crate::report::Sight;
-use crate::stats::unix_seconds;
+use crate::stats::{unix_ms, unix_seconds};
 
 /// How often it is looked whether a chart's point is due.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
@@ -52,7 +52,8 @@ impl Pulse {
             let sight = &pulse.sight;
             let usages: HashMap<_, _> = sight.usages().into_iter().collect();
             let stats = sight.stats.to_tables(|name| usages.get(name).cloned());
-            pulse.keeper.save(&Kept::new(stats, sight.nodes.kept(), pulse.alerts.kept()));
+            let kept = Kept::new(unix_ms(), stats, sight.nodes.kept(), pulse.alerts.kept());
+            pulse.keeper.save(&kept);
         });
         if let Err(error) = saved.await {
             tracing::error!(%error, "statistics could not be kept");

@@ -84,8 +84,10 @@ pub(crate) async fn run_with(
     let kept = tokio::task::spawn_blocking(move || loading.load()).await?;
     let tasks = Tasks::new(stop.child_token());
     let stop = tasks.stop_token().clone();
+    let started_at_ms = unix_ms();
     let sight = Arc::new(Sight {
-        started_at_ms: unix_ms(),
+        started_at_ms,
+        away_ms: (kept.at_ms, started_at_ms),
         buckets: config.buckets.clone(),
         expected: config.expected_nodes.clone(),
         thresholds: config.thresholds.clone(),

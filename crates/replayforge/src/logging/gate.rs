@@ -39,8 +39,8 @@ pub(crate) enum Note {
     MutedFromNow,
     /// The mute is over; so many were muted.
     WasMuted(u64),
-    /// The mute is over, and the message has not come again; so many were muted.
-    MuteEnded(u64),
+    /// The mute is over without the message; so many were muted, the last of them so long ago.
+    MuteEnded(u64, Duration),
 }
 
 impl fmt::Display for Note {
@@ -50,9 +50,9 @@ impl fmt::Display for Note {
             Self::MutedFromNow => write!(f, " (muted for {} minutes)", MUTE_WINDOW.as_secs() / 60),
             Self::WasMuted(1) => f.write_str(" (was muted once)"),
             Self::WasMuted(count) => write!(f, " (was muted {count} times)"),
-            Self::MuteEnded(1) => f.write_str(" (was muted once, and has not come again)"),
-            Self::MuteEnded(count) => {
-                write!(f, " (was muted {count} times, and has not come again)")
+            Self::MuteEnded(count, ago) => {
+                let times = if *count == 1 { "once".to_owned() } else { format!("{count} times") };
+                write!(f, " (was muted {times}, last {} s ago)", ago.as_secs())
             }
         }
     }
@@ -75,8 +75,8 @@ pub(crate) struct Gate {
     used_until: Instant,
     suppressed: u64,
     announced_at: Option<Instant>,
-    /// Mutes that were forgotten before their end, with how much they had hidden.
-    forgotten: Vec<(About, u64)>,
+    /// Mutes that were forgotten before their end.
+    forgotten: Vec<Hidden>,
 }
 
 impl Gate {
@@ -98,8 +98,9 @@ impl Gate {
                 Phase::Once | Phase::Muted(0) => (Phase::Once, Note::Nothing),
                 Phase::Muted(count) => (Phase::Once, Note::WasMuted(count)),
             },
-            Some(Seen { phase: Phase::Muted(count), .. }) => {
+            Some(Seen { phase: Phase::Muted(count), last, .. }) => {
                 *count += 1;
+                *last = now;
                 return None;
             }
             Some(Seen { phase: Phase::Once, .. }) => (Phase::Muted(0), Note::MutedFromNow),
@@ -108,7 +109,7 @@ impl Gate {
             self.suppress(1);
             return None;
         }
-        self.remember(key, Seen { since: now, phase: next, about: None });
+        self.remember(key, Seen { since: now, last: now, phase: next, about: None });
         Some(note)
     }
 
@@ -121,7 +122,7 @@ impl Gate {
 
     /// The mutes that are over, but for those that hid nothing. They are lines, too, so that of many at once some are
     /// suppressed.
-    pub(crate) fn take_ended(&mut self, now: Instant) -> Vec<(About, u64)> {
+    pub(crate) fn take_ended(&mut self, now: Instant) -> Vec<(About, Note)> {
         let over = |seen: &Seen| now.duration_since(seen.since) >= MUTE_WINDOW;
         let mut ended = std::mem::take(&mut self.forgotten);
         let silent = self.seen.extract_if(|_, seen| over(seen));
@@ -131,7 +132,10 @@ impl Gate {
             self.suppressed += u64::from(!fits);
             fits
         });
-        ended
+        let note = |Hidden { about, count, last }| {
+            (about, Note::MuteEnded(count, now.duration_since(last)))
+        };
+        ended.into_iter().map(note).collect()
     }
 
     /// Whether something is muted.
@@ -184,19 +188,28 @@ impl Gate {
 struct Seen {
     /// When the phase began.
     since: Instant,
+    /// When the message came last.
+    last: Instant,
     phase: Phase,
     /// Of a muted one.
     about: Option<About>,
 }
 
 impl Seen {
-    /// What its mute has hidden, and how often.
-    fn hidden(self) -> Option<(About, u64)> {
+    fn hidden(self) -> Option<Hidden> {
         match self.phase {
             Phase::Once | Phase::Muted(0) => None,
-            Phase::Muted(count) => self.about.map(|about| (about, count)),
+            Phase::Muted(count) => Some(Hidden { about: self.about?, count, last: self.last }),
         }
     }
+}
+
+/// What a mute has hidden, how often, and when for the last time.
+#[derive(Debug)]
+struct Hidden {
+    about: About,
+    count: u64,
+    last: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -331,7 +344,8 @@ mod tests {
         mute(&mut gate, 2, 0, begin);
         assert_eq!(gate.take_ended(begin + SECOND * 179), []);
         assert!(gate.is_muting());
-        assert_eq!(gate.take_ended(begin + SECOND * 180), [(about("1"), 7)]);
+        let note = Note::MuteEnded(7, SECOND * 180);
+        assert_eq!(gate.take_ended(begin + SECOND * 180), [(about("1"), note)]);
         assert!(!gate.is_muting());
         assert_eq!(gate.take_ended(begin + SECOND * 181), []);
         assert_eq!(gate.admit(1, begin + SECOND * 182), Some(Note::Nothing), "it begins anew");
@@ -360,7 +374,8 @@ mod tests {
         for key in 1..=MAX_SEEN as u64 {
             assert!(gate.admit(key, begin + Duration::from_millis(key * 10)).is_some());
         }
-        assert_eq!(gate.take_ended(begin + SECOND * 20), [(about("0"), 3)]);
+        let note = Note::MuteEnded(3, SECOND * 20);
+        assert_eq!(gate.take_ended(begin + SECOND * 20), [(about("0"), note)]);
     }
 
     #[test]

@@ -53,8 +53,8 @@ impl Exit {
 
     /// Says of the messages whose mute is over how often they were muted.
     fn announce_ended(&mut self, now: Instant) {
-        for (About { level, target, fields }, count) in self.gate.take_ended(now) {
-            let (time, note) = (timestamp(), Note::MuteEnded(count));
+        for (About { level, target, fields }, note) in self.gate.take_ended(now) {
+            let time = timestamp();
             let line = Line { time: &time, level, target, fields: &fields, note }.render(self.look);
             self.write(&line, 1);
         }

@@ -123,6 +123,10 @@ impl Sink for AlertSink {
         })
     }
 
+    fn prepare(&self, batch: &SinkBatch) {
+        self.database.prepare(batch);
+    }
+
     fn reload_on(&self, asked: watch::Receiver<u64>) {
         self.reload.get_or_init(|| asked);
     }

@@ -184,6 +184,7 @@ impl Bench {
             queue: self.queue,
             stop,
             meter: Arc::default(),
+            reached: Arc::default(),
             trace: <_>::default(),
             observer: None,
         };
@@ -252,6 +253,10 @@ impl Sink for Deaf {
         })
     }
 
+    fn prepare(&self, batch: &SinkBatch) {
+        self.inner.prepare(batch);
+    }
+
     fn progress(&self) -> Option<Checkpoint> {
         self.inner.progress()
     }
@@ -292,6 +297,10 @@ impl Sink for Mortal {
             }
             step
         }))
+    }
+
+    fn prepare(&self, batch: &SinkBatch) {
+        self.inner.prepare(batch);
     }
 
     fn progress(&self) -> Option<Checkpoint> {

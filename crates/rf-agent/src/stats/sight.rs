@@ -11,7 +11,7 @@ use rf_core::node_info::{
 use rf_core::recent_logs::{Part, RecentLogs};
 use rf_core::trace::{Journal, TraceReport};
 use rf_queue::{QueueId, Store};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -43,6 +43,8 @@ pub(crate) struct SeenSink {
     pub(crate) queue: QueueId,
     pub(crate) max_bytes: u64,
     pub(crate) meter: Arc<SinkMeter>,
+    /// Told whenever its relay has answered somebody else of this agent.
+    pub(crate) reached: Arc<Notify>,
 }
 
 /// Bytes of node-info.
@@ -175,6 +177,7 @@ impl Sight {
                 queue: store.queue(&planned.id)?,
                 max_bytes: planned.queue.max_bytes.unwrap_or_default().min(room),
                 meter: Arc::default(),
+                reached: Arc::default(),
             })
         };
         Self {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ToldRelay;
-use super::sight::Sight;
+use super::sight::{SeenSink, Sight};
 
 /// How often it is looked whether something has changed that should not wait for its time.
 const LOOK: Duration = Duration::from_secs(5);
@@ -53,9 +53,16 @@ async fn tell_all(telling: &Telling) {
         let body = Bytes::from(telling.sight.told_info().to_body());
         let told = &telling.sight.told;
         told.sent.fetch_add(body.len() as u64, Ordering::Relaxed);
-        if let Err(error) = relay.client.tell(&relay.bucket, body).await {
+        match relay.client.tell(&relay.bucket, body).await {
+            Ok(()) => hurry(&telling.sight.sinks, &relay.client.origin()),
             // The sinks and sources of this relay say loudly enough that it is away.
-            tracing::debug!(%error, "relay not told of this node");
+            Err(error) => tracing::debug!(%error, "relay not told of this node"),
         }
     }
+}
+
+/// A relay has answered: its sinks that wait because they could not reach it need not wait any longer.
+fn hurry(sinks: &[SeenSink], relay: &str) {
+    let those = |sink: &&SeenSink| sink.wired_to.as_ref().is_some_and(|wired| wired.relay == relay);
+    sinks.iter().filter(those).for_each(|sink| sink.reached.notify_waiters());
 }

@@ -169,6 +169,9 @@ impl Shipper<'_> {
         let mut delivery = Delivery::new(worker, &mut self.rate, self.cursor);
         let beside = async {
             let next = if wants_more { look_ahead(worker, &before, &batch).await? } else { None };
+            if let Some(next) = &next {
+                worker.sink.prepare(next);
+            }
             if next.is_some() || !before.is_empty() {
                 let flights: Vec<&SinkBatch> = [&batch].into_iter().chain(&next).collect();
                 commit_with(worker, before, &flights).await?;

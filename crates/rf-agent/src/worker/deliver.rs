@@ -4,7 +4,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rf_core::backoff::Backoff;
 use rf_queue::StoredEvent;
-use tokio_util::sync::CancellationToken;
 
 use super::Worker;
 use crate::sink::{SinkBatch, SinkError};
@@ -32,12 +31,14 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
     let (mut attempts, mut tries) = (0, 0);
     let mut announced = false;
     loop {
+        // An answer that comes during the try itself counts, too.
+        let reached = worker.reached.notified();
         attempts += 1;
         tries += 1;
         let error = match worker.sink.write(batch).await {
             Ok(()) => {
                 if announced {
-                    tracing::info!(sink = worker.id, attempts, "sink works again");
+                    tracing::info!(sink = worker.id, tries, "sink works again");
                 }
                 worker.meter.delivered(&batch.events);
                 worker.trace.delivered(batch, tries, is_relay);
@@ -45,6 +46,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
             }
             Err(error) => error,
         };
+        let is_away = matches!(error, SinkError::Away(_));
         let pause = match error {
             SinkError::Permanent(reason) => return Fate::Dead(reason, attempts),
             SinkError::Paused(reason) => {
@@ -82,8 +84,10 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
             }
         };
         announced = true;
-        if wait(&worker.stop, pause).await {
-            return Fate::Kept;
+        tokio::select! {
+            () = worker.stop.cancelled() => return Fate::Kept,
+            () = tokio::time::sleep(pause) => {}
+            () = reached, if is_away => {}
         }
     }
 }
@@ -109,11 +113,4 @@ fn too_old(worker: &Worker, batch: &SinkBatch) -> Option<String> {
 fn age(event: &StoredEvent) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(Duration::from_millis(event.at_ms))
-}
-
-async fn wait(stop: &CancellationToken, pause: Duration) -> bool {
-    tokio::select! {
-        () = stop.cancelled() => true,
-        () = tokio::time::sleep(pause) => false,
-    }
 }

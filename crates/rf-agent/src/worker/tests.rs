@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rf_queue::{Commit, DeadLetters, QueueId, QueueOptions, Store, StoreOptions};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
@@ -23,6 +23,7 @@ struct Recorder {
     first: Mutex<VecDeque<Result<(), SinkError>>>,
     then: Answer,
     writes: Mutex<Vec<(String, Vec<String>)>>,
+    prepared: Mutex<Vec<Vec<String>>>,
     delivered: watch::Sender<Vec<String>>,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
@@ -40,6 +41,7 @@ impl Recorder {
             first: Mutex::default(),
             then: Box::new(then),
             writes: Mutex::default(),
+            prepared: Mutex::default(),
             delivered: watch::Sender::new(Vec::new()),
             under_way: AtomicUsize::new(0),
             most_under_way: AtomicUsize::new(0),
@@ -84,6 +86,10 @@ impl Sink for Recorder {
             answer
         })
     }
+
+    fn prepare(&self, batch: &SinkBatch) {
+        self.prepared.lock().unwrap().push(texts(batch));
+    }
 }
 
 fn shape(stable: bool) -> Shape {
@@ -105,6 +111,7 @@ struct Bench {
     store: Store,
     queue: QueueId,
     stop: CancellationToken,
+    reached: Arc<Notify>,
 }
 
 impl Bench {
@@ -113,7 +120,7 @@ impl Bench {
             StoreOptions::new(folder.join("q.sqlite3"), 4 << 20, vec![QueueOptions::new("sink")]);
         let store = Store::open(options).unwrap().store;
         let queue = store.queue("sink").unwrap();
-        Self { store, queue, stop: CancellationToken::new() }
+        Self { store, queue, stop: CancellationToken::new(), reached: Arc::default() }
     }
 
     async fn append(&self, events: impl IntoIterator<Item = String>) {
@@ -125,8 +132,8 @@ impl Bench {
         let sink: Arc<dyn Sink> = sink.clone();
         let (store, queue, stop) = (self.store.clone(), self.queue, self.stop.clone());
         let (id, meter) = ("sink".to_owned(), Arc::default());
-        let (trace, observer) = <_>::default();
-        Worker { id, sink, store, queue, stop, meter, trace, observer }.run()
+        let (trace, observer, reached) = (<_>::default(), None, Arc::clone(&self.reached));
+        Worker { id, sink, store, queue, stop, meter, reached, trace, observer }.run()
     }
 
     /// Runs the worker until `until` is done, then stops it and waits for its end.
@@ -226,6 +233,7 @@ async fn the_next_batch_is_stored_while_one_is_under_way() {
         bench.store.close().await;
     }
     assert_eq!(held.writes().len(), 1, "the second is not sent before the first is answered");
+    assert_eq!(*held.prepared.lock().unwrap(), [names(10..20)]);
     let bench = Bench::open(folder.path());
     // Such that another batch would be made of what is left, were the second one not known.
     let sink = Recorder::new(Shape { max_events: 3, ..shape(true) }, |_| Ok(()));
@@ -324,6 +332,29 @@ async fn with_a_concurrency_of_one_failures_do_not_change_the_order() {
     assert_eq!(sink.writes().len(), 24);
     assert_eq!(sink.most_under_way.load(Ordering::SeqCst), 1);
     assert_eq!(bench.left(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_to_somebody_else_ends_the_wait_for_a_target_that_was_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    let hour = Duration::from_secs(3600);
+    let patient = Shape { backoff: (hour, hour), ..shape(true) };
+    let sink = Recorder::new(patient, |_| Ok(()));
+    let away = || Err(SinkError::Away("connection refused".to_owned()));
+    sink.first.lock().unwrap().extend([away(), away()]);
+    bench.append(names(0..3)).await;
+    let answers = async {
+        for tries in 1..=2 {
+            while sink.writes().len() < tries {
+                tokio::task::yield_now().await;
+            }
+            bench.reached.notify_waiters();
+        }
+        drop(sink.wait_delivered(3).await);
+    };
+    bench.run(&sink, answers).await;
+    assert_eq!(sink.wait_delivered(3).await, names(0..3));
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rf_core::node_info::Role;
 use rf_core::trace::Journal;
@@ -20,6 +21,8 @@ use crate::store::{BucketStore, Usage};
 /// Everything that a report is made of.
 pub(crate) struct Sight {
     pub(crate) started_at_ms: u64,
+    /// From the end of the run before, as far as it is known, to the start of this one.
+    pub(crate) away_ms: (u64, u64),
     pub(crate) buckets: BTreeMap<BucketName, BucketConfig>,
     pub(crate) expected: Vec<String>,
     pub(crate) thresholds: Thresholds,
@@ -112,7 +115,8 @@ impl Sight {
         let mut reports: Vec<NodeReport> = Vec::with_capacity(told.len());
         let now = now_ms / 1000;
         for node in &told {
-            let mut report = node_report(node, now_ms, &self.thresholds);
+            let times = Times { now_ms, away_ms: self.away_ms };
+            let mut report = node_report(node, times, &self.thresholds);
             if let Some(host) = hosts.get_mut(&node.id.host) {
                 // Each agent of a host has its own direction; what is left over is for the next one.
                 report.writes =
@@ -145,8 +149,8 @@ impl Sight {
     /// An expected host of which only calls are known, as of an old program.
     fn judge_caller(&self, report: &mut NodeReport, now_ms: u64) {
         let last_seen_ms = report.last_seen_ms.unwrap_or_default();
-        let silence_ms = u128::from(now_ms.saturating_sub(last_seen_ms));
-        if silence_ms > self.thresholds.node_silent_after.as_millis() {
+        let times = Times { now_ms, away_ms: self.away_ms };
+        if times.silence_since(last_seen_ms) > self.thresholds.node_silent_after {
             report.presence = Presence::Silent;
             report.why = vec![judge::silent(last_seen_ms, now_ms)];
             report.level = worst(&report.why);
@@ -154,10 +158,26 @@ impl Sight {
     }
 }
 
-pub(super) fn node_report(node: &Node, now_ms: u64, limits: &Thresholds) -> NodeReport {
-    let info = &node.info;
-    let silence_ms = now_ms.saturating_sub(node.past.last_seen_ms);
-    let is_silent = u128::from(silence_ms) > judge::silent_after(node, limits).as_millis();
+/// Now, and between which times the relay was away before its start.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    pub(super) now_ms: u64,
+    pub(super) away_ms: (u64, u64),
+}
+
+impl Times {
+    /// How long somebody is silent, without the time at which the relay could not hear him.
+    fn silence_since(self, last_seen_ms: u64) -> Duration {
+        let (from, to) = self.away_ms;
+        let deaf = to.min(self.now_ms).saturating_sub(from.max(last_seen_ms));
+        let silence = self.now_ms.saturating_sub(last_seen_ms).saturating_sub(deaf);
+        Duration::from_millis(silence)
+    }
+}
+
+pub(super) fn node_report(node: &Node, times: Times, limits: &Thresholds) -> NodeReport {
+    let (info, now_ms) = (&node.info, times.now_ms);
+    let is_silent = times.silence_since(node.past.last_seen_ms) > judge::silent_after(node, limits);
     let mut why = Vec::new();
     let mut sources: Vec<SourceReport> =
         info.sources.keys().map(|id| source_report(node, id, &mut why)).collect();

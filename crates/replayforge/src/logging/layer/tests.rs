@@ -187,7 +187,7 @@ async fn a_mute_that_ends_in_silence_is_announced() {
     exit.lock().unwrap().announce_ended(tokio::time::Instant::now());
     let mut lines = captured.lines();
     lines.sort();
-    let ended = "(was muted 3 times, and has not come again)";
+    let ended = "(was muted 3 times, last 180 s ago)";
     let cut = "é".repeat(200);
     assert_eq!(
         lines,

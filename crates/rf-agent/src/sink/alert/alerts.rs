@@ -128,7 +128,8 @@ impl Alerts {
         now_us: i64,
     ) -> rusqlite::Result<()> {
         for notice in notices {
-            tracing::info!(table, notice = ?notice, "alert");
+            let (_, text) = outbox::text(table, &self.watches[table], notice);
+            tracing::info!(table, text, "alert");
             if !self.config.notification_sink.is_empty() {
                 outbox::put(conn, table, &self.watches[table], notice, now_us)?;
             }

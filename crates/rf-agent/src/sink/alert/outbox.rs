@@ -80,7 +80,8 @@ pub(super) fn remove(conn: &Connection, seq: i64) -> rusqlite::Result<()> {
     conn.prepare_cached(REMOVE)?.execute([seq]).map(drop)
 }
 
-fn text(table: &str, watch: &Watch, notice: &Notice) -> (String, String) {
+/// A notice's heading and text, for a person.
+pub(super) fn text(table: &str, watch: &Watch, notice: &Notice) -> (String, String) {
     let bad = &watch.bad_status;
     match notice {
         Notice::Bad => (

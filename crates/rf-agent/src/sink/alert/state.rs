@@ -13,7 +13,7 @@ use super::config::AlertSinkConfig;
 use super::outbox::{self, Waiting};
 use super::scripts::Scripts;
 use super::silence::{self, Silence};
-use crate::sink::SinkBatch;
+use crate::sink::table::batch::Reading;
 use crate::sink::table::failure::{OpenError, WriteError};
 use crate::sink::table::retention::{Step, remove_old_rows};
 use crate::sink::table::{applied, batch, connect, database, rows, timestamp};
@@ -24,8 +24,8 @@ pub(super) struct State {
 }
 
 impl database::State for State {
-    fn write(&mut self, sink: &str, batch: &SinkBatch) -> Result<u64, WriteError> {
-        batch::write(&mut self.conn, &mut self.alerts, sink, batch, timestamp::now_us())
+    fn write(&mut self, reading: Reading<'_>) -> Result<u64, WriteError> {
+        batch::write(&mut self.conn, &mut self.alerts, reading, timestamp::now_us())
     }
 }
 

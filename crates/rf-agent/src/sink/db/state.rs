@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::sink::SinkBatch;
+use crate::sink::table::batch::Reading;
 use crate::sink::table::failure::{OpenError, WriteError};
 use crate::sink::table::retention::{Step, remove_old_rows};
 use crate::sink::table::rows::{self, Rows};
@@ -18,8 +18,8 @@ pub(super) struct State {
 }
 
 impl database::State for State {
-    fn write(&mut self, sink: &str, batch: &SinkBatch) -> Result<u64, WriteError> {
-        batch::write(&mut self.conn, &mut self.rows, sink, batch, timestamp::now_us())
+    fn write(&mut self, reading: Reading<'_>) -> Result<u64, WriteError> {
+        batch::write(&mut self.conn, &mut self.rows, reading, timestamp::now_us())
     }
 }
 

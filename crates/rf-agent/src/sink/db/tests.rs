@@ -57,6 +57,49 @@ impl Subject for DbSubject {
     }
 }
 
+/// What is in the table `numbers`.
+fn numbers(rig: &Rig) -> Vec<u64> {
+    let conn = open(rig);
+    let mut numbers = conn.prepare("SELECT number FROM numbers ORDER BY _rpf_id").unwrap();
+    let numbers = numbers.query_map([], |row| row.get(0)).unwrap();
+    numbers.map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn a_batch_that_was_read_beforehand_is_not_read_again() {
+    let mut rig = rig().await;
+    let one = |number: u64| event("POST", "/numbers", &format!(r#"{{"number":{number}}}"#));
+    let (first, second) = (rig.batch(&[one(1), one(2)]), rig.batch(&[one(3)]));
+    rig.sink.prepare(&first);
+    // Only here do two batches have one id: it shows which reading is written.
+    let mut other = rig.batch(&[one(8), one(9)]);
+    other.id.clone_from(&first.id);
+    rig.sink.write(&other).await.unwrap();
+    assert_eq!(numbers(&rig), [1, 2]);
+    // What was read of a batch that did not come is of no use.
+    rig.sink.prepare(&first);
+    rig.sink.write(&second).await.unwrap();
+    assert_eq!(numbers(&rig), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_found_bad_beforehand_is_refused_and_its_halves_are_read_anew() {
+    let mut rig = rig().await;
+    let good = event("POST", "/numbers", r#"{"number":7}"#);
+    let batch = rig.batch(&[good, event("POST", "/numbers", "no JSON")]);
+    rig.sink.prepare(&batch);
+    let refused = rig.sink.write(&batch).await;
+    assert!(matches!(&refused, Err(SinkError::Permanent(reason)) if reason.contains("JSON")));
+    let half = |part: usize| crate::sink::SinkBatch {
+        id: format!("{}.{part}", batch.id),
+        events: vec![batch.events[part].clone()],
+    };
+    rig.sink.prepare(&batch);
+    rig.sink.write(&half(0)).await.unwrap();
+    assert!(rig.sink.write(&half(1)).await.is_err());
+    assert_eq!(numbers(&rig), [7]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn db_keeps_the_contract_of_sinks() {
     check_sink_contract(&DbSubject(tempfile::tempdir().unwrap())).await;

@@ -150,6 +150,7 @@ impl Bench {
             stop: stop.clone(),
             observer: None,
             meter: Arc::default(),
+            reached: Arc::default(),
             trace: <_>::default(),
         };
         let emptied = async {

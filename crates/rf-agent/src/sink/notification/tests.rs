@@ -104,6 +104,7 @@ impl Bench {
             queue,
             stop: stop.clone(),
             meter: Arc::default(),
+            reached: Arc::default(),
             trace: <_>::default(),
             observer: None,
         };

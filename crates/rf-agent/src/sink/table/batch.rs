@@ -22,15 +22,22 @@ pub(crate) trait Apply {
     fn forget(&mut self);
 }
 
-/// Writes the batch for `sink`; `Ok` says how many of its events were of a method that says nothing to a table.
+/// A batch for a sink, and what its events say.
+pub(crate) struct Reading<'a> {
+    pub(crate) sink: &'a str,
+    pub(crate) batch: &'a SinkBatch,
+    /// One for each event, in their order.
+    pub(crate) calls: Vec<Call>,
+}
+
+/// Writes a batch; `Ok` says how many of its events were of a method that says nothing to a table.
 pub(crate) fn write(
     conn: &mut Connection,
     to: &mut impl Apply,
-    sink: &str,
-    batch: &SinkBatch,
+    reading: Reading<'_>,
     now_us: i64,
 ) -> Result<u64, WriteError> {
-    let written = transact(conn, to, sink, batch, now_us);
+    let written = transact(conn, to, reading, now_us);
     if written.is_err() {
         to.forget();
     }
@@ -40,12 +47,9 @@ pub(crate) fn write(
 fn transact(
     conn: &mut Connection,
     to: &mut impl Apply,
-    sink: &str,
-    batch: &SinkBatch,
+    Reading { sink, batch, calls }: Reading<'_>,
     now_us: i64,
 ) -> Result<u64, WriteError> {
-    // Before the transaction: a bad event is found without a lock on the database.
-    let calls = Call::read_all(&batch.events)?;
     // Immediate, so that a second writer is waited for here and not in the middle.
     let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     to.begin(&transaction)?;

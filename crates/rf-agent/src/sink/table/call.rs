@@ -66,7 +66,7 @@ impl Call {
         Ok(Self { verb, table, body, key })
     }
 
-    /// Reads every event of a batch, before a transaction is begun for it.
+    /// Reads every event of a batch, before a transaction is begun for it: a bad event is found without a lock on the database.
     ///
     /// # Errors
     /// As [`Self::read`].

@@ -1,11 +1,14 @@
 //! The database of a sink: the thread that writes to it, and the queries that read it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::Reading;
+use super::call::Call;
 use super::failure::{OpenError, WriteError};
 use super::reader::Reader;
 use super::retention::{self, Step};
@@ -15,7 +18,7 @@ use crate::sink::{RateLimits, Shape, SinkBatch, SinkContext, SinkError, SinkStar
 /// What the writer thread owns.
 pub(crate) trait State: 'static {
     /// Writes a batch in one transaction, each of its events once; how many of them say nothing to a table.
-    fn write(&mut self, sink: &str, batch: &SinkBatch) -> Result<u64, WriteError>;
+    fn write(&mut self, reading: Reading<'_>) -> Result<u64, WriteError>;
 }
 
 /// A sink's database.
@@ -26,6 +29,13 @@ pub(crate) struct Database<S> {
     pub(crate) reader: Arc<Reader>,
     path: PathBuf,
     writer: OnceLock<Writer<S>>,
+    next: Mutex<Option<Next>>,
+}
+
+/// The batch that comes next, being read.
+struct Next {
+    id: String,
+    calls: JoinHandle<Result<Vec<Call>, WriteError>>,
 }
 
 /// How the sinks with tables are fed: one batch after the other, each repeated as it was, for as long as it takes.
@@ -49,7 +59,8 @@ impl<S: State> Database<S> {
     pub(crate) fn new(context: &SinkContext<'_>, path: &Path) -> Self {
         let path = context.data_dir.join(path);
         let name = context.name.to_owned();
-        Self { name, reader: Reader::new(path.clone()), path, writer: OnceLock::new() }
+        let (writer, next) = (OnceLock::new(), Mutex::new(None));
+        Self { name, reader: Reader::new(path.clone()), path, writer, next }
     }
 
     /// Starts the writer thread, and opens the database there: now, or later where the disk does not let it now.
@@ -67,13 +78,31 @@ impl<S: State> Database<S> {
         Ok(())
     }
 
+    /// Reads the events of the next batch, while another one is written.
+    pub(crate) fn prepare(&self, batch: &SinkBatch) {
+        let (id, events) = (batch.id.clone(), batch.events.clone());
+        let calls = tokio::task::spawn_blocking(move || Call::read_all(&events));
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Next { id, calls });
+    }
+
+    /// What was read of this batch beforehand, if it was. A panic comes again where it is contained: see [`Writer`].
+    async fn prepared(&self, batch: &SinkBatch) -> Option<Result<Vec<Call>, WriteError>> {
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        if next.id == batch.id { next.calls.await.ok() } else { None }
+    }
+
     /// Has the thread write a batch.
     ///
     /// # Errors
     /// What it means for the batch that it was not written.
     pub(crate) async fn write(&self, batch: &SinkBatch) -> Result<(), SinkError> {
+        let prepared = self.prepared(batch).await;
         let (batch, name) = (batch.clone(), self.name.clone());
-        let written = self.call(move |state| state.write(&name, &batch)).await;
+        let write = move |state: &mut S| {
+            let calls = prepared.unwrap_or_else(|| Call::read_all(&batch.events))?;
+            state.write(Reading { sink: &name, batch: &batch, calls })
+        };
+        let written = self.call(write).await;
         let ignored = written??;
         if ignored > 0 {
             let sink = &self.name;

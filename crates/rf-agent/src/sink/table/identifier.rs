@@ -40,11 +40,11 @@ impl Identifier {
     /// The column for the key of a JSON object: other characters dropped, camelCase as `snake_case`, lower case. `None` when
     /// nothing is left of it, or too much.
     pub(crate) fn column(key: &str) -> Option<Self> {
-        let kept: Vec<char> = key.chars().filter(|c| is_allowed(*c)).collect();
+        let mut kept = key.chars().filter(|c| is_allowed(*c)).peekable();
         let mut name = String::with_capacity(key.len() + 4);
-        for (at, &c) in kept.iter().enumerate() {
-            let before = at.checked_sub(1).map(|at| kept[at]);
-            let next_is_lower = kept.get(at + 1).is_some_and(|next| next.is_lowercase());
+        let mut before: Option<char> = None;
+        while let Some(c) = kept.next() {
+            let next_is_lower = kept.peek().is_some_and(|next| next.is_lowercase());
             let begins_word = before.is_some_and(|before| {
                 before.is_lowercase()
                     || before.is_numeric()
@@ -54,15 +54,20 @@ impl Identifier {
                 name.push('_');
             }
             name.extend(c.to_lowercase().filter(|c| is_allowed(*c)));
+            before = Some(c);
         }
-        Self::existing(&name)
+        Self::checked(name)
     }
 
     /// A name as it stands in a database; `None` for one that ours and the original's programs never give.
     pub(crate) fn existing(text: &str) -> Option<Self> {
-        let count = text.chars().take(MAX_CHARS + 1).count();
-        let is_valid = (1..=MAX_CHARS).contains(&count) && text.chars().all(is_allowed);
-        is_valid.then(|| Self(text.to_owned()))
+        Self::checked(text.to_owned())
+    }
+
+    fn checked(name: String) -> Option<Self> {
+        let count = name.chars().take(MAX_CHARS + 1).count();
+        let is_valid = (1..=MAX_CHARS).contains(&count) && name.chars().all(is_allowed);
+        is_valid.then_some(Self(name))
     }
 
     /// A name made of others by this program, such as that of an index: shortened where it would be too long.

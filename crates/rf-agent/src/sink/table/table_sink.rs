@@ -56,6 +56,10 @@ impl<S: Tables> Sink for TableSink<S> {
         Box::pin(self.database.write(batch))
     }
 
+    fn prepare(&self, batch: &SinkBatch) {
+        self.database.prepare(batch);
+    }
+
     fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
         Box::pin(async move { self.database.retain(self.row_ttl_sec, &stop, S::remove_old).await })
     }

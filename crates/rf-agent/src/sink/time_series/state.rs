@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::name::Form;
 use super::series::Series;
-use crate::sink::SinkBatch;
+use crate::sink::table::batch::Reading;
 use crate::sink::table::failure::{OpenError, WriteError};
 use crate::sink::table::retention::{Step, remove_older};
 use crate::sink::table::schema::{self, Table};
@@ -20,8 +20,8 @@ pub(super) struct State {
 }
 
 impl database::State for State {
-    fn write(&mut self, sink: &str, batch: &SinkBatch) -> Result<u64, WriteError> {
-        batch::write(&mut self.conn, &mut self.series, sink, batch, timestamp::now_us())
+    fn write(&mut self, reading: Reading<'_>) -> Result<u64, WriteError> {
+        batch::write(&mut self.conn, &mut self.series, reading, timestamp::now_us())
     }
 }
 
