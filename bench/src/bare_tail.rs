@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Database file
     #[arg(long)]
     db: PathBuf,
+    /// Bytes that each row has besides its line, as an event has its keys
+    #[arg(long, default_value_t = 0)]
+    around: usize,
 }
 
 /// Reads to the end of the file and prints lines/s and MB/s.
@@ -33,6 +36,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut file = File::open(&args.file).with_context(|| args.file.display().to_string())?;
     let mut db = bare_db::open(&args.db).with_context(|| args.db.display().to_string())?;
     let mut block = vec![0; BLOCK_BYTES];
+    let mut row = vec![b'x'; args.around];
     let (mut kept, mut lines, mut bytes) = (0, 0, 0);
     let start = Instant::now();
     loop {
@@ -44,25 +48,29 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         let filled = kept + read;
         let whole = block[..filled].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         anyhow::ensure!(whole > 0, "a line is longer than {BLOCK_BYTES} bytes");
-        lines += store(&mut db, &block[..whole])?;
+        lines += store(&mut db, &block[..whole], &mut row)?;
         block.copy_within(whole..filled, 0);
         kept = filled - whole;
     }
     figures(lines, bytes, start)
 }
 
-fn store(db: &mut Connection, block: &[u8]) -> rusqlite::Result<u64> {
+/// `row`: what each row begins with.
+fn store(db: &mut Connection, block: &[u8], row: &mut Vec<u8>) -> rusqlite::Result<u64> {
     let transaction = db.transaction()?;
-    let mut count = 0;
+    let (mut count, around) = (0, row.len());
     {
         let mut insert =
             transaction.prepare_cached("INSERT INTO events (at, content) VALUES (?1, ?2)")?;
         for line in block.split_inclusive(|byte| *byte == b'\n') {
-            insert.execute(params![count, &line[..line.len() - 1]])?;
+            row.truncate(around);
+            row.extend_from_slice(&line[..line.len() - 1]);
+            insert.execute(params![count, &row[..]])?;
             count += 1;
         }
     }
     transaction.commit()?;
+    row.truncate(around);
     Ok(count)
 }
 
@@ -77,15 +85,15 @@ mod tests {
         let lines: String =
             (0..30_000).map(|n| format!("line {n} {}\n", "x".repeat(100))).collect();
         std::fs::write(&file, &lines).unwrap();
-        run(&Args { file, db: db.clone() }).unwrap();
+        run(&Args { file, db: db.clone(), around: 3 }).unwrap();
         let stored: String = Connection::open(db)
             .unwrap()
             .prepare("SELECT CAST(content AS TEXT) FROM events ORDER BY id")
             .unwrap()
-            .query_map([], |row| row.get::<_, String>(0).map(|line| line + "\n"))
+            .query_map([], |row| row.get::<_, String>(0))
             .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap();
+            .map(|row| row.unwrap().strip_prefix("xxx").unwrap().to_owned() + "\n")
+            .collect();
         assert!(stored == lines);
     }
 }

@@ -254,6 +254,13 @@ pub(crate) const ROWS: &[Row] = &[
     .goal(Goal::AtLeast(100.0)),
     versus(
         "tail-peak",
+        "MB/s, lines of 240 bytes; beside the same with rows of an event's size",
+        Unit::Whole,
+        ["bare-events", "ours"],
+        "mb_per_second",
+    ),
+    versus(
+        "tail-peak",
         "MB/s, lines of 240 bytes; beside tail -F",
         Unit::Whole,
         ["pipe", "ours"],
@@ -274,6 +281,13 @@ pub(crate) const ROWS: &[Row] = &[
         "mb_per_second",
     )
     .goal(Goal::AtLeast(100.0)),
+    versus(
+        "tail-peak",
+        "MB/s, lines of 1000 bytes; beside the same with rows of an event's size",
+        Unit::Whole,
+        ["bare-events-1k", "ours-1k"],
+        "mb_per_second",
+    ),
     versus(
         "tail-peak",
         "MB/s, lines of 1000 bytes; beside tail -F",

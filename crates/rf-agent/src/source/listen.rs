@@ -24,11 +24,12 @@ use serde_json::json;
 use tokio_postgres::Notification;
 use tokio_util::sync::CancellationToken;
 
+use super::hand_over::BURIED;
 use super::local_event::LocalEvent;
 use super::postgres::connection::{Keys, Server, SslMode, params_with_connection};
 use super::postgres::session::{Limits, Row, Rows, Session, SessionError};
 use super::{Source, SourceContext, SourceError};
-use crate::pipeline::{Batch, Output, Rejected};
+use crate::pipeline::{Batch, Kept, Output, Rejected};
 use crate::settings::at;
 
 /// Bounds of the pause between attempts to connect.
@@ -307,16 +308,25 @@ impl Listener<'_> {
         }
     }
 
-    /// Tries until the queues have the events, each batch with the cursor behind it. A row that can never fit stays in the
-    /// database: with a cursor nothing behind it is read before somebody has made room.
+    /// Tries until the queues have the events, each batch with the cursor behind it. What can never fit is a dead letter; with
+    /// a cursor it stays in the database instead, and nothing behind it is read before somebody has made room.
     async fn store(&self, items: Vec<Item>) -> Result<(), End> {
         let mut left = items.as_slice();
         let mut most = usize::MAX;
         while !left.is_empty() {
             let count = batch_of(left).min(most);
             let batch = self.batch(&left[..count]);
-            match self.out.send(batch).await {
-                Ok(()) => {
+            let sent = if left[0].cursor.is_some() {
+                self.out.send(batch).await.map(|()| Kept::Queued)
+            } else {
+                self.out.send_or_bury(batch).await
+            };
+            match sent {
+                Ok(kept) => {
+                    if kept == Kept::Buried {
+                        let bytes = left[0].event.len();
+                        tracing::error!(source = self.source.id, bytes, "{BURIED}");
+                    }
                     left = &left[count..];
                     most = usize::MAX;
                 }
@@ -324,10 +334,7 @@ impl Listener<'_> {
                 Err(Rejected::TooLarge { .. }) if count > 1 => most = count / 2,
                 Err(rejected @ Rejected::TooLarge { .. }) => {
                     tracing::error!(source = self.source.id, error = %rejected, "a row cannot be stored and stays in the database");
-                    if left[0].cursor.is_some() {
-                        return Err(SessionError::Lost("a row is too large".to_owned()).into());
-                    }
-                    left = &left[1..];
+                    return Err(SessionError::Lost("a row is too large".to_owned()).into());
                 }
                 Err(rejected) => {
                     tracing::warn!(source = self.source.id, error = %rejected, "events wait for room");

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{body, params, posted, posting, printed, printing};
 use crate::support::postgres::Postgres;
+use crate::support::program::Program;
 use crate::support::target::Target;
 use crate::support::wait::{SOON, eventually};
 
@@ -59,6 +60,26 @@ fn what_was_announced_while_the_server_restarted_is_read_again() {
     eventually("it listens again", SOON, || {
         printed(&program).iter().any(|event| body(event)["payload"] == "after")
     });
+}
+
+#[test]
+fn a_row_that_can_never_fit_is_a_dead_letter_and_holds_nobody_up() {
+    let postgres = Postgres::start();
+    postgres.sql(TABLE);
+    postgres.sql("INSERT INTO outbox (note) VALUES ('first'), (repeat('x', 2000000)), ('last')");
+    let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
+    let others =
+        json!({ "channels": ["c"], "rereadSql": "SELECT id, note FROM outbox ORDER BY id" });
+    let mut program = posting(folder.path(), "listen", &params(&postgres, &others), target.port);
+    program.expect_error("event moved to the dead letters: it can never fit into the queue");
+    let note = |event: &Value| body(event)["row"]["note"].clone();
+    let notes = || posted(&target).iter().map(note).collect::<Vec<_>>();
+    eventually("its neighbours", SOON, || notes() == ["first", "last"]);
+    let config = folder.path().join("proxy.json").display().to_string();
+    let list = ["dead-letters", "list", "--json", "-c", &config];
+    let letters = Program::run(folder.path(), &list, &[]).output;
+    assert_eq!(letters.lines().count(), 1, "{letters}");
+    assert!(letters.contains("can never fit"), "{letters}");
 }
 
 #[test]

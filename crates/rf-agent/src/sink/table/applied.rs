@@ -7,7 +7,7 @@
 //! Keys are kept in two generations. New ones go into the current generation; once it is full the other one, which has the
 //! older keys, is emptied as a whole and becomes the current one. Removing keys one by one would double the cost of a batch.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use super::call::EventKey;
 use super::failure::WriteError;
@@ -47,6 +47,9 @@ const PUT_EVENT: [&str; 2] = [
     "INSERT OR IGNORE INTO _rpf_events_0 (key) VALUES (?1)",
     "INSERT OR IGNORE INTO _rpf_events_1 (key) VALUES (?1)",
 ];
+/// Of an empty one NULL.
+const NEWEST: [&str; 2] =
+    ["SELECT max(key) FROM _rpf_events_0", "SELECT max(key) FROM _rpf_events_1"];
 const EMPTY: [&str; 2] = ["DELETE FROM _rpf_events_0", "DELETE FROM _rpf_events_1"];
 
 /// The id of the batch that this one is a part of: halves of a batch have its id and a suffix.
@@ -64,35 +67,40 @@ pub(crate) fn through(
 }
 
 /// The events that were written, within one transaction.
-pub(crate) struct Seen {
+pub(crate) struct Seen<'conn> {
     /// 0 or 1.
     current: usize,
     /// Keys in the current generation.
     events: i64,
+    /// The greatest key of the other generation. Ids grow with time, so that what is new is mostly beyond it.
+    newest_older: Option<EventKey>,
+    is_older: CachedStatement<'conn>,
+    put: CachedStatement<'conn>,
 }
 
-impl Seen {
+impl<'conn> Seen<'conn> {
     /// As the database has it.
-    pub(crate) fn load(conn: &Connection) -> rusqlite::Result<Self> {
-        conn.prepare_cached(GET_GENERATION)?.query_row([], |row| {
-            Ok(Self { current: usize::from(row.get::<_, i64>(0)? == 1), events: row.get(1)? })
-        })
+    pub(crate) fn load(conn: &'conn Connection) -> rusqlite::Result<Self> {
+        let (current, events) = conn
+            .prepare_cached(GET_GENERATION)?
+            .query_row([], |row| Ok((usize::from(row.get::<_, i64>(0)? == 1), row.get(1)?)))?;
+        let older = 1 - current;
+        let newest_older = conn.prepare_cached(NEWEST[older])?.query_row([], |row| row.get(0))?;
+        let is_older = conn.prepare_cached(HAS_EVENT[older])?;
+        let put = conn.prepare_cached(PUT_EVENT[current])?;
+        Ok(Self { current, events, newest_older, is_older, put })
     }
 
     /// Notes an event; false when it was noted before.
-    pub(crate) fn is_new(
-        &mut self,
-        conn: &Connection,
-        key: Option<&EventKey>,
-    ) -> rusqlite::Result<bool> {
+    pub(crate) fn is_new(&mut self, key: Option<&EventKey>) -> rusqlite::Result<bool> {
         let Some(key) = key else { return Ok(true) };
-        let mut older = conn.prepare_cached(HAS_EVENT[1 - self.current])?;
-        if older.exists([key.as_slice()])? {
+        let may_be_older = self.newest_older.is_some_and(|newest| *key <= newest);
+        if may_be_older && self.is_older.exists([key.as_slice()])? {
             return Ok(false);
         }
-        let put = conn.prepare_cached(PUT_EVENT[self.current])?.execute([key.as_slice()])?;
-        self.events += i64::from(put == 1);
-        Ok(put == 1)
+        let is_new = self.put.execute([key.as_slice()])? == 1;
+        self.events += i64::from(is_new);
+        Ok(is_new)
     }
 
     /// Notes that all of this batch is written, and begins a new generation when this one is full.
@@ -170,15 +178,34 @@ mod tests {
             let mut seen = Seen::load(&conn).unwrap();
             let first = number * size;
             for event in first..first + size {
-                assert!(seen.is_new(&conn, Some(&key(event))).unwrap(), "{event}");
+                assert!(seen.is_new(Some(&key(event))).unwrap(), "{event}");
             }
             for repeat in [first, (first + size - KEPT_EVENTS).max(0)] {
-                assert!(!seen.is_new(&conn, Some(&key(repeat))).unwrap(), "{repeat} again");
+                assert!(!seen.is_new(Some(&key(repeat))).unwrap(), "{repeat} again");
             }
             seen.note(&conn, "sink", &batch).unwrap();
             let count = "SELECT (SELECT count(*) FROM _rpf_events_0) + (SELECT count(*) FROM _rpf_events_1)";
             let kept: i64 = conn.query_row(count, [], |row| row.get(0)).unwrap();
             assert!(kept <= 2 * KEPT_EVENTS, "{kept}");
+        }
+    }
+
+    /// What lies before the newest of the older generation is looked for, and only found when it is there.
+    #[test]
+    fn an_event_between_older_ones_is_new_once() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(TABLES).unwrap();
+        let batch = SinkBatch { id: "b".to_owned(), events: Vec::new() };
+        let mut seen = Seen::load(&conn).unwrap();
+        for event in 0..KEPT_EVENTS {
+            assert!(seen.is_new(Some(&key(event * 2))).unwrap());
+        }
+        seen.note(&conn, "sink", &batch).unwrap();
+        let mut seen = Seen::load(&conn).unwrap();
+        let newest = (KEPT_EVENTS - 1) * 2;
+        let among = [(0, false), (1, true), (1, false), (newest, false), (newest + 1, true)];
+        for (event, is_new) in among {
+            assert_eq!(seen.is_new(Some(&key(event))).unwrap(), is_new, "{event}");
         }
     }
 }

@@ -62,7 +62,7 @@ fn transact(
         }
         if call.verb == Verb::Nothing {
             ignored += 1;
-        } else if seen.is_new(&transaction, call.key.as_ref())? {
+        } else if seen.is_new(call.key.as_ref())? {
             to.apply(&transaction, call, now_us)?;
         }
     }
