@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::absences::Absences;
 use crate::alerts::KeptAlerts;
 use crate::nodes::KeptNode;
 use crate::stats::Tables;
@@ -28,16 +29,31 @@ const FORM: u32 = 1;
 #[serde(default)]
 pub(crate) struct Kept {
     form: u32,
-    /// When it was made, milliseconds since 1970. Until then the relay was there to hear.
+    /// When the newest of it was noted, milliseconds since 1970. Until then the relay was there to hear.
     pub(crate) at_ms: u64,
+    /// When it was not, before that.
+    pub(crate) absences: Absences,
     pub(crate) stats: Tables,
     pub(crate) nodes: Vec<KeptNode>,
     pub(crate) alerts: KeptAlerts,
 }
 
 impl Kept {
-    pub(crate) fn new(at_ms: u64, stats: Tables, nodes: Vec<KeptNode>, alerts: KeptAlerts) -> Kept {
-        Kept { form: FORM, at_ms, stats, nodes, alerts }
+    /// What is to be written; `at_ms` is not after any of it.
+    pub(crate) fn new(
+        (at_ms, absences): (u64, Absences),
+        stats: Tables,
+        nodes: Vec<KeptNode>,
+        alerts: KeptAlerts,
+    ) -> Kept {
+        Kept { form: FORM, at_ms, absences, stats, nodes, alerts }
+    }
+
+    /// All absences, with the one that ends now.
+    pub(crate) fn absences_until(&self, started_at_ms: u64) -> Absences {
+        let mut absences = self.absences.clone();
+        absences.add(self.at_ms..started_at_ms);
+        absences
     }
 }
 
@@ -112,11 +128,17 @@ mod tests {
         let stats = Stats::default();
         let bucket = BucketName::new("b").unwrap();
         stats.received(&Caller { env: "", hostname: "h" }, &[bucket], 5, 1_700_000_000);
-        Kept::new(0, stats.to_tables(|_| Some(Usage::default())), Vec::new(), Vec::new())
+        let mut absences = Absences::default();
+        absences.add(200..300);
+        let tables = stats.to_tables(|_| Some(Usage::default()));
+        Kept::new((1000, absences), tables, Vec::new(), Vec::new())
     }
 
     fn received(kept: Kept) -> u64 {
-        Stats::from_tables(kept.stats).bucket("b", 1_700_000_000).counts.rx_messages_since_start
+        Stats::new(kept.stats, Absences::default())
+            .bucket("b", 1_700_000_000)
+            .counts
+            .rx_messages_since_start
     }
 
     #[test]
@@ -126,6 +148,8 @@ mod tests {
         assert_eq!(received(keeper.load()), 0);
         keeper.save(&kept());
         assert_eq!(received(keeper.load()), 5);
+        // Heard last at 100: the relay was there for 100, then for 700, and since its start at 1500 for 60.
+        assert_eq!(keeper.load().absences_until(1500).silence_ms(100, 1560), 860);
     }
 
     #[test]

@@ -25,6 +25,7 @@
 //! repeats the batch, and its `RF-BATCH-ID` keeps the repeat out of those. Events that were handed out and not
 //! acknowledged are handed out again when their leases have run out, which the store remembers.
 
+mod absences;
 mod alerts;
 mod api;
 mod auth;

@@ -12,6 +12,7 @@ use rf_core::node_info::{NodeInfo, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::absences::Absences;
 use crate::stats::{MAX_NAME_BYTES, drop_stalest, is_recent};
 
 /// So many nodes are remembered.
@@ -96,11 +97,12 @@ pub(crate) struct KeptNode {
 pub(crate) struct Nodes {
     table: Mutex<HashMap<NodeId, Arc<Node>>>,
     expected: HashSet<String>,
+    absences: Absences,
 }
 
 impl Nodes {
-    /// Goes on from what was kept; hosts in `expected` are not forgotten.
-    pub(crate) fn new(expected: &[String], kept: Vec<KeptNode>) -> Nodes {
+    /// Goes on from what was kept, after these absences of the relay; hosts in `expected` are not forgotten.
+    pub(crate) fn new(expected: &[String], kept: Vec<KeptNode>, absences: Absences) -> Nodes {
         let node = |kept: KeptNode| {
             // What was bounded when it came is bounded again: the file may be of another version.
             let info = NodeInfo::parse(kept.raw.get().as_bytes()).ok()?;
@@ -109,7 +111,8 @@ impl Nodes {
         };
         let mut table = kept.into_iter().take(MAX_NODES).filter_map(node).collect();
         show_instances(&mut table);
-        Nodes { table: Mutex::new(table), expected: expected.iter().cloned().collect() }
+        let expected = expected.iter().cloned().collect();
+        Nodes { table: Mutex::new(table), expected, absences }
     }
 
     /// What shall be kept.
@@ -135,7 +138,7 @@ impl Nodes {
         let shown = table.get(&id).map(|known| known.id.clone());
         let is_new = shown.is_none();
         let node = Node { id: shown.unwrap_or_else(|| id.clone()), raw, info, past };
-        let before = life_before(&table, &id, &node);
+        let before = life_before(&table, &id, &node, &self.absences);
         table.insert(id, Arc::new(node));
         if before.is_some_and(|before| table.remove(&before).is_some()) || is_new {
             show_instances(&mut table);
@@ -166,7 +169,7 @@ impl Nodes {
     fn forget(&self, table: &mut HashMap<NodeId, Arc<Node>>, now_ms: u64) {
         let before = table.len();
         table.retain(|id, node| {
-            is_recent(node.past.last_seen_ms / 1000, now_ms / 1000)
+            is_recent(self.absences.silence_ms(node.past.last_seen_ms, now_ms))
                 || self.expected.contains(&id.host)
         });
         if table.len() < before {
@@ -197,7 +200,12 @@ fn show_instances(table: &mut HashMap<NodeId, Arc<Node>>) {
 
 /// The agent whose next life `node` is: of the same host and role, silent since before `node` was started and heard of for the
 /// first time. Its data was thrown away with its instance, or one of the two versions knows of none.
-fn life_before(table: &HashMap<NodeId, Arc<Node>>, id: &NodeId, node: &Node) -> Option<NodeId> {
+fn life_before(
+    table: &HashMap<NodeId, Arc<Node>>,
+    id: &NodeId,
+    node: &Node,
+    absences: &Absences,
+) -> Option<NodeId> {
     let Node { info, past, .. } = node;
     let now_ms = past.last_seen_ms;
     if info.clock_ms == 0 || info.started_at_ms == 0 {
@@ -206,7 +214,7 @@ fn life_before(table: &HashMap<NodeId, Arc<Node>>, id: &NodeId, node: &Node) -> 
     let started_ms = now_ms.saturating_sub(info.clock_ms.saturating_sub(info.started_at_ms));
     let is_before = |(other, known): &(&NodeId, &Arc<Node>)| {
         let last_ms = known.past.last_seen_ms;
-        let is_silent = now_ms.saturating_sub(last_ms) > NEXT_LIFE_AFTER_MS;
+        let is_silent = absences.silence_ms(last_ms, now_ms) > NEXT_LIFE_AFTER_MS;
         let is_other = *other != id && (&other.host, other.role) == (&id.host, id.role);
         is_other && is_silent && last_ms < started_ms.min(past.first_seen_ms)
     };
@@ -367,7 +375,7 @@ mod tests {
         assert_eq!(ids(&nodes, NOW + MINUTE), ["web/proxy/a", "web/proxy/b"]);
         // Over a restart of the relay, too.
         let kept = serde_json::to_vec(&nodes.kept()).unwrap();
-        let again = Nodes::new(&[], serde_json::from_slice(&kept).unwrap());
+        let again = Nodes::new(&[], serde_json::from_slice(&kept).unwrap(), Absences::default());
         assert_eq!(ids(&again, NOW + MINUTE), ["web/proxy/a", "web/proxy/b"]);
         tell(&again, "a", NOW - MINUTE, NOW + 30 * MINUTE);
         assert_eq!(ids(&again, NOW + 61 * MINUTE), ["web/proxy"], "the other is forgotten");
@@ -396,7 +404,7 @@ mod tests {
 
     #[test]
     fn silent_ones_are_forgotten_after_an_hour_unless_expected() {
-        let nodes = Nodes::new(&["db".to_owned()], Vec::new());
+        let nodes = Nodes::new(&["db".to_owned()], Vec::new(), Absences::default());
         nodes.told("web", raw("{}"), NodeInfo::default(), NOW);
         nodes.told("db", raw("{}"), NodeInfo::default(), NOW);
         assert_eq!(ids(&nodes, NOW + 59 * MINUTE), ["db", "web"]);
@@ -425,7 +433,7 @@ mod tests {
             nodes.told("web", raw(&text), info, NOW + n * MINUTE);
         }
         let kept = serde_json::to_vec(&nodes.kept()).unwrap();
-        let again = Nodes::new(&[], serde_json::from_slice(&kept).unwrap());
+        let again = Nodes::new(&[], serde_json::from_slice(&kept).unwrap(), Absences::default());
         let (before, after) = (&nodes.all(NOW)[0], &again.all(NOW)[0]);
         assert_eq!((&after.info, &after.past), (&before.info, &before.past));
         assert_eq!(after.past.source_rates["in"], 60);

@@ -50,9 +50,12 @@ impl Pulse {
         let pulse = Arc::clone(self);
         let saved = tokio::task::spawn_blocking(move || {
             let sight = &pulse.sight;
+            // Before the rest is looked at: what is heard meanwhile is newer, and not taken for silence.
+            let noted_at_ms = unix_ms();
             let usages: HashMap<_, _> = sight.usages().into_iter().collect();
             let stats = sight.stats.to_tables(|name| usages.get(name).cloned());
-            let kept = Kept::new(unix_ms(), stats, sight.nodes.kept(), pulse.alerts.kept());
+            let heard = (noted_at_ms, sight.absences.clone());
+            let kept = Kept::new(heard, stats, sight.nodes.kept(), pulse.alerts.kept());
             pulse.keeper.save(&kept);
         });
         if let Err(error) = saved.await {

@@ -85,15 +85,16 @@ pub(crate) async fn run_with(
     let tasks = Tasks::new(stop.child_token());
     let stop = tasks.stop_token().clone();
     let started_at_ms = unix_ms();
+    let absences = kept.absences_until(started_at_ms);
     let sight = Arc::new(Sight {
         started_at_ms,
-        away_ms: (kept.at_ms, started_at_ms),
+        absences: absences.clone(),
         buckets: config.buckets.clone(),
         expected: config.expected_nodes.clone(),
         thresholds: config.thresholds.clone(),
         store: Arc::clone(&store),
-        stats: Arc::new(Stats::from_tables(kept.stats)),
-        nodes: Arc::new(Nodes::new(&config.expected_nodes, kept.nodes)),
+        stats: Arc::new(Stats::new(kept.stats, absences.clone())),
+        nodes: Arc::new(Nodes::new(&config.expected_nodes, kept.nodes, absences)),
         holders: Arc::new(Holders::default()),
         journal,
     });

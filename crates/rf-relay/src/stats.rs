@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::absences::Absences;
 use crate::bucket::BucketName;
 use crate::store::Usage;
 use counts::Counted;
@@ -51,6 +52,7 @@ pub(crate) struct Caller<'a> {
 #[derive(Default)]
 pub(crate) struct Stats {
     tables: Mutex<Tables>,
+    absences: Absences,
 }
 
 /// The tables, as they are kept on disk too.
@@ -112,9 +114,9 @@ impl BucketCounts {
 }
 
 impl Stats {
-    /// Goes on from what was kept.
-    pub(crate) fn from_tables(tables: Tables) -> Stats {
-        Stats { tables: Mutex::new(tables) }
+    /// Goes on from what was kept, after these absences of the relay.
+    pub(crate) fn new(tables: Tables, absences: Absences) -> Stats {
+        Stats { tables: Mutex::new(tables), absences }
     }
 
     /// What shall be kept, with what the store has counted until now.
@@ -182,7 +184,9 @@ impl Stats {
     /// All hosts of the last hour.
     pub(crate) fn hostnames(&self, now: u64) -> Vec<(String, HostCounts)> {
         let mut tables = self.lock();
-        tables.hostnames.retain(|_, host| is_recent(host.counts.last_seen, now));
+        tables.hostnames.retain(|_, host| {
+            is_recent(self.absences.silence_ms(host.counts.last_seen * 1000, now * 1000))
+        });
         let host = |(name, host): (&String, &HostCounts)| {
             (name.clone(), HostCounts { counts: host.counts.at(now), ..host.clone() })
         };
@@ -278,9 +282,9 @@ pub(crate) fn drop_stalest<K: Clone + Eq + std::hash::Hash, V>(
     }
 }
 
-/// Whether one that was last seen then is still remembered.
-pub(crate) fn is_recent(last_seen: u64, now: u64) -> bool {
-    now.saturating_sub(last_seen) < FORGET_AFTER_SECONDS
+/// Whether one that is silent for so long is still remembered.
+pub(crate) fn is_recent(silence_ms: u64) -> bool {
+    silence_ms < FORGET_AFTER_SECONDS * 1000
 }
 
 #[cfg(test)]

@@ -326,13 +326,13 @@ mod tests {
         About { level: Level::WARN, target: "t", fields }
     }
 
-    /// Shows a message twice, so that it is muted, and then hides it `hidden` times.
-    fn mute(gate: &mut Gate, key: u64, hidden: u64, now: Instant) {
+    /// Shows a message twice, so that it is muted, and then hides it `hidden` times, each a second after the one before.
+    fn mute(gate: &mut Gate, key: u64, hidden: u32, now: Instant) {
         assert_eq!(gate.admit(key, now), Some(Note::Nothing));
         assert_eq!(gate.admit(key, now), Some(Note::MutedFromNow));
         gate.describe(key, about(&key.to_string()));
-        for _ in 0..hidden {
-            assert_eq!(gate.admit(key, now), None);
+        for time in 1..=hidden {
+            assert_eq!(gate.admit(key, now + SECOND * time), None);
         }
     }
 
@@ -344,7 +344,7 @@ mod tests {
         mute(&mut gate, 2, 0, begin);
         assert_eq!(gate.take_ended(begin + SECOND * 179), []);
         assert!(gate.is_muting());
-        let note = Note::MuteEnded(7, SECOND * 180);
+        let note = Note::MuteEnded(7, SECOND * 173);
         assert_eq!(gate.take_ended(begin + SECOND * 180), [(about("1"), note)]);
         assert!(!gate.is_muting());
         assert_eq!(gate.take_ended(begin + SECOND * 181), []);
@@ -374,7 +374,7 @@ mod tests {
         for key in 1..=MAX_SEEN as u64 {
             assert!(gate.admit(key, begin + Duration::from_millis(key * 10)).is_some());
         }
-        let note = Note::MuteEnded(3, SECOND * 20);
+        let note = Note::MuteEnded(3, SECOND * 17);
         assert_eq!(gate.take_ended(begin + SECOND * 20), [(about("0"), note)]);
     }
 

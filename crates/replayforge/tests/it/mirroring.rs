@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::support::http::Message;
+use crate::support::http::{Kind, Message, request};
 use crate::support::ports::free_port;
 use crate::support::program::Program;
 use crate::support::server::Answer;
 use crate::support::target::Target;
-use crate::support::wait::{SOON, eventually};
+use crate::support::wait::{SOON, eventually, let_pass};
 use crate::support::web_server::{WebServer, nginx as nginx_command, server_program};
-use crate::support::wire::call;
+use crate::support::wire::{Wire, call};
 
 /// More than any of the time limits in the files, and less than a client would bear.
 const BEARABLE: Duration = Duration::from_secs(4);
@@ -245,11 +245,29 @@ fn envoy_mirrors() {
         let copy = copies.iter().find(|copy| copy["path"] == "/three-megabytes");
         copy.is_some_and(|copy| copy["body"].as_str().unwrap().len() == large.len())
     });
+    // A slow client: copied within the time of a copy, and in any case handed on.
+    for (pause, is_copied) in [(1, true), (4, false)] {
+        let path = format!("/slow/{pause}");
+        let mut wire = Wire::connect(front.port);
+        let whole = request("POST", &path, &[], b"0123456789");
+        let (first, second) = whole.split_at(whole.len() - 5);
+        wire.send(first);
+        let_pass(Duration::from_secs(pause));
+        wire.send(second);
+        assert_eq!(wire.try_answer(Kind::Answer).unwrap().status(), 201);
+        if is_copied {
+            eventually("the slow copy", SOON, || {
+                let copies = front.copies();
+                copies.iter().any(|copy| copy["path"] == path && copy["body"] == "0123456789")
+            });
+        }
+    }
     // More than the sockets hold: without a limit to the copy's time the client would wait for it.
     front.proxy.signal(Signal::STOP);
     front.ask("POST", "/hung/large", &vec![b'x'; 20_000_000]);
     front.proxy.signal(Signal::CONT);
     front.survives_the_proxy();
+    assert!(front.copies().iter().all(|copy| copy["path"] != "/slow/4"));
 }
 
 #[test]

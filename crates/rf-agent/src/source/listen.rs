@@ -332,6 +332,7 @@ impl Listener<'_> {
                 }
                 Err(Rejected::Closed) => return Err(End::Closed),
                 Err(Rejected::TooLarge { .. }) if count > 1 => most = count / 2,
+                // Only with a cursor: without one it was buried.
                 Err(rejected @ Rejected::TooLarge { .. }) => {
                     tracing::error!(source = self.source.id, error = %rejected, "a row cannot be stored and stays in the database");
                     return Err(SessionError::Lost("a row is too large".to_owned()).into());

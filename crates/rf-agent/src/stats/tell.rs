@@ -66,3 +66,36 @@ fn hurry(sinks: &[SeenSink], relay: &str) {
     let those = |sink: &&SeenSink| sink.wired_to.as_ref().is_some_and(|wired| wired.relay == relay);
     sinks.iter().filter(those).for_each(|sink| sink.reached.notify_waiters());
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use rf_core::node_info::Wiring;
+    use rf_queue::{QueueOptions, Store, StoreOptions};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_sinks_of_the_relay_that_answered_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let queues = vec![QueueOptions::new("sink")];
+        let options = StoreOptions::new(folder.path().join("q.sqlite3"), 4 << 20, queues);
+        let store = Store::open(options).unwrap().store;
+        let sink = |relay: Option<&str>| SeenSink {
+            id: "sink".to_owned(),
+            kind: "http".to_owned(),
+            wired_to: relay.map(|relay| Wiring { relay: relay.to_owned(), buckets: Vec::new() }),
+            target: String::new(),
+            queue: store.queue("sink").unwrap(),
+            max_bytes: 0,
+            meter: Arc::default(),
+            reached: Arc::default(),
+        };
+        let sinks = [sink(Some("http://a:1")), sink(Some("http://b:1")), sink(None)];
+        let waits: Vec<_> = sinks.iter().map(|sink| sink.reached.notified()).collect();
+        hurry(&sinks, "http://a:1");
+        let woken: Vec<bool> =
+            waits.into_iter().map(|wait| wait.now_or_never().is_some()).collect();
+        assert_eq!(woken, [true, false, false]);
+    }
+}

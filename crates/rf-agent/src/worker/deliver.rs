@@ -46,7 +46,8 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
             }
             Err(error) => error,
         };
-        let is_away = matches!(error, SinkError::Away(_));
+        // Away, or something before it that says so; not one that has said when it wants to be asked again.
+        let is_away = matches!(error, SinkError::Away(_) | SinkError::Retry { after: None, .. });
         let pause = match error {
             SinkError::Permanent(reason) => return Fate::Dead(reason, attempts),
             SinkError::Paused(reason) => {

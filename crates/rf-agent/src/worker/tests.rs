@@ -341,8 +341,9 @@ async fn an_answer_to_somebody_else_ends_the_wait_for_a_target_that_was_away() {
     let hour = Duration::from_secs(3600);
     let patient = Shape { backoff: (hour, hour), ..shape(true) };
     let sink = Recorder::new(patient, |_| Ok(()));
-    let away = || Err(SinkError::Away("connection refused".to_owned()));
-    sink.first.lock().unwrap().extend([away(), away()]);
+    let away = Err(SinkError::Away("connection refused".to_owned()));
+    let gateway = Err(SinkError::Retry { reason: "502".to_owned(), after: None });
+    sink.first.lock().unwrap().extend([away, gateway]);
     bench.append(names(0..3)).await;
     let answers = async {
         for tries in 1..=2 {

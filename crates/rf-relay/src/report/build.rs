@@ -11,6 +11,7 @@ use super::{
     BucketReport, FlowReport, Level, NodeReport, Presence, Report, SinkReport, SourceReport, Why,
     judge,
 };
+use crate::absences::Absences;
 use crate::api::Holders;
 use crate::bucket::BucketName;
 use crate::config::{BucketConfig, Thresholds};
@@ -21,8 +22,7 @@ use crate::store::{BucketStore, Usage};
 /// Everything that a report is made of.
 pub(crate) struct Sight {
     pub(crate) started_at_ms: u64,
-    /// From the end of the run before, as far as it is known, to the start of this one.
-    pub(crate) away_ms: (u64, u64),
+    pub(crate) absences: Absences,
     pub(crate) buckets: BTreeMap<BucketName, BucketConfig>,
     pub(crate) expected: Vec<String>,
     pub(crate) thresholds: Thresholds,
@@ -115,8 +115,7 @@ impl Sight {
         let mut reports: Vec<NodeReport> = Vec::with_capacity(told.len());
         let now = now_ms / 1000;
         for node in &told {
-            let times = Times { now_ms, away_ms: self.away_ms };
-            let mut report = node_report(node, times, &self.thresholds);
+            let mut report = node_report(node, now_ms, &self.thresholds, &self.absences);
             if let Some(host) = hosts.get_mut(&node.id.host) {
                 // Each agent of a host has its own direction; what is left over is for the next one.
                 report.writes =
@@ -149,35 +148,24 @@ impl Sight {
     /// An expected host of which only calls are known, as of an old program.
     fn judge_caller(&self, report: &mut NodeReport, now_ms: u64) {
         let last_seen_ms = report.last_seen_ms.unwrap_or_default();
-        let times = Times { now_ms, away_ms: self.away_ms };
-        if times.silence_since(last_seen_ms) > self.thresholds.node_silent_after {
+        let silence = Duration::from_millis(self.absences.silence_ms(last_seen_ms, now_ms));
+        if silence > self.thresholds.node_silent_after {
             report.presence = Presence::Silent;
-            report.why = vec![judge::silent(last_seen_ms, now_ms)];
+            report.why = vec![judge::silent(silence)];
             report.level = worst(&report.why);
         }
     }
 }
 
-/// Now, and between which times the relay was away before its start.
-#[derive(Clone, Copy)]
-pub(super) struct Times {
-    pub(super) now_ms: u64,
-    pub(super) away_ms: (u64, u64),
-}
-
-impl Times {
-    /// How long somebody is silent, without the time at which the relay could not hear him.
-    fn silence_since(self, last_seen_ms: u64) -> Duration {
-        let (from, to) = self.away_ms;
-        let deaf = to.min(self.now_ms).saturating_sub(from.max(last_seen_ms));
-        let silence = self.now_ms.saturating_sub(last_seen_ms).saturating_sub(deaf);
-        Duration::from_millis(silence)
-    }
-}
-
-pub(super) fn node_report(node: &Node, times: Times, limits: &Thresholds) -> NodeReport {
-    let (info, now_ms) = (&node.info, times.now_ms);
-    let is_silent = times.silence_since(node.past.last_seen_ms) > judge::silent_after(node, limits);
+pub(super) fn node_report(
+    node: &Node,
+    now_ms: u64,
+    limits: &Thresholds,
+    absences: &Absences,
+) -> NodeReport {
+    let info = &node.info;
+    let silence = Duration::from_millis(absences.silence_ms(node.past.last_seen_ms, now_ms));
+    let is_silent = silence > judge::silent_after(node, limits);
     let mut why = Vec::new();
     let mut sources: Vec<SourceReport> =
         info.sources.keys().map(|id| source_report(node, id, &mut why)).collect();
@@ -186,7 +174,7 @@ pub(super) fn node_report(node: &Node, times: Times, limits: &Thresholds) -> Nod
     why.extend(judge::node(node, now_ms, limits));
     if is_silent {
         // What it told before it fell silent is not so any more, or cannot be known.
-        why = vec![judge::silent(node.past.last_seen_ms, now_ms)];
+        why = vec![judge::silent(silence)];
         sources.iter_mut().for_each(|source| source.per_minute = 0);
         sinks.iter_mut().for_each(|sink| sink.per_minute = 0);
     }

@@ -81,9 +81,8 @@ pub(super) fn silent_after(node: &Node, limits: &Thresholds) -> Duration {
 }
 
 /// The sentence about a node that does not tell of itself any more.
-pub(super) fn silent(last_seen_ms: u64, now_ms: u64) -> Why {
-    let text =
-        format!("silent for {}: stopped, or without a way to the relay", ago(last_seen_ms, now_ms));
+pub(super) fn silent(silence: Duration) -> Why {
+    let text = format!("silent for {}: stopped, or without a way to the relay", span(silence));
     Why { level: Level::Bad, key: "silent".to_owned(), text }
 }
 

@@ -4,6 +4,7 @@ use rf_core::node_info::{LastError, NodeInfo, QueueInfo, Role, SinkInfo, SourceI
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::absences::Absences;
 use crate::config::Thresholds;
 use crate::nodes::Nodes;
 
@@ -11,9 +12,10 @@ const NOW: u64 = 1_700_000_040_000;
 const MINUTE: u64 = 60_000;
 const MIB: u64 = 1024 * 1024;
 
-/// A relay that was always there.
-fn times(now_ms: u64) -> build::Times {
-    build::Times { now_ms, away_ms: (0, 0) }
+/// What a relay that was always there says of the only node.
+fn node_report(nodes: &Nodes, now_ms: u64) -> NodeReport {
+    let node = &nodes.all(now_ms)[0];
+    build::node_report(node, now_ms, &Thresholds::default(), &Absences::default())
 }
 
 /// A node that told of itself a minute before `NOW` and at `NOW`; its sentences.
@@ -32,7 +34,7 @@ fn sentences(change: impl FnOnce(&mut NodeInfo)) -> Vec<String> {
     let raw = || RawValue::from_string("{}".to_owned()).unwrap();
     nodes.told("web", raw(), before, NOW - MINUTE);
     nodes.told("web", raw(), after, NOW);
-    let report = build::node_report(&nodes.all(NOW)[0], times(NOW), &Thresholds::default());
+    let report = node_report(&nodes, NOW);
     assert_eq!(report.level, report.why.first().map_or(Level::Ok, |why| why.level));
     report.why.iter().map(|why| format!("{}: {}", why.level.as_str(), why.text)).collect()
 }
@@ -153,7 +155,7 @@ fn silence_hides_what_was_told_before() {
     };
     nodes.told("web", raw(), info(0), NOW - MINUTE);
     nodes.told("web", raw(), info(60), NOW);
-    let at = |now| build::node_report(&nodes.all(NOW)[0], times(now), &Thresholds::default());
+    let at = |now| node_report(&nodes, now);
     let here = at(NOW + 6 * MINUTE);
     assert_eq!(here.presence, Presence::Here, "three messages of two minutes");
     assert_eq!((here.per_minute, here.sources[0].per_minute), (60, 60));
@@ -169,23 +171,25 @@ fn nobody_is_silent_for_the_time_that_the_relay_was_away() {
     let nodes = Nodes::default();
     let raw = RawValue::from_string("{}".to_owned()).unwrap();
     nodes.told("web", raw, NodeInfo::default(), NOW);
-    let limits = Thresholds::default();
-    // The relay was away for an hour, from `after_ms` behind the node's last message.
+    let kept = serde_json::to_vec(&nodes.kept()).unwrap();
+    // The relay was away twice for two hours, with a minute between; the first time from `after_ms` behind the message on.
     let check = |after_ms: u64, up_ms: u64, expected: Presence| {
-        let away_ms = (NOW + after_ms, NOW + after_ms + 60 * MINUTE);
-        let times = build::Times { now_ms: away_ms.1 + up_ms, away_ms };
-        let report = build::node_report(&nodes.all(NOW)[0], times, &limits);
+        let first = NOW + after_ms..NOW + after_ms + 120 * MINUTE;
+        let second = first.end + MINUTE..first.end + 121 * MINUTE;
+        let now = second.end + up_ms;
+        let mut absences = Absences::default();
+        absences.add(first);
+        absences.add(second);
+        let nodes = Nodes::new(&[], serde_json::from_slice(&kept).unwrap(), absences.clone());
+        let node = &nodes.all(now)[0];
+        let report = build::node_report(node, now, &Thresholds::default(), &absences);
         assert_eq!(report.presence, expected, "{after_ms} ms before, {up_ms} ms behind");
     };
     check(MINUTE, 0, Presence::Here);
-    check(MINUTE, 2 * MINUTE, Presence::Here);
-    check(MINUTE, 2 * MINUTE + 1, Presence::Silent);
+    check(MINUTE, MINUTE, Presence::Here);
+    check(MINUTE, MINUTE + 1, Presence::Silent);
     // Silent before: a start of the relay does not make it well.
     check(3 * MINUTE + 1, 0, Presence::Silent);
-    // When the run before ended is not known.
-    let times = build::Times { now_ms: NOW + 9 * MINUTE, away_ms: (0, NOW + 9 * MINUTE) };
-    let report = build::node_report(&nodes.all(NOW)[0], times, &limits);
-    assert_eq!(report.presence, Presence::Here);
 }
 
 #[test]

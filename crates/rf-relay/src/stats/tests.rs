@@ -97,7 +97,7 @@ fn counting_goes_on_after_a_restart() {
     let kept = stats.to_tables(|name| (name == "b").then(|| before.clone()));
     let kept = serde_json::from_slice(&serde_json::to_vec(&kept).unwrap()).unwrap();
 
-    let stats = Stats::from_tables(kept);
+    let stats = Stats::new(kept, Absences::default());
     stats.received(&caller("prod", "web"), &[bucket()], 2, NOW + 5);
     let counts = stats.bucket("b", NOW + 5);
     let after = Usage { dropped_full: 10, ..Usage::default() };

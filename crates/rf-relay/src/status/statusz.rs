@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::StatusPort;
 use crate::report::Report;
-use crate::stats::{Counts, unix_ms};
+use crate::stats::{Counts, is_recent, unix_ms};
 use crate::store::Usage;
 
 /// What of it is wanted: a name given leaves only that entry in its table, and everything else as it is.
@@ -74,7 +74,8 @@ pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
 fn node_info(port: &StatusPort, filter: &Filter, now_ms: u64) -> BTreeMap<String, Box<RawValue>> {
     let mut nodes = port.sight.nodes.all(now_ms);
     nodes.retain(|node| Filter::has(filter.hostname.as_ref(), &node.id.host));
-    nodes.retain(|node| crate::stats::is_recent(node.past.last_seen_ms / 1000, now_ms / 1000));
+    let absences = &port.sight.absences;
+    nodes.retain(|node| is_recent(absences.silence_ms(node.past.last_seen_ms, now_ms)));
     nodes.sort_by_key(|node| node.past.last_seen_ms);
     nodes.iter().map(|node| (node.id.host.clone(), node.raw.clone())).collect()
 }

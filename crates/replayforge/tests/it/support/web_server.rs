@@ -13,6 +13,7 @@ use super::wire::Wire;
 /// Servers are not in the PATH of everybody, and what is no Debian package is where test.sh puts it.
 pub(crate) fn server_program(name: &str) -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME")
+        .filter(|folder| !folder.is_empty())
         .map(PathBuf::from)
         .or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cache")));
     let own = cache.map(|cache| cache.join("replayforge-tools/bin"));

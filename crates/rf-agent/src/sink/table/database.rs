@@ -38,11 +38,14 @@ struct Next {
     calls: JoinHandle<Result<Vec<Call>, WriteError>>,
 }
 
+/// A batch is closed at so many bytes.
+const GOAL_BYTES: usize = 4 * 1024 * 1024;
+
 /// How the sinks with tables are fed: one batch after the other, each repeated as it was, for as long as it takes.
 pub(crate) fn shape() -> Shape {
     Shape {
         max_events: 1000,
-        goal_bytes: 4 * 1024 * 1024,
+        goal_bytes: GOAL_BYTES,
         max_event_bytes: usize::MAX,
         concurrency: 1,
         stable: true,
@@ -78,8 +81,13 @@ impl<S: State> Database<S> {
         Ok(())
     }
 
-    /// Reads the events of the next batch, while another one is written.
+    /// Reads the events of the next batch, while another one is written. One that is larger than a batch wants to be is not
+    /// kept in memory twice.
     pub(crate) fn prepare(&self, batch: &SinkBatch) {
+        let bytes: usize = batch.events.iter().map(|event| event.content.len()).sum();
+        if bytes > 2 * GOAL_BYTES {
+            return;
+        }
         let (id, events) = (batch.id.clone(), batch.events.clone());
         let calls = tokio::task::spawn_blocking(move || Call::read_all(&events));
         *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Next { id, calls });
@@ -87,8 +95,15 @@ impl<S: State> Database<S> {
 
     /// What was read of this batch beforehand, if it was. A panic comes again where it is contained: see [`Writer`].
     async fn prepared(&self, batch: &SinkBatch) -> Option<Result<Vec<Call>, WriteError>> {
-        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        if next.id == batch.id { next.calls.await.ok() } else { None }
+        // Before the next batch the one before it may come again, or in halves.
+        let Next { calls, .. } = self
+            .next
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_if(|next| next.id == batch.id)?;
+        // What has not begun by now waits behind others' work: then this is done sooner where the batch is written.
+        calls.abort();
+        calls.await.ok()
     }
 
     /// Has the thread write a batch.
