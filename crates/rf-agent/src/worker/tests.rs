@@ -354,7 +354,10 @@ async fn an_answer_to_somebody_else_ends_the_wait_for_a_target_that_was_away() {
         }
         drop(sink.wait_delivered(3).await);
     };
-    bench.run(&sink, answers).await;
+    let in_time = async {
+        tokio::time::timeout(Duration::from_secs(20), answers).await.expect("it does not wait");
+    };
+    bench.run(&sink, in_time).await;
     assert_eq!(sink.wait_delivered(3).await, names(0..3));
 }
 
