@@ -1,4 +1,7 @@
 //! What stands in a proxy's file: its keys, with what they mean where they are left out.
+//!
+//! Keys that several structs have, here and in [`crate::player`], stand in each: serde's `flatten` does not go together with
+//! `deny_unknown_fields`, and a key that is misspelled must be told.
 
 use std::path::PathBuf;
 

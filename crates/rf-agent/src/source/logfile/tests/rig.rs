@@ -12,7 +12,7 @@ use rf_queue::{Budget, Checkpoint, QueueOptions, Store, StoreOptions, StoredEven
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::Output;
@@ -182,11 +182,12 @@ impl Rig {
         }
     }
 
-    /// Looks until it is so: for what nobody announces, such as a file's length.
+    /// Looks at each news of the queue until it is so, and now and then for what nobody announces, such as a file's length.
     pub(super) async fn until(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
+        let mut news = self.news();
         let waiting = async {
             while !is_so(self).await {
-                sleep(LOOK).await;
+                timeout(LOOK, news.changed()).await.ok();
             }
         };
         timeout(SOON, waiting).await.unwrap_or_else(|_| panic!("never: {what}"));
