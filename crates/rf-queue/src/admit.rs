@@ -9,7 +9,6 @@ use rusqlite::Connection;
 use crate::errors::{CommitError, FullReason};
 use crate::group::{Group, Tx};
 use crate::limits::{Limits, PAGE, PageEstimate, base_pages, removal_pages, stored_bytes};
-use crate::rows::sql_id;
 use crate::types::{Append, Commit, MAX_BATCH_ID_BYTES, WhenFull};
 
 /// Pages of the file, looked up in the database and counted on by estimates in between.
@@ -79,6 +78,8 @@ pub(crate) enum Admission {
     InParts,
     /// Make room in this queue (its index) by dropping its oldest events, so many bytes if it has them, then ask again.
     DropOldest(usize, u64),
+    /// Give the place of passed events back first, then ask again.
+    Tidy,
     /// Give free pages back first, then ask again: the WAL needs their place.
     Shrink,
     /// Answer this.
@@ -157,6 +158,9 @@ impl Group<'_> {
         for append in commit.appends.iter().filter(|append| !append.events.is_empty()) {
             cost.rows.add_table(self.tables());
             append.events.iter().for_each(|event| cost.rows.add_row(event.len() as u64));
+            let bytes = append.events.iter().map(|event| stored_bytes(event.len() as u64)).sum();
+            let segments = &self.state.queues[append.queue.0].segments;
+            cost.rows.add_segments(segments.begun_by(append.events.len() as u64, bytes));
         }
         for point in commit.checkpoints.iter().filter(|point| point.value.is_some()) {
             cost.rows.add_table(self.tables());
@@ -209,16 +213,24 @@ impl Group<'_> {
         let base = base_pages(self.state.queues.len() as u64);
         // In parts, the WAL must only take the largest event at once.
         let (largest, parts) = largest_part(commit);
-        let dirty =
-            if parts { largest.dirty_pages().max(self.limits.step_pages()) } else { cost.dirty() };
-        if !self.limits.append_fits(dirty, base + cost.rows.pages()) {
+        let (rows, dirty) = if parts {
+            // And begins no segments.
+            let dirty = largest.dirty_pages().max(self.limits.step_pages());
+            (cost.rows.in_one_segment(), dirty)
+        } else {
+            (cost.rows, cost.dirty())
+        };
+        if !self.limits.append_fits(dirty, base + rows.pages()) {
             let (bytes, limit) = (commit.content_bytes() as u64, self.limits.largest_event(base));
             return Admission::Refuse(CommitError::TooLarge { bytes, limit });
+        }
+        if self.state.queues.iter().any(|queue| queue.segments.passed() > 0) {
+            return Admission::Tidy;
         }
         if parts
             && self.limits.append_fits(
                 dirty,
-                self.tx.room.after(self.tx.appended.plus(cost.rows, self.tables())),
+                self.tx.room.after(self.tx.appended.plus(rows, self.tables())),
             )
         {
             return Admission::InParts;
@@ -246,8 +258,10 @@ impl Group<'_> {
 
     /// Content bytes of one event.
     pub(crate) fn size(&self, queue: usize, id: u64) -> rusqlite::Result<Option<u64>> {
-        let mut select = self.conn.prepare_cached(&self.state.queues[queue].sql.sizes)?;
-        let mut rows = select.query(rusqlite::params![sql_id(id), sql_id(id), 1])?;
+        let Some(piece) = self.state.queues[queue].pieces(id, id).next() else { return Ok(None) };
+        let [first, last] = piece.span();
+        let mut select = self.conn.prepare_cached(&piece.sql.sizes)?;
+        let mut rows = select.query(rusqlite::params![first, last, 1])?;
         rows.next()?.map(|row| row.get(2)).transpose()
     }
 }

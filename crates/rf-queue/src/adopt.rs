@@ -48,6 +48,7 @@ impl Writer {
             return Ok(true);
         }
         self.roll_back();
+        self.tidy_all()?;
         if Room::look(&self.conn, PageEstimate::default())?.free > 0 {
             self.shrink_for_wal()?;
         }

@@ -11,8 +11,7 @@ use tokio::time::Instant;
 
 use crate::errors::OpenError;
 use crate::rows::sql_id;
-use crate::schema;
-use crate::sql::QueueSql;
+use crate::schema::{self, event_table, event_tables, removed_sql};
 use crate::types::Durability;
 
 /// Rows of one transaction.
@@ -72,13 +71,14 @@ pub fn find(
     let db = |source| OpenError::Database { path: path.to_owned(), source };
     let conn = schema::connect(path, Durability::Process).map_err(db)?;
     conn.pragma_update(None, "query_only", true).map_err(db)?;
-    let finder =
-        Finder { conn: &conn, is_meant, until: Instant::now() + patience, found: Found::default() };
-    finder.all().map_err(db)
+    let format = schema::format(&conn).map_err(db)?;
+    let (until, found) = (Instant::now() + patience, Found::default());
+    Finder { conn: &conn, format, is_meant, until, found }.all().map_err(db)
 }
 
 struct Finder<'a> {
     conn: &'a Connection,
+    format: i64,
     is_meant: &'a dyn Fn(&[u8]) -> bool,
     until: Instant,
     found: Found,
@@ -132,13 +132,31 @@ impl Finder<'_> {
     }
 
     fn queue(&mut self, row: i64, name: &str) -> rusqlite::Result<()> {
-        let mut select = self.conn.prepare(&QueueSql::new(row).read)?;
+        let before = self.found.waiting.len();
+        for number in event_tables(self.conn, row)? {
+            self.table(row, number, name)?;
+        }
+        self.found.waiting[before..].sort_by_key(|event| event.id);
+        Ok(())
+    }
+
+    /// A table that is emptied and used again meanwhile goes on with higher ids.
+    fn table(&mut self, row: i64, number: u64, name: &str) -> rusqlite::Result<()> {
+        let (table, removed) = (event_table(row, number), removed_sql(self.format, row));
+        let select = format!(
+            "SELECT id, at, content FROM {table} WHERE id > max(?1, {removed}) ORDER BY id LIMIT ?2"
+        );
         let mut after = Some(0);
         while let Some(id) = after
             && !self.is_over()
         {
             after = None;
-            let mut rows = select.query(params![sql_id(id + 1), i64::MAX, sql_id(ROWS)])?;
+            let snapshot = self.conn.unchecked_transaction()?;
+            if !event_tables(&snapshot, row)?.contains(&number) {
+                break;
+            }
+            let mut select = snapshot.prepare_cached(&select)?;
+            let mut rows = select.query(params![sql_id(id), sql_id(ROWS)])?;
             while let Some(row) = rows.next()? {
                 let id = row.get(0)?;
                 after = Some(id);

@@ -140,15 +140,21 @@ impl Group<'_> {
         self.tx.appended.add_table(tables);
         let queue = &mut self.state.queues[append.queue.0];
         let at = self.tx.wall_ms.max(queue.last_at);
-        let mut insert = self.conn.prepare_cached(&queue.sql.insert)?;
-        queue.dirty = true;
-        queue.announce = true;
-        queue.last_at = at;
-        for event in &append.events {
-            insert.execute(params![queue.next_id, at, &event[..]])?;
-            queue.count_in(queue.next_id, at, event.len() as u64);
-            self.tx.appended.add_row(event.len() as u64);
-            reached("row inserted");
+        (queue.dirty, queue.announce, queue.last_at) = (true, true, at);
+        let mut rest = &append.events[..];
+        while !rest.is_empty() {
+            let sizes = rest.iter().map(|event| event.len() as u64);
+            let (count, begun) = queue.segments.take(self.conn, queue.next_id, sizes)?;
+            self.tx.appended.add_segments(begun.into());
+            let (events, later) = rest.split_at(count);
+            rest = later;
+            let mut insert = self.conn.prepare_cached(&queue.segments.newest().insert)?;
+            for event in events {
+                insert.execute(params![queue.next_id, at, &event[..]])?;
+                queue.count_in(queue.next_id, at, event.len() as u64);
+                self.tx.appended.add_row(event.len() as u64);
+                reached("row inserted");
+            }
         }
         Ok(())
     }
@@ -156,9 +162,10 @@ impl Group<'_> {
     /// Takes over an event with the id and the time that it has elsewhere; false when that id is here already. Counts no
     /// pages: it may land between others, so whoever adopts knows what that costs.
     pub(crate) fn adopt(&mut self, queue: usize, event: &StoredEvent) -> rusqlite::Result<bool> {
+        self.bring_back(queue, event.id)?;
         let queue = &mut self.state.queues[queue];
         let row = params![sql_id(event.id), sql_id(event.at_ms), &event.content[..]];
-        if self.conn.prepare_cached(&queue.sql.adopt)?.execute(row)? == 0 {
+        if self.conn.prepare_cached(&queue.segments.of(event.id).adopt)?.execute(row)? == 0 {
             return Ok(false);
         }
         queue.book.offer(event.id);
@@ -168,6 +175,19 @@ impl Group<'_> {
         queue.count_in(event.id, event.at_ms, event.content.len() as u64);
         (queue.dirty, queue.announce) = (true, true);
         Ok(true)
+    }
+
+    /// Makes ids from `id` on count again, without the events that have been passed there.
+    fn bring_back(&mut self, queue: usize, id: u64) -> rusqlite::Result<()> {
+        let queue = &mut self.state.queues[queue];
+        if id > queue.removed {
+            return Ok(());
+        }
+        for piece in queue.segments.pieces(id, queue.removed) {
+            self.conn.prepare_cached(&piece.sql.delete)?.execute(piece.span())?;
+        }
+        (queue.removed, queue.dirty) = (id - 1, true);
+        Ok(())
     }
 
     pub(crate) fn checkpoint(&mut self, checkpoint: &Checkpoint) -> rusqlite::Result<()> {
@@ -200,25 +220,67 @@ impl Group<'_> {
         span: (u64, u64),
         there: Measure,
     ) -> rusqlite::Result<u64> {
-        let (first, last) = span;
-        let state = &mut self.state.queues[queue];
-        state.book.forget(first, last);
+        self.state.queues[queue].book.forget(span.0, span.1);
         if there.events == 0 {
             return Ok(0);
         }
-        self.conn.prepare_cached(&state.sql.delete)?.execute([sql_id(first), sql_id(last)])?;
-        state.count_out(first, last, there);
+        if self.passes(queue, span.0)? {
+            self.pass(queue, span, there)?;
+        } else {
+            self.delete(queue, span, there)?;
+        }
+        Ok(there.events)
+    }
+
+    /// Whether events from `first` on, which are there, are passed when they leave, which costs no page, rather than deleted.
+    pub(crate) fn passes(&mut self, queue: usize, first: u64) -> rusqlite::Result<bool> {
+        let is_tight = self.limits.is_tight(self.tx.room.used());
+        Ok(!is_tight && self.state.queues[queue].is_front(self.conn, first)?)
+    }
+
+    /// Moves the front of the queue behind `span`.
+    fn pass(&mut self, queue: usize, span: (u64, u64), there: Measure) -> rusqlite::Result<()> {
+        let last = span.1.min(self.state.queues[queue].next_id - 1);
+        // What lies in earlier segments is emptied with them.
+        let in_last = self.state.queues[queue].pieces(span.0, last).last();
+        let from = in_last.map_or(span.0, |piece| piece.first);
+        let bytes = if from <= span.0 {
+            there.stored
+        } else {
+            self.measure(queue, from, last)?.stored
+        };
+        let state = &mut self.state.queues[queue];
+        state.segments.pass(last, bytes);
+        state.count_out(span.0, last, there);
+        state.removed = last;
+        state.book.limit(self.limits.max_ranges());
+        Ok(())
+    }
+
+    fn delete(&mut self, queue: usize, span: (u64, u64), there: Measure) -> rusqlite::Result<()> {
+        let state = &mut self.state.queues[queue];
+        for piece in state.pieces(span.0, span.1) {
+            self.conn.prepare_cached(&piece.sql.delete)?.execute(piece.span())?;
+        }
+        state.count_out(span.0, span.1, there);
         state.book.limit(self.limits.max_ranges());
         self.tx.other += removal_pages(there.events, there.stored);
-        Ok(there.events)
+        Ok(())
     }
 
     /// Events among `first..=last`.
     pub(crate) fn measure(&self, queue: usize, first: u64, last: u64) -> rusqlite::Result<Measure> {
-        let mut select = self.conn.prepare_cached(&self.state.queues[queue].sql.measure)?;
-        select.query_row([sql_id(first), sql_id(last)], |row| {
-            Ok(Measure { events: row.get(0)?, bytes: row.get(1)?, stored: row.get(2)? })
-        })
+        let mut all = Measure::default();
+        for piece in self.state.queues[queue].pieces(first, last) {
+            let mut select = self.conn.prepare_cached(&piece.sql.measure)?;
+            let part = select.query_row(piece.span(), |row| {
+                Ok(Measure { events: row.get(0)?, bytes: row.get(1)?, stored: row.get(2)? })
+            })?;
+            all.events += part.events;
+            all.bytes += part.bytes;
+            all.stored += part.stored;
+        }
+        Ok(all)
     }
 
     /// What a watch wants to remember of `span`, which is about to be dropped.
@@ -228,11 +290,14 @@ impl Group<'_> {
         span: (u64, u64),
         pick: fn(&[u8]) -> Option<u128>,
     ) -> rusqlite::Result<Vec<u128>> {
-        let mut select = self.conn.prepare_cached(&self.state.queues[queue].sql.read)?;
-        let mut rows = select.query(params![sql_id(span.0), sql_id(span.1), i64::MAX])?;
         let mut picked = Vec::new();
-        while let Some(row) = rows.next()? {
-            picked.extend(pick(row.get_ref(2)?.as_bytes()?));
+        for piece in self.state.queues[queue].pieces(span.0, span.1) {
+            let [first, last] = piece.span();
+            let mut select = self.conn.prepare_cached(&piece.sql.read)?;
+            let mut rows = select.query(params![first, last, i64::MAX])?;
+            while let Some(row) = rows.next()? {
+                picked.extend(pick(row.get_ref(2)?.as_bytes()?));
+            }
         }
         Ok(picked)
     }
@@ -240,10 +305,13 @@ impl Group<'_> {
     /// The event leaves its queue before the letter is written, so that the letter can have its pages.
     fn bury(&mut self, bury: &Bury) -> rusqlite::Result<()> {
         let index = bury.queue.0;
-        let (only, one) = ((bury.id, bury.id), Budget { events: 1, bytes: 0 });
-        let found = read(self.conn, &self.state.queues[index].sql.read, only, one, true)?;
+        let one = Budget { events: 1, bytes: 0 };
+        let found = read(self.conn, self.state.queues[index].pieces(bury.id, bury.id), one, true)?;
         let Some(event) = found.events.into_iter().next() else { return Ok(()) };
-        self.remove_run(index, bury.id, bury.id)?;
+        let there = self.measure(index, bury.id, bury.id)?;
+        self.state.queues[index].book.forget(bury.id, bury.id);
+        // Passed, its pages would not be free.
+        self.delete(index, (bury.id, bury.id), there)?;
         let letter =
             Letter { queue: bury.queue, content: event.content, reason: bury.reason.clone() };
         let (id, at, attempts) = (bury.id, event.at_ms, bury.attempts);
@@ -329,7 +397,7 @@ impl Group<'_> {
         }
         for span in state.book.available(budget.events) {
             let found =
-                read(self.conn, &state.sql.read, (span.first, span.last), left, events.is_empty())?;
+                read(self.conn, state.pieces(span.first, span.last), left, events.is_empty())?;
             let ids: Vec<u64> = found.events.iter().map(|event| event.id).collect();
             let mut rest = span;
             for run in runs(&ids) {

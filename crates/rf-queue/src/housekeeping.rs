@@ -3,16 +3,17 @@
 
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::OptionalExtension;
 
 use crate::admit::{Admission, Cost, Room, removed_ids_pages};
 use crate::clock::millis;
 use crate::failure::Kind;
 use crate::limits::{removal_pages, stored_bytes};
-use crate::rows::{runs, sql_id};
+use crate::rows::runs;
 use crate::space::{is_worth_shrinking, shrink_step};
 use crate::sql;
 use crate::state::QueueState;
+use crate::tidy::first_rows;
 use crate::types::{Commit, Dropped, QueueId};
 use crate::writer::Writer;
 
@@ -22,7 +23,7 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// Idle this long, the WAL is emptied, so that its file shrinks.
 const EMPTY_WAL_AFTER_MS: u64 = 5_000;
 /// Events removed by one step of the age limit or of dropping the oldest.
-const REMOVAL_STEP: u64 = 500;
+pub(crate) const REMOVAL_STEP: u64 = 500;
 
 /// When things were last done.
 #[derive(Debug, Default)]
@@ -72,6 +73,7 @@ impl Writer {
         if poked && result.is_ok() {
             result = self.retry_dead_letters();
         }
+        result = result.and_then(|()| self.tidy());
         self.housekeeping.failed = result.is_err();
         self.put_off(result);
     }
@@ -180,21 +182,8 @@ impl Writer {
         let pick = self.options.drops.as_ref().map(|watch| watch.pick);
         self.make_wal_room(&Cost::pages(pages))?;
         let mut group = self.group()?;
-        let mut first_and_last: Option<(u64, u64)> = None;
-        {
-            let mut select = group.conn.prepare_cached(&group.state.queues[index].sql.sizes)?;
-            let mut rows = select.query(params![0, i64::MAX, sql_id(REMOVAL_STEP)])?;
-            let (mut count, mut stored) = (0, 0);
-            while let Some(row) = rows.next()? {
-                let (id, at, bytes): (u64, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                let enough = stored >= most.1 || at > most.0;
-                (count, stored) = (count + 1, stored + stored_bytes(bytes));
-                if enough || (first_and_last.is_some() && removal_pages(count, stored) > pages) {
-                    break;
-                }
-                first_and_last = Some((first_and_last.map_or(id, |(first, _)| first), id));
-            }
-        }
+        let pieces = group.state.queues[index].pieces(0, u64::MAX);
+        let first_and_last = first_rows(group.conn, pieces, most, pages)?;
         if let Some((first, last)) = first_and_last {
             if let Some(pick) = pick {
                 let picked = group.pick(index, (first, last), pick)?;
@@ -233,8 +222,13 @@ impl Writer {
         let (mut removed, mut from, mut step) = (0, first, REMOVAL_STEP);
         while from <= last {
             let to = last.min(from + step - 1);
-            let there = self.group()?.measure(queue, from, to)?;
-            let pages = removal_pages(there.events, there.stored);
+            let mut group = self.group()?;
+            let there = group.measure(queue, from, to)?;
+            let pages = if group.passes(queue, from)? {
+                0
+            } else {
+                removal_pages(there.events, there.stored)
+            };
             if pages > most && step > 1 {
                 step /= 2;
                 continue;
@@ -291,6 +285,7 @@ impl Writer {
                 self.make_wal_room(&cost.plus_pages(freed))?;
             }
             Admission::Shrink => return self.shrink_for_wal().map(|()| false),
+            Admission::Tidy => return self.tidy_all().map(|()| false),
             _ => {
                 self.roll_back();
                 return Ok(false);
@@ -314,14 +309,18 @@ impl Writer {
     }
 
     fn give_space_back(&mut self, idle_ms: u64) -> rusqlite::Result<()> {
+        let is_idle = idle_ms >= EMPTY_WAL_AFTER_MS && !self.housekeeping.wal_emptied;
         let room = Room::look(&self.conn, <_>::default())?;
-        if is_worth_shrinking(room.pages, room.free) {
+        let is_worth = is_worth_shrinking(room.pages, room.free);
+        if is_worth || (is_idle && self.wal.frames() > 0) {
+            self.tidy_up()?;
+        }
+        if is_worth {
             // One step at a time, so that a request that comes meanwhile waits for one step only.
             while self.shrink_one_step()? && self.mailbox.is_empty() {}
             self.empty_wal()?;
         }
-        if idle_ms >= EMPTY_WAL_AFTER_MS && !self.housekeeping.wal_emptied && self.wal.frames() > 0
-        {
+        if is_idle && self.wal.frames() > 0 {
             self.empty_wal()?;
             self.housekeeping.wal_emptied = true;
         }

@@ -41,6 +41,15 @@ pub(crate) const FIXED_PAGES: u64 = 10;
 const MAX_GROUP_PAGES: u64 = 1024;
 /// A letter costs its event's place as long as it is kept, so live events are left most of the store.
 const DEAD_SHARE: u64 = 8;
+/// A table of events is begun anew after this share of the store, and not before it has so many bytes: it costs a page or two.
+const SEGMENT_SHARE: u64 = 1024;
+const MIN_SEGMENT: u64 = 256 * 1024;
+/// Pages that a new table may add to the file, and those that making it may write: its root, what lay in the root's place,
+/// the parent and the map pages of that, and the schema.
+const SEGMENT_GROWTH: u64 = 3;
+pub(crate) const SEGMENT_DIRTY: u64 = 12;
+/// Free pages that one page of the free list names.
+const FREE_PER_TRUNK: u64 = 1000;
 /// Bytes of `batches` and its index that one remembered id takes at the most.
 const BATCH_ROW: u64 = 2 * (crate::types::MAX_BATCH_ID_BYTES as u64 + 20) * 3 / 2;
 /// Bytes that a row of `leases` takes at the most.
@@ -118,6 +127,18 @@ impl Limits {
         (self.wal_min / FRAME).saturating_sub(FIXED_PAGES) / 2
     }
 
+    /// Bytes after which a queue goes on in another table; 0, in stores of less than 18 MiB: never. A segment can be emptied in one
+    /// step.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        let step = self.step_pages() * PAGE / 2;
+        if step < MIN_SEGMENT { 0 } else { step.min(self.max_bytes / SEGMENT_SHARE).max(MIN_SEGMENT) }
+    }
+
+    /// Whether so little of the file is left that events which leave it should make room at once.
+    pub(crate) fn is_tight(&self, used_pages: u64) -> bool {
+        used_pages * 4 > self.append_cap() * 3
+    }
+
     /// Bytes in the file that a queue without a limit of its own may take, beside others.
     pub(crate) fn share(&self, queues: usize) -> u64 {
         if queues <= 1 {
@@ -146,7 +167,8 @@ impl Limits {
     /// Content bytes of the largest single event that an empty store can take.
     pub(crate) fn largest_event(&self, base_pages: u64) -> u64 {
         let fits = |bytes: u64| {
-            let rows = PageEstimate::of_row(bytes);
+            let mut rows = PageEstimate::of_row(bytes);
+            rows.add_segments(u64::from(self.segment_bytes() > 0));
             self.append_fits(rows.dirty_pages(), base_pages + rows.pages())
         };
         // `fits` falls once from true to false, so it is found by halving.
@@ -215,6 +237,7 @@ pub(crate) struct PageEstimate {
     largest_local: u64,
     rows: u64,
     tables: u64,
+    segments: u64,
 }
 
 impl PageEstimate {
@@ -239,6 +262,16 @@ impl PageEstimate {
         self.tables = (self.tables + 1).min(tables);
     }
 
+    /// So many tables may have to be made for the rows.
+    pub(crate) fn add_segments(&mut self, segments: u64) {
+        self.segments += segments;
+    }
+
+    /// The same rows, when no table is made for them.
+    pub(crate) fn in_one_segment(self) -> Self {
+        Self { segments: 0, ..self }
+    }
+
     pub(crate) fn plus(self, other: Self, tables: u64) -> Self {
         Self {
             overflow: self.overflow + other.overflow,
@@ -246,6 +279,7 @@ impl PageEstimate {
             largest_local: self.largest_local.max(other.largest_local),
             rows: self.rows + other.rows,
             tables: (self.tables + other.tables).min(tables),
+            segments: self.segments + other.segments,
         }
     }
 
@@ -257,6 +291,7 @@ impl PageEstimate {
             largest_local: self.largest_local,
             rows: self.rows - earlier.rows,
             tables: self.tables,
+            segments: self.segments - earlier.segments,
         }
     }
 
@@ -269,13 +304,13 @@ impl PageEstimate {
         let by_pairs = (self.leaf_bytes * 2).div_ceil(LEAF);
         let by_rest = self.leaf_bytes.div_ceil(LEAF - self.largest_local);
         let leaves = by_pairs.min(by_rest).min(self.rows) + self.tables;
-        let total = self.overflow + leaves;
+        let total = self.overflow + leaves + self.segments * SEGMENT_GROWTH;
         total + leaves / LEAVES_PER_INTERIOR + total / PAGES_PER_MAP + 1
     }
 
     /// Pages that a transaction with these rows writes at the most: the new ones, and the old right edges.
     pub(crate) fn dirty_pages(&self) -> u64 {
-        self.pages() + self.tables + FIXED_PAGES
+        self.pages() + self.tables + self.segments * SEGMENT_DIRTY + FIXED_PAGES
     }
 }
 
@@ -287,6 +322,14 @@ pub(crate) fn removal_pages(rows: u64, stored: u64) -> u64 {
     }
     let leaves = rows.min(stored * 3 / LEAF + 2);
     leaves + 2 + leaves / LEAVES_PER_INTERIOR + stored / PAGE / PAGES_PER_MAP
+}
+
+/// Pages that emptying a table of so many bytes dirties at the most, in a file of so many pages: its root, those of the free list
+/// and of the maps, for its pages may lie anywhere.
+pub(crate) fn emptying_pages(stored: u64, file_pages: u64) -> u64 {
+    let pages = stored * 3 / LEAF + 2;
+    let maps = pages.min(file_pages / PAGES_PER_MAP + 1);
+    3 + pages / FREE_PER_TRUNK + maps
 }
 
 #[cfg(test)]

@@ -119,7 +119,7 @@ fn assemble(
         return Err(OpenError::Newer { path: options.path.clone(), found, known: schema::FORMAT });
     }
     if found < schema::FORMAT {
-        schema::create(&conn).map_err(db)?;
+        schema::create(&conn, found).map_err(db)?;
     }
     conn.pragma_update(None, "cache_size", -i64::from(options.cache_bytes / 1024)).map_err(db)?;
     let limits = Limits::new(options.max_bytes);

@@ -9,10 +9,10 @@
 //! between the parts; rows that a failed or killed append left are removed before it serves again.
 
 use bytes::Bytes;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use crate::admit::Cost;
-use crate::limits::PageEstimate;
+use crate::limits::{PageEstimate, stored_bytes};
 use crate::rows::sql_id;
 use crate::step::reached;
 use crate::types::{Commit, Receipt};
@@ -78,7 +78,7 @@ impl Writer {
         self.make_wal_room(cost)?;
         let group = self.group()?;
         group.tx.appended = cost.rows;
-        let mut insert = group.conn.prepare_cached(&group.state.queues[queue].sql.insert)?;
+        let mut insert = group.conn.prepare_cached(&group.state.queues[queue].segments.newest().insert)?;
         for (id, event) in (id..).zip(events) {
             insert.execute(params![sql_id(id), sql_id(at), &event[..]])?;
         }
@@ -98,6 +98,7 @@ impl Writer {
             let at = wall.max(queue.last_at);
             for event in &append.events {
                 queue.count_in(queue.next_id, at, event.len() as u64);
+                queue.segments.grow(stored_bytes(event.len() as u64));
             }
             (queue.last_at, queue.dirty, queue.announce) = (at, true, true);
         }
@@ -110,13 +111,9 @@ impl Writer {
     pub(crate) fn remove_left_parts(&mut self) -> rusqlite::Result<()> {
         for queue in 0..self.state.queues.len() {
             let from = self.state.queues[queue].next_id;
-            let newest = format!("SELECT max(id) FROM {}", self.state.queues[queue].sql.table);
-            let newest: Option<u64> = self
-                .conn
-                .prepare_cached(&newest)?
-                .query_row([], |row| row.get(0))
-                .optional()?
-                .flatten();
+            let ends = self.state.queues[queue].segments.newest().ends.clone();
+            let newest: Option<u64> =
+                self.conn.prepare_cached(&ends)?.query_row([], |row| row.get(1))?;
             let Some(mut last) = newest.filter(|&newest| newest >= from) else { continue };
             tracing::info!(
                 queue = self.state.queues[queue].name,
@@ -130,7 +127,7 @@ impl Writer {
                 let group = self.group()?;
                 group
                     .conn
-                    .prepare_cached(&group.state.queues[queue].sql.delete)?
+                    .prepare_cached(&group.state.queues[queue].segments.newest().delete)?
                     .execute([sql_id(first), sql_id(last)])?;
                 group.tx.other += pages;
                 last = first - 1;

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, params};
 
+use crate::segments::Piece;
 use crate::sql;
 use crate::types::{Budget, Checkpoint, StoredEvent};
 
@@ -28,38 +29,43 @@ pub(crate) fn checkpoints(conn: &Connection, prefix: &str) -> rusqlite::Result<V
     Ok(found)
 }
 
-/// Events with `span.0 <= id <= span.1` within a budget; with `at_least_one`, the first comes whatever its size.
-pub(crate) fn read(
+/// Events of `pieces` within a budget; with `at_least_one`, the first comes whatever its size.
+pub(crate) fn read<'a>(
     conn: &Connection,
-    sql: &str,
-    span: (u64, u64),
+    pieces: impl Iterator<Item = Piece<'a>>,
     budget: Budget,
     at_least_one: bool,
 ) -> rusqlite::Result<Found> {
-    let mut select = conn.prepare_cached(sql)?;
-    let mut rows =
-        select.query(params![sql_id(span.0), sql_id(span.1), sql_id(budget.events as u64)])?;
     let mut found = Found::default();
     let mut bytes = 0usize;
-    while let Some(row) = rows.next()? {
-        let content = row.get_ref(2)?.as_bytes()?;
-        let full = bytes >= budget.bytes;
-        bytes = bytes.saturating_add(content.len());
-        let first = found.events.is_empty() && at_least_one;
-        // What fills the budget ends the read, also for events without content.
-        if (bytes > budget.bytes || full) && !first {
-            found.more = true;
-            return Ok(found);
+    for piece in pieces {
+        let [first, last] = piece.span();
+        let most = sql_id((budget.events - found.events.len()) as u64);
+        let mut select = conn.prepare_cached(&piece.sql.read)?;
+        let mut rows = select.query(params![first, last, most])?;
+        while let Some(row) = rows.next()? {
+            let content = row.get_ref(2)?.as_bytes()?;
+            let full = bytes >= budget.bytes;
+            bytes = bytes.saturating_add(content.len());
+            let first = found.events.is_empty() && at_least_one;
+            // What fills the budget ends the read, also for events without content.
+            if (bytes > budget.bytes || full) && !first {
+                found.more = true;
+                return Ok(found);
+            }
+            let content = bytes::Bytes::copy_from_slice(content);
+            found.events.push(StoredEvent {
+                id: row.get(0)?,
+                at_ms: row.get(1)?,
+                content,
+                attempts: 0,
+            });
         }
-        let content = bytes::Bytes::copy_from_slice(content);
-        found.events.push(StoredEvent {
-            id: row.get(0)?,
-            at_ms: row.get(1)?,
-            content,
-            attempts: 0,
-        });
+        found.more = found.events.len() >= budget.events;
+        if found.more {
+            break;
+        }
     }
-    found.more = found.events.len() >= budget.events;
     Ok(found)
 }
 

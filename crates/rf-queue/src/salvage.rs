@@ -20,7 +20,7 @@ use crate::errors::{Notice, OpenError};
 use crate::limits::{PAGE, PageEstimate};
 use crate::migrate::{TABLES, has_table};
 use crate::rows::sql_id;
-use crate::schema;
+use crate::schema::{self, event_table, event_tables};
 use crate::space::beside;
 use crate::types::{Durability, QueueOptions, StoreOptions, StoredEvent};
 use crate::writer::Writer;
@@ -159,7 +159,7 @@ fn mend_header(old: &Path) -> io::Result<()> {
 /// From a database that is made for it. Not from the new one: to open and close the file of an open database takes its
 /// locks away (SQLite, "How To Corrupt", 2.2).
 fn empty_header(scratch: &Path) -> io::Result<[u8; HEADER]> {
-    let made = schema::connect(scratch, Durability::Process).and_then(|conn| schema::create(&conn));
+    let made = schema::connect(scratch, Durability::Process).and_then(|conn| schema::create(&conn, 0));
     made.map_err(io::Error::other)?;
     let mut header = [0; HEADER];
     File::open(scratch)?.read_exact(&mut header)?;
@@ -168,30 +168,39 @@ fn empty_header(scratch: &Path) -> io::Result<[u8; HEADER]> {
 }
 
 struct OldQueue {
-    table: String,
+    tables: Vec<String>,
     /// SQL that yields milliseconds for a row.
     at: &'static str,
     name: String,
+    /// Events up to this id have left the queue.
+    removed: u64,
     next_id: u64,
     events: u64,
 }
 
 impl OldQueue {
-    fn of(table: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { table: table.into(), at: "at", name: name.into(), next_id: 0, events: 0 }
+    fn of(tables: Vec<String>, name: impl Into<String>) -> Self {
+        Self { tables, at: "at", name: name.into(), removed: 0, next_id: 0, events: 0 }
     }
 }
 
 /// Queues by the old file's own list, or by position when that page is gone; of the original's tables those that are there.
 fn old_queues(source: &Connection, options: &StoreOptions) -> Vec<OldQueue> {
-    let listed =
-        source.prepare("SELECT id, name, next_id, events FROM queues").and_then(|mut select| {
+    let tables = |row: i64| {
+        let numbers = event_tables(source, row).unwrap_or_else(|_| vec![0]);
+        numbers.into_iter().map(|number| event_table(row, number)).collect::<Vec<_>>()
+    };
+    let format = schema::format(source).unwrap_or(schema::FORMAT);
+    let removed = if format < 2 { "0" } else { "removed" };
+    let listed = source
+        .prepare(&format!("SELECT id, name, next_id, events, {removed} FROM queues"))
+        .and_then(|mut select| {
             let queue = |r: &Row<'_>| {
-                let table = format!("q_{}", r.get::<_, i64>(0)?);
                 Ok(OldQueue {
                     next_id: r.get(2)?,
                     events: r.get(3)?,
-                    ..OldQueue::of(table, r.get::<_, String>(1)?)
+                    removed: r.get(4)?,
+                    ..OldQueue::of(tables(r.get(0)?), r.get::<_, String>(1)?)
                 })
             };
             select.query_map([], queue)?.collect::<rusqlite::Result<Vec<_>>>()
@@ -199,14 +208,15 @@ fn old_queues(source: &Connection, options: &StoreOptions) -> Vec<OldQueue> {
     let mut queues = listed.unwrap_or_default();
     if queues.is_empty() {
         let by_position =
-            |(row, name): (i32, &QueueOptions)| OldQueue::of(format!("q_{row}"), &name.name);
+            |(row, name): (i64, &QueueOptions)| OldQueue::of(tables(row), &name.name);
         queues.extend((1..).zip(&options.queues).map(by_position));
     }
     let originals =
         TABLES.into_iter().filter(|(table, _)| has_table(source, table).unwrap_or(false));
     if let Some(first) = options.queues.first() {
         queues.extend(
-            originals.map(|(table, at)| OldQueue { at, ..OldQueue::of(table, &first.name) }),
+            originals
+                .map(|(table, at)| OldQueue { at, ..OldQueue::of(vec![table.to_owned()], &first.name) }),
         );
     }
     queues
@@ -223,16 +233,19 @@ fn copy_queue(writer: &mut Writer, source: &Connection, old: &OldQueue) -> rusql
         copied += stored.unwrap_or(0);
         Ok(stored.is_some())
     };
-    let up = read_until_damage(source, old, Way::Up, &mut store)?;
-    if let End::Damage(low) = up
-        && let End::Damage(high) = read_until_damage(source, old, Way::Down, &mut store)?
-    {
-        for id in (low + 1..high).take(MAX_PROBES) {
-            if let Ok(found) = read_rows(source, old, "id = ?1", id)
-                && !found.is_empty()
-                && !store(found)?
-            {
-                break;
+    for table in &old.tables {
+        let from = (old, table.as_str());
+        let up = read_until_damage(source, from, Way::Up, &mut store)?;
+        if let End::Damage(low) = up
+            && let End::Damage(high) = read_until_damage(source, from, Way::Down, &mut store)?
+        {
+            for id in (low + 1..high).take(MAX_PROBES) {
+                if let Ok(found) = read_rows(source, from, "id = ?1", id)
+                    && !found.is_empty()
+                    && !store(found)?
+                {
+                    break;
+                }
             }
         }
     }
@@ -259,7 +272,7 @@ enum End {
 
 fn read_until_damage(
     source: &Connection,
-    old: &OldQueue,
+    old: (&OldQueue, &str),
     way: Way,
     store: &mut impl FnMut(Vec<StoredEvent>) -> rusqlite::Result<bool>,
 ) -> rusqlite::Result<End> {
@@ -287,15 +300,15 @@ fn read_until_damage(
 /// Rows of one chunk; fewer when they are large.
 fn read_rows(
     source: &Connection,
-    old: &OldQueue,
+    (old, table): (&OldQueue, &str),
     condition: &str,
     id: u64,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
-    let OldQueue { table, at, next_id, .. } = old;
+    let OldQueue { at, removed, next_id, .. } = old;
     // From there on lie rows of an append in parts that did not end.
     let end = if *next_id == 0 { i64::MAX } else { sql_id(*next_id) };
     let select = format!(
-        "SELECT id, {at}, CAST(content AS BLOB) FROM {table} WHERE id < {end} AND {condition}"
+        "SELECT id, {at}, CAST(content AS BLOB) FROM {table} WHERE id > {removed} AND id < {end} AND {condition}"
     );
     let mut select = source.prepare(&select)?;
     let mut rows = select.query([id])?;

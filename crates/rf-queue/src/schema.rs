@@ -9,7 +9,7 @@ use crate::limits::PAGE;
 use crate::types::Durability;
 
 /// `PRAGMA user_version` of this format.
-pub(crate) const FORMAT: i64 = 1;
+pub(crate) const FORMAT: i64 = 2;
 
 /// How long a statement waits for a lock of the checkpoint thread or of the command line.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,7 +21,8 @@ const CACHE_KIB: i64 = 2048;
 const STATEMENTS: usize = 128;
 
 /// `settings` holds what the command line must know. `queues` holds the counters that make every operation O(1): they move in the transaction of the rows they count.
-/// Ids come from `next_id`, never from the rows, so that an emptied queue does not start over.
+/// Ids come from `next_id`, never from the rows, so that an emptied queue does not start over. Rows up to `removed` are gone,
+/// whether they are still there or not.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS queues (
   id INTEGER PRIMARY KEY,
@@ -30,7 +31,8 @@ CREATE TABLE IF NOT EXISTS queues (
   events INTEGER NOT NULL,
   bytes INTEGER NOT NULL,
   stored INTEGER NOT NULL,
-  last_at INTEGER NOT NULL
+  last_at INTEGER NOT NULL,
+  removed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE IF NOT EXISTS settings (
   key TEXT PRIMARY KEY,
@@ -101,9 +103,15 @@ pub(crate) fn format(conn: &Connection) -> rusqlite::Result<i64> {
     conn.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Creates what is missing, in one transaction.
-pub(crate) fn create(conn: &Connection) -> rusqlite::Result<()> {
-    conn.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version={FORMAT}; COMMIT;"))
+/// Creates what is missing in a file of format `found`, in one transaction.
+pub(crate) fn create(conn: &Connection, found: i64) -> rusqlite::Result<()> {
+    // Before, each queue was one table, which is now its first segment.
+    let change = if found == 1 {
+        "ALTER TABLE queues ADD COLUMN removed INTEGER NOT NULL DEFAULT 0;"
+    } else {
+        TABLES
+    };
+    conn.execute_batch(&format!("BEGIN IMMEDIATE; {change} PRAGMA user_version={FORMAT}; COMMIT;"))
 }
 
 /// The bound that the store is opened with: the command line, which has no configuration of it, keeps to it too.
@@ -142,9 +150,55 @@ fn set(conn: &Connection, key: &str, value: u64) -> rusqlite::Result<()> {
     .map(drop)
 }
 
-/// The table of a queue's events.
-pub(crate) fn event_table(queue_row: i64) -> String {
-    format!(
-        "CREATE TABLE IF NOT EXISTS q_{queue_row} (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, content BLOB NOT NULL) STRICT"
+/// The name of a table of a queue's events. Number 0 has none in it, so that files of format 1 need not be changed.
+pub(crate) fn event_table(queue_row: i64, number: u64) -> String {
+    if number == 0 { format!("q_{queue_row}") } else { format!("q_{queue_row}_{number}") }
+}
+
+/// Creates a table of a queue's events, if there is none.
+pub(crate) fn create_event_table(
+    conn: &Connection,
+    queue_row: i64,
+    number: u64,
+) -> rusqlite::Result<()> {
+    let table = event_table(queue_row, number);
+    conn.execute(
+        &format!(
+            "CREATE TABLE IF NOT EXISTS {table} (id INTEGER PRIMARY KEY, at INTEGER NOT NULL, content BLOB NOT NULL) STRICT"
+        ),
+        [],
     )
+    .map(drop)
+}
+
+/// Drops a table of a queue's events.
+pub(crate) fn drop_event_table(
+    conn: &Connection,
+    queue_row: i64,
+    number: u64,
+) -> rusqlite::Result<()> {
+    conn.execute(&format!("DROP TABLE {}", event_table(queue_row, number)), []).map(drop)
+}
+
+/// The numbers of the tables of a queue's events.
+pub(crate) fn event_tables(conn: &Connection, queue_row: i64) -> rusqlite::Result<Vec<u64>> {
+    let find = "SELECT name FROM sqlite_schema WHERE type = 'table' AND (name = ?1 OR name GLOB ?1 || '_*')";
+    let whole = event_table(queue_row, 0);
+    let mut select = conn.prepare_cached(find)?;
+    let mut rows = select.query([&whole])?;
+    let mut numbers = Vec::new();
+    while let Some(row) = rows.next()? {
+        let name: String = row.get(0)?;
+        match name.strip_prefix(&whole) {
+            Some("") => numbers.push(0),
+            Some(rest) => numbers.extend(rest.trim_start_matches('_').parse::<u64>()),
+            None => {}
+        }
+    }
+    Ok(numbers)
+}
+
+/// SQL for the id up to which a queue's events are gone, in a file of format `found`.
+pub(crate) fn removed_sql(found: i64, queue_row: i64) -> String {
+    if found < 2 { "0".to_owned() } else { format!("(SELECT removed FROM queues WHERE id = {queue_row})") }
 }

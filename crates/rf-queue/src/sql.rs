@@ -1,23 +1,26 @@
 //! The statements, spelled once.
 
 use crate::limits::stored_bytes_sql;
+use crate::schema::event_table;
 
-/// SQL of one queue; the table name is made of a number, never of a user's text.
+/// SQL of one table of a queue; its name is made of numbers, never of a user's text.
 #[derive(Debug, Clone)]
 pub(crate) struct QueueSql {
-    pub(crate) table: String,
+    pub(crate) number: u64,
     pub(crate) insert: String,
     pub(crate) adopt: String,
     pub(crate) read: String,
     pub(crate) sizes: String,
     pub(crate) measure: String,
     pub(crate) delete: String,
+    pub(crate) empty: String,
     pub(crate) head: String,
+    pub(crate) ends: String,
 }
 
 impl QueueSql {
-    pub(crate) fn new(queue_row: i64) -> Self {
-        let table = format!("q_{queue_row}");
+    pub(crate) fn new(queue_row: i64, number: u64) -> Self {
+        let table = event_table(queue_row, number);
         let stored = stored_bytes_sql();
         let between = "WHERE id BETWEEN ?1 AND ?2";
         Self {
@@ -31,13 +34,17 @@ impl QueueSql {
                 "SELECT count(*), coalesce(sum(length(content)), 0), coalesce(sum({stored}), 0) FROM {table} {between}"
             ),
             delete: format!("DELETE FROM {table} {between}"),
-            head: format!("SELECT id, at FROM {table} ORDER BY id LIMIT 1"),
-            table,
+            // Without a condition, SQLite frees the pages of the table as they are.
+            empty: format!("DELETE FROM {table}"),
+            head: format!("SELECT id, at FROM {table} {between} ORDER BY id LIMIT 1"),
+            // Each by itself is one step into the tree; both at once would be a scan.
+            ends: format!("SELECT (SELECT min(id) FROM {table}), (SELECT max(id) FROM {table})"),
+            number,
         }
     }
 }
 
-pub(crate) const SAVE_COUNTERS: &str = "UPDATE queues SET next_id = ?2, events = ?3, bytes = ?4, stored = ?5, last_at = ?6 WHERE id = ?1";
+pub(crate) const SAVE_COUNTERS: &str = "UPDATE queues SET next_id = ?2, events = ?3, bytes = ?4, stored = ?5, last_at = ?6, removed = ?7 WHERE id = ?1";
 pub(crate) const PUT_LEASE: &str = "INSERT OR REPLACE INTO leases (queue, first, last, attempts, until_ms, ttl_ms, token) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 pub(crate) const DELETE_LEASE: &str = "DELETE FROM leases WHERE queue = ?1 AND first = ?2";

@@ -3,16 +3,17 @@
 //! The writer thread alone owns it. It is loaded from the database and written back in the same transaction as the rows
 //! that it counts; after a rolled-back transaction it is loaded again.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::clock::{Clock, millis};
 use crate::errors::Notice;
 use crate::group::Measure;
 use crate::lease::{LeaseBook, Range};
 use crate::limits::{Limits, stored_bytes};
-use crate::schema::{event_table, set_max_bytes, set_token_epoch, token_epoch};
+use crate::schema::{create_event_table, set_max_bytes, set_token_epoch, token_epoch};
+use crate::segments::{Counted, Piece, Segments};
 use crate::shared::{Shared, lock};
-use crate::sql::{self, QueueSql};
+use crate::sql;
 use crate::types::{Dropped, QueueOptions, QueueUsage, StoreOptions, WhenFull};
 
 /// Ids of a new database start at the unix second times this. A bucket that was deleted and made anew therefore does
@@ -29,12 +30,14 @@ const TOKENS_PER_EPOCH: u32 = 32;
 pub(crate) struct QueueState {
     pub(crate) row: i64,
     pub(crate) name: String,
-    pub(crate) sql: QueueSql,
+    pub(crate) segments: Segments,
     pub(crate) next_id: u64,
     pub(crate) events: u64,
     pub(crate) bytes: u64,
     /// Bytes that the events take in the file: what the limit counts.
     pub(crate) stored: u64,
+    /// Events up to this id are gone.
+    pub(crate) removed: u64,
     /// Wall clock of the newest append; `at` never goes back along the ids, so that the age limit is a prefix.
     pub(crate) last_at: u64,
     /// The oldest event, as (id, at).
@@ -98,17 +101,42 @@ impl QueueState {
         }
     }
 
-    /// The head, from the table itself; an empty table has empty counters.
+    /// What there may be of `first..=last`, in order.
+    pub(crate) fn pieces(&self, first: u64, last: u64) -> impl Iterator<Item = Piece<'_>> {
+        // From `next_id` on lie rows of an append in parts that did not end.
+        self.segments.pieces(first.max(self.removed + 1), last.min(self.next_id.saturating_sub(1)))
+    }
+
+    /// The head, from the tables themselves; an empty queue has empty counters.
     pub(crate) fn look_again(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        self.head = conn
-            .prepare_cached(&self.sql.head)?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
+        self.head = self.find_head(conn)?;
         self.head_moved = false;
         if self.head.is_none() && self.events > 0 {
             (self.events, self.bytes, self.stored, self.dirty) = (0, 0, 0, true);
         }
         Ok(())
+    }
+
+    fn find_head(&self, conn: &Connection) -> rusqlite::Result<Option<(u64, u64)>> {
+        for piece in self.pieces(0, u64::MAX) {
+            let head = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let found = conn.prepare_cached(&piece.sql.head)?.query_row(piece.span(), head);
+            if let Some(head) = found.optional()? {
+                return Ok(Some(head));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether everything up to the end of a span that begins with `first` is in that span, so that it can be passed.
+    pub(crate) fn is_front(&mut self, conn: &Connection, first: u64) -> rusqlite::Result<bool> {
+        if !self.segments.can_pass() {
+            return Ok(false);
+        }
+        if self.head_moved {
+            self.look_again(conn)?;
+        }
+        Ok(self.head.is_some_and(|(head, _)| first <= head))
     }
 
     /// The age limit's next moment (wall clock), if any event is subject to it.
@@ -148,7 +176,9 @@ impl State {
 
     fn load(conn: &Connection, options: &StoreOptions, limits: &Limits) -> rusqlite::Result<Self> {
         let share = limits.share(options.queues.len());
-        let load = |queue: &QueueOptions| load_queue(conn, queue, share, options.clock.as_ref());
+        let segment = options.segment_bytes.unwrap_or(limits.segment_bytes());
+        let clock = options.clock.as_ref();
+        let load = |queue: &QueueOptions| load_queue(conn, queue, (share, segment), clock);
         let queues = options.queues.iter().map(load).collect::<rusqlite::Result<Vec<_>>>()?;
         // Tokens of leases that are gone are not given again either: somebody may still try to extend one.
         let next_token = (token_epoch(conn)? + 1) << TOKENS_PER_EPOCH;
@@ -201,7 +231,8 @@ impl State {
                     queue.events,
                     queue.bytes,
                     queue.stored,
-                    queue.last_at
+                    queue.last_at,
+                    queue.removed
                 ];
                 conn.prepare_cached(sql::SAVE_COUNTERS)?.execute(counters)?;
                 queue.dirty = false;
@@ -268,35 +299,36 @@ fn create_queue(
     )?;
     let row =
         conn.query_row("SELECT id FROM queues WHERE name = ?1", [&options.name], |r| r.get(0))?;
-    conn.execute(&event_table(row), [])?;
-    Ok(())
+    create_event_table(conn, row, 0)
 }
 
+/// With the bytes of a queue's equal share and of its segments.
 fn load_queue(
     conn: &Connection,
     options: &QueueOptions,
-    share: u64,
+    (share, segment): (u64, u64),
     clock: &dyn Clock,
 ) -> rusqlite::Result<QueueState> {
-    let find = "SELECT id, next_id, events, bytes, stored, last_at FROM queues WHERE name = ?1";
-    let (row, next_id, events, bytes, stored, last_at): (i64, u64, u64, u64, u64, u64) = conn
-        .query_row(find, [&options.name], |r| {
-            Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?))
+    let find = "SELECT id, next_id, events, bytes, stored, last_at, removed FROM queues WHERE name = ?1";
+    let (row, bytes, last_at, counted): (i64, u64, u64, Counted) =
+        conn.query_row(find, [&options.name], |r| {
+            let (next_id, events) = (r.get(1)?, r.get(2)?);
+            let counted = Counted { next_id, events, stored: r.get(4)?, removed: r.get(6)? };
+            Ok((r.get(0)?, r.get(3)?, r.get(5)?, counted))
         })?;
-    let sql = QueueSql::new(row);
-    let head = conn.query_row(&sql.head, [], |r| Ok((r.get(0)?, r.get(1)?))).optional()?;
-    let book = load_leases(conn, row, clock)?;
-    Ok(QueueState {
+    let Counted { next_id, removed, events, stored } = counted;
+    let mut queue = QueueState {
         row,
         name: options.name.clone(),
-        sql,
+        segments: Segments::load(conn, row, segment, counted)?,
         next_id,
         events,
         bytes,
         stored,
+        removed,
         last_at,
-        head,
-        book,
+        head: None,
+        book: load_leases(conn, row, clock)?,
         limit_bytes: options.max_bytes.unwrap_or(share),
         max_age_ms: options.max_age.map(millis),
         when_full: options.when_full,
@@ -307,7 +339,9 @@ fn load_queue(
         head_moved: false,
         announce: false,
         told_at: [None; 2],
-    })
+    };
+    queue.head = queue.find_head(conn)?;
+    Ok(queue)
 }
 
 /// Wall-clock ends become monotonic ones. A clock that was set back cannot make a lease last longer than it was given for.

@@ -77,6 +77,9 @@ pub struct StoreOptions {
     /// Pages that the writer keeps in memory, in bytes at the most. Worth raising where much is leased and removed soon
     /// after, so that it need not be read again for that.
     pub cache_bytes: u32,
+    /// Bytes in the file after which a queue goes on in another table ("segment"): events that leave at the front cost hardly a
+    /// write, but have their place until their segment is emptied. `None`: by `max_bytes`; 0: never.
+    pub segment_bytes: Option<u64>,
     /// Nice value of the store's threads: above 0 they give way to others where the processors are busy.
     pub niceness: i32,
     /// Told of what is dropped, for whoever wants to know which events these were.
@@ -118,6 +121,7 @@ impl StoreOptions {
             max_dead_letters: 10_000,
             imports: Vec::new(),
             cache_bytes: 2 * 1024 * 1024,
+            segment_bytes: None,
             niceness: 0,
             drops: None,
             clock: Arc::new(SystemClock::default()),

@@ -177,6 +177,7 @@ impl Writer {
                     receipt.removed += early;
                     return Ok(Ok(receipt));
                 }
+                Admission::Tidy => self.tidy_all()?,
                 Admission::Shrink if shrunk => {
                     return Ok(Err(self.full(commit, FullReason::Store)));
                 }
@@ -207,9 +208,8 @@ impl Writer {
     fn answer_read(&mut self, op: Op) {
         match op {
             Op::Read { queue, after, budget, reply } => {
-                let span = (after.saturating_add(1), u64::MAX);
-                let found =
-                    read(&self.conn, &self.state.queues[queue.0].sql.read, span, budget, true);
+                let pieces = self.state.queues[queue.0].pieces(after.saturating_add(1), u64::MAX);
+                let found = read(&self.conn, pieces, budget, true);
                 send(
                     reply,
                     found.map(|found| found.events).map_err(|error| self.read_failed(&error)),
@@ -237,8 +237,11 @@ impl Writer {
 
     pub(crate) fn publish(&mut self) {
         let pages = self.room.map_or(0, |room| room.used()) + self.wal.frames();
+        let passed: u64 = self.state.queues.iter().map(|queue| queue.segments.passed()).sum();
         let now = self.options.clock.mono_ms();
-        self.state.publish(&self.shared, pages * crate::limits::PAGE, now);
+        // What has been passed makes room as soon as that is needed.
+        let used = (pages * crate::limits::PAGE).saturating_sub(passed);
+        self.state.publish(&self.shared, used, now);
         if let Some(watch) = &self.options.drops {
             for queue in &mut self.state.queues {
                 for (why, picked) in queue.picked.drain(..) {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::rig::{EVERYTHING, MIB, Rig, filled, remove, set, texts};
+use crate::schema::FORMAT;
 use crate::{
     Append, Budget, Commit, CommitError, DiskUsage, MAX_BATCH_ID_BYTES, OpenError, QueueOptions,
     Receipt, Store, StoreOptions,
@@ -231,9 +232,11 @@ async fn a_file_of_a_newer_version_is_left_alone() {
     let mut rig = Rig::new();
     rig.append(&["a"]).await.unwrap();
     rig.close().await;
-    rusqlite::Connection::open(rig.path()).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    let conn = rusqlite::Connection::open(rig.path()).unwrap();
+    conn.pragma_update(None, "user_version", FORMAT + 1).unwrap();
     let error = rig.open().unwrap_err();
-    assert!(matches!(error, OpenError::Newer { found: 2, known: 1, .. }), "{error}");
+    let OpenError::Newer { found, known, .. } = error else { panic!("{error}") };
+    assert_eq!((found, known), (FORMAT + 1, FORMAT));
 }
 
 #[tokio::test]

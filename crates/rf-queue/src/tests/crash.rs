@@ -173,8 +173,13 @@ fn check_counters(store: &Store, folder: &Path, step: u32) {
     for (row, name) in (1..).zip(QUEUES) {
         let usage = store.usage(store.queue(name).unwrap());
         let stored = crate::limits::stored_bytes_sql();
+        let tables = crate::schema::event_tables(&conn, row).unwrap();
+        let tables = tables.into_iter().map(|number| crate::schema::event_table(row, number));
+        let all = tables.map(|table| format!("SELECT id, content FROM {table}")).collect::<Vec<_>>();
         let count = format!(
-            "SELECT count(*), coalesce(sum(length(content)), 0), coalesce(sum({stored}), 0) FROM q_{row}"
+            "SELECT count(*), coalesce(sum(length(content)), 0), coalesce(sum({stored}), 0) FROM ({})
+             WHERE id > (SELECT removed FROM queues WHERE id = {row})",
+            all.join(" UNION ALL ")
         );
         let triple = |r: &rusqlite::Row<'_>| Ok((r.get(0)?, r.get(1)?, r.get(2)?));
         let rows: (u64, u64, u64) = conn.query_row(&count, [], triple).unwrap();

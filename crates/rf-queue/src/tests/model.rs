@@ -15,6 +15,8 @@ use crate::{
 
 /// Own limit of the first two queues, in bytes in the file.
 const LIMIT: u64 = 40_000;
+/// So that a queue has several.
+const SEGMENT: u64 = 8_000;
 const MAX_AGE: Duration = Duration::from_secs(100);
 
 #[derive(Debug, Clone)]
@@ -135,7 +137,11 @@ impl Pair {
         });
         let queues = queues.collect();
         let mut rig = Rig::closed(64 * MIB, options);
-        rig.options = StoreOptions { durability: Durability::Process, ..rig.options };
+        rig.options = StoreOptions {
+            durability: Durability::Process,
+            segment_bytes: Some(SEGMENT),
+            ..rig.options
+        };
         rig.open().unwrap();
         Self { rig, queues }
     }

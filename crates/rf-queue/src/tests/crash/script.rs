@@ -23,6 +23,8 @@ const LEASE: Duration = Duration::from_secs(3600);
 const LARGE: usize = 300_000;
 const MEDIUM: usize = 110_000;
 const PART: usize = 20_000;
+/// A few events, so that segments come and go.
+const SEGMENT: u64 = 100;
 
 #[derive(Debug, Clone)]
 pub(super) enum Action {
@@ -107,6 +109,7 @@ pub(super) fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Opened, OpenE
     let options = StoreOptions {
         clock,
         durability: Durability::Process,
+        segment_bytes: Some(SEGMENT),
         ..StoreOptions::new(folder.join(FILE), MIB, queues())
     };
     Store::open(options)
