@@ -45,9 +45,17 @@ fn series_are_seen_small_and_large() {
     assert_eq!(browser.texts(".legend li"), ["prod", "staging"]);
     browser.choose("select[name='env']", "staging");
     browser.wait_for(".note", "20 points");
-    browser.choose("select[name='aggregate']", "max");
-    browser.choose("select[name='range']", "last 15 minutes");
+    // Two choices before the page is drawn again: both hold.
+    browser.run(
+        "for (const [name, value] of [['aggregate', 'max'], ['range', '15m']]) {
+             const select = document.querySelector(`select[name=${name}]`);
+             select.value = value;
+             select.dispatchEvent(new Event('change'));
+         }",
+    );
     browser.wait_for(".note", "10 points");
+    let aggregate = browser.run("return document.querySelector('select[name=aggregate]').value;");
+    assert_eq!(aggregate, "max");
     browser.run("document.querySelector('.plot').dispatchEvent(new KeyboardEvent('keydown', { key: 'End' }));");
     browser.wait_for(".readout", "staging 39");
     browser.click(".tabs a:nth-child(2)");
