@@ -1,6 +1,7 @@
 // Conditions on columns, as the sinks' API knows them: a column's name with a suffix.
 
 import { h, select } from "./dom.js";
+import { here } from "./route.js";
 
 /** Suffix, sign. */
 const TESTS = [
@@ -42,11 +43,14 @@ function words([name, value], columns) {
   return [name, "is", value];
 }
 
+/** The pairs of the URL, all but this one. */
+const without = (name, value) => [...here().pairs].filter(([n, v]) => n !== name || v !== value);
+
 /** The bar: what is filtered, and a form for more. `change(pairs)` gets the new pairs of the route. */
 export function bar(columns, pairs, change) {
   const chips = conditions(pairs).map(([name, value]) => {
     const [column, sign, text] = words([name, value], columns);
-    const remove = () => change([...pairs].filter(([n, v]) => n !== name || v !== value));
+    const remove = () => change(without(name, value));
     const label = `${column} ${sign} ${text}`.trim();
     return h("li", { class: "chip" }, h("b", {}, column), ` ${sign} `, h("q", {}, text),
       h("button", { type: "button", "aria-label": `Remove: ${label}`, onclick: remove }, "×"));
@@ -60,7 +64,8 @@ export function bar(columns, pairs, change) {
   const add = (event) => {
     event.preventDefault();
     if (!value.value && test.value !== "_null" && test.value !== "") return value.focus();
-    change([...pairs, [column.value + test.value, test.value === "_null" ? "true" : value.value]]);
+    const pair = [column.value + test.value, test.value === "_null" ? "true" : value.value];
+    change([...without(...pair), pair]);
   };
   return h("div", { class: "filters" },
     h("form", { class: "filter", onsubmit: add, "aria-label": "Filter" }, column, test, value,

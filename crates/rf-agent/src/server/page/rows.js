@@ -9,7 +9,7 @@ import { open } from "./detail.js";
 import { h, say } from "./dom.js";
 import { bar, conditions, range, secondsOf } from "./filters.js";
 import * as format from "./format.js";
-import { go, link } from "./route.js";
+import { go, here, link } from "./route.js";
 
 const PAGE = 100;
 const NUMBER = "_rpf_id";
@@ -45,7 +45,7 @@ export class Rows {
   }
 
   #with(changes, keep = () => true) {
-    const kept = [...this.place.pairs].filter(([name]) => !(name in changes) && name !== ".at" && keep(name));
+    const kept = [...here().pairs].filter(([name]) => !(name in changes) && name !== ".at" && keep(name));
     this.#to([...kept, ...Object.entries(changes)]);
   }
 
@@ -181,7 +181,7 @@ export class Rows {
     const row = this.#rows[place];
     const filter = (column, value) => {
       const pair = value === null ? [`${column}_null`, "true"] : [column, String(value)];
-      this.#to([...[...this.place.pairs].filter(([name]) => name !== ".at"), pair]);
+      this.#to([...[...here().pairs].filter(([name]) => name !== ".at"), pair]);
     };
     open(row, this.choice.all, { filter, closed: () => this.#row(place)?.focus() });
   }

@@ -5,7 +5,7 @@ import { Chart } from "./chart.js";
 import { h, say, select, svg } from "./dom.js";
 import { range, secondsOf } from "./filters.js";
 import * as format from "./format.js";
-import { go, link } from "./route.js";
+import { go, here, link } from "./route.js";
 
 /** Points of a chart, and of a small one. */
 const POINTS = 300;
@@ -40,9 +40,9 @@ export class Series {
     return true;
   }
 
-  /** The route with these changes; an empty value takes its pair away. */
+  /** The route with these changes to the URL's pairs, see `here`; an empty value takes its pair away. */
   #with(changes) {
-    const pairs = Object.entries({ ...Object.fromEntries(this.place.pairs), ...changes });
+    const pairs = Object.entries({ ...Object.fromEntries(here().pairs), ...changes });
     return { ...this.place, pairs: pairs.filter(([, value]) => value !== "") };
   }
 
