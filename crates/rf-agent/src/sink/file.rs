@@ -6,8 +6,11 @@
 //!
 //! How that is kept: the good length of every file that is being written travels with the removal of the batch from the
 //! queue ([`Sink::progress`]), so both are stored or neither. What stands behind the good length is cut at the next start,
-//! and the batch, which is the same one then, is written again. A file is known to the database before its first byte is
+//! and the batches behind it, two at the most, are written again. A file is known to the database before its first byte is
 //! written, and again before it is renamed: whatever a start finds is either known and whole, or cut, or not there.
+//!
+//! A batch is written while the removal of the one before is being stored, and a file may be begun or renamed meanwhile. So
+//! what the sink stores by itself has a key of its own, and the newer of both counts ([`Progress::version`]).
 
 mod finished;
 mod format;
@@ -16,7 +19,7 @@ mod tests;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -130,7 +133,7 @@ pub(super) fn of_config(
             max_event_bytes: usize::MAX,
             concurrency: 1,
             stable: true,
-            ahead: false,
+            ahead: true,
             max_attempts: None,
             max_age: None,
             backoff: (Duration::from_millis(200), Duration::from_secs(60)),
@@ -139,6 +142,7 @@ pub(super) fn of_config(
         config,
         opened: OnceLock::new(),
         progress: Mutex::default(),
+        versions: AtomicU64::new(0),
         work: Notify::new(),
     }))
 }
@@ -161,6 +165,8 @@ struct FileSink {
     opened: OnceLock<Opened>,
     /// What is whole; written by [`Sink::write`] alone, of which one runs at a time.
     progress: Mutex<Progress>,
+    /// The newest version of it.
+    versions: AtomicU64,
     /// A file was finished.
     work: Notify,
 }
@@ -223,6 +229,27 @@ impl FileSink {
         format!("file:{}", self.name)
     }
 
+    /// Of what the sink stores by itself, between two batches.
+    fn own_key(&self) -> String {
+        format!("file:{}:files", self.name)
+    }
+
+    /// What was stored last.
+    async fn stored(&self, own_queue: &Output) -> Result<Progress, String> {
+        let mut newest = Progress::default();
+        for key in [self.key(), self.own_key()] {
+            let stored = own_queue.checkpoint(&key).await.map_err(|error| error.to_string())?;
+            let stored: Option<Progress> =
+                stored.and_then(|stored| serde_json::from_slice(&stored).ok());
+            newest = stored.filter(|stored| stored.version >= newest.version).unwrap_or(newest);
+        }
+        Ok(newest)
+    }
+
+    fn next_version(&self) -> u64 {
+        self.versions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
     fn known(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -232,9 +259,9 @@ impl FileSink {
         let beside =
             |ending: &str| self.data_dir.join(format!("file-{}.{ending}", plain_name(&self.name)));
         let writer = self.lock(beside("lock")).await?;
-        let stored = own_queue.checkpoint(&self.key()).await.map_err(|error| error.to_string())?;
-        let stored = stored.and_then(|stored| serde_json::from_slice(&stored).ok());
-        *self.known() = stored.unwrap_or_default();
+        let stored = self.stored(&own_queue).await?;
+        self.versions.store(stored.version, Ordering::Relaxed);
+        *self.known() = stored;
         let finished = Finished::open(beside("finished"), self.config.compress, self.max_total)
             .map_err(|error| format!("{}: {error}", beside("finished").display()))?;
         let (finished, is_recovered) = (Arc::new(finished), AtomicBool::new(false));
@@ -256,7 +283,7 @@ impl FileSink {
         }
         let before = self.known().clone();
         let mut progress = before.clone();
-        let (progress, notices) = on_writer(&opened.writer, move |writer| {
+        let (mut progress, notices) = on_writer(&opened.writer, move |writer| {
             let notices = writer.recover(&mut progress)?;
             Ok((progress, notices))
         })
@@ -265,7 +292,7 @@ impl FileSink {
             tracing::warn!(sink = self.name, "{notice}");
         }
         if progress != before {
-            self.store(opened, &progress).await?;
+            self.store(opened, &mut progress).await?;
         }
         *self.known() = progress;
         opened.is_recovered.store(true, Ordering::Relaxed);
@@ -331,7 +358,7 @@ impl FileSink {
         let (looked, chunks) = self.look(opened, &progress, chunks, now).await?;
         if !looked.is_empty() {
             progress.files.extend(looked);
-            self.store(opened, &progress).await?;
+            self.store(opened, &mut progress).await?;
             *self.known() = progress.clone();
         }
         let known = progress.clone();
@@ -346,6 +373,7 @@ impl FileSink {
             }
         }
         progress.through = through;
+        progress.version = self.next_version();
         *self.known() = progress;
         Ok(())
     }
@@ -434,13 +462,15 @@ impl FileSink {
         due
     }
 
-    async fn store(&self, opened: &Opened, progress: &Progress) -> Result<(), SinkError> {
+    /// Stores it as the newest.
+    async fn store(&self, opened: &Opened, progress: &mut Progress) -> Result<(), SinkError> {
+        progress.version = self.next_version();
         let not_stored = |error: String| SinkError::Retry {
             reason: format!("how far the files are was not stored: {error}"),
             after: None,
         };
         let value = serde_json::to_vec(progress).map_err(|error| not_stored(error.to_string()))?;
-        let checkpoints = vec![Checkpoint { key: self.key(), value: Some(value) }];
+        let checkpoints = vec![Checkpoint { key: self.own_key(), value: Some(value) }];
         let stored = opened.own_queue.send(Batch { events: Vec::new(), checkpoints }).await;
         stored.map_err(|error| not_stored(error.to_string()))
     }

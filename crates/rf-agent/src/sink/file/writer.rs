@@ -32,6 +32,9 @@ pub enum Fsync {
 /// How far the sink is, as it is stored with the removal of each batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Progress {
+    /// Grows with each change. Files of earlier versions of this program have none.
+    #[serde(default)]
+    pub(super) version: u64,
     /// The last event that is in its file.
     pub(super) through: u64,
     /// The files that are being written, by path.
