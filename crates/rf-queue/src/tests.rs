@@ -14,3 +14,4 @@ mod migration;
 mod model;
 mod plans;
 mod rig;
+mod segments;

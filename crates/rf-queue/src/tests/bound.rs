@@ -151,8 +151,13 @@ async fn check(flood: Flood) {
         max_bytes,
         vec![QueueOptions { when_full: flood.when_full, ..QueueOptions::new("q") }],
     );
-    rig.options =
-        StoreOptions { durability: Durability::Process, max_dead_letters: 50, ..rig.options };
+    rig.options = StoreOptions {
+        durability: Durability::Process,
+        max_dead_letters: 50,
+        // The largest of the stores here, too, would do without.
+        segment_bytes: (flood.mib == 10).then_some(64 * 1024),
+        ..rig.options
+    };
     let sampler = Sampler::start(&rig);
     rig.open().unwrap();
     let largest = usize::try_from(crate::limits::Limits::new(max_bytes).largest_event(20)).unwrap();

@@ -82,12 +82,15 @@ fn the_keyboard_reaches_everything_in_the_order_of_the_page() {
     ];
     assert_eq!(order[..expected.len()], expected, "{order:?}");
     assert!(order[5].starts_with("db-9 (unknown): missing"), "boxes of the map: {order:?}");
-    // What has the focus keeps it while the page changes below it.
+    // What has the focus keeps it while the page changes below it, and a box comes before it.
     let stays = focused(&browser);
-    browser.run("window.seen = document.querySelector('header .facts').textContent;");
+    browser.run("document.querySelector('#map a.box').remove(); window.seen = document.querySelector('header .facts').textContent;");
     eventually("the page is fresh", SOON, || {
         browser.run("return window.seen !== document.querySelector('header .facts').textContent;")
             == true
+    });
+    eventually("the box is back", SOON, || {
+        browser.run("return document.querySelector('#map a.box').textContent.includes('db-9');") == true
     });
     assert_eq!(focused(&browser), stays);
     browser.press(&[key::ENTER]);

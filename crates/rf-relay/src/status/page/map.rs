@@ -149,7 +149,7 @@ fn lines(node: &NodeReport) -> Vec<(Level, String)> {
 fn node_box(node: &NodeReport, place: &Place, x: u64) -> Markup {
     let title = node.why.first().map_or("as it should be", |why| why.text.as_str());
     html! {
-        a href=(parts::node_link(&node.id)) class={ "box " (node.level.as_str()) } {
+        a id={ "box-node-" (node.id) } href=(parts::node_link(&node.id)) class={ "box " (node.level.as_str()) } {
             title { (node.host) " (" (node.role) "): " (title) }
             (frame(x, place, BOX_WIDTH))
             text class="name" x=(x + 14) y=(place.y + 25) { (cut(&node.host, MAX_CHARS - 11)) }
@@ -179,7 +179,7 @@ fn bucket_box(bucket: &BucketReport, place: &Place) -> Markup {
     let fill = bucket.fill().min(100);
     let title = bucket.why.first().map_or("as it should be", |why| why.text.as_str());
     html! {
-        a href=(parts::bucket_link(&bucket.name)) class={ "box bucket " (bucket.level.as_str()) } {
+        a id={ "box-bucket-" (bucket.name) } href=(parts::bucket_link(&bucket.name)) class={ "box bucket " (bucket.level.as_str()) } {
             title { "bucket " (bucket.name) ": " (title) }
             (frame(x, place, BUCKET_WIDTH))
             rect class="level" x=(x + 1) y=(place.y + place.height - 5) width=((BUCKET_WIDTH - 2) * fill / 100) height="4" {}

@@ -26,17 +26,21 @@ function morph(old, fresh) {
 }
 
 function children(old, fresh) {
+  const kept = new Set(fresh.map((wanted) => wanted.id));
+  for (const child of [...old.children]) {
+    if (child.id && !kept.has(child.id)) child.remove();
+  }
   let at = old.firstChild;
   for (const wanted of fresh) {
-    // Rows keep their element when they move up or down.
+    // What has an id keeps its element when it moves, and when others come before it.
     const known = wanted.id ? [...old.children].find((child) => child.id === wanted.id) : null;
     if (known && known !== at) old.insertBefore(known, at);
-    const here = known || at;
+    const here = known || (wanted.id || at?.id ? null : at);
     if (here) {
       at = here.nextSibling;
       morph(here, wanted);
     } else {
-      old.append(wanted);
+      old.insertBefore(wanted, at);
     }
   }
   while (at) {
@@ -56,7 +60,10 @@ async function refresh() {
     if (!answer.ok || !fresh) throw new Error(String(answer.status));
     document.title = page.title;
     morph(document.querySelector("header .facts"), page.querySelector("header .facts"));
+    const focused = document.activeElement;
     morph(main, fresh);
+    // An element that moves loses the focus.
+    if (focused !== document.activeElement && main.contains(focused)) focused.focus({ preventScroll: true });
     filter();
     say("live", "");
   } catch {

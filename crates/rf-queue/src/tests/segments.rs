@@ -1,0 +1,219 @@
+//! Events that leave at the front are passed, and their place comes back segment by segment.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::rig::{EVERYTHING, MIB, Rig, bury, filled, remove};
+use crate::schema::{event_table, event_tables};
+use crate::space::beside;
+use crate::{Commit, CommitError, Notice, QueueId, QueueOptions, StoreOptions, find};
+
+/// Bytes of a segment here, and of an event: eight of them make a segment.
+const SEGMENT: u64 = 10_000;
+const EVENT: usize = 1_200;
+
+/// A store with room, whose queue is cut into small segments.
+fn rig() -> Rig {
+    let mut rig = Rig::closed(64 * MIB, vec![QueueOptions::new("q")]);
+    rig.options = StoreOptions { segment_bytes: Some(SEGMENT), ..rig.options };
+    rig.open().unwrap();
+    rig
+}
+
+async fn append(rig: &Rig, count: usize) -> Vec<u64> {
+    let before = rig.usage().next_id;
+    let events = vec![filled(EVENT); count];
+    rig.store().commit(Commit::append(rig.q(), events)).await.unwrap();
+    (before..rig.usage().next_id).collect()
+}
+
+/// Rows of each table of the first queue, gone or not.
+fn rows(rig: &Rig) -> Vec<u64> {
+    let conn = Connection::open(rig.path()).unwrap();
+    let count = |number| {
+        let count = format!("SELECT count(*) FROM {}", event_table(1, number));
+        conn.query_row(&count, [], |row| row.get(0)).unwrap()
+    };
+    event_tables(&conn, 1).unwrap().into_iter().map(count).collect()
+}
+
+#[tokio::test]
+async fn a_backlog_is_cut_into_tables_that_are_emptied_as_a_whole_and_used_again() {
+    let rig = rig();
+    let ids = append(&rig, 100).await;
+    assert_eq!(rows(&rig), [8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 4]);
+    assert_eq!(rig.ids().await, ids);
+    assert_eq!(rig.ack(ids[..10].to_vec()).await, 10);
+    // Within a segment nothing is deleted; the next transaction empties the first.
+    assert_eq!(rows(&rig).iter().sum::<u64>(), 100);
+    rig.store().poke().await.unwrap();
+    assert_eq!(rows(&rig).iter().sum::<u64>(), 92);
+    assert_eq!((rig.ids().await, rig.usage().events), (ids[10..].to_vec(), 90));
+    for _ in 0..30 {
+        let ids = rig.ids().await;
+        rig.ack(ids[..50].to_vec()).await;
+        append(&rig, 50).await;
+    }
+    assert!(rows(&rig).len() <= 20, "tables are used again: {:?}", rows(&rig));
+}
+
+#[tokio::test]
+async fn what_leaves_at_the_front_writes_hardly_a_page() {
+    let wal_of = async |segment: u64| {
+        let mut rig = Rig::closed(64 * MIB, vec![QueueOptions::new("q")]);
+        rig.options = StoreOptions { segment_bytes: Some(segment), ..rig.options };
+        rig.open().unwrap();
+        let ids = append(&rig, 1000).await;
+        rig.reopen().await;
+        rig.ack(ids[..200].to_vec()).await;
+        rig.store().poke().await.unwrap();
+        fs::metadata(beside(rig.path(), "-wal")).unwrap().len() / 4120
+    };
+    let (segments, whole) = (wal_of(200_000).await, wal_of(0).await);
+    assert!(whole >= 40, "{whole} pages where every page that got empty was written");
+    assert!((1..=12).contains(&segments), "{segments} pages");
+}
+
+#[tokio::test]
+async fn what_has_been_passed_is_seen_by_nobody() {
+    let mut rig = rig();
+    let ids = append(&rig, 50).await;
+    rig.ack(ids[..14].to_vec()).await;
+    // In the middle, events are deleted as ever.
+    rig.ack(ids[20..30].to_vec()).await;
+    let left: Vec<u64> = ids[14..20].iter().chain(&ids[30..]).copied().collect();
+    for _ in 0..2 {
+        assert_eq!(rig.ids().await, left);
+        assert_eq!(rig.ack(ids[..14].to_vec()).await, 0, "they are gone");
+        rig.store().commit(bury(rig.q(), ids[3])).await.unwrap();
+        assert_eq!(rig.store().disk().dead_letters, 0);
+        let found = rig.store().find(Arc::new(|_: &[u8]| true), Duration::from_secs(60)).await;
+        let found: Vec<u64> = found.unwrap().waiting.iter().map(|event| event.id).collect();
+        assert_eq!(found, left);
+        assert_eq!(rig.usage().events, left.len() as u64);
+        rig.reopen().await;
+    }
+    let (_, leased) = rig.lease(100).await;
+    assert_eq!(leased.iter().map(|event| event.id).collect::<Vec<_>>(), left);
+    // Ids that are still to come are not passed by whoever names them.
+    let to_come = rig.usage().next_id;
+    rig.ack((ids[0]..to_come + 100).collect()).await;
+    assert_eq!(append(&rig, 1).await, [to_come]);
+    assert_eq!(rig.ids().await, [to_come]);
+}
+
+#[tokio::test]
+async fn a_store_that_is_nearly_full_gives_the_place_at_once() {
+    let len = 20_000;
+    let fill = async |rig: &Rig| loop {
+        match rig.store().commit(Commit::append(rig.q(), vec![filled(len)])).await {
+            Ok(_) => {}
+            Err(CommitError::Full { .. }) => return rig.usage().events,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let options = || vec![QueueOptions::new("q")];
+    let (untouched, rig) = (Rig::with(24 * MIB, options()), Rig::with(24 * MIB, options()));
+    let most = fill(&untouched).await;
+    // Passed while there was room.
+    rig.store().commit(Commit::append(rig.q(), vec![filled(len); 500])).await.unwrap();
+    let ids = rig.ids().await;
+    rig.ack(ids[..9].to_vec()).await;
+    assert_eq!(rows(&rig).iter().sum::<u64>(), 500, "they have their place still");
+    let events = fill(&rig).await;
+    assert!(events + 2 >= most, "{events} events, {most} where none was passed");
+    // Full by now: each that leaves makes room for one.
+    let ids = rig.ids().await;
+    rig.ack(ids[..3].to_vec()).await;
+    for _ in 0..3 {
+        rig.store().commit(Commit::append(rig.q(), vec![filled(len)])).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_too_large_for_a_segment_is_swept_row_by_row() {
+    let mut rig = rig();
+    rig.close().await;
+    rig.options.segment_bytes = Some(0);
+    rig.open().unwrap();
+    let ids = append(&rig, 200).await;
+    rig.close().await;
+    assert_eq!(rows(&rig), [200]);
+    rig.options.segment_bytes = Some(SEGMENT);
+    rig.open().unwrap();
+    rig.ack(ids[..10].to_vec()).await;
+    rig.store().poke().await.unwrap();
+    assert_eq!(rows(&rig), [200], "not worth it yet");
+    rig.ack(ids[10..30].to_vec()).await;
+    rig.store().poke().await.unwrap();
+    assert_eq!(rows(&rig), [170]);
+    append(&rig, 1).await;
+    assert_eq!(rows(&rig), [170, 1], "and no longer grows");
+    assert_eq!(rig.ids().await.len(), 171);
+}
+
+#[tokio::test]
+async fn an_idle_store_keeps_no_table_that_nobody_needs() {
+    let rig = rig();
+    let ids = append(&rig, 300).await;
+    assert_eq!(rows(&rig).len(), 38);
+    rig.ack(ids).await;
+    // By itself, at its next look around, since most of the file is free then.
+    rig.until(async |_| rows(&rig).len() <= 3).await;
+    assert_eq!(rows(&rig).iter().sum::<u64>(), 0);
+    assert_eq!(append(&rig, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_of_the_format_before_goes_on_and_is_found_in() {
+    let mut rig = rig();
+    let ids = append(&rig, 5).await;
+    rig.close().await;
+    let conn = Connection::open(rig.path()).unwrap();
+    conn.execute_batch("ALTER TABLE queues DROP COLUMN removed; PRAGMA user_version = 1;").unwrap();
+    drop(conn);
+    let found = find(rig.path(), &|_| true, Duration::from_secs(60)).unwrap();
+    assert_eq!(found.waiting.len(), 5);
+    rig.open().unwrap();
+    assert_eq!((rig.ids().await, rig.notices.as_slice()), (ids.clone(), &[][..]));
+    rig.ack(ids[..2].to_vec()).await;
+    append(&rig, 20).await;
+    rig.reopen().await;
+    assert_eq!(rig.usage().events, 23);
+}
+
+#[tokio::test]
+async fn salvage_takes_every_segment_and_nothing_that_was_passed() {
+    let mut rig = rig();
+    let ids = append(&rig, 60).await;
+    rig.ack(ids[..13].to_vec()).await;
+    rig.close().await;
+    // Only the header is damaged, so that all that is in the file can be read.
+    File::options().write(true).open(rig.path()).unwrap().write_all(&[0xA5; 100]).unwrap();
+    rig.open().unwrap();
+    let [Notice::Damaged { salvaged, lost, .. }] = &rig.notices[..] else {
+        panic!("{:?}", rig.notices)
+    };
+    assert_eq!((*salvaged, *lost), (47, 0));
+    assert_eq!(rig.ids().await, ids[13..]);
+}
+
+#[tokio::test]
+async fn events_of_the_original_with_lower_ids_come_back_behind_what_was_passed() {
+    let mut rig = rig();
+    let ids = append(&rig, 30).await;
+    rig.ack(ids[..12].to_vec()).await;
+    rig.close().await;
+    super::migration::original(&beside(rig.path(), ".original"), &["old".to_owned()]);
+    rig.open().unwrap();
+    let mut expected = vec![11];
+    expected.extend(&ids[12..]);
+    assert_eq!(rig.ids().await, expected, "and none of those that had left");
+    rig.store().commit(remove(QueueId(0), vec![11])).await.unwrap();
+    rig.reopen().await;
+    assert_eq!(rig.store().read(rig.q(), 0, EVERYTHING).await.unwrap().len(), 18);
+}
