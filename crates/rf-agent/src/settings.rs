@@ -218,6 +218,9 @@ pub(crate) fn check_buffer(node: &Node<'_>, queue: &QueueOptions, problems: &mut
     }
 }
 
+/// Two batches on their way and the rest of their segments: so their pages are read once, and not again when they leave.
+const CACHE_BYTES: u32 = 6 * 1024 * 1024;
+
 /// The agent's one store: its files may take what the buffers of all sinks add up to.
 pub(crate) fn store_options(
     path: PathBuf,
@@ -233,6 +236,7 @@ pub(crate) fn store_options(
     }));
     let mut options = StoreOptions::new(path, max_bytes.max(MIN_STORE_BYTES), queues);
     options.durability = durability.into();
+    options.cache_bytes = CACHE_BYTES;
     options.niceness = niceness(sources.iter().map(|source| source.source.holds_up()));
     options
 }

@@ -10,14 +10,14 @@
 //! # Reading order
 //! `types` and `errors` (the words), `store` (the handle), `mailbox` (the hand-over to the writer thread; `handed`: a lease on its way back), `writer` (its loop),
 //! `transaction` (BEGIN to COMMIT, and what happens when either fails), `answers`, `admit` (does it fit), `limits` (the arithmetic of
-//! that), `group`, `state` and `shared` (what is done, what is counted, what others see of it), `lease`, `parts` (appends too large for one transaction),
-//! `housekeeping`, `space` (WAL, checkpoints, reserve), then `open` with `schema`, `salvage`, `migrate` and `adopt`; `dead`
+//! that), `group`, `state`, `segments` and `shared` (what is done, what is counted, where it lies, what others see of it), `lease`,
+//! `parts` (appends too large for one transaction), `housekeeping`, `tidy`, `space` (WAL, checkpoints, reserve), then `open` with `schema`, `salvage`, `migrate` and `adopt`; `dead`
 //! is for the command line.
 //!
 //! # Files
 //! | file | what |
 //! | --- | --- |
-//! | `NAME` | the database: 4 KiB pages, `auto_vacuum=INCREMENTAL`, `user_version` 1 |
+//! | `NAME` | the database: 4 KiB pages, `auto_vacuum=INCREMENTAL`, `user_version` 2 |
 //! | `NAME-wal`, `NAME-shm` | SQLite's log and its index; gone while the store sleeps or is closed |
 //! | `NAME.lock` | locked as long as a process has the store |
 //! | `NAME.reserve` | bytes that are given up when the disk is full |
@@ -28,7 +28,8 @@
 //! # Tables
 //! `queues` has a row for each queue with its counters: `next_id`, number, content bytes and bytes in the file of its
 //! events, and the time of the newest. They move in the transaction of the rows that they count, so nothing is ever
-//! counted by looking. `q_N (id, at, content)` has the events of queue N. Ids come from `next_id` and never from the rows:
+//! counted by looking. `q_N (id, at, content)` and `q_N_M` have the events of queue N, cut
+//! into segments (see `segments`); those up to `queues.removed` have left. Ids come from `next_id` and never from the rows:
 //! an emptied queue does not start over. They begin at the second of creation times 65,536, so that a bucket that was
 //! removed and made anew does not hand out ids that somebody may still acknowledge. `leases` has ranges of ids (see
 //! `lease`), `checkpoints` values by name, `batches` the newest batch ids, `dead_letters` what nobody wanted, `settings`
@@ -41,7 +42,7 @@
 //! 3. BEGIN IMMEDIATE. A batch id that is known makes the commit a no-op, also when the queue is full.
 //! 4. Admission: the queue's limit, the pages of the file, the room in the WAL. A refusal leaves no trace. With
 //!    [`WhenFull::DropOldest`] the oldest events go in the same transaction.
-//! 5. Removes, burials, rows, checkpoints; then the next request, as long as the WAL has room; then the counters.
+//! 5. Removes (at the front, a counter moves over them), burials, rows, checkpoints; then the next request, as long as the WAL has room; then the counters.
 //! 6. COMMIT, which syncs. Only now are the counters published, readers woken and everybody answered.
 //!
 //! An error anywhere undoes the whole group: nothing of it stands, everybody in it is told, and the counters in memory are
@@ -67,7 +68,8 @@
 //! | 10 MiB | 68 % | 72 % | 82 % | 82 % | 45 % |
 //!
 //! A single event needs its size twice, in the WAL and in the database. Free pages are given back once a quarter of the
-//! file is free, within a second or two.
+//! file is free, within a second or two. Events that left at the front have their place for a while: see `segments`; a store
+//! that is three quarters full, or that needs it, gives it back at once.
 //!
 //! # What a kill leaves
 //! | killed | on disk | the caller was told | at the next start |
@@ -77,6 +79,7 @@
 //! | between two transactions of removes | the first removes | nothing | what is left comes again |
 //! | between two parts of an append | rows from `next_id` on | nothing | they are removed |
 //! | in a checkpoint | the WAL is whole still | whatever was told | SQLite reads the WAL |
+//! | after a removal at the front | the rows, behind the counter | | nobody sees them; their segment is emptied later |
 //! | while the file shrinks | some pages moved, each move whole | | the rest is given back later |
 //! | while salvaging | the note, the damaged file, a part of the new one | | goes on; ids that are there are passed over |
 //! | while taking over the original's file | the events so far, and how far that is | | goes on from there |
