@@ -210,11 +210,13 @@ impl Browser {
         self.command("/actions", &json!({ "actions": [source] }));
     }
 
-    /// Lines of the console since the last call: errors of scripts, refusals of the security policy, failed requests.
+    /// Lines of the console since the last call: errors of scripts, refusals of the security policy, failed requests. Not
+    /// those of the browser's own first page.
     pub(crate) fn log(&self) -> Vec<String> {
         let entries = self.command("/se/log", &json!({ "type": "browser" }));
         let entries = entries.as_array().cloned().unwrap_or_default();
-        entries.iter().filter_map(|entry| Some(entry["message"].as_str()?.to_owned())).collect()
+        let lines = entries.iter().filter_map(|entry| entry["message"].as_str());
+        lines.filter(|line| !line.starts_with("chrome://")).map(str::to_owned).collect()
     }
 
     /// Saves what is seen as PNG.
