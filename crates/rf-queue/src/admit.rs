@@ -228,10 +228,9 @@ impl Group<'_> {
             return Admission::Tidy;
         }
         if parts
-            && self.limits.append_fits(
-                dirty,
-                self.tx.room.after(self.tx.appended.plus(rows, self.tables())),
-            )
+            && self
+                .limits
+                .append_fits(dirty, self.tx.room.after(self.tx.appended.plus(rows, self.tables())))
         {
             return Admission::InParts;
         }

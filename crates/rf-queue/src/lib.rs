@@ -10,7 +10,7 @@
 //! # Reading order
 //! `types` and `errors` (the words), `store` (the handle), `mailbox` (the hand-over to the writer thread; `handed`: a lease on its way back), `writer` (its loop),
 //! `transaction` (BEGIN to COMMIT, and what happens when either fails), `answers`, `admit` (does it fit), `limits` (the arithmetic of
-//! that), `group`, `state`, `segments` and `shared` (what is done, what is counted, where it lies, what others see of it), `lease`,
+//! that), `group`, `removal`, `state`, `segments` and `shared` (what is done, what is counted, where it lies, what others see of it), `lease`,
 //! `parts` (appends too large for one transaction), `housekeeping`, `tidy`, `space` (WAL, checkpoints, reserve), then `open` with `schema`, `salvage`, `migrate` and `adopt`; `dead`
 //! is for the command line.
 //!
@@ -124,6 +124,7 @@ mod mailbox;
 mod migrate;
 mod open;
 mod parts;
+mod removal;
 mod rows;
 mod salvage;
 mod schema;

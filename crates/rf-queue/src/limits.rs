@@ -131,7 +131,11 @@ impl Limits {
     /// step.
     pub(crate) fn segment_bytes(&self) -> u64 {
         let step = self.step_pages() * PAGE / 2;
-        if step < MIN_SEGMENT { 0 } else { step.min(self.max_bytes / SEGMENT_SHARE).max(MIN_SEGMENT) }
+        if step < MIN_SEGMENT {
+            0
+        } else {
+            step.min(self.max_bytes / SEGMENT_SHARE).max(MIN_SEGMENT)
+        }
     }
 
     /// Whether so little of the file is left that events which leave it should make room at once.

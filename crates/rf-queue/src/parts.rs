@@ -78,7 +78,8 @@ impl Writer {
         self.make_wal_room(cost)?;
         let group = self.group()?;
         group.tx.appended = cost.rows;
-        let mut insert = group.conn.prepare_cached(&group.state.queues[queue].segments.newest().insert)?;
+        let mut insert =
+            group.conn.prepare_cached(&group.state.queues[queue].segments.newest().insert)?;
         for (id, event) in (id..).zip(events) {
             insert.execute(params![sql_id(id), sql_id(at), &event[..]])?;
         }

@@ -159,7 +159,8 @@ fn mend_header(old: &Path) -> io::Result<()> {
 /// From a database that is made for it. Not from the new one: to open and close the file of an open database takes its
 /// locks away (SQLite, "How To Corrupt", 2.2).
 fn empty_header(scratch: &Path) -> io::Result<[u8; HEADER]> {
-    let made = schema::connect(scratch, Durability::Process).and_then(|conn| schema::create(&conn, 0));
+    let made =
+        schema::connect(scratch, Durability::Process).and_then(|conn| schema::create(&conn, 0));
     made.map_err(io::Error::other)?;
     let mut header = [0; HEADER];
     File::open(scratch)?.read_exact(&mut header)?;
@@ -207,17 +208,16 @@ fn old_queues(source: &Connection, options: &StoreOptions) -> Vec<OldQueue> {
         });
     let mut queues = listed.unwrap_or_default();
     if queues.is_empty() {
-        let by_position =
-            |(row, name): (i64, &QueueOptions)| OldQueue::of(tables(row), &name.name);
+        let by_position = |(row, name): (i64, &QueueOptions)| OldQueue::of(tables(row), &name.name);
         queues.extend((1..).zip(&options.queues).map(by_position));
     }
     let originals =
         TABLES.into_iter().filter(|(table, _)| has_table(source, table).unwrap_or(false));
     if let Some(first) = options.queues.first() {
-        queues.extend(
-            originals
-                .map(|(table, at)| OldQueue { at, ..OldQueue::of(vec![table.to_owned()], &first.name) }),
-        );
+        queues.extend(originals.map(|(table, at)| OldQueue {
+            at,
+            ..OldQueue::of(vec![table.to_owned()], &first.name)
+        }));
     }
     queues
 }

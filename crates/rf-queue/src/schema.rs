@@ -200,5 +200,9 @@ pub(crate) fn event_tables(conn: &Connection, queue_row: i64) -> rusqlite::Resul
 
 /// SQL for the id up to which a queue's events are gone, in a file of format `found`.
 pub(crate) fn removed_sql(found: i64, queue_row: i64) -> String {
-    if found < 2 { "0".to_owned() } else { format!("(SELECT removed FROM queues WHERE id = {queue_row})") }
+    if found < 2 {
+        "0".to_owned()
+    } else {
+        format!("(SELECT removed FROM queues WHERE id = {queue_row})")
+    }
 }

@@ -117,8 +117,7 @@ impl Segments {
             live.push(Segment { first, sql, stored: bytes(first, last), passed });
         }
         live.sort_by_key(|segment| segment.first);
-        let mut segments =
-            Self { row, target, live: VecDeque::from(live), spare, next_number };
+        let mut segments = Self { row, target, live: VecDeque::from(live), spare, next_number };
         if segments.live.is_empty() {
             segments.begin(conn, counted.next_id)?;
         }
@@ -221,7 +220,8 @@ impl Segments {
     /// What should be done, when `head` is the oldest event's id.
     pub(crate) fn due(&self, head: Option<u64>, hurry: Hurry) -> Option<Due> {
         let oldest = self.live.front()?;
-        let worth = |bytes: u64| oldest.passed > 0 && (hurry == Hurry::All || oldest.passed >= bytes);
+        let worth =
+            |bytes: u64| oldest.passed > 0 && (hurry == Hurry::All || oldest.passed >= bytes);
         let all_passed = match self.live.get(1) {
             Some(next) => head.is_none_or(|id| id >= next.first),
             None => head.is_none() && worth(self.target / KEPT_WHEN_EMPTY),

@@ -7,9 +7,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::clock::{Clock, millis};
 use crate::errors::Notice;
-use crate::group::Measure;
 use crate::lease::{LeaseBook, Range};
 use crate::limits::{Limits, stored_bytes};
+use crate::removal::Measure;
 use crate::schema::{create_event_table, set_max_bytes, set_token_epoch, token_epoch};
 use crate::segments::{Counted, Piece, Segments};
 use crate::shared::{Shared, lock};
@@ -309,7 +309,8 @@ fn load_queue(
     (share, segment): (u64, u64),
     clock: &dyn Clock,
 ) -> rusqlite::Result<QueueState> {
-    let find = "SELECT id, next_id, events, bytes, stored, last_at, removed FROM queues WHERE name = ?1";
+    let find =
+        "SELECT id, next_id, events, bytes, stored, last_at, removed FROM queues WHERE name = ?1";
     let (row, bytes, last_at, counted): (i64, u64, u64, Counted) =
         conn.query_row(find, [&options.name], |r| {
             let (next_id, events) = (r.get(1)?, r.get(2)?);

@@ -96,7 +96,8 @@ impl Group<'_> {
         let sql = queue.segments.oldest();
         let piece = Piece { sql, first: 0, last: queue.removed };
         let most = (u64::MAX, u64::MAX);
-        let Some((first, last)) = first_rows(self.conn, std::iter::once(piece), most, pages)? else {
+        let Some((first, last)) = first_rows(self.conn, std::iter::once(piece), most, pages)?
+        else {
             queue.segments.swept(None);
             return Ok(());
         };

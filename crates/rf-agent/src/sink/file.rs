@@ -12,8 +12,10 @@
 //! A batch is written while the removal of the one before is being stored, and a file may be begun or renamed meanwhile. So
 //! what the sink stores by itself has a key of its own, and the newer of both counts ([`Progress::version`]).
 
+mod config;
 mod finished;
 mod format;
+mod rotation;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -25,20 +27,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
+use rf_core::config::{ByteSize, Node, Problems, schema_of};
 use rf_queue::{Checkpoint, StoredEvent};
-use schemars::{JsonSchema, Schema};
-use serde::Deserialize;
+use schemars::Schema;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+pub use self::config::FileSinkConfig;
 pub use self::finished::Compress;
 pub use self::format::FileFormat;
 pub use self::writer::Fsync;
 
+use self::config::path_of;
 use self::finished::Finished;
-use self::writer::{Chunk, FileError, Progress, Writer};
+use self::writer::{Chunk, Progress, Writer};
 use super::template::{Template, plain_name};
 use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
 use crate::pipeline::{Batch, Output};
@@ -46,44 +49,9 @@ use crate::settings::at;
 
 const MAX_BATCH: usize = 2000;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
-/// Files that are being written at the most, besides those of one batch: the one that was not written for the longest time
-/// is finished.
-const MAX_TRACKED: usize = 256;
-/// A file whose path has times or fields is finished when it was not written for so long.
-const IDLE_MS: u64 = 3600 * 1000;
 /// How long a start waits for an earlier run to let go of the files.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_LOOK: Duration = Duration::from_millis(5);
-
-/// `params` of a `file` sink.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct FileSinkConfig {
-    /// The file, with times (`%Y-%m-%d`) and fields (`{header.Host}`); relative to `dataDir`.
-    pub path: String,
-    /// How an event stands in it.
-    #[serde(default)]
-    pub format: FileFormat,
-    /// A file that would grow above this is finished, and a new one begun.
-    #[serde(default = "default_rotate_bytes")]
-    pub rotate_bytes: ByteSize,
-    /// A file that was begun longer ago is finished with the next write; none: never.
-    #[serde(default)]
-    pub rotate_after: Option<Interval>,
-    /// What becomes of finished files.
-    #[serde(default)]
-    pub compress: Compress,
-    /// Bytes of all files of this sink: the oldest finished ones are removed; none: never.
-    #[serde(default)]
-    pub max_total_bytes: Option<ByteSize>,
-    /// When files are synced to the disk.
-    #[serde(default)]
-    pub fsync: Fsync,
-}
-
-fn default_rotate_bytes() -> ByteSize {
-    ByteSize::mib(256)
-}
 
 /// JSON Schema of [`FileSinkConfig`].
 pub(super) fn schema() -> Schema {
@@ -145,13 +113,6 @@ pub(super) fn of_config(
         versions: AtomicU64::new(0),
         work: Notify::new(),
     }))
-}
-
-fn path_of(text: &str) -> Result<Template, String> {
-    if text.is_empty() || text.ends_with('/') || text.contains('\0') {
-        return Err("expected the path of a file, such as events/%Y-%m-%d.ndjson".to_owned());
-    }
-    Template::with_times(text)
 }
 
 struct FileSink {
@@ -400,68 +361,6 @@ impl FileSink {
         .await
     }
 
-    /// Renames the files that are due. Before that, the database knows what is whole in them; after it, that they are gone.
-    async fn finish_due(
-        &self,
-        opened: &Opened,
-        progress: &mut Progress,
-        chunks: &[Chunk],
-        now: u64,
-    ) -> Result<(), SinkError> {
-        let due = self.due(progress, chunks, now);
-        if due.is_empty() {
-            return Ok(());
-        }
-        self.store(opened, progress).await?;
-        let stamp = Timestamp::from_millisecond(i64::try_from(now).unwrap_or_default());
-        let stamp = stamp.unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string();
-        let (finished, paths, known) =
-            (Arc::clone(&opened.finished), due.clone(), progress.clone());
-        on_writer(&opened.writer, move |writer| {
-            writer.repair(&known)?;
-            for path in &paths {
-                let full = writer.full(path);
-                if full.exists() {
-                    let renamed = finished.add(&full, &stamp, |to| writer.finish(path, to));
-                    renamed.map_err(FileError::of(path))?;
-                }
-            }
-            Ok(())
-        })
-        .await?;
-        progress.files.retain(|path, _| !due.contains(path));
-        self.store(opened, progress).await?;
-        *self.known() = progress.clone();
-        self.work.notify_one();
-        Ok(())
-    }
-
-    fn due(&self, progress: &Progress, chunks: &[Chunk], now: u64) -> Vec<String> {
-        let rotate_ms = self.config.rotate_after.map(|after| after.as_duration().as_millis());
-        let adds = |path: &str| {
-            chunks.iter().find(|chunk| chunk.path == path).map(|chunk| chunk.bytes.len() as u64)
-        };
-        let mut due = Vec::new();
-        let mut idle = Vec::new();
-        for (path, tracked) in progress.files.iter().filter(|(_, tracked)| tracked.good > 0) {
-            let is_full = adds(path)
-                .is_some_and(|added| tracked.good + added > self.config.rotate_bytes.bytes());
-            let age = now.saturating_sub(tracked.since_ms);
-            let is_old = rotate_ms.is_some_and(|most| u128::from(age) >= most);
-            let silence = now.saturating_sub(tracked.last_ms);
-            let is_idle = self.path.fixed().is_none() && silence > IDLE_MS;
-            if is_full || is_old || (is_idle && adds(path).is_none()) {
-                due.push(path.clone());
-            } else if adds(path).is_none() {
-                idle.push((tracked.last_ms, path));
-            }
-        }
-        idle.sort_unstable();
-        let over = (progress.files.len() - due.len()).saturating_sub(MAX_TRACKED);
-        due.extend(idle.into_iter().take(over).map(|(_, path)| path.clone()));
-        due
-    }
-
     /// Stores it as the newest.
     async fn store(&self, opened: &Opened, progress: &mut Progress) -> Result<(), SinkError> {
         progress.version = self.next_version();
@@ -473,22 +372,6 @@ impl FileSink {
         let checkpoints = vec![Checkpoint { key: self.own_key(), value: Some(value) }];
         let stored = opened.own_queue.send(Batch { events: Vec::new(), checkpoints }).await;
         stored.map_err(|error| not_stored(error.to_string()))
-    }
-
-    async fn tidy(&self, stop: &CancellationToken) {
-        let Some(opened) = self.opened.get() else { return };
-        let active = self.known().files.values().map(|tracked| tracked.good).sum();
-        let (finished, stopping) = (Arc::clone(&opened.finished), stop.clone());
-        let tidied = tokio::task::spawn_blocking(move || finished.tidy(active, &stopping)).await;
-        match tidied {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(sink = self.name, %error, "finished files were not compressed or removed");
-            }
-            Err(error) => {
-                tracing::error!(sink = self.name, %error, "finished files were left alone");
-            }
-        }
     }
 }
 

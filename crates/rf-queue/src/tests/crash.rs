@@ -175,7 +175,8 @@ fn check_counters(store: &Store, folder: &Path, step: u32) {
         let stored = crate::limits::stored_bytes_sql();
         let tables = crate::schema::event_tables(&conn, row).unwrap();
         let tables = tables.into_iter().map(|number| crate::schema::event_table(row, number));
-        let all = tables.map(|table| format!("SELECT id, content FROM {table}")).collect::<Vec<_>>();
+        let all =
+            tables.map(|table| format!("SELECT id, content FROM {table}")).collect::<Vec<_>>();
         let count = format!(
             "SELECT count(*), coalesce(sum(length(content)), 0), coalesce(sum({stored}), 0) FROM ({})
              WHERE id > (SELECT removed FROM queues WHERE id = {row})",

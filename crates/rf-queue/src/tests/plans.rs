@@ -25,7 +25,8 @@ async fn no_statement_of_the_hot_path_scans() {
     rig.close().await;
     let conn = rusqlite::Connection::open(rig.path()).unwrap();
     let sql = QueueSql::new(1, 0);
-    let QueueSql { number: _, insert, adopt, read, sizes, measure, delete, empty: _, head, ends } = sql;
+    let QueueSql { number: _, insert, adopt, read, sizes, measure, delete, empty: _, head, ends } =
+        sql;
     for statement in [insert, adopt, read, sizes, measure, delete, head, ends] {
         check(&conn, &statement);
     }

@@ -97,7 +97,8 @@ fn the_keyboard_reaches_everything_in_the_order_of_the_page() {
             == true
     });
     eventually("the box is back", SOON, || {
-        browser.run("return document.querySelector('#map a.box').textContent.includes('db-9');") == true
+        browser.run("return document.querySelector('#map a.box').textContent.includes('db-9');")
+            == true
     });
     assert_eq!(focused(&browser), stays);
     browser.press(&[key::ENTER]);

@@ -1,0 +1,48 @@
+//! What a player's file says of a `file` sink.
+
+use rf_core::config::{ByteSize, Interval};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::finished::Compress;
+use super::format::FileFormat;
+use super::writer::Fsync;
+use crate::sink::template::Template;
+
+/// `params` of a `file` sink.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileSinkConfig {
+    /// The file, with times (`%Y-%m-%d`) and fields (`{header.Host}`); relative to `dataDir`.
+    pub path: String,
+    /// How an event stands in it.
+    #[serde(default)]
+    pub format: FileFormat,
+    /// A file that would grow above this is finished, and a new one begun.
+    #[serde(default = "default_rotate_bytes")]
+    pub rotate_bytes: ByteSize,
+    /// A file that was begun longer ago is finished with the next write; none: never.
+    #[serde(default)]
+    pub rotate_after: Option<Interval>,
+    /// What becomes of finished files.
+    #[serde(default)]
+    pub compress: Compress,
+    /// Bytes of all files of this sink: the oldest finished ones are removed; none: never.
+    #[serde(default)]
+    pub max_total_bytes: Option<ByteSize>,
+    /// When files are synced to the disk.
+    #[serde(default)]
+    pub fsync: Fsync,
+}
+
+fn default_rotate_bytes() -> ByteSize {
+    ByteSize::mib(256)
+}
+
+/// The file of the sink, as a template.
+pub(super) fn path_of(text: &str) -> Result<Template, String> {
+    if text.is_empty() || text.ends_with('/') || text.contains('\0') {
+        return Err("expected the path of a file, such as events/%Y-%m-%d.ndjson".to_owned());
+    }
+    Template::with_times(text)
+}
