@@ -28,6 +28,8 @@ const SOON: Duration = Duration::from_secs(20);
 const STEPS: std::ops::Range<usize> = 0..4;
 /// Kills in a row while one backlog is delivered.
 const KILLS: usize = 25;
+/// Events of a batch where a backlog is to have many of them, so that the next one is made ready while one is written.
+const FEW: usize = 5;
 
 /// How often an event may reach the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,7 @@ pub(crate) async fn check_sink_contract(subject: &dyn Subject) {
         check_kill(subject, first..first + 10, steps).await;
     }
     check_many_kills(subject, 1000..1400).await;
+    check_kills_in_a_backlog(subject, 2000..2500).await;
 }
 
 async fn check_delivery(subject: &dyn Subject, numbers: std::ops::Range<usize>) {
@@ -102,7 +105,7 @@ async fn check_refusals(subject: &dyn Subject, numbers: std::ops::Range<usize>) 
 async fn check_kill(subject: &dyn Subject, numbers: std::ops::Range<usize>, steps: usize) {
     let mut bench = Bench::open();
     bench.append(numbers.clone().map(|number| subject.event(number))).await;
-    bench.run_until_killed(subject.build(), steps).await;
+    bench.run_until_killed(subject.build(), steps, usize::MAX).await;
     bench = bench.restart().await;
     bench.run_to_the_end(subject.build()).await;
     assert_stored(subject, numbers, &format!("a kill after {steps} steps")).await;
@@ -114,12 +117,23 @@ async fn check_many_kills(subject: &dyn Subject, numbers: std::ops::Range<usize>
     for kill in 0..KILLS {
         bench.append(numbers_left.by_ref().take(16).map(|number| subject.event(number))).await;
         // Spread without chance, so that a failure can be repeated.
-        bench.run_until_killed(subject.build(), kill * 7 % 11).await;
+        bench.run_until_killed(subject.build(), kill * 7 % 11, usize::MAX).await;
         bench = bench.restart().await;
     }
     bench.append(numbers_left.map(|number| subject.event(number))).await;
     bench.run_to_the_end(subject.build()).await;
     assert_stored(subject, numbers, "many kills").await;
+}
+
+async fn check_kills_in_a_backlog(subject: &dyn Subject, numbers: std::ops::Range<usize>) {
+    let mut bench = Bench::open();
+    bench.append(numbers.clone().map(|number| subject.event(number))).await;
+    for kill in 0..KILLS {
+        bench.run_until_killed(subject.build(), kill * 7 % 31, FEW).await;
+        bench = bench.restart().await;
+    }
+    bench.run_to_the_end(subject.build()).await;
+    assert_stored(subject, numbers, "kills in a backlog").await;
 }
 
 async fn assert_stored(subject: &dyn Subject, numbers: std::ops::Range<usize>, after: &str) {
@@ -204,10 +218,12 @@ impl Bench {
         tokio::time::timeout(SOON, both).await.expect("delivered in time");
     }
 
-    /// Runs until a write has gone `steps` steps, or everything is delivered, and drops it all there.
-    async fn run_until_killed(&self, sink: Arc<dyn Sink>, steps: usize) {
+    /// Runs, with batches of at most so many events, until writes have gone `steps` steps, or everything is delivered, and
+    /// drops it all there.
+    async fn run_until_killed(&self, sink: Arc<dyn Sink>, steps: usize, most: usize) {
         let killed = Arc::new(Notify::new());
-        let mortal = Mortal { inner: sink, left: steps.into(), killed: Arc::clone(&killed) };
+        let shape = Shape { max_events: sink.shape().max_events.min(most), ..sink.shape().clone() };
+        let mortal = Mortal { inner: sink, shape, left: steps.into(), killed: Arc::clone(&killed) };
         let emptied = async {
             while self.store.usage(self.queue).events > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -273,13 +289,14 @@ impl Sink for Deaf {
 /// Lets writes go on for so many steps, then says that it is killed and does nothing any more.
 struct Mortal {
     inner: Arc<dyn Sink>,
+    shape: Shape,
     left: AtomicUsize,
     killed: Arc<Notify>,
 }
 
 impl Sink for Mortal {
     fn shape(&self) -> &Shape {
-        self.inner.shape()
+        &self.shape
     }
 
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
