@@ -219,7 +219,7 @@ pub(crate) fn check_buffer(node: &Node<'_>, queue: &QueueOptions, problems: &mut
 }
 
 /// Two batches on their way and the rest of their segments: so their pages are read once, and not again when they leave.
-const CACHE_BYTES: u32 = 6 * 1024 * 1024;
+const CACHE_BYTES: u32 = 4 * 1024 * 1024;
 
 /// The agent's one store: its files may take what the buffers of all sinks add up to.
 pub(crate) fn store_options(

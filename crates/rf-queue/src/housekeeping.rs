@@ -323,6 +323,8 @@ impl Writer {
         if is_idle && self.wal.frames() > 0 {
             self.empty_wal()?;
             self.housekeeping.wal_emptied = true;
+            // What was cached of events that have left is of no use.
+            self.conn.execute_batch("PRAGMA shrink_memory")?;
         }
         Ok(())
     }
