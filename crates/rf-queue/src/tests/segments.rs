@@ -34,6 +34,8 @@ async fn append(rig: &Rig, count: usize) -> Vec<u64> {
 /// Rows of each table of the first queue, gone or not.
 fn rows(rig: &Rig) -> Vec<u64> {
     let conn = Connection::open(rig.path()).unwrap();
+    // The store may drop a table while they are counted.
+    let conn = conn.unchecked_transaction().unwrap();
     let count = |number| {
         let count = format!("SELECT count(*) FROM {}", event_table(1, number));
         conn.query_row(&count, [], |row| row.get(0)).unwrap()
