@@ -8,7 +8,9 @@ use rusqlite::Connection;
 
 use crate::errors::{CommitError, FullReason};
 use crate::group::{Group, Tx};
-use crate::limits::{Limits, PAGE, PageEstimate, base_pages, removal_pages, stored_bytes};
+use crate::limits::{
+    Limits, PAGE, PageEstimate, base_pages, moving_pages, removal_pages, stored_bytes,
+};
 use crate::types::{Append, Commit, MAX_BATCH_ID_BYTES, WhenFull};
 
 /// Pages of the file, looked up in the database and counted on by estimates in between.
@@ -160,7 +162,9 @@ impl Group<'_> {
             append.events.iter().for_each(|event| cost.rows.add_row(event.len() as u64));
             let bytes = append.events.iter().map(|event| stored_bytes(event.len() as u64)).sum();
             let segments = &self.state.queues[append.queue.0].segments;
-            cost.rows.add_segments(segments.begun_by(append.events.len() as u64, bytes));
+            let begun = segments.begun_by(append.events.len() as u64, bytes);
+            cost.rows.add_segments(begun);
+            cost.other += begun * moving_pages(self.tx.room.pages);
         }
         for point in commit.checkpoints.iter().filter(|point| point.value.is_some()) {
             cost.rows.add_table(self.tables());

@@ -21,6 +21,11 @@ impl Writer {
         events: &[StoredEvent],
         done: Option<&Checkpoint>,
     ) -> rusqlite::Result<Option<u64>> {
+        let removed = self.state.queues[queue].removed;
+        if events.iter().any(|event| event.id <= removed) {
+            // Of what has been passed nothing may come back with them.
+            self.tidy_all()?;
+        }
         let mut rows = PageEstimate::of_row(done.map_or(0, |done| done.key.len() as u64 + 32));
         rows.add_table(2);
         events.iter().for_each(|event| rows.add_row(event.content.len() as u64));

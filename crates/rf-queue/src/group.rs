@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::admit::{Room, letter_overhead};
 use crate::lease::{Hold, Span};
-use crate::limits::{Limits, PageEstimate, removal_pages, stored_bytes};
+use crate::limits::{Limits, PageEstimate, moving_pages, removal_pages, stored_bytes};
 use crate::rows::{read, runs, sql_id};
 use crate::sql;
 use crate::state::State;
@@ -138,6 +138,9 @@ impl Group<'_> {
             let sizes = rest.iter().map(|event| event.len() as u64);
             let (count, begun) = queue.segments.take(self.conn, queue.next_id, sizes)?;
             self.tx.appended.add_segments(begun.into());
+            if begun {
+                self.tx.other += moving_pages(self.tx.room.pages);
+            }
             let (events, later) = rest.split_at(count);
             rest = later;
             let mut insert = self.conn.prepare_cached(&queue.segments.newest().insert)?;
@@ -160,6 +163,7 @@ impl Group<'_> {
         if self.conn.prepare_cached(&queue.segments.of(event.id).adopt)?.execute(row)? == 0 {
             return Ok(false);
         }
+        queue.segments.adopted(event.id, event.content.len() as u64);
         queue.book.offer(event.id);
         queue.book.limit(self.limits.max_ranges());
         queue.last_at = queue.last_at.max(event.at_ms);
@@ -169,7 +173,7 @@ impl Group<'_> {
         Ok(true)
     }
 
-    /// Makes ids from `id` on count again, without the events that have been passed there.
+    /// Makes ids from `id` on count again, without the events that have been passed there, if their rows are there still.
     fn bring_back(&mut self, queue: usize, id: u64) -> rusqlite::Result<()> {
         let queue = &mut self.state.queues[queue];
         if id > queue.removed {

@@ -8,7 +8,7 @@ use rusqlite::OptionalExtension;
 use crate::admit::{Admission, Cost, Room, removed_ids_pages};
 use crate::clock::millis;
 use crate::failure::Kind;
-use crate::limits::{removal_pages, stored_bytes};
+use crate::limits::{PAGE, removal_pages, stored_bytes};
 use crate::rows::runs;
 use crate::space::{is_worth_shrinking, shrink_step};
 use crate::sql;
@@ -20,8 +20,8 @@ use crate::writer::Writer;
 /// How often the writer looks for work that nobody announces: dead letters marked by the command line, a disk that has
 /// room again, free pages.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
-/// Idle this long, the WAL is emptied, so that its file shrinks.
-const EMPTY_WAL_AFTER_MS: u64 = 5_000;
+/// Idle this long, the place of what has left is given back, and the WAL is emptied, so that its file shrinks.
+const SETTLE_AFTER_MS: u64 = 5_000;
 /// Events removed by one step of the age limit or of dropping the oldest.
 pub(crate) const REMOVAL_STEP: u64 = 500;
 
@@ -32,7 +32,8 @@ pub(crate) struct Housekeeping {
     idle_since_ms: Option<u64>,
     /// `PRAGMA data_version` when dead letters were last looked at.
     letters_seen_at: Option<i64>,
-    wal_emptied: bool,
+    /// What is done once in an idle time has been done.
+    settled: bool,
     reserved: bool,
     reserve_tried: bool,
     failed: bool,
@@ -86,7 +87,7 @@ impl Writer {
         let now = self.options.clock.mono_ms();
         if !idle {
             self.housekeeping.idle_since_ms = None;
-            self.housekeeping.wal_emptied = false;
+            self.housekeeping.settled = false;
             // The first event is not long without a reserve, in case that the disk fills up in its first moments.
             if !self.housekeeping.reserve_tried {
                 self.keep_reserve();
@@ -171,7 +172,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes room for an append, in the append's own transaction.
+    /// Makes room for an append, in the append's own transaction unless that needs their place.
     pub(crate) fn drop_oldest(&mut self, index: usize, bytes: u64) -> rusqlite::Result<()> {
         self.drop_step(index, (u64::MAX, bytes), Dropped::Full)
     }
@@ -233,7 +234,10 @@ impl Writer {
                 step /= 2;
                 continue;
             }
-            self.make_wal_room(&Cost::pages(pages))?;
+            if !self.make_wal_room(&Cost::pages(pages))? {
+                // In a new transaction it may be another matter.
+                continue;
+            }
             removed += self.group()?.remove_measured(queue, (from, to), there)?;
             from = to + 1;
         }
@@ -309,20 +313,23 @@ impl Writer {
     }
 
     fn give_space_back(&mut self, idle_ms: u64) -> rusqlite::Result<()> {
-        let is_idle = idle_ms >= EMPTY_WAL_AFTER_MS && !self.housekeeping.wal_emptied;
-        let room = Room::look(&self.conn, <_>::default())?;
-        let is_worth = is_worth_shrinking(room.pages, room.free);
-        if is_worth || (is_idle && self.wal.frames() > 0) {
+        let is_idle = idle_ms >= SETTLE_AFTER_MS && !self.housekeeping.settled;
+        if is_idle {
             self.tidy_up()?;
         }
-        if is_worth {
+        let room = Room::look(&self.conn, <_>::default())?;
+        // At work, an emptied segment or two are about to be filled again.
+        let kept = if is_idle { 0 } else { 2 * self.segment_bytes().div_ceil(PAGE) };
+        if is_worth_shrinking(room.pages, room.free.saturating_sub(kept)) {
             // One step at a time, so that a request that comes meanwhile waits for one step only.
             while self.shrink_one_step()? && self.mailbox.is_empty() {}
             self.empty_wal()?;
         }
-        if is_idle && self.wal.frames() > 0 {
-            self.empty_wal()?;
-            self.housekeeping.wal_emptied = true;
+        if is_idle {
+            if self.wal.frames() > 0 {
+                self.empty_wal()?;
+            }
+            self.housekeeping.settled = true;
             // What was cached of events that have left is of no use.
             self.conn.execute_batch("PRAGMA shrink_memory")?;
         }

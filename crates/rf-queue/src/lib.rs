@@ -41,7 +41,7 @@
 //!    groups grow by themselves; a lone commit goes at once.
 //! 3. BEGIN IMMEDIATE. A batch id that is known makes the commit a no-op, also when the queue is full.
 //! 4. Admission: the queue's limit, the pages of the file, the room in the WAL. A refusal leaves no trace. With
-//!    [`WhenFull::DropOldest`] the oldest events go in the same transaction.
+//!    [`WhenFull::DropOldest`] the oldest events go in the same transaction, or in one before it where their place is needed.
 //! 5. Removes (at the front, a counter moves over them), burials, rows, checkpoints; then the next request, as long as the WAL has room; then the counters.
 //! 6. COMMIT, which syncs. Only now are the counters published, readers woken and everybody answered.
 //!
@@ -100,7 +100,8 @@
 //! Files up to 32 MiB are checked at every start, larger ones after damage was seen. A damaged one is set aside, what can be
 //! read of it goes into a new one, and [`Notice::Damaged`] says how much that was. Damage that is met while running stops
 //! the store ([`Store::failed`]): going on could answer `Ok` for what cannot be read back. Content has no checksum of its
-//! own: a page of it that is overwritten with other bytes is not noticed.
+//! own: a page of it that is overwritten with other bytes is not noticed. Where the page of `queues` is lost, events that
+//! have left and have their place still come again.
 //!
 //! # Sleep
 //! With [`StoreOptions::idle_close`] a store without work closes its files and ends its threads; the next request starts

@@ -12,6 +12,8 @@
 //! and takes large events, while one that is full still has [`Limits::wal_min`] to remove events with. The rule is
 //! checked before anything is written, with an estimate from above of what it will write ([`PageEstimate`]).
 
+use crate::types::StoreOptions;
+
 /// Page size of new databases. Larger pages raise peak inserts a little and write more WAL for small commits.
 pub(crate) const PAGE: u64 = 4096;
 /// A WAL frame is a page and its header.
@@ -44,10 +46,12 @@ const DEAD_SHARE: u64 = 8;
 /// A table of events is begun anew after this share of the store, and not before it has so many bytes: it costs a page or two.
 const SEGMENT_SHARE: u64 = 1024;
 const MIN_SEGMENT: u64 = 256 * 1024;
-/// Pages that a new table may add to the file, and those that making it may write: its root, what lay in the root's place,
-/// the parent and the map pages of that, and the schema.
+/// Pages that a new table may add to the file, and those that making or dropping it may write beside [`moving_pages`]: its
+/// root, what lay or comes to lie in the root's place, the parent of that, and the schema.
 const SEGMENT_GROWTH: u64 = 3;
 pub(crate) const SEGMENT_DIRTY: u64 = 12;
+/// Children of an interior page, at the most.
+const MAX_CHILDREN: u64 = PAGE / 8;
 /// Free pages that one page of the free list names.
 const FREE_PER_TRUNK: u64 = 1000;
 /// Bytes of `batches` and its index that one remembered id takes at the most.
@@ -127,7 +131,7 @@ impl Limits {
         (self.wal_min / FRAME).saturating_sub(FIXED_PAGES) / 2
     }
 
-    /// Bytes after which a queue goes on in another table; 0, in stores of less than 18 MiB: never. A segment can be emptied in one
+    /// Bytes after which a queue goes on in another table; 0, in stores of less than 17 MiB: never. A segment can be deleted in one
     /// step.
     pub(crate) fn segment_bytes(&self) -> u64 {
         let step = self.step_pages() * PAGE / 2;
@@ -136,6 +140,11 @@ impl Limits {
         } else {
             step.min(self.max_bytes / SEGMENT_SHARE).max(MIN_SEGMENT)
         }
+    }
+
+    /// The same, unless the options say otherwise.
+    pub(crate) fn segment_bytes_of(&self, options: &StoreOptions) -> u64 {
+        options.segment_bytes.unwrap_or_else(|| self.segment_bytes())
     }
 
     /// Whether so little of the file is left that events which leave it should make room at once.
@@ -328,12 +337,17 @@ pub(crate) fn removal_pages(rows: u64, stored: u64) -> u64 {
     leaves + 2 + leaves / LEAVES_PER_INTERIOR + stored / PAGE / PAGES_PER_MAP
 }
 
-/// Pages that emptying a table of so many bytes dirties at the most, in a file of so many pages: its root, those of the free list
+/// Pages that emptying a table of so many bytes, if that is known, dirties at the most, in a file of so many pages: its root, those of the free list
 /// and of the maps, for its pages may lie anywhere.
-pub(crate) fn emptying_pages(stored: u64, file_pages: u64) -> u64 {
-    let pages = stored * 3 / LEAF + 2;
+pub(crate) fn emptying_pages(stored: Option<u64>, file_pages: u64) -> u64 {
+    let pages = stored.map_or(file_pages, |stored| stored * 3 / LEAF + 2);
     let maps = pages.min(file_pages / PAGES_PER_MAP + 1);
     3 + pages / FREE_PER_TRUNK + maps
+}
+
+/// Map pages that are written when SQLite moves a page, in a file of so many: those of its children.
+pub(crate) fn moving_pages(file_pages: u64) -> u64 {
+    MAX_CHILDREN.min(file_pages / PAGES_PER_MAP + 1)
 }
 
 #[cfg(test)]

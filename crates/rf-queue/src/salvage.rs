@@ -189,23 +189,31 @@ impl OldQueue {
 fn old_queues(source: &Connection, options: &StoreOptions) -> Vec<OldQueue> {
     let tables = |row: i64| {
         let numbers = event_tables(source, row).unwrap_or_else(|_| vec![0]);
-        numbers.into_iter().map(|number| event_table(row, number)).collect::<Vec<_>>()
+        let mut tables: Vec<String> =
+            numbers.into_iter().map(|number| event_table(row, number)).collect();
+        // The oldest first, in case that there is no room for all.
+        let first = |table: &String| {
+            let first = format!("SELECT min(id) FROM {table}");
+            source.query_row(&first, [], |row| row.get::<_, Option<u64>>(0)).ok().flatten()
+        };
+        tables.sort_by_cached_key(first);
+        tables
     };
-    let format = schema::format(source).unwrap_or(schema::FORMAT);
-    let removed = if format < 2 { "0" } else { "removed" };
-    let listed = source
-        .prepare(&format!("SELECT id, name, next_id, events, {removed} FROM queues"))
-        .and_then(|mut select| {
-            let queue = |r: &Row<'_>| {
-                Ok(OldQueue {
-                    next_id: r.get(2)?,
-                    events: r.get(3)?,
-                    removed: r.get(4)?,
-                    ..OldQueue::of(tables(r.get(0)?), r.get::<_, String>(1)?)
-                })
-            };
-            select.query_map([], queue)?.collect::<rusqlite::Result<Vec<_>>>()
-        });
+    let select = |removed: &str| {
+        source.prepare(&format!("SELECT id, name, next_id, events, {removed} FROM queues"))
+    };
+    // Format 1 has no such column. What the file says of its format may be lost.
+    let listed = select("removed").or_else(|_| select("0")).and_then(|mut select| {
+        let queue = |r: &Row<'_>| {
+            Ok(OldQueue {
+                next_id: r.get(2)?,
+                events: r.get(3)?,
+                removed: r.get(4)?,
+                ..OldQueue::of(tables(r.get(0)?), r.get::<_, String>(1)?)
+            })
+        };
+        select.query_map([], queue)?.collect::<rusqlite::Result<Vec<_>>>()
+    });
     let mut queues = listed.unwrap_or_default();
     if queues.is_empty() {
         let by_position = |(row, name): (i64, &QueueOptions)| OldQueue::of(tables(row), &name.name);

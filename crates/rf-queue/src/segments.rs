@@ -21,8 +21,8 @@ use crate::sql::QueueSql;
 /// Segments of one queue, after which the newest grows on: each costs some memory, and the start time to look at it.
 const MAX_SEGMENTS: usize = 1000;
 
-/// Times its bytes that may have been passed in the oldest segment before they are deleted; more gather only in a table that is
-/// larger than a segment should be: of an earlier version, or by a large append.
+/// Times its bytes that may have been passed in the oldest segment before they are deleted. So much gathers only in a table that
+/// is larger than a segment should be: of an earlier version, or by a large append.
 const MAX_PASSED: u64 = 2;
 
 /// Empty tables that are kept for what comes next.
@@ -38,8 +38,10 @@ pub(crate) struct Segment {
     /// The oldest segment takes what is below, too.
     first: u64,
     sql: QueueSql,
-    /// Bytes that were appended, in the file; after a start an estimate.
+    /// Bytes that were appended, in the file.
     stored: u64,
+    /// After a start, `stored` and `passed` are estimates.
+    is_estimate: bool,
     /// Those that have been passed.
     passed: u64,
 }
@@ -55,8 +57,8 @@ pub(crate) struct Piece<'a> {
 /// What gives the place of passed events back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// All of the oldest segment has been passed; so many bytes were stored in it.
-    Empty(u64),
+    /// All of the oldest segment has been passed; so many bytes were stored in it, if that is known.
+    Empty(Option<u64>),
     /// So much has been passed in the oldest segment, which holds others, that it should be deleted row by row.
     Sweep,
 }
@@ -112,9 +114,14 @@ impl Segments {
                 spare.push(number);
                 continue;
             };
-            let bytes = |first: u64, last: u64| (last + 1).saturating_sub(first) * each;
-            let passed = bytes(first, last.min(counted.removed));
-            live.push(Segment { first, sql, stored: bytes(first, last), passed });
+            let bytes =
+                |first: u64, last: u64| (last + 1).saturating_sub(first).saturating_mul(each);
+            // Ids may have gaps: of what was taken over, and of what was salvaged.
+            let stored = bytes(first, last).min(counted.stored.max(target));
+            let passed = bytes(first, last.min(counted.removed)).min(target * MAX_PASSED);
+            // With no event left nothing is known of their sizes, and all of it can go.
+            let passed = if counted.events == 0 { passed.max(target) } else { passed };
+            live.push(Segment { first, sql, stored, is_estimate: true, passed });
         }
         live.sort_by_key(|segment| segment.first);
         let mut segments = Self { row, target, live: VecDeque::from(live), spare, next_number };
@@ -192,6 +199,14 @@ impl Segments {
         }
     }
 
+    /// An event was taken over, with its id.
+    pub(crate) fn adopted(&mut self, id: u64, size: u64) {
+        let index = self.index_of(id);
+        let segment = &mut self.live[index];
+        segment.stored += stored_bytes(size);
+        segment.is_estimate = true;
+    }
+
     fn begin(&mut self, conn: &Connection, first: u64) -> rusqlite::Result<()> {
         let number = match self.spare.pop() {
             Some(number) => number,
@@ -202,7 +217,7 @@ impl Segments {
             }
         };
         let sql = QueueSql::new(self.row, number);
-        self.live.push_back(Segment { first, sql, stored: 0, passed: 0 });
+        self.live.push_back(Segment { first, sql, stored: 0, is_estimate: false, passed: 0 });
         Ok(())
     }
 
@@ -227,7 +242,7 @@ impl Segments {
             None => head.is_none() && worth(self.target / KEPT_WHEN_EMPTY),
         };
         if all_passed {
-            return Some(Due::Empty(oldest.stored));
+            return Some(Due::Empty((!oldest.is_estimate).then_some(oldest.stored)));
         }
         (head.is_some() && worth(self.target * MAX_PASSED)).then_some(Due::Sweep)
     }
@@ -242,6 +257,7 @@ impl Segments {
         if self.live.len() == 1 {
             let only = &mut self.live[0];
             (only.first, only.stored, only.passed) = (next_id, 0, 0);
+            only.is_estimate = false;
         } else if let Some(segment) = self.live.pop_front() {
             self.spare.push(segment.sql.number);
         }

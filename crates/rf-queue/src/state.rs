@@ -176,7 +176,7 @@ impl State {
 
     fn load(conn: &Connection, options: &StoreOptions, limits: &Limits) -> rusqlite::Result<Self> {
         let share = limits.share(options.queues.len());
-        let segment = options.segment_bytes.unwrap_or(limits.segment_bytes());
+        let segment = limits.segment_bytes_of(options);
         let clock = options.clock.as_ref();
         let load = |queue: &QueueOptions| load_queue(conn, queue, (share, segment), clock);
         let queues = options.queues.iter().map(load).collect::<rusqlite::Result<Vec<_>>>()?;

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 use crate::admit::Cost;
 use crate::group::Group;
 use crate::housekeeping::REMOVAL_STEP;
-use crate::limits::{SEGMENT_DIRTY, emptying_pages, removal_pages, stored_bytes};
+use crate::limits::{SEGMENT_DIRTY, emptying_pages, moving_pages, removal_pages, stored_bytes};
 use crate::rows::sql_id;
 use crate::segments::{Due, Hurry, Piece};
 use crate::step::reached;
@@ -43,17 +43,23 @@ impl Writer {
         self.tidy_all()?;
         for queue in 0..self.state.queues.len() {
             loop {
-                self.make_wal_room(&Cost::pages(SEGMENT_DIRTY))?;
+                let pages = SEGMENT_DIRTY + moving_pages(self.room.map_or(0, |room| room.pages));
+                self.make_wal_room(&Cost::pages(pages))?;
                 let group = self.group()?;
                 let dropped = group.state.queues[queue].segments.drop_spare(group.conn)?;
                 if !dropped {
                     break;
                 }
-                group.tx.other += SEGMENT_DIRTY;
+                group.tx.other += pages;
                 reached("table dropped");
             }
         }
         self.end_transaction()
+    }
+
+    /// Bytes of a segment; 0: there is none.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.limits.segment_bytes_of(&self.options)
     }
 
     /// In a store that is nearly full everything is due.

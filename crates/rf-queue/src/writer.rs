@@ -161,7 +161,7 @@ impl Writer {
             return Ok(Ok(Receipt { duplicate: true, removed: 0 }));
         }
         let early = self.remove_large(commit)?;
-        let mut shrunk = false;
+        let (mut shrunk, mut tidied) = (false, false);
         loop {
             if self.disk_full && !commit.appends.is_empty() {
                 return Ok(Err(self.full(commit, FullReason::Disk)));
@@ -170,18 +170,26 @@ impl Writer {
                 Admission::Refuse(error) => return Ok(Err(error)),
                 Admission::DropOldest(queue, bytes) => {
                     self.drop_oldest(queue, bytes)?;
-                    shrunk = false;
+                    (shrunk, tidied) = (false, false);
                 }
                 Admission::InParts => {
                     let mut receipt = self.apply_in_parts(commit)?;
                     receipt.removed += early;
                     return Ok(Ok(receipt));
                 }
-                Admission::Tidy => self.tidy_all()?,
+                Admission::Tidy if tidied => {
+                    return Ok(Err(self.full(commit, FullReason::Store)));
+                }
+                Admission::Tidy => {
+                    self.keep_removed(early)?;
+                    self.tidy_all()?;
+                    tidied = true;
+                }
                 Admission::Shrink if shrunk => {
                     return Ok(Err(self.full(commit, FullReason::Store)));
                 }
                 Admission::Shrink => {
+                    self.keep_removed(early)?;
                     self.shrink_for_wal()?;
                     shrunk = true;
                 }
@@ -197,6 +205,11 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Commits what a commit has removed ahead of itself: if that fails, it has failed as a whole.
+    fn keep_removed(&mut self, early: u64) -> rusqlite::Result<()> {
+        if early == 0 { Ok(()) } else { self.end_transaction() }
     }
 
     fn full(&self, commit: &Commit, reason: FullReason) -> CommitError {

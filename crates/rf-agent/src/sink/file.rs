@@ -10,7 +10,7 @@
 //! written, and again before it is renamed: whatever a start finds is either known and whole, or cut, or not there.
 //!
 //! A batch is written while the removal of the one before is being stored, and a file may be begun or renamed meanwhile. So
-//! what the sink stores by itself has a key of its own, and the newer of both counts ([`Progress::version`]).
+//! what the sink stores by itself has a key of its own, and the newer of both counts (`Progress::version`).
 
 mod config;
 mod finished;
@@ -192,7 +192,7 @@ impl FileSink {
 
     /// Of what the sink stores by itself, between two batches.
     fn own_key(&self) -> String {
-        format!("file:{}:files", self.name)
+        format!("files-of:{}", self.name)
     }
 
     /// What was stored last.
