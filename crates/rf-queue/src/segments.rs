@@ -118,9 +118,10 @@ impl Segments {
                 |first: u64, last: u64| (last + 1).saturating_sub(first).saturating_mul(each);
             // Ids may have gaps: of what was taken over, and of what was salvaged.
             let stored = bytes(first, last).min(counted.stored.max(target));
-            let passed = bytes(first, last.min(counted.removed)).min(target * MAX_PASSED);
+            let most = target.max(1) * MAX_PASSED;
+            let passed = bytes(first, last.min(counted.removed)).min(most);
             // With no event left nothing is known of their sizes, and all of it can go.
-            let passed = if counted.events == 0 { passed.max(target) } else { passed };
+            let passed = if counted.events == 0 { most } else { passed };
             live.push(Segment { first, sql, stored, is_estimate: true, passed });
         }
         live.sort_by_key(|segment| segment.first);

@@ -225,6 +225,23 @@ async fn events_of_the_original_with_lower_ids_come_back_behind_what_was_passed(
 }
 
 #[tokio::test]
+async fn a_store_that_has_become_too_small_for_segments_does_away_with_them() {
+    let mut rig = rig();
+    let ids = append(&rig, 20).await;
+    rig.ack(ids[..3].to_vec()).await;
+    rig.close().await;
+    assert_eq!(rows(&rig), [8, 8, 4]);
+    rig.options.segment_bytes = Some(0);
+    rig.open().unwrap();
+    rig.store().poke().await.unwrap();
+    assert_eq!(rows(&rig), [5, 8, 4], "what had been passed");
+    rig.ack(ids[..18].to_vec()).await;
+    append(&rig, 30).await;
+    assert_eq!(rows(&rig), [0, 0, 32], "nothing is passed any more, and no table begun");
+    assert_eq!(rig.usage().events, 32);
+}
+
+#[tokio::test]
 async fn ids_with_a_gap_make_no_wrong_sizes() {
     let mut rig = Rig::closed(64 * MIB, vec![QueueOptions::new("q")]);
     let old: Vec<String> = (0..3).map(|n| format!("{n}{}", "x".repeat(200_000))).collect();
