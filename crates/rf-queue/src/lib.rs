@@ -9,10 +9,11 @@
 //!
 //! # Reading order
 //! `types` and `errors` (the words), `store` (the handle), `mailbox` (the hand-over to the writer thread; `handed`: a lease on its way back), `writer` (its loop),
-//! `transaction` (BEGIN to COMMIT, and what happens when either fails), `answers`, `admit` (does it fit), `limits` (the arithmetic of
-//! that), `group`, `removal`, `state`, `segments` and `shared` (what is done, what is counted, where it lies, what others see of it), `lease`,
-//! `parts` (appends too large for one transaction), `housekeeping`, `tidy`, `space` (WAL, checkpoints, reserve), then `open` with `schema`, `salvage`, `migrate` and `adopt`; `dead`
-//! is for the command line.
+//! `transaction` (BEGIN to COMMIT, and what happens when either fails), `answers`, `admit` (does it fit), `limits` (the
+//! arithmetic of that), `group`, `removal`, `state`, `segments` and `shared` (what is done, what is counted, where it lies,
+//! what others see of it), `lease`, `parts` (appends too large for one transaction), `housekeeping`, `tidy`, `space` (WAL,
+//! checkpoints, reserve), then `open` with `schema`, `salvage`, `migrate` and `adopt`; `find` and `dead` are for people who
+//! look.
 //!
 //! # Files
 //! | file | what |
@@ -42,7 +43,8 @@
 //! 3. BEGIN IMMEDIATE. A batch id that is known makes the commit a no-op, also when the queue is full.
 //! 4. Admission: the queue's limit, the pages of the file, the room in the WAL. A refusal leaves no trace. With
 //!    [`WhenFull::DropOldest`] the oldest events go in the same transaction, or in one before it where their place is needed.
-//! 5. Removes (at the front, a counter moves over them), burials, rows, checkpoints; then the next request, as long as the WAL has room; then the counters.
+//! 5. Removes (at the front, a counter moves over them), burials, rows, checkpoints; then the next request, as long as the
+//!    WAL has room; then the counters.
 //! 6. COMMIT, which syncs. Only now are the counters published, readers woken and everybody answered.
 //!
 //! An error anywhere undoes the whole group: nothing of it stands, everybody in it is told, and the counters in memory are

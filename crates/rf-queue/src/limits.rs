@@ -131,8 +131,8 @@ impl Limits {
         (self.wal_min / FRAME).saturating_sub(FIXED_PAGES) / 2
     }
 
-    /// Bytes after which a queue goes on in another table; 0, in stores of less than 17 MiB: never. A segment can be deleted in one
-    /// step.
+    /// Bytes after which a queue goes on in another table; 0, in stores of less than 17 MiB: never. A segment can be deleted
+    /// in one step.
     pub(crate) fn segment_bytes(&self) -> u64 {
         let step = self.step_pages() * PAGE / 2;
         if step < MIN_SEGMENT {
@@ -337,8 +337,8 @@ pub(crate) fn removal_pages(rows: u64, stored: u64) -> u64 {
     leaves + 2 + leaves / LEAVES_PER_INTERIOR + stored / PAGE / PAGES_PER_MAP
 }
 
-/// Pages that emptying a table of so many bytes, if that is known, dirties at the most, in a file of so many pages: its root, those of the free list
-/// and of the maps, for its pages may lie anywhere.
+/// Pages that emptying a table of so many bytes, if that is known, dirties at the most, in a file of so many pages: its root,
+/// those of the free list and of the maps, for its pages may lie anywhere.
 pub(crate) fn emptying_pages(stored: Option<u64>, file_pages: u64) -> u64 {
     let pages = stored.map_or(file_pages, |stored| stored * 3 / LEAF + 2);
     let maps = pages.min(file_pages / PAGES_PER_MAP + 1);

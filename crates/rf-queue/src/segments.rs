@@ -168,7 +168,8 @@ impl Segments {
         begun.min(events).min(MAX_SEGMENTS.saturating_sub(self.live.len()) as u64)
     }
 
-    /// Makes the newest segment ready for events of these sizes; how many of them go into it, at least one, and whether it is new.
+    /// Makes the newest segment ready for events of these sizes; how many of them go into it, at least one, and whether it is
+    /// new.
     pub(crate) fn take(
         &mut self,
         conn: &Connection,

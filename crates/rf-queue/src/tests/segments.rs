@@ -31,6 +31,18 @@ async fn append(rig: &Rig, count: usize) -> Vec<u64> {
     (before..rig.usage().next_id).collect()
 }
 
+/// Makes a file of ours one of the format before.
+const FORMAT_1: &str = "ALTER TABLE queues DROP COLUMN removed; PRAGMA user_version = 1;";
+
+/// Changes the file of a closed store.
+fn change(rig: &Rig, sql: &str) {
+    Connection::open(rig.path()).unwrap().execute_batch(sql).unwrap();
+}
+
+fn overwrite_header(rig: &Rig) {
+    File::options().write(true).open(rig.path()).unwrap().write_all(&[0xA5; 100]).unwrap();
+}
+
 /// Rows of each table of the first queue, gone or not.
 fn rows(rig: &Rig) -> Vec<u64> {
     let conn = Connection::open(rig.path()).unwrap();
@@ -179,9 +191,7 @@ async fn a_file_of_the_format_before_goes_on_and_is_found_in() {
     let mut rig = rig();
     let ids = append(&rig, 5).await;
     rig.close().await;
-    let conn = Connection::open(rig.path()).unwrap();
-    conn.execute_batch("ALTER TABLE queues DROP COLUMN removed; PRAGMA user_version = 1;").unwrap();
-    drop(conn);
+    change(&rig, FORMAT_1);
     let found = find(rig.path(), &|_| true, Duration::from_secs(60)).unwrap();
     assert_eq!(found.waiting.len(), 5);
     rig.open().unwrap();
@@ -199,7 +209,7 @@ async fn salvage_takes_every_segment_and_nothing_that_was_passed() {
     rig.ack(ids[..13].to_vec()).await;
     rig.close().await;
     // Only the header is damaged, so that all that is in the file can be read.
-    File::options().write(true).open(rig.path()).unwrap().write_all(&[0xA5; 100]).unwrap();
+    overwrite_header(&rig);
     rig.open().unwrap();
     let [Notice::Damaged { salvaged, lost, .. }] = &rig.notices[..] else {
         panic!("{:?}", rig.notices)
@@ -264,12 +274,7 @@ async fn what_a_kill_left_of_a_drained_queue_is_emptied_with_the_next_request() 
     let mut rig = rig();
     append(&rig, 300).await;
     rig.close().await;
-    let conn = Connection::open(rig.path()).unwrap();
-    conn.execute_batch(
-        "UPDATE queues SET removed = next_id - 1, events = 0, bytes = 0, stored = 0;",
-    )
-    .unwrap();
-    drop(conn);
+    change(&rig, "UPDATE queues SET removed = next_id - 1, events = 0, bytes = 0, stored = 0;");
     rig.open().unwrap();
     assert_eq!((rig.ids().await, rig.usage().events), (vec![], 0));
     append(&rig, 1).await;
@@ -281,10 +286,8 @@ async fn salvage_of_the_format_before_finds_its_queues_without_a_header() {
     let mut rig = Rig::with(64 * MIB, vec![QueueOptions::new("a"), QueueOptions::new("b")]);
     rig.append_to(rig.queue("b"), &["of b"]).await.unwrap();
     rig.close().await;
-    let conn = Connection::open(rig.path()).unwrap();
-    conn.execute_batch("ALTER TABLE queues DROP COLUMN removed; PRAGMA user_version = 1;").unwrap();
-    drop(conn);
-    File::options().write(true).open(rig.path()).unwrap().write_all(&[0xA5; 100]).unwrap();
+    change(&rig, FORMAT_1);
+    overwrite_header(&rig);
     // In another order than before, so that their places say nothing.
     rig.options.queues.reverse();
     rig.open().unwrap();
