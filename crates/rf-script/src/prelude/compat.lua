@@ -32,11 +32,32 @@ function table.foreachi(t, f)
   end
 end
 
+-- For functions that end in `return called(name, pcall(raw, ...))`: the error gets the place of the script that called.
+local function called(name, ok, ...)
+  if ok then return ... end
+  raise((tostring((...)):gsub("'%?'", "'" .. name .. "'")), 2)
+end
+
 -- Mathematics --------------------------------------------------------------------------------------------------------
 
 function math.pow(x, y) return x ^ y end
 function math.log10(x) return log(x, 10) end
-math.mod = fmod
+
+-- Among integers a zero is an error.
+function math.fmod(x, y)
+  if y == 0 then y = 0.0 end
+  return called("fmod", pcall(fmod, x, y))
+end
+math.mod = math.fmod
+
+-- Lua's own would cut fractions off (lua/string.h).
+local tointeger = math.tointeger
+function math.tointeger(x)
+  local number = tonumber(x)
+  if number == nil or number ~= floor(number) then return nil end
+  return tointeger(number)
+end
+
 function math.cosh(x) return (exp(x) + exp(-x)) / 2 end
 function math.sinh(x)
   -- Near zero the difference of two exponentials has no digits left.
@@ -94,10 +115,6 @@ end
 -- Time ---------------------------------------------------------------------------------------------------------------
 
 local time, date = os.time, os.date
-local function called(name, ok, ...)
-  if ok then return ... end
-  raise((tostring((...)):gsub("'%?'", "'" .. name .. "'")), 2)
-end
 function os.time(t)
   if t == nil then return helpers.now_seconds() end
   return called("time", pcall(time, t))

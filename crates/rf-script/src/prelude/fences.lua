@@ -5,7 +5,7 @@ local raise, type, select, pcall, tostring = lua_error, type, select, pcall, tos
 local getmetatable, setmetatable, load, collectgarbage = getmetatable, setmetatable, load, collectgarbage
 local look, expired, text_of_error = helpers.look, helpers.expired, helpers.text_of_error
 local check_table, is_native = helpers.check_table, helpers.is_native
-local math_type, floor, tonumber = math.type, math.floor, tonumber
+local math_type, tonumber = math.type, tonumber
 local find, gsub = string.find, string.gsub
 local unpack_raw, rawget, rawlen = table.unpack, rawget, rawlen
 
@@ -224,16 +224,7 @@ for _, name in next, { "len", "codepoint", "offset", "char" } do
 end
 string.dump = nil
 
--- Lua 5.2 cut the fraction off where an integer is expected.
-local function whole(n)
-  if math_type(n) == "integer" then return n end
-  local number = tonumber(n)
-  if number == nil or number ~= number or number - number ~= 0 or number % 1 == 0 then return n end
-  return number < 0 and -floor(-number) or floor(number)
-end
-
 function string.rep(s, n, separator)
-  n = whole(n)
   local ok, length = pcall(function() return #tostring(s) + (separator == nil and 0 or #tostring(separator)) end)
   local count = tonumber(n) or 0
   if ok and length == 0 and count > 1 then return "" end
@@ -244,31 +235,21 @@ function string.rep(s, n, separator)
   return passed("rep", pcall(rep, s, n, separator))
 end
 
--- Which arguments of a format are integers, and the format as Lua 5.4 knows it: it has no %u. Few formats are in use, so the
--- plans are kept; a script that makes up formats does not fill the memory with them.
-local plans, planned = {}, 0
-local function plan_of(text)
-  local places, at, argument, rest = {}, 1, 0, text
-  while true do
-    local begin, stop, conversion = find(text, "%%[-+ #0]*%d*%.?%d*(.)", at)
-    if not begin then break end
-    if conversion ~= "%" then
-      argument = argument + 1
-      if find(conversion, "[dicuxXo]") then places[#places + 1] = argument end
-    end
-    at = stop + 1
-  end
+-- A format as Lua 5.4 knows it: it has no %u. Few formats are in use, so what they become is kept; a script that makes up
+-- formats does not fill the memory with them.
+local formats, kept = {}, 0
+local function format_of(text)
+  local known = text
   if find(text, "u", 1, true) then
-    rest = gsub(text, "(%%[-+ #0]*%d*%.?%d*)(.)", function(flags, conversion)
+    known = gsub(text, "(%%[-+ #0]*%d*%.?%d*)(.)", function(flags, conversion)
       if conversion == "u" then return flags .. "d" end
     end)
   end
-  local plan = #places > 0 and { places = places, format = rest } or false
   if #text < 256 then
-    if planned >= 256 then plans, planned = {}, 0 end
-    plans[text], planned = plan, planned + 1
+    if kept >= 256 then formats, kept = {}, 0 end
+    formats[text], kept = known, kept + 1
   end
-  return plan
+  return known
 end
 
 local function formatted(name, ok, text, ...)
@@ -278,33 +259,20 @@ local function formatted(name, ok, text, ...)
 end
 
 function string.format(text, ...)
-  if type(text) ~= "string" then return passed("format", pcall(format, text, ...)) end
-  local plan = plans[text]
-  if plan == nil then plan = plan_of(text) end
-  if not plan then return formatted("format", pcall(format, text, ...)) end
-  local places = plan.places
-  for i = 1, #places do
-    local argument = select(places[i], ...)
-    if math_type(argument) ~= "integer" and argument ~= nil and whole(argument) ~= argument then
-      local arguments = table.pack(...)
-      for k = 1, #places do
-        local place = places[k]
-        if arguments[place] ~= nil then arguments[place] = whole(arguments[place]) end
-      end
-      return formatted("format", pcall(format, plan.format, unpack_raw(arguments, 1, arguments.n)))
-    end
-  end
-  return formatted("format", pcall(format, plan.format, ...))
+  if type(text) == "string" then text = formats[text] or format_of(text) end
+  return formatted("format", pcall(format, text, ...))
 end
 
 -- Arithmetic with strings goes by the metatable of strings. A long text is no number that anyone wrote.
 local methods = getmetatable("")
 for _, name in next, { "__add", "__sub", "__mul", "__div", "__mod", "__pow", "__unm", "__idiv" } do
-  local raw = methods[name]
+  local raw, modulo = methods[name], name == "__mod"
   methods[name] = function(a, b)
     if (type(a) == "string" and #a > LARGE) or (type(b) == "string" and #b > LARGE) then
       raise("attempt to perform arithmetic on a string of more than " .. LARGE .. " bytes", 2)
     end
+    -- Among integers a zero is an error here; between numbers it is none (lua/string.h).
+    if modulo and tonumber(b) == 0 then b = 0.0 end
     return passed(name, pcall(raw, a, b))
   end
 end

@@ -60,6 +60,52 @@ fn formats() {
     check_error("('%y'):format(1)", "s.lua:2: invalid conversion '%y' to 'format'");
 }
 
+/// The build changes Lua's own conversion: see `lua/string.h`.
+#[test]
+fn fractions_are_cut_off_where_an_integer_is_expected() {
+    check("('abcdef'):sub(1, 7 / 2), ('abcdef'):sub(-2.7), ('abcdef'):sub('-2.7')", "abc ef ef");
+    check("('abc'):byte(1.9), string.char(65.9), ('abcabc'):find('a', 1.9)", "97 A 1 1");
+    check("os.date('!%Y-%m-%d', 1767323045678 / 1000)", "2026-01-02");
+    check(
+        "os.time{year = 2026.5, month = 1, day = 3} - os.time{year = 2026, month = 1, day = 2}",
+        "86400",
+    );
+    check("table.concat({1, 2, 3}, ',', 1.9, 2.9), table.remove({1, 2, 3}, 1.5)", "1,2 1");
+    check("unpack({1, 2, 3}, 1.7, 5 / 2)", "1 2");
+    check("(function() local t = {1, 2} table.insert(t, 1.5, 9) return unpack(t) end)()", "9 1 2");
+    check("select(3 / 2, 'a', 'b')", "a b");
+    check(
+        "(function() local t = {} t[1.5] = 'a' t[2.0] = 'b' return t[1.5], t[2], t[1] end)()",
+        "a b nil",
+    );
+    check(
+        "math.tointeger(1.5), math.tointeger(2^70), math.tointeger('8'), math.tointeger(3.0)",
+        "nil nil 8 3",
+    );
+    check_error(
+        "('abc'):sub(1, 1e300)",
+        "s.lua:2: bad argument #3 to 'sub' (number has no integer representation)",
+    );
+}
+
+#[test]
+fn a_remainder_of_nothing_is_not_a_number() {
+    let is_nan = "(function(x) return x ~= x end)";
+    check(&format!("{is_nan}(5 % 0)"), "true");
+    let parts = "(function(a, b) local c = a % b return c ~= c, a % 3, -a % 3, a % -3 end)(5, 0)";
+    check(parts, "true 2 1 -1");
+    check(&format!("{is_nan}('5' % 0), {is_nan}(5 % '0'), '7' % 4"), "true true 3");
+    check(
+        &format!("{is_nan}(math.fmod(5, 0)), {is_nan}(math.mod(5, 0)), math.fmod(-7, 3)"),
+        "true true -1",
+    );
+    check(
+        "(function() local n = 0 for i = 1, 3 do if i % n == 0 then n = 9 end end return n end)()",
+        "0",
+    );
+    check_error("({}) % 0", "s.lua:2: attempt to perform arithmetic on a table value");
+}
+
 #[test]
 fn names_of_older_luas() {
     check("unpack({1, 2, 3})", "1 2 3");

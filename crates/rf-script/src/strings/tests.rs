@@ -188,6 +188,9 @@ fn examples() {
     check("('$name is $age'):gsub('%$(%w+)', {name='Ann', age=5})", "Ann is 5 2");
     check("string.gsub(12345, '3', 'x')", "12x45 1");
     check("string.find(123, 2)", "2 2");
+    check("('abca'):find('a', 2.9)", "4 4");
+    check("('abca'):find('a', -1.9)", "4 4");
+    check("('aaa'):gsub('a', 'b', '2.5')", "bba 2");
 }
 
 #[test]
@@ -195,7 +198,7 @@ fn refusals() {
     check("('a'):find({})", "s:1: bad argument #2 to 'find' (string expected, got table)");
     check("('a'):find('a', 'x')", "s:1: bad argument #3 to 'find' (number expected, got string)");
     check(
-        "('a'):find('a', 1.5)",
+        "('a'):find('a', 1e300)",
         "s:1: bad argument #3 to 'find' (number has no integer representation)",
     );
     check(
