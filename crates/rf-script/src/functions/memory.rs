@@ -115,6 +115,11 @@ mod tests {
             return one.a, one.b, one == other",
             "1 two false",
         );
+        check(
+            r#"kv_set('k', json_decode('{"z":null,"a":[null]}'))
+            return kv_get('k').z, json_encode(kv_get('k'))"#,
+            r#"nil {"z":null,"a":[null]}"#,
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Text to Lua.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use mlua::{Lua, Value};
@@ -16,7 +17,8 @@ pub(crate) fn decode(lua: &Lua, text: &[u8]) -> mlua::Result<Value> {
     read(lua, text)?.map_err(mlua::Error::RuntimeError)
 }
 
-/// The value of a text, or what is wrong with it and where; more than 128 levels are refused by `serde_json`. Bytes that are not UTF-8 are replaced by U+FFFD.
+/// The value of a text, or what is wrong with it and where; more than 128 levels are refused by `serde_json`. Bytes that are
+/// not UTF-8 are replaced by U+FFFD.
 ///
 /// # Errors
 /// Of the VM: its memory or time has run out.
@@ -29,8 +31,18 @@ pub(super) fn read(lua: &Lua, text: &[u8]) -> mlua::Result<Result<Value, String>
     let read = read.and_then(|value| json.end().map(|()| value));
     match decoder.failed.take() {
         Some(error) => Err(error),
-        None => Ok(read.map_err(|error| error.to_string())),
+        None => Ok(read.map(or_nil).map_err(|error| error.to_string())),
     }
+}
+
+/// A `null` is nothing, but in an array, where it would be a hole.
+fn or_nil(value: Value) -> Value {
+    if is_null(&value) { Value::Nil } else { value }
+}
+
+/// Nothing else is decoded as a light userdata.
+fn is_null(value: &Value) -> bool {
+    matches!(value, Value::LightUserData(_))
 }
 
 struct Decoder<'a> {
@@ -130,6 +142,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         let table = self.decoder.lua.create_table();
         let table = self.decoder.check(table)?;
         let mut place = Some(ROOT);
+        let mut nulls: Vec<Cow<'de, str>> = Vec::new();
         while let Some(key) = entries.next_key_seed(KeySeed)? {
             let step = self.decoder.shapes.guard.step();
             self.decoder.check(step)?;
@@ -137,18 +150,24 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
                 place.map_or(Ok(None), |at| self.decoder.shapes.follow(self.decoder.lua, at, &key));
             place = self.decoder.check(next)?;
             let value = entries.next_value_seed(self.again())?;
+            let null = is_null(&value);
+            // Set all the same: the key may have come before.
+            let value = if null { Value::Nil } else { value };
             let known = place.and_then(|at| self.decoder.shapes.key(at));
             let set = match known {
                 Some(known) => table.raw_set(known, value),
                 None => table.raw_set(&*key, value),
             };
             self.decoder.check(set)?;
+            if null {
+                nulls.push(key);
+            }
         }
-        let lua = self.decoder.lua;
-        let mark = match place {
-            Some(place) => self.decoder.shapes.metatable(lua, place).cloned(),
-            None => Ok(self.decoder.shapes.object_mark().clone()),
-        };
+        if place == Some(ROOT) {
+            // Without a mark, so that it is an array if the script makes it one.
+            return Ok(Value::Table(table));
+        }
+        let mark = self.decoder.shapes.mark_for(self.decoder.lua, place, &nulls);
         let marked = mark.and_then(|mark| table.set_metatable(Some(mark)));
         self.decoder.check(marked)?;
         Ok(Value::Table(table))
@@ -159,7 +178,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
 struct KeySeed;
 
 impl<'de> DeserializeSeed<'de> for KeySeed {
-    type Value = std::borrow::Cow<'de, str>;
+    type Value = Cow<'de, str>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
@@ -167,7 +186,7 @@ impl<'de> DeserializeSeed<'de> for KeySeed {
 }
 
 impl<'de> Visitor<'de> for KeySeed {
-    type Value = std::borrow::Cow<'de, str>;
+    type Value = Cow<'de, str>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a key")

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use mlua::{Lua, Table, Value};
 
-use super::shapes::{Mark, Shapes};
+use super::shapes::{Mark, Nulls, Shapes, Told};
 use super::{MAX_DEPTH, large};
 
 /// Floats below this are written as integers when they are integral.
@@ -93,11 +93,13 @@ impl Encoder<'_> {
                 "tables more than {MAX_DEPTH} levels deep, or one within itself"
             )));
         }
-        let mark = self.shapes.mark(table);
+        let shapes = self.shapes;
+        let told = shapes.told(table)?;
+        let mark = told.mark;
         if matches!(mark, None | Some(Mark::Array)) && self.sequence(table, mark, depth)? {
             return Ok(());
         }
-        self.entries(table, mark, depth)
+        self.entries(table, &told, depth)
     }
 
     /// Writes an array whose items come in order, as they do unless the script has built it oddly; false, and nothing
@@ -131,8 +133,9 @@ impl Encoder<'_> {
         Ok(true)
     }
 
-    fn entries(&mut self, table: &Table, mark: Option<Mark>, depth: usize) -> mlua::Result<()> {
+    fn entries(&mut self, table: &Table, told: &Told<'_>, depth: usize) -> mlua::Result<()> {
         let start = self.out.len();
+        let mark = told.mark;
         let keys = if let Some(Mark::Shape(node)) = mark { self.shapes.keys(node) } else { 0 };
         let mut entries: Vec<Entry> = Vec::with_capacity(keys);
         table.for_each(|key: Value, value: Value| {
@@ -143,7 +146,12 @@ impl Encoder<'_> {
             entries.push(Entry { key, written: from..self.out.len() });
             Ok(())
         })?;
+        self.nulls(told, &mut entries)?;
         entries.sort_by(|one, other| one.key.cmp(&other.key));
+        if !matches!(told.nulls, Nulls::None) {
+            // The sort has kept their order: a value of the script stands before the null.
+            entries.dedup_by(|later, earlier| later.key == earlier.key);
+        }
         let object = matches!(mark, Some(Mark::Object | Mark::Shape(_)));
         let array = !object && is_sequence(&entries);
         let written = self.out.split_off(start);
@@ -157,6 +165,33 @@ impl Encoder<'_> {
             self.out.extend_from_slice(if array { without_key(text) } else { text });
         }
         self.out.push(if array { b']' } else { b'}' });
+        Ok(())
+    }
+
+    /// Adds the fields that were null. One that the script has given a value comes twice so.
+    fn nulls(&mut self, told: &Told<'_>, entries: &mut Vec<Entry>) -> mlua::Result<()> {
+        match &told.nulls {
+            Nulls::None => {}
+            Nulls::Known(fields) => {
+                for field in *fields {
+                    self.shapes.guard.step()?;
+                    let from = self.out.len();
+                    self.out.extend_from_slice(self.shapes.written(*field));
+                    self.out.extend_from_slice(b"null");
+                    let key = Key::Known(field.position);
+                    entries.push(Entry { key, written: from..self.out.len() });
+                }
+            }
+            Nulls::Named(names) => {
+                for index in 1..=names.raw_len() {
+                    self.shapes.guard.step()?;
+                    let from = self.out.len();
+                    let key = self.key(&names.raw_get::<Value>(index)?, told.mark)?;
+                    self.out.extend_from_slice(b"null");
+                    entries.push(Entry { key, written: from..self.out.len() });
+                }
+            }
+        }
         Ok(())
     }
 

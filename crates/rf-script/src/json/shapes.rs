@@ -1,11 +1,15 @@
 //! The marks of tables that came from JSON, and what they say.
 
+mod nulls;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use mlua::{AppDataRef, AppDataRefMut, Lua, LuaString, Table};
 
 use crate::guard::Guard;
+use nulls::NullSet;
+pub(super) use nulls::Nulls;
 
 /// Keys that are known in their places, over all shapes. Beyond, an object keeps its kind and is written with sorted keys.
 const MAX_NODES: usize = 8192;
@@ -26,8 +30,27 @@ pub(super) struct Shapes {
     array: Table,
     object: Table,
     /// What a metatable stands for, by its address, which holds as long as the metatable is held here.
-    marks: ByAddress<Mark>,
+    marks: ByAddress<Meaning>,
+    /// The null fields that tables of a shape may have, see `nulls`.
+    sets: Vec<NullSet>,
+    /// Fields in all of them.
+    fields_in_sets: usize,
     pub(super) guard: Guard,
+}
+
+/// What a metatable of ours stands for.
+#[derive(Debug, Clone, Copy)]
+enum Meaning {
+    Mark(Mark),
+    /// A shape, and which of its fields were `null`: the index of the set.
+    Nulls(usize),
+}
+
+/// What the metatable of a table says.
+pub(super) struct Told<'a> {
+    /// `None`: the table is not marked.
+    pub(super) mark: Option<Mark>,
+    pub(super) nulls: Nulls<'a>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +75,14 @@ struct ShapeMark {
     metatable: Table,
     /// The keys by their address: Lua keeps one copy of each short string; the text serves for the others.
     places: ByAddress<Place>,
+    /// Indexes of the sets of null fields that tables of this shape have had.
+    sets: Vec<usize>,
 }
 
 /// A key of a shape.
 #[derive(Debug, Clone, Copy)]
-struct Place {
-    position: usize,
+pub(super) struct Place {
+    pub(super) position: usize,
     node: NodeId,
 }
 
@@ -90,7 +115,8 @@ impl Hasher for AddressHasher {
 impl Shapes {
     pub(super) fn new(lua: &Lua, guard: Guard) -> mlua::Result<Self> {
         let (array, object) = (lua.create_table()?, lua.create_table()?);
-        let marks = [(address(&array), Mark::Array), (address(&object), Mark::Object)];
+        let marks = [(&array, Mark::Array), (&object, Mark::Object)];
+        let marks = marks.map(|(table, mark)| (address(table), Meaning::Mark(mark)));
         let marks = marks.into_iter().collect();
         let root = Node {
             parent: ROOT,
@@ -100,7 +126,8 @@ impl Shapes {
             children: Vec::new(),
             mark: None,
         };
-        Ok(Self { nodes: vec![root], array, object, marks, guard })
+        let (nodes, sets) = (vec![root], Vec::new());
+        Ok(Self { nodes, array, object, marks, sets, fields_in_sets: 0, guard })
     }
 
     /// The shapes of this VM.
@@ -121,13 +148,31 @@ impl Shapes {
         &self.object
     }
 
-    pub(super) fn knows(&self, metatable: &Table) -> bool {
-        self.marks.contains_key(&address(metatable))
+    /// What the table is marked as, and which of its fields were `null`.
+    pub(super) fn told(&self, table: &Table) -> mlua::Result<Told<'_>> {
+        let Some(metatable) = table.metatable() else {
+            return Ok(Told { mark: None, nulls: Nulls::None });
+        };
+        match self.marks.get(&address(&metatable)) {
+            Some(Meaning::Mark(mark)) => Ok(Told { mark: Some(*mark), nulls: Nulls::None }),
+            Some(Meaning::Nulls(set)) => Ok(self.sets[*set].told()),
+            None => self.told_by_itself(&metatable),
+        }
     }
 
-    /// What the table is marked as.
-    pub(super) fn mark(&self, table: &Table) -> Option<Mark> {
-        self.marks.get(&address(&table.metatable()?)).copied()
+    /// The metatable of a table with the keys up to `place`, of which these were `null`; without a place their order is not
+    /// known.
+    pub(super) fn mark_for<K: AsRef<str>>(
+        &mut self,
+        lua: &Lua,
+        place: Option<NodeId>,
+        nulls: &[K],
+    ) -> mlua::Result<Table> {
+        match place {
+            _ if !nulls.is_empty() => self.mark_with_nulls(lua, place, nulls),
+            Some(place) => self.metatable(lua, place).cloned(),
+            None => Ok(self.object.clone()),
+        }
     }
 
     /// The place after `from` with one more key; `None` past the bounds.
@@ -165,32 +210,36 @@ impl Shapes {
     }
 
     /// The metatable of objects with the keys up to `node`.
-    pub(super) fn metatable(&mut self, lua: &Lua, node: NodeId) -> mlua::Result<&Table> {
+    fn metatable(&mut self, lua: &Lua, node: NodeId) -> mlua::Result<&Table> {
         if self.nodes[node].mark.is_none() {
             let metatable = lua.create_table()?;
-            self.marks.insert(address(&metatable), Mark::Shape(node));
+            self.marks.insert(address(&metatable), Meaning::Mark(Mark::Shape(node)));
             let places = self.places(node);
-            self.nodes[node].mark = Some(ShapeMark { metatable, places });
+            self.nodes[node].mark = Some(ShapeMark { metatable, places, sets: Vec::new() });
         }
         self.nodes[node].mark.as_ref().map(|mark| &mark.metatable).ok_or_else(missing)
     }
 
     fn places(&self, node: NodeId) -> ByAddress<Place> {
+        let mut places = ByAddress::default();
+        for place in self.path(node) {
+            // A key that came twice keeps its first place.
+            if let Some(key) = &self.nodes[place.node].key {
+                places.entry(key.to_pointer() as usize).or_insert(place);
+            }
+        }
+        places
+    }
+
+    /// Every key of a shape, in their order.
+    fn path(&self, node: NodeId) -> impl Iterator<Item = Place> {
         let mut path = Vec::new();
         let mut at = node;
         while at != ROOT {
             path.push(at);
             at = self.nodes[at].parent;
         }
-        let mut places = ByAddress::default();
-        for (position, id) in path.iter().rev().enumerate() {
-            // A key that came twice keeps its first place.
-            if let Some(key) = &self.nodes[*id].key {
-                let place = Place { position, node: *id };
-                places.entry(key.to_pointer() as usize).or_insert(place);
-            }
-        }
-        places
+        path.into_iter().rev().enumerate().map(|(position, node)| Place { position, node })
     }
 
     /// How many keys the shape has.
@@ -207,7 +256,12 @@ impl Shapes {
             let text = key.as_bytes();
             if text.len() > 40 { self.place_by_text(node, &text) } else { None }
         })?;
-        Some((place.position, &self.nodes[place.node].written))
+        Some((place.position, self.written(place)))
+    }
+
+    /// The key as JSON with its colon.
+    pub(super) fn written(&self, place: Place) -> &[u8] {
+        &self.nodes[place.node].written
     }
 
     fn place_by_text(&self, node: NodeId, key: &[u8]) -> Option<Place> {

@@ -1,7 +1,7 @@
 -- The script of an alert's table: an empty text is good, anything else is the status that is told.
 function extractStatus(json)
   local row = json_decode(json)
-  if row.error ~= nil and row.error ~= json_null then
+  if row.error then
     return "error: " .. row.error
   end
   if tonumber(row.free_percent) < 10 then

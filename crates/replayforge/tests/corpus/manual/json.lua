@@ -1,7 +1,7 @@
 -- JSON in and out: what is not touched comes back as it was.
 function Process(content, emit)
   local value, err = json_decode(content)
-  if value == nil then
+  if err ~= nil then
     emit("bad", err)
     return
   end
@@ -17,10 +17,14 @@ function Process(content, emit)
   elseif type(value) == "table" and value.op == "new" then
     value = { list = { 1, 2, 3 }, empty = {}, map = { a = 1 }, text = "\"\\\n\tü", yes = true, no = false, none = nil }
   elseif type(value) == "table" and value.op == "null" then
-    value.is_null = value.field == json_null
-    value.truthy = value.field and true or false
+    value.is_nil = value.field == nil
+    value.default = value.field or "none"
+    value.large = value.count and value.count > 5 or false
     value.gone = nil
     value.set = json_null
+    value.given = 1
+    value.listed = #value.list
+    json_omit(value, "left_out")
   end
   emit("good", json_encode(value))
 end
