@@ -1,8 +1,9 @@
-//! `grok_parse(pattern, text)`: named captures of a grok pattern, with the stock patterns and the user's own.
+//! `grok_parse(pattern, text, options)`: named captures of a grok pattern, with the stock patterns and the user's own.
 //!
 //! It answers a table of the named captures, an empty table where the text does not match, or nil and a text for a bad pattern.
 //! A group that took no part in the match is the empty string. A name used more than once has the last capture that is not
-//! empty. `:int` and `:float` make numbers; what cannot become one stays a string.
+//! empty. All of them are strings, as scripts of the original expect; with `{typed = true}` those that the pattern has `:int`
+//! and `:float` at are numbers, where they can be.
 //!
 //! Reading order: `stock` (the well-known patterns), `own` ([`GrokPatterns`]), `expand` (a grok pattern becomes one regex),
 //! `pattern` (that regex, compiled, and how its captures become a table), `cache`.
@@ -37,7 +38,7 @@ pub use own::GrokPatterns;
 
 use crate::vm::Host;
 use cache::Cache;
-use pattern::Pattern;
+use pattern::{Pattern, Values};
 
 /// A pattern may have so many bytes before it is expanded.
 const MAX_PATTERN_BYTES: usize = 64 * 1024;
@@ -48,12 +49,14 @@ type Compiled = Result<Rc<Pattern>, String>;
 
 /// Installs `grok_parse`.
 pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
+    type Arguments = (Value, Value, Value);
     let cache = RefCell::new(Cache::default());
     let guard = host.guard.clone();
     let own = Arc::clone(&host.options.grok_patterns);
-    let parse = lua.create_function(move |lua, (pattern, text): (Value, Value)| {
+    let parse = lua.create_function(move |lua, (pattern, text, options): Arguments| {
         let pattern = argument(lua, pattern, "a pattern")?;
         let text = argument(lua, text, "a text")?;
+        let values = values_of(&options)?;
         let pattern = pattern.as_bytes();
         // The borrow ends here: what follows may run finalizers of the script, and they may call this function.
         let known = cache.borrow().get(&pattern);
@@ -72,13 +75,21 @@ pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
             Err(reason) => return Ok((Value::Nil, Some(reason))),
         };
         let text = text.as_bytes();
-        let table = pattern.parse(lua, &text)?;
+        let table = pattern.parse(lua, &text, values)?;
         if text.len() > LONG_TEXT_BYTES {
             guard.check()?;
         }
         Ok((Value::Table(table), None))
     })?;
     lua.globals().set("grok_parse", parse)
+}
+
+/// Anything but a table with this field is a superfluous argument, such as the count behind a `gsub`, and is passed over.
+fn values_of(options: &Value) -> mlua::Result<Values> {
+    match options {
+        Value::Table(options) if options.raw_get::<bool>("typed")? => Ok(Values::Typed),
+        _ => Ok(Values::Texts),
+    }
 }
 
 /// A string, or a number as Lua would print it.

@@ -16,6 +16,14 @@ const HEAVY: usize = 16;
 /// After so many texts that match, but not from their beginning, looking there first is given up.
 const MAX_VAIN_STARTS: u32 = 32;
 
+/// What the captures of a match become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Values {
+    Texts,
+    /// Numbers where the pattern says so.
+    Typed,
+}
+
 /// A pattern before it belongs to a Lua state.
 pub(super) struct Program {
     full: Regex,
@@ -138,8 +146,8 @@ impl Pattern {
     }
 
     /// The named captures; an empty table where the text does not match.
-    pub(super) fn parse(&self, lua: &Lua, text: &[u8]) -> mlua::Result<Table> {
-        let read = |room: &CaptureLocations| self.table(lua, text, room);
+    pub(super) fn parse(&self, lua: &Lua, text: &[u8], values: Values) -> mlua::Result<Table> {
+        let read = |room: &CaptureLocations| self.table(lua, text, room, values);
         let start = self.start.as_ref().filter(|_| self.vain_starts.get() < MAX_VAIN_STARTS);
         if let Some(table) = start.and_then(|start| start.find(text, read)) {
             self.vain_starts.set(0);
@@ -154,17 +162,24 @@ impl Pattern {
         }
     }
 
-    fn table(&self, lua: &Lua, text: &[u8], room: &CaptureLocations) -> mlua::Result<Table> {
+    fn table(
+        &self,
+        lua: &Lua,
+        text: &[u8],
+        room: &CaptureLocations,
+        values: Values,
+    ) -> mlua::Result<Table> {
         // Lua takes a `str` without a detour; bytes only by way of a handle.
         let chars = std::str::from_utf8(text).ok();
         let mut failed = None;
         let pairs = self.fields.iter().map(|field| {
             let (start, end, kind) = field.value(room);
+            let kind = if values == Values::Typed { kind } else { Kind::Text };
             let value = match chars.and_then(|chars| chars.get(start..end)) {
                 Some(chars) if kind == Kind::Text => Either::Left(chars),
                 chars => {
                     let bytes = text.get(start..end).unwrap_or_default();
-                    Either::Right(typed(lua, kind, chars, bytes).unwrap_or_else(|error| {
+                    Either::Right(value_of(lua, kind, chars, bytes).unwrap_or_else(|error| {
                         failed = Some(error);
                         Value::Nil
                     }))
@@ -189,7 +204,7 @@ impl Field {
 }
 
 /// The number that the text says, or else the text.
-fn typed(lua: &Lua, kind: Kind, chars: Option<&str>, bytes: &[u8]) -> mlua::Result<Value> {
+fn value_of(lua: &Lua, kind: Kind, chars: Option<&str>, bytes: &[u8]) -> mlua::Result<Value> {
     let number = chars.and_then(|chars| match kind {
         Kind::Text => None,
         Kind::Int => chars.parse().ok().map(Value::Integer),

@@ -106,8 +106,28 @@ fn a_group_without_a_part_is_empty_and_a_repeated_name_has_the_last_text() {
 }
 
 #[test]
+fn captures_are_texts_unless_types_are_asked_for() {
+    let script = r#"
+        local pattern = "%{NUMBER:n:int} %{NUMBER:f:float}"
+        for _, other in ipairs({false, 3, "typed", {}, {"typed"}, {typed = false}}) do
+            local t = grok_parse(pattern, "12 1.50", other)
+            assert(type(t.n) == "string" and t.n == "12", tostring(other))
+            assert(type(t.f) == "string" and t.f == "1.50", tostring(other))
+        end
+        local t = grok_parse(pattern, "12 1.50")
+        assert(t.n == "12" and t.f == "1.50" and t.n:rep(2) == "1212")
+        -- The count is superfluous.
+        t = grok_parse(pattern, ("x12 1.50"):gsub("x", ""))
+        assert(t.n == "12")
+    "#;
+    parser_with(GrokPatterns::default()).0.load(script).exec().unwrap();
+}
+
+#[test]
 fn typed_captures_are_numbers() {
     let script = r#"
+        local parse = grok_parse
+        local function grok_parse(pattern, text) return parse(pattern, text, {typed = true}) end
         local t = grok_parse("%{NOTSPACE:i:int} %{NOTSPACE:f:float} %{NOTSPACE:s:string}", "42 1.5 7")
         assert(math.type(t.i) == "integer" and t.i == 42)
         assert(math.type(t.f) == "float" and t.f == 1.5)

@@ -1,5 +1,5 @@
 -- grok_parse with stock patterns and patterns of one's own; only what has a name is captured, and
--- a capture that took no part is an empty text.
+-- a capture that took no part is an empty text. Captures are texts; numbers are for those who ask.
 local PATTERNS = {
   syslog = "%{SYSLOGLINE}",
   nginx = "%{COMBINEDAPACHELOG}",
@@ -12,7 +12,11 @@ local PATTERNS = {
 
 function Process(content, emit)
   local name, line = content:match("^(%w+) (.*)$")
-  local fields, err = grok_parse(PATTERNS[name], line)
+  local options = nil
+  if name == "typed" then
+    name, options = "order", { typed = true }
+  end
+  local fields, err = grok_parse(PATTERNS[name], line, options)
   if fields == nil then
     emit("errors", type(err))
     return
