@@ -11,7 +11,8 @@
 //! (`waiting`). Lua's own variables are not undone.
 //!
 //! A script that fails has no say in what becomes of its neighbours: the one event becomes a dead letter of the queue
-//! `script:SOURCE` (or passes, or is dropped: `onError`), the VM is made anew, the next event is processed.
+//! `script:SOURCE` (or passes, or is dropped: `onError`), and the next event is processed, by the same VM with its variables
+//! unless a limit of time or memory has cut it short.
 //!
 //! Reading order: `config` (the keys), `work` (one batch through the script), `runner` (the thread), `handle` (what the
 //! source's side sees), `waiting`, `timer`, `redo` (retried letters), `reload`, and `batch` for the scripts of sinks.

@@ -54,6 +54,11 @@ impl Guard {
         over
     }
 
+    /// Whether it was found that the time has run out; does not look at the clock.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.0.expired.get()
+    }
+
     /// Whether the thread has worked for another limit since the deadline.
     fn has_worked_on(&self) -> bool {
         if self.0.limit.get().is_zero() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::clock::{ScriptClock, SystemScriptClock};
 use crate::grok::GrokPatterns;
 
-/// Bounds of a script. Past one of them the call fails and the VM is replaced.
+/// Bounds of a script. Past one of them the call fails, and past that of memory or time the VM is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Memory of the VM, bytes.

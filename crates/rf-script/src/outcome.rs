@@ -31,7 +31,8 @@ pub enum End {
     Dropped(String),
     /// `dead(reason)`: the event belongs to the dead letters. Nothing of what the call emitted counts.
     Dead(String),
-    /// An error or a limit; with the script's file and line where there is one. The VM must be replaced.
+    /// An error or a limit; with the script's file and line where there is one. [`crate::Vm::is_spent`] says whether the VM
+    /// must be replaced.
     Failed(String),
 }
 

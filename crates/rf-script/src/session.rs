@@ -1,4 +1,5 @@
-//! A script that goes on after it has failed: a new VM, with what `kv_set` remembered.
+//! A script that goes on after it has failed: as it is, or after a limit has cut it short with a new VM and what `kv_set`
+//! remembered.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::options::ScriptOptions;
-use crate::outcome::{End, KvChange, Outcome};
+use crate::outcome::{KvChange, Outcome};
 use crate::vm::{CallError, LoadError, Transformed, Vm, read_script};
 
 /// One script over many events.
@@ -14,8 +15,8 @@ pub struct Session {
     options: Arc<ScriptOptions>,
     text: Vec<u8>,
     vm: Vm,
-    /// Whether the last call failed: its VM still tells the names of sinks, but must not be called again.
-    spent: bool,
+    /// Whether the host has given the VM up: it still tells the names of sinks, but must not be called again.
+    given_up: bool,
 }
 
 impl Session {
@@ -38,7 +39,7 @@ impl Session {
         text: Vec<u8>,
     ) -> Result<Self, LoadError> {
         let vm = Vm::from_text(Arc::clone(&options), kv, &text)?;
-        Ok(Self { options, text, vm, spent: false })
+        Ok(Self { options, text, vm, given_up: false })
     }
 
     /// The VM of the last call.
@@ -49,7 +50,7 @@ impl Session {
     /// Calls `Process`.
     ///
     /// # Errors
-    /// When the call before failed and the script cannot be loaded again.
+    /// When the call before was cut short and the script cannot be loaded again.
     pub fn process(&mut self, content: &[u8]) -> Result<Outcome, LoadError> {
         self.call(|vm| vm.process(content))
     }
@@ -71,9 +72,7 @@ impl Session {
         messages: &[Bytes],
     ) -> Result<Result<Transformed, CallError>, LoadError> {
         self.renew()?;
-        let result = self.vm.transform_batch(messages);
-        self.spent = result.is_err();
-        Ok(result)
+        Ok(self.vm.transform_batch(messages))
     }
 
     /// Calls `extractStatus`.
@@ -82,9 +81,7 @@ impl Session {
     /// The outer one as [`Self::process`]; the inner one is the call's.
     pub fn extract_status(&mut self, json: &[u8]) -> Result<Result<String, CallError>, LoadError> {
         self.renew()?;
-        let result = self.vm.extract_status(json);
-        self.spent = result.is_err();
-        Ok(result)
+        Ok(self.vm.extract_status(json))
     }
 
     /// Takes another text of the script, between two calls. What `kv_set` remembered stays.
@@ -94,7 +91,7 @@ impl Session {
     pub fn replace(&mut self, text: Vec<u8>) -> Result<(), LoadError> {
         self.vm = Vm::from_text(Arc::clone(&self.options), self.vm.kv(), &text)?;
         self.text = text;
-        self.spent = false;
+        self.given_up = false;
         Ok(())
     }
 
@@ -108,7 +105,7 @@ impl Session {
 
     /// Makes the VM anew before the next call.
     pub fn give_up_vm(&mut self) {
-        self.spent = true;
+        self.given_up = true;
     }
 
     /// What `init` has remembered since the last call of this.
@@ -118,15 +115,13 @@ impl Session {
 
     fn call(&mut self, call: impl FnOnce(&Vm) -> Outcome) -> Result<Outcome, LoadError> {
         self.renew()?;
-        let outcome = call(&self.vm);
-        self.spent = matches!(outcome.end, End::Failed(_));
-        Ok(outcome)
+        Ok(call(&self.vm))
     }
 
     fn renew(&mut self) -> Result<(), LoadError> {
-        if self.spent {
+        if self.given_up || self.vm.is_spent() {
             self.vm = Vm::from_text(Arc::clone(&self.options), self.vm.kv(), &self.text)?;
-            self.spent = false;
+            self.given_up = false;
         }
         Ok(())
     }

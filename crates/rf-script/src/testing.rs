@@ -32,8 +32,8 @@
 //! list is compared as JSON, whatever the order of its keys. `failed` is a part of the reason, the other words are the whole
 //! of it.
 //!
-//! The steps of a test share a VM. After a step that failed there is a new one, which knows what `kv_set` remembered: so do
-//! agents go on.
+//! The steps of a test share a VM. After a step that a limit of time or memory has cut short there is a new one, which knows
+//! what `kv_set` remembered: so do agents go on.
 //!
 //! Reading order: [`run_file`], then `file` (with `tree` and `read`), `lua`, `event`, `happening`, `diff`, `update`.
 

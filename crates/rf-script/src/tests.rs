@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::{End, LoadError, ScriptOptions, Vm};
+use crate::{End, LoadError, ScriptOptions, Session, Vm};
 
 fn options() -> ScriptOptions {
     ScriptOptions::new("test.lua", vec!["errors".to_owned(), "rest".to_owned()])
@@ -148,6 +148,79 @@ fn limits_fail_the_call() {
         ),
         "not enough memory",
     );
+}
+
+/// Counts its calls, and fails at some.
+const COUNTING: &str = "local count = 0
+    local generator = coroutine.wrap(function() for n = 1, 1e9 do coroutine.yield(n) end end)
+    local function deep(n) return 1 + deep(n) end
+    local function fill() local t = {} for i = 1, 1e7 do t[i] = ('x'):rep(1000) .. i end end
+    local bad = {
+        nothing = function() local nothing = nil + 1 end,
+        raised = function() lua_error({}) end,
+        argument = function() ('x'):rep({}) end,
+        sink = function() emit('nowhere', '') end,
+        many = function() for i = 1, 100 do emit('rest', i) end end,
+        deep = function() deep(1) end,
+        coroutine = function() coroutine.wrap(function() lua_error('no') end)() end,
+        native = function() ('aaa'):gsub('a', function() lua_error('no') end) end,
+        loop = function() while true do end end,
+        spin = function() coroutine.wrap(function() while true do end end)() end,
+        sorting = function() table.sort({3, 2, 1}, function() while true do end end) end,
+        memory = function() fill() end,
+        again = function() local _, reason = pcall(fill) lua_error(reason, 0) end,
+    }
+    function Process(c, emit)
+        count = count + 1
+        emit('rest', count .. c .. generator() .. (kv_get('last') or ''))
+        kv_set('last', c)
+        if bad[c] then bad[c]() end
+    end";
+
+/// What is emitted for `good`, then for `bad`, which must fail, and for `good` again.
+fn around(bad: &str, change: fn(&mut ScriptOptions)) -> [String; 2] {
+    let mut options = options();
+    change(&mut options);
+    let text = COUNTING.as_bytes().to_vec();
+    let mut session = Session::new(Arc::new(options), BTreeMap::new(), text).unwrap();
+    let good = |session: &mut Session| {
+        let outcome = session.process(b"good").unwrap();
+        assert_eq!(outcome.end, End::Done, "beside {bad}");
+        String::from_utf8(outcome.emits[0].content.to_vec()).unwrap()
+    };
+    let before = good(&mut session);
+    let outcome = session.process(bad.as_bytes()).unwrap();
+    assert!(matches!(outcome.end, End::Failed(_)), "{bad}: {outcome:?}");
+    assert!(outcome.emits.is_empty() && outcome.kv.is_empty(), "{bad}: {outcome:?}");
+    [before, good(&mut session)]
+}
+
+#[test]
+fn variables_outlive_an_error() {
+    for bad in ["nothing", "raised", "argument", "sink", "many", "deep", "coroutine", "native"] {
+        let [before, after] = around(bad, |options| {
+            options.limits.emitted_events = 50;
+            options.limits.call_time = Duration::from_secs(20);
+            // More than a stack that is full takes.
+            options.limits.memory_bytes = 256 << 20;
+        });
+        assert_eq!((before.as_str(), after.as_str()), ("1good1", "3good3good"), "{bad}");
+    }
+}
+
+#[test]
+fn a_limit_of_time_or_memory_makes_the_vm_anew() {
+    for bad in ["loop", "spin", "sorting"] {
+        let told = around(bad, |options| options.limits.call_time = Duration::from_millis(50));
+        assert_eq!(told, ["1good1", "1good1good"], "{bad}");
+    }
+    for bad in ["memory", "again"] {
+        let told = around(bad, |options| {
+            options.limits.memory_bytes = 4 << 20;
+            options.limits.call_time = Duration::from_secs(20);
+        });
+        assert_eq!(told, ["1good1", "1good1good"], "{bad}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! One Lua state with one script loaded.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
@@ -22,6 +22,8 @@ use crate::{effects, functions, grok, json, modules, prelude, strings};
 const HOOK_INSTRUCTIONS: u32 = 1_000;
 /// A script's file may be so large.
 const MAX_SCRIPT_BYTES: u64 = 4 * 1024 * 1024;
+/// What Lua says when the VM's memory is at its limit.
+const OUT_OF_MEMORY: &str = "not enough memory";
 /// `init` and the script's top level may take so many times the time of a call: they compile patterns and fill tables.
 const LOAD_FACTOR: u32 = 20;
 
@@ -87,6 +89,8 @@ pub struct Vm {
     extract_status: Option<Function>,
     emit: Function,
     init_changes: Vec<KvChange>,
+    /// See [`Self::is_spent`].
+    spent: Cell<bool>,
 }
 
 impl Vm {
@@ -165,6 +169,7 @@ impl Vm {
             extract_status: None,
             emit,
             init_changes: Vec::new(),
+            spent: Cell::new(false),
         })
     }
 
@@ -190,6 +195,13 @@ impl Vm {
     /// Whether the script has `extractStatus`.
     pub fn has_extract_status(&self) -> bool {
         self.extract_status.is_some()
+    }
+
+    /// Whether the limit of time or memory has cut a call short. What ran then may have been left half done: a coroutine that
+    /// the hook has ended keeps its hook off, and nothing could stop it again. So the VM must be replaced. After any other
+    /// error Lua has unwound what the call was doing, and the script goes on with its variables.
+    pub fn is_spent(&self) -> bool {
+        self.spent.get()
     }
 
     /// The name of a sink that something was emitted to, by [`crate::Emit::sink`].
@@ -228,15 +240,25 @@ impl Vm {
             Ok(()) => effects.finish(),
             Err(error) => {
                 effects.forget();
-                Outcome::failed(describe(&error))
+                Outcome::failed(self.reason(&error))
             }
         }
+    }
+
+    /// Why a call failed; notes whether the VM can go on after that.
+    fn reason(&self, error: &mlua::Error) -> String {
+        let reason = describe(error);
+        // By its text, for a script may have caught the error and raised it again as its own.
+        if self.host.guard.has_expired() || reason.contains(OUT_OF_MEMORY) {
+            self.spent.set(true);
+        }
+        reason
     }
 
     /// Calls `TransformBatch` with the contents of a batch; what is to be sent instead, and where to.
     ///
     /// # Errors
-    /// [`CallError`]; the VM must be replaced then.
+    /// [`CallError`].
     pub fn transform_batch(&self, messages: &[Bytes]) -> Result<Transformed, CallError> {
         let Some(transform) = &self.transform else {
             return Ok(Transformed { messages: messages.to_vec(), ..Transformed::default() });
@@ -265,7 +287,7 @@ impl Vm {
             }
             Err(error) => {
                 effects.forget();
-                Err(CallError(describe(&error)))
+                Err(CallError(self.reason(&error)))
             }
         }
     }
@@ -288,7 +310,7 @@ impl Vm {
     /// Calls `extractStatus` with the JSON text of a body; its answer, where nil is an empty text.
     ///
     /// # Errors
-    /// [`CallError`]; the VM must be replaced then.
+    /// [`CallError`].
     pub fn extract_status(&self, json: &[u8]) -> Result<String, CallError> {
         let Some(extract) = &self.extract_status else {
             return Err(CallError("the script has no function extractStatus".to_owned()));
@@ -297,9 +319,6 @@ impl Vm {
         self.arm(1);
         let run = || {
             let status = extract.call::<Value>(self.lua.create_string(json)?)?;
-            if self.host.guard.expired() {
-                self.host.guard.check()?;
-            }
             match self.lua.coerce_string(status.clone())? {
                 Some(text) => Ok(text.to_string_lossy()),
                 None if status.is_nil() => Ok(String::new()),
@@ -309,9 +328,12 @@ impl Vm {
                 ))),
             }
         };
-        run().map_err(|error: mlua::Error| {
+        let result = run();
+        let result =
+            if self.host.guard.expired() { self.host.guard.check().and(result) } else { result };
+        result.map_err(|error: mlua::Error| {
             self.host.effects.borrow_mut().forget();
-            CallError(describe(&error))
+            CallError(self.reason(&error))
         })
     }
 }

@@ -53,8 +53,8 @@ fn script(folder: &TempDir, args: &str) -> Finished {
 fn run_shows_what_is_emitted_and_how_events_ended() {
     let folder = folder("a\r\ndrop\n\ndead\ntwice\nbad\nb");
     let run = script(&folder, "run my.lua --input events.txt");
-    // The VM after a failure is a new one: it counts from one again.
-    assert_eq!(run.output, "out\t1 a\nout\t4 twice\nother\tagain\nout\t1 b\n");
+    // A failure costs its event alone: the script goes on counting.
+    assert_eq!(run.output, "out\t1 a\nout\t4 twice\nother\tagain\nout\t6 b\n");
     assert_eq!(run.code, Some(1));
     let told: Vec<&str> = run.log.lines().filter(|line| !line.contains(" INFO ")).collect();
     let expected = [

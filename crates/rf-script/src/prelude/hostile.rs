@@ -86,9 +86,15 @@ fn load(text: &str) -> Option<Vm> {
     Vm::from_text(Arc::new(options), BTreeMap::new(), text.as_bytes()).ok()
 }
 
+/// Where the VM may go on after the body, it must be able to.
 fn process(body: &str) -> Option<End> {
-    let vm = load(&format!("function Process(content, emit) {body}\nend"))?;
-    Some(vm.process(b"event").end)
+    let fine = "if content == 'fine' then emit('out', content) return end";
+    let vm = load(&format!("function Process(content, emit) {fine} {body}\nend"))?;
+    let end = vm.process(b"event").end;
+    if !vm.is_spent() {
+        assert_eq!(vm.process(b"fine").end, End::Done, "behind {end:?}");
+    }
+    Some(end)
 }
 
 /// Calls whatever hook the script has; one that cannot be loaded has come back already.

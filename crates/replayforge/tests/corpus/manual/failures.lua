@@ -1,4 +1,5 @@
--- A call that fails costs its own event: the next one has fresh variables.
+-- A call that fails costs its own event. The next one goes on with the variables; after a limit of time or memory they are
+-- fresh.
 local calls = 0
 
 function Process(content, emit)

@@ -1,6 +1,6 @@
 //! The status of an event: what its table's script says, else the body's `status`.
 //!
-//! A script lives on the writer thread, loaded once; one that failed is loaded anew for the next event.
+//! A script lives on the writer thread, loaded once; one that a limit has cut short is loaded anew for the next event.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -75,11 +75,11 @@ impl Scripts {
         };
         let json =
             serde_json::to_vec(body).map_err(|error| WriteError::Refused(error.to_string()))?;
-        let status = vm
-            .extract_status(&json)
-            .map_err(|error| WriteError::Refused(format!("extractStatus: {error}")))?;
-        self.loaded.insert(table.to_owned(), vm);
-        Ok(status)
+        let status = vm.extract_status(&json);
+        if !vm.is_spent() {
+            self.loaded.insert(table.to_owned(), vm);
+        }
+        status.map_err(|error| WriteError::Refused(format!("extractStatus: {error}")))
     }
 }
 

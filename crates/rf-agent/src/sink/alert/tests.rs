@@ -151,6 +151,7 @@ async fn a_script_says_what_is_bad_and_fails_for_its_event_alone() {
           calls = calls + 1
           local check = json_decode(json)
           if check.code < 400 then return '' end
+          if check.code == 599 then return 'call ' .. calls end
           return 'HTTP ' .. check.code
         end";
     std::fs::write(folder.path().join("web.lua"), script).unwrap();
@@ -165,12 +166,14 @@ async fn a_script_says_what_is_bad_and_fails_for_its_event_alone() {
         matches!(&refused, Err(SinkError::Permanent(reason)) if reason.contains("web.lua:5: attempt to compare")),
         "{refused:?}"
     );
-    rig.post("/web", r#"{"code":204}"#).await;
-    rig.post("/web", r#"{"code":204}"#).await;
+    for code in [599, 204, 204] {
+        rig.post("/web", &format!(r#"{{"code":{code}}}"#)).await;
+    }
     check_told(&rig, &["web: HTTP 503", "web: recovered"]).await;
+    // The call that failed was the fifth.
     assert_eq!(
         rig.json("/distinct-values/web/status").await,
-        json!(["HTTP 500", "HTTP 503", "ok"])
+        json!(["HTTP 500", "HTTP 503", "call 6", "ok"])
     );
 }
 
