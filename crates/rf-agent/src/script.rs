@@ -15,12 +15,14 @@
 //! unless a limit of time or memory has cut it short.
 //!
 //! Reading order: `config` (the keys), `work` (one batch through the script), `runner` (the thread), `handle` (what the
-//! source's side sees), `waiting`, `timer`, `redo` (retried letters), `reload`, and `batch` for the scripts of sinks.
+//! source's side sees), `waiting`, `timer`, `redo` (retried letters), `reload`, and `batch` for the scripts of sinks. `missing`
+//! warns of what a script will look for in vain.
 
 pub(crate) mod batch;
 pub(crate) mod config;
 pub(crate) mod handle;
 mod mailbox;
+pub(crate) mod missing;
 mod redo;
 mod reload;
 mod runner;

@@ -16,6 +16,7 @@ mod functions;
 mod grok;
 mod guard;
 mod json;
+mod missing;
 mod modules;
 mod options;
 mod outcome;
@@ -28,6 +29,7 @@ mod tests;
 mod vm;
 
 pub use grok::GrokPatterns;
+pub use missing::{MissingName, missing_names};
 pub use options::{Limits, OnError, ScriptOptions};
 pub use outcome::{Emit, End, KvChange, Outcome};
 pub use session::Session;

@@ -13,7 +13,8 @@ const MAX_MODULE_BYTES: u64 = 4 * 1024 * 1024;
 pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
     let package: Table = lua.create_table()?;
     let loaded = lua.create_table()?;
-    for library in ["string", "table", "math", "os", "coroutine", "utf8"] {
+    // `io` is nothing here, but for scripts that may use it.
+    for library in ["string", "table", "math", "os", "coroutine", "utf8", "io"] {
         loaded.set(library, lua.globals().get::<Value>(library)?)?;
     }
     package.set("loaded", &loaded)?;

@@ -59,7 +59,7 @@ pub struct ScriptOptions {
     pub limits: Limits,
     /// What becomes of an event whose script failed.
     pub on_error: OnError,
-    /// Whether `io`, `os.execute` and `package.loadlib` exist.
+    /// Whether `io`, `os.execute` and the others that touch files and programs exist.
     pub unsafe_scripts: bool,
     /// Grok patterns beside the stock ones.
     pub grok_patterns: Arc<GrokPatterns>,

@@ -259,6 +259,22 @@ fn modules_lie_beside_the_script_and_nowhere_else() {
 }
 
 #[test]
+fn unsafe_scripts_have_files_and_programs() {
+    let script = "function Process(c, emit)
+        local file = require('io').open(c) emit('rest', file:read('*a'):upper()) file:close()
+        os.remove(c) emit('rest', io.open(c) == nil)
+        emit('rest', tostring(os.execute('exit 3') or 'failed'))
+    end";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.txt");
+    std::fs::write(&path, "text").unwrap();
+    let path = path.to_str().unwrap();
+    let vm = load_with(ScriptOptions { unsafe_scripts: true, ..options() }, script);
+    assert_eq!(run(&vm, path).0, ["rest=TEXT", "rest=true", "rest=failed"]);
+    check_fails(&load(script), "test.lua:2: require: module `io`");
+}
+
+#[test]
 fn a_batch_is_transformed_with_path_and_headers() {
     let vm = load(
         "function TransformBatch(messages, request)

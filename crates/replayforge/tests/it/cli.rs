@@ -155,6 +155,34 @@ fn a_script_that_cannot_be_used_is_a_problem_of_the_file() {
 }
 
 #[test]
+fn a_script_that_names_what_is_not_there_is_refused_by_check_and_starts_with_a_warning() {
+    let folder = temp();
+    let script = "local files = {io = 1}\nfunction Process(content, emit)\n  -- io.read\n  io.open(files.io)\n  os.exit()\nend";
+    std::fs::write(folder.path().join("a.lua"), script).unwrap();
+    let mut config = Configs::new(folder.path(), Ports::free()).proxy;
+    config["sources"][0]["transformScript"] = json!("a.lua");
+    let check = |config: &Value| {
+        let file = write_config(folder.path(), "proxy", config);
+        let checked = run(folder.path(), &["check", "-c", &file]);
+        let lines = checked.log.lines().filter_map(|line| line.split_once("transformScript: "));
+        let told: Vec<String> = lines.map(|(_, told)| told.to_owned()).collect();
+        (checked.code, told)
+    };
+    let of_files = "a.lua:4: `io.open` is not there, a call that comes to it fails: set \"unsafeScripts\": true if you trust this script as you would a program";
+    let of_exit =
+        "a.lua:5: `os.exit` is not there, a call that comes to it fails: no script has it";
+    assert_eq!(check(&config), (Some(78), vec![of_files.to_owned(), of_exit.to_owned()]));
+    let proxy = Program::role(folder.path(), "proxy", &config);
+    let line = proxy.wait_for("a.lua:4: `io.open` is not there");
+    assert!(line.contains(" WARN "), "{line}");
+    drop(proxy);
+    config["sources"][0]["unsafeScripts"] = json!(true);
+    assert_eq!(check(&config), (Some(78), vec![of_exit.to_owned()]));
+    std::fs::write(folder.path().join("a.lua"), script.replace("os.exit()", "")).unwrap();
+    assert_eq!(check(&config), (Some(0), vec![]));
+}
+
+#[test]
 fn usage_errors_end_with_2_and_a_hint() {
     let folder = temp();
     for args in [

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rf_core::config::{ByteSize, Interval, Node, Problems};
-use rf_script::{GrokPatterns, Limits, OnError, ScriptOptions, Vm};
+use rf_script::{GrokPatterns, Limits, OnError, ScriptOptions, Vm, read_script};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{DEFAULT_TIMER, ScriptPlan};
+use super::{DEFAULT_TIMER, ScriptPlan, missing};
 use crate::settings::at;
 
 /// `scriptLimits`: past one of them the call fails, and only that event with it.
@@ -242,26 +242,24 @@ impl ScriptKeys<'_> {
         options.grok_patterns = Arc::new(patterns);
         let options = Arc::new(options);
         let script_at = at(node, "transformScript");
-        match Vm::load(Arc::clone(&options), BTreeMap::new()) {
-            Err(error) => problems.error(&script_at, error.to_string()),
-            Ok(vm) => match (hook, vm.has_process(), vm.has_transform_batch()) {
-                (Hook::Process, true, _) | (Hook::TransformBatch, _, true) => return Some(options),
-                (Hook::Process, ..) => problems.error(
-                    &script_at,
-                    format!(
-                        "{}: the script has no function Process(content, emit): a source calls it with each event",
-                        self.path
-                    ),
-                ),
-                (Hook::TransformBatch, ..) => problems.error(
-                    &script_at,
-                    format!(
-                        "{}: the script has no function TransformBatch(messages, request): a sink calls it with each batch",
-                        self.path
-                    ),
-                ),
-            },
+        let loaded = read_script(&options.path).and_then(|text| {
+            let vm = Vm::from_text(Arc::clone(&options), BTreeMap::new(), &text)?;
+            Ok((vm, text))
+        });
+        let (vm, text) =
+            loaded.map_err(|error| problems.error(&script_at, error.to_string())).ok()?;
+        for warning in missing::warnings(&options.path, &text, Some(self.unsafe_scripts)) {
+            problems.warn(&script_at, warning);
         }
+        let lacking = match (hook, vm.has_process(), vm.has_transform_batch()) {
+            (Hook::Process, true, _) | (Hook::TransformBatch, _, true) => return Some(options),
+            (Hook::Process, ..) => "Process(content, emit): a source calls it with each event",
+            (Hook::TransformBatch, ..) => {
+                "TransformBatch(messages, request): a sink calls it with each batch"
+            }
+        };
+        let message = format!("{}: the script has no function {lacking}", self.path);
+        problems.error(&script_at, message);
         None
     }
 }

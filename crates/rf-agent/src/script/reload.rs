@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::handle::ScriptHandle;
+use super::missing;
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -91,6 +92,9 @@ pub(super) async fn tried(options: Arc<ScriptOptions>) -> Result<Vec<u8>, String
         let text = read_script(&options.path).map_err(|error| error.to_string())?;
         Vm::from_text(Arc::clone(&options), BTreeMap::new(), &text)
             .map_err(|error| error.to_string())?;
+        for warning in missing::warnings(&options.path, &text, Some(options.unsafe_scripts)) {
+            tracing::warn!("{warning}");
+        }
         tests_pass(&options.path)?;
         // The tests read the file themselves: what takes over must be what they were run on.
         let tested = read_script(&options.path).map_err(|error| error.to_string())?;

@@ -70,9 +70,15 @@ pub(super) fn build(
         entry.check(&node, problems);
         if let Some(path) = &entry.script_path {
             let path = context.data_dir.join(path);
+            let script_at = at(&node, "scriptPath");
             match scripts::load(path.clone()) {
-                Ok(_works) => drop(paths.insert(table.to_lowercase(), path)),
-                Err(reason) => problems.error(&at(&node, "scriptPath"), reason),
+                Ok(_works) => {
+                    for warning in scripts::warnings(&path) {
+                        problems.warn(&script_at, warning);
+                    }
+                    paths.insert(table.to_lowercase(), path);
+                }
+                Err(reason) => problems.error(&script_at, reason),
             }
         }
     }

@@ -3,12 +3,13 @@
 //! A script lives on the writer thread, loaded once; one that a limit has cut short is loaded anew for the next event.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rf_script::{LoadError, ScriptOptions, Vm};
+use rf_script::{LoadError, ScriptOptions, Vm, read_script};
 use serde_json::{Map, Value};
 
+use crate::script::missing;
 use crate::sink::table::failure::WriteError;
 
 /// Scripts by table, in lower case.
@@ -29,6 +30,11 @@ pub(super) fn load(path: PathBuf) -> Result<Vm, String> {
     } else {
         Err("the script has no function extractStatus".to_owned())
     }
+}
+
+/// What a script that can be loaded will look for in vain.
+pub(super) fn warnings(path: &Path) -> Vec<String> {
+    read_script(path).map(|text| missing::warnings(path, &text, None)).unwrap_or_default()
 }
 
 impl Scripts {

@@ -277,6 +277,8 @@ fn a_configuration_that_cannot_work_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("bad.lua"), "function extractStatus(").unwrap();
     std::fs::write(folder.path().join("none.lua"), "x = 1").unwrap();
+    let script = "function extractStatus(json)\n io.write(json) end";
+    std::fs::write(folder.path().join("files.lua"), script).unwrap();
     for (params, why) in [
         (
             r#"{"database":"a","notification_sink":"nobody"}"#,
@@ -289,6 +291,10 @@ fn a_configuration_that_cannot_work_is_refused() {
             "no function extractStatus",
         ),
         (r#"{"database":"a","scripts":{"t":{"scriptPath":"gone.lua"}}}"#, "gone.lua"),
+        (
+            r#"{"database":"a","scripts":{"t":{"scriptPath":"files.lua"}}}"#,
+            "files.lua:2: `io.write` is not there, a call that comes to it fails: a script of an alert cannot have it",
+        ),
         (
             r#"{"database":"a","scripts":{"t":{"consecutiveBad":3,"outOf":2}}}"#,
             "expected at least consecutiveBad (3)",
