@@ -200,6 +200,26 @@ fn nulls_are_kept_however_they_change_from_object_to_object() {
 }
 
 #[test]
+fn real_webhooks_come_out_as_they_came_in() {
+    let folder =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../replayforge/tests/fixtures/github-webhooks");
+    let lua = lua();
+    let mut nulls = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "json") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let expected = serde_json::from_str::<serde_json::Value>(&text).unwrap().to_string();
+            nulls += expected.matches(":null").count();
+            let value = decode(&lua, text.as_bytes()).unwrap();
+            let written = String::from_utf8(encode(&lua, &value).unwrap()).unwrap();
+            assert_eq!(written, expected, "{}", path.display());
+        }
+    }
+    assert!(nulls >= 30, "{nulls} nulls");
+}
+
+#[test]
 fn an_object_that_came_empty_is_what_the_script_makes_of_it() {
     check_script("local t = json_decode('{}') t[1] = 2 return json_encode(t)", "[2]");
     check_script(
