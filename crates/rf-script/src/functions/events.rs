@@ -78,10 +78,16 @@ fn in_text(call: &Call<'_>, name: &[u8]) -> mlua::Result<Vec<Value>> {
         if !spelling.as_bytes().eq_ignore_ascii_case(name) {
             continue;
         }
-        let list = if let serde_json::Value::Array(list) = value { list } else { vec![value] };
+        // As `json_decode` would have it: a null field is nothing, one in a list is a value.
+        let list = match value {
+            serde_json::Value::Array(list) => list,
+            serde_json::Value::Null => Vec::new(),
+            single => vec![single],
+        };
         for value in list {
             values.push(match value {
                 serde_json::Value::String(text) => text.into_lua(call.lua)?,
+                serde_json::Value::Null => Value::NULL,
                 other => other.to_string().into_lua(call.lua)?,
             });
         }
@@ -143,6 +149,12 @@ mod tests {
         check_both("{}", "{}", "nil 0 ");
         check_both("{['X-Test'] = {}}", r#"{"X-Test":[]}"#, "nil 0 ");
         check_both("{['X-Test2'] = {'a'}}", r#"{"X-Test2":["a"]}"#, "nil 0 ");
+        check_both("json_decode('{\"X-Test\":null}')", r#"{"X-Test":null}"#, "nil 0 ");
+        check(
+            r#"local event = '{"headers":{"a":[null]}}'
+            return header(event, 'a') == json_null, header(json_decode(event), 'a') == json_null"#,
+            "true true",
+        );
         check("return (header({}, 'a'))", "nil");
         check("return (header('{}', 'a'))", "nil");
         check("return (header('{\"headers\":null}', 'a'))", "nil");
