@@ -133,6 +133,7 @@ mod salvage;
 mod schema;
 mod segments;
 mod shared;
+mod sizes;
 mod space;
 mod sql;
 mod state;

@@ -22,7 +22,7 @@ use crate::handed::Handed;
 use crate::housekeeping::Housekeeping;
 use crate::limits::Limits;
 use crate::mailbox::{Mailbox, Op};
-use crate::rows::{self, read};
+use crate::rows::{self, Found, read};
 use crate::shared::Shared;
 use crate::space::{Checkpointer, Reserve, Wal};
 use crate::sql;
@@ -221,8 +221,12 @@ impl Writer {
     fn answer_read(&mut self, op: Op) {
         match op {
             Op::Read { queue, after, budget, reply } => {
-                let pieces = self.state.queues[queue.0].pieces(after.saturating_add(1), u64::MAX);
+                let state = &mut self.state.queues[queue.0];
+                let pieces = state.pieces(after.saturating_add(1), u64::MAX);
                 let found = read(&self.conn, pieces, budget, true);
+                if let Some((span, there)) = found.as_ref().ok().and_then(Found::measured) {
+                    state.sizes.remember(span, there);
+                }
                 send(
                     reply,
                     found.map(|found| found.events).map_err(|error| self.read_failed(&error)),
