@@ -80,6 +80,8 @@ pub struct Shape {
     /// With [`Shape::stable`]: after a kill the last two batches may come again, in their order, and not only the last one.
     /// Then the next batch is made ready while one is written.
     pub ahead: bool,
+    /// With [`Shape::stable`]: so long an event may wait for others, until a batch is whole; zero: not at all.
+    pub linger: Duration,
     /// After so many tries an event is a dead letter; `None`: never.
     pub max_attempts: Option<u32>,
     /// An event older than this that fails is a dead letter; `None`: never.

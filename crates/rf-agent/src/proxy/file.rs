@@ -202,8 +202,8 @@ pub struct BatchConfig {
     /// Events in a batch at the most; default 1000.
     #[serde(default)]
     pub batch_max_events: usize,
-    /// The longest that an event may wait for company; a batch leaves as soon as the one before is answered, so events
-    /// wait for the rate limits only.
+    /// So long an event may wait for others, until a batch is whole; default: a batch leaves as soon as the one before is
+    /// answered.
     #[serde(default)]
     pub batch_timeout_secs: Option<Interval>,
 }

@@ -120,6 +120,7 @@ pub(super) fn build(
         concurrency: 1,
         stable: true,
         ahead: false,
+        linger: Duration::ZERO,
         max_attempts: None,
         max_age: singles::limit(config.max_age),
         backoff: (Duration::from_secs(1), Duration::from_secs(300)),
