@@ -22,6 +22,7 @@ pub mod client;
 pub mod encoding;
 pub mod interim;
 pub mod listen;
+pub mod memory;
 pub mod own_host;
 pub mod per_core;
 pub mod retry_after;

@@ -119,6 +119,8 @@ pub enum Durability {
 pub struct LimitsFile {
     /// Bytes of a body, as sent and as decoded.
     pub max_body_bytes: ByteSize,
+    /// Memory for all bodies that are being read or stored, and as much again for those that are decompressed.
+    pub body_memory_bytes: ByteSize,
     /// Events of a batch.
     pub max_batch_events: NonZeroUsize,
     /// Connections at a time; further ones wait.
@@ -136,6 +138,7 @@ impl Default for LimitsFile {
         let server = ServerLimits::default();
         LimitsFile {
             max_body_bytes: ByteSize::mib(32),
+            body_memory_bytes: ByteSize::mib(128),
             max_batch_events: NonZeroUsize::new(100_000).expect("100,000 is not zero"),
             max_connections: server.max_connections,
             header_timeout: server.header_timeout.into(),
@@ -242,6 +245,8 @@ pub struct BucketConfig {
 pub struct RequestLimits {
     /// Bytes of a body, as sent and as decoded.
     pub max_body_bytes: usize,
+    /// Bytes of all bodies at a time, as sent, and again as decoded; at least `max_body_bytes`.
+    pub body_memory_bytes: usize,
     /// Events of a batch.
     pub max_batch_events: usize,
     /// The longest that a client may be silent within a body.
@@ -300,6 +305,7 @@ impl RelayConfig {
             },
             requests: RequestLimits {
                 max_body_bytes: limits.max_body_bytes.as_usize(),
+                body_memory_bytes: limits.body_memory_bytes.as_usize(),
                 max_batch_events: limits.max_batch_events.get(),
                 body_timeout: limits.body_timeout.into(),
             },
@@ -416,6 +422,7 @@ impl RelayConfig {
             server: ServerLimits::default(),
             requests: RequestLimits {
                 max_body_bytes: 1024 * 1024,
+                body_memory_bytes: 4 * 1024 * 1024,
                 max_batch_events: 1000,
                 body_timeout: Duration::from_secs(30),
             },

@@ -22,7 +22,7 @@ pub(super) async fn node_info(
     if caller.hostname.is_empty() {
         return Err(ApiError::BadRequest("RF-HOSTNAME is missing".to_owned()));
     }
-    let (raw, info) = read(&relay, &parts.headers, body, MAX_NODE_INFO_BYTES, parse).await?;
+    let (raw, info) = read(&relay, &parts.headers, body, MAX_NODE_INFO_BYTES, parse).await?.value;
     relay.nodes.told(caller.hostname, raw, info, unix_ms());
     Ok(StatusCode::OK)
 }

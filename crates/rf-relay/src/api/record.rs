@@ -16,7 +16,7 @@ use rf_core::trace::{Note, Step};
 use rf_net::encoding::ACCEPTED;
 use uuid::Uuid;
 
-use super::request::{caller, read};
+use super::request::{Read, caller, read};
 use super::{ApiError, Relay};
 use crate::bucket::BucketName;
 use crate::stats::unix_seconds;
@@ -54,7 +54,9 @@ async fn receive(
     let (parts, body) = request.into_parts();
     let buckets = relay.tokens.buckets(&parts.headers)?;
     let batch_id = batch_id(&parts.headers)?;
-    let events = read(relay, &parts.headers, body, relay.limits.max_body_bytes, parse).await?;
+    let max_bytes = relay.limits.max_body_bytes;
+    let Read { value: events, held: _held } =
+        read(relay, &parts.headers, body, max_bytes, parse).await?;
     let count = events.len() as u64;
     let arrival = Arrival::of(relay, &events, &parts.headers, batch_id.as_deref());
     let stored = append(relay, &buckets, events, batch_id, &arrival).await?;
