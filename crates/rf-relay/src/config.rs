@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rf_core::config::{ByteSize, Interval, Node, Problems, Secret};
+use rf_core::protocol::MAX_PULLED_BYTES;
 use rf_net::own_host::{OwnHosts, is_loopback};
 use rf_net::serve::ServerLimits;
 use rf_queue::MIN_STORE_BYTES;
@@ -117,7 +118,7 @@ pub enum Durability {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LimitsFile {
-    /// Bytes of a body, as sent and as decoded.
+    /// Bytes of a body, as sent and as decoded; at most 64 MiB.
     pub max_body_bytes: ByteSize,
     /// Memory for all bodies that are being read or stored, and as much again for those that are decompressed.
     pub body_memory_bytes: ByteSize,
@@ -280,6 +281,7 @@ impl RelayConfig {
         let buckets = check_buckets(&file.buckets, at("buckets"), problems);
         let (thresholds, alerts) = file.alerts.check(at("alerts"), problems);
         check_status(&file, &at, problems);
+        let max_body_bytes = body_limit(&file.limits, at("limits"), problems);
         if problems.error_count() > errors_before {
             return None;
         }
@@ -304,7 +306,7 @@ impl RelayConfig {
                 ..ServerLimits::default()
             },
             requests: RequestLimits {
-                max_body_bytes: limits.max_body_bytes.as_usize(),
+                max_body_bytes,
                 body_memory_bytes: limits.body_memory_bytes.as_usize(),
                 max_batch_events: limits.max_batch_events.get(),
                 body_timeout: limits.body_timeout.into(),
@@ -335,6 +337,20 @@ fn check_status<'a>(
         let text = format!("expected at most {MAX_EXPECTED_NODES} names");
         problems.error(&at("expectedNodes"), text);
     }
+}
+
+/// A body of one event that is larger could only hold what no player can pull.
+fn body_limit(limits: &LimitsFile, at: Node<'_>, problems: &mut Problems) -> usize {
+    let asked = limits.max_body_bytes.as_usize();
+    if asked > MAX_PULLED_BYTES {
+        let most = MAX_PULLED_BYTES / (1024 * 1024);
+        let at = at.get("maxBodyBytes").unwrap_or(at);
+        problems.warn(
+            &at,
+            format!("a player reads at most {most} MiB at once, so a larger event could never leave its bucket: {most}MiB is used"),
+        );
+    }
+    asked.min(MAX_PULLED_BYTES)
 }
 
 fn check_buckets(

@@ -4,6 +4,7 @@
 //! program answers with a line on its standard output: `ok ID`, `retry ID [reason]` or `reject ID [reason]`. An event whose
 //! answer does not come, because the program ended or took too long, is handed over again: at least once.
 
+mod pending;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The body of `POST /record-batch`: an array of strings.
 
 use std::fmt;
+use std::io::Write;
 
 use bytes::Bytes;
 use serde::Deserializer as _;
@@ -39,11 +40,11 @@ pub fn encode_batch<'a>(events: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     body
 }
 
-/// Appends `text` as a JSON string.
-pub(super) fn write_string(body: &mut Vec<u8>, text: &[u8]) {
+/// Appends `text` as a JSON string to something in memory.
+pub(super) fn write_string(to: &mut impl Write, text: &[u8]) {
     let text = as_text(text);
     let text = std::str::from_utf8(&text).expect("as_text gives UTF-8");
-    serde_json::to_writer(body, text).expect("writing a string into memory cannot fail");
+    serde_json::to_writer(to, text).expect("writing a string into memory cannot fail");
 }
 
 struct Batch<'a> {

@@ -120,6 +120,18 @@ fn warnings_leave_a_configuration() {
 }
 
 #[test]
+fn bodies_are_no_larger_than_what_a_player_reads() {
+    let (config, problems) =
+        check(r#"{limits: {maxBodyBytes: "65MiB"}, buckets: {b: {auth: "x"}}}"#);
+    let expected = "relay.json:1:25: warning: limits.maxBodyBytes: a player reads at most 64 MiB at once, so a larger event \
+                    could never leave its bucket: 64MiB is used";
+    assert_eq!(problems, expected);
+    assert_eq!(config.unwrap().requests.max_body_bytes, 64 * 1024 * 1024);
+    let most = good(r#"{limits: {maxBodyBytes: "64MiB"}, buckets: {b: {auth: "x"}}}"#);
+    assert_eq!(most.requests.max_body_bytes, 64 * 1024 * 1024);
+}
+
+#[test]
 fn of_two_names_of_a_key_ours_counts() {
     let (config, problems) = check(r#"{"buckets": {"b": {"auth": "x", "ttlSecs": 1, "tls": 2}}}"#);
     let expected = "relay.json:1:47: warning: buckets.b.tls: ignored, for `ttlSecs` stands there too and means the same";

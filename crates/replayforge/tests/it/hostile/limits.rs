@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::support::http::request;
 use crate::support::stack::{Stack, TOKEN};
-use crate::support::wait::{let_pass, until};
+use crate::support::wait::{SOON, eventually, let_pass};
 use crate::support::wire::{Wire, call, post};
 
 #[test]
@@ -65,14 +65,14 @@ fn many_large_bodies_share_what_memory_there_is() {
         let begun = request("POST", target, &headers, body.as_bytes());
         slow.send(&begun[..begun.len() - 1]);
         let mut answer = post(&body);
-        until("the memory is used up", || {
+        eventually("the memory is used up", SOON, || {
             answer = post(&body);
             answer.status() == refused
         });
         assert!(answer.header("retry-after").is_some());
         assert_eq!(post("small").status(), 200, "a small one takes nothing of it");
         drop(slow);
-        until("the memory is free again", || post(&body).status() == 200);
+        eventually("the memory is free again", SOON, || post(&body).status() == 200);
     }
 }
 

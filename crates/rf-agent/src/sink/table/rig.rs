@@ -50,7 +50,17 @@ impl Rig {
 
     /// Over files that are there already.
     pub(crate) async fn start_in(folder: TempDir, build: Build, params: &str) -> Self {
-        let queues = vec![QueueOptions::new("subject"), QueueOptions::new("mail")];
+        Self::start_beside(QueueOptions::new("mail"), folder, build, params).await
+    }
+
+    /// With this queue of another sink.
+    pub(crate) async fn start_beside(
+        other: QueueOptions,
+        folder: TempDir,
+        build: Build,
+        params: &str,
+    ) -> Self {
+        let queues = vec![QueueOptions::new("subject"), other];
         let options = StoreOptions::new(folder.path().join("queues.sqlite3"), 8 << 20, queues);
         let store = Store::open(options).unwrap().store;
         let sink = sink(build, folder.path(), params);
