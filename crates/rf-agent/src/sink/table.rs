@@ -23,7 +23,7 @@ pub(crate) mod format;
 pub(crate) mod hostile;
 pub(crate) mod identifier;
 pub(crate) mod index;
-pub(crate) mod listener;
+pub(crate) mod port;
 pub(crate) mod query;
 pub(crate) mod reader;
 pub(crate) mod retention;
