@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sink::contract::{Promise, Subject, check_sink_contract};
 use crate::sink::table::rig::{Rig, event, event_with_id, sink};
+use crate::sink::table::{applied, rows};
 use crate::sink::{Sink, SinkBatch, SinkError};
 
 const PARAMS: &str = r#"{ "database": "db.sqlite3" }"#;
@@ -205,6 +206,25 @@ async fn what_can_never_be_written_is_refused_for_good() {
     }
     rig.write(&[event("GET", "/t", ""), event("HEAD", "/t", "")]).await;
     assert_eq!(rig.json("/list").await, json!([]));
+}
+
+/// Else every event would be given up, one by one, for a table that a person has removed.
+#[tokio::test]
+async fn no_event_is_to_blame_for_a_table_of_the_sinks_own_that_is_missing() {
+    let mut rig = rig().await;
+    for (id, table, made) in [
+        (1, "_rpf_tables", rows::TABLES),
+        (2, "_rpf_progress", applied::TABLES),
+        (3, "_rpf_events_0", applied::TABLES),
+    ] {
+        let content = [event_with_id(id, "/t", r#"{"a":1}"#)];
+        open(&rig).execute_batch(&format!("DROP TABLE {table}")).unwrap();
+        let failed = rig.try_write(&content).await;
+        assert!(matches!(failed, Err(SinkError::Retry { .. })), "{table}: {failed:?}");
+        open(&rig).execute_batch(made).unwrap();
+        rig.write(&content).await;
+    }
+    assert_eq!(rig.json("/distinct-values/t/id").await, json!(["1", "2", "3"]));
 }
 
 #[tokio::test]

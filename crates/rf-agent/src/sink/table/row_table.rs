@@ -186,15 +186,18 @@ impl RowTable {
 }
 
 /// The number after the highest that was ever given; a table of the original's knows it from its rows only.
-fn first_number(conn: &Connection, table: &Identifier) -> rusqlite::Result<i64> {
-    let noted: Option<i64> = conn
-        .prepare_cached(GET_NEXT)?
-        .query_row([table.as_str().to_lowercase()], |row| row.get(0))
-        .optional()?;
+fn first_number(conn: &Connection, table: &Identifier) -> Result<i64, WriteError> {
+    let noted = noted_number(conn, table).map_err(WriteError::Own)?;
     let highest: Option<i64> = conn
         .prepare_cached(&format!("SELECT CAST(max({NUMBER}) AS INTEGER) FROM {table}"))?
         .query_row([], |row| row.get(0))?;
     Ok(noted.unwrap_or(1).max(highest.unwrap_or(0) + 1))
+}
+
+fn noted_number(conn: &Connection, table: &Identifier) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached(GET_NEXT)?
+        .query_row([table.as_str().to_lowercase()], |row| row.get(0))
+        .optional()
 }
 
 fn add_column(conn: &Connection, table: &mut Table, column: Column) -> Result<usize, WriteError> {
