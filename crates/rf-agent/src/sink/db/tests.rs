@@ -2,8 +2,8 @@
 
 mod api;
 mod hostile;
+mod names;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -241,29 +241,6 @@ async fn a_table_has_so_many_columns_and_no_more() {
     );
     rig.write(&[wide(490..495)]).await;
     assert_eq!(rig.json("/columns/wide").await.as_array().unwrap().len(), 499);
-}
-
-#[tokio::test]
-async fn indexes_are_there_for_the_columns_that_the_original_indexes() {
-    let mut rig = rig().await;
-    rig.post("/t", r#"{"plain":1,"user_id":2,"my_fk_x":3,"sort_idx":4}"#).await;
-    rig.post("/t", r#"{"status":"ok"}"#).await;
-    let conn = open(&rig);
-    let sql = "SELECT (SELECT group_concat(name) FROM pragma_index_info(list.name)) FROM pragma_index_list('t') AS list";
-    let mut statement = conn.prepare(sql).unwrap();
-    let found: HashSet<String> =
-        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
-    let expected = [
-        "id",
-        "_rpf_id",
-        "_rpf_last_updated_idx",
-        "timestamp,status",
-        "user_id",
-        "my_fk_x",
-        "sort_idx",
-        "status",
-    ];
-    assert_eq!(found, expected.map(str::to_owned).into());
 }
 
 /// As the original made it: every number REAL, plain indexes, no marks of ours.

@@ -70,10 +70,14 @@ impl Identifier {
         is_valid.then_some(Self(name))
     }
 
-    /// A name made of others by this program, such as that of an index: shortened where it would be too long.
-    pub(crate) fn made(parts: &[&str]) -> Self {
-        let text = parts.join("_");
-        Self(text.chars().filter(|c| is_allowed(*c)).take(MAX_CHARS * 2).collect())
+    /// A name of this program's own.
+    pub(crate) fn own(name: &str) -> Self {
+        Self::existing(name).expect("our own names are valid")
+    }
+
+    /// The view of this table that has the newest row of each series. It may be longer than other names.
+    pub(crate) fn view_of_latest(&self) -> Self {
+        Self(format!("v_{}_latest", self.0))
     }
 
     /// Without quotes: for messages, JSON and bound parameters.
@@ -88,6 +92,46 @@ impl Identifier {
 }
 
 impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+/// The name of an index. `Display` writes it quoted.
+///
+/// To SQLite a table and an index of one name are one too many. So these begin as no table of an event does, and a full stop,
+/// which no [`Identifier`] has, stands between the names that they are made of: no two are alike unless table and columns are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IndexName(String);
+
+impl IndexName {
+    /// For an index on these columns of a table; `copy` makes another one where the first, 0, is taken.
+    pub(crate) fn of(table: &Identifier, columns: &[&Identifier], copy: usize) -> Self {
+        let columns: Vec<&str> = columns.iter().map(|column| column.as_str()).collect();
+        let mut name = format!("{OURS}idx.{}.{}", table.as_str(), columns.join("."));
+        if copy > 0 {
+            name = format!("{name}~{copy}");
+        }
+        Self(name)
+    }
+
+    /// As the original and earlier versions had it; there it could be that of a table, too, or of another table's index.
+    pub(crate) fn former(table: &Identifier, column: &Identifier) -> Self {
+        Self(format!("idx_{}_{}", table.as_str(), column.as_str()))
+    }
+
+    /// Without quotes: for bound parameters.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether SQLite takes both for the same name.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        self.0.eq_ignore_ascii_case(text)
+    }
+}
+
+impl fmt::Display for IndexName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0)
     }
@@ -135,6 +179,30 @@ mod tests {
         }
         for name in ["", "a/b", "a b", "x\"y", "sqlite_master", "_RPF_events", "a;b", "a.b"] {
             assert!(Identifier::table(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn indexes_are_called_as_no_table_and_no_other_index() {
+        let name = |table: &str, columns: &[&str], copy: usize| {
+            let columns: Vec<Identifier> =
+                columns.iter().map(|name| Identifier::own(name)).collect();
+            let columns: Vec<&Identifier> = columns.iter().collect();
+            IndexName::of(&Identifier::own(table), &columns, copy).as_str().to_owned()
+        };
+        let names = [
+            name("m_x", &["y_id"], 0),
+            name("m", &["x_y_id"], 0),
+            name("m", &["x", "y_id"], 0),
+            name("m", &["x", "y_id"], 1),
+            name("m", &["x_y_id"], 1),
+            name(&"x".repeat(128), &[&"y".repeat(127)], 0),
+            name(&"x".repeat(128), &[&"y".repeat(128)], 0),
+        ];
+        let different: std::collections::HashSet<&String> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
+        for name in names {
+            assert!(Identifier::table(&name).is_err(), "{name}");
         }
     }
 

@@ -90,6 +90,26 @@ impl Rig {
         self.try_write(contents).await.expect("written");
     }
 
+    /// Writes a batch as a worker does, in halves where it is refused for good; what was refused in the end, and why. Any
+    /// other error would have it tried again for ever.
+    pub(crate) async fn deliver(&mut self, contents: &[String]) -> Vec<(String, String)> {
+        let mut refused = Vec::new();
+        let mut parts = vec![self.batch(contents)];
+        while let Some(mut part) = parts.pop() {
+            let Err(error) = self.sink.write(&part).await else { continue };
+            let SinkError::Permanent(reason) = error else { panic!("{part:?}: {error}") };
+            if let [event] = &part.events[..] {
+                refused.push((String::from_utf8(event.content.to_vec()).unwrap(), reason));
+                continue;
+            }
+            let back = part.events.split_off(part.events.len() / 2);
+            for (half, events) in [(1, back), (0, part.events)] {
+                parts.push(SinkBatch { id: format!("{}.{half}", part.id), events });
+            }
+        }
+        refused
+    }
+
     /// One POST of this body.
     pub(crate) async fn post(&mut self, path: &str, body: &str) {
         self.write(&[event("POST", path, body)]).await;

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::failure::WriteError;
 use super::identifier::Identifier;
-use super::schema::{Column, Kind, MAX_COLUMNS, MAX_TABLES, Table, tables};
-use super::{index, value};
+use super::schema::{Column, Kind, MAX_COLUMNS, Table};
+use super::{index, schema, value};
 
 /// The key.
 pub(crate) const ID: &str = "id";
@@ -52,12 +52,7 @@ impl RowTable {
         if let Some(table) = Self::open(conn, name)? {
             return Ok(table);
         }
-        if tables(conn)?.len() >= MAX_TABLES {
-            return Err(WriteError::Refused(format!(
-                "table `{}` is one too many: a database has at most {MAX_TABLES}",
-                name.as_str()
-            )));
-        }
+        schema::check_new(conn, name)?;
         conn.execute(
             &format!(
                 "CREATE TABLE {name} (id TEXT PRIMARY KEY, {NUMBER} INTEGER, {UPDATED} INTEGER, {TIMESTAMP} INTEGER)"
