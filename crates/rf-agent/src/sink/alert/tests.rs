@@ -157,6 +157,15 @@ async fn no_event_is_to_blame_for_notices_that_cannot_be_stored() {
 }
 
 #[tokio::test]
+async fn a_row_has_the_status_that_was_watched() {
+    let mut rig = Rig::start(super::build, PARAMS).await;
+    let body = r#"{"Status":"a","status":"down","STATUS":"b","status!":"c"}"#;
+    rig.post("/web", body).await;
+    assert_eq!(rig.json("/distinct-values/web/status").await, json!(["down"]));
+    assert_eq!(rig.json("/status").await[0]["status"], "down");
+}
+
+#[tokio::test]
 async fn a_script_says_what_is_bad_and_fails_for_its_event_alone() {
     let folder = tempfile::tempdir().unwrap();
     let script = "calls = 0

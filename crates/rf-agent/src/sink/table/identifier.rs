@@ -1,6 +1,7 @@
 //! Names of tables and columns: the one door through which text becomes an SQL identifier.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// Longest name of a table or column, in characters.
 const MAX_CHARS: usize = 128;
@@ -13,7 +14,9 @@ const SQLITE: &str = "sqlite_";
 ///
 /// Invariant: letters, digits, `_` and `-` only, at least one and at most [`MAX_CHARS`]; so the quoted form is closed by
 /// its own quotes alone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// Two are equal when SQLite takes them for the same name: the case of ASCII letters does not matter, that of others does.
+#[derive(Debug, Clone)]
 pub(crate) struct Identifier(String);
 
 /// A text that names no table.
@@ -88,6 +91,29 @@ impl Identifier {
     /// Whether SQLite takes both for the same name.
     pub(crate) fn is(&self, text: &str) -> bool {
         self.0.eq_ignore_ascii_case(text)
+    }
+
+    /// The same text for every spelling of the name.
+    pub(crate) fn folded(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+impl PartialEq for Identifier {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(&other.0)
+    }
+}
+
+impl Eq for Identifier {}
+
+impl Hash for Identifier {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for byte in self.0.bytes() {
+            state.write_u8(byte.to_ascii_lowercase());
+        }
+        // No name holds it, so that one name behind the other is never taken for two others.
+        state.write_u8(0);
     }
 }
 
@@ -179,6 +205,17 @@ mod tests {
         }
         for name in ["", "a/b", "a b", "x\"y", "sqlite_master", "_RPF_events", "a;b", "a.b"] {
             assert!(Identifier::table(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_equal_where_they_are_to_sqlite() {
+        let conn = rusqlite::Connection::open_in_memory().unwrap();
+        let names = ["Orders", "orders", "ORDERS", "Ünal", "ünal", "ÜNAL", "order_s", "straße"];
+        let mut known = std::collections::HashSet::new();
+        for name in names.map(Identifier::own) {
+            let made = conn.execute(&format!("CREATE TABLE {name} (a)"), []).is_ok();
+            assert_eq!(known.insert(name.clone()), made, "{name}");
         }
     }
 

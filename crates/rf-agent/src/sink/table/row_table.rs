@@ -22,7 +22,9 @@ pub(crate) const UPDATED: &str = "_rpf_last_updated_idx";
 /// When it happened.
 pub(crate) const TIMESTAMP: &str = "timestamp";
 
-const GET_NEXT: &str = "SELECT next_id FROM _rpf_tables WHERE name = ?1";
+/// Earlier versions noted ?2, one number for several tables where the case of other letters than ASCII's tells them apart.
+const GET_NEXT: &str =
+    "SELECT next_id FROM _rpf_tables WHERE name IN (?1, ?2) ORDER BY name = ?1 DESC LIMIT 1";
 /// Spellings of keys that are remembered; past it they are looked up anew.
 const MAX_SPELLINGS: usize = 4 * MAX_COLUMNS;
 
@@ -34,6 +36,8 @@ pub(crate) struct RowTable {
     /// Place of the column for a key as events spell it; `None` for a key that cannot name one.
     places: HashMap<String, Option<usize>>,
     insert: String,
+    /// The columns that a row's body has by their own names, by place.
+    named: Vec<bool>,
     /// The next running number, once this transaction has looked it up.
     next: Option<i64>,
 }
@@ -88,7 +92,8 @@ impl RowTable {
             timestamp: place(TIMESTAMP),
         };
         let insert = insert_statement(&table);
-        Ok(Some(Self { table, own, places: HashMap::new(), insert, next: None }))
+        let (places, named) = (HashMap::new(), Vec::new());
+        Ok(Some(Self { table, own, places, insert, named, next: None }))
     }
 
     pub(crate) fn name(&self) -> &Identifier {
@@ -100,7 +105,8 @@ impl RowTable {
         self.next.take()
     }
 
-    /// Inserts a row, or replaces the one with its id.
+    /// Inserts a row, or replaces the one with its id. Of several keys for one column the one with the column's name counts,
+    /// else the last.
     pub(crate) fn put(
         &mut self,
         conn: &Connection,
@@ -112,13 +118,18 @@ impl RowTable {
         let number = self.take_number(conn)?;
         let mut insert = conn.prepare_cached(&self.insert)?;
         let mut has_id = false;
+        self.named.clear();
+        self.named.resize(self.table.columns.len(), false);
         for (key, value) in body {
             let Some(&Some(place)) = self.places.get(&key) else { continue };
-            if !value.is_null() {
-                has_id |= place == self.own.id;
-                let kind = self.table.columns[place].kind;
-                insert.raw_bind_parameter(place + 1, value::to_sql(value, kind))?;
+            let column = &self.table.columns[place];
+            let is_named = key == column.name.as_str();
+            if value.is_null() || (self.named[place] && !is_named) {
+                continue;
             }
+            self.named[place] = is_named;
+            has_id |= place == self.own.id;
+            insert.raw_bind_parameter(place + 1, value::to_sql(value, column.kind))?;
         }
         if !has_id {
             insert.raw_bind_parameter(self.own.id + 1, number.to_string())?;
@@ -191,7 +202,7 @@ fn first_number(conn: &Connection, table: &Identifier) -> Result<i64, WriteError
 
 fn noted_number(conn: &Connection, table: &Identifier) -> rusqlite::Result<Option<i64>> {
     conn.prepare_cached(GET_NEXT)?
-        .query_row([table.as_str().to_lowercase()], |row| row.get(0))
+        .query_row([table.folded(), table.as_str().to_lowercase()], |row| row.get(0))
         .optional()
 }
 

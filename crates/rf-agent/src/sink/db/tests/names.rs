@@ -1,4 +1,4 @@
-//! Names of tables and indexes, which are one set of names to SQLite.
+//! Names: one table or column in several spellings, and tables and indexes, which are one set of names to SQLite.
 
 use std::collections::HashSet;
 
@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::{PARAMS, event, open, rig};
+use crate::sink::table::hostile::encode;
 use crate::sink::table::rig::Rig;
 
 /// Over a database that was there already.
@@ -35,6 +36,76 @@ fn indexes(rig: &Rig, table: &str) -> Vec<String> {
 
 async fn rows(rig: &Rig, table: &str) -> usize {
     rig.json(&format!("/query-table/{table}")).await.as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn a_table_in_several_spellings_is_one() {
+    let mut rig = rig().await;
+    rig.write(&[
+        event("POST", "/Orders", r#"{"a":1}"#),
+        event("POST", "/orders", r#"{"a":2}"#),
+        event("POST", "/ORDERS", r#"{"a":3,"b":1}"#),
+        event("POST", "/Orders", r#"{"a":4,"B":2}"#),
+        event("PUT", "/rpf-db/oRDERS/", r#"{"a":5,"b":3}"#),
+        event("DELETE", "/OrderS", r#"{"id":"2"}"#),
+    ])
+    .await;
+    let rows = rig.json("/query-table/orders").await;
+    let rows: Vec<_> =
+        rows.as_array().unwrap().iter().map(|row| json!([row["id"], row["a"], row["b"]])).collect();
+    let expected =
+        [json!(["1", 1, null]), json!(["3", 3, 1]), json!(["4", 4, 2]), json!(["5", 5, 3])];
+    assert_eq!(rows, expected);
+    assert_eq!(rig.json("/list").await, json!(["Orders"]));
+}
+
+/// To SQLite only ASCII letters are the same in either case.
+#[tokio::test]
+async fn tables_that_only_a_letter_beyond_ascii_tells_apart_count_by_themselves() {
+    let mut rig = rig_over(
+        "CREATE TABLE _rpf_tables (name TEXT PRIMARY KEY, next_id INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+         INSERT INTO _rpf_tables VALUES ('äpfel', 9);
+         CREATE TABLE Äpfel (id TEXT PRIMARY KEY);",
+    )
+    .await;
+    rig.write(&[
+        event("POST", "/Übung", "{}"),
+        event("POST", "/übung", "{}"),
+        event("POST", "/Übung", "{}"),
+        event("POST", "/ÜBUNG", "{}"),
+        event("DELETE", "/Übung", r#"{"id":"3"}"#),
+    ])
+    .await;
+    rig.restart().await;
+    rig.write(&["/übung", "/Übung", "/Äpfel"].map(|path| event("POST", path, "{}"))).await;
+    for (table, ids) in [
+        ("Übung", json!(["1", "2", "4"])),
+        ("übung", json!(["1", "2"])),
+        // An earlier version has noted its number below the other spelling.
+        ("Äpfel", json!(["9"])),
+    ] {
+        let found = rig.json(&format!("/distinct-values/{}/id", encode(table))).await;
+        assert_eq!(found, ids, "{table}");
+    }
+}
+
+#[tokio::test]
+async fn of_several_keys_for_one_column_its_own_name_counts() {
+    let mut rig = rig().await;
+    for body in [
+        r#"{"userId":"x","user_id":"own","UserID":"z","A":1,"a":2,"Ü":"x","ü":"own","ID":"x","id":"1","!id":"z"}"#,
+        r#"{"id":"2","userId":"x","UserID":"last"}"#,
+        r#"{"id":"3","user_id":null,"userId":"only"}"#,
+    ] {
+        rig.post("/t", body).await;
+    }
+    let rows = rig.json("/query-table/t").await;
+    let seen =
+        |row: usize| json!([rows[row]["id"], rows[row]["user_id"], rows[row]["a"], rows[row]["ü"]]);
+    assert_eq!(seen(0), json!(["1", "own", 2, "own"]));
+    assert_eq!(seen(1), json!(["2", "last", null, null]));
+    assert_eq!(seen(2), json!(["3", "only", null, null]));
+    assert_eq!(rig.json("/columns/t").await.as_array().unwrap().len(), 7);
 }
 
 #[tokio::test]
