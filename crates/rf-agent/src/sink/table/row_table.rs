@@ -214,6 +214,13 @@ fn add_column(conn: &Connection, table: &mut Table, column: Column) -> Result<us
             table.name.as_str()
         )));
     }
+    if table.would_hide_row_id(&column.name) {
+        return Err(WriteError::Refused(format!(
+            "column `{}` cannot be: SQLite has no other name left for the rows of table `{}`",
+            column.name.as_str(),
+            table.name.as_str()
+        )));
+    }
     let (name, kind) = (&column.name, column.kind.sql());
     conn.execute(&format!("ALTER TABLE {} ADD COLUMN {name} {kind}", table.name), [])?;
     table.columns.push(column);

@@ -108,6 +108,19 @@ async fn of_several_keys_for_one_column_its_own_name_counts() {
     assert_eq!(rig.json("/columns/t").await.as_array().unwrap().len(), 7);
 }
 
+/// Without it old rows could not be removed.
+#[tokio::test]
+async fn columns_leave_sqlites_own_number_of_a_row_a_name() {
+    let mut rig = rig().await;
+    let batch = [r#"{"rowid":1}"#, r#"{"oid":1,"_rowid_":2}"#, r#"{"OID":1}"#, r#"{"rowid":3}"#]
+        .map(|body| event("POST", "/t", body));
+    let refused = rig.deliver(&batch).await;
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(refused[0].1.contains("column `_rowid_` cannot be"), "{refused:?}");
+    let rows = rig.json("/query-table/t").await;
+    assert_eq!(json!([rows[0]["rowid"], rows[1]["oid"], rows[2]["rowid"]]), json!([1, 1, 3]));
+}
+
 #[tokio::test]
 async fn indexes_are_there_for_the_columns_that_the_original_indexes() {
     let mut rig = rig().await;
