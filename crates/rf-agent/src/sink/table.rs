@@ -21,6 +21,8 @@ pub(crate) mod failure;
 pub(crate) mod format;
 #[cfg(test)]
 pub(crate) mod hostile;
+#[cfg(test)]
+pub(crate) mod hostile_events;
 pub(crate) mod identifier;
 pub(crate) mod index;
 pub(crate) mod port;

@@ -16,7 +16,8 @@ use tower::ServiceExt;
 
 use crate::sink::{Sink, SinkBatch, SinkContext, SinkError, SinkHost};
 
-type Build = fn(&SinkContext<'_>, &Node<'_>, &mut Problems) -> Option<Arc<dyn Sink>>;
+/// What makes a sink of its `params`.
+pub(crate) type Build = fn(&SinkContext<'_>, &Node<'_>, &mut Problems) -> Option<Arc<dyn Sink>>;
 
 /// The sink that a file with these `params` makes, over the files in `folder`.
 pub(crate) fn sink(build: Build, folder: &Path, params: &str) -> Arc<dyn Sink> {
