@@ -32,7 +32,7 @@ use self::outbox::Waiting;
 use self::state::State;
 use super::table::database::{self, Database};
 use super::table::identifier::Identifier;
-use super::table::listener::Port;
+use super::table::port::Port;
 use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::settings::at;

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use super::table::api_error::ApiError;
 use super::table::database::{self, Database};
-use super::table::listener::Port;
+use super::table::port::Port;
 use super::table::table_sink::TableSink;
 use super::table::{api, row_api};
 use super::{Sink, SinkContext};

@@ -22,7 +22,7 @@ use serde::Deserialize;
 
 use self::state::State;
 use super::table::database::{self, Database};
-use super::table::listener::Port;
+use super::table::port::Port;
 use super::table::table_sink::TableSink;
 use super::{Sink, SinkContext};
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::watcher::{MAX_WINDOW, Rule};
 use crate::settings::at;
-use crate::sink::table::listener::Port;
+use crate::sink::table::port::Port;
 
 /// `params` of an `alert` sink; the keys are spelled as in the original.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

@@ -151,6 +151,28 @@ async fn a_notice_that_was_handed_over_before_a_kill_is_not_told_again() {
 }
 
 #[tokio::test]
+async fn no_event_is_to_blame_for_notices_that_cannot_be_stored() {
+    let mut rig = Rig::start(super::build, PARAMS).await;
+    let open = |rig: &Rig| Connection::open(rig.folder.path().join("alert.sqlite3")).unwrap();
+    open(&rig).execute_batch("DROP TABLE _rpf_outbox").unwrap();
+    let bad: Vec<String> = (0..3).map(|_| event("POST", "/web", r#"{"status":"down"}"#)).collect();
+    let failed = rig.try_write(&bad).await;
+    assert!(matches!(failed, Err(SinkError::Retry { .. })), "{failed:?}");
+    open(&rig).execute_batch(super::outbox::TABLES).unwrap();
+    rig.write(&bad).await;
+    check_told(&rig, &["web: down"]).await;
+}
+
+#[tokio::test]
+async fn a_row_has_the_status_that_was_watched() {
+    let mut rig = Rig::start(super::build, PARAMS).await;
+    let body = r#"{"Status":"a","status":"down","STATUS":"b","status!":"c"}"#;
+    rig.post("/web", body).await;
+    assert_eq!(rig.json("/distinct-values/web/status").await, json!(["down"]));
+    assert_eq!(rig.json("/status").await[0]["status"], "down");
+}
+
+#[tokio::test]
 async fn a_script_says_what_is_bad_and_fails_for_its_event_alone() {
     let folder = tempfile::tempdir().unwrap();
     let script = "calls = 0
