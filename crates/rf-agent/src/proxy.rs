@@ -2,6 +2,8 @@
 //! checked, and become a plan.
 
 mod file;
+#[cfg(test)]
+mod tests;
 
 pub use self::file::{BatchConfig, ProxyFile, ProxySinkFile, ProxySinkKind, ProxySourceFile};
 
@@ -163,16 +165,7 @@ fn check_source(
         );
         return None;
     };
-    let Some(params) = node.get("params") else {
-        problems.error(
-            node,
-            format!(
-                "params is missing: expected the settings of a source of type `{}`",
-                source.kind
-            ),
-        );
-        return None;
-    };
+    let params = node.object("params");
     let host_name = host_name(&file.host_name);
     let context = SourceContext {
         id: &source.id,
