@@ -25,7 +25,7 @@ use crate::settings::{
     at, check_buffer, check_ids, check_node_info_every, host_name, no_effect_yet, no_tailnet,
     store_options,
 };
-use crate::sink::relay::{RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
+use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{RateLimits, Shape, Sink};
 use crate::source::{SOURCES, SourceContext};
 use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
@@ -281,7 +281,7 @@ fn shape(sink: &ProxySinkFile) -> Shape {
 fn batch_uri(url: &str, not_relay: bool) -> Result<Uri, String> {
     let wanted = "expected a URL such as https://relay.example.com/";
     let slash = if url.ends_with('/') { "" } else { "/" };
-    let full = if not_relay { url.to_owned() } else { format!("{url}{slash}record-batch") };
+    let full = if not_relay { url.to_owned() } else { format!("{url}{slash}{RECORD_BATCH}") };
     let uri: Uri = full.parse().map_err(|error| format!("{wanted}: {error}"))?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
     if is_http && uri.host().is_some_and(|host| !host.is_empty()) {
