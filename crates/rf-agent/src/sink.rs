@@ -176,7 +176,7 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// Address and port of a listener of its own for [`Sink::api`], at the root.
+    /// Address and port of a listener of its own for [`Sink::api`], at the root and below `/ID/`.
     fn own_listener(&self) -> Option<(String, u16)> {
         None
     }
