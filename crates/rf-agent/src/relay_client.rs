@@ -213,6 +213,17 @@ pub(crate) fn origin(uri: &Uri) -> String {
         .map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"))
 }
 
+/// A URL as it may be shown: without user and password, and without the values of its query.
+pub(crate) fn shown(uri: &Uri) -> String {
+    let hidden = |part: &str| match part.split_once('=') {
+        Some((name, _)) => format!("{name}=***"),
+        None => "***".to_owned(),
+    };
+    let query = uri.query().map(|query| query.split('&').map(hidden).collect::<Vec<_>>());
+    let query = query.map(|parts| format!("?{}", parts.join("&"))).unwrap_or_default();
+    format!("{}{}{query}", origin(uri), uri.path())
+}
+
 async fn read(response: Response<Incoming>) -> Result<Bytes, RelayError> {
     let failed =
         |error: String| RelayError::Failed(format!("the relay's answer cannot be read: {error}"));

@@ -296,9 +296,14 @@ pub(crate) fn with_params(
         {
             definitions.extend(own);
         }
+        let mut rule = serde_json::json!({ "properties": { "params": schema } });
+        // No params are an empty object: whether they may be left out, their own keys say.
+        if rule.pointer("/properties/params/required").is_some() {
+            rule["required"] = serde_json::json!(["params"]);
+        }
         rules.push(serde_json::json!({
             "if": { "properties": { "type": { "const": name } } },
-            "then": { "properties": { "params": schema }, "required": ["params"] },
+            "then": rule,
         }));
     }
     if let Some(serde_json::Value::Object(known)) = file.ensure_object().get_mut("$defs") {

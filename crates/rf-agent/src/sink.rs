@@ -20,6 +20,7 @@ pub mod time_series;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
@@ -103,6 +104,15 @@ pub struct RateLimits {
     pub bytes_per_second: Option<f64>,
 }
 
+/// Bytes of the bodies of requests that were answered, as they were sent, and of answers.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Sent.
+    pub sent: AtomicU64,
+    /// Received.
+    pub received: AtomicU64,
+}
+
 /// A sink that is configured and checked.
 pub trait Sink: Send + Sync {
     /// How it wants to be fed.
@@ -127,6 +137,16 @@ pub trait Sink: Send + Sync {
     /// Where else it delivers to, for people: scheme, host and port; nothing secret.
     fn target(&self) -> String {
         String::new()
+    }
+
+    /// The same for its status page, which may have more of it: path, and names of the query.
+    fn url(&self) -> String {
+        self.target()
+    }
+
+    /// What it counts of its traffic; `None`: what is known are the bytes of events.
+    fn traffic(&self) -> Option<Arc<Traffic>> {
+        None
     }
 
     /// How far the sink is after a write that was `Ok`, for sinks with [`Shape::stable`]: stored in the transaction that
@@ -158,7 +178,7 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// Address and port of a listener of its own for [`Sink::api`], at the root.
+    /// Address and port of a listener of its own for [`Sink::api`], at the root and below `/ID/`.
     fn own_listener(&self) -> Option<(String, u16)> {
         None
     }

@@ -25,15 +25,18 @@ pub use alerts::{AlertLevel, AlertsConfig, AlertsFile, Thresholds};
 pub struct RelayConfigFile {
     /// Where proxies and players connect.
     #[serde(default = "default_port")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub port: u16,
     /// The address to listen on; all of this machine by default.
     #[serde(default = "default_listen_address")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub listen_address: String,
     /// Where the status page, `/statusz`, `/metrics`, `/healthz` and `/readyz` are served. No status without it.
     #[serde(default)]
     pub port_status_z: Option<u16>,
     /// The address of the status page; only this machine by default.
     #[serde(default = "default_status_address")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub status_address: String,
     /// What the status page asks for: a bearer token, or the password of any user name. Required where the page can be
     /// reached from other machines.
@@ -79,6 +82,7 @@ pub struct BucketFile {
     pub auth: Secret,
     /// What the bucket takes on disk at most, in KiB; at least 1024.
     #[serde(default = "default_db_max_size_kb")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub db_max_size_kb: u64,
     /// Events older than this many seconds are dropped; 0: never. (`tls` is its name in the original.)
     #[serde(default, alias = "tls")]

@@ -46,6 +46,7 @@ pub struct ProxyFile {
     pub port_status_z: Option<u16>,
     /// Where the status page listens; loopback by default, since it asks for no token.
     #[serde(default = "loopback")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub status_address: String,
     /// Serve a status page; implied by a port.
     #[serde(default, rename = "enableStatusZ")]
@@ -96,6 +97,7 @@ pub struct ProxySourceFile {
     pub grok_patterns: GrokPatternsConfig,
     /// How often the script's `TimerHandler` runs.
     #[serde(default)]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub hook_interval: Option<Interval>,
 }
 

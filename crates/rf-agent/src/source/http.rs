@@ -56,6 +56,7 @@ pub struct HttpSourceConfig {
     pub listen_port: u16,
     /// Address to listen on: all interfaces by default.
     #[serde(default = "all_interfaces")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub listen_address: String,
     /// Largest body; a larger one is answered 413.
     #[serde(default = "default_max_body")]

@@ -50,6 +50,19 @@ fn a_file_of_the_original() {
 }
 
 #[test]
+fn zero_and_empty_are_what_a_missing_key_is() {
+    let config = good(
+        r#"{
+            "port": 0, "portStatusZ": 0, "listenAddress": "", "statusAddress": "",
+            "buckets": {"b": {"auth": "x", "dbMaxSizeKb": 0, "tls": 0}}
+        }"#,
+    );
+    assert_eq!((config.listen_address.as_str(), config.port), ("0.0.0.0", 8081));
+    let bucket = config.buckets.values().next().unwrap();
+    assert_eq!((bucket.max_bytes, bucket.ttl), (100 * 1024 * 1024, None));
+}
+
+#[test]
 fn every_key_of_ours() {
     let config = good(
         r#"{

@@ -375,3 +375,17 @@ fn a_configuration_that_cannot_work_is_refused() {
         assert!(problems.to_string().contains(why), "{params}: {problems}");
     }
 }
+
+#[test]
+fn empty_keys_are_as_if_they_were_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = |keys: &str| {
+        let params = format!(
+            r#"{{ "database": "a", {keys}, "scripts": {{ "t": {{ "scriptPath": "", "heartbeatInterval": "" }} }} }}"#
+        );
+        sink(super::build, folder.path(), &params).own_listener()
+    };
+    assert_eq!(listener(r#""exposed_port": "", "listen_addr": """#), None);
+    let expected = Some(("localhost".to_owned(), 8090));
+    assert_eq!(listener(r#""exposed_port": "8090", "listen_addr": """#), expected);
+}

@@ -333,3 +333,16 @@ async fn what_is_no_database_is_named_at_the_start() {
     let text = started.expect_err("no database").to_string();
     assert!(text.contains("db.sqlite3") && text.contains("not a database"), "{text}");
 }
+
+#[test]
+fn empty_keys_of_a_listener_are_as_if_they_were_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = |keys: &str| {
+        let params = format!(r#"{{ "database": "db.sqlite3", {keys} }}"#);
+        sink(super::build, folder.path(), &params).own_listener()
+    };
+    assert_eq!(listener(r#""listen_port": "", "listen_host": "", "static_dir": """#), None);
+    assert_eq!(listener(r#""listen_port": 0"#), None);
+    let expected = Some(("localhost".to_owned(), 8090));
+    assert_eq!(listener(r#""listen_port": "8090", "listen_host": """#), expected);
+}

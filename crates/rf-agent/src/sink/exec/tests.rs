@@ -147,7 +147,9 @@ async fn a_program_that_is_not_there_costs_no_attempt() {
 #[test]
 fn a_type_of_its_own_is_a_program_beside_the_player() {
     let context = SinkContext { name: "a", id: "a", data_dir: Path::new("."), sinks: &["a"] };
-    let told = |kind: &str| of_type(kind, &context, None, &mut Problems::new()).err().unwrap();
+    let document = parse("player.json", "{}", &|_| None, &mut Problems::new()).unwrap();
+    let params = document.root();
+    let told = |kind: &str| of_type(kind, &context, &params, &mut Problems::new()).err().unwrap();
     assert!(told("influx").contains("no program ./influx_sink"));
     assert!(told("../x").contains("no name"));
 }

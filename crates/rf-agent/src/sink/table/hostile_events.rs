@@ -9,6 +9,7 @@ use super::hostile::{HOSTILE, encode};
 use super::identifier::Identifier;
 use super::rig::{Build, Rig, event};
 use super::row_table::{NUMBER, TIMESTAMP, UPDATED};
+use super::schema::is_row_id;
 
 /// After so many good events the next one has a new key, which gets an index.
 const GROWS: usize = 8;
@@ -216,6 +217,7 @@ fn body(kind: &Kind, mark: &str) -> Map<String, Value> {
 pub(crate) fn is_whole_row(row: &Value, key: &str, mark: &str) -> bool {
     let filled = [TIMESTAMP, NUMBER, UPDATED, "status"];
     match Identifier::column(key) {
+        Some(column) if is_row_id(&column) => row[format!("{}_", column.as_str())] == mark,
         Some(column) if !filled.contains(&column.as_str()) => row[column.as_str()] == mark,
         _ => true,
     }

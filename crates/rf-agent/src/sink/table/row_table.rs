@@ -163,7 +163,14 @@ impl RowTable {
                 self.places.insert(key.clone(), None);
                 continue;
             };
-            let known = self.table.column(name.as_str()).map(|(place, _)| place);
+            let known = |name: &str| self.table.column(name).map(|(place, _)| place);
+            let mut found = (known(name.as_str()), name);
+            // Only where another program has made it there is a column of such a name.
+            if found.0.is_none() && schema::is_row_id(&found.1) {
+                let name = format!("{}_", found.1.as_str());
+                found = (known(&name), Identifier::own(&name));
+            }
+            let (known, name) = found;
             let place = match (known, value::kind_of(value)) {
                 (Some(place), _) => place,
                 (None, None) => continue,
@@ -210,13 +217,6 @@ fn add_column(conn: &Connection, table: &mut Table, column: Column) -> Result<us
     if table.columns.len() >= MAX_COLUMNS {
         return Err(WriteError::Refused(format!(
             "column `{}` is one too many: table `{}` has {MAX_COLUMNS}",
-            column.name.as_str(),
-            table.name.as_str()
-        )));
-    }
-    if table.would_hide_row_id(&column.name) {
-        return Err(WriteError::Refused(format!(
-            "column `{}` cannot be: SQLite has no other name left for the rows of table `{}`",
             column.name.as_str(),
             table.name.as_str()
         )));

@@ -19,6 +19,11 @@ const INDEXED: &str =
 /// What SQLite calls its own number of a row, where no column is called so.
 const ROW_IDS: [&str; 3] = ["rowid", "_rowid_", "oid"];
 
+/// Whether SQLite calls its own number of a row so: it adds no such column to a table.
+pub(crate) fn is_row_id(column: &Identifier) -> bool {
+    ROW_IDS.iter().any(|name| column.is(name))
+}
+
 /// What a column was declared as: how its values are bound and shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -118,12 +123,6 @@ impl Table {
     /// A name of SQLite's own number of a row that no column hides.
     pub(crate) fn row_id(&self) -> Option<&'static str> {
         ROW_IDS.into_iter().find(|name| self.column(name).is_none())
-    }
-
-    /// Whether a new column of this name would hide the last of them.
-    pub(crate) fn would_hide_row_id(&self, column: &Identifier) -> bool {
-        let is_left = ROW_IDS.iter().any(|name| self.column(name).is_none() && !column.is(name));
-        self.row_id().is_some() && !is_left
     }
 
     /// A column by its name in any case, with its place.

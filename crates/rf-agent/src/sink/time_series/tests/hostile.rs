@@ -92,6 +92,8 @@ async fn hostile_paths_and_keys_cost_no_other_point() {
         taken: &[
             "/gauge_good_60s",
             "/ts_gauge_gOOd_60s/",
+            "/TS_GAUGE_GOOD_60S",
+            "/ts_gauge_good_60S",
             "/rpf-db/ts_gauge_good_60s?x=1",
             "/ts_gauge_good-_60s",
             "/ts_gauge_good_60s_60s",
@@ -116,8 +118,6 @@ async fn hostile_paths_and_keys_cost_no_other_point() {
             "/pragma_table_xinfo",
             "/_rpf_idx",
             "/sqlite_schema",
-            "/TS_GAUGE_GOOD_60S",
-            "/ts_gauge_good_60S",
             "/ts_gauge_good_0s",
             "/ts_gauge__60s",
             "/ts_gauge_good_60s\0",
