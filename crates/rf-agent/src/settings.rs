@@ -179,7 +179,7 @@ pub(crate) fn check_ids(nodes: &[Node<'_>], key: &str, problems: &mut Problems) 
 /// The tailnet comes with a later version; dialing around it could show data to others.
 pub(crate) fn no_tailnet(node: &Node<'_>, key: &str, wanted: bool, problems: &mut Problems) {
     if wanted {
-        problems.error(&at(node, key), "the tailnet is not in this version: remove the key and use a URL that this machine can reach");
+        problems.error(&at(node, key), "this program does not join a tailnet by itself: remove the key, and use the host's Tailscale, see docs/guides/tailnet.md");
     }
 }
 

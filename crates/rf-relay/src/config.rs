@@ -267,8 +267,8 @@ impl RelayConfig {
         if file.use_tailnet {
             problems.error(
                 &at("useTailnet"),
-                "tailnet support is not in this version: remove the key, and let the relay listen on the tailnet's \
-                 address of this machine (listenAddress)",
+                "the relay does not join a tailnet by itself: remove the key, and use the host's Tailscale, see \
+                 docs/guides/tailnet.md",
             );
         }
         let store = STORES.iter().find(|kind| kind.name == file.store);

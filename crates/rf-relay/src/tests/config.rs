@@ -105,8 +105,8 @@ fn all_errors_at_once() {
     );
     assert!(config.is_none());
     let expected = "\
-relay.json:2:17: error: useTailnet: tailnet support is not in this version: remove the key, and let the relay listen on \
-the tailnet's address of this machine (listenAddress)
+relay.json:2:17: error: useTailnet: the relay does not join a tailnet by itself: remove the key, and use the host's \
+Tailscale, see docs/guides/tailnet.md
 relay.json:3:12: error: store: expected embedded, found \"cloud\"
 relay.json:5:14: error: buckets[\"../up\"]: not the name of a bucket: expected 1 to 128 letters, digits, `_`, `-` or `.`, \
 and no `.` at the start
