@@ -1,5 +1,7 @@
 //! What can be asked of the program. The texts teach: they are the first thing that a user reads.
 
+mod original;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use rf_core::config::Interval;
 use uuid::Uuid;
+
+pub use self::original::translate_original;
 
 /// Moves requests between servers without a broker: a proxy captures them, a relay keeps them, a player replays them.
 ///
@@ -121,7 +125,7 @@ pub struct RoleArgs {
     pub grace: Duration,
     /// The log level; wins over the environment and the file. Without a level: debug
     #[arg(short, long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "debug")]
-    #[arg(value_parser = ["trace", "debug", "info", "warn", "error"])]
+    #[arg(value_parser = ["trace", "debug", "info", "warn", "error"], ignore_case = true)]
     pub verbosity: Option<String>,
 }
 
@@ -366,31 +370,6 @@ pub struct ChildGuardArgs {
     /// Program and arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
-}
-
-/// The original's `proxy -dbg SCRIPT -dbg-file INPUT` is `script run SCRIPT --input INPUT`: its flags have one dash and many
-/// letters, which is not ours to parse. Anything else is left as it is.
-pub fn translate_original(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let args: Vec<OsString> = args.into_iter().collect();
-    let value_of = |flag: &str| {
-        let is_flag = |arg: &OsString| {
-            arg.to_str()
-                .is_some_and(|arg| arg.strip_prefix("--").or(arg.strip_prefix('-')) == Some(flag))
-        };
-        let at = args.iter().position(is_flag)?;
-        args.get(at + 1).cloned()
-    };
-    let is_proxy = args.get(1).is_some_and(|role| role == "proxy");
-    match (value_of("dbg"), value_of("dbg-file"), args.first()) {
-        (Some(script), Some(input), Some(program)) if is_proxy => {
-            let run = ["script", "run"].map(OsString::from);
-            let mut translated = vec![program.clone()];
-            translated.extend(run);
-            translated.extend([script, "--input".into(), input]);
-            translated
-        }
-        _ => args,
-    }
 }
 
 /// Arguments of `status`.

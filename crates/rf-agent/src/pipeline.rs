@@ -292,6 +292,11 @@ impl Output {
         Ok(())
     }
 
+    /// Whether nothing waits in the queues that it goes to.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.routes.iter().all(|&queue| self.store.usage(queue).events == 0)
+    }
+
     /// The value that a batch's checkpoint of this key stored last.
     ///
     /// # Errors

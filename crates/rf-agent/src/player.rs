@@ -1,5 +1,8 @@
 //! The configuration file of a player: the original's keys, and ours beside them.
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,6 +111,7 @@ pub struct PlayerFile {
     pub trace_steps: usize,
     /// Where the status page listens; loopback by default, since it asks for no token.
     #[serde(default = "loopback")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub status_address: String,
 }
 
@@ -149,6 +153,7 @@ pub struct PlayerSourceFile {
     pub grok_patterns: GrokPatternsConfig,
     /// How often the script's `TimerHandler` runs; pause between questions to a relay of the original.
     #[serde(default)]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub hook_interval: Option<Interval>,
 }
 
@@ -342,9 +347,9 @@ fn check_sink(
     let sinks: Vec<&str> = file.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let context =
         SinkContext { name: &sink.name, id: url_id(sink), data_dir: &file.data_dir, sinks: &sinks };
-    let params = node.get("params");
+    let params = node.object("params");
     let Some(kind) = SINKS.iter().find(|kind| kind.name == sink.kind) else {
-        let built = exec::of_type(&sink.kind, &context, params.as_ref(), problems);
+        let built = exec::of_type(&sink.kind, &context, &params, problems);
         let built = built.unwrap_or_else(|reason| {
             let known: Vec<&str> = SINKS.iter().map(|kind| kind.name).collect();
             let message = format!(
@@ -357,13 +362,6 @@ fn check_sink(
         })?;
         let kind = sink.kind.clone();
         return Some(PlannedSink { id: sink.name.clone(), kind, sink: built, queue });
-    };
-    let Some(params) = params else {
-        problems.error(
-            node,
-            format!("params is missing: expected the settings of a sink of type `{}`", sink.kind),
-        );
-        return None;
     };
     let built = (kind.build)(&context, &params, problems)?;
     let kind = sink.kind.clone();
@@ -387,7 +385,7 @@ pub fn notification_targets(
     let named = file.sinks.iter().zip(&nodes).filter(|(sink, _)| sink.kind == "notification");
     let mut found = Vec::new();
     for (sink, node) in named {
-        if let Some(targets) = notification::targets(&at(node, "params"), problems) {
+        if let Some(targets) = notification::targets(&node.object("params"), problems) {
             found.push((sink.name.clone(), targets));
         }
     }

@@ -2,6 +2,8 @@
 //! checked, and become a plan.
 
 mod file;
+#[cfg(test)]
+mod tests;
 
 pub use self::file::{BatchConfig, ProxyFile, ProxySinkFile, ProxySinkKind, ProxySourceFile};
 
@@ -23,7 +25,7 @@ use crate::settings::{
     at, check_buffer, check_ids, check_node_info_every, host_name, no_effect_yet, no_tailnet,
     store_options,
 };
-use crate::sink::relay::{RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
+use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{RateLimits, Shape, Sink};
 use crate::source::{SOURCES, SourceContext};
 use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
@@ -163,16 +165,7 @@ fn check_source(
         );
         return None;
     };
-    let Some(params) = node.get("params") else {
-        problems.error(
-            node,
-            format!(
-                "params is missing: expected the settings of a source of type `{}`",
-                source.kind
-            ),
-        );
-        return None;
-    };
+    let params = node.object("params");
     let host_name = host_name(&file.host_name);
     let context = SourceContext {
         id: &source.id,
@@ -270,6 +263,7 @@ fn shape(sink: &ProxySinkFile) -> Shape {
         concurrency: 1,
         stable: true,
         ahead: true,
+        linger: sink.config.batch_timeout_secs.map_or(Duration::ZERO, Duration::from),
         max_attempts: None,
         max_age: None,
         backoff: BACKOFF,
@@ -288,7 +282,7 @@ fn shape(sink: &ProxySinkFile) -> Shape {
 fn batch_uri(url: &str, not_relay: bool) -> Result<Uri, String> {
     let wanted = "expected a URL such as https://relay.example.com/";
     let slash = if url.ends_with('/') { "" } else { "/" };
-    let full = if not_relay { url.to_owned() } else { format!("{url}{slash}record-batch") };
+    let full = if not_relay { url.to_owned() } else { format!("{url}{slash}{RECORD_BATCH}") };
     let uri: Uri = full.parse().map_err(|error| format!("{wanted}: {error}"))?;
     let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
     if is_http && uri.host().is_some_and(|host| !host.is_empty()) {

@@ -9,17 +9,15 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use rf_core::config::Secret;
 use rf_core::protocol::{
-    ExtendLease, PulledEvent, RF_BUCKET, RF_ENV_NAME, RF_HOSTNAME, RF_LEASE, encode_ids,
-    parse_pulled,
+    ExtendLease, MAX_PULLED_BYTES, PulledEvent, RF_BUCKET, RF_ENV_NAME, RF_HOSTNAME, RF_LEASE,
+    encode_ids, parse_pulled,
 };
-use rf_net::body::read_capped;
+use rf_net::body::{BodyError, read_capped};
 use rf_net::client::Client;
-use rf_net::encoding::{self, Coding};
+use rf_net::encoding::{self, Coding, DecodeError};
 
 /// How long a call may take, besides the time that the relay was asked to wait.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Room for one event that is larger than what was asked for, on the wire.
-const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// As much of a refusal's text is shown.
 const SHOWN_CHARS: usize = 200;
 
@@ -53,6 +51,9 @@ pub(crate) enum RelayError {
     /// The bucket or its token is not known there: a person must act.
     #[error("{status}: {text}")]
     Refused { status: StatusCode, text: String },
+    /// The answer is larger than is read.
+    #[error("the relay's answer is larger than {} MiB", MAX_PULLED_BYTES / (1024 * 1024))]
+    TooLarge,
     /// May work later.
     #[error("{0}")]
     Failed(String),
@@ -212,14 +213,31 @@ pub(crate) fn origin(uri: &Uri) -> String {
         .map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"))
 }
 
+/// A URL as it may be shown: without user and password, and without the values of its query.
+pub(crate) fn shown(uri: &Uri) -> String {
+    let hidden = |part: &str| match part.split_once('=') {
+        Some((name, _)) => format!("{name}=***"),
+        None => "***".to_owned(),
+    };
+    let query = uri.query().map(|query| query.split('&').map(hidden).collect::<Vec<_>>());
+    let query = query.map(|parts| format!("?{}", parts.join("&"))).unwrap_or_default();
+    format!("{}{}{query}", origin(uri), uri.path())
+}
+
 async fn read(response: Response<Incoming>) -> Result<Bytes, RelayError> {
     let failed =
         |error: String| RelayError::Failed(format!("the relay's answer cannot be read: {error}"));
     let coding = Coding::of(response.headers()).map_err(|error| failed(error.to_string()))?;
-    let body = read_capped(response.into_body(), MAX_ANSWER_BYTES, CALL_TIMEOUT)
-        .await
-        .map_err(|error| failed(error.to_string()))?;
-    encoding::decode(coding, body, MAX_ANSWER_BYTES).map_err(|error| failed(error.to_string()))
+    // Room for one event that is larger than what was asked for.
+    let body = read_capped(response.into_body(), MAX_PULLED_BYTES, CALL_TIMEOUT).await;
+    let body = body.map_err(|error| match error {
+        BodyError::TooLarge { .. } => RelayError::TooLarge,
+        error => failed(error.to_string()),
+    })?;
+    encoding::decode(coding, body, MAX_PULLED_BYTES).map_err(|error| match error {
+        DecodeError::TooLarge { .. } => RelayError::TooLarge,
+        error => failed(error.to_string()),
+    })
 }
 
 fn judge(status: StatusCode, body: &Bytes) -> Result<(), RelayError> {

@@ -109,6 +109,7 @@ impl Server {
                 continue;
             };
             let name = format!("sink `{}`", served.name);
+            let api = site::of_one_sink(served, api);
             listening.push(Listening::bind(name, (&address, port), &access, api)?);
         }
         if let Some((address, port)) = &address {

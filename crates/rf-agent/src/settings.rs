@@ -179,7 +179,7 @@ pub(crate) fn check_ids(nodes: &[Node<'_>], key: &str, problems: &mut Problems) 
 /// The tailnet comes with a later version; dialing around it could show data to others.
 pub(crate) fn no_tailnet(node: &Node<'_>, key: &str, wanted: bool, problems: &mut Problems) {
     if wanted {
-        problems.error(&at(node, key), "the tailnet is not in this version: remove the key and use a URL that this machine can reach");
+        problems.error(&at(node, key), "this program does not join a tailnet by itself: remove the key, and use the host's Tailscale, see docs/guides/tailnet.md");
     }
 }
 
@@ -296,9 +296,14 @@ pub(crate) fn with_params(
         {
             definitions.extend(own);
         }
+        let mut rule = serde_json::json!({ "properties": { "params": schema } });
+        // No params are an empty object: whether they may be left out, their own keys say.
+        if rule.pointer("/properties/params/required").is_some() {
+            rule["required"] = serde_json::json!(["params"]);
+        }
         rules.push(serde_json::json!({
             "if": { "properties": { "type": { "const": name } } },
-            "then": { "properties": { "params": schema }, "required": ["params"] },
+            "then": rule,
         }));
     }
     if let Some(serde_json::Value::Object(known)) = file.ensure_object().get_mut("$defs") {

@@ -20,6 +20,7 @@ pub mod time_series;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
@@ -80,6 +81,8 @@ pub struct Shape {
     /// With [`Shape::stable`]: after a kill the last two batches may come again, in their order, and not only the last one.
     /// Then the next batch is made ready while one is written.
     pub ahead: bool,
+    /// With [`Shape::stable`]: so long an event may wait for others, until a batch is whole; zero: not at all.
+    pub linger: Duration,
     /// After so many tries an event is a dead letter; `None`: never.
     pub max_attempts: Option<u32>,
     /// An event older than this that fails is a dead letter; `None`: never.
@@ -99,6 +102,15 @@ pub struct RateLimits {
     pub events_per_second: Option<f64>,
     /// Content bytes a second.
     pub bytes_per_second: Option<f64>,
+}
+
+/// Bytes of the bodies of requests that were answered, as they were sent, and of answers.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Sent.
+    pub sent: AtomicU64,
+    /// Received.
+    pub received: AtomicU64,
 }
 
 /// A sink that is configured and checked.
@@ -125,6 +137,16 @@ pub trait Sink: Send + Sync {
     /// Where else it delivers to, for people: scheme, host and port; nothing secret.
     fn target(&self) -> String {
         String::new()
+    }
+
+    /// The same for its status page, which may have more of it: path, and names of the query.
+    fn url(&self) -> String {
+        self.target()
+    }
+
+    /// What it counts of its traffic; `None`: what is known are the bytes of events.
+    fn traffic(&self) -> Option<Arc<Traffic>> {
+        None
     }
 
     /// How far the sink is after a write that was `Ok`, for sinks with [`Shape::stable`]: stored in the transaction that
@@ -156,7 +178,7 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// Address and port of a listener of its own for [`Sink::api`], at the root.
+    /// Address and port of a listener of its own for [`Sink::api`], at the root and below `/ID/`.
     fn own_listener(&self) -> Option<(String, u16)> {
         None
     }

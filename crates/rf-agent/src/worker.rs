@@ -11,6 +11,7 @@ mod batched;
 mod concurrent;
 mod deliver;
 mod delivery;
+mod done;
 mod rate;
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rf_queue::{Bury, CommitError, QueueId, Store, StoreError, StoredEvent};
+use rf_queue::{CommitError, QueueId, Store, StoreError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -46,11 +47,11 @@ pub(crate) struct Worker {
     pub(crate) observer: Option<crate::agent::Observer>,
 }
 
-/// Why a worker's turn was cut short.
+/// Why something was not done in the queue.
 pub(crate) enum Interrupted {
     /// The store is closed.
     Closed,
-    /// The database refused; after a pause the worker starts over from what is on disk.
+    /// The database refused.
     Store(String),
 }
 
@@ -73,36 +74,55 @@ impl From<CommitError> for Interrupted {
 }
 
 impl Worker {
-    /// Delivers until `stop`, then for up to [`FLUSH`] what is left.
+    /// Delivers until `stop`, then for up to [`FLUSH`] what is left. A queue that cannot be read or written is asked again
+    /// until it can be, and what was delivered meanwhile is not delivered again.
     pub(crate) async fn run(self) {
-        loop {
-            let turn = if self.sink.shape().stable {
-                batched::run(&self).await
-            } else {
-                concurrent::run(&self).await
-            };
-            match turn {
-                Ok(()) | Err(Interrupted::Closed) => return,
-                Err(Interrupted::Store(reason)) => {
-                    tracing::error!(
-                        sink = self.id,
-                        error = reason,
-                        "the queue cannot be read or written, trying again"
-                    );
-                    if self.pause(STORE_PAUSE).await {
-                        return;
-                    }
-                }
-            }
+        let turn = if self.sink.shape().stable {
+            batched::run(&self).await
+        } else {
+            concurrent::run(&self).await
+        };
+        if let Err(Interrupted::Store(reason)) = turn {
+            self.refused(&reason);
         }
     }
 
-    /// An event is given up: counted, noted, told, and in the next commit of the worker.
-    fn give_up(&self, event: &StoredEvent, reason: String, attempts: u32) -> Bury {
-        self.meter.dead_lettered(&reason);
-        self.trace.buried(&event.content, attempts, &reason);
-        tracing::error!(sink = self.id, reason, "event moved to the dead letters");
-        Bury { queue: self.queue, id: event.id, reason, attempts }
+    /// Asks the queue until it answers.
+    ///
+    /// # Errors
+    /// [`Interrupted::Closed`]; its refusal once the agent stops.
+    async fn insist<T, E: Into<Interrupted>, F: Future<Output = Result<T, E>>>(
+        &self,
+        ask: impl Fn() -> F,
+    ) -> Result<T, Interrupted> {
+        let mut refused = false;
+        loop {
+            let error = match ask().await {
+                Ok(answer) => {
+                    if refused {
+                        self.meter.works();
+                    }
+                    return Ok(answer);
+                }
+                Err(error) => error.into(),
+            };
+            let Interrupted::Store(reason) = &error else { return Err(error) };
+            if self.stop.is_cancelled() {
+                return Err(error);
+            }
+            refused = true;
+            self.refused(reason);
+            self.pause(STORE_PAUSE).await;
+        }
+    }
+
+    fn refused(&self, reason: &str) {
+        self.meter.paused(&format!("its queue cannot be read or written: {reason}"));
+        tracing::error!(
+            sink = self.id,
+            error = reason,
+            "the queue cannot be read or written, trying again"
+        );
     }
 
     /// Waits; true when the agent stops meanwhile.
@@ -130,7 +150,11 @@ impl FlushTimer {
         if !self.stop.is_cancelled() {
             return false;
         }
-        let until = *self.until.get_or_insert_with(|| Instant::now() + FLUSH);
-        Instant::now() >= until
+        Instant::now() >= self.end()
+    }
+
+    /// When it is over, once the stop has come.
+    pub(crate) fn end(&mut self) -> Instant {
+        *self.until.get_or_insert_with(|| Instant::now() + FLUSH)
     }
 }

@@ -8,7 +8,9 @@
 
 mod lenient;
 mod parts;
+mod prune;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,9 @@ pub use parts::{
     LATENCY_BOUNDS_MS, LastError, Latency, LogLine, QueueInfo, SinkInfo, SourceInfo, Wiring,
 };
 
-/// The largest body of `POST /node-info` that a relay takes.
+/// The largest body of `POST /node-info` that a relay takes: an agent of the original sends 30 KB for each busy sink.
+pub const MAX_NODE_INFO_BODY_BYTES: usize = 4 * 1024 * 1024;
+/// The most that is kept of it ([`kept_part`]), and the largest body that an agent of ours sends.
 pub const MAX_NODE_INFO_BYTES: usize = 256 * 1024;
 /// How often an agent tells of itself, unless it says otherwise.
 pub const DEFAULT_EVERY_SECS: u64 = 60;
@@ -33,6 +37,18 @@ pub const MAX_TEXT_CHARS: usize = 300;
 pub const MAX_NAME_CHARS: usize = 128;
 /// Reasons by which drops are told apart, and buckets that one component names.
 pub const MAX_LISTED: usize = 32;
+
+/// What is kept of a body, at most [`MAX_NODE_INFO_BYTES`]: the body itself, or where that is larger all of it but the oldest
+/// lines of each `recentLogs`, else all but `statuszInfo`. `None` where that is not enough.
+///
+/// # Errors
+/// When a body that is too large is not JSON.
+pub fn kept_part(body: &[u8]) -> Result<Option<Cow<'_, [u8]>>, serde_json::Error> {
+    if body.len() <= MAX_NODE_INFO_BYTES {
+        return Ok(Some(Cow::Borrowed(body)));
+    }
+    Ok(prune::pruned(body)?.map(Cow::Owned))
+}
 
 /// Which program an agent is.
 #[derive(

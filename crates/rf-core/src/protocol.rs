@@ -16,7 +16,10 @@ mod pulled;
 
 pub use batch::{encode_batch, parse_batch};
 pub use ids::{ExtendLease, encode_ids, parse_ids};
-pub use pulled::{PulledEvent, encode_pulled, parse_pulled};
+pub use pulled::{
+    MAX_PULLED_BYTES, MAX_PULLED_EVENT_BYTES, PulledEvent, can_be_pulled, encode_pulled,
+    parse_pulled,
+};
 
 /// The bucket that a request is about.
 pub const RF_BUCKET: &str = "rf-bucket";

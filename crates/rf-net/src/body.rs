@@ -10,6 +10,8 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::Instant;
 
+use crate::memory::{BodyMemory, Held};
+
 /// The slowest that a body may come on average, so that a peer cannot hold a connection with a byte now and then.
 const MIN_BYTES_PER_SECOND: u64 = 1024;
 
@@ -28,6 +30,9 @@ pub enum BodyError {
     /// It came too slowly.
     #[error("the body came too slowly")]
     Timeout,
+    /// Others take all the memory that there is for bodies.
+    #[error("there is no memory for the body now")]
+    NoMemory,
     /// The connection broke, or the peer broke the protocol.
     #[error("the body broke off: {0}")]
     Broken(Box<dyn std::error::Error + Send + Sync>),
@@ -41,6 +46,36 @@ pub async fn read_capped<B>(
     body: B,
     max_bytes: usize,
     timeout_per_chunk: Duration,
+) -> Result<Bytes, BodyError>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    read(body, max_bytes, timeout_per_chunk, |_bytes| true).await
+}
+
+/// As [`read_capped`], of a client that shares `memory` with others. It is held for as long as the second part lives.
+///
+/// # Errors
+/// See [`BodyError`].
+pub async fn read_held<B>(
+    body: B,
+    max_bytes: usize,
+    timeout_per_chunk: Duration,
+    memory: &BodyMemory,
+) -> Result<(Bytes, Held), BodyError>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+{
+    let mut held = memory.begin();
+    let body = read(body, max_bytes, timeout_per_chunk, |bytes| held.grow_to(bytes)).await?;
+    Ok((body, held))
+}
+
+async fn read<B>(
+    body: B,
+    max_bytes: usize,
+    timeout_per_chunk: Duration,
+    mut has_memory: impl FnMut(usize) -> bool,
 ) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
@@ -66,6 +101,9 @@ where
         let Ok(data) = frame.into_data() else { continue };
         if received + data.len() > max_bytes {
             return Err(too_large());
+        }
+        if !has_memory(received + data.len()) {
+            return Err(BodyError::NoMemory);
         }
         if received == 0 {
             first = data;

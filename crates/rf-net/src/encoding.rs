@@ -8,7 +8,7 @@ mod negotiate;
 
 use http::{HeaderMap, header};
 
-pub use codec::{DecodeError, decode, decode_prefix, encode};
+pub use codec::{DecodeError, decode, decode_prefix, decoded_bytes, encode};
 pub use negotiate::negotiate;
 
 /// How the bytes of a body are coded.

@@ -6,7 +6,7 @@
 //! Reading order:
 //! - [`listen`]: a port becomes a listener, or an error that says what to do about it;
 //! - [`serve`](mod@serve): a listener and a service become a bounded server that drains when it is told to stop;
-//!   `stream` (private) holds the clocks that cut off slow clients;
+//!   `stream` (private) holds the clocks that cut off slow clients, and [`phase`] when they run;
 //! - [`own_host`]: names that a server on loopback answers to;
 //! - [`body`]: the one way to read a body;
 //! - [`encoding`]: zstd and gzip, safe against bombs, and who accepts what;
@@ -22,8 +22,10 @@ pub mod client;
 pub mod encoding;
 pub mod interim;
 pub mod listen;
+pub mod memory;
 pub mod own_host;
 pub mod per_core;
+pub mod phase;
 pub mod retry_after;
 pub mod serve;
 mod stream;

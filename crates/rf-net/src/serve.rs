@@ -28,7 +28,8 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::interim::Interim;
-use crate::stream::{Phase, Timed, tracked};
+use crate::phase::Phase;
+use crate::stream::{Timed, tracked};
 
 /// The pause after an accept error such as "too many open files": long enough to let connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -54,7 +55,7 @@ pub struct ServerLimits {
     /// How long requests in flight may take after the stop. Default 20 s.
     pub drain: Duration,
     /// Serve for a proxy: names of headers keep their spelling in the extensions of a request, which holds a
-    /// [`crate::interim::Interim`] as well. Default false.
+    /// [`crate::interim::Interim`] as well, and with a body a [`crate::phase::UnderWay`]. Default false.
     pub is_proxy: bool,
 }
 

@@ -8,8 +8,6 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,28 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use crate::interim::Interim;
-
-const IDLE: u8 = 0;
-const HEAD: u8 = 1;
-const BUSY: u8 = 2;
-const UPGRADED: u8 = 3;
-
-/// Where a connection is between requests: nothing read, a part of a head read, a request in work, or no HTTP any more.
-///
-/// Written by the stream (idle -> head) and by [`tracked`] (head -> busy -> idle), which one task polls in turn: the
-/// atomic is for `Send`, it orders nothing.
-#[derive(Clone, Default)]
-pub(crate) struct Phase(Arc<AtomicU8>);
-
-impl Phase {
-    fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn set(&self, phase: u8) {
-        self.0.store(phase, Ordering::Relaxed);
-    }
-}
+use crate::phase::Phase;
 
 /// A stream that fails with [`io::ErrorKind::TimedOut`] when its peer is too slow.
 pub(crate) struct Timed<T> {
@@ -139,13 +116,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
         let before = buf.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buf) {
             Poll::Ready(outcome) => {
-                if buf.filled().len() > before && this.phase.get() == IDLE {
-                    this.phase.set(HEAD);
+                if buf.filled().len() > before && this.phase.note_read() {
                     this.head_clock = None;
                 }
                 Poll::Ready(outcome)
             }
-            Poll::Pending if this.phase.get() == HEAD => {
+            Poll::Pending if this.phase.is_in_head() => {
                 ran_out(&mut this.head_clock, this.head_timeout, cx)
                     .map(|()| Err(too_slow("sending the head of a request")))
             }
@@ -208,7 +184,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     }
 }
 
-/// The same service, but it tells the stream when a request is in work.
+/// The same service, but it tells the stream when a request is under way.
 pub(crate) fn tracked<S, B>(
     service: S,
     phase: Phase,
@@ -220,10 +196,16 @@ where
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     service_fn(move |mut request: Request<Incoming>| {
-        phase.set(BUSY);
-        // HTTP/1.0 knows no interim answers.
-        if let Some(interim) = interim.as_ref().filter(|_| request.version() == Version::HTTP_11) {
-            request.extensions_mut().insert(interim.clone());
+        let under_way = phase.begin_request();
+        if let Some(interim) = &interim {
+            // The answer of a proxy may begin, and end, before the body does.
+            if !request.body().is_end_stream() {
+                request.extensions_mut().insert(under_way.clone());
+            }
+            // HTTP/1.0 knows no interim answers.
+            if request.version() == Version::HTTP_11 {
+                request.extensions_mut().insert(interim.clone());
+            }
         }
         let answer = service.call(request);
         let phase = phase.clone();
@@ -232,7 +214,10 @@ where
             let is_upgrade = outcome
                 .as_ref()
                 .is_ok_and(|response| response.status() == StatusCode::SWITCHING_PROTOCOLS);
-            phase.set(if is_upgrade { UPGRADED } else { IDLE });
+            if is_upgrade {
+                phase.upgrade();
+            }
+            drop(under_way);
             outcome
         }
     })

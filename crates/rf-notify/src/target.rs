@@ -31,6 +31,7 @@ pub struct TargetConfig {
     pub url: Secret,
     /// HTTP method of a webhook.
     #[serde(default = "default_method")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub method: String,
     /// Of a webhook: `json`, a media type, or empty for plain text.
     #[serde(default)]

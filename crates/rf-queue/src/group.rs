@@ -164,6 +164,7 @@ impl Group<'_> {
             return Ok(false);
         }
         queue.segments.adopted(event.id, event.content.len() as u64);
+        queue.sizes.forget(event.id, event.id);
         queue.book.offer(event.id);
         queue.book.limit(self.limits.max_ranges());
         queue.last_at = queue.last_at.max(event.at_ms);
@@ -295,6 +296,9 @@ impl Group<'_> {
         for span in state.book.available(budget.events) {
             let found =
                 read(self.conn, state.pieces(span.first, span.last), left, events.is_empty())?;
+            if let Some((span, there)) = found.measured() {
+                state.sizes.remember(span, there);
+            }
             let ids: Vec<u64> = found.events.iter().map(|event| event.id).collect();
             let mut rest = span;
             for run in runs(&ids) {

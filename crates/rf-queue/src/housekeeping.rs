@@ -220,6 +220,12 @@ impl Writer {
 
     fn remove_in_steps(&mut self, queue: usize, first: u64, last: u64) -> rusqlite::Result<u64> {
         let most = self.limits.step_pages();
+        let mut group = self.group()?;
+        if let Some(there) = group.state.queues[queue].sizes.of(first, last)
+            && group.passes(queue, first)?
+        {
+            return group.remove_measured(queue, (first, last), there);
+        }
         let (mut removed, mut from, mut step) = (0, first, REMOVAL_STEP);
         while from <= last {
             let to = last.min(from + step - 1);

@@ -133,6 +133,7 @@ mod salvage;
 mod schema;
 mod segments;
 mod shared;
+mod sizes;
 mod space;
 mod sql;
 mod state;
@@ -151,8 +152,8 @@ pub use find::{Found, FoundEvent, FoundLetter, find};
 pub use store::{Opened, Store};
 pub use types::{
     Append, Budget, Bury, Checkpoint, Commit, DeadLetter, DiskUsage, DropWatch, Dropped,
-    Durability, Import, Leased, Letter, MAX_BATCH_ID_BYTES, MIN_STORE_BYTES, QueueId, QueueOptions,
-    QueueUsage, Receipt, Remove, StoreOptions, StoredEvent, TellDrops, WhenFull,
+    Durability, Import, LeaseNote, Leased, Letter, MAX_BATCH_ID_BYTES, MIN_STORE_BYTES, QueueId,
+    QueueOptions, QueueUsage, Receipt, Remove, StoreOptions, StoredEvent, TellDrops, WhenFull,
 };
 
 #[cfg(test)]

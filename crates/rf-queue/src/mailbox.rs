@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::answers::CommitReply;
 use crate::errors::{CommitError, StoreError};
 use crate::handed::Handed;
-use crate::types::{Budget, Checkpoint, Commit, QueueId, StoredEvent};
+use crate::types::{Budget, Checkpoint, Commit, LeaseNote, QueueId, StoredEvent};
 
 /// Content bytes that may wait for the writer; one commit is always taken when nothing waits.
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
@@ -32,6 +32,7 @@ pub(crate) enum Op {
         queue: QueueId,
         budget: Budget,
         ttl: Duration,
+        note: Option<LeaseNote>,
         reply: oneshot::Sender<Result<Handed, StoreError>>,
     },
     Release {

@@ -3,7 +3,8 @@
 //! The original kept one table a file: `wrap_calls (id, content, timestamp)` in a relay bucket, `sink_events (id,
 //! content)` and `source_events (id, content)` in a proxy. A proxy's file feeds a queue of the agent's store. A bucket's
 //! file has the name that ours has: it is moved to `NAME.original` first, and its events keep their ids, because a player
-//! may still acknowledge what it pulled from the original.
+//! may still acknowledge what it pulled from the original. When an event was stored is told in any of the ways that SQLite's
+//! users have, or not at all ([`time_of`]): then it counts as stored now, for nothing may be dropped for its age by mistake.
 //!
 //! Events are taken over in small transactions, each of which also stores how far that has come: a kill costs nothing,
 //! and a file that is larger than the limit gives as much as there is room for, and the rest at later starts.
@@ -21,9 +22,14 @@ use crate::sql;
 use crate::types::{Checkpoint, Import, StoreOptions, StoredEvent};
 use crate::writer::Writer;
 
-/// Tables of the original, with the SQL that yields milliseconds for a row.
-pub(crate) const TABLES: [(&str, &str); 3] =
-    [("wrap_calls", "timestamp * 1000"), ("sink_events", "NULL"), ("source_events", "NULL")];
+/// Tables of the original.
+pub(crate) const TABLES: [&str; 3] = ["wrap_calls", "sink_events", "source_events"];
+
+/// The milliseconds of a column `timestamp`: of seconds as a number or its digits, or of a text that SQLite reads as a time.
+const MILLIS: &str = "CAST(CASE \
+    WHEN typeof(timestamp) IN ('integer', 'real') THEN timestamp * 1000 \
+    WHEN timestamp GLOB '[0-9]*' AND timestamp NOT GLOB '*[^0-9]*' THEN CAST(timestamp AS INTEGER) * 1000 \
+    ELSE unixepoch(timestamp) * 1000 END AS INTEGER)";
 
 /// Where a bucket's file of the original goes.
 const ORIGINAL: &str = ".original";
@@ -134,14 +140,14 @@ fn copy_tables(
     let old = Connection::open_with_flags(&import.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     let mut total = 0;
     for table in TABLES {
-        if !has_table(&old, table.0)? {
+        if !has_table(&old, table)? {
             continue;
         }
-        let key = progress_key(&import.path, table.0);
+        let at = time_of(&old, table, writer.options.clock.wall_ms())?;
+        let key = progress_key(&import.path, table);
         let mut progress = Progress::load(&writer.conn, &key)?;
         loop {
-            let now = writer.options.clock.wall_ms();
-            let mut events = read_chunk(&old, table, progress.after, now)?;
+            let mut events = read_chunk(&old, (table, &at), progress.after)?;
             let Some(last) = events.last().map(|event| event.id) else { break };
             if to.1 == Ids::New {
                 let next = writer.state.queues[to.0].next_id;
@@ -190,7 +196,7 @@ fn progress_key(path: &Path, table: &str) -> String {
 
 /// A file of that name that appears later is another file: somebody went back to the original for a while.
 fn forget_progress(writer: &mut Writer, import: &Import) -> rusqlite::Result<()> {
-    for (table, _) in TABLES {
+    for table in TABLES {
         let key = progress_key(&import.path, table);
         if Progress::load(&writer.conn, &key)? != Progress::default() {
             writer.small_group()?.checkpoint(&Checkpoint { key, value: None })?;
@@ -203,11 +209,9 @@ fn forget_progress(writer: &mut Writer, import: &Import) -> rusqlite::Result<()>
 /// The next rows, with the ids that they have there.
 fn read_chunk(
     old: &Connection,
-    table: (&str, &str),
+    (table, at): (&str, &str),
     after: u64,
-    now: u64,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
-    let (table, at) = table;
     let select = format!(
         "SELECT id, {at}, CAST(content AS BLOB) FROM {table} WHERE id > ?1 AND content IS NOT NULL ORDER BY id LIMIT ?2"
     );
@@ -219,20 +223,28 @@ fn read_chunk(
     {
         let content = row.get::<_, Vec<u8>>(2)?;
         bytes += content.len();
-        let at: Option<i64> = row.get(1)?;
-        let at_ms = at.and_then(|at| u64::try_from(at).ok()).unwrap_or(now);
-        chunk.push(StoredEvent { id: row.get(0)?, at_ms, content: content.into(), attempts: 0 });
+        let (id, at_ms) = (row.get(0)?, row.get(1)?);
+        chunk.push(StoredEvent { id, at_ms, content: content.into(), attempts: 0 });
     }
     Ok(chunk)
 }
 
 fn has_original_table(conn: &Connection) -> rusqlite::Result<bool> {
-    for (table, _) in TABLES {
+    for table in TABLES {
         if has_table(conn, table)? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// The SQL that yields the milliseconds of a row of one of [`TABLES`]: `now` where the row tells no time, or one to come.
+pub(crate) fn time_of(old: &Connection, table: &str, now: u64) -> rusqlite::Result<String> {
+    let find = "SELECT 1 FROM pragma_table_info(?1) WHERE name = 'timestamp' COLLATE NOCASE";
+    if !old.prepare(find)?.exists([table])? {
+        return Ok(now.to_string());
+    }
+    Ok(format!("coalesce(nullif(min(max({MILLIS}, 0), {now}), 0), {now})"))
 }
 
 pub(crate) fn has_table(conn: &Connection, name: &str) -> rusqlite::Result<bool> {

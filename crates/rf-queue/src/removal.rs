@@ -6,7 +6,7 @@ use crate::group::Group;
 use crate::limits::removal_pages;
 
 /// Rows of a range of ids, as counted.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Measure {
     pub(crate) events: u64,
     pub(crate) bytes: u64,
@@ -20,7 +20,8 @@ impl Group<'_> {
         first: u64,
         last: u64,
     ) -> rusqlite::Result<u64> {
-        let there = self.measure(queue, first, last)?;
+        let known = self.state.queues[queue].sizes.of(first, last);
+        let there = known.map_or_else(|| self.measure(queue, first, last), Ok)?;
         self.remove_measured(queue, (first, last), there)
     }
 

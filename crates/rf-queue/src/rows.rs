@@ -2,6 +2,8 @@
 
 use rusqlite::{Connection, params};
 
+use crate::limits::stored_bytes;
+use crate::removal::Measure;
 use crate::segments::Piece;
 use crate::sql;
 use crate::types::{Budget, Checkpoint, StoredEvent};
@@ -12,6 +14,21 @@ pub(crate) struct Found {
     pub(crate) events: Vec<StoredEvent>,
     /// The budget ended the read, not the span: there is more.
     pub(crate) more: bool,
+}
+
+impl Found {
+    /// The ids from the first to the last event, and what lies there, which is what was found.
+    pub(crate) fn measured(&self) -> Option<((u64, u64), Measure)> {
+        let (first, last) = (self.events.first()?.id, self.events.last()?.id);
+        let mut there = Measure::default();
+        for event in &self.events {
+            let bytes = event.content.len() as u64;
+            there.events += 1;
+            there.bytes += bytes;
+            there.stored += stored_bytes(bytes);
+        }
+        Some(((first, last), there))
+    }
 }
 
 /// Checkpoints whose key begins with `prefix`, by key.

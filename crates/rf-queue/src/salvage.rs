@@ -18,7 +18,7 @@ use crate::admit::Cost;
 use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
 use crate::errors::{Notice, OpenError};
 use crate::limits::{PAGE, PageEstimate};
-use crate::migrate::{TABLES, has_table};
+use crate::migrate::{TABLES, has_table, time_of};
 use crate::rows::sql_id;
 use crate::schema::{self, event_table, event_tables};
 use crate::space::beside;
@@ -171,7 +171,7 @@ fn empty_header(scratch: &Path) -> io::Result<[u8; HEADER]> {
 struct OldQueue {
     tables: Vec<String>,
     /// SQL that yields milliseconds for a row.
-    at: &'static str,
+    at: String,
     name: String,
     /// Events up to this id have left the queue.
     removed: u64,
@@ -181,7 +181,7 @@ struct OldQueue {
 
 impl OldQueue {
     fn of(tables: Vec<String>, name: impl Into<String>) -> Self {
-        Self { tables, at: "at", name: name.into(), removed: 0, next_id: 0, events: 0 }
+        Self { tables, at: "at".into(), name: name.into(), removed: 0, next_id: 0, events: 0 }
     }
 }
 
@@ -219,11 +219,11 @@ fn old_queues(source: &Connection, options: &StoreOptions) -> Vec<OldQueue> {
         let by_position = |(row, name): (i64, &QueueOptions)| OldQueue::of(tables(row), &name.name);
         queues.extend((1..).zip(&options.queues).map(by_position));
     }
-    let originals =
-        TABLES.into_iter().filter(|(table, _)| has_table(source, table).unwrap_or(false));
+    let originals = TABLES.into_iter().filter(|table| has_table(source, table).unwrap_or(false));
     if let Some(first) = options.queues.first() {
-        queues.extend(originals.map(|(table, at)| OldQueue {
-            at,
+        let now = options.clock.wall_ms();
+        queues.extend(originals.map(|table| OldQueue {
+            at: time_of(source, table, now).unwrap_or_else(|_| now.to_string()),
             ..OldQueue::of(vec![table.to_owned()], &first.name)
         }));
     }

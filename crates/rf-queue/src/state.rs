@@ -13,6 +13,7 @@ use crate::removal::Measure;
 use crate::schema::{create_event_table, set_max_bytes, set_token_epoch, token_epoch};
 use crate::segments::{Counted, Piece, Segments};
 use crate::shared::{Shared, lock};
+use crate::sizes::Sizes;
 use crate::sql;
 use crate::types::{Dropped, QueueOptions, QueueUsage, StoreOptions, WhenFull};
 
@@ -43,6 +44,7 @@ pub(crate) struct QueueState {
     /// The oldest event, as (id, at).
     pub(crate) head: Option<(u64, u64)>,
     pub(crate) book: LeaseBook,
+    pub(crate) sizes: Sizes,
     pub(crate) limit_bytes: u64,
     pub(crate) max_age_ms: Option<u64>,
     pub(crate) when_full: WhenFull,
@@ -75,6 +77,7 @@ impl QueueState {
         self.events = self.events.saturating_sub(gone.events);
         self.bytes = self.bytes.saturating_sub(gone.bytes);
         self.stored = self.stored.saturating_sub(gone.stored);
+        self.sizes.forget(first, last);
         self.dirty = true;
         self.head_moved |= self.head.is_some_and(|(id, _)| id >= first && id <= last);
     }
@@ -330,6 +333,7 @@ fn load_queue(
         last_at,
         head: None,
         book: load_leases(conn, row, clock)?,
+        sizes: Sizes::default(),
         limit_bytes: options.max_bytes.unwrap_or(share),
         max_age_ms: options.max_age.map(millis),
         when_full: options.when_full,

@@ -16,7 +16,7 @@ use crate::mailbox::{Mailbox, Op, Submitted};
 use crate::open;
 use crate::shared::{Shared, lock};
 use crate::types::{
-    Budget, Checkpoint, Commit, DiskUsage, Leased, QueueId, QueueUsage, Receipt, Remove,
+    Budget, Checkpoint, Commit, DiskUsage, LeaseNote, Leased, QueueId, QueueUsage, Receipt, Remove,
     StoreOptions, StoredEvent, WhenFull,
 };
 use crate::writer::Writer;
@@ -165,7 +165,21 @@ impl Store {
         budget: Budget,
         ttl: Duration,
     ) -> Result<Leased, StoreError> {
-        self.ask(|reply| Op::Lease { queue, budget, ttl, reply }).await.map(Handed::take)
+        self.lease_as(queue, budget, ttl, None).await
+    }
+
+    /// As [`Self::lease`], with a note of who has it.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn lease_as(
+        &self,
+        queue: QueueId,
+        budget: Budget,
+        ttl: Duration,
+        note: Option<LeaseNote>,
+    ) -> Result<Leased, StoreError> {
+        self.ask(|reply| Op::Lease { queue, budget, ttl, note, reply }).await.map(Handed::take)
     }
 
     /// Removes delivered events; how many were there. Durable when it returns.

@@ -278,6 +278,15 @@ pub struct Receipt {
     pub removed: u64,
 }
 
+/// Who has a lease, stored with it: so that it is known after a restart, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseNote {
+    /// Key of the checkpoint, whose value becomes `TOKEN NAME`.
+    pub key: String,
+    /// The name.
+    pub name: String,
+}
+
 /// Events under a lease.
 #[derive(Debug, Clone, Default)]
 pub struct Leased {

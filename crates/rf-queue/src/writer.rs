@@ -22,12 +22,12 @@ use crate::handed::Handed;
 use crate::housekeeping::Housekeeping;
 use crate::limits::Limits;
 use crate::mailbox::{Mailbox, Op};
-use crate::rows::{self, read};
+use crate::rows::{self, Found, read};
 use crate::shared::Shared;
 use crate::space::{Checkpointer, Reserve, Wal};
 use crate::sql;
 use crate::state::State;
-use crate::types::{Commit, Leased, Receipt, StoreOptions};
+use crate::types::{Checkpoint, Commit, LeaseNote, Leased, Receipt, StoreOptions};
 
 /// Requests answered by one transaction at the most.
 const MAX_GROUP_OPS: usize = 2048;
@@ -139,8 +139,15 @@ impl Writer {
     pub(crate) fn apply(&mut self, op: &mut Op) -> rusqlite::Result<Outcome> {
         match op {
             Op::Commit(commit, _) => self.apply_commit(commit).map(Outcome::Commit),
-            Op::Lease { queue, budget, ttl, .. } => {
-                let leased = self.small_group()?.lease(queue.0, *budget, millis(*ttl))?;
+            Op::Lease { queue, budget, ttl, note, .. } => {
+                let mut group = self.small_group()?;
+                let leased = group.lease(queue.0, *budget, millis(*ttl))?;
+                if let Some(LeaseNote { key, name }) =
+                    note.take().filter(|_| !leased.events.is_empty())
+                {
+                    let value = Some(format!("{} {name}", leased.token).into_bytes());
+                    group.checkpoint(&Checkpoint { key, value })?;
+                }
                 Ok(Outcome::Leased(leased))
             }
             Op::Release { queue, ids, .. } => {
@@ -221,8 +228,12 @@ impl Writer {
     fn answer_read(&mut self, op: Op) {
         match op {
             Op::Read { queue, after, budget, reply } => {
-                let pieces = self.state.queues[queue.0].pieces(after.saturating_add(1), u64::MAX);
+                let state = &mut self.state.queues[queue.0];
+                let pieces = state.pieces(after.saturating_add(1), u64::MAX);
                 let found = read(&self.conn, pieces, budget, true);
+                if let Some((span, there)) = found.as_ref().ok().and_then(Found::measured) {
+                    state.sizes.remember(span, there);
+                }
                 send(
                     reply,
                     found.map(|found| found.events).map_err(|error| self.read_failed(&error)),
@@ -271,8 +282,8 @@ impl Writer {
     }
 }
 
-/// Pages of a lease, a release, an extension.
-const SMALL_CHANGE: u64 = 4;
+/// Pages of a lease with its note, a release, an extension.
+const SMALL_CHANGE: u64 = 6;
 
 pub(crate) fn answer(op: Op, outcome: Outcome, commits: &mut Answers, mailbox: &Arc<Mailbox>) {
     match (op, outcome) {

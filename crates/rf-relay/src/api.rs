@@ -19,6 +19,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{delete, get, post};
 use rf_core::trace::Journal;
+use rf_net::memory::BodyMemory;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use error::ApiError;
@@ -41,6 +42,10 @@ pub(crate) struct Relay {
     pub(crate) taps: Arc<Taps>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) limits: RequestLimits,
+    /// Of all bodies that are being read or stored.
+    pub(crate) body_memory: BodyMemory,
+    /// Of those that came compressed, decompressed.
+    pub(crate) decoding_memory: BodyMemory,
     /// Long polls are answered at once when this is cancelled.
     pub(crate) stop: CancellationToken,
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rf_core::config::{ByteSize, Interval, Node, Problems, Secret};
+use rf_core::protocol::MAX_PULLED_BYTES;
 use rf_net::own_host::{OwnHosts, is_loopback};
 use rf_net::serve::ServerLimits;
 use rf_queue::MIN_STORE_BYTES;
@@ -24,15 +25,18 @@ pub use alerts::{AlertLevel, AlertsConfig, AlertsFile, Thresholds};
 pub struct RelayConfigFile {
     /// Where proxies and players connect.
     #[serde(default = "default_port")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub port: u16,
     /// The address to listen on; all of this machine by default.
     #[serde(default = "default_listen_address")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub listen_address: String,
     /// Where the status page, `/statusz`, `/metrics`, `/healthz` and `/readyz` are served. No status without it.
     #[serde(default)]
     pub port_status_z: Option<u16>,
     /// The address of the status page; only this machine by default.
     #[serde(default = "default_status_address")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub status_address: String,
     /// What the status page asks for: a bearer token, or the password of any user name. Required where the page can be
     /// reached from other machines.
@@ -78,6 +82,7 @@ pub struct BucketFile {
     pub auth: Secret,
     /// What the bucket takes on disk at most, in KiB; at least 1024.
     #[serde(default = "default_db_max_size_kb")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub db_max_size_kb: u64,
     /// Events older than this many seconds are dropped; 0: never. (`tls` is its name in the original.)
     #[serde(default, alias = "tls")]
@@ -117,8 +122,10 @@ pub enum Durability {
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LimitsFile {
-    /// Bytes of a body, as sent and as decoded.
+    /// Bytes of a body, as sent and as decoded; at most 64 MiB.
     pub max_body_bytes: ByteSize,
+    /// Memory for all bodies that are being read or stored, and as much again for those that are decompressed.
+    pub body_memory_bytes: ByteSize,
     /// Events of a batch.
     pub max_batch_events: NonZeroUsize,
     /// Connections at a time; further ones wait.
@@ -136,6 +143,7 @@ impl Default for LimitsFile {
         let server = ServerLimits::default();
         LimitsFile {
             max_body_bytes: ByteSize::mib(32),
+            body_memory_bytes: ByteSize::mib(128),
             max_batch_events: NonZeroUsize::new(100_000).expect("100,000 is not zero"),
             max_connections: server.max_connections,
             header_timeout: server.header_timeout.into(),
@@ -242,6 +250,8 @@ pub struct BucketConfig {
 pub struct RequestLimits {
     /// Bytes of a body, as sent and as decoded.
     pub max_body_bytes: usize,
+    /// Bytes of all bodies at a time, as sent, and again as decoded; at least `max_body_bytes`.
+    pub body_memory_bytes: usize,
     /// Events of a batch.
     pub max_batch_events: usize,
     /// The longest that a client may be silent within a body.
@@ -257,8 +267,8 @@ impl RelayConfig {
         if file.use_tailnet {
             problems.error(
                 &at("useTailnet"),
-                "tailnet support is not in this version: remove the key, and let the relay listen on the tailnet's \
-                 address of this machine (listenAddress)",
+                "the relay does not join a tailnet by itself: remove the key, and use the host's Tailscale, see \
+                 docs/guides/tailnet.md",
             );
         }
         let store = STORES.iter().find(|kind| kind.name == file.store);
@@ -275,6 +285,7 @@ impl RelayConfig {
         let buckets = check_buckets(&file.buckets, at("buckets"), problems);
         let (thresholds, alerts) = file.alerts.check(at("alerts"), problems);
         check_status(&file, &at, problems);
+        let max_body_bytes = body_limit(&file.limits, at("limits"), problems);
         if problems.error_count() > errors_before {
             return None;
         }
@@ -299,7 +310,8 @@ impl RelayConfig {
                 ..ServerLimits::default()
             },
             requests: RequestLimits {
-                max_body_bytes: limits.max_body_bytes.as_usize(),
+                max_body_bytes,
+                body_memory_bytes: limits.body_memory_bytes.as_usize(),
                 max_batch_events: limits.max_batch_events.get(),
                 body_timeout: limits.body_timeout.into(),
             },
@@ -329,6 +341,20 @@ fn check_status<'a>(
         let text = format!("expected at most {MAX_EXPECTED_NODES} names");
         problems.error(&at("expectedNodes"), text);
     }
+}
+
+/// A body of one event that is larger could only hold what no player can pull.
+fn body_limit(limits: &LimitsFile, at: Node<'_>, problems: &mut Problems) -> usize {
+    let asked = limits.max_body_bytes.as_usize();
+    if asked > MAX_PULLED_BYTES {
+        let most = MAX_PULLED_BYTES / (1024 * 1024);
+        let at = at.get("maxBodyBytes").unwrap_or(at);
+        problems.warn(
+            &at,
+            format!("a player reads at most {most} MiB at once, so a larger event could never leave its bucket: {most}MiB is used"),
+        );
+    }
+    asked.min(MAX_PULLED_BYTES)
 }
 
 fn check_buckets(
@@ -416,6 +442,7 @@ impl RelayConfig {
             server: ServerLimits::default(),
             requests: RequestLimits {
                 max_body_bytes: 1024 * 1024,
+                body_memory_bytes: 4 * 1024 * 1024,
                 max_batch_events: 1000,
                 body_timeout: Duration::from_secs(30),
             },

@@ -13,6 +13,7 @@ use rf_core::lifecycle::Tasks;
 use rf_core::trace::Journal;
 use rf_net::client::{Client, ClientOptions};
 use rf_net::listen::listen;
+use rf_net::memory::BodyMemory;
 use rf_net::serve::{ServeReport, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -99,6 +100,8 @@ pub(crate) async fn run_with(
         journal,
     });
     let tokens = Tokens::new(config.buckets.iter().map(|(name, bucket)| (name, &bucket.auth)));
+    let requests = &config.requests;
+    let body_memory = || BodyMemory::new(requests.body_memory_bytes, requests.max_body_bytes);
     let relay = Relay {
         tokens: tokens.clone(),
         store: Arc::clone(&store),
@@ -107,6 +110,8 @@ pub(crate) async fn run_with(
         holders: Arc::clone(&sight.holders),
         taps: Arc::default(),
         journal: Arc::clone(&sight.journal),
+        body_memory: body_memory(),
+        decoding_memory: body_memory(),
         limits: config.requests.clone(),
         stop: stop.clone(),
     };

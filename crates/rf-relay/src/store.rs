@@ -50,13 +50,21 @@ pub(crate) trait BucketStore: Send + Sync {
         batch_id: Option<String>,
     ) -> BoxFuture<'a, Result<Appended, AppendError>>;
 
-    /// The oldest events within a budget; with a lease, the oldest that nobody holds.
+    /// The oldest events within a budget; with a lease, the oldest that nobody holds. Who holds it then is stored with it.
     fn pull<'a>(
         &'a self,
         bucket: &'a BucketName,
         budget: Budget,
         lease: Option<Duration>,
+        holder: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Pulled, Unavailable>>;
+
+    /// The newest lease of a holder, as far as that is known: of an earlier run of the relay, too.
+    fn lease_of<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        holder: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, Unavailable>>;
 
     /// The newest events, up to so many, oldest first. Leases do not matter, and nothing is taken.
     fn newest<'a>(

@@ -70,8 +70,8 @@ impl Default for Settings {
 
 impl Settings {
     /// Reads the settings: the level from the first of `level_variables` that is set, else from
-    /// `configured_level` (the role's file), else `info`. `variable` looks up the environment; a
-    /// variable that is empty counts as not set.
+    /// `configured_level` (the role's file), else `info`. `variable` looks up the environment; what
+    /// is empty counts as not set.
     #[must_use]
     pub fn read(
         variable: impl Fn(&str) -> Option<String>,
@@ -82,8 +82,9 @@ impl Settings {
         let mut settings = Self::default();
         let from_environment =
             level_variables.iter().find_map(|name| set(name).map(|value| (*name, value)));
-        let from_file =
-            configured_level.map(|value| ("the configured log level", value.to_owned()));
+        let from_file = configured_level
+            .filter(|value| !value.trim().is_empty())
+            .map(|value| ("the configured log level", value.to_owned()));
         if let Some((name, value)) = from_environment.or(from_file) {
             settings.level = settings.choose(&LEVELS, name, &value).unwrap_or(Level::INFO);
         }
@@ -141,6 +142,8 @@ mod tests {
         // Expected: any role, the proxy.
         check_level(&[], None, [Level::INFO, Level::INFO]);
         check_level(&[], Some("error"), [Level::ERROR, Level::ERROR]);
+        check_level(&[], Some("Error"), [Level::ERROR, Level::ERROR]);
+        check_level(&[], Some(""), [Level::INFO, Level::INFO]);
         check_level(&[(ALL, "Debug")], Some("error"), [Level::DEBUG, Level::DEBUG]);
         check_level(&[(PROXY, "TRACE")], Some("error"), [Level::ERROR, Level::TRACE]);
         check_level(&[(ALL, "warn"), (PROXY, " trace ")], None, [Level::WARN, Level::TRACE]);

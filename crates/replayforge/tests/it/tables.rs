@@ -166,6 +166,13 @@ fn real_webhooks_become_rows_that_can_be_asked_for() {
         list.sort_by_key(ToString::to_string);
     }
     assert_eq!(stored, sent, "nested values are kept as JSON");
+    // As browsers ask.
+    let headers: [(&str, &[u8]); 2] = [("Host", b"localhost"), ("Accept-Encoding", b"gzip")];
+    let packed = call(server, "GET", "/rows/rpf-db/github?limit=1000", &headers, b"");
+    assert_eq!(packed.header("content-encoding").as_deref(), Some("gzip"));
+    let unpacked: serde_json::Value =
+        serde_json::from_reader(flate2::read::GzDecoder::new(&packed.body[..])).unwrap();
+    assert!(unpacked == rows, "{} bytes are something else", packed.body.len());
     let actions = get("/rows/distinct-values/github/action").json();
     assert!(actions.as_array().is_some_and(|actions| !actions.is_empty()), "{actions}");
     let csv = get("/rows/rpf-db/github?format=csv&action_null=false&order=action");

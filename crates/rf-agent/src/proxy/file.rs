@@ -46,6 +46,7 @@ pub struct ProxyFile {
     pub port_status_z: Option<u16>,
     /// Where the status page listens; loopback by default, since it asks for no token.
     #[serde(default = "loopback")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub status_address: String,
     /// Serve a status page; implied by a port.
     #[serde(default, rename = "enableStatusZ")]
@@ -96,6 +97,7 @@ pub struct ProxySourceFile {
     pub grok_patterns: GrokPatternsConfig,
     /// How often the script's `TimerHandler` runs.
     #[serde(default)]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub hook_interval: Option<Interval>,
 }
 
@@ -202,8 +204,8 @@ pub struct BatchConfig {
     /// Events in a batch at the most; default 1000.
     #[serde(default)]
     pub batch_max_events: usize,
-    /// The longest that an event may wait for company; a batch leaves as soon as the one before is answered, so events
-    /// wait for the rate limits only.
+    /// So long an event may wait for others, until a batch is whole; default: a batch leaves as soon as the one before is
+    /// answered.
     #[serde(default)]
     pub batch_timeout_secs: Option<Interval>,
 }

@@ -153,6 +153,7 @@ impl Guard {
             let status = match error {
                 BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
                 BodyError::Timeout => StatusCode::REQUEST_TIMEOUT,
+                BodyError::NoMemory => StatusCode::SERVICE_UNAVAILABLE,
                 BodyError::Broken(_) => StatusCode::BAD_REQUEST,
             };
             Refused::new(status, error.to_string())

@@ -21,6 +21,11 @@ use super::{ServedSink, page, refusal};
 /// First parts of paths that are never a sink's.
 pub(super) const RESERVED: [&str; 5] = ["ping", "static", "sink", "relay-proxy", "-"];
 
+/// What the original's URLs call every sink of [`TIME_SERIES`], whatever its id: links that people have go on.
+const OLD_TIME_SERIES_ID: &str = "timeseries";
+/// The `type` of these sinks.
+const TIME_SERIES: &str = "time_series";
+
 /// What `/sink/list` says of a sink.
 #[derive(Debug, Clone, Serialize)]
 struct Listed {
@@ -47,11 +52,18 @@ pub(super) fn router(
     relay: Option<RelayStatus>,
 ) -> Router {
     let (mut listed, mut apis) = (Vec::new(), HashMap::new());
+    let mut old_api: Option<Router> = None;
     for ServedSink { id, name, kind, metadata, sink } in sinks {
         let api = sink.api();
+        if kind == TIME_SERIES && old_api.is_none() {
+            old_api.clone_from(&api);
+        }
         let metadata = metadata.unwrap_or_else(|| Value::Object(serde_json::Map::new()));
         listed.push(Listed { id: id.clone(), name, kind, metadata, api: api.is_some() });
         apis.extend(api.map(|api| (id, api)));
+    }
+    if let Some(api) = old_api {
+        apis.entry(OLD_TIME_SERIES_ID.to_owned()).or_insert(api);
     }
     let site = Arc::new(Site { listed, apis, folder, relay });
     Router::new()
@@ -62,6 +74,24 @@ pub(super) fn router(
         .route("/-/{file}", get(page::file))
         .fallback(other)
         .with_state(site)
+}
+
+/// The router of a sink's own listener: its bare paths, and where these lead nowhere the same ones below `/ID/`, which is
+/// where the original has them. What is bare goes first, so an id that is called as a table or an endpoint hides nothing.
+pub(super) fn of_one_sink(served: &ServedSink, api: Router) -> Router {
+    let mut ids = vec![served.id.clone()];
+    if served.kind == TIME_SERIES {
+        ids.push(OLD_TIME_SERIES_ID.to_owned());
+    }
+    let bare = api.clone();
+    api.fallback(move |mut request: Request| {
+        if let Some((id, uri)) = split(request.uri())
+            && ids.contains(&id)
+        {
+            *request.uri_mut() = uri;
+        }
+        async move { bare.oneshot(request).await.into_response() }
+    })
 }
 
 async fn list(State(site): State<Arc<Site>>) -> Json<Vec<Listed>> {
@@ -111,12 +141,17 @@ async fn other(State(site): State<Arc<Site>>, request: Request) -> Response {
 impl Site {
     /// The sink that a path belongs to, and the URL as the sink knows it.
     fn sink_of(&self, uri: &Uri) -> Option<(&Router, Uri)> {
-        let path = uri.path().strip_prefix('/')?;
-        let (id, rest) = path.split_once('/').unwrap_or((path, ""));
-        let id = percent_decode_str(id).decode_utf8().ok()?;
-        let api = self.apis.get(id.as_ref())?;
-        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let inner: PathAndQuery = format!("/{rest}{query}").parse().ok()?;
-        Some((api, Uri::from(inner)))
+        let (id, inner) = split(uri)?;
+        Some((self.apis.get(&id)?, inner))
     }
+}
+
+/// The first part of a path, and the URL as what it names knows it.
+fn split(uri: &Uri) -> Option<(String, Uri)> {
+    let path = uri.path().strip_prefix('/')?;
+    let (id, rest) = path.split_once('/').unwrap_or((path, ""));
+    let id = percent_decode_str(id).decode_utf8().ok()?.into_owned();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let inner: PathAndQuery = format!("/{rest}{query}").parse().ok()?;
+    Some((id, Uri::from(inner)))
 }

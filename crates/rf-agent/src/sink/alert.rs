@@ -16,11 +16,12 @@ mod watcher;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Fuse, FusedFuture, FutureExt};
 use rf_core::config::{Node, Problems, schema_of};
 use schemars::Schema;
 use tokio::sync::{Notify, watch};
@@ -31,7 +32,7 @@ use self::outbox::Waiting;
 use self::state::State;
 use super::table::database::{self, Database};
 use super::table::identifier::Identifier;
-use super::table::listener::Port;
+use super::table::port::Port;
 use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::settings::at;
@@ -154,11 +155,17 @@ impl Sink for AlertSink {
 }
 
 impl AlertSink {
-    /// Lets time pass and hands notices over, until `stop`. What waits then is handed over after the next start.
+    /// Lets time pass and hands notices over beside that, until `stop`: a notification sink whose full queue blocks holds
+    /// back neither. What waits then is handed over after the next start, also what was just on its way.
     async fn watch(&self, stop: &CancellationToken) {
+        let mut handing_over = pin!(Fuse::terminated());
         while !stop.is_cancelled() {
             match self.database.call(State::tick).await {
-                Ok(Ok(waiting)) => self.hand_over(waiting).await,
+                Ok(Ok(waiting)) => {
+                    if handing_over.is_terminated() {
+                        handing_over.set(self.hand_over(waiting).fuse());
+                    }
+                }
                 Ok(Err(error)) => {
                     tracing::warn!(sink = self.database.name, %error, "alarms cannot be stored now");
                 }
@@ -166,10 +173,16 @@ impl AlertSink {
                     tracing::warn!(sink = self.database.name, %error, "alarms cannot be looked at now");
                 }
             }
+            let handed_over = async {
+                handing_over.as_mut().await;
+                // What it left waits for the next look, so that a refusal is not answered with one try after the other.
+                std::future::pending::<()>().await;
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.written.notified() => {}
                 () = tokio::time::sleep(TICK) => {}
+                () = handed_over => {}
             }
         }
     }
@@ -189,7 +202,8 @@ impl AlertSink {
         }
     }
 
-    /// Puts notices into the other sink's queue, oldest first, as far as it takes them.
+    /// Puts notices into the other sink's queue, oldest first, as far as it takes them. May be dropped at any time: a notice
+    /// that the queue has by then is passed over when it comes again.
     async fn hand_over(&self, waiting: Vec<Waiting>) {
         let Some(output) = self.output.get() else { return };
         for Waiting { seq, id, content } in waiting {

@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use super::table::api_error::ApiError;
 use super::table::database::{self, Database};
-use super::table::listener::Port;
+use super::table::port::Port;
 use super::table::table_sink::TableSink;
 use super::table::{api, row_api};
 use super::{Sink, SinkContext};
@@ -40,12 +40,15 @@ pub struct DbSinkConfig {
     pub max_bytes: Option<ByteSize>,
     /// Port of a listener of the sink's own for its queries; none: the player's server only.
     #[serde(default)]
+    #[schemars(extend("x-zero-is-unset" = true))]
     listen_port: Option<Port>,
     /// Address of that listener.
     #[serde(default = "localhost")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub listen_host: String,
     /// Folder whose files are served below `static/`; none: no files.
     #[serde(default)]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub static_dir: Option<PathBuf>,
 }
 

@@ -4,6 +4,7 @@
 //! program answers with a line on its standard output: `ok ID`, `retry ID [reason]` or `reject ID [reason]`. An event whose
 //! answer does not come, because the program ended or took too long, is handed over again: at least once.
 
+mod pending;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -89,7 +90,7 @@ pub(super) fn build(
 pub(crate) fn of_type(
     kind: &str,
     context: &SinkContext<'_>,
-    params: Option<&Node<'_>>,
+    params: &Node<'_>,
     problems: &mut Problems,
 ) -> Result<Option<Arc<dyn Sink>>, String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -100,13 +101,7 @@ pub(crate) fn of_type(
     if !Path::new(&program).is_file() || access(&program, Access::EXEC_OK).is_err() {
         return Err(format!("and there is no program {program} in the working directory"));
     }
-    let params: serde_json::Value = match params {
-        Some(params) => match params.decode(problems) {
-            Some(params) => params,
-            None => return Ok(None),
-        },
-        None => json!({}),
-    };
+    let Some(params) = params.decode::<serde_json::Value>(problems) else { return Ok(None) };
     let env = [(PARAMS_VARIABLE, params.to_string()), (NAME_VARIABLE, context.name.to_owned())];
     let config = ExecSinkConfig {
         command: CommandLine::program(program),

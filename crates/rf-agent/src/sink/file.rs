@@ -102,6 +102,7 @@ pub(super) fn of_config(
             concurrency: 1,
             stable: true,
             ahead: true,
+            linger: Duration::ZERO,
             max_attempts: None,
             max_age: None,
             backoff: (Duration::from_millis(200), Duration::from_secs(60)),

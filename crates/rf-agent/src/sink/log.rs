@@ -22,6 +22,7 @@ const MAX_SHOWN_BYTES: usize = 4096;
 pub struct LogSinkConfig {
     /// Level of the lines.
     #[serde(default)]
+    #[schemars(extend("x-zero-is-unset" = true, "x-any-case" = true))]
     pub log_level: LogLevel,
     /// A file of its own, relative to `dataDir`; empty: the program's log.
     #[serde(default)]
@@ -120,5 +121,30 @@ impl Sink for LogSink {
             }
         }
         Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rf_core::config::{Problems, parse};
+
+    use super::{LogLevel, LogSinkConfig};
+
+    #[test]
+    fn levels_go_without_regard_to_case_and_none_is_info() {
+        for (params, expected) in [
+            ("{ logLevel: 'warn' }", LogLevel::Warn),
+            ("{ logLevel: 'WARN' }", LogLevel::Warn),
+            ("{ LogLevel: 'Error' }", LogLevel::Error),
+            ("{ logLevel: '' }", LogLevel::Info),
+            ("{ logLevel: null, logFilePath: null }", LogLevel::Info),
+            ("{}", LogLevel::Info),
+        ] {
+            let mut problems = Problems::new();
+            let document = parse("player.json", params, &|_| None, &mut problems).expect("JSON5");
+            let config: Option<LogSinkConfig> = document.root().decode(&mut problems);
+            let level = config.map(|config| config.log_level);
+            assert_eq!(level, Some(expected), "{params}: {problems}");
+        }
     }
 }

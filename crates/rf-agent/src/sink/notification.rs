@@ -45,7 +45,7 @@ const BATCH_BYTES: usize = 1024 * 1024;
 const MAX_EVENT_BYTES: usize = 1024 * 1024;
 /// A service that refuses us is asked again after this.
 const REFUSED_PAUSE: Duration = Duration::from_secs(60);
-/// A reminder that the queue did not take is tried again after this.
+/// A reminder that the queue did not take is tried again after this, and one that got lost is missed.
 const REMIND_PAUSE: Duration = Duration::from_secs(5);
 /// Messages a minute to people where the file says nothing.
 const DEFAULT_PER_MINUTE: f64 = 20.0;
@@ -120,6 +120,7 @@ pub(super) fn build(
         concurrency: 1,
         stable: true,
         ahead: false,
+        linger: Duration::ZERO,
         max_attempts: None,
         max_age: singles::limit(config.max_age),
         backoff: (Duration::from_secs(1), Duration::from_secs(300)),
@@ -272,7 +273,12 @@ impl Notification {
     /// Puts [`WINDOW_OVER`] into the sink's own queue whenever a window ends in which something was counted.
     async fn remind(&self) {
         let mut window_end = self.window_end.subscribe();
+        // When the last reminder was queued: it ends every window that was over by then.
+        let mut reminded_ms: Option<u64> = None;
         loop {
+            let Some(output) = self.own_queue.get() else { return };
+            // Looked at before the end is: a reminder that was written has changed that before it left the queue.
+            let is_queue_empty = output.is_empty();
             let end = *window_end.borrow_and_update();
             let Some(end) = end else {
                 if window_end.changed().await.is_err() {
@@ -282,16 +288,26 @@ impl Notification {
             };
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let pause = Duration::from_millis(end).saturating_sub(now);
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                changed = window_end.changed() => if changed.is_err() { return } else { continue },
+            if !pause.is_zero() {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    changed = window_end.changed() => if changed.is_err() { return },
+                }
+                continue;
             }
-            let Some(output) = self.own_queue.get() else { return };
-            let reminder = Batch::of(vec![Bytes::from_static(WINDOW_OVER)]);
-            if let Err(error) = output.send(reminder).await {
-                tracing::debug!(sink = self.name, %error, "a count of duplicates waits for room in the queue");
+            // While a service is away the reminder waits behind the events, and any later one does its work as well. With an
+            // empty queue it has got lost.
+            let is_on_its_way = reminded_ms >= Some(end) && !is_queue_empty;
+            if !is_on_its_way {
+                match output.send(Batch::of(vec![Bytes::from_static(WINDOW_OVER)])).await {
+                    Ok(()) => {
+                        reminded_ms = Some(u64::try_from(now.as_millis()).unwrap_or(u64::MAX));
+                    }
+                    Err(error) => {
+                        tracing::debug!(sink = self.name, %error, "a count of duplicates waits for room in the queue");
+                    }
+                }
             }
-            // One reminder is enough; it is repeated only if it should have got lost.
             tokio::select! {
                 () = tokio::time::sleep(REMIND_PAUSE) => {}
                 changed = window_end.changed() => if changed.is_err() { return },

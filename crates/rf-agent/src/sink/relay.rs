@@ -3,6 +3,9 @@
 //! Never gives up: a relay that is away, full or refuses the token only delays. `RF-BATCH-ID` names each batch, and the
 //! worker repeats a batch with the same id and the same events, also after a restart: the relay stores it once.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -25,12 +28,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::http::IDEMPOTENCY_KEY;
-use super::{Shape, Sink, SinkBatch, SinkError, SinkHost, SinkStartError};
-use crate::relay_client::origin;
+use super::{Shape, Sink, SinkBatch, SinkError, SinkHost, SinkStartError, Traffic};
+use crate::relay_client::{origin, shown};
 use crate::script::batch::{BatchScript, Posted, TransformError};
 
 /// The URL that prints batches instead of sending them.
 pub(crate) const STDOUT_URL: &str = ":dbg>stdout:";
+/// Where a relay takes batches, behind its URL.
+pub(crate) const RECORD_BATCH: &str = "record-batch";
 
 /// Smaller bodies are not worth compressing.
 const MIN_COMPRESSED_BYTES: usize = 1024;
@@ -51,6 +56,7 @@ pub(crate) struct RelaySink {
     is_relay: bool,
     buckets: Vec<String>,
     script: Option<BatchScript>,
+    traffic: Arc<Traffic>,
 }
 
 /// What a relay sink is made of, besides its shape.
@@ -100,6 +106,7 @@ impl RelaySink {
             is_relay: target.is_relay,
             buckets: target.buckets.to_vec(),
             script: None,
+            traffic: Arc::default(),
         })
     }
 
@@ -130,6 +137,7 @@ impl RelaySink {
         let compress =
             self.takes_zstd.load(Ordering::Relaxed) && body.len() >= MIN_COMPRESSED_BYTES;
         let body = if compress { encode(Coding::Zstd, &body) } else { body };
+        let sent = body.len() as u64;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
@@ -144,7 +152,10 @@ impl RelaySink {
             request.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
         }
         match self.client.send(request, self.timeout).await {
-            Ok(response) => self.judge(response).await,
+            Ok(response) => {
+                self.traffic.sent.fetch_add(sent, Ordering::Relaxed);
+                self.judge(response).await
+            }
             Err(error @ ClientError::NoTarget) => Err(SinkError::Permanent(error.to_string())),
             Err(error @ ClientError::Connect { .. }) => Err(SinkError::Away(error.to_string())),
             Err(error) => Err(SinkError::Retry { reason: error.to_string(), after: None }),
@@ -161,6 +172,8 @@ impl RelaySink {
             .any(|value| value.as_bytes().windows(4).any(|w| w == b"zstd"));
         self.takes_zstd.store(names_zstd, Ordering::Relaxed);
         let body = read_capped(response.into_body(), MAX_REFUSAL_BYTES, self.timeout).await;
+        let received = body.as_ref().map_or(0, Bytes::len);
+        self.traffic.received.fetch_add(received as u64, Ordering::Relaxed);
         if status.is_success() {
             return Ok(());
         }
@@ -169,7 +182,7 @@ impl RelaySink {
                 String::from_utf8_lossy(&body).trim().chars().take(SHOWN_REFUSAL_CHARS).collect()
             })
             .unwrap_or_else(|_unread| String::new());
-        let reason = format!("{} answered {status}: {text}", self.uri);
+        let reason = format!("{} answered {status}: {text}", shown(&self.uri));
         Err(match status {
             // What is wrong with the batch itself: the worker finds the event that is to blame.
             StatusCode::BAD_REQUEST
@@ -203,6 +216,18 @@ impl Sink for RelaySink {
 
     fn target(&self) -> String {
         origin(&self.uri)
+    }
+
+    fn url(&self) -> String {
+        let mut url = shown(&self.uri);
+        if self.is_relay && url.ends_with(RECORD_BATCH) {
+            url.truncate(url.len() - RECORD_BATCH.len());
+        }
+        url
+    }
+
+    fn traffic(&self) -> Option<Arc<Traffic>> {
+        Some(Arc::clone(&self.traffic))
     }
 
     fn start<'a>(&'a self, host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {
@@ -267,6 +292,10 @@ impl Sink for StdoutSink {
         &self.shape
     }
 
+    fn url(&self) -> String {
+        STDOUT_URL.to_owned()
+    }
+
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
             let lines = batch
@@ -289,23 +318,5 @@ impl Sink for StdoutSink {
                 Err(error) => Err(SinkError::Retry { reason: error.to_string(), after: None }),
             }
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::joined;
-
-    #[test]
-    fn a_script_s_path_goes_behind_the_url_with_one_slash() {
-        for (url, path, expected) in [
-            ("http://h/", "/v1/logs", "http://h/v1/logs"),
-            ("http://h/", "v1/logs", "http://h/v1/logs"),
-            ("http://h/in", "/v1", "http://h/in/v1"),
-            ("http://h/in/", "v1?a=b", "http://h/in/v1?a=b"),
-            ("http://h/in", "?a=b", "http://h/in?a=b"),
-        ] {
-            assert_eq!(joined(url, path), expected);
-        }
     }
 }

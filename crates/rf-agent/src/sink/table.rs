@@ -21,9 +21,11 @@ pub(crate) mod failure;
 pub(crate) mod format;
 #[cfg(test)]
 pub(crate) mod hostile;
+#[cfg(test)]
+pub(crate) mod hostile_events;
 pub(crate) mod identifier;
 pub(crate) mod index;
-pub(crate) mod listener;
+pub(crate) mod port;
 pub(crate) mod query;
 pub(crate) mod reader;
 pub(crate) mod retention;

@@ -22,7 +22,7 @@ use serde::Deserialize;
 
 use self::state::State;
 use super::table::database::{self, Database};
-use super::table::listener::Port;
+use super::table::port::Port;
 use super::table::table_sink::TableSink;
 use super::{Sink, SinkContext};
 
@@ -40,9 +40,11 @@ pub struct TimeSeriesSinkConfig {
     pub max_bytes: Option<ByteSize>,
     /// Port of a listener of the sink's own for its queries; none: the player's server only.
     #[serde(default)]
+    #[schemars(extend("x-zero-is-unset" = true))]
     listen_port: Option<Port>,
     /// Address of that listener.
     #[serde(default = "localhost")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub listen_host: String,
 }
 

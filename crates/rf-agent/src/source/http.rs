@@ -22,8 +22,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
 use rf_core::event::{BodyNotes, CapturedRequest, encode_exchange};
-use rf_net::body::{BodyError, read_capped};
+use rf_net::body::{BodyError, read_held};
 use rf_net::listen::listen_shared;
+use rf_net::memory::BodyMemory;
 use rf_net::per_core::serve_per_core;
 use rf_net::serve::ServerLimits;
 use schemars::{JsonSchema, Schema};
@@ -55,10 +56,14 @@ pub struct HttpSourceConfig {
     pub listen_port: u16,
     /// Address to listen on: all interfaces by default.
     #[serde(default = "all_interfaces")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub listen_address: String,
     /// Largest body; a larger one is answered 413.
     #[serde(default = "default_max_body")]
     pub max_body_bytes: ByteSize,
+    /// Memory for all bodies that are being read or stored; when it is used up, larger ones are answered 503.
+    #[serde(default = "default_body_memory")]
+    pub body_memory_bytes: ByteSize,
     /// Headers that are not kept, besides `Connection` and `Cookie`.
     #[serde(default)]
     pub drop_headers: Vec<String>,
@@ -82,6 +87,10 @@ pub(super) fn all_interfaces() -> String {
 
 fn default_max_body() -> ByteSize {
     ByteSize::mib(8)
+}
+
+fn default_body_memory() -> ByteSize {
+    ByteSize::mib(64)
 }
 
 pub(super) fn default_max_connections() -> NonZeroUsize {
@@ -204,6 +213,10 @@ impl Source for HttpSource {
                 id: self.id,
                 out,
                 max_body: self.config.max_body_bytes.as_usize(),
+                body_memory: BodyMemory::new(
+                    self.config.body_memory_bytes.as_usize(),
+                    self.config.max_body_bytes.as_usize(),
+                ),
                 body_timeout: self.config.request_timeout.into(),
                 drop_headers: self.drop_headers,
                 redactor: self.redactor,
@@ -231,6 +244,7 @@ struct Capture {
     id: String,
     out: Output,
     max_body: usize,
+    body_memory: BodyMemory,
     body_timeout: Duration,
     drop_headers: Vec<HeaderName>,
     redactor: Option<Redactor>,
@@ -240,26 +254,34 @@ impl Capture {
     async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let captured_at_us = now_us();
         let (head, body) = request.into_parts();
-        let body = match read_capped(body, self.max_body, self.body_timeout).await {
-            Ok(body) => body,
-            Err(BodyError::TooLarge { limit }) => {
-                tracing::warn!(source = self.id, limit, "request body over the limit refused");
-                return refuse(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    format!("The body is larger than {limit} bytes\n"),
-                );
-            }
-            Err(BodyError::Timeout) => {
-                return refuse(StatusCode::REQUEST_TIMEOUT, "The body came too slowly\n");
-            }
-            Err(error) => {
-                return refuse(
-                    StatusCode::BAD_REQUEST,
-                    format!("The body cannot be read: {error}\n"),
-                );
-            }
+        let read = read_held(body, self.max_body, self.body_timeout, &self.body_memory).await;
+        // Its memory is held until the event is stored.
+        let (body, _held) = match read {
+            Ok(read) => read,
+            Err(error) => return self.refuse_body(&error),
         };
         self.store(self.event(peer, captured_at_us, &head, &body).into()).await
+    }
+
+    fn refuse_body(&self, error: &BodyError) -> Response<Full<Bytes>> {
+        match error {
+            BodyError::TooLarge { limit } => {
+                tracing::warn!(source = self.id, limit, "request body over the limit refused");
+                let text = format!("The body is larger than {limit} bytes\n");
+                refuse(StatusCode::PAYLOAD_TOO_LARGE, text)
+            }
+            BodyError::Timeout => refuse(StatusCode::REQUEST_TIMEOUT, "The body came too slowly\n"),
+            BodyError::NoMemory => {
+                tracing::warn!(
+                    source = self.id,
+                    "request refused: the memory for bodies is used up, see params.bodyMemoryBytes"
+                );
+                later()
+            }
+            BodyError::Broken(_) => {
+                refuse(StatusCode::BAD_REQUEST, format!("The body cannot be read: {error}\n"))
+            }
+        }
     }
 
     fn event(&self, ip: SocketAddr, captured_at_us: u64, head: &Parts, body: &[u8]) -> Vec<u8> {
@@ -309,14 +331,16 @@ impl Capture {
             }
             Err(rejected) => {
                 tracing::warn!(source = self.id, error = %rejected, "request refused for now");
-                let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, BUSY);
-                response
-                    .headers_mut()
-                    .insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
-                response
+                later()
             }
         }
     }
+}
+
+fn later() -> Response<Full<Bytes>> {
+    let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, BUSY);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
+    response
 }
 
 fn joined(values: GetAll<'_, HeaderValue>) -> Vec<u8> {

@@ -27,12 +27,14 @@ params_with_connection! {
     pub struct PgcallSourceConfig {
         /// Time from the start of one round to the start of the next.
         #[serde(default = "default_interval")]
+        #[schemars(extend("x-zero-is-unset" = true))]
         pub interval_seconds: Interval,
         /// The statements of a round, in order.
         #[schemars(length(min = 1, max = 100))]
         pub calls: Vec<PgcallConfig>,
         /// The events' path.
         #[serde(default = "default_path")]
+        #[schemars(extend("x-zero-is-unset" = true))]
         pub path: String,
         /// Rows of one call; further ones are left out and marked.
         #[serde(default = "default_max_rows")]
@@ -253,4 +255,34 @@ fn write_call(body: &mut String, name: &str, result: &Result<Rows, SessionError>
     }
     let time = Timestamp::from_second(now).unwrap_or_default().to_string();
     body.extend([",\"update_time\":\"", &time, "\",\"update_timestamp\":", &now.to_string(), "}"]);
+}
+
+#[cfg(test)]
+mod tests {
+    use rf_core::config::{Interval, Problems, parse};
+
+    use super::{PgcallSourceConfig, build};
+    use crate::source::SourceContext;
+
+    #[test]
+    fn what_the_originals_files_leave_empty_is_no_problem_and_takes_the_default() {
+        for connection in [
+            "connString: 'postgres://u@db/d', host: '', port: 0, user: null, password: ''",
+            "user: 'u', host: '', port: 0, connString: ''",
+        ] {
+            let params = format!(
+                "{{ calls: [{{ name: 'c', sql: 'SELECT 1' }}], intervalSeconds: 0, path: '', {connection} }}"
+            );
+            let mut problems = Problems::new();
+            let document = parse("proxy.json", &params, &|_| None, &mut problems).expect("JSON5");
+            let root = document.root();
+            let context =
+                SourceContext { id: "p", env_name: "", host_name: "h", hook_interval: None };
+            assert!(build(&context, &root, &mut problems).is_some(), "{problems}");
+            let config = root.decode::<PgcallSourceConfig>(&mut problems).expect("no error");
+            assert_eq!(problems.to_string(), "", "{params}");
+            let expected = (Interval::from_secs(60), "/");
+            assert_eq!((config.interval_seconds, config.path.as_str()), expected);
+        }
+    }
 }

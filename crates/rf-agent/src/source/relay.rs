@@ -43,8 +43,12 @@ const MAX_REMEMBERED: usize = 100_000;
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 /// Bounds of the pause after a failed call.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// Pause while the relay refuses the token.
-const REFUSED_PAUSE: Duration = Duration::from_secs(30);
+/// Pause where a person must act.
+const HELP_PAUSE: Duration = Duration::from_secs(30);
+
+/// An event that a relay took which did not know how much a player reads.
+const TOO_LARGE: &str = "the first event of the bucket is too large to be pulled and holds the others back: \
+                         the relay's GET /first shows it, DELETE /acknowledge?id=ID removes it";
 
 /// One bucket of one relay.
 pub(crate) struct RelaySource {
@@ -74,6 +78,7 @@ impl Source for RelaySource {
                 holder: String::new(),
                 unacknowledged: Vec::new(),
                 leases: false,
+                most: PULL_EVENTS,
                 backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
             };
             puller.run().await;
@@ -92,6 +97,9 @@ struct Puller<'a> {
     unacknowledged: Vec<u64>,
     /// The relay has shown that it knows leases.
     leases: bool,
+    /// Events that are asked for at a time at the most: fewer after an answer that was too large. A relay of the original
+    /// does not look at their bytes.
+    most: usize,
     backoff: Backoff,
 }
 
@@ -119,10 +127,12 @@ impl Puller<'_> {
                 }
                 Ok(pulled) => {
                     self.backoff.reset();
+                    self.most = (2 * self.most).min(PULL_EVENTS);
                     self.out.trace().pulled(&pulled.events);
                     self.leases = pulled.lease.is_some();
                     self.accept(pulled).await;
                 }
+                Err(RelayError::TooLarge) if self.most > 1 => self.most = 1,
                 Err(error) => {
                     if self.pause_after(&error).await {
                         return;
@@ -178,7 +188,7 @@ impl Puller<'_> {
         let max_events = if self.leases { PULL_EVENTS } else { PULL_EVENTS_ORIGINAL };
         let pull = Pull {
             holder: &self.holder,
-            max_events,
+            max_events: max_events.min(self.most),
             max_bytes: PULL_BYTES,
             wait: WAIT,
             lease: LEASE,
@@ -275,14 +285,22 @@ impl Puller<'_> {
     }
 
     async fn pause_after(&mut self, error: &RelayError) -> bool {
-        let pause = if let RelayError::Refused { .. } = error {
-            self.out.meter().paused(&error.to_string());
-            tracing::error!(source = self.source.id, %error, "relay refuses the bucket or its token; trying again slowly");
-            REFUSED_PAUSE
-        } else {
-            self.out.meter().failed(&error.to_string());
-            tracing::warn!(source = self.source.id, %error, "relay cannot be reached, trying again");
-            self.backoff.next_delay()
+        let pause = match error {
+            RelayError::Refused { .. } => {
+                self.out.meter().paused(&error.to_string());
+                tracing::error!(source = self.source.id, %error, "relay refuses the bucket or its token; trying again slowly");
+                HELP_PAUSE
+            }
+            RelayError::TooLarge => {
+                self.out.meter().paused(&format!("{error}: {TOO_LARGE}"));
+                tracing::error!(source = self.source.id, %error, "{TOO_LARGE}; trying again slowly");
+                HELP_PAUSE
+            }
+            RelayError::Failed(_) => {
+                self.out.meter().failed(&error.to_string());
+                tracing::warn!(source = self.source.id, %error, "relay cannot be reached, trying again");
+                self.backoff.next_delay()
+            }
         };
         self.pause(pause).await
     }

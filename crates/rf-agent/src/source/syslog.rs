@@ -38,6 +38,7 @@ pub struct SyslogSourceConfig {
     pub listen_port: u16,
     /// Address to listen on: all interfaces by default.
     #[serde(default = "all_interfaces")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub listen_address: String,
     /// UDP, TCP, or both on the same port.
     #[serde(default)]

@@ -31,6 +31,7 @@ use crate::settings::not_zero;
 pub struct SystemStatsSourceConfig {
     /// Time from one sample to the next.
     #[serde(default = "default_interval")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub interval_seconds: Interval,
     /// Only series of these names; `*` stands for anything.
     #[serde(default = "all_series")]

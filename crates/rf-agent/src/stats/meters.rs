@@ -218,6 +218,11 @@ impl SinkMeter {
         self.fortune.bad(reason);
     }
 
+    /// What it was paused for is over.
+    pub(crate) fn works(&self) {
+        self.fortune.good(now_ms());
+    }
+
     /// Nothing is delivered until a person acts.
     pub(crate) fn paused(&self, reason: &str) {
         self.fortune.bad(reason);

@@ -21,6 +21,7 @@ use super::meters::{SinkMeter, SourceMeter, by_reason, now_ms};
 use crate::agent::{PlannedSink, PlannedSource};
 use crate::pipeline::Output;
 use crate::script::ScriptCounters;
+use crate::sink::Traffic;
 use crate::trace;
 
 /// A source as it is told.
@@ -40,6 +41,9 @@ pub(crate) struct SeenSink {
     pub(crate) kind: String,
     pub(crate) wired_to: Option<Wiring>,
     pub(crate) target: String,
+    /// As the status page shows it.
+    pub(crate) url: String,
+    pub(crate) traffic: Option<Arc<Traffic>>,
     pub(crate) queue: QueueId,
     pub(crate) max_bytes: u64,
     pub(crate) meter: Arc<SinkMeter>,
@@ -118,6 +122,16 @@ impl SeenSource {
 }
 
 impl SeenSink {
+    /// Bytes that it sent, and bytes that came back; where it does not count them, those of the events.
+    pub(super) fn app_bytes(&self) -> (u64, u64) {
+        match &self.traffic {
+            Some(traffic) => {
+                (traffic.sent.load(Ordering::Relaxed), traffic.received.load(Ordering::Relaxed))
+            }
+            None => (self.meter.bytes.load(Ordering::Relaxed), 0),
+        }
+    }
+
     /// The queue, and the sink's figures.
     fn info(&self, store: &Store) -> SinkInfo {
         let meter = &self.meter;
@@ -174,6 +188,8 @@ impl Sight {
                 kind: planned.kind.clone(),
                 wired_to: planned.sink.wired_to(),
                 target: planned.sink.target(),
+                url: planned.sink.url(),
+                traffic: planned.sink.traffic(),
                 queue: store.queue(&planned.id)?,
                 max_bytes: planned.queue.max_bytes.unwrap_or_default().min(room),
                 meter: Arc::default(),
@@ -222,10 +238,13 @@ impl Sight {
             clock_ms: now_ms(),
             ..NodeInfo::default()
         };
-        let delivered: u64 = info.sinks.values().map(|sink| sink.bytes).sum();
-        let received: u64 = info.sources.values().map(|source| source.bytes).sum();
-        info.app_bytes_sent_total = info.app_bytes_sent_node_info + delivered;
-        info.app_bytes_recv_total = info.app_bytes_recv_node_info + received;
+        info.app_bytes_sent_total = info.app_bytes_sent_node_info;
+        info.app_bytes_recv_total = info.app_bytes_recv_node_info
+            + info.sources.values().map(|source| source.bytes).sum::<u64>();
+        for (sent, received) in self.sinks.iter().map(SeenSink::app_bytes) {
+            info.app_bytes_sent_total += sent;
+            info.app_bytes_recv_total += received;
+        }
         self.machine.measure(&mut info);
         info
     }

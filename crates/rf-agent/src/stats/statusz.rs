@@ -54,19 +54,18 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
     for sink in sight.sinks.iter().filter(|sink| filter.takes_sink(&sink.id)) {
         let meter = &sink.meter;
         let usage = sight.store.usage(sink.queue);
-        let bytes = meter.bytes.load(Ordering::Relaxed);
-        let url = sink.wired_to.as_ref().map_or(&sink.target, |wired| &wired.relay);
+        let (sent, received) = sink.app_bytes();
         let mut entry = json!({
             "id": sink.id,
             "type": sink.kind,
-            "url": url,
+            "url": sink.url,
             "messagesByMinute": meter.delivered.this_minute(now),
             "messageSinceStart": meter.delivered.all(),
             "lastMessageDate": date(meter.fortune.last_success_at_ms()),
             "totalEvents": usage.events,
             "batchCounter": meter.batches.load(Ordering::Relaxed),
-            "appBytesSent": bytes,
-            "appBytesRecv": 0,
+            "appBytesSent": sent,
+            "appBytesRecv": received,
             "lastMessage": meter.last_message(),
             "recentLogs": sight.log_texts(Part::Sink, &sink.id, log_lines),
         });

@@ -86,6 +86,8 @@ mod tests {
             kind: "http".to_owned(),
             wired_to: relay.map(|relay| Wiring { relay: relay.to_owned(), buckets: Vec::new() }),
             target: String::new(),
+            url: String::new(),
+            traffic: None,
             queue: store.queue("sink").unwrap(),
             max_bytes: 0,
             meter: Arc::default(),

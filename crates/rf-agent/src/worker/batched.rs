@@ -11,13 +11,16 @@
 //! stored.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
-use rf_queue::{Budget, Checkpoint, Commit, StoredEvent};
+use rf_queue::{Budget, Checkpoint, StoredEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::deliver::age_of;
 use super::delivery::Delivery;
+use super::done::Done;
 use super::rate::Rate;
 use super::{FlushTimer, Interrupted, Worker};
 use crate::sink::{RateLimits, SinkBatch};
@@ -46,7 +49,7 @@ pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
         flush: FlushTimer::new(&worker.stop),
         cursor: 0,
         ahead: VecDeque::new(),
-        done: Commit::default(),
+        done: Done::default(),
     };
     shipper.resume().await?;
     loop {
@@ -73,15 +76,15 @@ struct Shipper<'a> {
     /// Batches that are stored as in flight and were not sent by this run.
     ahead: VecDeque<SinkBatch>,
     /// What the next commit removes and buries.
-    done: Commit,
+    done: Done,
 }
 
 impl Shipper<'_> {
     /// The batches that were in flight when the process ended.
     async fn resume(&mut self) -> Result<(), Interrupted> {
-        let Some(stored) = self.worker.store.checkpoint(&key(self.worker)).await? else {
-            return Ok(());
-        };
+        let (worker, key) = (self.worker, key(self.worker));
+        let stored = worker.insist(|| worker.store.checkpoint(&key)).await?;
+        let Some(stored) = stored else { return Ok(()) };
         let flights = match serde_json::from_slice::<Stored>(&stored) {
             Ok(Stored::One(flight)) => vec![flight],
             Ok(Stored::Some(flights)) => flights,
@@ -91,7 +94,7 @@ impl Shipper<'_> {
             let count = usize::try_from(last.saturating_sub(first) + 1).unwrap_or(usize::MAX);
             let budget = Budget { events: count, bytes: usize::MAX };
             let before = first.saturating_sub(1);
-            let mut events = self.worker.store.read(self.worker.queue, before, budget).await?;
+            let mut events = read(worker, before, budget).await?;
             events.retain(|event| event.id <= last);
             if !events.is_empty() {
                 self.ahead.push_back(SinkBatch { id, events });
@@ -103,9 +106,10 @@ impl Shipper<'_> {
     /// Waits for events, and stores them as the batch in flight; `None` when the agent stops.
     async fn next_batch(&mut self) -> Result<Option<SinkBatch>, Interrupted> {
         loop {
-            if self.flush.is_over() || !self.wait_for_rate().await {
+            if self.flush.is_over() || !self.wait_for_rate().await? {
                 return Ok(None);
             }
+            self.linger().await?;
             // Registered before looking, so that an append in between is not missed.
             self.available.mark_unchanged();
             let events = self.read().await?;
@@ -122,11 +126,36 @@ impl Shipper<'_> {
         }
     }
 
+    /// Waits until a whole batch is there, or the first event has waited for as long as the sink wants it to.
+    async fn linger(&mut self) -> Result<(), Interrupted> {
+        let worker = self.worker;
+        let shape = worker.sink.shape();
+        if shape.linger.is_zero() {
+            return Ok(());
+        }
+        self.settle().await?;
+        loop {
+            self.available.mark_unchanged();
+            let usage = worker.store.usage(worker.queue);
+            let is_whole =
+                usage.events >= shape.max_events as u64 || usage.bytes >= shape.goal_bytes as u64;
+            let waited = usage.oldest_at_ms.map(age_of);
+            let rest = waited.map_or(Duration::ZERO, |waited| shape.linger.saturating_sub(waited));
+            if is_whole || rest.is_zero() || worker.stop.is_cancelled() {
+                return Ok(());
+            }
+            tokio::select! {
+                () = worker.stop.cancelled() => {}
+                () = tokio::time::sleep(rest) => {}
+                changed = self.available.changed() => if changed.is_err() { return Err(Interrupted::Closed) },
+            }
+        }
+    }
+
     /// The head of the queue behind what is already done; what is too large to be sent is buried on the way.
     async fn read(&mut self) -> Result<Vec<StoredEvent>, Interrupted> {
         let shape = self.worker.sink.shape();
-        let mut events =
-            self.worker.store.read(self.worker.queue, self.cursor, budget(self.worker)).await?;
+        let mut events = read(self.worker, self.cursor, budget(self.worker)).await?;
         if let Some(at) = first_too_large(self.worker, &events) {
             if at > 0 {
                 events.truncate(at);
@@ -138,7 +167,7 @@ impl Shipper<'_> {
                     shape.max_event_bytes
                 );
                 self.cursor = self.cursor.max(large.id);
-                self.done.dead.push(self.worker.give_up(&large, reason, 0));
+                self.done.give_up(self.worker, &large, reason, 0);
                 self.settle().await?;
                 return Box::pin(self.read()).await;
             }
@@ -187,20 +216,22 @@ impl Shipper<'_> {
     /// Commits what is done without beginning a batch.
     async fn settle(&mut self) -> Result<(), Interrupted> {
         if !self.done.is_empty() {
-            self.worker.store.commit(std::mem::take(&mut self.done)).await?;
+            std::mem::take(&mut self.done).store(self.worker).await?;
         }
         Ok(())
     }
 
-    async fn wait_for_rate(&mut self) -> bool {
+    /// Waits until the rate allows the next batch; false when the agent stops before.
+    async fn wait_for_rate(&mut self) -> Result<bool, Interrupted> {
         loop {
             let pause = self.rate.pause();
             if pause.is_zero() {
-                return true;
+                return Ok(true);
             }
             // Nothing waits behind a commit that is due while the rate forbids the next batch.
-            if self.settle().await.is_err() || self.worker.pause(pause).await {
-                return false;
+            self.settle().await?;
+            if self.worker.pause(pause).await {
+                return Ok(false);
             }
         }
     }
@@ -215,6 +246,14 @@ fn budget(worker: &Worker) -> Budget {
     Budget { events: shape.max_events, bytes: shape.goal_bytes }
 }
 
+async fn read(
+    worker: &Worker,
+    after: u64,
+    budget: Budget,
+) -> Result<Vec<StoredEvent>, Interrupted> {
+    worker.insist(|| worker.store.read(worker.queue, after, budget)).await
+}
+
 fn first_too_large(worker: &Worker, events: &[StoredEvent]) -> Option<usize> {
     let most = worker.sink.shape().max_event_bytes;
     events.iter().position(|event| event.content.len() > most)
@@ -223,7 +262,7 @@ fn first_too_large(worker: &Worker, events: &[StoredEvent]) -> Option<usize> {
 /// Commits what is done, and the batches that are in flight from then on.
 async fn commit_with(
     worker: &Worker,
-    mut done: Commit,
+    mut done: Done,
     batches: &[&SinkBatch],
 ) -> Result<(), Interrupted> {
     let flight = |batch: &&SinkBatch| {
@@ -233,8 +272,8 @@ async fn commit_with(
     let stored = Stored::Some(batches.iter().filter_map(flight).collect());
     let value =
         serde_json::to_vec(&stored).map_err(|error| Interrupted::Store(error.to_string()))?;
-    done.checkpoints.push(Checkpoint { key: key(worker), value: Some(value) });
-    worker.store.commit(done).await?;
+    done.checkpoint(Checkpoint { key: key(worker), value: Some(value) });
+    done.store(worker).await?;
     Ok(())
 }
 
@@ -242,7 +281,7 @@ async fn commit_with(
 /// what the queue still holds and the next commit removes.
 async fn look_ahead(
     worker: &Worker,
-    before: &Commit,
+    before: &Done,
     batch: &SinkBatch,
 ) -> Result<Option<SinkBatch>, Interrupted> {
     let shape = worker.sink.shape();
@@ -251,15 +290,14 @@ async fn look_ahead(
     if !shape.ahead || shape.rate != RateLimits::default() || worker.stop.is_cancelled() {
         return Ok(None);
     }
-    let removed: usize = before.removes.iter().map(|remove| remove.ids.len()).sum();
-    let gone = (removed + before.dead.len() + batch.events.len()) as u64;
+    let gone = (before.events() + batch.events.len()) as u64;
     let usage = worker.store.usage(worker.queue);
     let is_much = usage.bytes >= shape.goal_bytes as u64
         || usage.events.saturating_sub(gone) >= shape.max_events as u64;
     if !is_much {
         return Ok(None);
     }
-    let events = worker.store.read(worker.queue, last, budget(worker)).await?;
+    let events = read(worker, last, budget(worker)).await?;
     let is_whole = usage.events.saturating_sub(gone) > events.len() as u64;
     if !is_whole || events.is_empty() || first_too_large(worker, &events).is_some() {
         return Ok(None);

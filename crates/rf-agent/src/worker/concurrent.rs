@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use rf_queue::{Budget, Commit, CommitError, Receipt, Remove, StoredEvent};
+use rf_queue::{Budget, StoredEvent};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::deliver::{Fate, deliver};
+use super::done::Done;
 use super::rate::Rate;
-use super::{FlushTimer, Interrupted, Worker};
+use super::{FlushTimer, Interrupted, STORE_PAUSE, Worker};
 use crate::sink::SinkBatch;
 
 /// Bytes read ahead of the writes.
@@ -21,6 +23,9 @@ const READ_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 /// Events read ahead, for each write at a time.
 const READ_AHEAD_PER_WRITE: usize = 16;
 const MIN_READ_AHEAD: usize = 64;
+/// Events that may be delivered and not yet be out of the queue: while its database refuses, and then the process is
+/// killed, so many are delivered again.
+const MAX_UNCOMMITTED: usize = 4096;
 
 pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
     let mut sender = Sender {
@@ -31,8 +36,9 @@ pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
         cursor: 0,
         ahead: VecDeque::new(),
         writing: FuturesUnordered::new(),
-        done: Commit::default(),
+        done: Done::default(),
         committing: None,
+        refused: false,
         stopping: false,
     };
     let outcome = sender.run().await;
@@ -52,8 +58,10 @@ struct Sender<'a> {
     ahead: VecDeque<StoredEvent>,
     writing: FuturesUnordered<BoxFuture<'a, Written>>,
     /// What the next commit removes and buries.
-    done: Commit,
-    committing: Option<BoxFuture<'a, Result<Receipt, CommitError>>>,
+    done: Done,
+    committing: Option<BoxFuture<'a, Result<(), Interrupted>>>,
+    /// The queue could not be read the last time.
+    refused: bool,
     /// No new write is begun.
     stopping: bool,
 }
@@ -69,6 +77,8 @@ impl<'a> Sender<'a> {
             {
                 return Ok(());
             }
+            let is_stopped = self.worker.stop.is_cancelled();
+            let flush_end = is_stopped.then(|| self.flush.end());
             tokio::select! {
                 Some((event, fate)) = self.writing.next() => self.note(event, fate),
                 Some(committed) = maybe(&mut self.committing) => {
@@ -77,7 +87,8 @@ impl<'a> Sender<'a> {
                 }
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
                 changed = self.available.changed(), if self.wants_more() => if changed.is_err() { return Err(Interrupted::Closed) },
-                () = self.worker.stop.cancelled(), if idle => {}
+                () = self.worker.stop.cancelled(), if idle && !is_stopped => {}
+                Some(()) = maybe_until(flush_end), if idle => {}
             }
         }
     }
@@ -86,11 +97,23 @@ impl<'a> Sender<'a> {
         !self.stopping && self.ahead.is_empty()
     }
 
-    /// Fills the free places; a pause when the rate forbids the next write.
+    /// Fills the free places; a pause when the rate forbids the next write, or the queue cannot be read.
     async fn begin_writes(&mut self) -> Result<Option<std::time::Duration>, Interrupted> {
-        while !self.stopping && self.writing.len() < self.worker.sink.shape().concurrency {
+        let most = self.worker.sink.shape().concurrency;
+        while !self.stopping && self.writing.len() < most && self.done.events() < MAX_UNCOMMITTED {
             if self.ahead.is_empty() {
-                self.read_ahead().await?;
+                // Not waited for here, since writes are under way.
+                match self.read_ahead().await {
+                    Err(Interrupted::Store(reason)) => {
+                        self.refused = true;
+                        self.worker.refused(&reason);
+                        return Ok(Some(STORE_PAUSE));
+                    }
+                    read => read?,
+                }
+                if std::mem::take(&mut self.refused) {
+                    self.worker.meter.works();
+                }
             }
             if self.ahead.is_empty() {
                 break;
@@ -122,33 +145,27 @@ impl<'a> Sender<'a> {
     }
 
     fn note(&mut self, event: StoredEvent, fate: Fate) {
-        let queue = self.worker.queue;
         match fate {
             Fate::Delivered => {
                 if let Some(observer) = &self.worker.observer {
                     observer(&self.worker.id, &event);
                 }
-                match self.done.removes.first_mut() {
-                    Some(remove) => remove.ids.push(event.id),
-                    None => self.done.removes.push(Remove { queue, ids: vec![event.id] }),
-                }
+                self.done.delivered(self.worker, std::iter::once(event.id));
             }
             Fate::Dead(reason, attempts) => {
-                self.done.dead.push(self.worker.give_up(&event, reason, attempts));
+                self.done.give_up(self.worker, &event, reason, attempts);
             }
             Fate::Kept => self.stopping = true,
         }
     }
 
     fn begin_commit(&mut self) {
-        let nothing = self.done.removes.is_empty() && self.done.dead.is_empty();
-        if self.committing.is_none() && !nothing {
-            let (store, commit) = (&self.worker.store, std::mem::take(&mut self.done));
-            self.committing = Some(Box::pin(store.commit(commit)));
+        if self.committing.is_none() && !self.done.is_empty() {
+            self.committing = Some(Box::pin(std::mem::take(&mut self.done).store(self.worker)));
         }
     }
 
-    /// Whatever happened, what was delivered is removed before the worker ends or starts over.
+    /// Whatever happened, what was delivered is removed before the worker ends.
     async fn finish(&mut self) -> Result<(), Interrupted> {
         while let Some((event, fate)) = self.writing.next().await {
             self.note(event, fate);
@@ -170,6 +187,12 @@ async fn write(worker: &Worker, event: StoredEvent) -> Written {
     let fate = deliver(worker, &batch).await;
     let mut events = batch.events;
     (events.swap_remove(0), fate)
+}
+
+/// Waits for the moment if there is one; without one the branch of `select!` is off.
+async fn maybe_until(moment: Option<Instant>) -> Option<()> {
+    tokio::time::sleep_until(moment?).await;
+    Some(())
 }
 
 /// Waits for the future if there is one; without one the branch of `select!` is off.

@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rf_core::backoff::Backoff;
-use rf_queue::StoredEvent;
 
 use super::Worker;
 use crate::sink::{SinkBatch, SinkError};
@@ -102,7 +101,7 @@ fn given_up(worker: &Worker, batch: &SinkBatch, attempts: u32) -> Option<String>
 }
 
 fn too_old(worker: &Worker, batch: &SinkBatch) -> Option<String> {
-    let age = batch.events.first().map(age).unwrap_or_default();
+    let age = batch.events.first().map(|event| age_of(event.at_ms)).unwrap_or_default();
     worker
         .sink
         .shape()
@@ -111,7 +110,8 @@ fn too_old(worker: &Worker, batch: &SinkBatch) -> Option<String> {
         .map(|most| format!("given up {age:?} after it was queued, the limit is {most:?}"))
 }
 
-fn age(event: &StoredEvent) -> Duration {
+/// How long ago an event was queued; zero where the clock has gone back since.
+pub(super) fn age_of(at_ms: u64) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(Duration::from_millis(event.at_ms))
+    now.saturating_sub(Duration::from_millis(at_ms))
 }

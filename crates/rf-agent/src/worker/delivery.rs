@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
-use rf_queue::{Commit, Remove};
-
 use super::Worker;
 use super::deliver::{Fate, deliver};
+use super::done::Done;
 use super::rate::Rate;
 use crate::sink::SinkBatch;
 
@@ -16,16 +15,16 @@ pub(super) struct Delivery<'a> {
     /// The last id that is delivered or buried.
     cursor: u64,
     /// What the next commit removes and buries.
-    done: Commit,
+    done: Done,
 }
 
 impl<'a> Delivery<'a> {
     pub(super) fn new(worker: &'a Worker, rate: &'a mut Rate, cursor: u64) -> Self {
-        Self { worker, rate, cursor, done: Commit::default() }
+        Self { worker, rate, cursor, done: Done::default() }
     }
 
     /// The last id that is delivered or buried, and what the next commit removes and buries.
-    pub(super) fn end(self) -> (u64, Commit) {
+    pub(super) fn end(self) -> (u64, Done) {
         (self.cursor, self.done)
     }
 
@@ -41,7 +40,7 @@ impl<'a> Delivery<'a> {
                 Fate::Dead(reason, attempts) if part.events.len() == 1 => {
                     let event = &part.events[0];
                     self.cursor = self.cursor.max(event.id);
-                    self.done.dead.push(self.worker.give_up(event, reason, attempts));
+                    self.done.give_up(self.worker, event, reason, attempts);
                 }
                 // The halves have ids of their own, the same ones at every repeat.
                 Fate::Dead(..) => {
@@ -59,11 +58,9 @@ impl<'a> Delivery<'a> {
 
     fn remove(&mut self, part: &SinkBatch) {
         self.cursor = part.events.last().map_or(self.cursor, |event| event.id);
-        let ids = part.events.iter().map(|event| event.id).collect();
-        self.done.removes.push(Remove { queue: self.worker.queue, ids });
+        self.done.delivered(self.worker, part.events.iter().map(|event| event.id));
         if let Some(progress) = self.worker.sink.progress() {
-            self.done.checkpoints.retain(|stored| stored.key != progress.key);
-            self.done.checkpoints.push(progress);
+            self.done.checkpoint(progress);
         }
         if let Some(observer) = &self.worker.observer {
             part.events.iter().for_each(|event| observer(&self.worker.id, event));

@@ -1,7 +1,7 @@
 //! The contract of the workers, with a sink that does as the test says.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,8 +12,9 @@ use rf_queue::{Commit, DeadLetters, QueueId, QueueOptions, Store, StoreOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Worker;
+use super::{FLUSH, Worker};
 use crate::sink::{RateLimits, Shape, Sink, SinkBatch, SinkError};
+use crate::stats::SinkMeter;
 
 type Answer = Box<dyn Fn(&SinkBatch) -> Result<(), SinkError> + Send + Sync>;
 
@@ -100,6 +101,7 @@ fn shape(stable: bool) -> Shape {
         concurrency: 1,
         stable,
         ahead: stable,
+        linger: Duration::ZERO,
         max_attempts: None,
         max_age: None,
         backoff: (Duration::from_millis(1), Duration::from_millis(5)),
@@ -108,7 +110,9 @@ fn shape(stable: bool) -> Shape {
 }
 
 struct Bench {
+    path: PathBuf,
     store: Store,
+    meter: Arc<SinkMeter>,
     queue: QueueId,
     stop: CancellationToken,
     reached: Arc<Notify>,
@@ -116,11 +120,12 @@ struct Bench {
 
 impl Bench {
     fn open(folder: &Path) -> Self {
-        let options =
-            StoreOptions::new(folder.join("q.sqlite3"), 4 << 20, vec![QueueOptions::new("sink")]);
+        let path = folder.join("q.sqlite3");
+        let options = StoreOptions::new(path.clone(), 4 << 20, vec![QueueOptions::new("sink")]);
         let store = Store::open(options).unwrap().store;
         let queue = store.queue("sink").unwrap();
-        Self { store, queue, stop: CancellationToken::new(), reached: Arc::default() }
+        let (stop, meter, reached) = (CancellationToken::new(), Arc::default(), Arc::default());
+        Self { path, store, meter, queue, stop, reached }
     }
 
     async fn append(&self, events: impl IntoIterator<Item = String>) {
@@ -131,7 +136,7 @@ impl Bench {
     fn worker(&self, sink: &Arc<Recorder>) -> impl Future<Output = ()> + use<> {
         let sink: Arc<dyn Sink> = sink.clone();
         let (store, queue, stop) = (self.store.clone(), self.queue, self.stop.clone());
-        let (id, meter) = ("sink".to_owned(), Arc::default());
+        let (id, meter) = ("sink".to_owned(), Arc::clone(&self.meter));
         let (trace, observer, reached) = (<_>::default(), None, Arc::clone(&self.reached));
         Worker { id, sink, store, queue, stop, meter, reached, trace, observer }.run()
     }
@@ -146,6 +151,28 @@ impl Bench {
         tokio::join!(worker, stopping);
     }
 
+    /// Has the queue refuse each commit that takes an event out, or no longer.
+    fn refuse(&self, refuses: bool) {
+        let sql = if refuses {
+            "CREATE TRIGGER refuse BEFORE UPDATE ON queues BEGIN SELECT RAISE(ABORT, 'as the test wants'); END"
+        } else {
+            "DROP TRIGGER refuse"
+        };
+        rusqlite::Connection::open(&self.path).unwrap().execute_batch(sql).unwrap();
+    }
+
+    async fn wait_refused(&self) {
+        while self.meter.fortune.paused().is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn wait_empty(&self) {
+        while self.left() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
     fn left(&self) -> u64 {
         self.store.usage(self.queue).events
     }
@@ -155,7 +182,7 @@ fn names(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("event {n}")).collect()
 }
 
-fn subfolder(folder: &Path, stable: bool) -> std::path::PathBuf {
+fn subfolder(folder: &Path, stable: bool) -> PathBuf {
     let path = folder.join(stable.to_string());
     std::fs::create_dir_all(&path).unwrap();
     path
@@ -423,4 +450,125 @@ async fn a_stop_does_not_wait_for_a_target_that_is_away() {
         stopped.await.expect("the stop must not wait for the backoff");
         assert_eq!(bench.left(), 100, "stable {stable}");
     }
+}
+
+/// Also while a rate forbids the next batch: then the queue is written before the wait for it.
+#[tokio::test]
+async fn a_queue_that_refuses_is_asked_again_and_nothing_is_delivered_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let slow = RateLimits { events_per_second: Some(9.0), ..RateLimits::default() };
+    let shapes = [(true, RateLimits::default()), (true, slow), (false, RateLimits::default())];
+    for (at, (stable, rate)) in shapes.into_iter().enumerate() {
+        let bench = Bench::open(&subfolder(&folder.path().join(at.to_string()), stable));
+        bench.append(names(0..25)).await;
+        bench.refuse(true);
+        let sink = Recorder::new(Shape { rate, ..shape(stable) }, |_| Ok(()));
+        let mended = async {
+            bench.wait_refused().await;
+            bench.refuse(false);
+            bench.wait_empty().await;
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(30), mended);
+        bench.run(&sink, async { in_time.await.expect("it goes on") }).await;
+        let written = sink.writes().into_iter().flat_map(|(_, events)| events);
+        assert_eq!(written.collect::<Vec<_>>(), names(0..25), "shape {at}");
+        assert_eq!(bench.meter.fortune.paused(), None, "shape {at}");
+    }
+}
+
+#[tokio::test]
+async fn while_the_queue_refuses_other_writes_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..40)).await;
+    bench.refuse(true);
+    let hour = Duration::from_secs(3600);
+    let patient = Shape { concurrency: 2, backoff: (hour, hour), ..shape(false) };
+    let sink =
+        Recorder::new(
+            patient,
+            |batch| {
+                if texts(batch) == ["event 0"] { retry("away") } else { Ok(()) }
+            },
+        );
+    let all_others = async {
+        bench.wait_refused().await;
+        sink.wait_delivered(39).await;
+        bench.refuse(false);
+        while bench.left() > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    bench.run(&sink, all_others).await;
+    assert_eq!(sink.writes().len(), 40);
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_counted_once_it_is_a_dead_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..3)).await;
+    bench.refuse(true);
+    let sink = Recorder::new(shape(false), |_| Err(SinkError::Permanent("bad".to_owned())));
+    let counted = || bench.meter.dead_lettered.load(Ordering::SeqCst);
+    let mended = async {
+        bench.wait_refused().await;
+        assert_eq!((counted(), bench.left()), (0, 3));
+        bench.refuse(false);
+        bench.wait_empty().await;
+    };
+    bench.run(&sink, mended).await;
+    assert_eq!((counted(), bench.store.disk().dead_letters), (3, 3));
+}
+
+/// Time stands still but for what is slept: a loop that does not sleep would not come to the end of its flush.
+#[tokio::test]
+async fn a_stop_with_a_rate_waits_and_does_not_spin() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..3)).await;
+    let rate = RateLimits { events_per_second: Some(0.001), ..RateLimits::default() };
+    let sink = Recorder::new(Shape { rate, ..shape(false) }, |_| Ok(()));
+    let first = async {
+        sink.wait_delivered(1).await;
+        while bench.left() > 2 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::pause();
+    };
+    let begun = tokio::time::Instant::now();
+    bench.run(&sink, first).await;
+    assert!(begun.elapsed() >= FLUSH, "{:?}", begun.elapsed());
+    assert_eq!(bench.left(), 2);
+}
+
+#[tokio::test]
+async fn an_event_lingers_until_others_make_a_batch_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    let hour = Duration::from_secs(3600);
+    let sink = Recorder::new(Shape { linger: hour, ..shape(true) }, |_| Ok(()));
+    let one_by_one = async {
+        for name in names(0..9) {
+            bench.append([name]).await;
+        }
+        assert!(sink.writes().is_empty());
+        bench.append(names(9..12)).await;
+        sink.wait_delivered(10).await;
+    };
+    bench.run(&sink, one_by_one).await;
+    let sizes: Vec<usize> = sink.writes().iter().map(|(_, events)| events.len()).collect();
+    assert_eq!(sizes, [10, 2], "the rest leaves at the stop");
+    assert_eq!(bench.left(), 0);
+}
+
+#[tokio::test]
+async fn what_has_lingered_long_enough_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    let short = Duration::from_millis(20);
+    let sink = Recorder::new(Shape { linger: short, ..shape(true) }, |_| Ok(()));
+    bench.append(names(0..3)).await;
+    bench.run(&sink, async { drop(sink.wait_delivered(3).await) }).await;
+    assert_eq!(sink.wait_delivered(3).await, names(0..3));
 }

@@ -1,8 +1,9 @@
 //! Holds a value against a schema: tells every problem at its place, and gives back the value as serde wants it.
 //!
 //! On the way keys get the case (and the name, for an alias) that the schema gives them, unknown keys are told and
-//! left out, a null is taken for "not set" as the original did, and a text that came from outside becomes a number or
-//! a boolean where one is expected.
+//! left out, a null is taken for "not set" as the original did (and where the schema says so an empty text or a zero,
+//! which the original could not tell from it), and a text that came from outside becomes a number or a boolean where one
+//! is expected.
 
 use serde_json::{Map, Number, Value};
 
@@ -115,9 +116,9 @@ impl<'p> Checker<'p> {
         for (child, key) in node.children().zip(match_keys(node, &properties)) {
             let name = child.name().unwrap_or_default();
             match (key, &additional) {
-                (Key::Of(property), _) if is_null(child) && !property.shape.admits_null() => {}
+                (Key::Of(property), _) if is_unset(child, property) => {}
                 (Key::Of(property), _) => {
-                    value.insert(property.name.to_owned(), self.check(child, property.shape));
+                    value.insert(property.name.to_owned(), self.check_property(child, property));
                 }
                 (Key::Shadowed(by), _) => {
                     let message =
@@ -146,6 +147,14 @@ impl<'p> Checker<'p> {
             self.missing(node, name, &wanted);
         }
         Value::Object(value)
+    }
+
+    fn check_property(&mut self, node: Node<'_>, property: &Property<'_>) -> Value {
+        let chosen = node.as_str().filter(|_| property.any_case);
+        match chosen.and_then(|text| property.shape.allowed_in_any_case(text)) {
+            Some(allowed) => allowed.into(),
+            None => self.check(node, property.shape),
+        }
     }
 
     /// Finds the alternative that is meant, by the type of the value and the tag, else by the fewest problems.
@@ -322,8 +331,21 @@ fn found(node: Node<'_>, shapes: &[Shape<'_>]) -> String {
     }
 }
 
-fn is_null(node: Node<'_>) -> bool {
-    matches!(node.value(), document::Value::Null)
+/// Whether the value of a key says as little as a key that is not there.
+fn is_unset(node: Node<'_>, property: &Property<'_>) -> bool {
+    let shape = property.shape;
+    if matches!(node.value(), document::Value::Null) {
+        return !shape.admits_null();
+    }
+    if !property.zero_is_unset {
+        return false;
+    }
+    // In the type that is wanted, so that a variable's "0" is a number where one is expected.
+    match shape.alternatives().iter().find_map(|shape| coerced(node, *shape)) {
+        Some(Value::Number(number)) => number.as_f64() == Some(0.0),
+        Some(Value::String(text)) => shape.is_zero_text(&text),
+        _ => false,
+    }
 }
 
 /// The key that tells tagged objects apart, with its shape in each of them.

@@ -60,7 +60,7 @@ impl Document {
 
     /// The outermost value.
     pub fn root(&self) -> Node<'_> {
-        Node { document: self, index: 0 }
+        self.node(0)
     }
 
     pub(super) fn slots_mut(&mut self) -> &mut [Slot] {
@@ -68,7 +68,7 @@ impl Document {
     }
 
     pub(super) fn node(&self, index: usize) -> Node<'_> {
-        Node { document: self, index }
+        Node { document: self, index, absent: None }
     }
 
     /// The strings that came from outside the file, which no problem may quote.
@@ -80,11 +80,16 @@ impl Document {
     }
 }
 
+/// Stands for an object that a file leaves out.
+static NOTHING: Value = Value::Object(Vec::new());
+
 /// A value of a [`Document`], at a key path such as `sinks[0].config.maxPayloadBytes`.
 #[derive(Clone, Copy)]
 pub struct Node<'a> {
     document: &'a Document,
     index: usize,
+    /// A key of the value at `index` that is missing or null: this node is an empty object in its place.
+    absent: Option<&'static str>,
 }
 
 impl<'a> Node<'a> {
@@ -97,6 +102,13 @@ impl<'a> Node<'a> {
         let found =
             exact.or_else(|| keys().filter(|(name, _)| name.eq_ignore_ascii_case(key)).last());
         found.map(|(_, child)| child)
+    }
+
+    /// The object under a key of this one. Where the key is missing or null an empty object stands for it, as for the
+    /// original: who decodes it takes the defaults, and tells what is required at its place.
+    pub fn object(&self, key: &'static str) -> Node<'a> {
+        let found = self.get(key).filter(|child| !matches!(child.value(), Value::Null));
+        found.unwrap_or(Node { absent: Some(key), ..*self })
     }
 
     /// The values of this list; none when it is not a list.
@@ -122,7 +134,7 @@ impl<'a> Node<'a> {
 
     /// The key path; empty for the outermost value.
     pub fn path(&self) -> String {
-        let mut steps = Vec::new();
+        let mut steps: Vec<PathStep<'_>> = self.absent.map(PathStep::Key).into_iter().collect();
         let mut slot = self.slot();
         loop {
             match &slot.step {
@@ -170,7 +182,7 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn value(&self) -> &'a Value {
-        &self.slot().value
+        if self.absent.is_some() { &NOTHING } else { &self.slot().value }
     }
 
     pub(super) fn document(&self) -> &'a Document {
@@ -178,11 +190,11 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn is_root(&self) -> bool {
-        self.index == 0
+        self.index == 0 && self.absent.is_none()
     }
 
     pub(super) fn is_expanded(&self) -> bool {
-        self.slot().expanded
+        self.absent.is_none() && self.slot().expanded
     }
 
     /// Whether this value, or one within it, could not be made out.
@@ -201,6 +213,9 @@ impl<'a> Node<'a> {
 
     /// The key under which this value stands in its object.
     pub(super) fn name(&self) -> Option<&'a str> {
+        if self.absent.is_some() {
+            return self.absent;
+        }
         match &self.slot().step {
             Step::Key { name, .. } => Some(name),
             Step::Root | Step::Index(_) => None,

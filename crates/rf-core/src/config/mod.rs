@@ -11,7 +11,9 @@
 //!
 //! A struct that is decoded derives `Deserialize` and `JsonSchema`. Beside what these say, the schema may carry
 //! `x-aliases` on a property (other names that are taken for it, as serde's `alias` leaves no trace in a schema):
-//! `#[serde(alias = "tls")] #[schemars(extend("x-aliases" = ["tls"]))]`.
+//! `#[serde(alias = "tls")] #[schemars(extend("x-aliases" = ["tls"]))]`. `"x-zero-is-unset" = true` says that an empty text
+//! and a zero mean the default, as for every key whose zero the original's decoder could not tell from a missing key;
+//! `"x-any-case" = true` that one of the allowed texts may be written in any case.
 //!
 //! Reading order: `problem`, `document`, `parse` (with `position` and `expand`), `decode` (with `check`, `shape`
 //! and `nearest`), then the units: `interval`, `byte_size` (with `decimal`), `secret`.

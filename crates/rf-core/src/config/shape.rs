@@ -31,6 +31,10 @@ pub(super) struct Property<'s> {
     pub(super) name: &'s str,
     pub(super) aliases: Vec<&'s str>,
     pub(super) shape: Shape<'s>,
+    /// Whether an empty text or a zero means "not set": a key of the original, whose decoder cannot tell them apart.
+    pub(super) zero_is_unset: bool,
+    /// Whether the values to choose from are taken without regard to case.
+    pub(super) any_case: bool,
 }
 
 /// What an object may hold beside its properties.
@@ -112,6 +116,22 @@ impl<'s> Shape<'s> {
         }
     }
 
+    /// The one of the values to choose from that differs from a text in case alone.
+    pub(super) fn allowed_in_any_case(&self, text: &str) -> Option<&'s str> {
+        let shapes = self.alternatives();
+        let mut allowed =
+            shapes.iter().filter_map(Shape::allowed).flatten().filter_map(Value::as_str);
+        allowed.find(|allowed| allowed.eq_ignore_ascii_case(text))
+    }
+
+    /// Whether a text says as much as a key that is not there: it is empty, or an interval of no length.
+    pub(super) fn is_zero_text(&self, text: &str) -> bool {
+        let is_interval =
+            || self.alternatives().iter().any(|shape| shape.text("format") == Some("interval"));
+        let is_zero = |interval: Interval| interval.as_duration().is_zero();
+        text.is_empty() || (is_interval() && text.parse::<Interval>().is_ok_and(is_zero))
+    }
+
     pub(super) fn properties(&self) -> Vec<Property<'s>> {
         let Some(properties) = self.body.get("properties").and_then(Value::as_object) else {
             return Vec::new();
@@ -119,7 +139,14 @@ impl<'s> Shape<'s> {
         let property = |(name, schema): (&'s String, &'s Value)| {
             let aliases = schema.get("x-aliases").and_then(Value::as_array);
             let aliases = aliases.into_iter().flatten().filter_map(Value::as_str).collect();
-            Property { name, aliases, shape: self.child(schema) }
+            let has = |flag| schema.get(flag).and_then(Value::as_bool).unwrap_or(false);
+            Property {
+                name,
+                aliases,
+                shape: self.child(schema),
+                zero_is_unset: has("x-zero-is-unset"),
+                any_case: has("x-any-case"),
+            }
         };
         properties.iter().map(property).collect()
     }
@@ -161,6 +188,7 @@ impl<'s> Shape<'s> {
     /// Whether a value keeps a format of ours; other formats are serde's to judge.
     pub(super) fn keeps_format(&self, value: &Value) -> bool {
         match self.text("format") {
+            _ if value.is_null() => true,
             Some("interval") => serde_json::from_value::<Interval>(value.clone()).is_ok(),
             Some("byte-size") => serde_json::from_value::<ByteSize>(value.clone()).is_ok(),
             _ => true,

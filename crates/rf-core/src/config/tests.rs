@@ -2,6 +2,7 @@
 
 mod expansion;
 mod properties;
+mod unset;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

@@ -123,3 +123,32 @@ fn latency_counts_by_bound() {
     assert_eq!((latency.quantile_ms(0.5), latency.quantile_ms(0.8)), (Some(2), Some(10)));
     assert_eq!((latency.quantile_ms(1.0), Latency::default().quantile_ms(0.5)), (None, None));
 }
+
+#[test]
+fn of_a_large_message_as_much_is_kept_as_fits() {
+    // This many sinks with a hundred lines of 300 characters each; the lines that are kept of each.
+    let check = |sinks: usize, more: &str, expected: Option<usize>| {
+        let lines: Vec<String> = (0..100).map(|n| format!("{n} {}", "x".repeat(300))).collect();
+        let component = json!({ "recentLogs": lines });
+        let sinks: BTreeMap<String, Value> =
+            (0..sinks).map(|n| (n.to_string(), component.clone())).collect();
+        let body = json!({ "warnCount": 7, "statuszInfo": { "sinks": sinks, "more": more } });
+        let body = body.to_string();
+        let kept = kept_part(body.as_bytes()).unwrap().expect("it fits");
+        assert!(kept.len() <= MAX_NODE_INFO_BYTES, "{}", kept.len());
+        let info = NodeInfo::parse(&kept).unwrap();
+        assert_eq!(info.warn_count, 7);
+        let logs = info.statusz_info["sinks"]["0"]["recentLogs"].as_array();
+        assert_eq!(logs.map(Vec::len), expected);
+        let last = logs.and_then(|logs| logs.last()).and_then(Value::as_str);
+        assert!(last.is_none_or(|line| line.starts_with("99 ")), "{last:?}");
+    };
+    check(2, "", Some(100));
+    check(10, "", Some(MAX_LOG_LINES));
+    check(100, "", Some(5));
+    check(130, &"y".repeat(100_000), Some(1));
+    check(130, &"y".repeat(240_000), Some(0));
+    check(1, &"y".repeat(MAX_NODE_INFO_BYTES), None);
+    let hopeless = json!({ "x": "y".repeat(MAX_NODE_INFO_BYTES) }).to_string();
+    assert!(kept_part(hopeless.as_bytes()).unwrap().is_none());
+}

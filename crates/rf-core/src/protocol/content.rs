@@ -98,16 +98,12 @@ pub(super) fn as_text(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(String::from_utf8_lossy(&mended).into_owned().into_bytes())
 }
 
-/// Takes one JSON string into the collection.
+/// Takes one JSON string into the collection; a null is an empty one, as for the original.
 impl<'de> DeserializeSeed<'de> for &mut Contents<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        match self.texts {
-            Texts::Strict => deserializer.deserialize_str(self),
-            // Asked for bytes, the parser does not refuse halves of surrogate pairs.
-            Texts::Mended => deserializer.deserialize_bytes(self),
-        }
+        deserializer.deserialize_option(self)
     }
 }
 
@@ -116,6 +112,19 @@ impl<'de> Visitor<'de> for &mut Contents<'_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        self.found.push(Bytes::new());
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.texts {
+            Texts::Strict => deserializer.deserialize_str(self),
+            // Asked for bytes, the parser does not refuse halves of surrogate pairs.
+            Texts::Mended => deserializer.deserialize_bytes(self),
+        }
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<(), E> {

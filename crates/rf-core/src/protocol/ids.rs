@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 
 use super::WireError;
@@ -35,9 +35,38 @@ pub fn parse_ids(body: &[u8], max_ids: usize) -> Result<Vec<u64>, WireError> {
     Ok(body.ids.into_iter().map(|Id(id)| id).collect())
 }
 
-#[derive(DeriveDeserialize, Serialize)]
+#[derive(Serialize)]
 struct Body {
     ids: Vec<Id>,
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Body, D::Error> {
+        deserializer.deserialize_map(BodyVisitor)
+    }
+}
+
+/// As the original's decoder: a key in any case, of several the last one, and null for an empty list.
+struct BodyVisitor;
+
+impl<'de> Visitor<'de> for BodyVisitor {
+    type Value = Body;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with a list `ids`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Body, A::Error> {
+        let mut ids = None;
+        while let Some(key) = map.next_key::<String>()? {
+            if key.eq_ignore_ascii_case("ids") {
+                ids = Some(map.next_value::<Option<Vec<Id>>>()?.unwrap_or_default());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        ids.map(|ids| Body { ids }).ok_or_else(|| A::Error::missing_field("ids"))
+    }
 }
 
 struct Id(u64);
@@ -89,6 +118,13 @@ mod tests {
         check(r#"{"ids": ["12","13"]}"#, Ok(&[12, 13]));
         check(r#"{"ids": [12, "13"], "other": 1}"#, Ok(&[12, 13]));
         check(r#"{"ids": []}"#, Ok(&[]));
+        check(r#"{"ids": null}"#, Ok(&[]));
+        check(r#"{"IDs": ["12"]}"#, Ok(&[12]));
+        check(r#"{"ids": [1], "Ids": [2]}"#, Ok(&[2]));
+        check(
+            "[[1]]",
+            Err("invalid type: sequence, expected an object with a list `ids` at line 1 column 0"),
+        );
         check(
             r#"{"ids": ["x"]}"#,
             Err("expected an id, as a string or a number at line 1 column 12"),

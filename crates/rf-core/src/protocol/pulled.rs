@@ -1,6 +1,7 @@
 //! The answer of `GET /first-batch`: an array of events with their ids.
 
 use std::fmt;
+use std::io::{self, Write};
 
 use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -9,8 +10,15 @@ use super::WireError;
 use super::batch::write_string;
 use super::content::{Contents, parse_contents};
 
+/// The largest answer that a player reads, as it comes and decoded.
+pub const MAX_PULLED_BYTES: usize = 64 * 1024 * 1024;
+/// The largest content of an event in such an answer, as the JSON text that stands there: the rest is for what stands
+/// around it, and for a coding that makes nothing smaller.
+pub const MAX_PULLED_EVENT_BYTES: usize = MAX_PULLED_BYTES - 1024 * 1024;
 /// What an item costs besides its content, at most: names, quotes and numbers.
 const ITEM_OVERHEAD_BYTES: usize = 64;
+/// What a byte of a content may become: `\u0000`.
+const LONGEST_ESCAPE_BYTES: usize = 6;
 
 /// An event of a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +47,36 @@ pub fn encode_pulled(events: &[PulledEvent]) -> Vec<u8> {
     }
     body.push(b']');
     body
+}
+
+/// Whether the answer with this event alone is one that a player reads.
+#[must_use]
+pub fn can_be_pulled(content: &[u8]) -> bool {
+    is_written_within(content, MAX_PULLED_EVENT_BYTES)
+}
+
+fn is_written_within(content: &[u8], max_bytes: usize) -> bool {
+    // Nearly all events are so small that there is nothing to count.
+    let longest = content.len().saturating_mul(LONGEST_ESCAPE_BYTES).saturating_add(2);
+    longest <= max_bytes || {
+        let mut length = Length(0);
+        write_string(&mut length, content);
+        length.0 <= max_bytes
+    }
+}
+
+/// Counts what is written.
+struct Length(usize);
+
+impl Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn encode_one(body: &mut Vec<u8>, event: &PulledEvent) {
@@ -173,6 +211,34 @@ mod tests {
     fn a_stored_event_that_is_no_text_is_replaced() {
         let stored = PulledEvent { id: 1, content: Bytes::from_static(b"a\xff"), attempts: 0 };
         assert_eq!(encode_pulled(&[stored]), "[{\"id\":1,\"content\":\"a\u{FFFD}\"}]".as_bytes());
+    }
+
+    #[test]
+    fn what_an_event_is_in_an_answer_is_counted_as_it_is_written() {
+        let cases: [(&[u8], usize); 6] = [
+            (b"", 2),
+            (b"abc", 5),
+            (b"\"\\\n", 8),
+            (b"\0\x01", 14),
+            (b"a\xff", 6),
+            ("é\u{7f}".as_bytes(), 5),
+        ];
+        for (content, length) in cases {
+            assert!(is_written_within(content, length), "{content:?}");
+            assert!(!is_written_within(content, length - 1), "{content:?}");
+            let written =
+                PulledEvent { id: 1, content: Bytes::copy_from_slice(content), attempts: 0 };
+            assert_eq!(encode_pulled(&[written]).len(), length + r#"[{"id":1,"content":}]"#.len());
+        }
+    }
+
+    #[test]
+    fn the_largest_event_that_is_taken_leaves_room_for_the_answer_around_it() {
+        let largest = vec![b'x'; MAX_PULLED_EVENT_BYTES - 2];
+        assert!(can_be_pulled(&largest));
+        let event = PulledEvent { id: u64::MAX, content: largest.into(), attempts: u32::MAX };
+        assert!(encode_pulled(&[event]).len() < MAX_PULLED_BYTES);
+        assert!(!can_be_pulled(&vec![0; MAX_PULLED_EVENT_BYTES / 6]));
     }
 
     fn check(body: &str, expected: Result<&[PulledEvent], &str>) {

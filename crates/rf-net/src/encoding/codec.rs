@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::{GzEncoder, MultiGzDecoder};
-use zstd::zstd_safe::get_frame_content_size;
+use zstd::zstd_safe::{find_frame_compressed_size, get_frame_content_size};
 
 use super::Coding;
 
@@ -54,6 +54,20 @@ pub fn encode(coding: Coding, data: &Bytes) -> Bytes {
         Coding::Zstd => zstd::bulk::compress(data, ZSTD_LEVEL)
             .expect("the output buffer has the size that zstd asks for")
             .into(),
+    }
+}
+
+/// Memory that decoding `data` up to `max_bytes` may take, from above.
+#[must_use]
+pub fn decoded_bytes(coding: Coding, data: &[u8], max_bytes: usize) -> usize {
+    match coding {
+        Coding::Identity => 0,
+        Coding::Gzip => max_bytes,
+        // A single frame holds what it claims, or it is broken; others that follow may hold anything.
+        Coding::Zstd => match (find_frame_compressed_size(data), claimed(data)) {
+            (Ok(end), Some(bytes)) if end == data.len() => bytes.min(max_bytes),
+            _ => max_bytes,
+        },
     }
 }
 
@@ -107,10 +121,14 @@ fn read_prefix(mut decoder: impl Read, max_bytes: usize) -> (Vec<u8>, bool) {
     }
 }
 
-fn decode_zstd(data: &[u8], max_bytes: usize) -> Result<Bytes, DecodeError> {
-    // What a frame claims is only a hint for the reservation: it may lie, and other frames may follow.
+/// What the first frame claims to hold: only a hint for the reservation, since it may lie, and other frames may follow.
+fn claimed(data: &[u8]) -> Option<usize> {
     let claimed = get_frame_content_size(data).ok().flatten();
-    let claimed = claimed.and_then(|bytes| usize::try_from(bytes).ok());
+    claimed.and_then(|bytes| usize::try_from(bytes).ok())
+}
+
+fn decode_zstd(data: &[u8], max_bytes: usize) -> Result<Bytes, DecodeError> {
+    let claimed = claimed(data);
     if claimed.is_some_and(|bytes| bytes > max_bytes) {
         return Err(DecodeError::TooLarge { limit: max_bytes });
     }
@@ -149,6 +167,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_decoding_takes_is_known_before() {
+        let check = |coding, data: &[u8], expected: usize| {
+            assert_eq!(decoded_bytes(coding, data, 1000), expected, "{coding:?} {data:?}");
+        };
+        let zstd = |size: usize| encode(Coding::Zstd, &Bytes::from(vec![b'a'; size]));
+        check(Coding::Identity, &[b'a'; 500], 0);
+        check(Coding::Gzip, &encode(Coding::Gzip, &Bytes::from_static(b"a")), 1000);
+        check(Coding::Zstd, &zstd(500), 500);
+        check(Coding::Zstd, &zstd(5000), 1000);
+        check(Coding::Zstd, &[zstd(10), zstd(900)].concat(), 1000);
+        check(Coding::Zstd, b"no frame", 1000);
+    }
 
     const CODINGS: [Coding; 3] = [Coding::Identity, Coding::Gzip, Coding::Zstd];
 

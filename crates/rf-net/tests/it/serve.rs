@@ -1,17 +1,21 @@
 //! The server's limits and its drain, over streams in memory with paused time.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::body::{Body, Frame, Incoming};
+use hyper::service::{Service, service_fn};
 use rf_net::body::read_capped;
+use rf_net::phase::UnderWay;
 use rf_net::serve::{Listener, ServeReport, ServerLimits, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::mpsc;
@@ -72,15 +76,56 @@ async fn answer(
     Ok(Response::new(Full::from(text)))
 }
 
+/// An answer that says each piece of its request again, as it comes.
+struct Echo {
+    body: Incoming,
+    under_way: Option<UnderWay>,
+}
+
+impl Body for Echo {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() {
+            drop(self.under_way.take());
+        }
+        Poll::Ready(frame)
+    }
+}
+
+async fn echo(mut request: Request<Incoming>) -> Result<Response<Echo>, Infallible> {
+    let under_way = request.extensions_mut().remove::<UnderWay>();
+    Ok(Response::new(Echo { body: request.into_body(), under_way }))
+}
+
 /// Runs a server beside `script`, stops it when the script has ended, and returns its report.
 async fn with_server<F: Future<Output = ()>>(
     limits: ServerLimits,
     script: impl FnOnce(Server) -> F,
 ) -> ServeReport {
+    let service_for = |peer| service_fn(move |request| answer(request, peer));
+    with_service(service_for, limits, script).await
+}
+
+async fn with_service<S, B, F>(
+    service_for: impl Fn(SocketAddr) -> S,
+    limits: ServerLimits,
+    script: impl FnOnce(Server) -> F,
+) -> ServeReport
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send + 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    F: Future<Output = ()>,
+{
     let (streams, receiver) = mpsc::channel(8);
     let stop = CancellationToken::new();
     let server = Server { streams, stop: stop.clone() };
-    let service_for = |peer| service_fn(move |request| answer(request, peer));
     let serving = serve(Streams(receiver), service_for, limits, stop.clone());
     let script = async {
         let _stop_also_if_the_script_panics = stop.clone().drop_guard();
@@ -181,6 +226,34 @@ async fn a_slow_handler_and_a_slow_body_are_not_slow_heads() {
         assert_eq!(receive(&mut stream).await, "abcd");
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_goes_on_beside_its_answer_is_no_slow_head_and_the_next_head_is_one() {
+    let limits = ServerLimits { is_proxy: true, ..ServerLimits::default() };
+    let header_timeout = limits.header_timeout;
+    let script = async |server: Server| {
+        let mut stream = server.connect().await;
+        send(&mut stream, "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        for _ in 0..5 {
+            send(&mut stream, "2\r\nab\r\n").await;
+            let mut piece = [0; 7];
+            stream.read_exact(&mut piece).await.expect("the piece, said again");
+            assert_eq!(&piece, b"2\r\nab\r\n");
+            tokio::time::sleep(header_timeout / 2).await;
+        }
+        send(&mut stream, "0\r\n\r\n").await;
+        let mut end = [0; 5];
+        stream.read_exact(&mut end).await.unwrap();
+        assert_eq!(&end, b"0\r\n\r\n");
+        send(&mut stream, "GET /tw").await;
+        assert_eq!(read_to_close(&mut stream).await, (String::new(), header_timeout));
+    };
+    with_service(|_peer| service_fn(echo), limits, script).await;
 }
 
 #[tokio::test(start_paused = true)]

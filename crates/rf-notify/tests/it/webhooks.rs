@@ -35,11 +35,14 @@ async fn without_a_payload_the_content_type_decides() {
         target(&config).send(&message("s", "m"), "id").await.unwrap();
         let got = service.received().pop().unwrap();
         assert_eq!((got.text.as_str(), got.header("content-type")), (expected, content_type));
+        assert_eq!(got.method, Method::POST);
     };
     let json = r#"{"subject":"s","message":"m"}"#;
     let plain = "text/plain; charset=utf-8";
     check(json!({ "url": service.url, "contentType": "json" }), json, "application/json").await;
     check(json!({ "url": service.url }), "s\nm", plain).await;
+    let empty = json!({ "url": service.url, "method": "", "contentType": "", "header": null });
+    check(empty, "s\nm", plain).await;
     check(json!({ "url": service.url, "buildPayload": "{{subject}}!" }), "s!", plain).await;
     check(json!({ "url": service.url, "contentType": "text/x" }), "s\nm", "text/x").await;
 }

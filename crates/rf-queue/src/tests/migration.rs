@@ -59,6 +59,78 @@ async fn a_bucket_is_taken_over_in_place_with_its_ids_and_times() {
 }
 
 #[tokio::test]
+async fn times_are_understood_in_every_form_and_those_that_are_none_are_now() {
+    const THEN: u64 = 1_600_000_000_000;
+    const NOW: u64 = 1_700_000_000_000;
+    let rows = [
+        ("1600000000", THEN),
+        ("'1600000000'", THEN),
+        ("'2020-09-13 12:26:40'", THEN),
+        ("'2020-09-13T12:26:40Z'", THEN),
+        ("'2020-09-13T14:26:40.25+02:00'", THEN),
+        ("NULL", NOW),
+        ("0", NOW),
+        ("-5", NOW),
+        ("''", NOW),
+        ("'soon'", NOW),
+        ("x'00'", NOW),
+    ];
+    for declared in ["DATETIME DEFAULT CURRENT_TIMESTAMP", "TEXT", "INTEGER", ""] {
+        let mut queue = QueueOptions::new("q");
+        queue.max_age = Some(std::time::Duration::from_secs(200_000_000));
+        let mut rig = Rig::closed(MIB, vec![queue]);
+        let conn = Connection::open(rig.path()).unwrap();
+        let table = format!(
+            "CREATE TABLE wrap_calls (id INTEGER PRIMARY KEY, content TEXT, timestamp {declared})"
+        );
+        conn.execute_batch(&table).unwrap();
+        for (time, _) in rows {
+            let insert = "INSERT INTO wrap_calls (content, timestamp)";
+            conn.execute(&format!("{insert} VALUES (?1, {time})"), [time]).unwrap();
+        }
+        conn.close().unwrap();
+        rig.open().unwrap();
+        let taken: Vec<(String, u64)> = rig
+            .all()
+            .await
+            .iter()
+            .map(|event| (String::from_utf8(event.content.to_vec()).unwrap(), event.at_ms))
+            .collect();
+        assert_eq!(taken, rows.map(|(time, at_ms)| (time.to_owned(), at_ms)), "{declared}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_a_second_counts_and_a_time_to_come_is_now() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    let conn = Connection::open(rig.path()).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE wrap_calls (id INTEGER PRIMARY KEY, content TEXT, timestamp);
+         INSERT INTO wrap_calls VALUES (1, 'a', 1600000000.5), (2, 'b', 9e300);",
+    )
+    .unwrap();
+    conn.close().unwrap();
+    rig.open().unwrap();
+    let times: Vec<u64> = rig.all().await.iter().map(|event| event.at_ms).collect();
+    assert_eq!(times, [1_600_000_000_500, 1_700_000_000_000]);
+}
+
+#[tokio::test]
+async fn a_bucket_without_times_is_taken_over() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    let conn = Connection::open(rig.path()).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE wrap_calls (id INTEGER PRIMARY KEY, content TEXT);
+         INSERT INTO wrap_calls VALUES (7, 'a');",
+    )
+    .unwrap();
+    conn.close().unwrap();
+    rig.open().unwrap();
+    let events = rig.all().await;
+    assert_eq!((events[0].id, events[0].at_ms, events.len()), (7, 1_700_000_000_000, 1));
+}
+
+#[tokio::test]
 async fn an_empty_bucket_is_taken_over_without_a_word() {
     let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
     bucket(rig.path(), "FULL", &[]);

@@ -22,7 +22,7 @@ pub(super) async fn acknowledge_batch(
     let (parts, body) = request.into_parts();
     let bucket = relay.tokens.bucket(&parts.headers)?;
     let parse = |body: bytes::Bytes| Ok(parse_ids(&body, MAX_IDS)?);
-    let ids = read(&relay, &parts.headers, body, MAX_IDS_BODY_BYTES, parse).await?;
+    let ids = read(&relay, &parts.headers, body, MAX_IDS_BODY_BYTES, parse).await?.value;
     remove(&relay, &bucket, ids).await
 }
 

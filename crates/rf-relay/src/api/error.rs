@@ -105,6 +105,9 @@ impl From<BodyError> for ApiError {
         match error {
             BodyError::TooLarge { .. } => ApiError::TooLarge(error.to_string()),
             BodyError::Timeout => ApiError::TooSlow,
+            BodyError::NoMemory => {
+                ApiError::Busy("the memory for bodies is used up (limits.bodyMemoryBytes)")
+            }
             BodyError::Broken(_) => ApiError::BadRequest(error.to_string()),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! A pull may name its `holder`. A holder has one lease at a time: its next pull ends the one before, whose unacknowledged
 //! events then come first again. A pull that still waits when the next one begins, as that of a killed player whose
-//! connection is not known to be dead yet, gets nothing. Kept in memory only; after a restart of the relay a lease runs out by itself.
+//! connection is not known to be dead yet, gets nothing. What is here is of this run of the relay; the newest lease of a holder
+//! is stored with it, too, and ended by the holder's first pull of the next run.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -21,7 +21,7 @@ pub(super) async fn release_batch(
     let (parts, body) = request.into_parts();
     let bucket = relay.tokens.bucket(&parts.headers)?;
     let parse = |body: Bytes| Ok(parse_ids(&body, MAX_IDS)?);
-    let ids = read(&relay, &parts.headers, body, MAX_IDS_BODY_BYTES, parse).await?;
+    let ids = read(&relay, &parts.headers, body, MAX_IDS_BODY_BYTES, parse).await?.value;
     match relay.store.release(&bucket, ids).await? {
         0 => Err(ApiError::NotFound("none of these events is leased")),
         1 => Ok("1 event released".to_owned()),
@@ -42,7 +42,7 @@ pub(super) async fn extend_lease(
             ))
         })
     };
-    let asked = read(&relay, &parts.headers, body, MAX_EXTEND_BODY_BYTES, parse).await?;
+    let asked = read(&relay, &parts.headers, body, MAX_EXTEND_BODY_BYTES, parse).await?.value;
     let ttl = lease_time(Duration::from_secs(asked.seconds))?;
     if relay.store.extend(&bucket, &asked.lease, ttl).await? {
         Ok("lease extended")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use bytes::Bytes;
 use http::StatusCode;
-use rf_core::node_info::{MAX_NODE_INFO_BYTES, NodeInfo};
+use rf_core::node_info::{MAX_NODE_INFO_BODY_BYTES, MAX_NODE_INFO_BYTES, NodeInfo, kept_part};
 use serde_json::value::RawValue;
 
 use super::request::{caller, read};
@@ -22,18 +22,23 @@ pub(super) async fn node_info(
     if caller.hostname.is_empty() {
         return Err(ApiError::BadRequest("RF-HOSTNAME is missing".to_owned()));
     }
-    let (raw, info) = read(&relay, &parts.headers, body, MAX_NODE_INFO_BYTES, parse).await?;
+    let max_bytes = MAX_NODE_INFO_BODY_BYTES;
+    let (raw, info) = read(&relay, &parts.headers, body, max_bytes, parse).await?.value;
     relay.nodes.told(caller.hostname, raw, info, unix_ms());
     Ok(StatusCode::OK)
 }
 
-/// As it was written, for `/statusz`, and as far as it is understood.
+/// As it was written, as far as it is kept, for `/statusz`; and as far as it is understood.
 fn parse(body: Bytes) -> Result<(Box<RawValue>, NodeInfo), ApiError> {
     let bad = |error| ApiError::BadRequest(format!("not the JSON expected here: {error}"));
-    let object = serde_json::from_slice::<Box<RawValue>>(&body).map_err(bad)?;
+    let kept = kept_part(&body).map_err(bad)?.ok_or_else(|| {
+        let most = MAX_NODE_INFO_BYTES;
+        ApiError::TooLarge(format!("larger than {most} bytes even without log lines"))
+    })?;
+    let object = serde_json::from_slice::<Box<RawValue>>(&kept).map_err(bad)?;
     if !object.get().starts_with('{') {
         return Err(ApiError::BadRequest("expected a JSON object".to_owned()));
     }
-    let info = NodeInfo::parse(&body).map_err(bad)?;
+    let info = NodeInfo::parse(&kept).map_err(bad)?;
     Ok((object, info))
 }

@@ -120,6 +120,11 @@ async fn pull_as_holder(
         return wait_for_events(relay, bucket, pull).await;
     };
     let (turn, before) = relay.holders.begin(bucket, holder);
+    let before = match before {
+        // Its first one in this run of the relay.
+        None if turn == 1 => relay.store.lease_of(bucket, holder).await?,
+        before => before,
+    };
     if let Some(before) = before {
         // Gone already when all of it was acknowledged, which is the rule.
         relay.store.extend(bucket, &before, Duration::ZERO).await?;
@@ -139,15 +144,16 @@ async fn wait_for_events(
     bucket: &BucketName,
     pull: &Pull,
 ) -> Result<Pulled, Unavailable> {
+    let holder = pull.holder.as_deref();
     if pull.wait.is_zero() {
-        return relay.store.pull(bucket, pull.budget, pull.lease).await;
+        return relay.store.pull(bucket, pull.budget, pull.lease, holder).await;
     }
     let deadline = Instant::now() + pull.wait;
     let mut news = relay.store.watch(bucket).await?;
     loop {
         // Marked before looking, so that an event that comes in between is noticed.
         news.mark_unchanged();
-        let pulled = relay.store.pull(bucket, pull.budget, pull.lease).await?;
+        let pulled = relay.store.pull(bucket, pull.budget, pull.lease, holder).await?;
         if !pulled.events.is_empty() || relay.stop.is_cancelled() {
             return Ok(pulled);
         }

@@ -2,7 +2,7 @@
 //!
 //! Promises: all tokens are checked before anything is written; 200 only after the commit of every named bucket. If
 //! some buckets took a batch and others did not, the sender is told to repeat it, and the batch id keeps the repeat out
-//! of those that have it; without an id, as from old senders, they get it twice.
+//! of those that have it; without an id, as from old senders, they get it twice. What is taken can be pulled.
 
 use std::sync::Arc;
 
@@ -11,12 +11,14 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use rf_core::protocol::{MAX_BATCH_ID_BYTES, RF_BATCH_ID, parse_batch};
+use rf_core::protocol::{
+    MAX_BATCH_ID_BYTES, MAX_PULLED_EVENT_BYTES, RF_BATCH_ID, can_be_pulled, parse_batch,
+};
 use rf_core::trace::{Note, Step};
 use rf_net::encoding::ACCEPTED;
 use uuid::Uuid;
 
-use super::request::{caller, read};
+use super::request::{Read, caller, read};
 use super::{ApiError, Relay};
 use crate::bucket::BucketName;
 use crate::stats::unix_seconds;
@@ -54,7 +56,10 @@ async fn receive(
     let (parts, body) = request.into_parts();
     let buckets = relay.tokens.buckets(&parts.headers)?;
     let batch_id = batch_id(&parts.headers)?;
-    let events = read(relay, &parts.headers, body, relay.limits.max_body_bytes, parse).await?;
+    let parse = move |body| check_pullable(parse(body)?);
+    let max_bytes = relay.limits.max_body_bytes;
+    let Read { value: events, held: _held } =
+        read(relay, &parts.headers, body, max_bytes, parse).await?;
     let count = events.len() as u64;
     let arrival = Arrival::of(relay, &events, &parts.headers, batch_id.as_deref());
     let stored = append(relay, &buckets, events, batch_id, &arrival).await?;
@@ -63,6 +68,17 @@ async fn receive(
     relay.stats.received(&caller(&parts.headers), &stored, received, unix_seconds());
     tracing::debug!(buckets = buckets.len(), records = count, "batch recorded");
     Ok(())
+}
+
+/// No event is taken that no player can pull: as the first of its bucket it would hold back all the others.
+fn check_pullable(events: Vec<Bytes>) -> Result<Vec<Bytes>, ApiError> {
+    match events.iter().position(|event| !can_be_pulled(event)) {
+        None => Ok(events),
+        Some(index) => Err(ApiError::TooLarge(format!(
+            "event {} is too large to be pulled: as JSON text it has more than {MAX_PULLED_EVENT_BYTES} bytes",
+            index + 1
+        ))),
+    }
 }
 
 /// What the journal keeps of a batch.

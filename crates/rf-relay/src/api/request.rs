@@ -6,8 +6,9 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::HeaderMap;
 use rf_core::protocol::{RF_ENV_NAME, RF_HOSTNAME};
-use rf_net::body::read_capped;
-use rf_net::encoding::{Coding, decode};
+use rf_net::body::read_held;
+use rf_net::encoding::{Coding, decode, decoded_bytes};
+use rf_net::memory::Held;
 
 use super::{ApiError, Relay};
 use crate::stats::Caller;
@@ -22,6 +23,12 @@ pub(super) fn caller(headers: &HeaderMap) -> Caller<'_> {
     Caller { env: text(RF_ENV_NAME), hostname: text(RF_HOSTNAME) }
 }
 
+/// What a body says, with the memory that it takes, which is to be held for as long as what was read lives.
+pub(super) struct Read<T> {
+    pub(super) value: T,
+    pub(super) held: [Held; 2],
+}
+
 /// Reads a body of at most `max_bytes`, decodes it to at most `max_bytes` and parses that.
 pub(super) async fn read<T: Send + 'static>(
     relay: &Relay,
@@ -29,11 +36,15 @@ pub(super) async fn read<T: Send + 'static>(
     body: Body,
     max_bytes: usize,
     parse: impl FnOnce(Bytes) -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
+) -> Result<Read<T>, ApiError> {
     let coding = Coding::of(headers)?;
-    let coded = read_capped(body, max_bytes, relay.limits.body_timeout).await?;
+    let timeout = relay.limits.body_timeout;
+    let (coded, read) = read_held(body, max_bytes, timeout, &relay.body_memory).await?;
+    let decoded = decoded_bytes(coding, &coded, max_bytes);
+    let decoded = relay.decoding_memory.wait_for(decoded).await;
     let size = if coding == Coding::Identity { coded.len() } else { IN_PLACE_BYTES + 1 };
-    heavy(size, move || parse(decode(coding, coded, max_bytes)?)).await?
+    let value = heavy(size, move || parse(decode(coding, coded, max_bytes)?)).await??;
+    Ok(Read { value, held: [read, decoded] })
 }
 
 /// Does work on `bytes` bytes: in place if they are few, else on a thread that may be busy.

@@ -27,11 +27,12 @@ async fn check_bucket_store_contract(store: &dyn BucketStore) {
     check_batch_ids(store, &a, &b).await;
     check_budgets(store, &a).await;
     check_leases(store, &a).await;
+    check_holders(store, &a).await;
     check_watch(store, &a).await;
     check_find(store, &a).await;
     assert_eq!(store.usage(&a).events, 0, "every check takes away what it stored");
     store.close().await;
-    assert!(store.pull(&a, ALL, None).await.is_err(), "closed");
+    assert!(store.pull(&a, ALL, None, None).await.is_err(), "closed");
 }
 
 fn open(kind: &StoreKind, config: &RelayConfig) -> Arc<dyn BucketStore> {
@@ -49,7 +50,7 @@ async fn pull(
     budget: Budget,
     lease: Option<Duration>,
 ) -> Pulled {
-    store.pull(bucket, budget, lease).await.unwrap()
+    store.pull(bucket, budget, lease, None).await.unwrap()
 }
 
 async fn acknowledge_all(store: &dyn BucketStore, bucket: &BucketName) {
@@ -156,6 +157,22 @@ async fn check_leases(store: &dyn BucketStore, bucket: &BucketName) {
     assert_eq!(store.extend(bucket, &second_lease, MINUTE).await, Ok(false), "its events are gone");
 }
 
+async fn check_holders(store: &dyn BucketStore, bucket: &BucketName) {
+    append(store, bucket, &["one", "two"]).await;
+    let one = Budget { events: 1, ..ALL };
+    assert_eq!(store.lease_of(bucket, "me").await, Ok(None));
+    let mut leases = Vec::new();
+    for holder in ["me", "you"] {
+        leases.push(store.pull(bucket, one, Some(MINUTE), Some(holder)).await.unwrap().lease);
+    }
+    for (holder, lease) in ["me", "you"].into_iter().zip(leases) {
+        assert!(lease.is_some());
+        assert_eq!(store.lease_of(bucket, holder).await, Ok(lease), "{holder}");
+    }
+    assert_eq!(store.lease_of(bucket, "you again").await, Ok(None));
+    acknowledge_all(store, bucket).await;
+}
+
 async fn check_watch(store: &dyn BucketStore, bucket: &BucketName) {
     let mut news = store.watch(bucket).await.unwrap();
     news.mark_unchanged();
@@ -251,7 +268,7 @@ async fn a_bucket_that_cannot_be_opened_is_told_and_tried_again() {
         std::fs::write(folder.path().join("a"), "a file where the folder should be").unwrap();
         let store = open(kind, &config);
         append(&*store, &b, &["one"]).await;
-        store.pull(&a, ALL, None).await.expect_err("no folder");
+        store.pull(&a, ALL, None, None).await.expect_err("no folder");
         assert!(store.usage(&a).failure.is_some() && store.usage(&b).failure.is_none());
         std::fs::remove_file(folder.path().join("a")).unwrap();
         append(&*store, &a, &["one"]).await;

@@ -16,8 +16,8 @@ use rf_core::event::event_id;
 use rf_core::protocol::PulledEvent;
 use rf_core::trace::{Journal, Note, Step};
 use rf_queue::{
-    Append, Budget, Commit, CommitError, DropWatch, Dropped, Found, QueueId, QueueOptions, Store,
-    StoreError, StoreOptions, StoredEvent,
+    Append, Budget, Commit, CommitError, DropWatch, Dropped, Found, LeaseNote, QueueId,
+    QueueOptions, Store, StoreError, StoreOptions, StoredEvent,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -232,13 +232,16 @@ impl BucketStore for Embedded {
         bucket: &'a BucketName,
         budget: Budget,
         lease: Option<Duration>,
+        holder: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Pulled, Unavailable>> {
         async move {
             let open = self.opened(bucket).await?;
             let (token, events) = match lease {
                 None => (None, open.store.read(open.queue, 0, budget).await?),
                 Some(ttl) => {
-                    let leased = open.store.lease(open.queue, budget, ttl).await?;
+                    let note =
+                        holder.map(|name| LeaseNote { key: key_of(name), name: name.to_owned() });
+                    let leased = open.store.lease_as(open.queue, budget, ttl, note).await?;
                     (Some(leased.token), leased.events)
                 }
             };
@@ -308,6 +311,20 @@ impl BucketStore for Embedded {
         async move {
             let open = self.opened(bucket).await?;
             Ok(open.store.release(open.queue, ids).await?)
+        }
+        .boxed()
+    }
+
+    fn lease_of<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        holder: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, Unavailable>> {
+        async move {
+            let stored = self.opened(bucket).await?.store.checkpoint(&key_of(holder)).await?;
+            let stored = stored.and_then(|stored| String::from_utf8(stored).ok());
+            let lease = stored.as_deref().and_then(|stored| stored.split_once(' '));
+            Ok(lease.filter(|(_, name)| *name == holder).map(|(token, _)| token.to_owned()))
         }
         .boxed()
     }
@@ -400,4 +417,13 @@ impl From<StoreError> for Unavailable {
     fn from(error: StoreError) -> Unavailable {
         Unavailable(error.to_string())
     }
+}
+/// Where the newest lease of a holder is noted. Names share so many places, the newest has it: clients cannot fill a bucket
+/// with names.
+const HOLDER_PLACES: u64 = 256;
+
+fn key_of(holder: &str) -> String {
+    let mixed =
+        holder.bytes().fold(0_u64, |mixed, byte| mixed.wrapping_mul(31).wrapping_add(byte.into()));
+    format!("holder:{}", mixed % HOLDER_PLACES)
 }

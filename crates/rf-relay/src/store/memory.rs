@@ -28,6 +28,7 @@ struct Bucket {
     next_lease: u64,
     events: BTreeMap<u64, Event>,
     batch_ids: HashSet<String>,
+    holders: HashMap<String, String>,
     news: watch::Sender<u64>,
     fault: Option<Fault>,
     usage: Usage,
@@ -159,8 +160,24 @@ impl BucketStore for Memory {
         bucket: &'a BucketName,
         budget: Budget,
         lease: Option<Duration>,
+        holder: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Pulled, Unavailable>> {
-        async move { self.try_with(bucket, |bucket| bucket.pull(budget, lease)) }.boxed()
+        let pull = move |bucket: &mut Bucket| {
+            let pulled = bucket.pull(budget, lease);
+            if let (Some(holder), Some(lease)) = (holder, &pulled.lease) {
+                bucket.holders.insert(holder.to_owned(), lease.clone());
+            }
+            pulled
+        };
+        async move { self.try_with(bucket, pull) }.boxed()
+    }
+
+    fn lease_of<'a>(
+        &'a self,
+        bucket: &'a BucketName,
+        holder: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, Unavailable>> {
+        async move { self.try_with(bucket, |bucket| bucket.holders.get(holder).cloned()) }.boxed()
     }
 
     fn newest<'a>(

@@ -50,6 +50,19 @@ fn a_file_of_the_original() {
 }
 
 #[test]
+fn zero_and_empty_are_what_a_missing_key_is() {
+    let config = good(
+        r#"{
+            "port": 0, "portStatusZ": 0, "listenAddress": "", "statusAddress": "",
+            "buckets": {"b": {"auth": "x", "dbMaxSizeKb": 0, "tls": 0}}
+        }"#,
+    );
+    assert_eq!((config.listen_address.as_str(), config.port), ("0.0.0.0", 8081));
+    let bucket = config.buckets.values().next().unwrap();
+    assert_eq!((bucket.max_bytes, bucket.ttl), (100 * 1024 * 1024, None));
+}
+
+#[test]
 fn every_key_of_ours() {
     let config = good(
         r#"{
@@ -92,8 +105,8 @@ fn all_errors_at_once() {
     );
     assert!(config.is_none());
     let expected = "\
-relay.json:2:17: error: useTailnet: tailnet support is not in this version: remove the key, and let the relay listen on \
-the tailnet's address of this machine (listenAddress)
+relay.json:2:17: error: useTailnet: the relay does not join a tailnet by itself: remove the key, and use the host's \
+Tailscale, see docs/guides/tailnet.md
 relay.json:3:12: error: store: expected embedded, found \"cloud\"
 relay.json:5:14: error: buckets[\"../up\"]: not the name of a bucket: expected 1 to 128 letters, digits, `_`, `-` or `.`, \
 and no `.` at the start
@@ -117,6 +130,18 @@ fn warnings_leave_a_configuration() {
     }));
     assert!(problems.contains("buckets.b.x"), "{problems}");
     assert!(!problems.contains("secret-token"), "{problems}");
+}
+
+#[test]
+fn bodies_are_no_larger_than_what_a_player_reads() {
+    let (config, problems) =
+        check(r#"{limits: {maxBodyBytes: "65MiB"}, buckets: {b: {auth: "x"}}}"#);
+    let expected = "relay.json:1:25: warning: limits.maxBodyBytes: a player reads at most 64 MiB at once, so a larger event \
+                    could never leave its bucket: 64MiB is used";
+    assert_eq!(problems, expected);
+    assert_eq!(config.unwrap().requests.max_body_bytes, 64 * 1024 * 1024);
+    let most = good(r#"{limits: {maxBodyBytes: "64MiB"}, buckets: {b: {auth: "x"}}}"#);
+    assert_eq!(most.requests.max_body_bytes, 64 * 1024 * 1024);
 }
 
 #[test]

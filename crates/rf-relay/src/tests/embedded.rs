@@ -73,6 +73,32 @@ async fn a_full_bucket_may_drop_its_oldest() {
 }
 
 #[tokio::test]
+async fn a_holder_has_its_own_events_back_after_a_restart_of_the_relay() {
+    let folder = TempDir::new().unwrap();
+    let config = RelayConfig::for_tests(folder.path(), &["a", "b"]);
+    let pull = async |relay: &TestRelay, holder: &str| {
+        let head =
+            format!("GET /first-batch?lease=1h&limit=1&holder={holder}\nRF-BUCKET: a\n{AUTH}");
+        let answer = relay.ask(&head, "").await;
+        let events: serde_json::Value =
+            serde_json::from_str(answer.split_once("\n\n").unwrap().1).unwrap();
+        events[0]["content"].clone()
+    };
+    with_embedded(config.clone(), async |relay| {
+        relay.record(r#"["one","two","three"]"#).await;
+        assert_eq!(pull(relay, "mine").await, "one");
+        assert_eq!(pull(relay, "other").await, "two");
+    })
+    .await;
+    with_embedded(config, async |relay| {
+        assert_eq!(pull(relay, "mine").await, "one");
+        assert_eq!(pull(relay, "nobody").await, "three", "the other's stays the other's");
+        assert_eq!(pull(relay, "other").await, "two");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_was_answered_outlives_the_relay() {
     let folder = TempDir::new().unwrap();
     let config = RelayConfig::for_tests(folder.path(), &["a", "b"]);

@@ -87,6 +87,23 @@ async fn a_single_event_is_the_raw_body() {
 }
 
 #[tokio::test]
+async fn an_event_that_no_player_could_pull_is_refused() {
+    let large = |config: &mut crate::config::RelayConfig| {
+        config.requests.max_body_bytes = 32 * 1024 * 1024;
+    };
+    with_config(large, async |relay| {
+        let head = format!("POST /record\nRF-BUCKET: a\n{AUTH}");
+        // As JSON text each of these bytes is six.
+        let refused = relay.ask(&head, vec![1_u8; 11 * 1024 * 1024]).await;
+        assert!(refused.starts_with("413 Payload Too Large\n"), "{refused}");
+        assert!(refused.contains("event 1 is too large to be pulled"), "{refused}");
+        assert_eq!(relay.pull("a").await, "[]");
+        assert_eq!(relay.ask(&head, vec![b'x'; 11 * 1024 * 1024]).await, RECORDED);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_empty_batch_is_fine() {
     with_relay(async |relay| {
         assert_eq!(relay.ask(&to_a(), "[]").await, RECORDED);

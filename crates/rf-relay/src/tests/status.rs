@@ -146,6 +146,27 @@ async fn node_info_is_an_object_of_a_named_host() {
 }
 
 #[tokio::test]
+async fn of_a_busy_agent_of_the_original_the_newest_log_lines_are_kept() {
+    with_relay(async |relay| {
+        let lines = |from: usize| -> Vec<String> {
+            (from..100).map(|n| format!("{n} {}", "x".repeat(300))).collect()
+        };
+        let info = |lines: &[String]| {
+            let sinks = (0..10).map(|n| (format!("s{n}"), json!({ "id": n, "recentLogs": lines })));
+            let sinks: serde_json::Map<String, Value> = sinks.collect();
+            json!({ "memoryProcess": 5, "statuszInfo": { "sinks": sinks, "uptime": "1h" } })
+        };
+        let sent = info(&lines(0)).to_string();
+        assert!(sent.len() > 300_000);
+        let head = format!("POST /node-info\nRF-BUCKET: a\nRF-HOSTNAME: web-1\n{AUTH}");
+        assert_eq!(relay.ask(&head, sent).await, "200 OK\n\n");
+        let page = whole_statusz(relay, "").await;
+        assert_eq!(page["nodeInfo"]["web-1"], info(&lines(80)));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn healthz_and_any_other_path() {
     with_relay(async |relay| {
         let ok = "200 OK\ncontent-type: text/plain\n\nok";

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rf_core::protocol::MAX_PULLED_BYTES;
 use serde_json::{Value, json};
 
 use crate::support::http::Message;
@@ -25,6 +26,8 @@ struct State {
     last_id: u64,
     events: Vec<(u64, String)>,
     calls: Vec<Message>,
+    /// An answer with more events is larger than a player reads.
+    most: Option<usize>,
 }
 
 impl OldRelay {
@@ -42,6 +45,10 @@ impl OldRelay {
             let id = state.last_id;
             state.events.push((id, event));
         }
+    }
+
+    fn let_more_be_too_large(&self, most: usize) {
+        self.state.lock().unwrap().most = Some(most);
     }
 
     fn events(&self) -> Vec<String> {
@@ -91,6 +98,9 @@ impl State {
         let Some(limit) = limit else { return Answer::status(400) };
         let item = |(id, content): &(u64, String)| json!({ "id": id, "content": content });
         let items: Vec<Value> = self.events.iter().take(limit).map(item).collect();
+        if self.most.is_some_and(|most| items.len() > most) {
+            return Answer::status(200).with_body(vec![b' '; MAX_PULLED_BYTES + 1]);
+        }
         let status = if items.is_empty() { 404 } else { 200 };
         Answer::status(status).with_body(serde_json::to_vec(&items).unwrap())
     }
@@ -198,6 +208,29 @@ fn our_player_pulls_from_an_old_relay() {
     });
     let pulls = relay.calls().into_iter().filter(|call| call.method() == "GET");
     assert!(pulls.map(|call| limit(call.target())).all(|limit| limit <= 100));
+}
+
+#[test]
+fn events_that_are_too_large_together_are_pulled_one_by_one_and_one_that_is_so_alone_is_told() {
+    let relay = OldRelay::start();
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::start();
+    let ports = Ports { target: target.port, ..relay.ports() };
+    let event = |n: usize| json!({ "method": "POST", "path": format!("/{n}") }).to_string();
+    relay.let_more_be_too_large(3);
+    relay.put((0..10).map(event));
+    let mut config = Configs::new(folder.path(), ports).player;
+    config["sources"][0]["hookInterval"] = json!("50ms");
+    let mut player = Program::role(folder.path(), "player", &config);
+    for (n, request) in target.wait_for(10).iter().enumerate() {
+        assert_eq!(request.target(), format!("/{n}"));
+    }
+    eventually("everything is acknowledged", SOON, || relay.events().is_empty());
+    player.expect_error("too large to be pulled");
+    relay.let_more_be_too_large(0);
+    relay.put([event(10)]);
+    let line = player.wait_for("too large to be pulled");
+    assert!(line.contains("larger than 64 MiB") && line.contains("DELETE /acknowledge"), "{line}");
 }
 
 fn limit(target: &str) -> usize {

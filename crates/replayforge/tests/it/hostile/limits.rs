@@ -6,8 +6,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::support::http::request;
-use crate::support::stack::Stack;
-use crate::support::wait::let_pass;
+use crate::support::stack::{Stack, TOKEN};
+use crate::support::wait::{SOON, eventually, let_pass};
 use crate::support::wire::{Wire, call, post};
 
 #[test]
@@ -42,6 +42,38 @@ fn a_refusal_by_declared_length_does_not_wait_for_the_body() {
         b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000000\r\nExpect: 100-continue\r\n\r\n",
     );
     assert_eq!(answer.status(), 413, "and it is not asked for");
+}
+
+#[test]
+fn many_large_bodies_share_what_memory_there_is() {
+    let stack = Stack::with(|configs| {
+        let params = &mut configs.proxy["sources"][0]["params"];
+        params["maxBodyBytes"] = json!("1MiB");
+        params["bodyMemoryBytes"] = json!("1MiB");
+        configs.relay["limits"] = json!({"maxBodyBytes": "1MiB", "bodyMemoryBytes": "1MiB"});
+    });
+    let token = format!("Bearer {TOKEN}");
+    let to_relay = [("Authorization", token.as_str()), ("RF-BUCKETS", "b")];
+    let body = "x".repeat(600 * 1024);
+    let cases: [(u16, &str, &[(&str, &str)], u16); 2] =
+        [(stack.ports.proxy, "/", &[], 503), (stack.ports.relay, "/record", &to_relay, 429)];
+    for (port, target, headers, refused) in cases {
+        let headers: Vec<(&str, &[u8])> =
+            headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        let post = |body: &str| call(port, "POST", target, &headers, body.as_bytes());
+        let mut slow = Wire::connect(port);
+        let begun = request("POST", target, &headers, body.as_bytes());
+        slow.send(&begun[..begun.len() - 1]);
+        let mut answer = post(&body);
+        eventually("the memory is used up", SOON, || {
+            answer = post(&body);
+            answer.status() == refused
+        });
+        assert!(answer.header("retry-after").is_some());
+        assert_eq!(post("small").status(), 200, "a small one takes nothing of it");
+        drop(slow);
+        eventually("the memory is free again", SOON, || post(&body).status() == 200);
+    }
 }
 
 #[test]

@@ -173,7 +173,7 @@ fn a_bad_configuration_is_told_at_its_place() {
         "has no effect beside connString",
     );
     check(
-        json!({ "calls": calls, "user": "u", "intervalSeconds": 0 }),
+        json!({ "calls": calls, "user": "u", "intervalSeconds": 1e-12 }),
         "expected a time above zero",
     );
 }

@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 
 use axum::http::HeaderMap as Headers;
+use axum::routing::get;
 use serde_json::json;
 
 use super::*;
@@ -60,7 +61,11 @@ async fn the_relays_status_is_handed_on_without_the_askers_credentials_and_witho
         let mut plan = plan();
         let shape = plan.sinks[0].sink.shape().clone();
         plan.sinks = vec![ServedSink {
-            sink: Arc::new(Fixed { shape, router: Router::new().fallback(answer) }),
+            sink: Arc::new(Fixed {
+                shape,
+                router: Router::new().fallback(answer),
+                own_listener: false,
+            }),
             ..echo("r")
         }];
         start(plan)
@@ -97,6 +102,7 @@ async fn the_relays_status_is_handed_on_without_the_askers_credentials_and_witho
 struct Fixed {
     shape: Shape,
     router: Router,
+    own_listener: bool,
 }
 
 impl Sink for Fixed {
@@ -111,6 +117,71 @@ impl Sink for Fixed {
     fn api(self: Arc<Self>) -> Option<Router> {
         Some(self.router.clone())
     }
+
+    fn own_listener(&self) -> Option<(String, u16)> {
+        self.own_listener.then(|| ("127.0.0.1".to_owned(), 0))
+    }
+}
+
+/// A sink with two endpoints and a listener of its own.
+fn with_own_listener(id: &str, kind: &str) -> ServedSink {
+    let plain = echo(id);
+    let name = id.to_owned();
+    let router = Router::new()
+        .route("/list", get(move || async move { format!("tables of {name}") }))
+        .route("/query-table/{table}", get(rows))
+        .fallback(async || (StatusCode::NOT_FOUND, "no such path"));
+    let shape = plain.sink.shape().clone();
+    let sink = Arc::new(Fixed { shape, router, own_listener: true });
+    ServedSink { kind: kind.to_owned(), sink, ..plain }
+}
+
+async fn rows(axum::extract::Path(table): axum::extract::Path<String>) -> String {
+    format!("rows of {table}")
+}
+
+#[tokio::test]
+async fn a_listener_of_a_sinks_own_takes_its_paths_bare_and_below_its_id() {
+    let mut plan = plan();
+    plan.sinks = vec![
+        with_own_listener("orders", "db"),
+        with_own_listener("query-table", "db"),
+        with_own_listener("stats", "time_series"),
+    ];
+    let server = start(plan);
+    let [orders, endpoint, stats, whole] = server.ports[..] else { panic!("four listeners") };
+    for (port, path, expected) in [
+        (orders, "/list", "tables of orders"),
+        (orders, "/orders/list", "tables of orders"),
+        (orders, "/%6Frders/list", "tables of orders"),
+        (orders, "/query-table/orders", "rows of orders"),
+        (orders, "/orders/query-table/orders?limit=1", "rows of orders"),
+        (orders, "/orders", "no such path"),
+        (orders, "/orders/orders/list", "no such path"),
+        (orders, "/others/list", "no such path"),
+        (orders, "/timeseries/list", "no such path"),
+        (endpoint, "/query-table/list", "rows of list"),
+        (endpoint, "/query-table/query-table/list", "rows of list"),
+        (stats, "/stats/list", "tables of stats"),
+        (stats, "/timeseries/list", "tables of stats"),
+        (stats, "/timeseries/query-table/ts_gauge_a_60s", "rows of ts_gauge_a_60s"),
+        (whole, "/stats/list", "tables of stats"),
+        (whole, "/timeseries/list", "tables of stats"),
+    ] {
+        let answer = ask(&format!("GET http://127.0.0.1:{port}{path}"), &[], "").await;
+        let status = if expected == "no such path" { 404 } else { 200 };
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (status, expected), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn an_id_comes_before_the_originals_name_of_time_series() {
+    let mut plan = plan();
+    plan.sinks =
+        vec![with_own_listener("stats", "time_series"), with_own_listener("timeseries", "db")];
+    let server = start(plan);
+    assert_eq!(server.get("/timeseries/list").await.text(), "tables of timeseries");
+    assert_eq!(server.get("/stats/list").await.text(), "tables of stats");
 }
 
 #[tokio::test]

@@ -115,7 +115,7 @@ impl Alerts {
         let silenced = self.silenced_until(&table, now_us).is_some();
         let watch = self.watches.entry(table.clone()).or_default();
         let notices = watch.event(&rule, &status, now_us, silenced);
-        self.tell(conn, &table, &notices, now_us)?;
+        self.tell(conn, &table, &notices, now_us).map_err(WriteError::Own)?;
         self.moved.insert(table);
         Ok(())
     }

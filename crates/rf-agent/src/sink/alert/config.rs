@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::watcher::{MAX_WINDOW, Rule};
 use crate::settings::at;
-use crate::sink::table::listener::Port;
+use crate::sink::table::port::Port;
 
 /// `params` of an `alert` sink; the keys are spelled as in the original.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -32,9 +32,11 @@ pub struct AlertSinkConfig {
     pub max_bytes: Option<ByteSize>,
     /// Port of a listener of the sink's own for its queries; none: the player's server only.
     #[serde(default)]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub(super) exposed_port: Option<Port>,
     /// Address of that listener.
     #[serde(default = "localhost")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub listen_addr: String,
 }
 
@@ -44,9 +46,11 @@ pub struct AlertSinkConfig {
 pub struct AlertTableConfig {
     /// Path of a Lua script with `extractStatus(json)`; none: the body's `status`.
     #[serde(default)]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub script_path: Option<PathBuf>,
     /// An event must come at least so often; none: it need not.
     #[serde(default)]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub heartbeat_interval: Option<Interval>,
     /// How much later than that it may come.
     #[serde(default)]

@@ -9,7 +9,9 @@ use axum::body::Body;
 use futures_util::future::BoxFuture;
 use http::Request;
 use rf_core::config::{Problems, parse};
-use rf_queue::Budget;
+use rf_queue::{
+    Budget, Commit, CommitError, PendingCommit, QueueId, QueueOptions, Store, WhenFull,
+};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -57,13 +59,18 @@ async fn alert_keeps_the_contract_of_sinks() {
     check_sink_contract(&AlertSubject(tempfile::tempdir().unwrap())).await;
 }
 
+/// Looks until `done`.
+async fn until(mut done: impl FnMut() -> bool) {
+    while !done() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 /// Runs what the sink does besides writing until `done`.
-async fn run_until(rig: &Rig, what: &str, mut done: impl FnMut() -> bool) {
+async fn run_until(rig: &Rig, what: &str, done: impl FnMut() -> bool) {
     let stop = CancellationToken::new();
     let looking = async {
-        while !done() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(done).await;
         stop.cancel();
     };
     let both = async { tokio::join!(Arc::clone(&rig.sink).run(stop.clone()), looking) };
@@ -141,6 +148,28 @@ async fn a_notice_that_was_handed_over_before_a_kill_is_not_told_again() {
     output.send_once(format!("alert:subject:{id}"), Batch::of(vec![content.into()])).await.unwrap();
     rig.restart().await;
     check_told(&rig, &["web: down"]).await;
+}
+
+#[tokio::test]
+async fn no_event_is_to_blame_for_notices_that_cannot_be_stored() {
+    let mut rig = Rig::start(super::build, PARAMS).await;
+    let open = |rig: &Rig| Connection::open(rig.folder.path().join("alert.sqlite3")).unwrap();
+    open(&rig).execute_batch("DROP TABLE _rpf_outbox").unwrap();
+    let bad: Vec<String> = (0..3).map(|_| event("POST", "/web", r#"{"status":"down"}"#)).collect();
+    let failed = rig.try_write(&bad).await;
+    assert!(matches!(failed, Err(SinkError::Retry { .. })), "{failed:?}");
+    open(&rig).execute_batch(super::outbox::TABLES).unwrap();
+    rig.write(&bad).await;
+    check_told(&rig, &["web: down"]).await;
+}
+
+#[tokio::test]
+async fn a_row_has_the_status_that_was_watched() {
+    let mut rig = Rig::start(super::build, PARAMS).await;
+    let body = r#"{"Status":"a","status":"down","STATUS":"b","status!":"c"}"#;
+    rig.post("/web", body).await;
+    assert_eq!(rig.json("/distinct-values/web/status").await, json!(["down"]));
+    assert_eq!(rig.json("/status").await[0]["status"], "down");
 }
 
 #[tokio::test]
@@ -251,6 +280,51 @@ async fn a_silence_ends_and_what_is_still_bad_is_told_then() {
     assert_eq!(subjects(&rig).await, ["web: down"]);
 }
 
+/// Puts events into the queue until it has no room for the smallest; their ids.
+async fn fill(store: &Store, queue: QueueId) -> Vec<u64> {
+    for size in [1000, 1] {
+        loop {
+            // `Store::commit` would wait for room.
+            let (reply, mut answer) = PendingCommit::new();
+            store.submit(Commit::append(queue, vec!["x".repeat(size).into()]), reply);
+            match answer.outcome().await {
+                Ok(_) => {}
+                Err(CommitError::Full { .. }) => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    let budget = Budget { events: 1000, bytes: 1 << 20 };
+    let events = store.read(queue, 0, budget).await.unwrap();
+    events.iter().map(|event| event.id).collect()
+}
+
+#[tokio::test]
+async fn a_notification_sink_whose_full_queue_blocks_holds_back_neither_alarms_nor_the_stop() {
+    let when_full = WhenFull::Block;
+    let mail = QueueOptions { max_bytes: Some(4000), when_full, ..QueueOptions::new("mail") };
+    let params = r#"{ "database": "alert.sqlite3", "notification_sink": "mail",
+        "scripts": { "db": { "heartbeatInterval": "100ms", "heartbeatGrace": "100ms" } } }"#;
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::start_beside(mail, folder, super::build, params).await;
+    let queue = rig.store.queue("mail").unwrap();
+    let in_the_way = fill(&rig.store, queue).await;
+    assert_eq!(api(&rig, "POST", "/silences", r#"{"table":"web","for":"1h"}"#).await.0, 204);
+    statuses(&mut rig, &["down", "down", "down"]).await;
+    let stop = CancellationToken::new();
+    let looking = async {
+        // Once there is a notice it is handed over at once, and the queue has no room.
+        until(|| waiting(&rig) == 1).await;
+        assert_eq!(api(&rig, "DELETE", "/silences/web", "").await.0, 204);
+        until(|| waiting(&rig) == 2).await;
+        stop.cancel();
+    };
+    let both = async { tokio::join!(Arc::clone(&rig.sink).run(stop.clone()), looking) };
+    tokio::time::timeout(SOON, both).await.expect("noted, and stopped");
+    rig.store.ack(queue, in_the_way).await.unwrap();
+    check_told(&rig, &["db: no events", "web: down"]).await;
+}
+
 #[tokio::test]
 async fn silences_that_make_no_sense_are_refused() {
     let rig = Rig::start(super::build, PARAMS).await;
@@ -309,4 +383,18 @@ fn a_configuration_that_cannot_work_is_refused() {
         drop(super::build(&context, &document.root(), &mut problems));
         assert!(problems.to_string().contains(why), "{params}: {problems}");
     }
+}
+
+#[test]
+fn empty_keys_are_as_if_they_were_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = |keys: &str| {
+        let params = format!(
+            r#"{{ "database": "a", {keys}, "scripts": {{ "t": {{ "scriptPath": "", "heartbeatInterval": "" }} }} }}"#
+        );
+        sink(super::build, folder.path(), &params).own_listener()
+    };
+    assert_eq!(listener(r#""exposed_port": "", "listen_addr": """#), None);
+    let expected = Some(("localhost".to_owned(), 8090));
+    assert_eq!(listener(r#""exposed_port": "8090", "listen_addr": """#), expected);
 }

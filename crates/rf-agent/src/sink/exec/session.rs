@@ -1,18 +1,19 @@
 //! The lives of the program: events in, answers out.
 
-use std::collections::HashMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rf_core::backoff::Backoff;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::pending::{Answer, Pending, tell};
 use crate::child::{Child, ChildCommand, Input};
-use crate::lines::LineReader;
+use crate::lines::{Line, LineReader};
 use crate::sink::SinkError;
 
 /// First and longest pause before a program that has ended is started again.
@@ -22,7 +23,9 @@ const STEADY: Duration = Duration::from_secs(60);
 /// After the stop the program is kept for so long after the last event, since the queue is still being emptied.
 const QUIET: Duration = Duration::from_millis(500);
 /// But not for longer than this.
-const LAST_EVENTS: Duration = Duration::from_secs(6);
+pub(super) const LAST_EVENTS: Duration = Duration::from_secs(6);
+/// How long the output of a program that has ended may still be read.
+const REST_OF_OUTPUT: Duration = Duration::from_secs(1);
 /// An answer is longer than this only by mistake; the rest of the line is passed over.
 const MAX_ANSWER_BYTES: usize = 4096;
 const MAX_STDERR_LINE: usize = 4096;
@@ -31,7 +34,7 @@ const MAX_STDERR_LINE: usize = 4096;
 pub(super) struct Job {
     pub(super) id: u64,
     pub(super) line: Bytes,
-    pub(super) answer: oneshot::Sender<Result<(), SinkError>>,
+    pub(super) answer: Answer,
 }
 
 /// What the lives have in common.
@@ -40,9 +43,6 @@ pub(super) struct Session<'a> {
     pub(super) child: &'a ChildCommand,
     pub(super) stop: &'a CancellationToken,
 }
-
-/// Events that the program has, by id.
-type Pending = HashMap<u64, oneshot::Sender<Result<(), SinkError>>>;
 
 impl Session<'_> {
     /// Until the stop, and the last events after it.
@@ -72,7 +72,7 @@ impl Session<'_> {
 
     /// Until the next life begins, events are told that there is nobody.
     async fn rest(&self, jobs: &mut mpsc::Receiver<Job>, pause: Duration, why: &str) {
-        let mut pause = std::pin::pin!(sleep(pause));
+        let mut pause = pin!(sleep(pause));
         loop {
             tokio::select! {
                 () = &mut pause => return,
@@ -90,25 +90,63 @@ impl Session<'_> {
         let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
             return Err(std::io::Error::other("it has no standard input and output"));
         };
-        let mut pending = Pending::new();
+        // As many are waited for at a time as the channel has places.
+        let mut pending = Pending::new(jobs.max_capacity());
+        let mut answers = LineReader::new(stdout, MAX_ANSWER_BYTES);
+        let exchange = async {
+            let ended = tokio::select! {
+                () = self.talk(jobs, stdin, &mut answers, &mut pending) => None,
+                code = child.wait() => Some(code),
+            };
+            let ending = async {
+                match ended {
+                    Some(code) => code,
+                    None => end(&mut child).await,
+                }
+            };
+            self.hear_out(ending, &mut answers, &mut pending).await
+        };
         // Read until the end of the life, but no reason for it to go on.
         let draining = async {
             drain(self.name, stderr).await;
-            std::future::pending::<()>().await;
+            std::future::pending::<std::io::Result<i32>>().await
         };
-        let talked = tokio::select! {
-            () = self.talk(jobs, stdin, stdout, &mut pending) => None,
-            code = child.wait() => Some(code),
-            () = draining => None,
+        let code = tokio::select! {
+            code = exchange => code,
+            code = draining => code,
         };
-        for (_, answer) in pending.drain() {
+        pending.tell_all(|| {
             let reason = "the program ended before it answered".to_owned();
-            tell(answer, Err(SinkError::Retry { reason, after: None }));
+            Err(SinkError::Retry { reason, after: None })
+        });
+        code
+    }
+
+    /// Takes the answers that the program gives while it ends, and those that it has left in its output; its exit code.
+    async fn hear_out(
+        &self,
+        ending: impl Future<Output = std::io::Result<i32>>,
+        answers: &mut LineReader<ChildStdout>,
+        pending: &mut Pending,
+    ) -> std::io::Result<i32> {
+        let mut ending = pin!(ending);
+        let code = loop {
+            tokio::select! {
+                code = &mut ending => break code,
+                lines = answers.next() => match lines {
+                    Ok(Some(lines)) => self.take(&lines, pending),
+                    Ok(None) | Err(_) => return ending.await,
+                },
+            }
+        };
+        // Whoever else holds the output open, as what runs on as another user, is not waited for.
+        let deadline = Instant::now() + REST_OF_OUTPUT;
+        while !pending.is_empty()
+            && let Ok(Ok(Some(lines))) = timeout_at(deadline, answers.next()).await
+        {
+            self.take(&lines, pending);
         }
-        match talked {
-            Some(code) => code,
-            None => end(&mut child).await,
-        }
+        code
     }
 
     /// Hands events over and takes answers, until one side of the program is closed or the last events after the stop are
@@ -117,10 +155,9 @@ impl Session<'_> {
         &self,
         jobs: &mut mpsc::Receiver<Job>,
         mut stdin: ChildStdin,
-        stdout: ChildStdout,
+        answers: &mut LineReader<ChildStdout>,
         pending: &mut Pending,
     ) {
-        let mut lines = LineReader::new(stdout, MAX_ANSWER_BYTES);
         // Written from here, so that a program that answers before it reads on does not block both sides.
         let mut unwritten = Bytes::new();
         let mut stopped_at = None;
@@ -145,8 +182,8 @@ impl Session<'_> {
                     pending.insert(job.id, job.answer);
                     unwritten = job.line;
                 }
-                answers = lines.next() => match answers {
-                    Ok(Some(answers)) => answers.iter().for_each(|line| self.take(&line.text(), pending)),
+                lines = answers.next() => match lines {
+                    Ok(Some(lines)) => self.take(&lines, pending),
                     Ok(None) | Err(_) => return,
                 },
                 () = self.stop.cancelled(), if stopped_at.is_none() => {}
@@ -155,7 +192,11 @@ impl Session<'_> {
         }
     }
 
-    fn take(&self, line: &str, pending: &mut Pending) {
+    fn take(&self, lines: &[Line], pending: &mut Pending) {
+        lines.iter().for_each(|line| self.take_one(&line.text(), pending));
+    }
+
+    fn take_one(&self, line: &str, pending: &mut Pending) {
         let mut words = line.trim().splitn(3, ' ');
         let (word, id) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let reason = words.next().unwrap_or("the program gave no reason").to_owned();
@@ -172,8 +213,8 @@ impl Session<'_> {
             }
         };
         // An answer that comes too late is for nobody: the event was handed over again, under the same id.
-        if let Some(answer) = id.parse().ok().and_then(|id: u64| pending.remove(&id)) {
-            tell(answer, outcome);
+        if let Ok(id) = id.parse() {
+            pending.tell(id, outcome);
         }
     }
 }
@@ -185,11 +226,6 @@ async fn end(child: &mut Child) -> std::io::Result<i32> {
     }
     child.terminate();
     child.wait().await
-}
-
-fn tell(answer: oneshot::Sender<Result<(), SinkError>>, outcome: Result<(), SinkError>) {
-    // Whoever asked has given up waiting.
-    answer.send(outcome).unwrap_or_default();
 }
 
 /// Reads standard error to its end, so that the program never waits there. Shown to those alone who ask for it.

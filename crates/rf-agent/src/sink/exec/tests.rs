@@ -97,8 +97,32 @@ async fn answers_say_what_becomes_of_an_event() {
     let rejected = Err(SinkError::Permanent("no such thing".to_owned()));
     check("read -r l; echo reject 7 no such thing; cat", rejected).await;
     check("read -r l; echo hello; echo ok 8; echo ok 7; cat", Ok(())).await;
+    check("read -r l; echo ok 7; exit 3", Ok(())).await;
     check("read -r l; exit 3", Err(retry("the program ended before it answered"))).await;
     check("cat >/dev/null", Err(retry("the program gave no answer within 2s"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_read_after_the_end_of_the_program_counts() {
+    // The answer is there once the end of the program was seen, as when both are seen at once.
+    let script = "read -r l; { while kill -0 $$; do :; done; echo ok 7; } 2>/dev/null & exit 3";
+    assert_eq!(written_by(script, "{}").await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_time_was_up_does_not_keep_the_program_after_the_stop() {
+    let params = json!({ "command": ["sleep", "3600"], "timeout": "1s" });
+    let sink = build_sink(&params).unwrap();
+    let stop = CancellationToken::new();
+    let writing = async {
+        let event = StoredEvent { id: 7, at_ms: 0, content: "{}".into(), attempts: 0 };
+        let outcome = sink.write(&SinkBatch { id: "7".to_owned(), events: vec![event] }).await;
+        assert!(matches!(outcome, Err(SinkError::Retry { .. })), "{outcome:?}");
+        stop.cancel();
+        tokio::time::Instant::now()
+    };
+    let ((), stopped) = tokio::join!(Arc::clone(&sink).run(stop.clone()), writing);
+    assert!(stopped.elapsed() < session::LAST_EVENTS, "{:?}", stopped.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,7 +147,9 @@ async fn a_program_that_is_not_there_costs_no_attempt() {
 #[test]
 fn a_type_of_its_own_is_a_program_beside_the_player() {
     let context = SinkContext { name: "a", id: "a", data_dir: Path::new("."), sinks: &["a"] };
-    let told = |kind: &str| of_type(kind, &context, None, &mut Problems::new()).err().unwrap();
+    let document = parse("player.json", "{}", &|_| None, &mut Problems::new()).unwrap();
+    let params = document.root();
+    let told = |kind: &str| of_type(kind, &context, &params, &mut Problems::new()).err().unwrap();
     assert!(told("influx").contains("no program ./influx_sink"));
     assert!(told("../x").contains("no name"));
 }

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::writer::sync_folder;
+use super::writer::{free_name, sync_folder};
 
 /// Names in the list at the most; older files are left where they are, for a person to remove.
 const MAX_LISTED: usize = 100_000;
@@ -88,14 +88,12 @@ impl Finished {
         let ending = ending.unwrap_or_default();
         // Held until the file has its name: what is listed and not there is forgotten by `tidy`.
         let mut names = self.names();
-        let numbered = (1..=MAX_LISTED).map(|number| {
-            let number = if number == 1 { String::new() } else { format!("-{number}") };
-            path.with_file_name(format!("{stem}-{stamp}{number}{ending}"))
-        });
-        let is_free =
-            |name: &PathBuf| !names.contains(name) && forms(name).iter().all(|form| !form.exists());
-        let name = numbered.into_iter().find(is_free);
-        let name = name.ok_or_else(|| io::Error::other("there is no free name for it"))?;
+        let numbered =
+            |number: &str| path.with_file_name(format!("{stem}-{stamp}{number}{ending}"));
+        let is_free = |name: &Path| {
+            names.iter().all(|known| known != name) && forms(name).iter().all(|form| !form.exists())
+        };
+        let name = free_name(numbered, is_free)?;
         if names.len() < MAX_LISTED {
             let mut list = OpenOptions::new().create(true).append(true).open(&self.list)?;
             // The line break comes first: it ends a line that broke off with an earlier process.

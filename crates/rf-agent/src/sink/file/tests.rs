@@ -266,6 +266,22 @@ async fn an_archive_is_a_whole_document_after_every_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_archive_that_was_damaged_is_kept() {
+    let bench = Bench::new();
+    let params = json!({ "path": "a.har", "format": "har" });
+    let mut damaged = Vec::new();
+    for round in 0..3 {
+        bench.run(&params, &events(round..round + 1)).await;
+        let file = fs::File::options().write(true).open(bench.path("a.har")).unwrap();
+        file.set_len(file.metadata().unwrap().len() * 9 / 10).unwrap();
+        damaged.push(fs::read_to_string(bench.path("a.har")).unwrap());
+    }
+    bench.run(&params, &events(3..4)).await;
+    let names = ["a.har.broken", "a.har.broken-2", "a.har.broken-3"];
+    assert_eq!(names.map(|name| fs::read_to_string(bench.path(name)).unwrap()).to_vec(), damaged);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_refuses_delays_and_doubles_nothing() {
     let bench = Bench::new();
     let params = json!({ "path": "sub/e.ndjson" });

@@ -17,6 +17,8 @@ use crate::sink::{SinkError, disk};
 const MAX_OPEN: usize = 64;
 /// As much is looked through for the end of the last whole line, after a loss of power.
 const LOOK_BACK_BYTES: u64 = 16 * 1024 * 1024;
+/// Names that would be the same are numbered so far.
+const MAX_NUMBER: usize = 100_000;
 
 /// `fsync` of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -129,11 +131,14 @@ impl Writer {
             };
             let end = self.format.end().len() as u64;
             if meta.len() < tracked.good && !self.format.is_lines() {
+                let broken = |number: &str| self.root.join(format!("{path}.broken{number}"));
+                let aside = free_name(broken, |name| !name.exists());
+                let aside = aside.map_err(FileError::of(&path))?;
+                std::fs::rename(&full, &aside).map_err(FileError::of(&path))?;
                 notices.push(format!(
-                    "{path}: shorter than it was, so it is left as it is and a new one is begun"
+                    "{path}: shorter than it was, so it is kept as {} and a new one is begun",
+                    aside.display()
                 ));
-                let aside = self.root.join(format!("{path}.broken"));
-                std::fs::rename(&full, aside).map_err(FileError::of(&path))?;
                 continue;
             }
             if meta.len() < tracked.good {
@@ -318,6 +323,19 @@ fn ends_line(file: &File, good: u64) -> io::Result<bool> {
     let mut last = [0];
     file.read_exact_at(&mut last, good - 1)?;
     Ok(last == *b"\n")
+}
+
+/// The first name that is free: without a number, then with `-2`, `-3` ..
+pub(super) fn free_name(
+    numbered: impl Fn(&str) -> PathBuf,
+    is_free: impl Fn(&Path) -> bool,
+) -> io::Result<PathBuf> {
+    let numbers = (2..=MAX_NUMBER).map(|number| format!("-{number}"));
+    std::iter::once(String::new())
+        .chain(numbers)
+        .map(|number| numbered(&number))
+        .find(|name| is_free(name))
+        .ok_or_else(|| io::Error::other("there is no free name for it"))
 }
 
 /// Makes a new name durable.

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use rf_core::config::parse;
 use rf_core::lifecycle::Tasks;
-use rf_queue::{Commit, DeadLetters, QueueId, QueueOptions, Store, StoreOptions};
+use rf_queue::{Budget, Commit, DeadLetters, QueueId, QueueOptions, Store, StoreOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -114,6 +114,14 @@ impl Bench {
         });
     }
 
+    /// Waits until there is one event in the queue.
+    async fn holds_one(&self) {
+        let mut available = self.store.watch(self.queue);
+        while self.left() != 1 {
+            available.changed().await.unwrap();
+        }
+    }
+
     fn left(&self) -> u64 {
         self.store.usage(self.queue).events
     }
@@ -208,6 +216,39 @@ async fn a_duplicate_is_counted_and_the_count_is_told_at_the_end_of_the_window()
     bench.run(bench.sink(&params).await, service.requests(3)).await;
     assert_eq!(service.taken(), ["down", "other", "down\ncame 2 more times within 500ms"]);
     assert_eq!(bench.left(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_waits_for_its_service_is_one_reminder_and_a_lost_one_is_repeated() {
+    let bench = Bench::new();
+    let message = Message { subject: String::new(), text: "down".to_owned() };
+    let arrived = [1, 2].map(|id| Arrived { id, at_ms: id, message: Some(message.clone()) });
+    let (counted, _) = Progress::default().judge(&arrived, Duration::from_secs(1));
+    let value = serde_json::to_vec(&counted).unwrap();
+    let checkpoints = vec![Checkpoint { key: "notify:alerts".to_owned(), value: Some(value) }];
+    bench.store.commit(Commit { checkpoints, ..Commit::default() }).await.unwrap();
+    let webhook = json!({ "url": "http://127.0.0.1:9", "groupMax": 1 });
+    let sink = bench.sink(&json!({ "webhooks": { "x": webhook }, "dedupWindow": "1s" })).await;
+    let stop = CancellationToken::new();
+    let script = async {
+        // Nobody takes it, as while the service is away.
+        bench.holds_one().await;
+        for _ in 0..20 {
+            tokio::time::advance(REMIND_PAUSE).await;
+            // Answered after all that was sent before.
+            bench.store.checkpoint("none").await.unwrap();
+        }
+        let budget = Budget { events: 100, bytes: 1 << 20 };
+        let waiting = bench.store.read(bench.queue, 0, budget).await.unwrap();
+        assert_eq!(
+            waiting.iter().map(|event| &event.content[..]).collect::<Vec<_>>(),
+            [WINDOW_OVER]
+        );
+        bench.store.ack(bench.queue, vec![waiting[0].id]).await.unwrap();
+        bench.holds_one().await;
+        stop.cancel();
+    };
+    tokio::join!(sink.run(stop.clone()), script);
 }
 
 #[tokio::test]

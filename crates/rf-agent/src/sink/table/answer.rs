@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use rusqlite::types::ValueRef;
 use tokio::runtime::Handle;
@@ -112,7 +112,7 @@ fn streamed(
     query: Running<()>,
 ) -> Body {
     let ready = [first, second].into_iter();
-    Body::from_stream(stream::unfold((ready, received, Some(query)), |state| async move {
+    let chunks = stream::unfold((ready, received, Some(query)), |state| async move {
         let (mut ready, mut received, query) = state;
         let next = match ready.next() {
             Some(chunk) => Some(chunk),
@@ -124,5 +124,7 @@ fn streamed(
         let error = query?.end().await.err()?;
         tracing::debug!(%error, "an answer was cut short");
         Some((Err(io::Error::other(error)), (ready, received, None)))
-    }))
+    });
+    // Whoever compresses it asks once more behind its end.
+    Body::from_stream(chunks.fuse())
 }

@@ -12,7 +12,7 @@ pub(crate) trait Apply {
     /// Called first in the transaction: another program may have changed the schema.
     fn begin(&mut self, conn: &Connection) -> Result<(), WriteError>;
 
-    /// One event that is new.
+    /// One event that is new. An error of the database is the event's, unless it is of [`WriteError::Own`].
     fn apply(&mut self, conn: &Connection, call: Call, now_us: i64) -> Result<(), WriteError>;
 
     /// Called last in the transaction.
@@ -63,7 +63,7 @@ fn transact(
         if call.verb == Verb::Nothing {
             ignored += 1;
         } else if seen.is_new(call.key.as_ref())? {
-            to.apply(&transaction, call, now_us)?;
+            to.apply(&transaction, call, now_us).map_err(WriteError::of_event)?;
         }
     }
     to.finish(&transaction)?;

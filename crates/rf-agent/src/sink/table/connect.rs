@@ -127,7 +127,7 @@ mod tests {
             "SELECT a FROM t WHERE a = 1 ORDER BY a LIMIT 3",
             "SELECT a FROM v",
             "SELECT name FROM sqlite_schema",
-            "SELECT name, type FROM pragma_table_xinfo('t')",
+            "PRAGMA table_xinfo('t')",
             "SELECT count(*), max(a) FROM t WHERE a LIKE 'x%' ESCAPE '\\'",
         ] {
             assert!(reader.prepare(allowed).is_ok(), "{allowed}");

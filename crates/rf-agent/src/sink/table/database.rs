@@ -50,6 +50,7 @@ pub(crate) fn shape() -> Shape {
         concurrency: 1,
         stable: true,
         ahead: true,
+        linger: Duration::ZERO,
         max_attempts: None,
         max_age: None,
         backoff: (Duration::from_millis(200), Duration::from_secs(60)),

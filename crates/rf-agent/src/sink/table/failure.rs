@@ -18,9 +18,25 @@ pub(crate) enum WriteError {
     /// Something that a person must mend, and no fault of an event.
     #[error("{0}")]
     Broken(String),
+    /// The database did not do what one event asks of its table.
+    #[error("the database refused: {0}")]
+    Event(Error),
+    /// The database did not read or write what the sink notes for itself. Whatever the reason, no event is to blame.
+    #[error("the database refused: {0}")]
+    Own(Error),
     /// The database did not do it.
     #[error("the database refused: {0}")]
     Database(#[from] Error),
+}
+
+impl WriteError {
+    /// What became of one event, and not of the whole batch.
+    pub(crate) fn of_event(self) -> Self {
+        match self {
+            Self::Database(error) => Self::Event(error),
+            other => other,
+        }
+    }
 }
 
 impl From<WriteError> for SinkError {
@@ -28,7 +44,10 @@ impl From<WriteError> for SinkError {
         match error {
             WriteError::Refused(reason) => Self::Permanent(reason),
             WriteError::Broken(reason) => Self::Paused(reason),
-            WriteError::Database(error) => of_database(&error),
+            WriteError::Event(error) if is_to_blame(&error) => Self::Permanent(refused(&error)),
+            WriteError::Event(error) | WriteError::Own(error) | WriteError::Database(error) => {
+                of_database(&error)
+            }
         }
     }
 }
@@ -42,13 +61,35 @@ impl From<NotDone> for SinkError {
     }
 }
 
+fn refused(error: &Error) -> String {
+    format!("the database refused: {error}")
+}
+
+/// Whether the event does not fit its table, or the table is not what the sink can write to, and will not be tomorrow. Then
+/// the event is found, and its neighbours go on. Only said of a statement about one event's table: the same codes stand for a
+/// table of the sink's own that is missing.
+fn is_to_blame(error: &Error) -> bool {
+    match error {
+        Error::SqliteFailure(failure, _) | Error::SqlInputError { error: failure, .. } => matches!(
+            failure.code,
+            ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch
+                | ErrorCode::TooBig
+                // SQLite's word for a statement that makes no sense: a name that is taken, a table that is a view.
+                | ErrorCode::Unknown
+        ),
+        // A row that is there holds something else than this kind of table does.
+        Error::InvalidColumnType(..)
+        | Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::Utf8Error(..) => true,
+        _ => false,
+    }
+}
+
 fn of_database(error: &Error) -> SinkError {
-    let reason = format!("the database refused: {error}");
+    let reason = refused(error);
     match error.sqlite_error_code() {
-        // The event does not fit what the table says, and will not tomorrow.
-        Some(ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::TooBig) => {
-            SinkError::Permanent(reason)
-        }
         Some(ErrorCode::DiskFull) => SinkError::Paused(format!(
             "{reason}: make room on the disk, raise max_bytes or set row_ttl_sec"
         )),
@@ -100,5 +141,62 @@ impl OpenError {
     pub(crate) fn of_io(path: &Path, error: &io::Error) -> Self {
         let may_pass = disk::is_full(error) || disk::is_read_only(error);
         Self { path: path.to_owned(), reason: error.to_string(), may_pass }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    /// What a statement fails with, over a table `t (a INTEGER NOT NULL)` with an index `i` and one row, 7.
+    fn failure(sql: &str) -> Error {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch("CREATE TABLE t (a INTEGER NOT NULL); INSERT INTO t VALUES (7); CREATE INDEX i ON t (a); CREATE VIEW v AS SELECT a FROM t;")
+            .unwrap();
+        conn.query_row(sql, [], |row| row.get::<_, String>(0)).expect_err(sql)
+    }
+
+    #[test]
+    fn an_event_is_to_blame_for_what_its_own_statement_says() {
+        for sql in [
+            "CREATE TABLE i (a)",
+            "ALTER TABLE t ADD COLUMN a",
+            "INSERT INTO v VALUES (1) RETURNING a",
+            "INSERT INTO none VALUES (1) RETURNING a",
+            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET a = 2 RETURNING a",
+            "INSERT INTO t VALUES (NULL) RETURNING a",
+            "SELECT a FROM t",
+        ] {
+            let of_event = SinkError::from(WriteError::from(failure(sql)).of_event());
+            assert!(matches!(of_event, SinkError::Permanent(_)), "{sql}: {of_event}");
+            for other in
+                [WriteError::Database(failure(sql)), WriteError::Own(failure(sql)).of_event()]
+            {
+                let other = SinkError::from(other);
+                assert!(matches!(other, SinkError::Retry { .. }), "{sql}: {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_event_is_to_blame_for_the_disk() {
+        for (code, is_paused) in [
+            (rusqlite::ffi::SQLITE_FULL, true),
+            (rusqlite::ffi::SQLITE_IOERR, true),
+            (rusqlite::ffi::SQLITE_CORRUPT, true),
+            (rusqlite::ffi::SQLITE_BUSY, false),
+            (rusqlite::ffi::SQLITE_NOMEM, false),
+        ] {
+            let failed = Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            let error = SinkError::from(WriteError::Database(failed).of_event());
+            let as_expected = match error {
+                SinkError::Paused(_) => is_paused,
+                SinkError::Retry { .. } => !is_paused,
+                _ => false,
+            };
+            assert!(as_expected, "{code}: {error}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Names of tables and columns: the one door through which text becomes an SQL identifier.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 /// Longest name of a table or column, in characters.
 const MAX_CHARS: usize = 128;
@@ -13,7 +14,9 @@ const SQLITE: &str = "sqlite_";
 ///
 /// Invariant: letters, digits, `_` and `-` only, at least one and at most [`MAX_CHARS`]; so the quoted form is closed by
 /// its own quotes alone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+///
+/// Two are equal when SQLite takes them for the same name: the case of ASCII letters does not matter, that of others does.
+#[derive(Debug, Clone)]
 pub(crate) struct Identifier(String);
 
 /// A text that names no table.
@@ -70,10 +73,14 @@ impl Identifier {
         is_valid.then_some(Self(name))
     }
 
-    /// A name made of others by this program, such as that of an index: shortened where it would be too long.
-    pub(crate) fn made(parts: &[&str]) -> Self {
-        let text = parts.join("_");
-        Self(text.chars().filter(|c| is_allowed(*c)).take(MAX_CHARS * 2).collect())
+    /// A name of this program's own.
+    pub(crate) fn own(name: &str) -> Self {
+        Self::existing(name).expect("our own names are valid")
+    }
+
+    /// The view of this table that has the newest row of each series. It may be longer than other names.
+    pub(crate) fn view_of_latest(&self) -> Self {
+        Self(format!("v_{}_latest", self.0))
     }
 
     /// Without quotes: for messages, JSON and bound parameters.
@@ -85,9 +92,72 @@ impl Identifier {
     pub(crate) fn is(&self, text: &str) -> bool {
         self.0.eq_ignore_ascii_case(text)
     }
+
+    /// The same text for every spelling of the name.
+    pub(crate) fn folded(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+impl PartialEq for Identifier {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(&other.0)
+    }
+}
+
+impl Eq for Identifier {}
+
+impl Hash for Identifier {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for byte in self.0.bytes() {
+            state.write_u8(byte.to_ascii_lowercase());
+        }
+        // No name holds it, so that one name behind the other is never taken for two others.
+        state.write_u8(0);
+    }
 }
 
 impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+/// The name of an index. `Display` writes it quoted.
+///
+/// To SQLite a table and an index of one name are one too many. So these begin as no table of an event does, and a full stop,
+/// which no [`Identifier`] has, stands between the names that they are made of: no two are alike unless table and columns are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IndexName(String);
+
+impl IndexName {
+    /// For an index on these columns of a table; `copy` makes another one where the first, 0, is taken.
+    pub(crate) fn of(table: &Identifier, columns: &[&Identifier], copy: usize) -> Self {
+        let columns: Vec<&str> = columns.iter().map(|column| column.as_str()).collect();
+        let mut name = format!("{OURS}idx.{}.{}", table.as_str(), columns.join("."));
+        if copy > 0 {
+            name = format!("{name}~{copy}");
+        }
+        Self(name)
+    }
+
+    /// As the original and earlier versions had it; there it could be that of a table, too, or of another table's index.
+    pub(crate) fn former(table: &Identifier, column: &Identifier) -> Self {
+        Self(format!("idx_{}_{}", table.as_str(), column.as_str()))
+    }
+
+    /// Without quotes: for bound parameters.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether SQLite takes both for the same name.
+    pub(crate) fn is(&self, text: &str) -> bool {
+        self.0.eq_ignore_ascii_case(text)
+    }
+}
+
+impl fmt::Display for IndexName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\"", self.0)
     }
@@ -135,6 +205,41 @@ mod tests {
         }
         for name in ["", "a/b", "a b", "x\"y", "sqlite_master", "_RPF_events", "a;b", "a.b"] {
             assert!(Identifier::table(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_equal_where_they_are_to_sqlite() {
+        let conn = rusqlite::Connection::open_in_memory().unwrap();
+        let names = ["Orders", "orders", "ORDERS", "Ünal", "ünal", "ÜNAL", "order_s", "straße"];
+        let mut known = std::collections::HashSet::new();
+        for name in names.map(Identifier::own) {
+            let made = conn.execute(&format!("CREATE TABLE {name} (a)"), []).is_ok();
+            assert_eq!(known.insert(name.clone()), made, "{name}");
+        }
+    }
+
+    #[test]
+    fn indexes_are_called_as_no_table_and_no_other_index() {
+        let name = |table: &str, columns: &[&str], copy: usize| {
+            let columns: Vec<Identifier> =
+                columns.iter().map(|name| Identifier::own(name)).collect();
+            let columns: Vec<&Identifier> = columns.iter().collect();
+            IndexName::of(&Identifier::own(table), &columns, copy).as_str().to_owned()
+        };
+        let names = [
+            name("m_x", &["y_id"], 0),
+            name("m", &["x_y_id"], 0),
+            name("m", &["x", "y_id"], 0),
+            name("m", &["x", "y_id"], 1),
+            name("m", &["x_y_id"], 1),
+            name(&"x".repeat(128), &[&"y".repeat(127)], 0),
+            name(&"x".repeat(128), &[&"y".repeat(128)], 0),
+        ];
+        let different: std::collections::HashSet<&String> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
+        for name in names {
+            assert!(Identifier::table(&name).is_err(), "{name}");
         }
     }
 

@@ -276,7 +276,7 @@ fn key(table: &Table) -> Identifier {
     match (table.column(NUMBER), table.columns.first()) {
         (Some((_, number)), _) => number.name.clone(),
         (None, Some(first)) if table.is_view => first.name.clone(),
-        (None, _) => Identifier::made(&["rowid"]),
+        (None, _) => Identifier::own(table.row_id().unwrap_or("rowid")),
     }
 }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 use tokio_util::sync::CancellationToken;
 
-use super::identifier::Identifier;
 use super::row_table::UPDATED;
 use super::schema::{Table, tables};
 use super::timestamp;
@@ -61,12 +60,15 @@ pub(crate) async fn run<S: 'static>(
 /// Removes up to [`STEP_ROWS`] rows of a table whose `column` is below `before`.
 pub(crate) fn remove_older(
     conn: &Connection,
-    table: &Identifier,
+    table: &Table,
     column: &str,
     before: i64,
 ) -> rusqlite::Result<Step> {
+    // A column of that name, which any event may make, says nothing of the row. Without any there is nothing to name old rows by.
+    let Some(row_id) = table.row_id() else { return Ok(Step::Done) };
+    let name = &table.name;
     let sql = format!(
-        "DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {column} < ?1 ORDER BY {column} LIMIT ?2)"
+        "DELETE FROM {name} WHERE {row_id} IN (SELECT {row_id} FROM {name} WHERE {column} < ?1 ORDER BY {column} LIMIT ?2)"
     );
     let removed = conn.prepare_cached(&sql)?.execute(params![before, STEP_ROWS])?;
     if removed == 0 {
@@ -85,10 +87,35 @@ pub(crate) fn remove_old_rows(conn: &Connection, row_ttl: Duration) -> rusqlite:
         let Some(table) = Table::load(conn, name.as_str())? else { continue };
         if !table.is_view
             && table.column(UPDATED).is_some()
-            && remove_older(conn, &table.name, UPDATED, before)? == Step::More
+            && remove_older(conn, &table, UPDATED, before)? == Step::More
         {
             return Ok(Step::More);
         }
     }
     Ok(Step::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_that_is_called_as_sqlites_own_number_takes_no_row_along() {
+        for columns in
+            ["a INTEGER, b INTEGER", "rowid INTEGER, b INTEGER", "ROWID INTEGER, oid INTEGER"]
+        {
+            let conn = Connection::open_in_memory().unwrap();
+            conn.execute_batch(&format!("CREATE TABLE t (id TEXT, {UPDATED} INTEGER, {columns})"))
+                .unwrap();
+            let now = timestamp::now_seconds();
+            for (id, updated) in [("old", now - 100), ("new", now), ("older", now - 200)] {
+                conn.execute("INSERT INTO t VALUES (?1, ?2, 1, 1)", params![id, updated]).unwrap();
+            }
+            let step = || remove_old_rows(&conn, Duration::from_secs(50)).unwrap();
+            assert_eq!([step(), step()], [Step::More, Step::Done], "{columns}");
+            let left: String =
+                conn.query_row("SELECT group_concat(id) FROM t", [], |row| row.get(0)).unwrap();
+            assert_eq!(left, "new", "{columns}");
+        }
+    }
 }

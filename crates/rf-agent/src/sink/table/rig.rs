@@ -16,7 +16,8 @@ use tower::ServiceExt;
 
 use crate::sink::{Sink, SinkBatch, SinkContext, SinkError, SinkHost};
 
-type Build = fn(&SinkContext<'_>, &Node<'_>, &mut Problems) -> Option<Arc<dyn Sink>>;
+/// What makes a sink of its `params`.
+pub(crate) type Build = fn(&SinkContext<'_>, &Node<'_>, &mut Problems) -> Option<Arc<dyn Sink>>;
 
 /// The sink that a file with these `params` makes, over the files in `folder`.
 pub(crate) fn sink(build: Build, folder: &Path, params: &str) -> Arc<dyn Sink> {
@@ -50,7 +51,17 @@ impl Rig {
 
     /// Over files that are there already.
     pub(crate) async fn start_in(folder: TempDir, build: Build, params: &str) -> Self {
-        let queues = vec![QueueOptions::new("subject"), QueueOptions::new("mail")];
+        Self::start_beside(QueueOptions::new("mail"), folder, build, params).await
+    }
+
+    /// With this queue of another sink.
+    pub(crate) async fn start_beside(
+        other: QueueOptions,
+        folder: TempDir,
+        build: Build,
+        params: &str,
+    ) -> Self {
+        let queues = vec![QueueOptions::new("subject"), other];
         let options = StoreOptions::new(folder.path().join("queues.sqlite3"), 8 << 20, queues);
         let store = Store::open(options).unwrap().store;
         let sink = sink(build, folder.path(), params);
@@ -88,6 +99,26 @@ impl Rig {
 
     pub(crate) async fn write(&mut self, contents: &[String]) {
         self.try_write(contents).await.expect("written");
+    }
+
+    /// Writes a batch as a worker does, in halves where it is refused for good; what was refused in the end, and why. Any
+    /// other error would have it tried again for ever.
+    pub(crate) async fn deliver(&mut self, contents: &[String]) -> Vec<(String, String)> {
+        let mut refused = Vec::new();
+        let mut parts = vec![self.batch(contents)];
+        while let Some(mut part) = parts.pop() {
+            let Err(error) = self.sink.write(&part).await else { continue };
+            let SinkError::Permanent(reason) = error else { panic!("{part:?}: {error}") };
+            if let [event] = &part.events[..] {
+                refused.push((String::from_utf8(event.content.to_vec()).unwrap(), reason));
+                continue;
+            }
+            let back = part.events.split_off(part.events.len() / 2);
+            for (half, events) in [(1, back), (0, part.events)] {
+                parts.push(SinkBatch { id: format!("{}.{half}", part.id), events });
+            }
+        }
+        refused
     }
 
     /// One POST of this body.

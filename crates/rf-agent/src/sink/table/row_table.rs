@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::failure::WriteError;
 use super::identifier::Identifier;
-use super::schema::{Column, Kind, MAX_COLUMNS, MAX_TABLES, Table, tables};
-use super::{index, value};
+use super::schema::{Column, Kind, MAX_COLUMNS, Table};
+use super::{index, schema, value};
 
 /// The key.
 pub(crate) const ID: &str = "id";
@@ -22,7 +22,9 @@ pub(crate) const UPDATED: &str = "_rpf_last_updated_idx";
 /// When it happened.
 pub(crate) const TIMESTAMP: &str = "timestamp";
 
-const GET_NEXT: &str = "SELECT next_id FROM _rpf_tables WHERE name = ?1";
+/// Earlier versions noted ?2, one number for several tables where the case of other letters than ASCII's tells them apart.
+const GET_NEXT: &str =
+    "SELECT next_id FROM _rpf_tables WHERE name IN (?1, ?2) ORDER BY name = ?1 DESC LIMIT 1";
 /// Spellings of keys that are remembered; past it they are looked up anew.
 const MAX_SPELLINGS: usize = 4 * MAX_COLUMNS;
 
@@ -34,6 +36,8 @@ pub(crate) struct RowTable {
     /// Place of the column for a key as events spell it; `None` for a key that cannot name one.
     places: HashMap<String, Option<usize>>,
     insert: String,
+    /// The columns that a row's body has by their own names, by place.
+    named: Vec<bool>,
     /// The next running number, once this transaction has looked it up.
     next: Option<i64>,
 }
@@ -52,12 +56,7 @@ impl RowTable {
         if let Some(table) = Self::open(conn, name)? {
             return Ok(table);
         }
-        if tables(conn)?.len() >= MAX_TABLES {
-            return Err(WriteError::Refused(format!(
-                "table `{}` is one too many: a database has at most {MAX_TABLES}",
-                name.as_str()
-            )));
-        }
+        schema::check_new(conn, name)?;
         conn.execute(
             &format!(
                 "CREATE TABLE {name} (id TEXT PRIMARY KEY, {NUMBER} INTEGER, {UPDATED} INTEGER, {TIMESTAMP} INTEGER)"
@@ -93,7 +92,8 @@ impl RowTable {
             timestamp: place(TIMESTAMP),
         };
         let insert = insert_statement(&table);
-        Ok(Some(Self { table, own, places: HashMap::new(), insert, next: None }))
+        let (places, named) = (HashMap::new(), Vec::new());
+        Ok(Some(Self { table, own, places, insert, named, next: None }))
     }
 
     pub(crate) fn name(&self) -> &Identifier {
@@ -105,7 +105,8 @@ impl RowTable {
         self.next.take()
     }
 
-    /// Inserts a row, or replaces the one with its id.
+    /// Inserts a row, or replaces the one with its id. Of several keys for one column the one with the column's name counts,
+    /// else the last.
     pub(crate) fn put(
         &mut self,
         conn: &Connection,
@@ -117,13 +118,18 @@ impl RowTable {
         let number = self.take_number(conn)?;
         let mut insert = conn.prepare_cached(&self.insert)?;
         let mut has_id = false;
+        self.named.clear();
+        self.named.resize(self.table.columns.len(), false);
         for (key, value) in body {
             let Some(&Some(place)) = self.places.get(&key) else { continue };
-            if !value.is_null() {
-                has_id |= place == self.own.id;
-                let kind = self.table.columns[place].kind;
-                insert.raw_bind_parameter(place + 1, value::to_sql(value, kind))?;
+            let column = &self.table.columns[place];
+            let is_named = key == column.name.as_str();
+            if value.is_null() || (self.named[place] && !is_named) {
+                continue;
             }
+            self.named[place] = is_named;
+            has_id |= place == self.own.id;
+            insert.raw_bind_parameter(place + 1, value::to_sql(value, column.kind))?;
         }
         if !has_id {
             insert.raw_bind_parameter(self.own.id + 1, number.to_string())?;
@@ -157,7 +163,14 @@ impl RowTable {
                 self.places.insert(key.clone(), None);
                 continue;
             };
-            let known = self.table.column(name.as_str()).map(|(place, _)| place);
+            let known = |name: &str| self.table.column(name).map(|(place, _)| place);
+            let mut found = (known(name.as_str()), name);
+            // Only where another program has made it there is a column of such a name.
+            if found.0.is_none() && schema::is_row_id(&found.1) {
+                let name = format!("{}_", found.1.as_str());
+                found = (known(&name), Identifier::own(&name));
+            }
+            let (known, name) = found;
             let place = match (known, value::kind_of(value)) {
                 (Some(place), _) => place,
                 (None, None) => continue,
@@ -186,15 +199,18 @@ impl RowTable {
 }
 
 /// The number after the highest that was ever given; a table of the original's knows it from its rows only.
-fn first_number(conn: &Connection, table: &Identifier) -> rusqlite::Result<i64> {
-    let noted: Option<i64> = conn
-        .prepare_cached(GET_NEXT)?
-        .query_row([table.as_str().to_lowercase()], |row| row.get(0))
-        .optional()?;
+fn first_number(conn: &Connection, table: &Identifier) -> Result<i64, WriteError> {
+    let noted = noted_number(conn, table).map_err(WriteError::Own)?;
     let highest: Option<i64> = conn
         .prepare_cached(&format!("SELECT CAST(max({NUMBER}) AS INTEGER) FROM {table}"))?
         .query_row([], |row| row.get(0))?;
     Ok(noted.unwrap_or(1).max(highest.unwrap_or(0) + 1))
+}
+
+fn noted_number(conn: &Connection, table: &Identifier) -> rusqlite::Result<Option<i64>> {
+    conn.prepare_cached(GET_NEXT)?
+        .query_row([table.folded(), table.as_str().to_lowercase()], |row| row.get(0))
+        .optional()
 }
 
 fn add_column(conn: &Connection, table: &mut Table, column: Column) -> Result<usize, WriteError> {

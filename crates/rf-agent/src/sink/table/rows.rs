@@ -51,7 +51,7 @@ impl Apply for Rows {
         let mut put = conn.prepare_cached(PUT_NEXT)?;
         for table in self.tables.values_mut() {
             if let Some(next) = table.take_next() {
-                put.execute(params![table.name().as_str().to_lowercase(), next])?;
+                put.execute(params![table.name().folded(), next])?;
             }
         }
         self.schema_version = schema::version(conn)?;

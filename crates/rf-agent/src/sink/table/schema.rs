@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::failure::WriteError;
 use super::identifier::{Identifier, is_internal};
 
 /// Tables and views that a database may have for us; more are not listed, and none is created past it.
@@ -12,7 +13,16 @@ pub(crate) const MAX_COLUMNS: usize = 500;
 const TABLES: &str =
     "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY name LIMIT 10000";
 const TABLE: &str = "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE LIMIT 1";
-const COLUMNS: &str = "SELECT name, type FROM pragma_table_xinfo(?1) WHERE hidden = 0";
+const INDEXED: &str =
+    "SELECT tbl_name FROM sqlite_schema WHERE type = 'index' AND name = ?1 COLLATE NOCASE LIMIT 1";
+
+/// What SQLite calls its own number of a row, where no column is called so.
+const ROW_IDS: [&str; 3] = ["rowid", "_rowid_", "oid"];
+
+/// Whether SQLite calls its own number of a row so: it adds no such column to a table.
+pub(crate) fn is_row_id(column: &Identifier) -> bool {
+    ROW_IDS.iter().any(|name| column.is(name))
+}
 
 /// What a column was declared as: how its values are bound and shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +79,7 @@ pub(crate) struct Column {
 impl Column {
     /// A column of our own.
     pub(crate) fn new(name: &str, kind: Kind) -> Self {
-        Self { name: Identifier::existing(name).expect("our own names are valid"), kind }
+        Self { name: Identifier::own(name), kind }
     }
 }
 
@@ -96,15 +106,23 @@ impl Table {
             .optional()?;
         let Some((spelled, kind)) = found else { return Ok(None) };
         let Some(name) = Identifier::existing(&spelled) else { return Ok(None) };
-        let mut statement = conn.prepare_cached(COLUMNS)?;
-        let columns = statement.query_map([&spelled], |row| {
-            let name = Identifier::existing(&row.get::<_, String>(0)?);
-            Ok(name.zip(Some(Kind::declared(&row.get::<_, String>(1)?))))
+        let mut columns = Vec::new();
+        // A statement and not the function: that would be hidden by a table of its name.
+        conn.pragma(None, "table_xinfo", &spelled, |row| {
+            let is_hidden = row.get::<_, i64>(6)? != 0;
+            let named = Identifier::existing(&row.get::<_, String>(1)?);
+            if let Some(name) = named.filter(|_| !is_hidden) {
+                let kind = Kind::declared(&row.get::<_, String>(2)?);
+                columns.push(Column { name, kind });
+            }
+            Ok(())
         })?;
-        let columns: Vec<Option<(Identifier, Kind)>> = columns.collect::<Result<_, _>>()?;
-        let columns =
-            columns.into_iter().flatten().map(|(name, kind)| Column { name, kind }).collect();
         Ok(Some(Self { name, columns, is_view: kind == "view" }))
+    }
+
+    /// A name of SQLite's own number of a row that no column hides.
+    pub(crate) fn row_id(&self) -> Option<&'static str> {
+        ROW_IDS.into_iter().find(|name| self.column(name).is_none())
     }
 
     /// A column by its name in any case, with its place.
@@ -120,6 +138,28 @@ pub(crate) fn tables(conn: &Connection) -> rusqlite::Result<Vec<Identifier>> {
     let names: Vec<String> = names.collect::<Result<_, _>>()?;
     let names = names.iter().filter(|name| !is_internal(name));
     Ok(names.filter_map(|name| Identifier::existing(name)).take(MAX_TABLES).collect())
+}
+
+/// Whether a table may be made of a name that no table and no view has.
+///
+/// # Errors
+/// [`WriteError::Refused`] for one too many, and for the name of an index: no table of an event is called as one of ours, but
+/// those of the original, of earlier versions and of people can have any name.
+pub(crate) fn check_new(conn: &Connection, name: &Identifier) -> Result<(), WriteError> {
+    let name = name.as_str();
+    if tables(conn)?.len() >= MAX_TABLES {
+        return Err(WriteError::Refused(format!(
+            "table `{name}` is one too many: a database has at most {MAX_TABLES}"
+        )));
+    }
+    let indexed: Option<String> =
+        conn.prepare_cached(INDEXED)?.query_row([name], |row| row.get(0)).optional()?;
+    match indexed {
+        None => Ok(()),
+        Some(table) => Err(WriteError::Refused(format!(
+            "`{name}` cannot name a table: an index of table `{table}` has that name"
+        ))),
+    }
 }
 
 /// A number that changes when any connection changes the schema.

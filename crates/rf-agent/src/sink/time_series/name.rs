@@ -39,7 +39,9 @@ impl Form {
                 "`{table}` is no table of a time series: {part}; expected [ts_]TYPE_NAME_INTERVAL such as ts_gauge_cpu_60s, with the types gauge, counter, rollup, delta and snapshot"
             )
         };
-        let rest = table.strip_prefix("ts_").unwrap_or(table);
+        // To SQLite, tables in other letters are the same ones.
+        let folded = table.to_ascii_lowercase();
+        let rest = folded.strip_prefix("ts_").unwrap_or(&folded);
         let (kind, rest) = rest.split_once('_').ok_or_else(|| wrong("it has no type"))?;
         let kind = match kind {
             "gauge" => Kind::Gauge,
@@ -96,6 +98,7 @@ mod tests {
         check("ts_rollup_a-b_1h", Kind::Rollup, 3600);
         check("ts_delta_x_90", Kind::Delta, 90);
         check("ts_snapshot_state_1d", Kind::Snapshot, 86_400);
+        check("TS_Gauge_CPU_60S", Kind::Gauge, 60);
         for name in [
             "",
             "ts_",

@@ -44,6 +44,21 @@ impl Measured {
     }
 }
 
+/// What a body says of a column: what its own name says, else the last of the other spellings. Null says nothing.
+#[derive(Default)]
+struct Given {
+    value: Option<Value>,
+    is_named: bool,
+}
+
+impl Given {
+    fn take(&mut self, is_named: bool, value: Value) {
+        if !value.is_null() && (is_named || !self.is_named) {
+            *self = Self { value: Some(value), is_named };
+        }
+    }
+}
+
 impl Point {
     /// Reads a body. Keys are known in any spelling that becomes the same column: `serieName` is `serie_name`.
     ///
@@ -54,17 +69,18 @@ impl Point {
         kind: Kind,
         now_us: i64,
     ) -> Result<Self, WriteError> {
-        let (mut serie, mut env, mut time) = (None, None, None);
-        let (mut value, mut increment) = (None, None);
+        let [mut serie, mut env, mut time, mut value, mut increment] = <[Given; 5]>::default();
         let mut others = Map::new();
         for (key, given) in body {
             let column = Identifier::column(&key);
-            match column.as_ref().map_or("", Identifier::as_str) {
-                "serie_name" => serie = Some(given),
-                "env_name" => env = Some(given),
-                "timestamp" => time = Some(given),
-                "value" => value = Some(given),
-                "increment" if kind == Kind::Counter => increment = Some(given),
+            let column = column.as_ref().map_or("", Identifier::as_str);
+            let is_named = key == column;
+            match column {
+                "serie_name" => serie.take(is_named, given),
+                "env_name" => env.take(is_named, given),
+                "timestamp" => time.take(is_named, given),
+                "value" => value.take(is_named, given),
+                "increment" if kind == Kind::Counter => increment.take(is_named, given),
                 "metadata" if given.is_object() => {
                     let Value::Object(given) = given else { continue };
                     others.extend(given);
@@ -72,13 +88,13 @@ impl Point {
                 _ => drop(others.insert(key, given)),
             }
         }
-        let at_us = timestamp::of_event(time.as_ref()).map_err(WriteError::Refused)?;
-        let serie = name("serieName", serie)?;
+        let at_us = timestamp::of_event(time.value.as_ref()).map_err(WriteError::Refused)?;
+        let serie = name("serieName", serie.value)?;
         Ok(Self {
             at_us: at_us.unwrap_or(now_us),
             serie: if serie.is_empty() { DEFAULT_SERIE.to_owned() } else { serie },
-            env: name("envName", env)?,
-            value: measured(kind, value.or(increment))?,
+            env: name("envName", env.value)?,
+            value: measured(kind, value.value.or(increment.value))?,
             metadata: (!others.is_empty()).then(|| Value::Object(others).to_string()),
         })
     }
@@ -159,6 +175,14 @@ mod tests {
         assert_eq!(number(Kind::Gauge, r#"{"value":true}"#), 1.0);
         let state = read(Kind::Snapshot, r#"{"value":"down"}"#).unwrap().value;
         assert_eq!(state, Measured::State(Sql::Text("down".to_owned())));
+    }
+
+    #[test]
+    fn of_several_spellings_the_columns_own_name_counts() {
+        let both = r#"{"serieName":"x","serie_name":"own","SerieName":"y","value":1,"Value":2,"env_name":null,"envName":"e","EnvName":"last"}"#;
+        let point = read(Kind::Gauge, both).unwrap();
+        assert_eq!((&*point.serie, &*point.env), ("own", "last"));
+        assert_eq!((point.value, point.metadata), (Measured::Number(1.0), None));
     }
 
     #[test]

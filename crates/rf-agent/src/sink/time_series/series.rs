@@ -15,7 +15,8 @@ use crate::sink::table::batch::Apply;
 use crate::sink::table::call::{Call, Verb};
 use crate::sink::table::failure::WriteError;
 use crate::sink::table::identifier::Identifier;
-use crate::sink::table::schema::{self, Column, Kind as Held, MAX_TABLES, Table, tables};
+use crate::sink::table::index;
+use crate::sink::table::schema::{self, Column, Kind as Held, MAX_TABLES, Table};
 
 /// The time of the value that a row of a gauge or delta holds, microseconds since 1970.
 pub(super) const AT: &str = "_rpf_at_us";
@@ -78,14 +79,15 @@ impl SeriesTable {
         let form = Form::of(name.as_str()).map_err(WriteError::Refused)?;
         let wanted = columns(form.kind);
         let there = Table::load(conn, name.as_str())?;
-        if there.is_none() {
-            if tables(conn)?.len() >= MAX_TABLES {
-                let name = name.as_str();
-                return Err(WriteError::Refused(format!(
-                    "table `{name}` is one too many: a database has at most {MAX_TABLES}"
-                )));
+        match &there {
+            Some(there) if there.is_view => {
+                return Err(WriteError::Refused(format!("`{}` is a view", name.as_str())));
             }
-            create(conn, name, form.kind, &wanted)?;
+            Some(_) => {}
+            None => {
+                schema::check_new(conn, name)?;
+                create(conn, name, form.kind, &wanted)?;
+            }
         }
         let name = there.as_ref().map_or(name, |there| &there.name);
         // A table of the original's has no columns of ours.
@@ -95,11 +97,11 @@ impl SeriesTable {
                 conn.execute(&sql, [])?;
             }
         }
-        let index = Identifier::made(&["idx", name.as_str(), "serie"]);
+        let series = ["serie_name", "env_name", "timestamp"].map(Identifier::own);
+        index::ensure_on(conn, name, &series.each_ref())?;
         conn.execute_batch(&format!(
-            "CREATE INDEX IF NOT EXISTS {index} ON {name} (serie_name, env_name, timestamp);
-             CREATE VIEW IF NOT EXISTS {view} AS SELECT point.* FROM {name} AS point JOIN (SELECT serie_name AS of_serie, env_name AS of_env, max(timestamp) AS newest FROM {name} GROUP BY serie_name, env_name) ON point.serie_name = of_serie AND point.env_name = of_env AND point.timestamp = newest;",
-            view = Identifier::made(&["v", name.as_str(), "latest"]),
+            "CREATE VIEW IF NOT EXISTS {view} AS SELECT point.* FROM {name} AS point JOIN (SELECT serie_name AS of_serie, env_name AS of_env, max(timestamp) AS newest FROM {name} GROUP BY serie_name, env_name) ON point.serie_name = of_serie AND point.env_name = of_env AND point.timestamp = newest;",
+            view = name.view_of_latest(),
         ))?;
         Ok(Self { name: name.clone(), form, upsert: upsert(name, form.kind) })
     }

@@ -46,7 +46,7 @@ impl Tables for State {
                 .query_row([], |row| row.get(0))?;
             let Some(newest) = newest else { continue };
             let before = newest.min(timestamp::now_seconds()).saturating_sub(ttl);
-            if remove_older(&self.conn, &table.name, "timestamp", before)? == Step::More {
+            if remove_older(&self.conn, &table, "timestamp", before)? == Step::More {
                 return Ok(Step::More);
             }
         }

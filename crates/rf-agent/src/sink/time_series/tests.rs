@@ -202,6 +202,43 @@ async fn a_database_of_the_original_goes_on() {
     assert_eq!(rig.json("/query-table/ts_counter_a-b_60s").await[0]["count"], json!(6));
 }
 
+/// Other programs may write to the file, too.
+#[tokio::test]
+async fn what_is_no_table_of_a_series_costs_its_points_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let conn = Connection::open(folder.path().join("ts.sqlite3")).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE ts_counter_keyless_60s (timestamp INTEGER, serie_name TEXT, env_name TEXT, count REAL, increment REAL, metadata TEXT);
+         CREATE VIEW ts_gauge_view_60s AS SELECT * FROM ts_counter_keyless_60s;
+         CREATE INDEX ts_gauge_index_60s ON ts_counter_keyless_60s (count);
+         CREATE TABLE ts_delta_null_60s (timestamp INTEGER, serie_name TEXT, env_name TEXT, previous_value REAL, current_value REAL, delta REAL, metadata TEXT, PRIMARY KEY (timestamp, serie_name, env_name));
+         INSERT INTO ts_delta_null_60s VALUES (60, 'default', '', NULL, NULL, NULL, NULL);",
+    )
+    .unwrap();
+    drop(conn);
+    let mut rig = Rig::start_in(folder, super::build, PARAMS).await;
+    let point = |path: &str| event("POST", path, r#"{"timestamp":61,"value":1}"#);
+    let bad = [
+        ("/ts_counter_keyless_60s", "ON CONFLICT clause does not match"),
+        ("/ts_gauge_view_60s", "is a view"),
+        ("/ts_gauge_index_60s", "an index of table `ts_counter_keyless_60s` has that name"),
+        ("/ts_delta_null_60s", "Invalid column type"),
+    ];
+    let good = point("/ts_counter_good_60s");
+    let batch: Vec<String> = bad
+        .iter()
+        .flat_map(|(path, _)| [good.clone(), point(path)])
+        .chain([good.clone()])
+        .collect();
+    let refused = rig.deliver(&batch).await;
+    assert_eq!(refused.len(), bad.len(), "{refused:?}");
+    for ((content, reason), (path, why)) in refused.iter().zip(bad) {
+        assert_eq!(*content, point(path));
+        assert!(reason.contains(why), "{path}: {reason}");
+    }
+    assert_eq!(rig.json("/query-table/ts_counter_good_60s").await[0]["count"], json!(5));
+}
+
 #[tokio::test]
 async fn old_rows_go_and_a_wrong_clock_takes_nothing_along() {
     let mut rig = rig().await;

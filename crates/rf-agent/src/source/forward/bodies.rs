@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use rf_net::phase::UnderWay;
 use tokio::time::{Instant, Sleep};
 
 use super::expect::Gate;
@@ -66,6 +67,8 @@ pub(super) struct RequestBody {
     /// How long the client may pause.
     patience: Duration,
     pause: Option<Pin<Box<Sleep>>>,
+    /// Kept until the body has ended.
+    under_way: Option<UnderWay>,
 }
 
 impl RequestBody {
@@ -79,7 +82,12 @@ impl RequestBody {
         if let Some(copy) = copy.as_ref().filter(|_| inner.is_end_stream()) {
             copy.complete(Side::Request);
         }
-        Self { inner, copy, gate, progress, patience, pause: None }
+        Self { inner, copy, gate, progress, patience, pause: None, under_way: None }
+    }
+
+    /// The same body, whose end is told to the client's connection by the end of this.
+    pub(super) fn ending(self, under_way: Option<UnderWay>) -> Self {
+        Self { under_way, ..self }
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
@@ -111,6 +119,9 @@ impl Body for RequestBody {
         this.progress.moved();
         if matches!(frame, Some(Err(_))) {
             this.progress.is_broken.store(true, Ordering::Relaxed);
+        }
+        if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
+            drop(this.under_way.take());
         }
         note(this.copy.as_ref(), Side::Request, &this.inner, frame.as_ref());
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))

@@ -40,6 +40,7 @@ pub(super) struct ForwardConfig {
     pub(super) listen_port: u16,
     /// Address to listen on: all interfaces by default.
     #[serde(default = "all_interfaces")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub(super) listen_address: String,
     /// Connections at a time; at the limit, accepting pauses.
     #[serde(default = "default_max_connections")]

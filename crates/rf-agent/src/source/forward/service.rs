@@ -11,6 +11,7 @@ use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
 use rf_core::lifecycle::Tasks;
 use rf_net::interim::Interim;
+use rf_net::phase::UnderWay;
 use rf_net::upstream::{UpstreamError, tunnel};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -75,8 +76,10 @@ impl Forwarding {
         let progress = Progress::new();
         let patience = self.settings.request_timeout;
         let interim = request.extensions_mut().remove::<Interim>();
+        let under_way = request.extensions_mut().remove::<UnderWay>();
         let mut request = request.map(|body| {
             RequestBody::new(body, copy.clone(), gate, Arc::clone(&progress), patience)
+                .ending(under_way)
         });
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_11;

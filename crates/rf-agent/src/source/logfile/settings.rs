@@ -47,6 +47,7 @@ pub struct LogfileSourceConfig {
     pub remove_after_secs: Interval,
     /// `path` of the events.
     #[serde(default = "slash")]
+    #[schemars(extend("x-zero-is-unset" = true))]
     pub http_path: String,
     /// Lines that belong together; none: each line is an event.
     #[serde(default)]

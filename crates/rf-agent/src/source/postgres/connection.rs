@@ -156,8 +156,10 @@ impl Keys {
     /// As in the original, a connection string wins over the single keys.
     fn warn_of_unused(&self, params: &Node<'_>, problems: &mut Problems) {
         for key in ["host", "port", "user", "password", "database"] {
+            // The original's files name keys also where they say nothing with them.
             if let Some(node) = params.get(key)
-                && !matches!(node.as_str(), Some(""))
+                && node.as_str() != Some("")
+                && !matches!(node.shown().as_str(), "null" | "0")
             {
                 problems.warn(&node, "has no effect beside connString");
             }

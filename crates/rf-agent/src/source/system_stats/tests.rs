@@ -87,3 +87,20 @@ fn series_are_chosen_by_name() {
     assert!(wanted("network_eth0_errin") && wanted("load_1"));
     assert!(!wanted("network_lo_errin") && !wanted("load_5"));
 }
+
+#[test]
+fn an_interval_of_zero_is_the_default() {
+    for (params, expected) in [
+        ("{}", 60),
+        ("{ intervalSeconds: 0 }", 60),
+        ("{ intervalSeconds: null }", 60),
+        ("{ intervalSeconds: 5 }", 5),
+    ] {
+        let mut problems = Problems::new();
+        let document = rf_core::config::parse("proxy.json", params, &|_| None, &mut problems);
+        let config =
+            document.expect("JSON5").root().decode::<SystemStatsSourceConfig>(&mut problems);
+        let interval = config.expect("no problem").interval_seconds;
+        assert_eq!(interval, Interval::from_secs(expected), "{params}");
+    }
+}

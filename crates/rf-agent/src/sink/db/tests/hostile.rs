@@ -1,11 +1,13 @@
-//! Requests that mean harm: none is answered with a 500, none changes or shows what it must not.
+//! Requests and events that mean harm: no request is answered with a 500, none changes or shows what it must not; no event
+//! costs another one.
 
 use proptest::prelude::ProptestConfig;
 use proptest::proptest;
 use serde_json::json;
 
-use super::{event, rig};
+use super::{PARAMS, event, rig};
 use crate::sink::table::hostile::{HOSTILE, check, dump, encode_bytes, fuzz, row_requests};
+use crate::sink::table::hostile_events::{Kind, NO_TABLES, TABLES, check_events, is_whole_row};
 use crate::sink::table::rig::Rig;
 
 async fn people() -> Rig {
@@ -43,6 +45,24 @@ async fn injected_sql_in_events_is_a_value_or_refused() {
     let names = rig.json("/distinct-values/people/name").await;
     assert_eq!(names, json!(["Ann", "Bob"]));
     assert_eq!(rig.json("/list").await, json!(["people"]));
+}
+
+#[tokio::test]
+async fn hostile_paths_and_keys_cost_no_other_event() {
+    let kind = Kind {
+        build: crate::sink::db::build,
+        params: PARAMS,
+        good: ["/good", "/Good"],
+        taken: TABLES,
+        refused: NO_TABLES,
+        // The last name of SQLite's own number: columns have the other two by then.
+        refused_keys: &["timestamp"],
+        body: |mark| json!({ "mark": mark }),
+        column: "mark",
+        is_whole: is_whole_row,
+        is_table: |_| true,
+    };
+    check_events(&kind).await;
 }
 
 proptest! {

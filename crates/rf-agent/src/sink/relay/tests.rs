@@ -1,0 +1,110 @@
+//! Where batches go, how that is shown, and what is counted on the way.
+
+use std::sync::Mutex;
+
+use axum::Router;
+use rf_core::lifecycle::Tasks;
+use rf_net::client::ClientOptions;
+use rf_queue::StoredEvent;
+
+use super::*;
+use crate::sink::RateLimits;
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn sink(url: &str, is_relay: bool) -> RelaySink {
+    let shape = Shape {
+        max_events: 10,
+        goal_bytes: 10_000,
+        max_event_bytes: 10_000,
+        concurrency: 1,
+        stable: true,
+        ahead: true,
+        linger: Duration::ZERO,
+        max_attempts: None,
+        max_age: None,
+        backoff: (SOON, SOON),
+        rate: RateLimits::default(),
+    };
+    let target = RelayTarget {
+        uri: url.parse().unwrap(),
+        is_relay,
+        token: &Secret::new("token"),
+        buckets: &["b".to_owned()],
+        env_name: "",
+        host_name: "h",
+        timeout: SOON,
+    };
+    RelaySink::new(&target, shape, Client::new(&ClientOptions::default()).unwrap()).unwrap()
+}
+
+#[test]
+fn a_script_s_path_goes_behind_the_url_with_one_slash() {
+    for (url, path, expected) in [
+        ("http://h/", "/v1/logs", "http://h/v1/logs"),
+        ("http://h/", "v1/logs", "http://h/v1/logs"),
+        ("http://h/in", "/v1", "http://h/in/v1"),
+        ("http://h/in/", "v1?a=b", "http://h/in/v1?a=b"),
+        ("http://h/in", "?a=b", "http://h/in?a=b"),
+    ] {
+        assert_eq!(joined(url, path), expected);
+    }
+}
+
+#[test]
+fn the_url_is_shown_as_configured_but_for_what_is_secret() {
+    for (uri, is_relay, expected) in [
+        ("http://h:8081/record-batch", true, "http://h:8081/"),
+        ("https://u:secret@h/relay/record-batch", true, "https://h/relay/"),
+        ("http://h:1/v1/record-batch", false, "http://h:1/v1/record-batch"),
+        ("https://secret@h/in?api-key=secret&tag", false, "https://h/in?api-key=***&***"),
+        ("http://h", false, "http://h/"),
+    ] {
+        assert_eq!(sink(uri, is_relay).url(), expected);
+    }
+}
+
+/// What a host got of one batch after the other, in bytes; it takes zstd, and answers each time with the number.
+async fn host() -> (String, Arc<Mutex<Vec<usize>>>, Tasks) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/record-batch", listener.local_addr().unwrap());
+    let got: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let kept = Arc::clone(&got);
+    let app = Router::new().fallback(move |body: Bytes| {
+        kept.lock().unwrap().push(body.len());
+        std::future::ready(([(ACCEPT_ENCODING, "zstd")], body.len().to_string()))
+    });
+    let tasks = Tasks::new(CancellationToken::new());
+    tasks.spawn("host", async move { axum::serve(listener, app).await });
+    (url, got, tasks)
+}
+
+fn batch(content: &str) -> SinkBatch {
+    let content = Bytes::copy_from_slice(content.as_bytes());
+    let event = StoredEvent { id: 1, at_ms: 0, content, attempts: 0 };
+    SinkBatch { id: "1".to_owned(), events: vec![event] }
+}
+
+#[tokio::test]
+async fn bodies_are_counted_as_they_are_sent_and_answered() {
+    let (url, got, _tasks) = host().await;
+    let sink = sink(&url, true);
+    let content = "x".repeat(5000);
+    for _ in 0..2 {
+        sink.write(&batch(&content)).await.unwrap();
+    }
+    let got = got.lock().unwrap().clone();
+    assert!(got[0] > 5000 && got[1] < 1000, "the second one is compressed: {got:?}");
+    let traffic = sink.traffic().unwrap();
+    assert_eq!(traffic.sent.load(Ordering::Relaxed), (got[0] + got[1]) as u64);
+    let answers = got[0].to_string().len() + got[1].to_string().len();
+    assert_eq!(traffic.received.load(Ordering::Relaxed), answers as u64);
+}
+
+#[tokio::test]
+async fn what_reached_nobody_is_not_counted() {
+    let free = rf_net::listen::listen("127.0.0.1", 0).unwrap().local_addr().unwrap();
+    let sink = sink(&format!("http://{free}/record-batch"), true);
+    assert!(matches!(sink.write(&batch("x")).await, Err(SinkError::Away(_))));
+    assert_eq!(sink.traffic().unwrap().sent.load(Ordering::Relaxed), 0);
+}

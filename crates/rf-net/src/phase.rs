@@ -1,0 +1,70 @@
+//! Where a connection is between requests: only what comes when no message is under way is the head of a next one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Shared by the stream of a connection and by all that is under way on it.
+///
+/// Invariant: while anything is under way, nothing that is read begins a head. The atomics are for `Send`, and for bodies
+/// that end in another task; they order nothing.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Phase(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    under_way: AtomicUsize,
+    /// A part of a head was read, and not yet all of it.
+    is_in_head: AtomicBool,
+    /// What comes is no HTTP any more.
+    is_upgraded: AtomicBool,
+}
+
+impl Phase {
+    /// Bytes were read: true if they are the first of a head.
+    pub(crate) fn note_read(&self) -> bool {
+        let State { under_way, is_in_head, is_upgraded } = &*self.0;
+        let is_idle =
+            under_way.load(Ordering::Relaxed) == 0 && !is_upgraded.load(Ordering::Relaxed);
+        is_idle && !is_in_head.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_in_head(&self) -> bool {
+        self.0.is_in_head.load(Ordering::Relaxed)
+    }
+
+    /// A head is there in whole: its request is under way until the last of these is dropped.
+    pub(crate) fn begin_request(&self) -> UnderWay {
+        self.0.is_in_head.store(false, Ordering::Relaxed);
+        UnderWay::new(self.clone())
+    }
+
+    /// The connection has changed its protocol.
+    pub(crate) fn upgrade(&self) {
+        self.0.is_upgraded.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A part of a request that has not ended. A service that goes on reading the body after it has answered keeps the one from
+/// the request's extensions for as long: else the rest of the body would be taken for the head of the next request, and be
+/// cut off as one that takes too long.
+#[derive(Debug)]
+pub struct UnderWay(Phase);
+
+impl UnderWay {
+    fn new(phase: Phase) -> UnderWay {
+        phase.0.under_way.fetch_add(1, Ordering::Relaxed);
+        UnderWay(phase)
+    }
+}
+
+impl Clone for UnderWay {
+    fn clone(&self) -> UnderWay {
+        UnderWay::new(self.0.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
