@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::content::Content;
 use super::lines::{Flush, Lines, Piece, Rules};
-use super::print::{HEAD_BYTES, HEAD_LINES_BYTES, Print, TAIL_BYTES, head_len, is_full};
+use super::print::{Print, TAIL_BYTES, most_of_head};
 use super::record::{Record, Within};
 use super::settings::Settings;
 
@@ -273,13 +273,7 @@ impl Tracked {
     /// Lets the print of the beginning cover what was read of it; `read` are the bytes from `from` on that were read last.
     fn print_head(&mut self, lines: usize, from: u64, read: &[u8]) -> io::Result<()> {
         let (Some(content), record) = (&self.content, &mut self.record) else { return Ok(()) };
-        // Compressed content is known by the print that it was found with; a full print stays as it is.
-        if record.head.len as u64 >= HEAD_LINES_BYTES as u64
-            || (lines == 0 && is_full(record.head.len, &[], 0))
-        {
-            return Ok(());
-        }
-        let most = if lines == 0 { HEAD_BYTES } else { HEAD_LINES_BYTES };
+        let most = most_of_head(lines);
         let len = usize::try_from(record.offset).unwrap_or(most).min(most);
         if record.head.len >= len {
             return Ok(());
@@ -291,13 +285,10 @@ impl Tracked {
         // The file may have been emptied and filled again since those bytes were read: then this is another beginning.
         let overlap =
             usize::try_from(from).ok().and_then(|from| head.get(from..)).unwrap_or_default();
-        let is_same = head.len() == len && record.head.begins(&head) && read.starts_with(overlap);
-        let is_known =
-            is_full(record.head.len, head.get(..record.head.len).unwrap_or(&head), lines);
-        if !is_same || (lines > 0 && is_known) {
-            return Ok(());
+        let is_same = head.len() == len && read.starts_with(overlap);
+        if is_same && let Some(grown) = record.head.grown(&head, lines) {
+            record.head = grown;
         }
-        record.head = Print::of(head.get(..head_len(&head, lines)).unwrap_or(&head));
         Ok(())
     }
 
