@@ -17,7 +17,7 @@ pub(crate) enum Loss {
     TooLarge,
     /// The queue's database refused, as on a full disk.
     Refused,
-    /// It came while the agent stopped.
+    /// It came while the agent stopped, or no queue took it before the stop.
     Stopping,
     /// Making an event of it failed.
     Failed,
