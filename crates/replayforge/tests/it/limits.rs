@@ -344,3 +344,26 @@ fn an_event_over_the_payload_limit_is_kept_as_a_dead_letter() {
         stack.proxy.log()
     );
 }
+
+#[test]
+fn a_pulled_event_that_can_never_fit_is_a_dead_letter_and_those_behind_it_go_on() {
+    let mut stack = Stack::with(|configs| {
+        configs.player["sinks"][0]["buffer"] = json!({ "maxBytes": "1MiB" });
+    });
+    let told = "event moved to the dead letters: it can never fit into the queue";
+    stack.player.expect_error(told);
+    post(stack.ports.proxy, "/small", b"1");
+    post(stack.ports.proxy, "/large", &[b'x'; 700 * 1024]);
+    post(stack.ports.proxy, "/behind", b"2");
+    let received = stack.target.wait_for(2);
+    assert_eq!((received[0].target(), received[1].target()), ("/small", "/behind"));
+    let config = stack.folder().join("player.json").display().to_string();
+    let list = Program::run(stack.folder(), &["dead-letters", "list", "-c", &config], &[]).output;
+    assert_eq!(list.matches("can never fit into the queue").count(), 1, "{list}");
+    // It was acknowledged: the next start does not find it again.
+    assert!(stack.player.stop().success());
+    stack.player.restart();
+    post(stack.ports.proxy, "/after", b"3");
+    assert_eq!(stack.target.wait_for(3)[2].target(), "/after");
+    assert_eq!(stack.player.log().matches(told).count(), 0, "{}", stack.player.log());
+}

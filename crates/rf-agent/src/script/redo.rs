@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rf_queue::{Budget, Bury, Commit, CommitError};
+use rf_queue::{Budget, Bury, Commit, CommitError, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::handle::ScriptHandle;
@@ -10,7 +10,7 @@ use super::runner::Input;
 
 /// Letters that go through the script in one commit.
 const BUDGET: Budget = Budget { events: 100, bytes: 1024 * 1024 };
-/// Pause before a refused commit is tried again.
+/// Pause before a refused commit, or a look that failed, is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl ScriptHandle {
@@ -23,9 +23,14 @@ impl ScriptHandle {
             available.mark_unchanged();
             let letters = match self.store.read(self.letters, 0, budget).await {
                 Ok(letters) => letters,
+                Err(StoreError::Closed) => return,
                 Err(error) => {
-                    tracing::error!(source = self.source, %error, "retried letters cannot be read");
-                    Vec::new()
+                    tracing::warn!(source = self.source, %error, "retried letters cannot be read, trying again");
+                    // Nothing announces that they can be read again.
+                    if pause(&stop).await {
+                        return;
+                    }
+                    continue;
                 }
             };
             if letters.is_empty() {
@@ -62,10 +67,17 @@ impl ScriptHandle {
                     tracing::warn!(source = self.source, %error, "retried letters wait");
                 }
             }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(PAUSE) => {}
+            if pause(&stop).await {
+                return;
             }
         }
+    }
+}
+
+/// True when the agent stops meanwhile.
+async fn pause(stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => true,
+        () = tokio::time::sleep(PAUSE) => false,
     }
 }

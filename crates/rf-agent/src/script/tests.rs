@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rf_queue::{
-    Budget, Checkpoint, DeadLetters, QueueOptions, Store, StoreOptions, WhenFull, Which,
+    Budget, Checkpoint, Commit, DeadLetters, QueueOptions, Store, StoreOptions, WhenFull, Which,
 };
 use rf_script::{OnError, ScriptOptions};
 use tokio::sync::watch;
@@ -382,6 +382,33 @@ async fn a_retried_letter_goes_through_the_script_again() {
     let (queued, ()) = tokio::join!(mended, script.redo(token));
     assert_eq!(queued, ["worse", "mended"]);
     assert_eq!(rig.letters(), []);
+    assert_eq!(rig.queued(&letters_queue("web")).await, <[String; 0]>::default());
+}
+
+#[tokio::test]
+async fn a_retried_letter_that_could_not_be_read_once_goes_through_the_script_all_the_same() {
+    let rig = Rig::new("function Process(content, emit) emit('b', content) end").await;
+    let letters = rig.store.queue(&letters_queue("web")).unwrap();
+    rig.store.commit(Commit::append(letters, vec![Bytes::from("letter")])).await.unwrap();
+    let database = rusqlite::Connection::open(rig.folder.path().join("store.sqlite3")).unwrap();
+    let find = "SELECT 'q_' || id FROM queues WHERE name = ?1";
+    let table: String = database.query_row(find, [letters_queue("web")], |row| row.get(0)).unwrap();
+    let rename = |from: &str, to: &str| {
+        database.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    };
+    rename(&table, "away");
+    let stop = CancellationToken::new();
+    let mended = async {
+        // The store answers in turn: when this is refused, the first look of the other one was.
+        let budget = Budget { events: 1, bytes: usize::MAX };
+        assert!(rig.store.read(letters, 0, budget).await.is_err(), "its table is away");
+        rename("away", &table);
+        let queued = rig.wait_queued("b", 1).await;
+        stop.cancel();
+        queued
+    };
+    let ((), queued) = tokio::join!(biased; rig.script.redo(stop.clone()), mended);
+    assert_eq!(queued, ["letter"]);
     assert_eq!(rig.queued(&letters_queue("web")).await, <[String; 0]>::default());
 }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::protocol::{Answer, Id, parse};
-use super::hand_over::{HandedOver, hand_over};
+use super::hand_over::{HandOver, HandedOver};
 use super::keep_running::{Restarts, drain_stderr, read_until_end};
 use super::{Source, SourceContext, SourceError};
 use crate::child::{ChildCommand, CommandLine, Input};
@@ -140,6 +140,7 @@ impl ExecSource {
     ) -> std::io::Result<()> {
         let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else { return Ok(()) };
         let mut lines = LineReader::new(stdout, self.max_line_bytes);
+        let hand_over = HandOver::new(&self.id, out, stop);
         // Answers wait here, and are written while lines are read: a program may write all it has before it reads any.
         let mut unread = BytesMut::new();
         let mut reads_answers = true;
@@ -148,7 +149,7 @@ impl ExecSource {
             tokio::select! {
                 lines = lines.next() => {
                     let Some(lines) = lines? else { return Ok(()) };
-                    let answers = self.store(&lines, out, stop).await;
+                    let answers = self.store(&lines, &hand_over).await;
                     if reads_answers {
                         answers.iter().for_each(|answer| answer.write(&mut unread));
                     }
@@ -169,12 +170,12 @@ impl ExecSource {
     }
 
     /// Stores what the lines bring; the answers. Events that could not be stored before the stop have none.
-    async fn store(&self, lines: &[Line], out: &Output, stop: &CancellationToken) -> Vec<Answer> {
+    async fn store(&self, lines: &[Line], hand_over: &HandOver<'_>) -> Vec<Answer> {
         let Taken { events, ids, mut answers } = self.take(lines);
         if events.is_empty() {
             return answers;
         }
-        match hand_over(&self.id, out, stop, events).await {
+        match hand_over.store(events).await {
             HandedOver::Stored { refused } => {
                 for (place, id) in ids.into_iter().enumerate() {
                     let Some(id) = id else { continue };

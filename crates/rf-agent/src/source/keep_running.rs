@@ -7,6 +7,7 @@ use tokio::process::ChildStderr;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::hand_over::LAST_WAIT;
 use crate::child::Child;
 use crate::lines::LineReader;
 
@@ -14,8 +15,9 @@ use crate::lines::LineReader;
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// A program that has run for so long starts over with the first pause.
 const STEADY: Duration = Duration::from_secs(60);
-/// How long an output may still be read after the program was ended with the agent.
-const REST_OF_OUTPUT: Duration = Duration::from_secs(1);
+/// How long an output may still be read after the program was ended with the agent: longer than a queue is waited for, so
+/// that what no queue takes is at least counted.
+const REST_OF_OUTPUT: Duration = LAST_WAIT.saturating_add(Duration::from_secs(1));
 /// Of a line on standard error so much goes into the log.
 const MAX_STDERR_LINE: usize = 4096;
 

@@ -5,10 +5,10 @@
 //! and one batch, and one read ahead, are all that is in memory.
 //!
 //! Reading order: `settings` (the file's keys, checked), `record` (what is remembered of a file), `print` and
-//! `content` (how a file is known again), `encoding`, `lines` and `multiline` (bytes become texts), `event`
-//! (texts become events), `discover` (which files there are), `tracked` (one file, read on), `tailer` (all of
-//! them), `adopt` (which found file is which remembered one) with `judge` (whether another is a copy), `watch` (waiting),
-//! `run` (the loop).
+//! `content` (how a file is known again) with `unpack` (what gzip has compressed), `encoding`, `lines` and `multiline`
+//! (bytes become texts), `event` (texts become events), `discover` (which files there are), `tracked` (one file, read on)
+//! with `trouble` (when it cannot be), `tailer` (all of them), `adopt` (which found file is which remembered one) with
+//! `judge` (whether another is a copy), `watch` (waiting), `run` (the loop).
 //!
 //! # How a file is known again
 //! By device, inode and time of birth, and by its content: a print of its beginning, which grows with the file up to
@@ -37,6 +37,8 @@ mod tailer;
 #[cfg(test)]
 mod tests;
 mod tracked;
+mod trouble;
+mod unpack;
 mod watch;
 
 pub use settings::{LogfileSourceConfig, MultilineConfig, StartAt};

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::hand_over::{HandedOver, hand_over};
+use super::hand_over::{HandOver, HandedOver};
 use super::local_event::LocalEvent;
 use super::postgres::connection::{Keys, Server, SslMode, params_with_connection};
 use super::postgres::session::{Limits, Rows, Session, SessionError};
@@ -136,6 +136,7 @@ impl Source for PgcallSource {
 impl PgcallSource {
     /// Until the agent stops. A round in hand at that moment was promised to nobody: the next start makes a new one.
     async fn rounds(&self, out: &Output, stop: &CancellationToken) {
+        let hand_over = HandOver::new(&self.id, out, stop);
         let mut session = None;
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -144,7 +145,7 @@ impl PgcallSource {
             let begun = Instant::now();
             let body = self.round(&mut session).await;
             let event = LocalEvent::new(&self.path, body.as_str().into()).encode();
-            if let HandedOver::Stopped(_) = hand_over(&self.id, out, stop, vec![event]).await {
+            if let HandedOver::Stopped(_) = hand_over.store(vec![event]).await {
                 return;
             }
             let missed = begun.elapsed().as_nanos() / self.interval.as_nanos().max(1);

@@ -19,8 +19,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::hand_over::BURIED;
 use super::{Source, SourceError};
-use crate::pipeline::{Batch, Output, Rejected};
+use crate::pipeline::{Batch, Kept, Output, Rejected};
 use crate::relay_client::{BucketKey, Pull, Pulled, RelayClient, RelayError};
 
 /// Events asked for at a time of a relay that knows leases.
@@ -218,8 +219,8 @@ impl Puller<'_> {
         }
     }
 
-    /// Tries until the queues take the events; how many of them, from the first on. Less than all when the agent stops, or
-    /// when one can never fit: it stays at the relay.
+    /// Tries until the queues take the events; how many of them, from the first on. Less than all when the agent stops. One
+    /// that can never fit becomes a dead letter, so that the bucket goes on behind it.
     async fn store(&self, events: &[PulledEvent]) -> usize {
         let (mut stored, mut step) = (0, events.len());
         while stored < events.len() {
@@ -228,15 +229,19 @@ impl Puller<'_> {
             let ids: Vec<u64> = events[..end].iter().map(|event| event.id).collect();
             let checkpoint = Checkpoint { key: self.key(), value: Some(encode_ids(&ids)) };
             let contents = events[stored..end].iter().map(|event| event.content.clone()).collect();
-            match self.out.send(Batch { events: contents, checkpoints: vec![checkpoint] }).await {
-                Ok(()) => stored = end,
-                Err(Rejected::Closed) => break,
-                Err(Rejected::TooLarge { .. }) if step > 1 => step /= 2,
-                Err(rejected @ Rejected::TooLarge { .. }) => {
-                    tracing::error!(source = self.source.id, id = events[stored].id, error = %rejected, "event cannot be stored and stays at the relay");
-                    self.pause(LEASE).await;
-                    break;
+            let batch = Batch { events: contents, checkpoints: vec![checkpoint] };
+            match self.out.send_or_bury(batch).await {
+                Ok(Kept::Queued) => stored = end,
+                Ok(Kept::Buried) => {
+                    let event = &events[stored];
+                    let (id, bytes) = (event.id, event.content.len());
+                    tracing::error!(source = self.source.id, id, bytes, "{BURIED}");
+                    stored = end;
+                    // Those behind it may well fit together.
+                    step = events.len();
                 }
+                Err(Rejected::Closed) => break,
+                Err(Rejected::TooLarge { .. }) if end - stored > 1 => step = (end - stored) / 2,
                 Err(rejected) => {
                     tracing::warn!(source = self.source.id, error = %rejected, "pulled events wait for room");
                     if self.pause(FULL_PAUSE).await {

@@ -14,7 +14,7 @@ use tokio::fs::File;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::hand_over::{HandedOver, hand_over, note_cut};
+use super::hand_over::{HandOver, HandedOver};
 use super::{Source, SourceContext, SourceError};
 use crate::lines::{Line, LineReader};
 use crate::pipeline::Output;
@@ -94,13 +94,14 @@ impl Repeatfile {
         let file = File::open(&self.config.file_path).await?;
         let mut reader = LineReader::new(file, self.config.max_line_bytes.as_usize());
         let interval = Duration::from_millis(self.config.interval);
+        let hand_over = HandOver::new(&self.id, out, stop);
         let mut count = 0;
         while let Some(lines) = reader.next().await? {
             let together = if interval.is_zero() { lines.len() } else { 1 };
             for lines in lines.chunks(together) {
                 let events = lines.iter().map(content).collect();
-                note_cut(&self.id, out, lines);
-                match hand_over(&self.id, out, stop, events).await {
+                hand_over.note_cut(lines);
+                match hand_over.store(events).await {
                     HandedOver::Stored { .. } if !stop.is_cancelled() => {}
                     // The file still has what was not stored.
                     _ => return Ok(count),

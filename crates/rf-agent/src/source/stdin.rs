@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::hand_over::{HandedOver, hand_over, note_cut};
+use super::hand_over::HandOver;
 use super::local_event::line_event;
 use super::{Source, SourceContext, SourceError};
 use crate::lines::{Line, Splitter};
@@ -114,6 +114,7 @@ impl Stdin {
             .name("rf-stdin".to_owned())
             .spawn(move || read_stdin(&ended, &pieces))?;
         let mut splitter = Splitter::new(self.config.max_line_bytes.as_usize());
+        let hand_over = HandOver::new(&self.id, out, stop).losing("lines");
         loop {
             let piece = tokio::select! {
                 piece = received.recv() => piece,
@@ -122,52 +123,41 @@ impl Stdin {
             let Some(piece) = piece else {
                 tracing::info!(source = self.id, "standard input has ended");
                 let last = splitter.finish();
-                self.store(last.into_iter().collect(), out, stop).await;
+                self.store(last.into_iter().collect(), &hand_over).await;
                 return Ok(());
             };
-            self.store_all(&mut splitter, &piece?, out, stop).await;
+            self.store_all(&mut splitter, &piece?, &hand_over).await;
         }
         // What the thread has read already is stored as well; what is left of a line can only be sent as a piece.
         drop(end);
         while let Some(piece) = received.recv().await {
-            self.store_all(&mut splitter, &piece?, out, stop).await;
+            self.store_all(&mut splitter, &piece?, &hand_over).await;
         }
         let last = splitter.finish().map(|line| Line { is_cut: true, ..line });
-        self.store(last.into_iter().collect(), out, stop).await;
+        self.store(last.into_iter().collect(), &hand_over).await;
         Ok(())
     }
 
-    async fn store_all(
-        &self,
-        splitter: &mut Splitter,
-        piece: &[u8],
-        out: &Output,
-        stop: &CancellationToken,
-    ) {
+    async fn store_all(&self, splitter: &mut Splitter, piece: &[u8], hand_over: &HandOver<'_>) {
         splitter.push(piece);
         loop {
             let lines = splitter.take();
             if lines.is_empty() {
                 return;
             }
-            self.store(lines, out, stop).await;
+            self.store(lines, hand_over).await;
         }
     }
 
-    async fn store(&self, lines: Vec<Line>, out: &Output, stop: &CancellationToken) {
+    async fn store(&self, lines: Vec<Line>, hand_over: &HandOver<'_>) {
         let events: Vec<Bytes> =
             lines.iter().map(|line| line_event(&self.config.path, line)).collect();
         if events.is_empty() {
             return;
         }
-        note_cut(&self.id, out, &lines);
-        if let HandedOver::Stopped(events) = hand_over(&self.id, out, stop, events).await {
-            tracing::error!(
-                source = self.id,
-                events,
-                "lines are lost: no queue took them before the stop"
-            );
-        }
+        hand_over.note_cut(&lines);
+        // What is lost is told in the end.
+        let _handed_over = hand_over.store(events).await;
     }
 }
 

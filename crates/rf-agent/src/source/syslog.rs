@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::framing::Frame;
 use self::parse::Message;
+use super::hand_over::HandOver;
 use super::local_event::LocalEvent;
 use super::{Source, SourceContext, SourceError};
 use crate::pipeline::Output;
@@ -182,7 +183,9 @@ impl Source for Syslog {
             let datagrams = async {
                 if let Some(socket) = udp {
                     let max_bytes = config.udp_buffer_bytes.as_usize();
-                    udp::Datagrams::new(&id, &maker, &out, &stop, max_bytes).receive(&socket).await;
+                    // Its losses are told with those of datagrams that found no room.
+                    let hand_over = HandOver::new(&id, &out, &stop);
+                    udp::Datagrams::new(&maker, &hand_over, max_bytes).receive(&socket).await;
                 }
             };
             let connections = async {

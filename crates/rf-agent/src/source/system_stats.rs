@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use self::proc::Sampler;
-use super::hand_over::{HandedOver, hand_over};
+use super::hand_over::{HandOver, HandedOver};
 use super::local_event::json_event;
 use super::{Source, SourceContext, SourceError};
 use crate::pipeline::Output;
@@ -94,19 +94,14 @@ impl Source for SystemStats {
             let sampler = Arc::new(Mutex::new(Sampler::default()));
             let mut due = interval(self.interval);
             due.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            let hand_over = HandOver::new(&self.id, &out, &stop).losing("values");
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     _ = due.tick() => {}
                 }
                 let events = self.sample(&sampler).await?;
-                if let HandedOver::Stopped(events) = hand_over(&self.id, &out, &stop, events).await
-                {
-                    tracing::warn!(
-                        source = self.id,
-                        events,
-                        "a sample is lost: no queue took it before the stop"
-                    );
+                if let HandedOver::Stopped(_) = hand_over.store(events).await {
                     return Ok(());
                 }
             }

@@ -17,14 +17,17 @@ pub(crate) enum Loss {
     TooLarge,
     /// The queue's database refused, as on a full disk.
     Refused,
-    /// It came while the agent stopped.
+    /// It came while the agent stopped, or no queue took it before the stop.
     Stopping,
     /// Making an event of it failed.
     Failed,
+    /// It is in the rest of a file that cannot be unpacked; how many there are cannot be told, so files are counted.
+    Damaged,
 }
 
 /// As they stand in `dropped` of node-info, on the page and in the metrics.
-const NAMES: [&str; 7] = ["memory", "waiting", "full", "tooLarge", "refused", "stopping", "failed"];
+const NAMES: [&str; 8] =
+    ["memory", "waiting", "full", "tooLarge", "refused", "stopping", "failed", "damaged"];
 
 /// Counts by reason; counting neither waits nor allocates.
 #[derive(Debug, Default)]

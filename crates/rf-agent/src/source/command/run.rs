@@ -12,7 +12,7 @@ use super::schedule::Schedule;
 use crate::child::{Child, ChildCommand, Input};
 use crate::lines::{Line, Splitter};
 use crate::pipeline::Output;
-use crate::source::hand_over::{HandedOver, hand_over, note_cut};
+use crate::source::hand_over::{HandOver, HandedOver};
 use crate::source::local_event::{json_event, line_event};
 
 /// How long output may still come after the end of the program, from what it started as another user.
@@ -56,6 +56,8 @@ struct RunBody<'a> {
 
 impl Runs {
     pub(super) async fn go_on(&self, out: &Output, stop: &CancellationToken) {
+        let what = if self.is_lines { "lines of a run" } else { "runs" };
+        let hand_over = HandOver::new(&self.id, out, stop).losing(what);
         let mut last = None;
         loop {
             tokio::select! {
@@ -74,12 +76,7 @@ impl Runs {
             if finished.timed_out {
                 tracing::warn!(source = self.id, timeout = ?self.timeout, "the command took too long and was ended");
             }
-            if let HandedOver::Stopped(events) = self.store(&finished, out, stop).await {
-                tracing::error!(
-                    source = self.id,
-                    events,
-                    "output of a run is lost: no queue took it before the stop"
-                );
+            if let HandedOver::Stopped(_) = self.store(&finished, &hand_over).await {
                 return;
             }
         }
@@ -123,9 +120,9 @@ impl Runs {
         Ok(Some(Finished { exit_code, took: started.elapsed(), timed_out, stdout, stderr }))
     }
 
-    async fn store(&self, run: &Finished, out: &Output, stop: &CancellationToken) -> HandedOver {
+    async fn store(&self, run: &Finished, hand_over: &HandOver<'_>) -> HandedOver {
         if !self.is_lines {
-            return hand_over(&self.id, out, stop, vec![self.run_event(run)]).await;
+            return hand_over.store(vec![self.run_event(run)]).await;
         }
         if run.exit_code != 0 && !run.timed_out {
             tracing::warn!(source = self.id, exit_code = run.exit_code, "the command failed");
@@ -137,8 +134,8 @@ impl Runs {
         let mut lost = 0;
         for lines in self.lines(run) {
             let events = lines.iter().map(|line| line_event(&self.path, line)).collect();
-            note_cut(&self.id, out, &lines);
-            if let HandedOver::Stopped(events) = hand_over(&self.id, out, stop, events).await {
+            hand_over.note_cut(&lines);
+            if let HandedOver::Stopped(events) = hand_over.store(events).await {
                 lost += events;
             }
         }

@@ -8,14 +8,14 @@ use croner::errors::CronError;
 use croner::{CivilDate, CivilDateTime, CivilTime, Cron, CronDateTime, Resolution, Weekday};
 use jiff::civil::DateTime;
 use jiff::tz::AmbiguousOffset;
-use jiff::{SignedDuration, ZonedDateTime};
+use jiff::{SignedDuration, Timestamp, ZonedDateTime};
 use rf_core::config::Interval;
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// The wall clock is looked at again after so long: it may have been set, or the machine been asleep.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
-/// A pattern that never comes again (a year that is over) is looked at again after so long.
-const NEVER: Duration = Duration::from_secs(24 * 3600);
+/// A clock that is set back by no more is only put right: what has run in that time does not run again.
+const CORRECTION: SignedDuration = SignedDuration::from_secs(60);
 
 /// When the next run begins.
 #[derive(Debug, Clone)]
@@ -55,24 +55,59 @@ impl Schedule {
         match (self, last) {
             (Self::Every(_), None) => {}
             (Self::Every(interval), Some(last)) => sleep_until(last + *interval).await,
-            (Self::Cron(cron), _) => wait_for_clock(cron).await,
+            (Self::Cron(cron), _) => wait_for_clock(cron, ZonedDateTime::now).await,
         }
     }
 }
 
-async fn wait_for_clock(cron: &Cron) {
-    let Ok(next) = cron.find_next_occurrence(&Local(ZonedDateTime::now()), false) else {
-        tracing::warn!(pattern = cron.as_str(), "the cron pattern names no time that is to come");
-        return sleep(NEVER).await;
-    };
-    while let Some(left) = left_until(&next.0, &ZonedDateTime::now()) {
-        sleep(left.min(LOOK_AT_CLOCK)).await;
+/// Waits for the next time that the pattern names; for ever where there is none.
+async fn wait_for_clock(cron: &Cron, clock: impl Fn() -> ZonedDateTime) {
+    loop {
+        let now = clock();
+        let begun = now.timestamp();
+        let next = cron.find_next_occurrence(&Local(now), false).ok();
+        let next = next.map(|next| next.0.timestamp());
+        if next.is_none() {
+            tracing::warn!(
+                pattern = cron.as_str(),
+                "the cron pattern names no time that is to come"
+            );
+        }
+        if has_come(next, begun, || clock().timestamp()).await {
+            return;
+        }
+        tracing::info!(
+            pattern = cron.as_str(),
+            "the clock was set back: the next run is looked for anew"
+        );
+    }
+}
+
+/// Waits for `next`. False when the clock is set back before it comes: then it may be years away, and another one the next.
+async fn has_come(
+    next: Option<Timestamp>,
+    begun: Timestamp,
+    clock: impl Fn() -> Timestamp,
+) -> bool {
+    let mut latest = begun;
+    loop {
+        let now = clock();
+        if latest.duration_since(now) > CORRECTION {
+            return false;
+        }
+        let left = match next.map(|next| left_until(next, now)) {
+            Some(None) => return true,
+            Some(Some(left)) => left.min(LOOK_AT_CLOCK),
+            None => LOOK_AT_CLOCK,
+        };
+        latest = latest.max(now);
+        sleep(left).await;
     }
 }
 
 /// `None` when it is time.
-fn left_until(next: &ZonedDateTime, now: &ZonedDateTime) -> Option<Duration> {
-    let left = Duration::try_from(next.timestamp().duration_since(now.timestamp())).ok()?;
+fn left_until(next: Timestamp, now: Timestamp) -> Option<Duration> {
+    let left = Duration::try_from(next.duration_since(now)).ok()?;
     (!left.is_zero()).then_some(left)
 }
 
@@ -141,6 +176,8 @@ fn datetime(civil: CivilDateTime) -> Result<DateTime, CronError> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
 
     fn check(pattern: &str, now: &str, expected: &str) {
@@ -174,6 +211,72 @@ mod tests {
         check("30 2 * * *", &format!("2027-03-28T00:00:00+01:00{zone}"), "2027-03-28T01:00:00Z");
         check("30 2 * * *", &format!("2027-10-31T00:00:00+02:00{zone}"), "2027-10-31T00:30:00Z");
         check("30 2 * * *", &format!("2027-10-31T02:30:00+02:00{zone}"), "2027-11-01T01:30:00Z");
+    }
+
+    /// A clock that goes on with the test's time, and can be set.
+    struct Clock(RefCell<(ZonedDateTime, Instant)>);
+
+    impl Clock {
+        fn at(time: &str) -> Self {
+            Self(RefCell::new((time.parse().expect(time), Instant::now())))
+        }
+
+        fn set(&self, time: &str) {
+            *self.0.borrow_mut() = (time.parse().expect(time), Instant::now());
+        }
+
+        fn now(&self) -> ZonedDateTime {
+            let (time, since) = self.0.borrow().clone();
+            time.checked_add(since.elapsed()).expect("a time")
+        }
+    }
+
+    /// The clock stands at `begin`, is `set` after so many seconds, and says `expected` when the wait is over.
+    async fn check_wait(pattern: &str, begin: &str, set: Option<(u64, &str)>, expected: &str) {
+        let cron = Cron::from_str(pattern).expect(pattern);
+        let clock = Clock::at(begin);
+        let setting = async {
+            if let Some((seconds, time)) = set {
+                sleep(Duration::from_secs(seconds)).await;
+                clock.set(time);
+            }
+        };
+        tokio::join!(wait_for_clock(&cron, || clock.now()), setting);
+        let expected: Timestamp = expected.parse().expect(expected);
+        assert_eq!(clock.now().timestamp().as_second(), expected.as_second(), "{pattern} {begin}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_has_another_next_time() {
+        // At the boot of a machine without a clock of its own.
+        let now = Some((60, "2026-11-25T23:04:00+01:00[Europe/Berlin]"));
+        let begin = "2030-01-01T00:02:00+01:00[Europe/Berlin]";
+        check_wait("*/5 * * * *", begin, now, "2026-11-25T22:05:00Z").await;
+        check_wait("@daily", begin, now, "2026-11-25T23:00:00Z").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_put_right_after_a_run_does_not_bring_it_again() {
+        let begin = "2026-11-25T12:05:00+01:00[Europe/Berlin]";
+        let now = Some((29, "2026-11-25T12:04:58+01:00[Europe/Berlin]"));
+        check_wait("*/5 * * * *", begin, now, "2026-11-25T11:10:00Z").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_hour_that_comes_twice_is_no_clock_that_is_set_back() {
+        // From the first 2:30 over the second one.
+        let begin = "2027-10-31T02:30:00+02:00[Europe/Berlin]";
+        check_wait("30 2 * * *", begin, None, "2027-11-01T01:30:00Z").await;
+        check_wait("*/30 * * * *", begin, None, "2027-10-31T01:00:00Z").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_that_never_comes_is_waited_for_in_vain() {
+        let cron = Cron::from_str("0 0 30 2 *").expect("a pattern");
+        let clock = Clock::at("2026-11-25T12:00:00+01:00[Europe/Berlin]");
+        let waiting = wait_for_clock(&cron, || clock.now());
+        let days = Duration::from_secs(3 * 24 * 3600);
+        assert!(tokio::time::timeout(days, waiting).await.is_err(), "the command would run");
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::child::{ChildCommand, Input};
 use crate::lines::LineReader;
 use crate::pipeline::Output;
-use crate::source::hand_over::{HandedOver, hand_over, note_cut};
+use crate::source::hand_over::HandOver;
 use crate::source::keep_running::{Restarts, drain_stderr, read_until_end};
 use crate::source::local_event::line_event;
 
@@ -49,20 +49,12 @@ impl Stream {
     ) -> std::io::Result<()> {
         let Some(stdout) = stdout else { return Ok(()) };
         let mut lines = LineReader::new(stdout, self.max_line_bytes);
-        let mut lost = 0;
+        let hand_over = HandOver::new(&self.id, out, stop).losing("lines");
         while let Some(lines) = lines.next().await? {
             let events = lines.iter().map(|line| line_event(&self.path, line)).collect();
-            note_cut(&self.id, out, &lines);
-            if let HandedOver::Stopped(events) = hand_over(&self.id, out, stop, events).await {
-                lost += events;
-            }
-        }
-        if lost > 0 {
-            tracing::error!(
-                source = self.id,
-                events = lost,
-                "lines are lost: no queue took them before the stop"
-            );
+            hand_over.note_cut(&lines);
+            // To the end of the output even when they are lost: so all of them are counted.
+            let _handed_over = hand_over.store(events).await;
         }
         Ok(())
     }

@@ -90,8 +90,10 @@ impl Tailer {
         let file = &mut self.files[index];
         seen.insert(file.key);
         let record = &file.record;
-        let is_read =
-            record.done || (record.offset == found.size && !record.packed && !found.asked);
+        // To what is compressed something may be added, and what was given up be written to its end.
+        let goes_on = record.ended_at.is_some_and(|size| size != found.size);
+        let is_read = record.done && !goes_on
+            || (record.offset == found.size && !record.packed && !found.asked);
         if file.content.is_some() || is_read {
             (file.asked, file.live) = (found.asked, found.is_live());
             self.move_to(index, found);
@@ -149,6 +151,10 @@ impl Tailer {
         if FileId::of(&meta) != found.id {
             return Ok(());
         }
+        if meta.len() == 0 && found.path.extension().is_some_and(|extension| extension == "gz") {
+            // Somebody begins to compress: of what, is told by what will be in it.
+            return Ok(());
+        }
         let mut suspect = Suspect { found, content, size: meta.len() };
         match self.judge(&mut suspect, round)? {
             Verdict::Later => {}
@@ -157,7 +163,6 @@ impl Tailer {
                 round.seen.insert(file.key);
                 tracing::info!(source = self.settings.id, file = %found.path.display(), "copy of a file that is gone found, reading its rest");
                 (file.asked, file.live) = (found.asked, found.is_live());
-                file.record.packed = suspect.content.is_compressed();
                 file.open(suspect.content);
                 self.move_to(index, found);
             }

@@ -1,24 +1,34 @@
 //! The bytes of an open file, by position; of one that gzip has compressed, those that were in it.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
 use rustix::fs::OFlags;
 
 use super::print::{HEAD_BYTES, TAIL_BYTES};
+use super::trouble::is_settled;
+use super::unpack::Compressed;
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// What is passed over of compressed content is unpacked in pieces of this.
-const SKIP_BYTES: usize = 64 * 1024;
 
 /// An open file.
 pub(super) enum Content {
-    Plain(File),
+    Plain(Arc<File>),
     Compressed(Box<Compressed>),
+}
+
+/// How far a read came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// As far as was asked for.
+    Asked,
+    /// To the end.
+    End,
+    /// To where compressed content breaks off, and why: it is damaged, or somebody is still writing it.
+    Break(&'static str),
 }
 
 impl Content {
@@ -31,14 +41,31 @@ impl Content {
         if !meta.is_file() {
             return Err(io::Error::other("not a regular file"));
         }
-        let mut magic = [0; 2];
-        let read = file.read_at(&mut magic, 0)?;
-        let content = if read == 2 && magic == GZIP_MAGIC {
-            Self::Compressed(Box::new(Compressed::new(Arc::new(file))))
+        Ok((Self::of(Arc::new(file))?, meta))
+    }
+
+    fn of(file: Arc<File>) -> io::Result<Self> {
+        Ok(if begins_compressed(&file)? {
+            Self::Compressed(Box::new(Compressed::new(file)))
         } else {
             Self::Plain(file)
-        };
-        Ok((content, meta))
+        })
+    }
+
+    /// Looks again what it is, for as long as nothing of it was read: many a file is there before its first bytes are.
+    pub(super) fn settle(&mut self) -> io::Result<()> {
+        let file = Arc::clone(self.file());
+        if begins_compressed(&file)? != self.is_compressed() {
+            *self = Self::of(file)?;
+        }
+        Ok(())
+    }
+
+    fn file(&self) -> &Arc<File> {
+        match self {
+            Self::Plain(file) => file,
+            Self::Compressed(compressed) => &compressed.file,
+        }
     }
 
     pub(super) fn is_compressed(&self) -> bool {
@@ -46,10 +73,7 @@ impl Content {
     }
 
     pub(super) fn metadata(&self) -> io::Result<Metadata> {
-        match self {
-            Self::Plain(file) => file.metadata(),
-            Self::Compressed(compressed) => compressed.file.metadata(),
-        }
+        self.file().metadata()
     }
 
     /// Whether it has exactly this much content; of compressed content as its last bytes say.
@@ -60,19 +84,30 @@ impl Content {
         }
     }
 
-    /// Its first bytes, up to so many.
+    /// Its first bytes, up to so many; an error where it is compressed and somebody may still be writing them.
     pub(super) fn head(&self, len: usize) -> io::Result<Vec<u8>> {
-        let mut head = Vec::new();
         match self {
             Self::Plain(file) => {
+                let mut head = Vec::new();
                 read_plain(file, 0, len, &mut head)?;
+                Ok(head)
             }
             Self::Compressed(compressed) => {
-                let decoder = MultiGzDecoder::new(Cursor::new(Arc::clone(&compressed.file)));
-                decoder.take(len as u64).read_to_end(&mut head)?;
+                let (head, reached) = compressed.head(len)?;
+                self.check_whole(reached)?;
+                Ok(head)
             }
         }
-        Ok(head)
+    }
+
+    /// What is compared must not be taken for shorter than it will be.
+    fn check_whole(&self, reached: Reached) -> io::Result<()> {
+        match reached {
+            Reached::Break(what) if !self.metadata()?.modified().is_ok_and(is_settled) => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether `copy`, a file of `size` bytes, is what this holds or the beginning of it, as far as the first and the last
@@ -96,18 +131,44 @@ impl Content {
         }
     }
 
-    /// Fills `buffer` with `len` bytes from `from` on, or as many as there are; true when these are the last.
+    /// Fills `buffer` with `len` bytes from `from` on, or as many as there are.
     ///
     /// Compressed content is unpacked in order: going back begins anew.
-    pub(super) fn read(&mut self, from: u64, len: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
+    pub(super) fn read(
+        &mut self,
+        from: u64,
+        len: usize,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<Reached> {
         match self {
-            Self::Plain(file) => read_plain(file, from, len, buffer),
+            Self::Plain(file) => {
+                let is_end = read_plain(file, from, len, buffer)?;
+                Ok(if is_end { Reached::End } else { Reached::Asked })
+            }
             Self::Compressed(compressed) => compressed.read(from, len, buffer),
         }
     }
+
+    /// As [`Self::read`], for comparing: an error where there is less because somebody may still be writing it.
+    pub(super) fn peek(&mut self, from: u64, len: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
+        let reached = self.read(from, len, buffer)?;
+        self.check_whole(reached)
+    }
 }
 
-fn read_plain(file: &File, from: u64, len: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
+fn begins_compressed(file: &File) -> io::Result<bool> {
+    let mut magic = [0; 2];
+    let read = file.read_at(&mut magic, 0)?;
+    Ok(read == magic.len() && magic == GZIP_MAGIC)
+}
+
+/// Fills `buffer` with `len` bytes from `from` on, or as many as there are; true when these are the last.
+pub(super) fn read_plain(
+    file: &File,
+    from: u64,
+    len: usize,
+    buffer: &mut Vec<u8>,
+) -> io::Result<bool> {
     buffer.resize(len, 0);
     let mut filled = 0;
     while filled < len {
@@ -120,78 +181,4 @@ fn read_plain(file: &File, from: u64, len: usize, buffer: &mut Vec<u8>) -> io::R
     }
     buffer.truncate(filled);
     Ok(filled < len)
-}
-
-/// A reader with a place of its own in a file that others read as well.
-struct Cursor {
-    file: Arc<File>,
-    at: u64,
-}
-
-impl Cursor {
-    fn new(file: Arc<File>) -> Self {
-        Self { file, at: 0 }
-    }
-}
-
-impl Read for Cursor {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-/// Content in the making.
-pub(super) struct Compressed {
-    file: Arc<File>,
-    decoder: MultiGzDecoder<Cursor>,
-    /// Unpacked bytes from `start` on that were asked for and may be again.
-    window: Vec<u8>,
-    start: u64,
-}
-
-impl Compressed {
-    fn new(file: Arc<File>) -> Self {
-        let decoder = MultiGzDecoder::new(Cursor::new(Arc::clone(&file)));
-        Self { file, decoder, window: Vec::new(), start: 0 }
-    }
-
-    /// The last four bytes of a gzip file are the length of what it holds, without the higher ones.
-    fn has_len(&self, len: u64) -> io::Result<bool> {
-        let end = self.file.metadata()?.len();
-        let mut told = [0; 4];
-        self.file.read_exact_at(&mut told, end.saturating_sub(4))?;
-        Ok(u64::from(u32::from_le_bytes(told)) == len & u64::from(u32::MAX))
-    }
-
-    fn read(&mut self, from: u64, len: usize, buffer: &mut Vec<u8>) -> io::Result<bool> {
-        if from < self.start {
-            *self = Self::new(Arc::clone(&self.file));
-        }
-        let mut ended = false;
-        while !ended && self.start + (self.window.len() as u64) < from {
-            self.start += self.window.len() as u64;
-            self.window.clear();
-            let want = usize::try_from(from - self.start).unwrap_or(SKIP_BYTES).min(SKIP_BYTES);
-            ended = self.fill(want)?;
-        }
-        let passed =
-            usize::try_from(from - self.start).unwrap_or(usize::MAX).min(self.window.len());
-        self.window.drain(..passed);
-        self.start += passed as u64;
-        if !ended {
-            ended = self.fill(len)?;
-        }
-        buffer.clear();
-        buffer.extend_from_slice(self.window.get(..len).unwrap_or(&self.window));
-        Ok(ended && self.window.len() <= len)
-    }
-
-    /// Unpacks until the window has so much; true at the end.
-    fn fill(&mut self, len: usize) -> io::Result<bool> {
-        let missing = len.saturating_sub(self.window.len()) as u64;
-        let got = self.decoder.by_ref().take(missing).read_to_end(&mut self.window)?;
-        Ok((got as u64) < missing)
-    }
 }

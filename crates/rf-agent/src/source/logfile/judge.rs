@@ -200,7 +200,7 @@ pub(super) fn compare(
         return Ok(Same::Contained);
     }
     let from = record.offset.saturating_sub(record.tail.len as u64);
-    content.read(from, record.tail.len, scratch)?;
+    content.peek(from, record.tail.len, scratch)?;
     if scratch.len() < record.tail.len {
         return Ok(Same::Contained);
     }

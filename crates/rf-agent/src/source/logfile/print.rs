@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 /// The print of a file's beginning covers so much of it, once it has been read.
 pub(super) const HEAD_BYTES: usize = 1024;
 /// With `fingerprintLines`, its lines count within so much.
-pub(super) const HEAD_LINES_BYTES: usize = 64 * 1024;
+const HEAD_LINES_BYTES: usize = 64 * 1024;
 /// The print before the place where reading goes on covers so much.
 pub(super) const TAIL_BYTES: usize = 64;
 
@@ -28,20 +28,60 @@ impl Print {
     pub(super) fn begins(self, bytes: &[u8]) -> bool {
         self.len == 0 || bytes.get(..self.len).is_some_and(|head| Self::of(head) == self)
     }
-}
 
-/// How much of a beginning a print should cover, when `head` is all that has been read of it: the first lines, or 1 KiB.
-pub(super) fn head_len(head: &[u8], lines: usize) -> usize {
-    match lines {
-        0 => head.len().min(HEAD_BYTES),
-        _ => memchr::memchr_iter(b'\n', head).nth(lines - 1).map_or(head.len(), |end| end + 1),
+    /// The longer print of this beginning, now that `head` is what has been read of it. `None` leaves this one: it covers
+    /// as much as a print ever does, or `head` is another beginning.
+    pub(super) fn grown(self, head: &[u8], lines: usize) -> Option<Self> {
+        let covered = head.get(..head_len(head, lines))?;
+        (covered.len() > self.len && self.begins(head)).then(|| Self::of(covered))
     }
 }
 
-/// Whether a print that covers `len` will grow no more.
-pub(super) fn is_full(len: usize, head: &[u8], lines: usize) -> bool {
+/// How much of a beginning a print may cover: with `fingerprintLines` as much as these lines may take.
+pub(super) fn most_of_head(lines: usize) -> usize {
+    if lines == 0 { HEAD_BYTES } else { HEAD_LINES_BYTES }
+}
+
+/// How much of `head` a print covers: the first lines, or 1 KiB.
+fn head_len(head: &[u8], lines: usize) -> usize {
+    let most = head.len().min(most_of_head(lines));
     match lines {
-        0 => len >= HEAD_BYTES,
-        _ => len >= HEAD_LINES_BYTES || memchr::memchr_iter(b'\n', head).nth(lines - 1).is_some(),
+        0 => most,
+        _ => memchr::memchr_iter(b'\n', head).nth(lines - 1).map_or(most, |end| most.min(end + 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The length that the print of the first `printed` bytes has when it has grown with `head`.
+    fn check(head: &[u8], printed: usize, lines: usize, expected: Option<usize>) {
+        let grown = Print::of(&head[..printed]).grown(head, lines);
+        assert_eq!(grown, expected.map(|len| Print::of(&head[..len])), "{printed} {lines}");
+    }
+
+    #[test]
+    fn a_print_grows_up_to_its_bytes_or_lines() {
+        let long = [b'x'; 2 * HEAD_LINES_BYTES];
+        check(&long[..10], 0, 0, Some(10));
+        check(&long[..10], 10, 0, None);
+        check(&long, 10, 0, Some(HEAD_BYTES));
+        check(&long, HEAD_BYTES, 0, None);
+        check(b"a\nb\nc\n", 0, 2, Some(4));
+        check(b"a\nb\nc\n", 2, 2, Some(4));
+        check(b"a\nb\nc\n", 4, 2, None);
+        check(b"a\nb", 2, 2, Some(3));
+        check(&long, 0, 1, Some(HEAD_LINES_BYTES));
+        check(&long, HEAD_LINES_BYTES, 1, None);
+        // Fewer lines, or bytes, count than when it was made.
+        check(b"a\nb\nc\n", 6, 1, None);
+        check(&long, HEAD_BYTES + 1, 0, None);
+    }
+
+    #[test]
+    fn a_print_does_not_become_that_of_another_beginning() {
+        assert_eq!(Print::of(b"a\n").grown(b"b\nc\n", 0), None);
+        assert_eq!(Print::of(b"a\nb\n").grown(b"a\n", 0), None);
     }
 }

@@ -72,8 +72,12 @@ pub(super) struct Record {
     pub(super) tail: Print,
     /// The file is compressed.
     pub(super) packed: bool,
-    /// Nothing more will come: it was read whole, or is not to be read.
+    /// Nothing more will come: it was read whole, or is not to be read, or its rest was given up.
     pub(super) done: bool,
+    /// Size of the compressed file when nothing more came of it: at its end, or where it was given up. With another size
+    /// it is read on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ended_at: Option<u64>,
     /// Milliseconds since 1970 when its first line was seen since it was empty.
     pub(super) since_ms: u64,
 }

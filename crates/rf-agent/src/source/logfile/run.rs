@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::record::{self, Record};
 use super::settings::Settings;
-use super::tailer::{Prepared, Tailer};
+use super::tailer::{Broken, Prepared, Tailer};
 use super::watch::{News, Watcher};
 use crate::pipeline::{Batch, Kept, Output, Rejected};
 use crate::source::hand_over::BURIED;
 use crate::source::{Source, SourceError};
+use crate::stats::Loss;
 
 /// Lines that come one by one are gathered for so long after a batch: a commit costs as much for one as for many.
 const GATHER: Duration = Duration::from_millis(50);
@@ -150,6 +151,10 @@ async fn store(settings: &Settings, out: &Output, batch: &Prepared) -> Stored {
             limit = settings.max_line,
             "lines longer than maxLineBytes were cut"
         );
+    }
+    for Broken { path, offset, reason } in &batch.broken {
+        out.meter().losses.count(Loss::Damaged, 1);
+        tracing::error!(source = settings.id, file = %path.display(), offset, reason, "compressed file cannot be unpacked to its end: what comes before is sent, the rest is given up");
     }
     Stored::Yes
 }

@@ -55,8 +55,19 @@ pub(super) struct Prepared {
     pub(super) more: bool,
     /// Lines that were too long.
     pub(super) truncated: usize,
+    /// Compressed files whose rest is given up with it.
+    pub(super) broken: Vec<Broken>,
     /// When something is due although nothing is added.
     pub(super) due: Option<Duration>,
+}
+
+/// A compressed file whose content breaks off.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) path: PathBuf,
+    /// All before this place in its content was read.
+    pub(super) offset: u64,
+    pub(super) reason: &'static str,
 }
 
 impl Prepared {
@@ -106,9 +117,11 @@ impl Tailer {
         let mut building = Building::new(&settings, self.max_events);
         let mut more = self.read_all(&mut building);
         more |= self.settle_looks(&mut building.looks);
-        let due = self.files.iter().filter_map(|file| file.next_flush(&settings)).min();
+        let due = self.files.iter().filter_map(|file| file.next_look(&settings)).min();
+        let broken = std::mem::take(&mut building.broken);
         let (events, truncated) = building.finish();
-        Prepared { events, records: std::mem::take(&mut self.changed), more, truncated, due }
+        let records = std::mem::take(&mut self.changed);
+        Prepared { events, records, more, truncated, broken, due }
     }
 
     /// True when there is more.
@@ -139,11 +152,19 @@ impl Tailer {
                     if matches!(look, Look::Emptied | Look::Gone) {
                         building.looks.push((file.key, look));
                     }
+                    if look == Look::GivenUp {
+                        let (path, offset) = (file.path().to_owned(), file.record.offset);
+                        let reason = file.broken().unwrap_or_default();
+                        building.broken.push(Broken { path, offset, reason });
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(source = self.settings.id, file = %file.path().display(), %error, "file cannot be read, trying again");
-                    waits.insert(file.record.family.clone());
                 }
+            }
+            if file.holds_up() {
+                // Their order is kept if it can be read soon.
+                waits.insert(file.record.family.clone());
             }
             if (file.record.offset, file.record.done) != before {
                 self.changed.insert(file.key, Some(file.record.clone()));
@@ -275,6 +296,7 @@ struct Building<'a> {
     content: Vec<u8>,
     ends: Vec<usize>,
     truncated: usize,
+    broken: Vec<Broken>,
     now_us: Vec<u8>,
     looks: Vec<(u64, Look)>,
 }
@@ -288,6 +310,7 @@ impl<'a> Building<'a> {
             content: Vec::new(),
             ends: Vec::new(),
             truncated: 0,
+            broken: Vec::new(),
             now_us: now.as_micros().to_string().into_bytes(),
             looks: Vec::new(),
         }

@@ -6,3 +6,4 @@ mod params;
 mod rig;
 mod rotation;
 mod text;
+mod trouble;

@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::content::Content;
+use super::content::{Content, Reached};
 use super::lines::{Flush, Lines, Piece, Rules};
-use super::print::{HEAD_BYTES, HEAD_LINES_BYTES, Print, TAIL_BYTES, head_len, is_full};
+use super::print::{Print, TAIL_BYTES, most_of_head};
 use super::record::{Record, Within};
 use super::settings::Settings;
+use super::trouble::{State, Trouble, Wrong, state_of};
 
 /// Bytes of a file that are looked at together; more where a line is longer.
 const WINDOW_BYTES: usize = 256 * 1024;
@@ -39,9 +40,12 @@ pub(super) struct Tracked {
     pub(super) missing_since: Option<Instant>,
     /// What is the same in all of its events.
     label: Vec<u8>,
-    /// Size and time at the last look that left nothing to read.
-    looked: Option<(u64, SystemTime)>,
-    size: u64,
+    /// At the last look that left nothing to read.
+    looked: Option<State>,
+    /// At the last look.
+    state: State,
+    /// Why it cannot be read on.
+    trouble: Option<Trouble>,
     grown: Instant,
     /// What may be taken without its end was taken since it grew last.
     flushed: bool,
@@ -58,6 +62,10 @@ pub(super) enum Look {
     Emptied,
     /// It is not at any path, and read to its end.
     Gone,
+    /// It breaks off, and its rest may still come.
+    Broken,
+    /// It breaks off, and its rest will not come.
+    GivenUp,
 }
 
 /// Where the events of a look go.
@@ -79,7 +87,8 @@ impl Tracked {
             missing_since: None,
             label,
             looked: None,
-            size: 0,
+            state: (0, UNIX_EPOCH),
+            trouble: None,
             grown: Instant::now(),
             flushed: false,
         }
@@ -87,6 +96,8 @@ impl Tracked {
 
     /// Reads from `content` from now on.
     pub(super) fn open(&mut self, content: Content) {
+        self.record.packed = content.is_compressed();
+        (self.record.done, self.record.ended_at) = (false, None);
         self.content = Some(content);
         self.missing_since = None;
         self.forget_look();
@@ -106,12 +117,12 @@ impl Tracked {
             let Record { path, id, packed, .. } = std::mem::take(&mut self.record);
             self.record = Record { path, id, packed, ..self.stored.clone() };
         }
-        self.record.done = self.stored.done;
+        (self.record.done, self.record.ended_at) = (self.stored.done, self.stored.ended_at);
         self.forget_look();
     }
 
     fn forget_look(&mut self) {
-        self.looked = None;
+        (self.looked, self.trouble) = (None, None);
         self.flushed = false;
     }
 
@@ -122,33 +133,83 @@ impl Tracked {
         buffer: &mut Vec<u8>,
         sink: &mut impl Sink,
     ) -> io::Result<Look> {
-        let Some(content) = &self.content else { return Ok(Look::Done) };
+        if self.trouble.as_ref().is_some_and(Trouble::is_fresh) {
+            return Ok(Look::Done);
+        }
+        let looked = self.look_now(settings, buffer, sink);
+        if looked.is_err() {
+            self.note_trouble(Wrong::Fails);
+        }
+        looked
+    }
+
+    fn look_now(
+        &mut self,
+        settings: &Settings,
+        buffer: &mut Vec<u8>,
+        sink: &mut impl Sink,
+    ) -> io::Result<Look> {
+        let Some(content) = &mut self.content else { return Ok(Look::Done) };
         let meta = content.metadata()?;
-        let state = (meta.len(), meta.modified().unwrap_or(UNIX_EPOCH));
-        if state.0 != self.size {
-            (self.size, self.grown, self.flushed) = (state.0, Instant::now(), false);
+        let state = state_of(&meta);
+        if state.0 != self.state.0 {
+            (self.grown, self.flushed) = (Instant::now(), false);
+        }
+        self.state = state;
+        if self.record.offset == 0 && self.looked != Some(state) {
+            content.settle()?;
+            self.record.packed = content.is_compressed();
         }
         let is_compressed = content.is_compressed();
         if !is_compressed && state.0 < self.record.offset {
             return Ok(Look::Emptied);
         }
         let is_deleted = meta.nlink() == 0;
-        let flush = self.flush(settings, is_deleted);
+        let flush = if is_compressed {
+            let is_final = self.trouble.as_ref().is_some_and(|trouble| trouble.is_final(state));
+            Flush { partial: is_final, group: is_final, last: true }
+        } else {
+            self.flush(settings, is_deleted)
+        };
         if self.looked == Some(state) && !flush.partial && !flush.group {
             return Ok(self.quiet(is_deleted));
         }
-        let flush = Flush { last: is_compressed, ..flush };
         let look = self.read_windows(settings, flush, buffer, sink)?;
-        if look == Look::Done {
-            self.looked = Some(state);
-            self.flushed |= flush.partial || (flush.group && settings.partial_timeout.is_none());
+        match look {
+            Look::Done => {
+                (self.looked, self.trouble) = (Some(state), None);
+                self.flushed |=
+                    flush.partial || (flush.group && settings.partial_timeout.is_none());
+            }
+            Look::Broken => self.looked = Some(state),
+            Look::More | Look::Emptied | Look::Gone | Look::GivenUp => {}
         }
         Ok(look)
     }
 
+    fn note_trouble(&mut self, wrong: Wrong) {
+        match &mut self.trouble {
+            Some(trouble) => trouble.goes_on(wrong, self.state),
+            None => self.trouble = Some(Trouble::new(wrong, self.state)),
+        }
+    }
+
+    /// Whether the newer files of its family wait, since it cannot be read on.
+    pub(super) fn holds_up(&self) -> bool {
+        self.trouble.as_ref().is_some_and(Trouble::holds_up)
+    }
+
+    /// Why its content breaks off.
+    pub(super) fn broken(&self) -> Option<&'static str> {
+        match self.trouble.as_ref()?.wrong {
+            Wrong::Breaks(what) => Some(what),
+            Wrong::Fails => None,
+        }
+    }
+
     /// When silence means that the end of what there is may be taken.
     fn flush(&self, settings: &Settings, is_deleted: bool) -> Flush {
-        if self.flushed || self.record.offset >= self.size {
+        if self.flushed || self.record.offset >= self.state.0 {
             return Flush::default();
         }
         let quiet = self.grown.elapsed();
@@ -162,8 +223,14 @@ impl Tracked {
     }
 
     /// When [`Self::look`] has something to do although nothing is added.
-    pub(super) fn next_flush(&self, settings: &Settings) -> Option<Duration> {
-        if self.content.is_none() || self.flushed || self.record.offset >= self.size {
+    pub(super) fn next_look(&self, settings: &Settings) -> Option<Duration> {
+        self.content.as_ref()?;
+        let trouble = self.trouble.as_ref().and_then(Trouble::next_look);
+        self.next_flush(settings).into_iter().chain(trouble).min()
+    }
+
+    fn next_flush(&self, settings: &Settings) -> Option<Duration> {
+        if self.flushed || self.record.offset >= self.state.0 {
             return None;
         }
         let group = settings.multiline.as_ref().map(|multiline| multiline.timeout);
@@ -175,8 +242,12 @@ impl Tracked {
 
     /// A file to which nothing is added and nothing is left to read.
     fn quiet(&mut self, is_deleted: bool) -> Look {
+        if self.broken().is_some() {
+            return Look::Done;
+        }
+        self.trouble = None;
         let quiet = self.grown.elapsed();
-        if is_deleted && quiet > DELETED_QUIET && self.record.offset >= self.size {
+        if is_deleted && quiet > DELETED_QUIET && self.record.offset >= self.state.0 {
             return Look::Gone;
         }
         if !self.asked && quiet > ASIDE_QUIET {
@@ -224,16 +295,19 @@ impl Tracked {
         let mut want = WINDOW_BYTES;
         loop {
             let from = self.record.offset - guard as u64;
-            let is_end = content.read(from, guard + want, buffer)?;
-            if !self.record.tail.begins(buffer) {
+            let reached = content.read(from, guard + want, buffer)?;
+            // What breaks off before the place where reading goes on says nothing of what was there.
+            let is_before = matches!(reached, Reached::Break(_)) && buffer.len() < guard;
+            if !is_before && !self.record.tail.begins(buffer) {
                 return Ok(Look::Emptied);
             }
             let window = buffer.get(guard..).unwrap_or_default();
+            let is_end = reached != Reached::Asked;
             let flush = Flush {
                 // The end of a window is the end of the content only where there is no more.
                 partial: flush.partial && is_end,
                 group: (flush.group && is_end) || want == largest,
-                last: flush.last && is_end,
+                last: flush.last && reached == Reached::End,
             };
             let mut lines = Lines::new(window, self.record.within, rules, flush);
             let mut has_room = sink.has_room();
@@ -251,13 +325,33 @@ impl Tracked {
                 self.record.offset += taken as u64;
                 self.print_head(settings.fingerprint_lines, from, buffer)?;
             }
-            let is_finished = has_room && is_end;
-            if is_finished && flush.last {
-                self.record.done = true;
-                self.content = None;
+            if !has_room || !is_end {
+                return Ok(Look::More);
             }
-            return Ok(if is_finished { Look::Done } else { Look::More });
+            if let Reached::Break(what) = reached {
+                return Ok(self.breaks(what, flush.partial));
+            }
+            if flush.last {
+                self.end();
+            }
+            return Ok(Look::Done);
         }
+    }
+
+    /// All that is before the place where compressed content breaks off was taken.
+    fn breaks(&mut self, what: &'static str, is_final: bool) -> Look {
+        self.note_trouble(Wrong::Breaks(what));
+        if !is_final {
+            return Look::Broken;
+        }
+        self.end();
+        Look::GivenUp
+    }
+
+    /// Nothing more comes of compressed content, unless its file changes.
+    fn end(&mut self) {
+        (self.record.done, self.record.ended_at) = (true, Some(self.state.0));
+        self.content = None;
     }
 
     /// `read` is what is before the new offset, as far as it was looked at.
@@ -273,13 +367,7 @@ impl Tracked {
     /// Lets the print of the beginning cover what was read of it; `read` are the bytes from `from` on that were read last.
     fn print_head(&mut self, lines: usize, from: u64, read: &[u8]) -> io::Result<()> {
         let (Some(content), record) = (&self.content, &mut self.record) else { return Ok(()) };
-        // Compressed content is known by the print that it was found with; a full print stays as it is.
-        if record.head.len as u64 >= HEAD_LINES_BYTES as u64
-            || (lines == 0 && is_full(record.head.len, &[], 0))
-        {
-            return Ok(());
-        }
-        let most = if lines == 0 { HEAD_BYTES } else { HEAD_LINES_BYTES };
+        let most = most_of_head(lines);
         let len = usize::try_from(record.offset).unwrap_or(most).min(most);
         if record.head.len >= len {
             return Ok(());
@@ -291,20 +379,17 @@ impl Tracked {
         // The file may have been emptied and filled again since those bytes were read: then this is another beginning.
         let overlap =
             usize::try_from(from).ok().and_then(|from| head.get(from..)).unwrap_or_default();
-        let is_same = head.len() == len && record.head.begins(&head) && read.starts_with(overlap);
-        let is_known =
-            is_full(record.head.len, head.get(..record.head.len).unwrap_or(&head), lines);
-        if !is_same || (lines > 0 && is_known) {
-            return Ok(());
+        let is_same = head.len() == len && read.starts_with(overlap);
+        if is_same && let Some(grown) = record.head.grown(&head, lines) {
+            record.head = grown;
         }
-        record.head = Print::of(head.get(..head_len(&head, lines)).unwrap_or(&head));
         Ok(())
     }
 
     /// Whether all that is in the file is stored, and has been for `quiet`.
     pub(super) fn is_stored_whole(&self, quiet: Duration) -> bool {
         self.record.offset > 0
-            && self.record.offset == self.size
+            && self.record.offset == self.state.0
             && self.record.offset == self.stored.offset
             && self.grown.elapsed() >= quiet
     }
@@ -319,7 +404,7 @@ impl Tracked {
         }
         file.set_len(0)?;
         self.begin_anew();
-        self.size = 0;
+        self.state.0 = 0;
         Ok(true)
     }
 

@@ -24,6 +24,7 @@ mod linux {
     use std::os::fd::OwnedFd;
     use std::path::Path;
     use std::sync::Arc;
+    use std::thread::JoinHandle;
 
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
@@ -38,7 +39,7 @@ mod linux {
     /// News that nobody has asked for yet hold back the next, so that a busy file wakes nobody for every line.
     const NEWS_AHEAD: usize = 1;
 
-    /// Watches folders, on a thread of its own that ends with it.
+    /// Watches folders, on a thread of its own that has ended when this is dropped.
     pub(in crate::source::logfile) struct Watcher {
         source: String,
         /// `None`: this machine gives no more; then there are never news.
@@ -49,8 +50,9 @@ mod linux {
     struct Watching {
         inotify: Arc<OwnedFd>,
         news: mpsc::Receiver<News>,
-        /// Closed when this is dropped, which ends the thread.
-        _alive: PipeWriter,
+        /// Closed to end the thread.
+        alive: Option<PipeWriter>,
+        thread: Option<JoinHandle<()>>,
     }
 
     impl Watcher {
@@ -107,8 +109,21 @@ mod linux {
             let (tell, news) = mpsc::channel(NEWS_AHEAD);
             let watched = Arc::clone(&inotify);
             let thread = std::thread::Builder::new().name("rf-watch".to_owned());
-            thread.spawn(move || listen(&watched, &ended, &tell))?;
-            Ok(Self { inotify, news, _alive: alive })
+            let thread = thread.spawn(move || listen(&watched, &ended, &tell))?;
+            Ok(Self { inotify, news, alive: Some(alive), thread: Some(thread) })
+        }
+    }
+
+    impl Drop for Watching {
+        fn drop(&mut self) {
+            // So the thread neither waits for more to come nor for somebody to take what has come: joining it takes no time.
+            self.news.close();
+            drop(self.alive.take());
+            if let Some(thread) = self.thread.take()
+                && thread.join().is_err()
+            {
+                tracing::error!("the thread that watches files panicked");
+            }
         }
     }
 
@@ -155,6 +170,45 @@ mod linux {
             }
         }
         news
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::time::Duration;
+
+        use tokio::time::timeout;
+
+        use super::*;
+
+        const SOON: Duration = Duration::from_secs(15);
+
+        /// Drops a watcher whose thread has told of so many writes, of which nobody has heard.
+        async fn check(writes: usize) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut watcher = Watcher::new("s");
+            watcher.watch(&[folder.path().to_owned()]);
+            for number in 0..writes {
+                std::fs::write(folder.path().join(number.to_string()), "x").unwrap();
+            }
+            let watching = watcher.watching.as_ref().expect("folders can be watched");
+            let told = async {
+                while watching.news.len() < writes.min(NEWS_AHEAD) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(SOON, told).await.expect("the writes are told");
+            // The thread has the other handle for as long as it runs.
+            let inotify = Arc::downgrade(&watching.inotify);
+            drop(watcher);
+            assert!(inotify.upgrade().is_none(), "the thread has ended after {writes} writes");
+        }
+
+        #[tokio::test]
+        async fn the_thread_has_ended_with_its_watcher() {
+            for writes in [0, 1, 100] {
+                check(writes).await;
+            }
+        }
     }
 }
 

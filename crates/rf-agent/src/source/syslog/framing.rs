@@ -14,7 +14,7 @@ const MAX_FRAMES: usize = 1000;
 pub(super) struct Frame {
     /// At most as many bytes as allowed.
     pub(super) bytes: Bytes,
-    /// It was longer.
+    /// It was longer, or its end has not come.
     pub(super) is_cut: bool,
 }
 
@@ -59,11 +59,19 @@ impl Framing {
         Ok(frames)
     }
 
-    /// What stands behind the last end, when the stream has ended.
+    /// What stands behind the last end, when the stream has ended: a line, or as much as has come of a counted message.
     pub(super) fn finish(&mut self) -> Option<Frame> {
-        let rest = self.buffer.split().freeze();
-        let is_message = self.skip == Skip::Nothing && !rest.is_empty();
-        is_message.then(|| self.frame(rest, false))
+        let mut rest = self.buffer.split().freeze();
+        if self.skip != Skip::Nothing || rest.is_empty() {
+            return None;
+        }
+        // A whole one would have been taken.
+        let is_counted = matches!(rest.first(), Some(b'1'..=b'9'));
+        if is_counted {
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            rest.advance((digits + 1).min(rest.len()));
+        }
+        Some(self.frame(rest, is_counted))
     }
 
     fn next(&mut self) -> Result<Option<Frame>, BadFraming> {
@@ -188,6 +196,16 @@ mod tests {
         check("8 <1>abcde5 <1>xy", 5, &["<1>ab..", "<1>xy"]);
         check("<1>abcde\n<1>xy\n", 5, &["<1>ab..", "<1>xy"]);
         check("<1>ab\r\n<1>abc", 5, &["<1>ab", "<1>ab.."]);
+    }
+
+    #[test]
+    fn a_counted_message_that_the_end_cuts_comes_without_its_length() {
+        check("10 <1>abcd", 100, &["<1>abcd.."]);
+        check("<1>a\n10 <1>abcd\n", 100, &["<1>a", "<1>abcd.."]);
+        check("10 <1>abcd", 5, &["<1>ab.."]);
+        // Nothing came but the length.
+        check("<1>a\n10 ", 100, &["<1>a", ".."]);
+        check("<1>a\n10", 100, &["<1>a", ".."]);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(super) struct Message<'a> {
     structured_data: Map<String, Value>,
     message: &'a str,
     raw: &'a str,
-    /// It was longer than allowed.
+    /// It was longer than allowed, or its end has not come.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
 }

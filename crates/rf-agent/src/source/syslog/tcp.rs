@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::EventMaker;
 use super::framing::{Frame, Framing};
 use crate::pipeline::Output;
-use crate::source::hand_over::{HandedOver, hand_over};
+use crate::source::hand_over::HandOver;
 
 /// How much is read at once.
 const READ_BYTES: usize = 64 * 1024;
@@ -91,6 +91,7 @@ impl Connection {
     async fn read(&self, mut stream: TcpStream, idle_timeout: Duration) {
         let (id, peer) = (&self.shared.id, self.peer);
         let mut framing = Framing::new(self.shared.maker.max_bytes);
+        let hand_over = HandOver::new(id, &self.shared.out, &self.stop).losing("messages");
         loop {
             framing.buffer.reserve(READ_BYTES);
             let read = tokio::select! {
@@ -109,20 +110,20 @@ impl Connection {
                     break;
                 }
             }
-            if !self.store_all(&mut framing).await {
+            if !self.store_all(&mut framing, &hand_over).await {
                 return;
             }
         }
         // A message without its end is the last one of its connection.
-        self.store(framing.finish().into_iter().collect()).await;
+        self.store(framing.finish().into_iter().collect(), &hand_over).await;
     }
 
     /// False when the connection cannot go on.
-    async fn store_all(&self, framing: &mut Framing) -> bool {
+    async fn store_all(&self, framing: &mut Framing, hand_over: &HandOver<'_>) -> bool {
         loop {
             match framing.take() {
                 Ok(frames) if frames.is_empty() => return true,
-                Ok(frames) => self.store(frames).await,
+                Ok(frames) => self.store(frames, hand_over).await,
                 Err(error) => {
                     let peer = self.peer;
                     tracing::warn!(source = self.shared.id, %peer, %error, "a syslog connection is closed");
@@ -132,7 +133,7 @@ impl Connection {
         }
     }
 
-    async fn store(&self, frames: Vec<Frame>) {
+    async fn store(&self, frames: Vec<Frame>, hand_over: &HandOver<'_>) {
         self.shared.out.meter().cut(frames.iter().filter(|frame| frame.is_cut).count());
         let filled = frames.iter().filter(|frame| !frame.bytes.is_empty());
         let events: Vec<_> =
@@ -140,13 +141,7 @@ impl Connection {
         if events.is_empty() {
             return;
         }
-        let stored = hand_over(&self.shared.id, &self.shared.out, &self.stop, events).await;
-        if let HandedOver::Stopped(messages) = stored {
-            tracing::error!(
-                source = self.shared.id,
-                messages,
-                "messages are lost: no queue took them before the stop"
-            );
-        }
+        // What is lost is told in the end.
+        let _handed_over = hand_over.store(events).await;
     }
 }

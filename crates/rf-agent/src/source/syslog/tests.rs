@@ -88,6 +88,19 @@ async fn connections_bring_counted_messages_and_lines() {
 }
 
 #[tokio::test]
+async fn a_counted_message_that_is_cut_by_the_end_of_its_connection_is_marked() {
+    let found = with_source(json!({}), async |rig| {
+        let mut stream = TcpStream::connect(("127.0.0.1", rig.port)).await.unwrap();
+        stream.write_all(b"120 <34>1 - h a - - - half of").await.unwrap();
+        stream.shutdown().await.unwrap();
+        wait_for(rig, 1).await;
+    })
+    .await;
+    assert_eq!(messages(&found), ["half of"]);
+    assert_eq!((&found[0]["severity"], &found[0]["truncated"]), (&json!("crit"), &json!(true)));
+}
+
+#[tokio::test]
 async fn datagrams_are_messages() {
     let found = with_source(json!({ "maxMessageBytes": 10 }), async |rig| {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();

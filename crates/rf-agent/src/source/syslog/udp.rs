@@ -8,12 +8,10 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 
 use super::EventMaker;
 use super::framing::Frame;
-use crate::pipeline::Output;
-use crate::source::hand_over::{HandedOver, hand_over};
+use crate::source::hand_over::{HandOver, HandedOver};
 use crate::stats::{Counts, Loss};
 
 /// The longest datagram of IP.
@@ -36,10 +34,8 @@ pub(super) fn bind(address: &str, port: u16) -> io::Result<UdpSocket> {
 
 /// Datagrams on their way into the queues.
 pub(super) struct Datagrams<'a> {
-    id: &'a str,
     maker: &'a EventMaker,
-    out: &'a Output,
-    stop: &'a CancellationToken,
+    hand_over: &'a HandOver<'a>,
     /// What waits, and the bound of its bytes.
     waiting: Vec<Bytes>,
     waiting_bytes: usize,
@@ -49,31 +45,29 @@ pub(super) struct Datagrams<'a> {
 
 impl<'a> Datagrams<'a> {
     pub(super) fn new(
-        id: &'a str,
         maker: &'a EventMaker,
-        out: &'a Output,
-        stop: &'a CancellationToken,
+        hand_over: &'a HandOver<'a>,
         max_bytes: usize,
     ) -> Self {
         let report = Report::default();
-        Self { id, maker, out, stop, waiting: Vec::new(), waiting_bytes: 0, max_bytes, report }
+        Self { maker, hand_over, waiting: Vec::new(), waiting_bytes: 0, max_bytes, report }
     }
 
     /// Until the stop; what has been received by then is stored, if a queue takes it.
     pub(super) async fn receive(mut self, socket: &UdpSocket) {
         let mut buffer = vec![0; MAX_DATAGRAM];
         let mut storing: Option<BoxFuture<'a, HandedOver>> = None;
-        while !self.stop.is_cancelled() {
+        while !self.hand_over.stop.is_cancelled() {
             if storing.is_none() && !self.waiting.is_empty() {
                 storing = Some(self.begin_storing());
             }
             let window = self.report.window;
             // Every arm is cancel-safe: what is being stored stays in its future.
             tokio::select! {
-                () = self.stop.cancelled() => {}
+                () = self.hand_over.stop.cancelled() => {}
                 received = socket.recv_from(&mut buffer) => match received {
                     Ok((count, peer)) => self.take(peer, &buffer[..count]),
-                    Err(error) => tracing::debug!(source = self.id, %error, "a datagram is broken"),
+                    Err(error) => tracing::debug!(source = self.hand_over.id, %error, "a datagram is broken"),
                 },
                 stored = async { storing.as_mut().expect("guarded").await }, if storing.is_some() => {
                     storing = None;
@@ -102,7 +96,7 @@ impl<'a> Datagrams<'a> {
         if bytes.is_empty() {
             return;
         }
-        self.out.meter().cut(usize::from(is_cut));
+        self.hand_over.out.meter().cut(usize::from(is_cut));
         let event = self.maker.event(peer, &Frame { bytes, is_cut });
         if self.waiting_bytes + event.len() > self.max_bytes {
             self.lose(Loss::Memory, 1);
@@ -116,7 +110,7 @@ impl<'a> Datagrams<'a> {
         let count = self.waiting.len().min(MAX_BATCH);
         let events: Vec<Bytes> = self.waiting.drain(..count).collect();
         self.waiting_bytes -= events.iter().map(Bytes::len).sum::<usize>();
-        Box::pin(hand_over(self.id, self.out, self.stop, events))
+        Box::pin(self.hand_over.store(events))
     }
 
     fn settle(&mut self, stored: &HandedOver) {
@@ -124,8 +118,9 @@ impl<'a> Datagrams<'a> {
             self.lose(Loss::Stopping, *events);
         }
     }
+
     fn lose(&mut self, loss: Loss, datagrams: usize) {
-        self.out.meter().losses.count(loss, datagrams);
+        self.hand_over.out.meter().losses.count(loss, datagrams);
         let report = &mut self.report;
         if report.window.is_none() {
             // The first loss is told soon, so that somebody who watches sees it; then once in a window.
@@ -137,12 +132,12 @@ impl<'a> Datagrams<'a> {
 
     fn tell(&mut self) {
         self.report.window = None;
-        let counts = self.out.meter().losses.counts();
+        let counts = self.hand_over.out.meter().losses.counts();
         let new = counts.since(self.report.told);
         self.report.told = counts;
         if new.total() > 0 {
             tracing::error!(
-                source = self.id,
+                source = self.hand_over.id,
                 datagrams = new.total(),
                 reasons = %new,
                 "syslog datagrams are lost: raise udpBufferBytes, or the sink's buffer.maxBytes"

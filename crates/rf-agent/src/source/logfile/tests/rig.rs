@@ -1,8 +1,10 @@
 //! A folder with log files, a store, and the source between them, which can be stopped and started.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flate2::Compression;
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::Output;
 use crate::source::contract::build_source;
+use crate::stats::SourceMeter;
 
 /// A test does not wait longer for anything.
 pub(super) const SOON: Duration = Duration::from_secs(15);
@@ -27,6 +30,8 @@ pub(super) struct Rig {
     params: Value,
     pub(super) store: Store,
     running: Option<(Tasks, CancellationToken)>,
+    /// What the source counted since it was started last.
+    meter: Arc<SourceMeter>,
 }
 
 impl Rig {
@@ -48,7 +53,7 @@ impl Rig {
         let queues = vec![QueueOptions::new("q")];
         let options = StoreOptions::new(folder.path().join("q.sqlite3"), bytes, queues);
         let store = Store::open(options).unwrap().store;
-        Self { folder, params, store, running: None }
+        Self { folder, params, store, running: None, meter: Arc::default() }
     }
 
     /// A source over `app.log`, running.
@@ -72,6 +77,7 @@ impl Rig {
     pub(super) fn start_full(&mut self) {
         let queue = self.store.queue("q").unwrap();
         let (stop, out) = (CancellationToken::new(), Output::new(self.store.clone(), vec![queue]));
+        self.meter = Arc::clone(out.meter());
         let tasks = Tasks::new(stop.clone());
         let source = build_source("logfile", &self.params);
         tasks.spawn("source", source.run(out, stop.clone()));
@@ -124,6 +130,11 @@ impl Rig {
     pub(super) async fn events(&self) -> Vec<StoredEvent> {
         let all = Budget { events: usize::MAX, bytes: usize::MAX };
         self.store.read(self.store.queue("q").unwrap(), 0, all).await.unwrap()
+    }
+
+    /// What is lost, by reason.
+    pub(super) fn dropped(&self) -> BTreeMap<String, u64> {
+        self.meter.losses.counts().by_reason()
     }
 
     /// The bodies of the stored events.
@@ -197,6 +208,12 @@ impl Rig {
 pub(super) fn append(path: &Path, text: &[u8]) {
     let mut file = File::options().create(true).append(true).open(path).unwrap();
     file.write_all(text).unwrap();
+}
+
+pub(super) fn packed(text: &str, how: Compression) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), how);
+    encoder.write_all(text.as_bytes()).unwrap();
+    encoder.finish().unwrap()
 }
 
 pub(super) fn compress(path: &Path) {

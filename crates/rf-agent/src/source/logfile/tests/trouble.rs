@@ -1,0 +1,204 @@
+//! Files that cannot be read to their end: compressed ones that break off or are still being written, and those that fail.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use flate2::Compression;
+use rf_core::config::{Problems, parse};
+use serde_json::{Value, json};
+use tokio::time::advance;
+
+use super::super::content::Content;
+use super::super::record::Record;
+use super::super::settings::{LogfileSourceConfig, Settings, check};
+use super::super::tailer::Tailer;
+use super::rig::{Rig, packed};
+use super::rotation::{numbered, text};
+use crate::source::SourceContext;
+
+/// Nobody has written to the file for long.
+fn age(rig: &Rig, name: &str) {
+    let file = File::options().append(true).open(rig.path(name)).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+}
+
+/// A compressed file whose bytes stand for themselves, cut behind the first word of this line.
+fn cut_in_line(lines: std::ops::Range<u32>, line: u32) -> (Vec<u8>, Vec<u8>) {
+    let mut first = packed(&text(lines), Compression::none());
+    let at = memchr::memmem::find(&first, format!("line {line}\n").as_bytes()).unwrap();
+    let rest = first.split_off(at + "line".len());
+    (first, rest)
+}
+
+fn damaged(files: u64) -> BTreeMap<String, u64> {
+    BTreeMap::from([("damaged".to_owned(), files)])
+}
+
+fn is_given_up(record: &Value) -> bool {
+    record["path"].as_str().unwrap().ends_with(".gz") && record["done"] == true
+}
+
+#[tokio::test]
+async fn a_compressed_file_that_breaks_off_gives_what_is_in_it_and_holds_up_nobody_for_long() {
+    let mut rig = Rig::new(json!({ "filePaths": ["app.log*"] }));
+    let (first, _lost) = cut_in_line(0..300, 250);
+    rig.append("app.log.2.gz", first);
+    age(&rig, "app.log.2.gz");
+    rig.append("app.log", text(300..310));
+    rig.start().await;
+    let mut expected = [numbered(0..250), vec!["line".to_owned()], numbered(300..310)].concat();
+    rig.expect_set(&expected).await;
+    rig.until("it is counted", async |rig| rig.dropped() == damaged(1)).await;
+    let bodies = rig.bodies().await;
+    assert!(bodies.contains(&json!({ "content": "line", "partial": true })), "{bodies:?}");
+    rig.append("app.log", text(310..320));
+    expected.extend(numbered(310..320));
+    rig.expect_set(&expected).await;
+    // It is given up for good.
+    rig.stop().await;
+    rig.start().await;
+    rig.append("app.log", text(320..330));
+    expected.extend(numbered(320..330));
+    rig.expect_set(&expected).await;
+    assert_eq!(rig.dropped(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_wrong_checksum_costs_no_line() {
+    let mut rig = Rig::new(json!({ "filePaths": ["app.log*"] }));
+    let mut content = packed(&text(0..300), Compression::fast());
+    *content.last_mut().unwrap() ^= 1;
+    rig.append("app.log.2.gz", content);
+    age(&rig, "app.log.2.gz");
+    rig.append("app.log", text(300..310));
+    rig.start().await;
+    rig.expect(&numbered(0..310)).await;
+    rig.until("it is counted", async |rig| rig.dropped() == damaged(1)).await;
+}
+
+#[tokio::test]
+async fn the_rest_of_a_lost_file_is_read_from_a_compressed_one_as_far_as_that_goes() {
+    let mut rig = Rig::over_app_log(json!({})).await;
+    rig.append("app.log", text(0..200));
+    rig.expect(&numbered(0..200)).await;
+    rig.stop().await;
+    let (first, _lost) = cut_in_line(0..300, 250);
+    fs::remove_file(rig.path("app.log")).unwrap();
+    rig.append("app.log.1.gz", first);
+    age(&rig, "app.log.1.gz");
+    rig.append("app.log", text(300..310));
+    rig.start().await;
+    let expected = [numbered(0..250), vec!["line".to_owned()], numbered(300..310)].concat();
+    rig.expect_set(&expected).await;
+}
+
+#[tokio::test]
+async fn a_compressed_file_is_read_along_while_it_is_written() {
+    let mut rig = Rig::new(json!({ "filePaths": ["app.log*"] }));
+    let (first, rest) = cut_in_line(0..300, 250);
+    rig.append("app.log.2.gz", first);
+    rig.append("app.log", text(300..310));
+    rig.start().await;
+    rig.until("the live file goes on", async |rig| {
+        rig.lines().await.iter().any(|line| line == "line 309")
+    })
+    .await;
+    assert_eq!(rig.lines().await.len(), 260, "what is there is read, and nothing is given up");
+    rig.append("app.log.2.gz", rest);
+    rig.expect_set(&numbered(0..310)).await;
+    assert_eq!(rig.dropped(), BTreeMap::new());
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_read_on_when_it_is_written_to() {
+    let mut rig = Rig::new(json!({ "filePaths": ["app.log*"] }));
+    let (first, rest) = cut_in_line(0..300, 250);
+    rig.append("app.log.2.gz", first);
+    age(&rig, "app.log.2.gz");
+    rig.start().await;
+    rig.until_record("it is given up", is_given_up).await;
+    rig.append("app.log.2.gz", rest);
+    let line = ["line", " 250"].map(str::to_owned).to_vec();
+    rig.expect(&[numbered(0..250), line, numbered(251..300)].concat()).await;
+    // And so is what was read to its end.
+    rig.until_record("it is read", is_given_up).await;
+    rig.append("app.log.2.gz", packed(&text(300..310), Compression::fast()));
+    rig.until("the rest is read", async |rig| rig.lines().await.len() == 311).await;
+    assert_eq!(rig.lines().await[301..], numbered(300..310));
+}
+
+#[tokio::test]
+async fn a_compressed_file_that_is_there_before_its_first_byte_is_unpacked() {
+    for name in ["x.log.gz", "x.packed"] {
+        let params =
+            json!({ "filePaths": ["*.log", "*.gz", "*.packed"], "partialLineTimeout": "1m" });
+        let mut rig = Rig::new(params);
+        rig.append(name, "");
+        rig.append("a.log", "one\n");
+        rig.start().await;
+        // It was found, too.
+        rig.expect(&["one"]).await;
+        let content = packed(&text(0..300), Compression::fast());
+        let (first, rest) = content.split_at(1);
+        rig.append(name, first);
+        rig.append("a.log", "two\n");
+        rig.expect(&["one", "two"]).await;
+        rig.append(name, rest);
+        let marks = ["one", "two"].map(str::to_owned).to_vec();
+        rig.expect(&[marks, numbered(0..300)].concat()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_plain_file_of_one_byte_is_a_line_without_its_end() {
+    // The second is how gzip begins, too.
+    for byte in ["x", "\u{1f}"] {
+        let rig = Rig::over_app_log(json!({ "partialLineTimeout": "50ms" })).await;
+        rig.append("app.log", "");
+        rig.append("app.log", byte);
+        rig.expect(&[byte]).await;
+        rig.append("app.log", "\nnext\n");
+        rig.expect(&[byte, "next"]).await;
+    }
+}
+
+fn settings(params: &Value) -> Arc<Settings> {
+    let mut problems = Problems::new();
+    let document = parse("params", &params.to_string(), &|_| None, &mut problems).unwrap();
+    let root = document.root();
+    let config: LogfileSourceConfig = root.decode(&mut problems).unwrap();
+    let context = SourceContext { id: "s", env_name: "", host_name: "", hook_interval: None };
+    Arc::new(check(&context, &config, &root, &mut problems).unwrap())
+}
+
+/// Reads from `content` from now on, as from the next file of the family.
+fn add(tailer: &mut Tailer, family: &Path, content: Content) {
+    let path = family.to_owned();
+    let record = Record { family: path.clone(), name: path.clone(), path, ..Record::default() };
+    let mut file = tailer.track(record);
+    file.open(content);
+    tailer.files.push(file);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_fails_holds_up_newer_ones_for_a_while_only() {
+    for (seconds, events) in [(3, 0), (5, 1)] {
+        let folder = tempfile::tempdir().unwrap();
+        let live = folder.path().join("app.log");
+        fs::write(&live, "line\n").unwrap();
+        let mut tailer = Tailer::new(settings(&json!({ "filePath": live })), Vec::new());
+        // A folder can be opened, and not be read.
+        let failing = Content::Plain(Arc::new(File::open(folder.path()).unwrap()));
+        add(&mut tailer, &live, failing);
+        add(&mut tailer, &live, Content::open(&live).unwrap().0);
+        assert_eq!(tailer.prepare(true).events.len(), 0, "records come first");
+        assert_eq!(tailer.prepare(true).events.len(), 0);
+        advance(Duration::from_secs(seconds)).await;
+        let prepared = tailer.prepare(true);
+        assert_eq!(prepared.events.len(), events, "after {seconds} s");
+        assert_eq!(prepared.due.is_some(), events == 0, "it is looked at again in time");
+    }
+}
