@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use crate::errors::{CommitError, FullReason};
 use crate::group::{Group, Tx};
 use crate::limits::{
-    Limits, PAGE, PageEstimate, base_pages, moving_pages, removal_pages, stored_bytes,
+    Limits, PAGE, PageEstimate, base_pages, map_pages, moving_pages, removal_pages, stored_bytes,
 };
 use crate::types::{Append, Commit, MAX_BATCH_ID_BYTES, WhenFull};
 
@@ -66,8 +66,8 @@ impl Cost {
         Self { other: self.other + pages, ..self }
     }
 
-    fn dirty(&self) -> u64 {
-        self.rows.dirty_pages() + self.other
+    fn dirty(&self, file_pages: u64) -> u64 {
+        self.rows.dirty_pages(file_pages) + self.other
     }
 }
 
@@ -102,7 +102,7 @@ impl Tx {
     /// Whether the transaction may write so many rows in all and so many pages more.
     pub(crate) fn wal_takes(&self, limits: &Limits, appended: PageEstimate, other: u64) -> bool {
         let db_pages = self.file_pages.max(self.room.after(appended));
-        let dirty = appended.dirty_pages() + self.other + other;
+        let dirty = appended.dirty_pages(db_pages) + self.other + other;
         limits.wal_fits(self.wal_len, self.wal_frames, dirty, db_pages)
     }
 }
@@ -135,7 +135,7 @@ impl Group<'_> {
     /// giving free pages back.
     fn without_events(&self, commit: &Commit, cost: Cost) -> Admission {
         let appended = self.tx.appended.plus(cost.rows, self.tables());
-        let fits = |db_pages| self.limits.wal_fits(0, 0, cost.dirty(), db_pages);
+        let fits = |db_pages| self.limits.wal_fits(0, 0, cost.dirty(db_pages), db_pages);
         let shrinks = self.tx.room.free > 0 && fits(self.tx.room.shrunk_after(appended));
         let letters = !commit.dead.is_empty() || !commit.letters.is_empty();
         if letters && shrinks && !fits(self.tx.room.after(appended)) {
@@ -147,7 +147,8 @@ impl Group<'_> {
     /// Whether it fits on an empty WAL. One that does not fit on the WAL as it is goes into the next transaction.
     pub(crate) fn fits(&self, cost: &Cost) -> bool {
         let appended = self.tx.appended.plus(cost.rows, self.tables());
-        self.limits.append_fits(cost.dirty(), self.tx.room.after(appended))
+        let db_pages = self.tx.room.after(appended);
+        self.limits.append_fits(cost.dirty(db_pages), db_pages)
     }
 
     pub(crate) fn tables(&self) -> u64 {
@@ -176,7 +177,7 @@ impl Group<'_> {
             cost.rows.add_row(
                 size + letter_overhead(&bury.reason, &self.state.queues[bury.queue.0].name),
             );
-            cost.other += removal_pages(1, stored_bytes(size));
+            cost.other += removal_pages(1, stored_bytes(size), self.tx.room.pages);
         }
         for letter in &commit.letters {
             let queue = &self.state.queues[letter.queue.0].name;
@@ -186,6 +187,10 @@ impl Group<'_> {
         }
         let ids: usize = commit.removes.iter().map(|remove| remove.ids.len()).sum();
         cost.other += removed_ids_pages(ids as u64) + commit.checkpoints.len() as u64;
+        if ids > 0 {
+            // Their size is not looked at here.
+            cost.other += map_pages(u64::MAX, self.tx.room.pages);
+        }
         cost.other += if commit.batch_id.is_some() { BATCH_PAGES } else { 0 };
         Ok(cost)
     }
@@ -217,31 +222,29 @@ impl Group<'_> {
         let base = base_pages(self.state.queues.len() as u64);
         // In parts, the WAL must only take the largest event at once.
         let (largest, parts) = largest_part(commit);
-        let (rows, dirty) = if parts {
-            // And begins no segments.
-            let dirty = largest.dirty_pages().max(self.limits.step_pages());
-            (cost.rows.in_one_segment(), dirty)
-        } else {
-            (cost.rows, cost.dirty())
+        // And begins no segments.
+        let rows = if parts { cost.rows.in_one_segment() } else { cost.rows };
+        let dirty = |db_pages| {
+            if parts {
+                largest.dirty_pages(db_pages).max(self.limits.step_pages())
+            } else {
+                cost.dirty(db_pages)
+            }
         };
-        if !self.limits.append_fits(dirty, base + rows.pages()) {
+        let append_fits = |db_pages| self.limits.append_fits(dirty(db_pages), db_pages);
+        if !append_fits(base + rows.pages()) {
             let (bytes, limit) = (commit.content_bytes() as u64, self.limits.largest_event(base));
             return Admission::Refuse(CommitError::TooLarge { bytes, limit });
         }
         if self.state.queues.iter().any(|queue| queue.segments.passed() > 0) {
             return Admission::Tidy;
         }
-        if parts
-            && self
-                .limits
-                .append_fits(dirty, self.tx.room.after(self.tx.appended.plus(rows, self.tables())))
-        {
+        if parts && append_fits(self.tx.room.after(self.tx.appended.plus(rows, self.tables()))) {
             return Admission::InParts;
         }
         let appended = self.tx.appended.plus(cost.rows, self.tables());
-        if self.tx.room.free > 0
-            && self.limits.append_fits(cost.dirty(), self.tx.room.shrunk_after(appended))
-        {
+        let shrunk = self.tx.room.shrunk_after(appended);
+        if self.tx.room.free > 0 && self.limits.append_fits(cost.dirty(shrunk), shrunk) {
             return Admission::Shrink;
         }
         let queues = commit.appends.iter().map(|append| append.queue.0);

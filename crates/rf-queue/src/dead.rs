@@ -157,7 +157,6 @@ impl DeadLetters {
         rows: PageEstimate,
         work: impl FnOnce() -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
-        let dirty = rows.dirty_pages() + self.limits.step_pages();
         let mut emptied = false;
         for _ in 0..TRIES {
             let transaction =
@@ -165,6 +164,7 @@ impl DeadLetters {
             let room = Room::look(&transaction, PageEstimate::default())?;
             let (pages, wal) = (room.after(rows), length(&beside(&self.path, "-wal")));
             let in_file = pages.max(length(&self.path) / PAGE);
+            let dirty = rows.dirty_pages(in_file) + self.limits.step_pages();
             if rows != PageEstimate::default() && pages > self.limits.db_cap() {
                 break;
             }

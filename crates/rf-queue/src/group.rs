@@ -41,7 +41,7 @@ pub(crate) struct Tx {
 impl Tx {
     /// Pages that the transaction will write at the most.
     pub(crate) fn dirty(&self) -> u64 {
-        self.appended.dirty_pages() + self.other
+        self.appended.dirty_pages(self.room.pages.max(self.file_pages)) + self.other
     }
 }
 
@@ -270,7 +270,7 @@ impl Group<'_> {
         self.state.dead_letters = self.state.dead_letters.saturating_sub(1);
         self.state.dead_bytes = self.state.dead_bytes.saturating_sub(size);
         self.state.dropped_dead += 1;
-        self.tx.other += removal_pages(1, stored_bytes(size));
+        self.tx.other += removal_pages(1, stored_bytes(size), self.tx.room.pages);
         Ok(true)
     }
 

@@ -184,7 +184,7 @@ impl Writer {
         self.make_wal_room(&Cost::pages(pages))?;
         let mut group = self.group()?;
         let pieces = group.state.queues[index].pieces(0, u64::MAX);
-        let first_and_last = first_rows(group.conn, pieces, most, pages)?;
+        let first_and_last = first_rows(group.conn, pieces, most, (pages, group.tx.room.pages))?;
         if let Some((first, last)) = first_and_last {
             if let Some(pick) = pick {
                 let picked = group.pick(index, (first, last), pick)?;
@@ -234,7 +234,7 @@ impl Writer {
             let pages = if group.passes(queue, from)? {
                 0
             } else {
-                removal_pages(there.events, there.stored)
+                removal_pages(there.events, there.stored, group.tx.room.pages)
             };
             if pages > most && step > 1 {
                 step /= 2;
@@ -291,7 +291,8 @@ impl Writer {
         let commit = Commit::append(QueueId(index), vec![content.clone().into()]);
         match self.group()?.admit(&commit)? {
             Admission::Now(cost) if !self.disk_full => {
-                let freed = removal_pages(1, stored_bytes(content.len() as u64));
+                let pages = self.room.map_or(0, |room| room.pages);
+                let freed = removal_pages(1, stored_bytes(content.len() as u64), pages);
                 self.make_wal_room(&cost.plus_pages(freed))?;
             }
             Admission::Shrink => return self.shrink_for_wal().map(|()| false),

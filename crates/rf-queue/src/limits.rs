@@ -182,7 +182,8 @@ impl Limits {
         let fits = |bytes: u64| {
             let mut rows = PageEstimate::of_row(bytes);
             rows.add_segments(u64::from(self.segment_bytes() > 0));
-            self.append_fits(rows.dirty_pages(), base_pages + rows.pages())
+            let db_pages = base_pages + rows.pages();
+            self.append_fits(rows.dirty_pages(db_pages), db_pages)
         };
         // `fits` falls once from true to false, so it is found by halving.
         let (mut low, mut high) = (0, self.max_bytes);
@@ -321,33 +322,44 @@ impl PageEstimate {
         total + leaves / LEAVES_PER_INTERIOR + total / PAGES_PER_MAP + 1
     }
 
-    /// Pages that a transaction with these rows writes at the most: the new ones, and the old right edges.
-    pub(crate) fn dirty_pages(&self) -> u64 {
-        self.pages() + self.tables + self.segments * SEGMENT_DIRTY + FIXED_PAGES
+    /// Pages that a transaction with these rows writes at the most, in a file of so many: the new ones, the old right edges,
+    /// and the maps of the free pages that it takes.
+    pub(crate) fn dirty_pages(&self, file_pages: u64) -> u64 {
+        let pages = self.pages();
+        let edges = self.tables + self.segments * SEGMENT_DIRTY;
+        pages + map_pages(pages, file_pages) + edges + FIXED_PAGES
     }
 }
 
-/// Pages that removing one run of rows dirties at the most: their leaves, each at least a third full, and the neighbours
-/// that the first and the last are merged with. Overflow pages are freed without being written.
-pub(crate) fn removal_pages(rows: u64, stored: u64) -> u64 {
+/// Map pages that are written when so many pages become free, or are taken from the free list, in a file of so many: they
+/// may lie anywhere.
+pub(crate) fn map_pages(pages: u64, file_pages: u64) -> u64 {
+    pages.min(file_pages / PAGES_PER_MAP + 1)
+}
+
+/// Pages that removing one run of rows dirties at the most, in a file of so many: their leaves, each at least a third full,
+/// and the neighbours that the first and the last are merged with. Overflow pages are freed without being written, but for
+/// those that name others in the free list.
+pub(crate) fn removal_pages(rows: u64, stored: u64, file_pages: u64) -> u64 {
     if rows == 0 {
         return 0;
     }
     let leaves = rows.min(stored * 3 / LEAF + 2);
-    leaves + 2 + leaves / LEAVES_PER_INTERIOR + stored / PAGE / PAGES_PER_MAP
+    let freed = leaves + stored / PAGE;
+    let listed = freed / FREE_PER_TRUNK + 1;
+    leaves + 2 + leaves / LEAVES_PER_INTERIOR + listed + map_pages(freed, file_pages)
 }
 
 /// Pages that emptying a table of so many bytes, if that is known, dirties at the most, in a file of so many pages: its root,
 /// those of the free list and of the maps, for its pages may lie anywhere.
 pub(crate) fn emptying_pages(stored: Option<u64>, file_pages: u64) -> u64 {
     let pages = stored.map_or(file_pages, |stored| stored * 3 / LEAF + 2);
-    let maps = pages.min(file_pages / PAGES_PER_MAP + 1);
-    3 + pages / FREE_PER_TRUNK + maps
+    3 + pages / FREE_PER_TRUNK + map_pages(pages, file_pages)
 }
 
 /// Map pages that are written when SQLite moves a page, in a file of so many: those of its children.
 pub(crate) fn moving_pages(file_pages: u64) -> u64 {
-    MAX_CHILDREN.min(file_pages / PAGES_PER_MAP + 1)
+    map_pages(MAX_CHILDREN, file_pages)
 }
 
 #[cfg(test)]

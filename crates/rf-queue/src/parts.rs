@@ -55,12 +55,13 @@ impl Writer {
 
     /// As many events as fit beside a database of any size, and at least one.
     fn next_part(&self, events: &[Bytes]) -> (Cost, usize) {
+        let file_pages = self.room.map_or(0, |room| room.pages);
         let mut rows = PageEstimate::of_row(events[0].len() as u64);
         let mut count = 1;
         for event in &events[1..] {
             let mut more = rows;
             more.add_row(event.len() as u64);
-            if more.dirty_pages() > self.limits.step_pages() {
+            if more.dirty_pages(file_pages) > self.limits.step_pages() {
                 break;
             }
             (rows, count) = (more, count + 1);

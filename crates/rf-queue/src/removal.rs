@@ -78,7 +78,7 @@ impl Group<'_> {
         }
         state.count_out(span.0, span.1, there);
         state.book.limit(self.limits.max_ranges());
-        self.tx.other += removal_pages(there.events, there.stored);
+        self.tx.other += removal_pages(there.events, there.stored, self.tx.room.pages);
         Ok(())
     }
 

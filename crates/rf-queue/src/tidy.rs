@@ -102,7 +102,8 @@ impl Group<'_> {
         let sql = queue.segments.oldest();
         let piece = Piece { sql, first: 0, last: queue.removed };
         let most = (u64::MAX, u64::MAX);
-        let Some((first, last)) = first_rows(self.conn, std::iter::once(piece), most, pages)?
+        let Some((first, last)) =
+            first_rows(self.conn, std::iter::once(piece), most, (pages, self.tx.room.pages))?
         else {
             queue.segments.swept(None);
             return Ok(());
@@ -119,19 +120,20 @@ impl Group<'_> {
 }
 
 /// First and last id of the first rows: those stored at or before `most.0`, until they are `most.1` bytes, as many as can be
-/// deleted with so many pages, but one at the least.
+/// deleted with so many pages, in a file of so many, but one at the least.
 pub(crate) fn first_rows<'a>(
     conn: &Connection,
     pieces: impl Iterator<Item = Piece<'a>>,
     most: (u64, u64),
-    pages: u64,
+    (pages, file_pages): (u64, u64),
 ) -> rusqlite::Result<Option<(u64, u64)>> {
     let mut first_and_last: Option<(u64, u64)> = None;
     let (mut count, mut stored) = (0, 0);
     let mut look = |(id, at, bytes): (u64, u64, u64)| {
         let enough = stored >= most.1 || at > most.0 || count == REMOVAL_STEP;
         (count, stored) = (count + 1, stored + stored_bytes(bytes));
-        if enough || (first_and_last.is_some() && removal_pages(count, stored) > pages) {
+        if enough || (first_and_last.is_some() && removal_pages(count, stored, file_pages) > pages)
+        {
             return ControlFlow::Break(());
         }
         first_and_last = Some((first_and_last.map_or(id, |(first, _)| first), id));

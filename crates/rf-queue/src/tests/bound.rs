@@ -216,3 +216,27 @@ floods! {
     largest_rows_rejected: Size::Largest, Reject;
     largest_rows_dropped: Size::Largest, DropOldest;
 }
+
+/// In a large file the free pages that a large event leaves, and those that it takes, lie below many pages of the map: what
+/// a transaction writes is checked against its estimate at each commit.
+#[tokio::test]
+async fn large_events_are_scattered_over_a_large_file() {
+    let mut rig = Rig::closed(64 * MIB, vec![QueueOptions::new("q")]);
+    rig.options.durability = Durability::Process;
+    rig.open().unwrap();
+    let mut rng = fastrand::Rng::with_seed(3);
+    let mut refused = 0;
+    while refused < 60 {
+        let event = filled(rng.usize(1..600_000));
+        match rig.store().commit(Commit::append(rig.q(), vec![event])).await {
+            Ok(_) => continue,
+            Err(CommitError::Full { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        let mut ids = rig.ids().await;
+        rng.shuffle(&mut ids);
+        ids.truncate(rng.usize(1..8));
+        rig.ack(ids).await;
+    }
+    rig.close().await;
+}
