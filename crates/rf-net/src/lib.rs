@@ -11,6 +11,7 @@
 //! - [`body`]: the one way to read a body;
 //! - [`encoding`]: zstd and gzip, safe against bombs, and who accepts what;
 //! - [`client`]: the one HTTP client, over [`tls`]; [`retry_after`](mod@retry_after): when a server wants to be asked again;
+//!   [`mask`]: its answer is quoted, and its URL named, without what is secret;
 //! - [`upstream`]: the client of a proxy, whose bodies are streamed, with tunnels for upgraded connections; [`interim`]:
 //!   answers before the answer.
 //!
@@ -22,6 +23,7 @@ pub mod client;
 pub mod encoding;
 pub mod interim;
 pub mod listen;
+pub mod mask;
 pub mod own_host;
 pub mod per_core;
 pub mod retry_after;

@@ -19,6 +19,7 @@ use rf_core::protocol::{RF_BATCH_ID, RF_BUCKETS, RF_ENV_NAME, RF_HOSTNAME, encod
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientError};
 use rf_net::encoding::{Coding, encode};
+use rf_net::mask::{Mask, shown};
 use rf_net::retry_after::retry_after;
 use rf_script::Request as Steer;
 use tokio::sync::watch;
@@ -143,15 +144,23 @@ impl RelaySink {
         if compress {
             request.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
         }
+        let mask = Mask::of(request.uri(), request.headers());
+        let url = shown(request.uri());
         match self.client.send(request, self.timeout).await {
-            Ok(response) => self.judge(response).await,
+            Ok(response) => self.judge(response, &url, &mask).await,
             Err(error @ ClientError::NoTarget) => Err(SinkError::Permanent(error.to_string())),
             Err(error @ ClientError::Connect { .. }) => Err(SinkError::Away(error.to_string())),
             Err(error) => Err(SinkError::Retry { reason: error.to_string(), after: None }),
         }
     }
 
-    async fn judge(&self, response: Response<Incoming>) -> Result<(), SinkError> {
+    /// What an answer means. Its words end in logs and dead letters, so they go through the `mask`, and `url` has been shown.
+    async fn judge(
+        &self,
+        response: Response<Incoming>,
+        url: &str,
+        mask: &Mask,
+    ) -> Result<(), SinkError> {
         let status = response.status();
         let after = retry_after(response.headers(), SystemTime::now());
         let names_zstd = response
@@ -166,10 +175,11 @@ impl RelaySink {
         }
         let text = body
             .map(|body| {
-                String::from_utf8_lossy(&body).trim().chars().take(SHOWN_REFUSAL_CHARS).collect()
+                let text = mask.text(String::from_utf8_lossy(&body).trim());
+                text.chars().take(SHOWN_REFUSAL_CHARS).collect()
             })
             .unwrap_or_else(|_unread| String::new());
-        let reason = format!("{} answered {status}: {text}", self.uri);
+        let reason = format!("{url} answered {status}: {text}");
         Err(match status {
             // What is wrong with the batch itself: the worker finds the event that is to blame.
             StatusCode::BAD_REQUEST
@@ -243,15 +253,19 @@ fn joined(url: &str, path: &str) -> String {
 /// What a script says about the request: its path goes behind the URL's, its headers take the place of ours.
 fn steer_request(request: &mut Request<Full<Bytes>>, steer: &Steer) -> Result<(), String> {
     if !steer.path.is_empty() {
-        *request.uri_mut() = joined(&request.uri().to_string(), &steer.path)
-            .parse()
-            .map_err(|error| format!("request.path `{}`: {error}", steer.path))?;
+        *request.uri_mut() =
+            joined(&request.uri().to_string(), &steer.path).parse().map_err(|error| {
+                let path = steer.path.split('?').next().unwrap_or_default();
+                format!("request.path `{path}`: {error}")
+            })?;
     }
     for (name, value) in &steer.headers {
         let key = HeaderName::try_from(name)
             .map_err(|_bad| format!("request.headers: `{name}` is not a header name"))?;
-        let value = HeaderValue::try_from(value)
+        let mut value = HeaderValue::try_from(value)
             .map_err(|_bad| format!("request.headers: the value of `{name}` cannot be sent"))?;
+        // A script may have a token of its own.
+        value.set_sensitive(true);
         request.headers_mut().insert(key, value);
     }
     Ok(())
@@ -294,7 +308,70 @@ impl Sink for StdoutSink {
 
 #[cfg(test)]
 mod tests {
-    use super::joined;
+    use axum::Router;
+    use axum::extract::Request as Asked;
+    use rf_core::lifecycle::Tasks;
+    use rf_net::client::ClientOptions;
+
+    use super::*;
+    use crate::sink::RateLimits;
+
+    /// The sink of a file with this URL and token, without limits that a test would notice.
+    fn sink(url: &str, token: &str) -> RelaySink {
+        let target = RelayTarget {
+            uri: url.parse().unwrap(),
+            is_relay: false,
+            token: &Secret::new(token),
+            buckets: &[],
+            env_name: "",
+            host_name: "host",
+            timeout: Duration::from_secs(20),
+        };
+        let shape = Shape {
+            max_events: 1000,
+            goal_bytes: 1024 * 1024,
+            max_event_bytes: 1024 * 1024,
+            concurrency: 1,
+            stable: true,
+            ahead: true,
+            linger: Duration::ZERO,
+            max_attempts: None,
+            max_age: None,
+            backoff: (Duration::from_millis(1), Duration::from_millis(1)),
+            rate: RateLimits::default(),
+        };
+        RelaySink::new(&target, shape, Client::new(&ClientOptions::default()).unwrap()).unwrap()
+    }
+
+    /// Refuses with all that it was sent.
+    fn repeated(asked: &Asked) -> (StatusCode, String) {
+        let values = asked.headers().values().map(|value| value.to_str().unwrap());
+        let values = values.collect::<Vec<_>>().join("; ");
+        (StatusCode::BAD_REQUEST, format!("{} {values}", asked.uri()))
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_repeats_the_request_shows_no_secret() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap();
+        let app = Router::new().fallback(|asked: Asked| std::future::ready(repeated(&asked)));
+        let tasks = Tasks::new(CancellationToken::new());
+        tasks.spawn("api", async move { axum::serve(listener, app).await });
+        let sink = sink(&format!("http://usr:pw-1@{host}/hook?api_key=key-2"), "token-3");
+        let of_script = vec![("x-key".to_owned(), "key-4".to_owned())];
+        for steer in [Steer::default(), Steer { headers: of_script, ..Steer::default() }] {
+            let refused = sink.post("1", Bytes::from_static(b"[]"), &steer).await.unwrap_err();
+            assert!(matches!(refused, SinkError::Permanent(_)), "{refused}");
+            let reason = refused.to_string();
+            let start = format!("http://***@{host}/hook?api_key=***");
+            assert!(reason.starts_with(&start), "{reason}");
+            assert!(reason.contains("answered 400 Bad Request: /hook?api_key=***"), "{reason}");
+            assert!(reason.contains("Bearer ***"), "{reason}");
+            for secret in ["pw-1", "key-2", "token-3", "key-4"] {
+                assert!(!reason.contains(secret), "{reason}");
+            }
+        }
+    }
 
     #[test]
     fn a_script_s_path_goes_behind_the_url_with_one_slash() {
