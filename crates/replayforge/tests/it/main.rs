@@ -27,6 +27,7 @@
 //! | [`alarms`] | what goes wrong is told once, and its end too |
 //! | [`notify`] | people are told, once and in time, by the services that they use |
 //! | [`watching`], [`watching_cli`], [`metrics`], [`alerts`] | who looks at the relay, or is told by it, knows what is broken and why |
+//! | [`relay_alone`] | a relay says whom it refuses, and has its folder for itself |
 //! | [`example_stacks`] | each folder of `examples/` works as its README says |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
 
@@ -80,6 +81,8 @@ mod outage;
 mod page;
 #[cfg(test)]
 mod postgres;
+#[cfg(test)]
+mod relay_alone;
 #[cfg(test)]
 mod script;
 #[cfg(test)]
