@@ -21,7 +21,7 @@ use crate::cli::{DemoArgs, Role};
 use crate::config_file::{self, Checked};
 use crate::logging;
 use crate::logging::settings::Settings;
-use crate::running::{Control, Exit, run_role};
+use crate::running::{Control, Exit, prepare_process, run_role};
 
 mod journey;
 mod target;
@@ -48,6 +48,7 @@ pub(super) fn run(args: &DemoArgs) -> Exit {
         complain(&format!("logging cannot be set up: {error}"));
         return Exit::Failed;
     }
+    prepare_process();
     match start(args.dir.clone()) {
         Ok(()) => Exit::Ok,
         Err(error) => {
