@@ -4,7 +4,8 @@
 //! role alike, so that a limit is written and tested once.
 //!
 //! Reading order:
-//! - [`listen`]: a port becomes a listener, or an error that says what to do about it;
+//! - [`address`]: what can be listened on, and what would be listened on twice; [`listen`]: a port becomes a listener, or
+//!   an error that says what to do about it;
 //! - [`serve`](mod@serve): a listener and a service become a bounded server that drains when it is told to stop;
 //!   `stream` (private) holds the clocks that cut off slow clients;
 //! - [`own_host`]: names that a server on loopback answers to;
@@ -18,6 +19,7 @@
 //! A further kind of transport is a new file with an implementation of [`serve::Listener`] (its stream type is free)
 //! and a connector for [`client::Client`].
 
+pub mod address;
 pub mod body;
 pub mod client;
 pub mod encoding;

@@ -36,6 +36,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// hyper refuses a smaller read buffer.
 const MIN_READ_BUFFER_BYTES: usize = 8 * 1024;
 
+/// More connections are of no use: the system gives a process no more files (`fs.nr_open`).
+pub const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1 << 20).expect("it is not zero");
+
 /// What one server takes from its clients at most.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerLimits {

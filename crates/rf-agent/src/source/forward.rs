@@ -32,6 +32,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use hyper::service::service_fn;
 use rf_core::lifecycle::Tasks;
+use rf_net::address::Place;
 use rf_net::per_core::serve_each;
 use rf_net::serve::ServerLimits;
 use tokio::net::TcpListener;
@@ -63,6 +64,10 @@ struct ForwardSource {
 impl Source for ForwardSource {
     fn holds_up(&self) -> HoldsUp {
         HoldsUp::PassingTraffic
+    }
+
+    fn places(&self) -> Vec<Place> {
+        vec![Place::tcp(&self.settings.listen_address, self.settings.listen_port)]
     }
 
     fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {

@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
 use rf_core::event::{BodyNotes, CapturedRequest, encode_exchange};
+use rf_net::address::Place;
 use rf_net::body::{BodyError, read_capped};
 use rf_net::listen::listen_shared;
 use rf_net::per_core::serve_per_core;
@@ -37,7 +38,7 @@ use uuid::Uuid;
 use super::{HoldsUp, Source, SourceContext, SourceError, forward};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::redact::{BodyForm, Defaults, RedactConfig, Redacted, Redactor};
-use crate::settings::{at, not_zero};
+use crate::settings::{at, check_connections, not_zero};
 
 /// What the original answers.
 const RECEIVED: &str = "Request received";
@@ -120,7 +121,8 @@ pub(super) fn build(
     if params.get(FORWARD_TO).is_some() {
         return forward::build(context, params, problems);
     }
-    let config: HttpSourceConfig = params.decode(problems)?;
+    let mut config: HttpSourceConfig = params.decode(problems)?;
+    config.max_connections = check_connections(params, config.max_connections, problems);
     let times = [("requestTimeout", config.request_timeout), ("idleTimeout", config.idle_timeout)];
     not_zero(params, &times, problems);
     let mut drop_headers = header_names(&config.drop_headers, params, problems)?;
@@ -178,6 +180,10 @@ struct HttpSource {
 impl Source for HttpSource {
     fn holds_up(&self) -> HoldsUp {
         HoldsUp::ClientsUntilStored
+    }
+
+    fn places(&self) -> Vec<Place> {
+        vec![Place::tcp(&self.config.listen_address, self.config.listen_port)]
     }
 
     fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
