@@ -16,7 +16,7 @@ use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, GetAll, HeaderName, RETRY_AFTER,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -246,6 +246,10 @@ impl Capture {
     async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let captured_at_us = now_us();
         let (head, body) = request.into_parts();
+        // To be replayed it would need a tunnel, and nobody at its end.
+        if head.method == Method::CONNECT {
+            return refuse(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is for forward proxies\n");
+        }
         let body = match read_capped(body, self.max_body, self.body_timeout).await {
             Ok(body) => body,
             Err(BodyError::TooLarge { limit }) => {
