@@ -73,11 +73,14 @@ fn check_accepts_what_start_up_accepts() {
             assert_eq!(finished.output, format!("{file}: ok\n"));
         }
         for other in ["proxy", "relay", "player"].into_iter().filter(|other| *other != role) {
-            assert_eq!(
-                run(folder.path(), &["check", "-c", &file, "--role", other]).code,
-                Some(78),
-                "{role} as {other}"
+            let told = format!(
+                "error: this looks like a {role}'s file: start it with `replayforge {role}`"
             );
+            for args in [vec!["check", "-c", &file, "--role", other], vec![other, "-c", &file]] {
+                let refused = run(folder.path(), &args);
+                assert_eq!(refused.code, Some(78), "{args:?}");
+                assert!(refused.log.contains(&told), "{args:?}: {}", refused.log);
+            }
         }
         assert!(!folder.path().join(role).exists(), "check touches no database");
     }
