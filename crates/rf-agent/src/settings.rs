@@ -207,7 +207,7 @@ pub(crate) fn default_node_info_every() -> Interval {
 /// Reports a `nodeInfoEvery` that would flood the relay, or seem silent.
 pub(crate) fn check_node_info_every(root: &Node<'_>, every: Interval, problems: &mut Problems) {
     if !NODE_INFO_EVERY.contains(&every.as_duration()) {
-        problems.error(&at(root, "nodeInfoEvery"), "nodeInfoEvery: expected 1s to 1h");
+        problems.error(&at(root, "nodeInfoEvery"), "expected 1s to 1h");
     }
 }
 
@@ -287,7 +287,7 @@ pub(crate) fn no_effect_yet(root: &Node<'_>, keys: &[&str], problems: &mut Probl
 pub(crate) fn not_zero(node: &Node<'_>, times: &[(&str, Interval)], problems: &mut Problems) {
     for (key, time) in times {
         if time.as_duration().is_zero() {
-            problems.error(&at(node, key), format!("{key}: expected a time above zero"));
+            problems.error(&at(node, key), "expected a time above zero");
         }
     }
 }

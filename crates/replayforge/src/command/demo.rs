@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::journey::Journeys;
-use super::complain;
+use super::{complain, told};
 use crate::cli::{DemoArgs, Role};
 use crate::config_file::{self, Checked};
 use crate::logging;
@@ -52,7 +52,7 @@ pub(super) fn run(args: &DemoArgs) -> Exit {
     match start(args.dir.clone()) {
         Ok(()) => Exit::Ok,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&told(&error));
             Exit::Failed
         }
     }

@@ -16,8 +16,8 @@ use rf_net::mask::Mask;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::complain;
 use super::status_port::token;
+use super::{complain, told};
 use crate::cli::TapArgs;
 use crate::running::{Exit, run_role};
 
@@ -35,7 +35,7 @@ pub(super) fn run(args: &TapArgs) -> Exit {
     match run_role(async |control| tap(args, control.stop).await) {
         Ok(()) => Exit::Ok,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&told(&error));
             Exit::Failed
         }
     }
