@@ -144,6 +144,10 @@ mod tests {
             let problems = of_proxy(&source("web", "http", params), keys);
             assert!(problems.ends_with(expected), "{problems}");
         };
+        let no_time = "error: sources[0].params.requestTimeout: expected a time above zero";
+        told("listenPort: 8080, requestTimeout: 0", "", no_time);
+        let every = "error: nodeInfoEvery: expected 1s to 1h";
+        told("listenPort: 8080", "nodeInfoEvery: \"2h\"", every);
         let most = "more than 1048576 are of no use: 1048576 is used";
         told(
             "listenPort: 8080, maxConnections: 2000000",
