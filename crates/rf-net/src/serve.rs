@@ -12,6 +12,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::iter::Sum;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -87,6 +88,18 @@ pub struct ServeReport {
     pub panics: u64,
     /// Connections that were cut off because they still hung at the end of the drain.
     pub cut: u64,
+}
+
+impl Sum for ServeReport {
+    /// What several servers did together.
+    fn sum<I: Iterator<Item = ServeReport>>(reports: I) -> ServeReport {
+        reports.fold(ServeReport::default(), |all, one| ServeReport {
+            accepted: all.accepted + one.accepted,
+            accept_errors: all.accept_errors + one.accept_errors,
+            panics: all.panics + one.panics,
+            cut: all.cut + one.cut,
+        })
+    }
 }
 
 /// Where connections come from.

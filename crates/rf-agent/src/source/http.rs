@@ -26,7 +26,7 @@ use rf_net::address::Place;
 use rf_net::body::{BodyError, read_capped};
 use rf_net::listen::listen_shared;
 use rf_net::per_core::serve_per_core;
-use rf_net::serve::ServerLimits;
+use rf_net::serve::{ServeReport, ServerLimits};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -227,7 +227,15 @@ impl Source for HttpSource {
                 id: capture.id.clone(),
                 reason: error.to_string(),
             })?;
-            tracing::debug!(source = capture.id, ?reports, "http source closed");
+            let ServeReport { accepted, accept_errors, panics, cut } = reports.into_iter().sum();
+            tracing::debug!(
+                source = capture.id,
+                accepted,
+                accept_errors,
+                panics,
+                cut,
+                "http source closed"
+            );
             Ok(())
         })
     }
