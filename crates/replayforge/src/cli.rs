@@ -67,7 +67,7 @@ pub enum Command {
     /// Asks the relay's status port. Where that asks for a token (`statusAuth`), it is read from the variable
     /// `RF_STATUS_TOKEN` or from a file. Exit code 1 when the relay does not answer.
     Status(StatusArgs),
-    /// The same, drawn anew every few seconds until Ctrl-C
+    /// Show what a relay sees as `status` does, drawn anew every few seconds until Ctrl-C
     Top(TopArgs),
     /// Show the events of a bucket as they come in, without taking them
     ///

@@ -74,7 +74,11 @@ async fn watch(
                 format!("{warning}\n{}", last.as_deref().unwrap_or_default())
             }
         };
-        screen.draw(&frame)?;
+        match screen.draw(&frame) {
+            // `| head` has enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            drawn => drawn?,
+        }
     }
 }
 

@@ -193,6 +193,8 @@ fn the_help_teaches_and_the_version_is_told() {
         (version.code, version.output.as_str()),
         (Some(0), concat!("replayforge ", env!("CARGO_PKG_VERSION"), "\n"))
     );
+    let top = run(folder.path(), &["top", "--help"]).output;
+    assert!(top.starts_with("Show what a relay sees"), "it stands by itself: {top}");
     let help = run(folder.path(), &["--help"]);
     assert_eq!(help.code, Some(0));
     for command in
