@@ -71,7 +71,7 @@ pub enum Command {
     /// Asks the relay's status port. Where that asks for a token (`statusAuth`), it is read from the variable
     /// `RF_STATUS_TOKEN` or from a file. Exit code 1 when the relay does not answer.
     Status(StatusArgs),
-    /// The same, drawn anew every few seconds until Ctrl-C
+    /// Show what a relay sees as `status` does, drawn anew every few seconds until Ctrl-C
     Top(TopArgs),
     /// Show the events of a bucket as they come in, without taking them
     ///
@@ -448,6 +448,22 @@ pub struct TraceArgs {
     pub json: bool,
 }
 
+/// As in a file: with a unit, or a number of seconds.
 fn interval(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
     text.parse::<Interval>().map(Duration::from).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit_or_is_in_seconds() {
+        assert_eq!(interval("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(interval("1m30s"), Ok(Duration::from_secs(90)));
+        assert!(interval("soon").is_err_and(|error| error.contains("a number of seconds")));
+    }
 }

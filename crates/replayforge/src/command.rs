@@ -13,6 +13,7 @@ mod tap;
 mod trace;
 
 use std::io::{self, Write};
+use std::path::Path;
 
 use clap::CommandFactory;
 
@@ -55,8 +56,51 @@ fn print(text: &[u8]) -> Exit {
     }
 }
 
+/// An error with its causes. What a text has said already its cause does not say again.
+fn told(error: &anyhow::Error) -> String {
+    let mut causes = error.chain().map(ToString::to_string);
+    let first = causes.next().unwrap_or_default();
+    causes.fold(
+        first,
+        |told, cause| {
+            if told.contains(&cause) { told } else { format!("{told}: {cause}") }
+        },
+    )
+}
+
+/// What to say of a store that is not there, or cannot be read.
+fn no_store(path: &Path) -> String {
+    let hint = match std::env::current_dir() {
+        Ok(folder) if path.is_relative() => {
+            format!(" Its dataDir begins in the working directory, {}", folder.display())
+        }
+        _ => String::new(),
+    };
+    format!("the store cannot be opened (has the agent ever run with this file?{hint})")
+}
+
 /// Writes a message for a person to standard error; there is nowhere to tell that it failed.
 fn complain(text: &str) {
     let mut err = io::stderr().lock();
     drop(writeln!(err, "{}", text.trim_end()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::Context;
+    use rf_queue::OpenError;
+
+    use super::told;
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let source = io::Error::from_raw_os_error(30);
+        let opened: Result<(), _> = Err(OpenError::Io { path: "a/b".into(), source });
+        let error = opened.context("the store cannot be opened").unwrap_err();
+        let expected = "the store cannot be opened: a/b: Read-only file system (os error 30)";
+        assert_eq!(told(&error), expected);
+        assert_eq!(told(&anyhow::anyhow!("alone")), "alone");
+    }
 }

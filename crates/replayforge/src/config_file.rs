@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rf_agent::agent::Plan;
 use rf_agent::{player, proxy};
-use rf_core::config::{Document, Problems, load};
+use rf_core::config::{Document, Node, Problems, load};
 use rf_relay::config::RelayConfig;
 
 use crate::cli::Role;
@@ -40,7 +40,14 @@ pub fn read(path: &Path, role: Option<Role>) -> Outcome {
     };
     let verbosity =
         document.root().get("verbosityLevel").and_then(|node| node.as_str()).map(str::to_owned);
-    let checked = match role.unwrap_or_else(|| guess_role(&document)) {
+    let role = role.unwrap_or_else(|| guess_role(&document));
+    if let Some(other) = owner_instead(role, &document) {
+        let name = name(other);
+        let text = format!("this looks like a {name}'s file: start it with `replayforge {name}`");
+        problems.error(&document.root(), text);
+        return Outcome { checked: None, problems, verbosity };
+    }
+    let checked = match role {
         Role::Proxy => {
             proxy::check(&document, &mut problems).map(|plan| Checked::Agent(Box::new(plan)))
         }
@@ -70,6 +77,34 @@ pub fn store_path(path: &Path) -> Result<PathBuf, Problems> {
             }
         });
     found.filter(|_| !problems.has_errors()).ok_or(problems)
+}
+
+/// The role whose file this is, when it is not `role`'s. A file with keys of several, or of none, is whoever's it is read as.
+fn owner_instead(role: Role, document: &Document) -> Option<Role> {
+    let root = document.root();
+    let roles = [Role::Relay, Role::Player, Role::Proxy];
+    roles.into_iter().find(|owner| has_keys_of(*owner, &root)).filter(|_| !has_keys_of(role, &root))
+}
+
+/// Whether the file has what only this role has.
+fn has_keys_of(role: Role, root: &Node<'_>) -> bool {
+    let has = |list: &str, key: &str| {
+        let items = root.get(list).map(|node| node.items()).unwrap_or_default();
+        items.iter().any(|item| item.get(key).is_some())
+    };
+    match role {
+        Role::Relay => root.get("buckets").is_some(),
+        Role::Player => root.get("relayUrl").is_some(),
+        Role::Proxy => has("sources", "id") || has("sources", "type") || has("sinks", "url"),
+    }
+}
+
+fn name(role: Role) -> &'static str {
+    match role {
+        Role::Proxy => "proxy",
+        Role::Relay => "relay",
+        Role::Player => "player",
+    }
 }
 
 /// Each role has a key that the others lack.

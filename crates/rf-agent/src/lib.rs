@@ -26,4 +26,5 @@ pub mod sink;
 pub mod source;
 pub mod stats;
 pub mod trace;
+mod whole;
 mod worker;

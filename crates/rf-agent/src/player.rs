@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
-use rf_core::config::{Document, Interval, Node, Problems, Secret};
+use http::{HeaderValue, Uri};
+use rf_core::config::{Document, Interval, Node, Problems, Secret, at_most, check_folder};
 use rf_core::node_info::Role;
+use rf_core::trace::MAX_STEPS;
+use rf_net::address::Place;
 use rf_net::client::{Client, ClientOptions};
 use rf_notify::Target;
 use schemars::JsonSchema;
@@ -21,7 +23,7 @@ use crate::relay_client::{BucketKey, RelayClient};
 use crate::script::config::{
     GrokPatternsConfig, OnErrorConfig, ScriptKeys, ScriptLimitsConfig, check_pass,
 };
-use crate::server::{self, ServedSink};
+use crate::server::{self, ServedSink, ServerPlan};
 use crate::settings::{
     BufferConfig, DurabilityConfig, at, check_buffer, check_ids, check_node_info_every,
     default_node_info_every, default_trace_steps, host_name, loopback, no_tailnet, store_options,
@@ -30,6 +32,7 @@ use crate::settings::{
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
 use crate::stats::{StatsPlan, ToldRelay};
+use crate::whole::{Listening, check_listening, check_named};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "player.sqlite3";
@@ -195,40 +198,89 @@ pub struct PlayerSinkFile {
 /// Checks a player's file. Every problem is reported; `None` when there is an error.
 pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let root = document.root();
-    let file: PlayerFile = root.decode(problems)?;
+    let mut file: PlayerFile = root.decode(problems)?;
+    check_folder(&at(&root, "dataDir"), &file.data_dir, problems);
+    file.trace_steps = at_most(&at(&root, "traceSteps"), file.trace_steps, MAX_STEPS, problems);
     check_node_info_every(&root, file.node_info_every, problems);
     no_tailnet(&root, "listenUsingTailscale", file.listen_using_tailscale, problems);
     no_tailnet(&root, "useTsnetStatusZ", file.use_tsnet_status_z, problems);
-    let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();
-    let sinks = root.get("sinks").map(|node| node.items()).unwrap_or_default();
-    check_ids(&sources, "name", problems);
-    check_ids(&sinks, "name", problems);
+    let source_nodes = root.get("sources").map(|node| node.items()).unwrap_or_default();
+    let sink_nodes = root.get("sinks").map(|node| node.items()).unwrap_or_default();
+    check_ids(&source_nodes, "name", problems);
+    check_ids(&sink_nodes, "name", problems);
     if file.sources.is_empty() {
         problems.warn(&root, "no sources: nothing is pulled");
+    } else if file.sources.iter().all(|source| source.transform_script.is_empty()) {
+        check_named(&sink_nodes, "name", &named_sinks(&file), problems);
     }
     let client = relay_client(&file, &root, problems);
     let sinks: Vec<Option<PlannedSink>> = file
         .sinks
         .iter()
-        .zip(&sinks)
+        .zip(&sink_nodes)
         .map(|(sink, node)| check_sink(&file, sink, node, problems))
         .collect();
     let sources: Vec<Option<PlannedSource>> = file
         .sources
         .iter()
-        .zip(&sources)
+        .zip(&source_nodes)
         .map(|(source, node)| check_source(&file, source, client.as_ref(), node, problems))
         .collect();
     let sinks = sinks.into_iter().collect::<Option<Vec<_>>>()?;
     let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
     let served = file.sinks.iter().zip(&sinks).map(|(sink, planned)| served(sink, planned));
     let server = server::plan(&file, &root, served.collect(), problems)?;
+    check_listening(&listening(&file, &root, &sinks, &sink_nodes, &server), problems);
     if problems.has_errors() {
         return None;
     }
     let store = store_options(file.data_dir.join(STORE_FILE), file.durability, &sinks, &sources);
     let stats = stats(&file, client);
     Some(Plan { store, sources, sinks, server: Some(server), stats })
+}
+
+/// All that listens.
+fn listening<'a>(
+    file: &PlayerFile,
+    root: &Node<'a>,
+    sinks: &[PlannedSink],
+    nodes: &[Node<'a>],
+    server: &ServerPlan,
+) -> Vec<Listening<'a>> {
+    let own = server.place().map(|place| {
+        Listening::new("the server", vec![place], root, ("exposedPort", "listenAddress"))
+    });
+    let of_sink = |(sink, node): (&PlannedSink, &Node<'a>)| {
+        let (address, port) = sink.sink.own_listener()?;
+        let (name, params) = (format!("sink `{}`", sink.id), at(node, "params"));
+        let is_alert = params.get("exposed_port").is_some();
+        let keys =
+            if is_alert { ("exposed_port", "listen_addr") } else { ("listen_port", "listen_host") };
+        Some(Listening::new(name, vec![Place::tcp(&address, port)], &params, keys))
+    };
+    let status = file.port_status_z.filter(|port| *port > 0).map(|port| {
+        let place = Place::tcp(&file.status_address, port);
+        Listening::new("the status page", vec![place], root, ("portStatusZ", "statusAddress"))
+    });
+    own.into_iter().chain(sinks.iter().zip(nodes).filter_map(of_sink)).chain(status).collect()
+}
+
+/// All sinks that get events: from a source, or from another sink, as notifications of an `alert`.
+fn named_sinks(file: &PlayerFile) -> Vec<&str> {
+    let mut named: Vec<&str> =
+        file.sources.iter().flat_map(|source| &source.sinks).map(String::as_str).collect();
+    file.sinks.iter().filter_map(|sink| sink.params.as_ref()).for_each(|it| texts(it, &mut named));
+    named
+}
+
+/// All texts of some params; which of their keys names a sink is the business of each kind.
+fn texts<'a>(value: &'a Value, into: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => into.push(text),
+        Value::Array(items) => items.iter().for_each(|item| texts(item, into)),
+        Value::Object(entries) => entries.values().for_each(|entry| texts(entry, into)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// What the player tells of itself, and whom: its relay, by way of its first bucket.
@@ -316,6 +368,17 @@ fn check_source(
             problems
                 .error(&at, format!("no sink has the name `{name}`; known: {}", known.join(", ")));
         }
+    }
+    if source.relay_authentication_bearer.is_empty() {
+        problems.warn(
+            &at(node, "relayAuthenticationBearer"),
+            "a relay gives nothing without the token of its bucket: set relayAuthenticationBearer",
+        );
+    }
+    let bearer = format!("Bearer {}", source.relay_authentication_bearer.expose());
+    if HeaderValue::try_from(bearer).is_err() {
+        let text = "this cannot be sent as a header: expected a token without line breaks";
+        problems.error(&at(node, "relayAuthenticationBearer"), text);
     }
     let built = RelaySource {
         id: source.name.clone(),

@@ -12,8 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use rf_core::config::{ByteSize, Document, Node, Problems, Secret};
+use rf_core::config::{ByteSize, Document, Node, Problems, Secret, at_most, check_folder};
 use rf_core::node_info::Role;
+use rf_core::trace::MAX_STEPS;
+use rf_net::address::Place;
 use rf_net::client::{Client, ClientOptions};
 use rf_queue::{Import, StoreOptions};
 
@@ -29,6 +31,7 @@ use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, Stdou
 use crate::sink::{RateLimits, Shape, Sink};
 use crate::source::{SOURCES, SourceContext};
 use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
+use crate::whole::{Listening, check_listening, check_named};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "proxy.sqlite3";
@@ -43,30 +46,37 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Checks a proxy's file. Every problem is reported; `None` when there is an error.
 pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let root = document.root();
-    let file: ProxyFile = root.decode(problems)?;
+    let mut file: ProxyFile = root.decode(problems)?;
+    check_folder(&at(&root, "dataDir"), &file.data_dir, problems);
+    file.trace_steps = at_most(&at(&root, "traceSteps"), file.trace_steps, MAX_STEPS, problems);
     no_effect_yet(&root, &["enablePprof"], problems);
     check_node_info_every(&root, file.node_info_every, problems);
     no_tailnet(&root, "tsnetHostname", !file.tsnet_hostname.is_empty(), problems);
-    let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();
-    let sinks = root.get("sinks").map(|node| node.items()).unwrap_or_default();
-    check_ids(&sources, "id", problems);
-    check_ids(&sinks, "id", problems);
+    let source_nodes = root.get("sources").map(|node| node.items()).unwrap_or_default();
+    let sink_nodes = root.get("sinks").map(|node| node.items()).unwrap_or_default();
+    check_ids(&source_nodes, "id", problems);
+    check_ids(&sink_nodes, "id", problems);
     if file.sources.is_empty() {
         problems.warn(&root, "no sources: nothing is captured");
+    } else if file.sources.iter().all(|source| source.transform_script.is_empty()) {
+        let named: Vec<&str> =
+            file.sources.iter().map(|source| source.target_sink.as_str()).collect();
+        check_named(&sink_nodes, "id", &named, problems);
     }
     let host = host_name(&file.host_name);
     let sinks: Vec<Option<PlannedSink>> = file
         .sinks
         .iter()
-        .zip(&sinks)
+        .zip(&sink_nodes)
         .map(|(sink, node)| check_sink(&file, sink, &host, node, problems))
         .collect();
     let sources: Vec<Option<PlannedSource>> = file
         .sources
         .iter()
-        .zip(&sources)
+        .zip(&source_nodes)
         .map(|(source, node)| check_source(&file, source, node, problems))
         .collect();
+    check_listening(&listening(&file, &root, &sources, &source_nodes), problems);
     let sinks = sinks.into_iter().collect::<Option<Vec<_>>>()?;
     let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
     if problems.has_errors() {
@@ -77,10 +87,35 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     Some(Plan { store, sources, sinks, server: None, stats })
 }
 
+/// All that listens.
+fn listening<'a>(
+    file: &ProxyFile,
+    root: &Node<'a>,
+    sources: &[Option<PlannedSource>],
+    nodes: &[Node<'a>],
+) -> Vec<Listening<'a>> {
+    let of_source = |(source, node): (&Option<PlannedSource>, &Node<'a>)| {
+        let source = source.as_ref()?;
+        let (name, params) = (format!("source `{}`", source.id), at(node, "params"));
+        let keys = ("listenPort", "listenAddress");
+        Some(Listening::new(name, source.source.places(), &params, keys))
+    };
+    let mut all: Vec<Listening<'a>> = sources.iter().zip(nodes).filter_map(of_source).collect();
+    all.extend(status_port(file).map(|port| {
+        let place = Place::tcp(&file.status_address, port);
+        Listening::new("the status page", vec![place], root, ("portStatusZ", "statusAddress"))
+    }));
+    all
+}
+
+fn status_port(file: &ProxyFile) -> Option<u16> {
+    let port = file.port_status_z.filter(|port| *port > 0);
+    port.or(file.enable_status_z.then_some(DEFAULT_STATUS_PORT))
+}
+
 /// What the proxy tells of itself, and whom: each relay that it ships to, once for each token.
 fn stats(file: &ProxyFile, host: &str) -> StatsPlan {
-    let port = file.port_status_z.filter(|port| *port > 0);
-    let port = port.or(file.enable_status_z.then_some(DEFAULT_STATUS_PORT));
+    let port = status_port(file);
     let mut seen: Vec<(&str, &Secret)> = Vec::new();
     let mut relays = Vec::new();
     for sink in file.sinks.iter().filter(|sink| !sink.not_relay && sink.url != STDOUT_URL) {
@@ -222,6 +257,12 @@ fn build_sink(
             format!("sink `{}` has no buckets: expected the names of the relay's buckets", sink.id),
         );
         return None;
+    }
+    if !sink.not_relay && sink.auth_bearer.is_empty() {
+        problems.warn(
+            &at(node, "authBearer"),
+            "a relay takes nothing without the token of its bucket: set authBearer",
+        );
     }
     let client =
         Client::new(&ClientOptions { ca_file: sink.ca_file.clone(), ..ClientOptions::default() });

@@ -15,6 +15,7 @@ use rf_core::protocol::{
 use rf_net::body::{BodyError, read_capped};
 use rf_net::client::Client;
 use rf_net::encoding::{self, Coding, DecodeError};
+use rf_net::mask::Mask;
 
 /// How long a call may take, besides the time that the relay was asked to wait.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -112,7 +113,7 @@ impl RelayClient {
         if status == StatusCode::NOT_FOUND && body.trim_ascii() == b"[]" {
             return Ok(Pulled { events: Vec::new(), lease });
         }
-        judge(status, &body)?;
+        self.judge(bucket, status, &body)?;
         let events = parse_pulled(&body, pull.max_events)
             .map_err(|error| RelayError::Failed(error.to_string()))?;
         Ok(Pulled { events, lease })
@@ -126,14 +127,14 @@ impl RelayClient {
     ) -> Result<(), RelayError> {
         let request =
             self.request(Method::DELETE, "acknowledge-batch", bucket, encode_ids(ids).into())?;
-        self.call(request).await
+        self.call(bucket, request).await
     }
 
     /// Gives events back before their lease runs out.
     pub(crate) async fn release(&self, bucket: &BucketKey, ids: &[u64]) -> Result<(), RelayError> {
         let request =
             self.request(Method::POST, "release-batch", bucket, encode_ids(ids).into())?;
-        self.call(request).await
+        self.call(bucket, request).await
     }
 
     /// Makes a lease last for `time` from now on.
@@ -147,7 +148,7 @@ impl RelayClient {
         let body =
             serde_json::to_vec(&body).map_err(|error| RelayError::Failed(error.to_string()))?;
         let request = self.request(Method::POST, "extend-lease", bucket, body.into())?;
-        self.call(request).await
+        self.call(bucket, request).await
     }
 
     /// Scheme, host and port, for people.
@@ -160,15 +161,40 @@ impl RelayClient {
         let mut request = self.request(Method::POST, "node-info", bucket, info)?;
         let json = HeaderValue::from_static("application/json");
         request.headers_mut().insert(CONTENT_TYPE, json);
-        self.call(request).await
+        self.call(bucket, request).await
     }
 
     /// A call whose answer is yes, or that there was nothing to do.
-    async fn call(&self, request: Request<Full<Bytes>>) -> Result<(), RelayError> {
+    async fn call(
+        &self,
+        bucket: &BucketKey,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(), RelayError> {
         let response = self.send(request, CALL_TIMEOUT).await?;
         let status = response.status();
         let body = read(response).await?;
-        if status == StatusCode::NOT_FOUND { Ok(()) } else { judge(status, &body) }
+        if status == StatusCode::NOT_FOUND { Ok(()) } else { self.judge(bucket, status, &body) }
+    }
+
+    /// What an answer means. What stands at the URL may repeat what it was sent, and its words end in the log.
+    fn judge(
+        &self,
+        bucket: &BucketKey,
+        status: StatusCode,
+        body: &Bytes,
+    ) -> Result<(), RelayError> {
+        if status.is_success() {
+            return Ok(());
+        }
+        let mask = Mask::of(&self.base, &self.headers).and(bucket.token.expose());
+        let text = mask.text(String::from_utf8_lossy(body).trim());
+        let text: String = text.chars().take(SHOWN_CHARS).collect();
+        Err(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+                RelayError::Refused { status, text }
+            }
+            _ => RelayError::Failed(format!("the relay answered {status}: {text}")),
+        })
     }
 
     fn request(
@@ -213,17 +239,6 @@ pub(crate) fn origin(uri: &Uri) -> String {
         .map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"))
 }
 
-/// A URL as it may be shown: without user and password, and without the values of its query.
-pub(crate) fn shown(uri: &Uri) -> String {
-    let hidden = |part: &str| match part.split_once('=') {
-        Some((name, _)) => format!("{name}=***"),
-        None => "***".to_owned(),
-    };
-    let query = uri.query().map(|query| query.split('&').map(hidden).collect::<Vec<_>>());
-    let query = query.map(|parts| format!("?{}", parts.join("&"))).unwrap_or_default();
-    format!("{}{}{query}", origin(uri), uri.path())
-}
-
 async fn read(response: Response<Incoming>) -> Result<Bytes, RelayError> {
     let failed =
         |error: String| RelayError::Failed(format!("the relay's answer cannot be read: {error}"));
@@ -240,15 +255,23 @@ async fn read(response: Response<Incoming>) -> Result<Bytes, RelayError> {
     })
 }
 
-fn judge(status: StatusCode, body: &Bytes) -> Result<(), RelayError> {
-    if status.is_success() {
-        return Ok(());
-    }
-    let text: String = String::from_utf8_lossy(body).trim().chars().take(SHOWN_CHARS).collect();
-    Err(match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
-            RelayError::Refused { status, text }
+#[cfg(test)]
+mod tests {
+    use rf_net::client::ClientOptions;
+
+    use super::*;
+
+    #[test]
+    fn the_words_of_a_refusal_show_no_token() {
+        let base = "http://usr:pw-1@127.0.0.1:1/".parse().unwrap();
+        let client = Client::new(&ClientOptions::default()).unwrap();
+        let client = RelayClient::new(base, client, "", "").unwrap();
+        let bucket = BucketKey { name: "b".to_owned(), token: Secret::new("token-2") };
+        let body = Bytes::from_static(b"usr:pw-1 sent Bearer token-2");
+        for status in [StatusCode::UNAUTHORIZED, StatusCode::INTERNAL_SERVER_ERROR] {
+            let error = client.judge(&bucket, status, &body).unwrap_err().to_string();
+            assert!(error.ends_with("usr:*** sent Bearer ***"), "{error}");
         }
-        _ => RelayError::Failed(format!("the relay answered {status}: {text}")),
-    })
+        assert!(client.judge(&bucket, StatusCode::OK, &body).is_ok());
+    }
 }

@@ -32,6 +32,7 @@ use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use rf_core::lifecycle::Tasks;
+use rf_net::address::Place;
 use rf_net::listen::listen;
 use rf_net::serve::{ServeReport, ServerLimits, serve};
 use serde_json::{Value, json};
@@ -72,6 +73,13 @@ pub struct ServerPlan {
     access: Access,
     folder: Option<StaticFolder>,
     relay: Option<RelayStatus>,
+}
+
+impl ServerPlan {
+    /// Where it is to listen, besides the listeners of sinks.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.address.as_ref().map(|(address, port)| Place::tcp(address, *port))
+    }
 }
 
 /// Why the server cannot start.

@@ -1,14 +1,18 @@
 //! Settings that several files' parts share.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::StatusCode;
-use rf_core::config::{ByteSize, Interval, Node, Problems};
+use rf_core::config::{ByteSize, Interval, Node, Problems, at_most};
 use rf_core::node_info::DEFAULT_EVERY_SECS;
-use rf_queue::{Durability, MIN_STORE_BYTES, QueueOptions, StoreOptions, WhenFull};
+use rf_net::serve::MAX_CONNECTIONS;
+use rf_queue::{
+    Durability, MAX_STORE_BYTES, MIN_STORE_BYTES, QueueOptions, StoreOptions, WhenFull,
+};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -74,7 +78,9 @@ impl BufferConfig {
     pub(crate) fn queue(&self, sink: &str, default_bytes: u64) -> QueueOptions {
         QueueOptions {
             name: sink.to_owned(),
-            max_bytes: Some(self.max_bytes.map_or(default_bytes, ByteSize::bytes)),
+            max_bytes: Some(
+                self.max_bytes.map_or(default_bytes, ByteSize::bytes).min(MAX_STORE_BYTES),
+            ),
             max_age: self.max_age.map(Duration::from),
             when_full: match self.when_full {
                 WhenFullConfig::Reject => WhenFull::Reject,
@@ -201,8 +207,19 @@ pub(crate) fn default_node_info_every() -> Interval {
 /// Reports a `nodeInfoEvery` that would flood the relay, or seem silent.
 pub(crate) fn check_node_info_every(root: &Node<'_>, every: Interval, problems: &mut Problems) {
     if !NODE_INFO_EVERY.contains(&every.as_duration()) {
-        problems.error(&at(root, "nodeInfoEvery"), "nodeInfoEvery: expected 1s to 1h");
+        problems.error(&at(root, "nodeInfoEvery"), "expected 1s to 1h");
     }
+}
+
+/// `maxConnections`, or as many as are of use.
+pub(crate) fn check_connections(
+    params: &Node<'_>,
+    asked: NonZeroUsize,
+    problems: &mut Problems,
+) -> NonZeroUsize {
+    let place = at(params, "maxConnections");
+    let used = at_most(&place, asked.get(), MAX_CONNECTIONS.get(), problems);
+    NonZeroUsize::new(used).unwrap_or(MAX_CONNECTIONS)
 }
 
 /// Where pages listen that ask for no token.
@@ -210,8 +227,12 @@ pub(crate) fn loopback() -> String {
     "127.0.0.1".to_owned()
 }
 
-/// Reports a buffer that is smaller than a store can be.
+/// Reports a buffer that is smaller than a store can be, and warns of one that is larger.
 pub(crate) fn check_buffer(node: &Node<'_>, queue: &QueueOptions, problems: &mut Problems) {
+    if queue.max_bytes == Some(MAX_STORE_BYTES) {
+        let message = format!("maxBytes: a database holds at most {MAX_STORE_BYTES} bytes");
+        problems.warn(&at(node, "buffer"), message);
+    }
     if queue.max_bytes.is_some_and(|bytes| bytes < MIN_STORE_BYTES) {
         let message = format!("maxBytes: expected at least {MIN_STORE_BYTES} bytes");
         problems.error(&at(node, "buffer"), message);
@@ -229,7 +250,8 @@ pub(crate) fn store_options(
     sources: &[PlannedSource],
 ) -> StoreOptions {
     let mut queues: Vec<QueueOptions> = sinks.iter().map(|sink| sink.queue.clone()).collect();
-    let max_bytes: u64 = queues.iter().filter_map(|queue| queue.max_bytes).sum();
+    let max_bytes = queues.iter().filter_map(|queue| queue.max_bytes).fold(0, u64::saturating_add);
+    let max_bytes = max_bytes.min(MAX_STORE_BYTES);
     // Letters of scripts that are retried: rare, so they get no room of their own, only what the store has left.
     queues.extend(sources.iter().filter(|source| source.script.is_some()).map(|source| {
         QueueOptions { max_bytes: Some(max_bytes), ..QueueOptions::new(letters_queue(&source.id)) }
@@ -265,7 +287,7 @@ pub(crate) fn no_effect_yet(root: &Node<'_>, keys: &[&str], problems: &mut Probl
 pub(crate) fn not_zero(node: &Node<'_>, times: &[(&str, Interval)], problems: &mut Problems) {
     for (key, time) in times {
         if time.as_duration().is_zero() {
-            problems.error(&at(node, key), format!("{key}: expected a time above zero"));
+            problems.error(&at(node, key), "expected a time above zero");
         }
     }
 }

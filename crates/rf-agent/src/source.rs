@@ -25,6 +25,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use rf_core::config::{Node, Problems};
 use rf_core::node_info::Wiring;
+use rf_net::address::Place;
 use schemars::Schema;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,11 @@ pub trait Source: Send {
     /// [`SourceError`], naming what is taken.
     fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
         Ok(Vec::new())
+    }
+
+    /// Where it is to listen, as its file says.
+    fn places(&self) -> Vec<Place> {
+        Vec::new()
     }
 
     /// The relay and buckets that it pulls from, if it does.

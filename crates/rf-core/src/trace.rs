@@ -10,5 +10,5 @@
 mod journal;
 mod report;
 
-pub use journal::{DEFAULT_STEPS, Journal, Note};
+pub use journal::{DEFAULT_STEPS, Journal, MAX_STEPS, Note};
 pub use report::{Buried, JournalSpan, Passed, Step, TraceReport, Waiting};

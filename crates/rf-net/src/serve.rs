@@ -12,6 +12,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::iter::Sum;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -36,6 +37,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// hyper refuses a smaller read buffer.
 const MIN_READ_BUFFER_BYTES: usize = 8 * 1024;
+
+/// More connections are of no use: the system gives a process no more files (`fs.nr_open`).
+pub const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(1 << 20).expect("it is not zero");
 
 /// What one server takes from its clients at most.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +89,18 @@ pub struct ServeReport {
     pub panics: u64,
     /// Connections that were cut off because they still hung at the end of the drain.
     pub cut: u64,
+}
+
+impl Sum for ServeReport {
+    /// What several servers did together.
+    fn sum<I: Iterator<Item = ServeReport>>(reports: I) -> ServeReport {
+        reports.fold(ServeReport::default(), |all, one| ServeReport {
+            accepted: all.accepted + one.accepted,
+            accept_errors: all.accept_errors + one.accept_errors,
+            panics: all.panics + one.panics,
+            cut: all.cut + one.cut,
+        })
+    }
 }
 
 /// Where connections come from.

@@ -9,6 +9,7 @@ use http_body_util::Full;
 use rf_core::config::Secret;
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientError};
+use rf_net::mask::Mask;
 use rf_net::retry_after::{MAX_RETRY_AFTER, retry_after};
 use serde_json::Value;
 
@@ -53,6 +54,7 @@ impl<F: Form> Service for Post<F> {
     ) -> BoxFuture<'a, Result<String, NotifyError>> {
         Box::pin(async move {
             let request = self.form.request(message, id).map_err(NotifyError::Permanent)?;
+            let mask = Mask::of(request.uri(), request.headers());
             let sent = self.client.send(request, self.timeout).await;
             let response = sent.map_err(|error| match error {
                 ClientError::NoTarget => NotifyError::Permanent(error.to_string()),
@@ -68,15 +70,20 @@ impl<F: Form> Service for Post<F> {
                 let refusal = self.form.hidden_refusal(&answer);
                 return refusal.map_or_else(|| Ok(head.status.to_string()), Err);
             }
-            Err(refusal(head.status, asked, &answer))
+            Err(refusal(head.status, asked, &answer, &mask))
         })
     }
 }
 
-/// What an answer that is no success asks of the sender.
-pub(crate) fn refusal(status: StatusCode, asked: Option<Duration>, answer: &str) -> NotifyError {
+/// What an answer that is no success asks of the sender; its words are quoted through the mask.
+pub(crate) fn refusal(
+    status: StatusCode,
+    asked: Option<Duration>,
+    answer: &str,
+    mask: &Mask,
+) -> NotifyError {
     let parsed: Value = serde_json::from_str(answer).unwrap_or_default();
-    let reason = format!("answered {status}{}", said(&parsed, answer));
+    let reason = format!("answered {status}{}", said(&parsed, answer, mask));
     match status.as_u16() {
         408 | 425 | 429 | 500..=599 => {
             NotifyError::Retry { reason, after: asked.max(wanted_pause(&parsed)) }
@@ -96,15 +103,16 @@ fn wanted_pause(answer: &Value) -> Option<Duration> {
 }
 
 /// The service's own words, where they are in a place for errors: a body may as well repeat the message.
-fn said(parsed: &Value, answer: &str) -> String {
+fn said(parsed: &Value, answer: &str, mask: &Mask) -> String {
     let texts = ["message", "description", "error", "errorDescription", "errcode"];
     let known = texts.iter().filter_map(|name| parsed[*name].as_str());
-    let said = known.map(|text| one_line(text, SAID_CHARS)).collect::<Vec<_>>().join(", ");
+    let said =
+        known.map(|text| one_line(&mask.text(text), SAID_CHARS)).collect::<Vec<_>>().join(", ");
     let is_word = |c: char| c.is_ascii_lowercase() || c == '_';
     if !said.is_empty() {
         format!(": {said}")
     } else if (1..=WORD_CHARS).contains(&answer.len()) && answer.chars().all(is_word) {
-        format!(": {answer}")
+        format!(": {}", mask.text(answer))
     } else {
         String::new()
     }
@@ -162,7 +170,8 @@ mod tests {
     fn an_answer_says_what_to_do_next() {
         let check = |status: u16, asked: Option<u64>, answer: &str, expected: NotifyError| {
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(refusal(status, asked.map(Duration::from_secs), answer), expected);
+            let asked = asked.map(Duration::from_secs);
+            assert_eq!(refusal(status, asked, answer, &Mask::default()), expected);
         };
         let retry = |reason: &str, after: Option<u64>| NotifyError::Retry {
             reason: reason.to_owned(),

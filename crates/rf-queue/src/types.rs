@@ -7,9 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::{Clock, SystemClock};
+use crate::limits::PAGE;
 
 /// The smallest `max_bytes` that a store accepts.
 pub const MIN_STORE_BYTES: u64 = 1024 * 1024;
+
+/// The largest `max_bytes` that is of use: SQLite counts pages of a file with 32 bits.
+pub const MAX_STORE_BYTES: u64 = 4_294_967_294 * PAGE;
 
 /// The longest [`Commit::batch_id`]. They come from the network and stay in the store for a while.
 pub const MAX_BATCH_ID_BYTES: usize = 128;

@@ -1,7 +1,8 @@
 //! The endpoints, one file a group.
 //!
 //! Promises: who may is checked before a body is read; a body is read within limits of size and time; every refusal is
-//! JSON, `{"error": "..."}`, and one that is our fault says nothing of its cause, which is logged.
+//! JSON, `{"error": "..."}`, and one that is our fault says nothing of its cause, which is logged; one for want of a token
+//! is logged and counted.
 
 mod acknowledge;
 mod error;
@@ -11,6 +12,7 @@ mod node_info;
 mod pull;
 mod query;
 mod record;
+mod refusals;
 mod request;
 mod tap;
 
@@ -24,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use error::ApiError;
 pub(crate) use holders::Holders;
+pub(crate) use refusals::noted;
 pub(crate) use tap::Taps;
 
 use crate::auth::Tokens;

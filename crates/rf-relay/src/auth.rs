@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use rf_core::config::Secret;
 use rf_core::protocol::{RF_BUCKET, RF_BUCKETS, name_list};
 
@@ -31,8 +31,7 @@ impl Tokens {
 
     /// All buckets that the request names in `RF-BUCKETS` (or `RF-BUCKET`), if its token fits every one of them.
     pub(crate) fn buckets(&self, headers: &HeaderMap) -> Result<Vec<BucketName>, ApiError> {
-        let named = headers.get(RF_BUCKETS).or_else(|| headers.get(RF_BUCKET));
-        let named = named.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let named = named(headers).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let token = bearer(headers);
         let mut allowed = Vec::new();
         let mut refused = false;
@@ -55,6 +54,13 @@ impl Tokens {
         known.filter(|_| fits && !token.is_empty()).map(|(bucket, _)| bucket.clone())
     }
 
+    /// Those of the named buckets that there are, for the log; other names are the sender's words.
+    pub(crate) fn known(&self, named: &str) -> Option<String> {
+        let mut known = name_list(named);
+        known.retain(|name| self.by_bucket.contains_key(*name));
+        (!known.is_empty()).then(|| known.join(", "))
+    }
+
     /// The one bucket that the request names in `RF-BUCKET` (or `RF-BUCKETS`).
     pub(crate) fn bucket(&self, headers: &HeaderMap) -> Result<BucketName, ApiError> {
         let mut buckets = self.buckets(headers)?;
@@ -65,6 +71,11 @@ impl Tokens {
             )),
         }
     }
+}
+
+/// The buckets that a request is about, as it says: `RF-BUCKETS`, or `RF-BUCKET`.
+pub(crate) fn named(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(RF_BUCKETS).or_else(|| headers.get(RF_BUCKET))
 }
 
 /// The token of `Authorization: Bearer TOKEN`; empty, which fits nowhere, if there is none.
@@ -78,8 +89,6 @@ fn bearer(headers: &HeaderMap) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn check(headers: &[(&'static str, &'static str)], expected: Result<&[&str], ApiError>) {
@@ -110,6 +119,16 @@ mod tests {
             &[("authorization", "Bearer no bucket has this token"), (RF_BUCKETS, "x")],
             Err(ApiError::Unauthorized),
         );
+    }
+
+    #[test]
+    fn a_name_that_is_no_bucket_s_is_the_sender_s_word() {
+        let names = ["a", "b"].map(|name| BucketName::new(name).unwrap());
+        let secrets = ["one", "two"].map(Secret::new);
+        let tokens = Tokens::new(names.iter().zip(&secrets));
+        assert_eq!(tokens.known("b, made up, a").as_deref(), Some("b, a"));
+        assert_eq!(tokens.known("one"), None);
+        assert_eq!(tokens.known(""), None);
     }
 
     #[test]

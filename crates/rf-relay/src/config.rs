@@ -1,23 +1,26 @@
 //! The user's file: [`RelayConfigFile`] is its shape, [`RelayConfig`] what is left when it makes sense.
 
 mod alerts;
+mod limits;
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use rf_core::config::{ByteSize, Interval, Node, Problems, Secret};
-use rf_core::protocol::MAX_PULLED_BYTES;
+use http::HeaderValue;
+use rf_core::config::{Node, Problems, Secret, at_most, check_folder};
+use rf_core::trace::MAX_STEPS;
+use rf_net::address::Place;
 use rf_net::own_host::{OwnHosts, is_loopback};
 use rf_net::serve::ServerLimits;
-use rf_queue::MIN_STORE_BYTES;
+use rf_queue::{MAX_STORE_BYTES, MIN_STORE_BYTES};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::bucket::BucketName;
 use crate::store::{STORES, StoreKind};
 pub use alerts::{AlertLevel, AlertsConfig, AlertsFile, Thresholds};
+pub use limits::LimitsFile;
 
 /// The configuration of a relay: the place where proxies leave events and players fetch them.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -118,41 +121,6 @@ pub enum Durability {
     Process,
 }
 
-/// What the relay takes from its clients at most.
-#[derive(Debug, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct LimitsFile {
-    /// Bytes of a body, as sent and as decoded; at most 64 MiB.
-    pub max_body_bytes: ByteSize,
-    /// Memory for all bodies that are being read or stored, and as much again for those that are decompressed.
-    pub body_memory_bytes: ByteSize,
-    /// Events of a batch.
-    pub max_batch_events: NonZeroUsize,
-    /// Connections at a time; further ones wait.
-    pub max_connections: NonZeroUsize,
-    /// The longest from the first byte of a request's head to its last.
-    pub header_timeout: Interval,
-    /// The longest that a client may be silent within a body.
-    pub body_timeout: Interval,
-    /// The longest that a connection may be kept without a request.
-    pub idle_timeout: Interval,
-}
-
-impl Default for LimitsFile {
-    fn default() -> LimitsFile {
-        let server = ServerLimits::default();
-        LimitsFile {
-            max_body_bytes: ByteSize::mib(32),
-            body_memory_bytes: ByteSize::mib(128),
-            max_batch_events: NonZeroUsize::new(100_000).expect("100,000 is not zero"),
-            max_connections: server.max_connections,
-            header_timeout: server.header_timeout.into(),
-            body_timeout: Interval::from_secs(30),
-            idle_timeout: server.idle_timeout.into(),
-        }
-    }
-}
-
 fn default_port() -> u16 {
     8081
 }
@@ -235,7 +203,7 @@ pub struct StatusAddress {
 pub struct BucketConfig {
     /// Never empty.
     pub auth: Secret,
-    /// On disk, at least [`MIN_STORE_BYTES`].
+    /// On disk, from [`MIN_STORE_BYTES`] to [`MAX_STORE_BYTES`].
     pub max_bytes: u64,
     /// Events older than this are dropped.
     pub ttl: Option<Duration>,
@@ -262,8 +230,12 @@ impl RelayConfig {
     /// Reads and checks a whole file; `None` if it has errors, which are in `problems` then, all of them.
     pub fn check(root: Node<'_>, problems: &mut Problems) -> Option<RelayConfig> {
         let errors_before = problems.error_count();
-        let file: RelayConfigFile = root.decode(problems)?;
+        let mut file: RelayConfigFile = root.decode(problems)?;
         let at = |key: &str| root.get(key).unwrap_or(root);
+        check_folder(&at("dataDir"), &file.data_dir, problems);
+        file.trace_steps = at_most(&at("traceSteps"), file.trace_steps, MAX_STEPS, problems);
+        file.limits.check(at("limits"), problems);
+        check_listening(&file, &at, problems);
         if file.use_tailnet {
             problems.error(
                 &at("useTailnet"),
@@ -285,7 +257,6 @@ impl RelayConfig {
         let buckets = check_buckets(&file.buckets, at("buckets"), problems);
         let (thresholds, alerts) = file.alerts.check(at("alerts"), problems);
         check_status(&file, &at, problems);
-        let max_body_bytes = body_limit(&file.limits, at("limits"), problems);
         if problems.error_count() > errors_before {
             return None;
         }
@@ -310,7 +281,7 @@ impl RelayConfig {
                 ..ServerLimits::default()
             },
             requests: RequestLimits {
-                max_body_bytes,
+                max_body_bytes: limits.max_body_bytes.as_usize(),
                 body_memory_bytes: limits.body_memory_bytes.as_usize(),
                 max_batch_events: limits.max_batch_events.get(),
                 body_timeout: limits.body_timeout.into(),
@@ -318,6 +289,26 @@ impl RelayConfig {
             store: store?,
             idle_close: IDLE_CLOSE,
         })
+    }
+}
+
+fn check_listening<'a>(
+    file: &RelayConfigFile,
+    at: &impl Fn(&str) -> Node<'a>,
+    problems: &mut Problems,
+) {
+    let mut check_address = |place: &Place, at: Node<'a>| {
+        if !place.is_address() {
+            problems.error(&at, format!("expected an IP address or a name, found {}", at.shown()));
+        }
+    };
+    let api = Place::tcp(&file.listen_address, file.port);
+    check_address(&api, at("listenAddress"));
+    let Some(port) = file.port_status_z.filter(|port| *port != 0) else { return };
+    let status = Place::tcp(&file.status_address, port);
+    check_address(&status, at("statusAddress"));
+    if status.collides(&api) {
+        problems.error(&at("portStatusZ"), "the relay itself listens there already");
     }
 }
 
@@ -343,20 +334,6 @@ fn check_status<'a>(
     }
 }
 
-/// A body of one event that is larger could only hold what no player can pull.
-fn body_limit(limits: &LimitsFile, at: Node<'_>, problems: &mut Problems) -> usize {
-    let asked = limits.max_body_bytes.as_usize();
-    if asked > MAX_PULLED_BYTES {
-        let most = MAX_PULLED_BYTES / (1024 * 1024);
-        let at = at.get("maxBodyBytes").unwrap_or(at);
-        problems.warn(
-            &at,
-            format!("a player reads at most {most} MiB at once, so a larger event could never leave its bucket: {most}MiB is used"),
-        );
-    }
-    asked.min(MAX_PULLED_BYTES)
-}
-
 fn check_buckets(
     files: &BTreeMap<String, BucketFile>,
     at: Node<'_>,
@@ -379,20 +356,39 @@ fn check_bucket(file: &BucketFile, at: Node<'_>, problems: &mut Problems) -> Buc
             &at.get("auth").unwrap_or(at),
             "expected a token, found nothing: anybody could read the bucket",
         );
+    } else if !can_be_shown(&file.auth) {
+        problems.error(
+            &at.get("auth").unwrap_or(at),
+            "no header can carry this token: expected ASCII characters without line breaks, and no blank at its ends",
+        );
     }
     let asked = file.db_max_size_kb.saturating_mul(1024);
+    let size_at = at.get("dbMaxSizeKb").unwrap_or(at);
     if asked < MIN_STORE_BYTES {
         let least = MIN_STORE_BYTES / 1024;
-        let at = at.get("dbMaxSizeKb").unwrap_or(at);
-        problems.warn(&at, format!("a bucket takes at least {least} KiB on disk: {least} is used"));
+        problems.warn(
+            &size_at,
+            format!("a bucket takes at least {least} KiB on disk: {least} is used"),
+        );
+    }
+    if asked > MAX_STORE_BYTES {
+        let most = MAX_STORE_BYTES / 1024;
+        problems.warn(&size_at, format!("a database holds at most {most} KiB: {most} is used"));
     }
     BucketConfig {
         auth: file.auth.clone(),
-        max_bytes: asked.max(MIN_STORE_BYTES),
+        max_bytes: asked.clamp(MIN_STORE_BYTES, MAX_STORE_BYTES),
         ttl: (file.ttl_secs > 0).then(|| Duration::from_secs(file.ttl_secs)),
         when_full: file.when_full,
         durability: file.durability,
     }
+}
+
+/// Whether a request can show the token as `auth` reads it.
+fn can_be_shown(token: &Secret) -> bool {
+    let text = token.expose();
+    let has_form = HeaderValue::try_from(text).is_ok_and(|value| value.to_str().is_ok());
+    has_form && text.trim() == text
 }
 
 impl From<WhenFull> for rf_queue::WhenFull {

@@ -10,6 +10,7 @@
 //! - `auth`: who may touch a bucket;
 //! - `api`: the endpoints, one file a group;
 //! - `stats`, `nodes`: what the relay counts, and what proxies and players told of themselves; `keep` has it over restarts;
+//! - `folder`: one relay at a time has the data folder;
 //! - [`report`]: all of it at a glance, with what is wrong in words;
 //! - `alerts`: what is wrong is told to people, once;
 //! - `status`: the status port, where the report is shown to people and programs;
@@ -31,6 +32,7 @@ mod api;
 mod auth;
 pub mod bucket;
 pub mod config;
+mod folder;
 mod keep;
 mod nodes;
 mod pulse;

@@ -19,9 +19,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::{self, Alerts, Teller};
-use crate::api::{Holders, Relay, router};
+use crate::api::{Holders, Relay, noted, router};
 use crate::auth::Tokens;
 use crate::config::{AlertsConfig, RelayConfig};
+use crate::folder::Claim;
 use crate::keep::Keeper;
 use crate::nodes::Nodes;
 use crate::pulse::Pulse;
@@ -57,17 +58,15 @@ impl Listeners {
 /// Runs a relay until `stop`; returns when all its tasks have ended and its buckets are closed.
 ///
 /// # Errors
-/// When the data folder cannot be had, or a task fails.
+/// When the data folder cannot be had, as while another relay has it, or a task fails.
 pub async fn run(
     config: RelayConfig,
     listeners: Listeners,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let folder = &config.data_dir;
-    tokio::fs::create_dir_all(folder)
-        .await
-        .with_context(|| format!("data folder {}", folder.display()))?;
-
+    let folder = config.data_dir.clone();
+    // Given back at the end, when nothing of this relay is in the folder any longer.
+    let _claim = tokio::task::spawn_blocking(move || Claim::take(&folder)).await??;
     let journal = Arc::new(Journal::new(config.trace_steps));
     let store = (config.store.open)(&config, &journal);
     run_with((store, journal), config, listeners, stop).await
@@ -173,8 +172,9 @@ async fn serve_api(
     config: RelayConfig,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
-    let router = router(Arc::new(relay));
-    let service_for = |_peer| TowerToHyperService::new(router.clone());
+    let relay = Arc::new(relay);
+    let router = router(Arc::clone(&relay));
+    let service_for = |peer| noted(peer, Arc::clone(&relay), router.clone());
     report("relay api", &serve(listener, service_for, config.server, stop).await);
     Ok(())
 }

@@ -7,6 +7,7 @@
 mod counts;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -53,6 +54,8 @@ pub(crate) struct Caller<'a> {
 pub(crate) struct Stats {
     tables: Mutex<Tables>,
     absences: Absences,
+    /// Since the start.
+    unauthorized: AtomicU64,
 }
 
 /// The tables, as they are kept on disk too.
@@ -116,7 +119,7 @@ impl BucketCounts {
 impl Stats {
     /// Goes on from what was kept, after these absences of the relay.
     pub(crate) fn new(tables: Tables, absences: Absences) -> Stats {
-        Stats { tables: Mutex::new(tables), absences }
+        Stats { tables: Mutex::new(tables), absences, unauthorized: AtomicU64::new(0) }
     }
 
     /// What shall be kept, with what the store has counted until now.
@@ -157,6 +160,16 @@ impl Stats {
     /// A batch was refused because `bucket` is full.
     pub(crate) fn refused(&self, bucket: &BucketName, now: u64) {
         self.bucket_mut(&mut self.lock(), bucket).counts.update(now, Counted::Refused);
+    }
+
+    /// A token was shown that does not open what was asked for.
+    pub(crate) fn count_unauthorized(&self) {
+        self.unauthorized.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was.
+    pub(crate) fn unauthorized(&self) -> u64 {
+        self.unauthorized.load(Ordering::Relaxed)
     }
 
     /// Adds a point to each bucket's chart when its time has come.

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use rf_queue::{DeadLetter, DeadLetters, Which};
 
-use super::{complain, print};
+use super::{complain, no_store, print, told};
 use crate::cli::{DeadLettersAction, WhichArgs};
 use crate::config_file::store_path;
 use crate::running::Exit;
@@ -32,15 +32,14 @@ pub(super) fn run(action: DeadLettersAction) -> Exit {
     match act(&path, action) {
         Ok(text) => print(&text),
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&told(&error));
             Exit::Failed
         }
     }
 }
 
 fn act(path: &Path, action: DeadLettersAction) -> anyhow::Result<Vec<u8>> {
-    let letters = DeadLetters::open(path)
-        .context("the store cannot be opened (has the agent ever run with this file?)")?;
+    let letters = DeadLetters::open(path).with_context(|| no_store(path))?;
     Ok(match action {
         DeadLettersAction::List { sink, limit, after, json, .. } => {
             let found = letters.list(sink.as_deref(), after, limit)?;

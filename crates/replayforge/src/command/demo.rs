@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::journey::Journeys;
-use super::complain;
+use super::{complain, told};
 use crate::cli::{DemoArgs, Role};
 use crate::config_file::{self, Checked};
 use crate::logging;
 use crate::logging::settings::Settings;
-use crate::running::{Control, Exit, run_role};
+use crate::running::{Control, Exit, prepare_process, run_role};
 
 mod journey;
 mod target;
@@ -48,10 +48,11 @@ pub(super) fn run(args: &DemoArgs) -> Exit {
         complain(&format!("logging cannot be set up: {error}"));
         return Exit::Failed;
     }
+    prepare_process();
     match start(args.dir.clone()) {
         Ok(()) => Exit::Ok,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&told(&error));
             Exit::Failed
         }
     }

@@ -7,7 +7,7 @@ use rf_core::config::{Problems, load};
 use rf_notify::{Message, Target};
 use tokio::time::Instant;
 
-use super::{complain, print};
+use super::{complain, print, told};
 use crate::cli::{NotifyAction, NotifyTestArgs};
 use crate::config_file::environment;
 use crate::running::{Exit, run_role};
@@ -34,7 +34,7 @@ pub(super) fn run(action: &NotifyAction) -> Exit {
         Ok(()) if failed == 0 => Exit::Ok,
         Ok(()) => Exit::Failed,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&told(&error));
             Exit::Failed
         }
     }

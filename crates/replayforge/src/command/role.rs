@@ -6,7 +6,7 @@ use rf_relay::config::RelayConfig;
 use rf_relay::run::Listeners;
 use tokio_util::sync::CancellationToken;
 
-use super::complain;
+use super::{complain, told};
 use crate::cli::{Role, RoleArgs};
 use crate::config_file::{self, Checked, environment};
 use crate::logging::settings::Settings;
@@ -55,7 +55,7 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
             Exit::Ok
         }
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", told(&error));
             Exit::Failed
         }
     }

@@ -7,7 +7,7 @@ mod test;
 
 use rf_script::{ScriptOptions, Session};
 
-use super::{complain, print};
+use super::{complain, print, told};
 use crate::cli::{ScriptAction, ScriptInputArgs};
 use crate::config_file;
 use crate::logging;
@@ -30,7 +30,7 @@ pub(super) fn run(action: &ScriptAction) -> Exit {
         ScriptAction::Bench(args) => bench::run(args),
     };
     ended.unwrap_or_else(|error| {
-        complain(&format!("{error:#}"));
+        complain(&told(&error));
         Exit::Failed
     })
 }

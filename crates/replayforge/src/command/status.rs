@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::status_port::{StatusPort, TOKEN_VARIABLE, token};
-use super::{complain, print};
+use super::{complain, print, told};
 use crate::cli::{StatusArgs, TopArgs};
 use crate::running::{Exit, run_role};
 pub(super) use text::plain;
@@ -70,11 +70,15 @@ async fn watch(
                 frame
             }
             Err(error) => {
-                let warning = plain(&format!("NOT UP TO DATE: {error:#}"));
+                let warning = plain(&format!("NOT UP TO DATE: {}", told(&error)));
                 format!("{warning}\n{}", last.as_deref().unwrap_or_default())
             }
         };
-        screen.draw(&frame)?;
+        match screen.draw(&frame) {
+            // `| head` has enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            drawn => drawn?,
+        }
     }
 }
 
@@ -86,7 +90,7 @@ fn ended(outcome: anyhow::Result<()>) -> Exit {
     match outcome {
         Ok(()) => Exit::Ok,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&told(&error));
             Exit::Failed
         }
     }

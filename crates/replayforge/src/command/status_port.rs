@@ -9,6 +9,7 @@ use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientOptions};
+use rf_net::mask::shown;
 
 use crate::config_file::environment;
 
@@ -45,7 +46,8 @@ impl StatusPort {
     /// What it answers to a path.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Bytes> {
         let url = format!("{}{path}", self.url);
-        let mut request = Request::get(&url).body(Full::new(Bytes::new()))?;
+        let mut request = Request::get(url).body(Full::new(Bytes::new()))?;
+        let url = shown(request.uri());
         if let Some(token) = &self.token {
             request.headers_mut().insert(header::AUTHORIZATION, token.clone());
         }

@@ -12,11 +12,12 @@ use rf_core::backoff::Backoff;
 use rf_core::protocol::RF_BUCKET;
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientOptions};
+use rf_net::mask::Mask;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::complain;
 use super::status_port::token;
+use super::{complain, told};
 use crate::cli::TapArgs;
 use crate::running::{Exit, run_role};
 
@@ -34,7 +35,7 @@ pub(super) fn run(args: &TapArgs) -> Exit {
     match run_role(async |control| tap(args, control.stop).await) {
         Ok(()) => Exit::Ok,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&told(&error));
             Exit::Failed
         }
     }
@@ -82,6 +83,7 @@ async fn read_along(
         .header(RF_BUCKET, &args.bucket)
         .header(header::AUTHORIZATION, bearer.clone())
         .body(Full::new(Bytes::new()))?;
+    let mask = Mask::of(request.uri(), request.headers());
     let answer = match client.send(request, TIMEOUT).await {
         Ok(answer) => answer,
         Err(error) => return Ok(End::Away(error.to_string())),
@@ -91,7 +93,7 @@ async fn read_along(
         StatusCode::NOT_FOUND => anyhow::bail!("the relay is too old to be tapped: update it"),
         status => {
             let text = read_capped(answer.into_body(), MAX_REFUSAL_BYTES, TIMEOUT).await?;
-            let text = String::from_utf8_lossy(&text);
+            let text = mask.text(&String::from_utf8_lossy(&text));
             if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
                 return Ok(End::Away(format!("the relay answered {status}: {text}")));
             }

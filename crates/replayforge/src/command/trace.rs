@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::status_port::{StatusPort, TOKEN_VARIABLE, token};
-use super::{complain, print};
+use super::{complain, no_store, print, told};
 use crate::cli::TraceArgs;
 use crate::config_file::{self, Checked};
 use crate::running::{Exit, run_role};
@@ -30,7 +30,7 @@ pub(super) fn run(args: &TraceArgs) -> Exit {
         for program in &programs {
             match program.ask(args.id).await {
                 Ok(report) => reports.push((program.name.clone(), report)),
-                Err(error) => complain(&format!("{}: {error:#}", program.name)),
+                Err(error) => complain(&format!("{}: {}", program.name, told(&error))),
             }
         }
         is_known = reports.iter().any(|(_, report)| report.is_known());
@@ -48,7 +48,7 @@ pub(super) fn run(args: &TraceArgs) -> Exit {
         Ok(()) if is_known => Exit::Ok,
         Ok(()) => Exit::Failed,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&told(&error));
             Exit::Failed
         }
     }
@@ -81,11 +81,11 @@ impl Program {
             None => Err(anyhow::anyhow!("the file has no status port (portStatusZ)")),
         };
         let (Err(error), Some(store)) = (&answer, &self.store) else { return answer };
-        complain(&format!("{}: {error:#}; only its store was looked at", self.name));
-        let store = store.clone();
+        complain(&format!("{}: {}; only its store was looked at", self.name, told(error)));
+        let path = store.clone();
         let looking =
-            tokio::task::spawn_blocking(move || rf_agent::trace::report_of_store(&store, id));
-        looking.await?.context("the store cannot be read (has the agent ever run with this file?)")
+            tokio::task::spawn_blocking(move || rf_agent::trace::report_of_store(&path, id));
+        looking.await?.with_context(|| no_store(store))
     }
 }
 
@@ -97,7 +97,7 @@ async fn ask_port(port: &StatusPort, id: Uuid) -> anyhow::Result<TraceReport> {
 
 fn programs(args: &TraceArgs) -> Result<Vec<Program>, Exit> {
     let failed = |error: anyhow::Error| {
-        complain(&format!("{error:#}"));
+        complain(&told(&error));
         Exit::Failed
     };
     let token = token(TOKEN_VARIABLE, args.token_file.as_ref()).map_err(failed)?;
@@ -135,7 +135,7 @@ fn of_file(file: &Path) -> Result<Program, Exit> {
         StatusPort::new(&reachable(address, port), token.map(Secret::expose))
     });
     let port = port.transpose().map_err(|error| {
-        complain(&format!("{}: {error:#}", file.display()));
+        complain(&format!("{}: {}", file.display(), told(&error)));
         Exit::Failed
     })?;
     Ok(Program { name: file.display().to_string(), port, store })

@@ -73,11 +73,14 @@ fn check_accepts_what_start_up_accepts() {
             assert_eq!(finished.output, format!("{file}: ok\n"));
         }
         for other in ["proxy", "relay", "player"].into_iter().filter(|other| *other != role) {
-            assert_eq!(
-                run(folder.path(), &["check", "-c", &file, "--role", other]).code,
-                Some(78),
-                "{role} as {other}"
+            let told = format!(
+                "error: this looks like a {role}'s file: start it with `replayforge {role}`"
             );
+            for args in [vec!["check", "-c", &file, "--role", other], vec![other, "-c", &file]] {
+                let refused = run(folder.path(), &args);
+                assert_eq!(refused.code, Some(78), "{args:?}");
+                assert!(refused.log.contains(&told), "{args:?}: {}", refused.log);
+            }
         }
         assert!(!folder.path().join(role).exists(), "check touches no database");
     }
@@ -218,6 +221,8 @@ fn the_help_teaches_and_the_version_is_told() {
         (version.code, version.output.as_str()),
         (Some(0), concat!("replayforge ", env!("CARGO_PKG_VERSION"), "\n"))
     );
+    let top = run(folder.path(), &["top", "--help"]).output;
+    assert!(top.starts_with("Show what a relay sees"), "it stands by itself: {top}");
     let help = run(folder.path(), &["--help"]);
     assert_eq!(help.code, Some(0));
     for command in

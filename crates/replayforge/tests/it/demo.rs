@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -99,6 +100,11 @@ fn a_given_folder_is_kept_with_its_files() {
         "player/player.sqlite3",
     ] {
         assert!(Path::exists(&kept.join(file)), "{file}");
+    }
+    // What was captured is nobody else's.
+    for name in ["", "proxy.json", "proxy", "proxy/proxy.sqlite3", "relay/demo/relay.sqlite3"] {
+        let mode = std::fs::metadata(kept.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name}: {mode:o}");
     }
     // Its files are ones that a user could go on with.
     for role in ["proxy", "relay", "player"] {

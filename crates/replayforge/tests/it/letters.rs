@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::support::program::{Finished, Program};
+use crate::support::ports::Ports;
+use crate::support::program::{Finished, Program, write_config};
 use crate::support::server::Answer;
-use crate::support::stack::Stack;
+use crate::support::stack::{Configs, Stack};
 use crate::support::wait::{SOON, eventually};
 use crate::support::wire::post;
 
@@ -42,6 +43,19 @@ fn listed(stack: &Stack) -> Vec<Value> {
 fn wait_for_letters(stack: &Stack, count: usize) -> Vec<Value> {
     eventually(&format!("{count} dead letters"), SOON, || listed(stack).len() == count);
     listed(stack)
+}
+
+#[test]
+fn a_store_that_is_not_there_is_told_once_and_where_it_was_looked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Configs::new(folder.path(), Ports::free()).player;
+    config["dataDir"] = json!("data");
+    let file = write_config(folder.path(), "player", &config);
+    let finished = Program::run(folder.path(), &["dead-letters", "list", "-c", &file], &[]);
+    assert_eq!(finished.code, Some(1));
+    let working = format!("in the working directory, {})", folder.path().display());
+    assert!(finished.log.contains(&working), "{finished:?}");
+    assert_eq!(finished.log.matches("No such file or directory").count(), 1, "{finished:?}");
 }
 
 #[test]

@@ -27,6 +27,8 @@
 //! | [`alarms`] | what goes wrong is told once, and its end too |
 //! | [`notify`] | people are told, once and in time, by the services that they use |
 //! | [`watching`], [`watching_cli`], [`metrics`], [`alerts`] | who looks at the relay, or is told by it, knows what is broken and why |
+//! | [`manual`] | the manual's calls do what stands there |
+//! | [`relay_alone`] | a relay says whom it refuses, and has its folder for itself |
 //! | [`example_stacks`] | each folder of `examples/` works as its README says |
 //! | [`cli`], [`demo`], [`script`] | the command line as a user meets it |
 
@@ -68,6 +70,8 @@ mod limits;
 #[cfg(test)]
 mod log;
 #[cfg(test)]
+mod manual;
+#[cfg(test)]
 mod mending;
 mod metrics;
 #[cfg(test)]
@@ -80,6 +84,8 @@ mod outage;
 mod page;
 #[cfg(test)]
 mod postgres;
+#[cfg(test)]
+mod relay_alone;
 #[cfg(test)]
 mod script;
 #[cfg(test)]

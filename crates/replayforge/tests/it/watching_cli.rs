@@ -1,5 +1,7 @@
 //! `status`, `top` and `tap`, against a real relay.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::support::program::Program;
@@ -45,6 +47,18 @@ fn top_draws_again_and_says_when_it_is_not_up_to_date() {
     stack.relay.stop();
     top.wait_for_output("NOT UP TO DATE");
     stack.relay.restart();
+}
+
+#[test]
+fn top_ends_when_nobody_reads_it_any_more() {
+    let stack = Stack::start();
+    let url = format!("http://127.0.0.1:{}", stack.ports.status);
+    let mut shell = Command::new("sh");
+    let script = r#""$0" top --relay "$1" --every 1 | head -n 1"#;
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_replayforge"), &url]);
+    let output = shell.output().expect("a shell");
+    assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 #[test]

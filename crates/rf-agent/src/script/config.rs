@@ -214,7 +214,7 @@ impl ScriptKeys<'_> {
         let options = self.check(Hook::Process, sinks, node, problems)?;
         let timer = interval.map_or(DEFAULT_TIMER, Duration::from);
         if timer.is_zero() {
-            problems.error(&at(node, "hookInterval"), "hookInterval: expected a time above zero");
+            problems.error(&at(node, "hookInterval"), "expected a time above zero");
             return None;
         }
         Some(ScriptPlan { options, timer })

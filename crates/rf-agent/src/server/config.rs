@@ -188,7 +188,7 @@ mod tests {
             { name: "a", id: "one", type: "http", params: { targetHost: "http://127.0.0.1:1" } },
             { name: "b", type: "http", params: { targetHost: "http://127.0.0.1:1" } },
         ]"#;
-        let source = r#"{ name: "x", relayAuthenticationBearer: "t", sinks: ["a"] }"#;
+        let source = r#"{ name: "x", relayAuthenticationBearer: "t", sinks: ["a", "b"] }"#;
         let text = format!(
             "{{ relayUrl: \"http://127.0.0.1:1/\", dataDir: \"/nowhere\", sources: [{source}], {sinks}, {keys} }}"
         );

@@ -216,7 +216,7 @@ struct HttpSink {
 }
 
 /// Answers that counted as delivered, by class: a person wants to know when a target refuses what it gets.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Answers {
     success: AtomicU64,
     redirection: AtomicU64,
@@ -238,7 +238,15 @@ impl Answers {
 
 impl Drop for HttpSink {
     fn drop(&mut self) {
-        tracing::info!(sink = self.id, answers = ?self.answers, "http sink closed");
+        let count = |class: &AtomicU64| class.load(Ordering::Relaxed);
+        tracing::info!(
+            sink = self.id,
+            success = count(&self.answers.success),
+            redirection = count(&self.answers.redirection),
+            client_error = count(&self.answers.client_error),
+            other = count(&self.answers.other),
+            "http sink closed"
+        );
     }
 }
 

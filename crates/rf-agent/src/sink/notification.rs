@@ -89,7 +89,7 @@ fn check_targets(
 ) -> Option<Vec<Target>> {
     let webhooks = at(params, "webhooks");
     if config.webhooks.is_empty() || config.webhooks.len() > MAX_WEBHOOKS {
-        problems.error(&webhooks, format!("webhooks: expected 1 to {MAX_WEBHOOKS} services"));
+        problems.error(&webhooks, format!("expected 1 to {MAX_WEBHOOKS} services"));
         return None;
     }
     let built: Vec<Option<Target>> = config

@@ -22,6 +22,7 @@ use rf_core::protocol::{RF_BATCH_ID, RF_BUCKETS, RF_ENV_NAME, RF_HOSTNAME, encod
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientError};
 use rf_net::encoding::{Coding, encode};
+use rf_net::mask::{Mask, shown};
 use rf_net::retry_after::retry_after;
 use rf_script::Request as Steer;
 use tokio::sync::watch;
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::IDEMPOTENCY_KEY;
 use super::{Shape, Sink, SinkBatch, SinkError, SinkHost, SinkStartError, Traffic};
-use crate::relay_client::{origin, shown};
+use crate::relay_client::origin;
 use crate::script::batch::{BatchScript, Posted, TransformError};
 
 /// The URL that prints batches instead of sending them.
@@ -151,10 +152,12 @@ impl RelaySink {
         if compress {
             request.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("zstd"));
         }
+        let mask = Mask::of(request.uri(), request.headers());
+        let url = shown(request.uri());
         match self.client.send(request, self.timeout).await {
             Ok(response) => {
                 self.traffic.sent.fetch_add(sent, Ordering::Relaxed);
-                self.judge(response).await
+                self.judge(response, &url, &mask).await
             }
             Err(error @ ClientError::NoTarget) => Err(SinkError::Permanent(error.to_string())),
             Err(error @ ClientError::Connect { .. }) => Err(SinkError::Away(error.to_string())),
@@ -162,7 +165,13 @@ impl RelaySink {
         }
     }
 
-    async fn judge(&self, response: Response<Incoming>) -> Result<(), SinkError> {
+    /// What an answer means. Its words end in logs and dead letters, so they go through the `mask`, and `url` has been shown.
+    async fn judge(
+        &self,
+        response: Response<Incoming>,
+        url: &str,
+        mask: &Mask,
+    ) -> Result<(), SinkError> {
         let status = response.status();
         let after = retry_after(response.headers(), SystemTime::now());
         let names_zstd = response
@@ -179,10 +188,11 @@ impl RelaySink {
         }
         let text = body
             .map(|body| {
-                String::from_utf8_lossy(&body).trim().chars().take(SHOWN_REFUSAL_CHARS).collect()
+                let text = mask.text(String::from_utf8_lossy(&body).trim());
+                text.chars().take(SHOWN_REFUSAL_CHARS).collect()
             })
             .unwrap_or_else(|_unread| String::new());
-        let reason = format!("{} answered {status}: {text}", shown(&self.uri));
+        let reason = format!("{url} answered {status}: {text}");
         Err(match status {
             // What is wrong with the batch itself: the worker finds the event that is to blame.
             StatusCode::BAD_REQUEST
@@ -268,15 +278,19 @@ fn joined(url: &str, path: &str) -> String {
 /// What a script says about the request: its path goes behind the URL's, its headers take the place of ours.
 fn steer_request(request: &mut Request<Full<Bytes>>, steer: &Steer) -> Result<(), String> {
     if !steer.path.is_empty() {
-        *request.uri_mut() = joined(&request.uri().to_string(), &steer.path)
-            .parse()
-            .map_err(|error| format!("request.path `{}`: {error}", steer.path))?;
+        *request.uri_mut() =
+            joined(&request.uri().to_string(), &steer.path).parse().map_err(|error| {
+                let path = steer.path.split('?').next().unwrap_or_default();
+                format!("request.path `{path}`: {error}")
+            })?;
     }
     for (name, value) in &steer.headers {
         let key = HeaderName::try_from(name)
             .map_err(|_bad| format!("request.headers: `{name}` is not a header name"))?;
-        let value = HeaderValue::try_from(value)
+        let mut value = HeaderValue::try_from(value)
             .map_err(|_bad| format!("request.headers: the value of `{name}` cannot be sent"))?;
+        // A script may have a token of its own.
+        value.set_sensitive(true);
         request.headers_mut().insert(key, value);
     }
     Ok(())

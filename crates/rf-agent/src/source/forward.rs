@@ -32,8 +32,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use hyper::service::service_fn;
 use rf_core::lifecycle::Tasks;
+use rf_net::address::Place;
 use rf_net::per_core::serve_each;
-use rf_net::serve::ServerLimits;
+use rf_net::serve::{ServeReport, ServerLimits};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -63,6 +64,10 @@ struct ForwardSource {
 impl Source for ForwardSource {
     fn holds_up(&self) -> HoldsUp {
         HoldsUp::PassingTraffic
+    }
+
+    fn places(&self) -> Vec<Place> {
+        vec![Place::tcp(&self.settings.listen_address, self.settings.listen_port)]
     }
 
     fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
@@ -128,7 +133,8 @@ impl Source for ForwardSource {
             };
             let served = serve_each(self.listeners, for_thread, limits, stop).await;
             let reports = served.map_err(|error| fail(error.to_string()))?;
-            tracing::debug!(source = id, ?reports, "forwarding closed");
+            let ServeReport { accepted, accept_errors, panics, cut } = reports.into_iter().sum();
+            tracing::debug!(source = id, accepted, accept_errors, panics, cut, "forwarding closed");
             // With the last connection the last `Copies` has gone: their task ends by itself.
             copying_stop.cancel();
             if let Err(error) = copying.join(FLUSH).await {

@@ -16,17 +16,18 @@ use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, GetAll, HeaderName, RETRY_AFTER,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
 use rf_core::event::{BodyNotes, CapturedRequest, encode_exchange};
+use rf_net::address::Place;
 use rf_net::body::{BodyError, read_held};
 use rf_net::listen::listen_shared;
 use rf_net::memory::BodyMemory;
 use rf_net::per_core::serve_per_core;
-use rf_net::serve::ServerLimits;
+use rf_net::serve::{ServeReport, ServerLimits};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -38,7 +39,7 @@ use uuid::Uuid;
 use super::{HoldsUp, Source, SourceContext, SourceError, forward};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::redact::{BodyForm, Defaults, RedactConfig, Redacted, Redactor};
-use crate::settings::{at, not_zero};
+use crate::settings::{at, check_connections, not_zero};
 
 /// What the original answers.
 const RECEIVED: &str = "Request received";
@@ -129,7 +130,8 @@ pub(super) fn build(
     if params.get(FORWARD_TO).is_some() {
         return forward::build(context, params, problems);
     }
-    let config: HttpSourceConfig = params.decode(problems)?;
+    let mut config: HttpSourceConfig = params.decode(problems)?;
+    config.max_connections = check_connections(params, config.max_connections, problems);
     let times = [("requestTimeout", config.request_timeout), ("idleTimeout", config.idle_timeout)];
     not_zero(params, &times, problems);
     let mut drop_headers = header_names(&config.drop_headers, params, problems)?;
@@ -189,6 +191,10 @@ impl Source for HttpSource {
         HoldsUp::ClientsUntilStored
     }
 
+    fn places(&self) -> Vec<Place> {
+        vec![Place::tcp(&self.config.listen_address, self.config.listen_port)]
+    }
+
     fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
         let (listeners, address) =
             claim(&self.id, &self.config.listen_address, self.config.listen_port)?;
@@ -234,7 +240,15 @@ impl Source for HttpSource {
                 id: capture.id.clone(),
                 reason: error.to_string(),
             })?;
-            tracing::debug!(source = capture.id, ?reports, "http source closed");
+            let ServeReport { accepted, accept_errors, panics, cut } = reports.into_iter().sum();
+            tracing::debug!(
+                source = capture.id,
+                accepted,
+                accept_errors,
+                panics,
+                cut,
+                "http source closed"
+            );
             Ok(())
         })
     }
@@ -254,6 +268,10 @@ impl Capture {
     async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let captured_at_us = now_us();
         let (head, body) = request.into_parts();
+        // To be replayed it would need a tunnel, and nobody at its end.
+        if head.method == Method::CONNECT {
+            return refuse(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is for forward proxies\n");
+        }
         let read = read_held(body, self.max_body, self.body_timeout, &self.body_memory).await;
         // Its memory is held until the event is stored.
         let (body, _held) = match read {

@@ -17,6 +17,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
+use rf_net::address::Place;
 use rf_net::listen::listen;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
@@ -29,7 +30,7 @@ use super::hand_over::HandOver;
 use super::local_event::LocalEvent;
 use super::{Source, SourceContext, SourceError};
 use crate::pipeline::Output;
-use crate::settings::not_zero;
+use crate::settings::{check_connections, not_zero};
 
 /// `params` of a `syslog` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -109,7 +110,8 @@ pub(super) fn build(
     params: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<Box<dyn Source>> {
-    let config: SyslogSourceConfig = params.decode(problems)?;
+    let mut config: SyslogSourceConfig = params.decode(problems)?;
+    config.max_connections = check_connections(params, config.max_connections, problems);
     not_zero(params, &[("idleTimeout", config.idle_timeout)], problems);
     let maker = EventMaker {
         path: config.path.clone(),
@@ -150,6 +152,15 @@ impl EventMaker {
 }
 
 impl Source for Syslog {
+    fn places(&self) -> Vec<Place> {
+        let (address, port) = (&self.config.listen_address, self.config.listen_port);
+        match self.config.protocol {
+            Protocol::Both => vec![Place::tcp(address, port), Place::udp(address, port)],
+            Protocol::Udp => vec![Place::udp(address, port)],
+            Protocol::Tcp => vec![Place::tcp(address, port)],
+        }
+    }
+
     fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
         let fail = |reason: String| SourceError { id: self.id.clone(), reason };
         let mut addresses = Vec::new();

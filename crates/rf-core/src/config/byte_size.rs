@@ -31,10 +31,16 @@ const OTHER_UNITS: [(&str, u64); 6] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct ByteSize(u64);
 
-/// A text that is not a size.
+/// Why a text is not a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("expected {EXPECTED}")]
-pub struct InvalidByteSize;
+pub enum InvalidByteSize {
+    /// It has not the form of one.
+    #[error("expected {EXPECTED}")]
+    Malformed,
+    /// 64 bits cannot hold it.
+    #[error("expected {EXPECTED}; this one is too large")]
+    TooLarge,
+}
 
 impl ByteSize {
     /// A size of so many bytes.
@@ -71,10 +77,13 @@ impl FromStr for ByteSize {
         let (number, name) = decimal::split_number(text.trim());
         let name = name.trim_start();
         let mut units = BINARY_UNITS.iter().chain(&OTHER_UNITS);
-        let (_, unit) =
-            units.find(|(known, _)| known.eq_ignore_ascii_case(name)).ok_or(InvalidByteSize)?;
-        let bytes = decimal::times(number, *unit).ok_or(InvalidByteSize)?;
-        u64::try_from(bytes).ok().map(ByteSize).ok_or(InvalidByteSize)
+        let (_, unit) = units
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .ok_or(InvalidByteSize::Malformed)?;
+        let is_number = number.bytes().any(|byte| byte != b'.') && number.matches('.').count() <= 1;
+        let wrong = if is_number { InvalidByteSize::TooLarge } else { InvalidByteSize::Malformed };
+        let bytes = decimal::times(number, *unit).ok_or(wrong)?;
+        u64::try_from(bytes).ok().map(ByteSize).ok_or(wrong)
     }
 }
 
@@ -119,7 +128,7 @@ impl Visitor<'_> for ByteSizeVisitor {
     }
 
     fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<ByteSize, E> {
-        u64::try_from(bytes).ok().map(ByteSize).ok_or_else(|| E::custom(InvalidByteSize))
+        u64::try_from(bytes).ok().map(ByteSize).ok_or_else(|| E::custom(InvalidByteSize::Malformed))
     }
 }
 
@@ -142,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    use super::ByteSize;
+    use super::{ByteSize, InvalidByteSize};
 
     #[test]
     fn reads_numbers_and_units() {
@@ -191,6 +200,21 @@ mod tests {
                 error.contains("expected a number of bytes, or a size such as"),
                 "{value}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_is_told_from_what_is_no_size() {
+        for (text, expected) in [
+            ("99999999TB", InvalidByteSize::TooLarge),
+            ("18446744073709551616", InvalidByteSize::TooLarge),
+            ("999999999999999999999999999999999999999999.5B", InvalidByteSize::TooLarge),
+            ("99999999XB", InvalidByteSize::Malformed),
+            ("1.2.3", InvalidByteSize::Malformed),
+            (".", InvalidByteSize::Malformed),
+            ("", InvalidByteSize::Malformed),
+        ] {
+            assert_eq!(text.parse::<ByteSize>(), Err(expected), "{text}");
         }
     }
 

@@ -58,6 +58,11 @@ impl<'p> Checker<'p> {
     }
 
     fn check_scalar(&mut self, node: Node<'_>, shape: Shape<'_>, value: Value) -> Value {
+        if shape.exceeds_format(&value) {
+            let message = format!("too large, found {}", found(node, &[shape]));
+            self.problems.error(&node, message);
+            return Value::Null;
+        }
         if shape.allowed().is_some_and(|allowed| !allowed.contains(&&value))
             || !shape.keeps_format(&value)
         {

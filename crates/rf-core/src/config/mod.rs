@@ -16,7 +16,7 @@
 //! `"x-any-case" = true` that one of the allowed texts may be written in any case.
 //!
 //! Reading order: `problem`, `document`, `parse` (with `position` and `expand`), `decode` (with `check`, `shape`
-//! and `nearest`), then the units: `interval`, `byte_size` (with `decimal`), `secret`.
+//! and `nearest`), then the units: `interval`, `byte_size` (with `decimal`), `secret`; `sense` for what no type says.
 
 mod byte_size;
 mod check;
@@ -30,6 +30,7 @@ mod parse;
 mod position;
 mod problem;
 mod secret;
+mod sense;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -42,3 +43,4 @@ pub use interval::{Interval, InvalidInterval};
 pub use parse::{MAX_DEPTH, MAX_FILE_BYTES, load, parse};
 pub use problem::{MAX_KEPT, Problem, Problems, Severity};
 pub use secret::Secret;
+pub use sense::{at_most, check_folder};

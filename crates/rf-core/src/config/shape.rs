@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use serde_json::{Number, Value};
 
-use super::byte_size::ByteSize;
+use super::byte_size::{ByteSize, InvalidByteSize};
 use super::document::quoted;
 use super::interval::Interval;
 
@@ -193,6 +193,12 @@ impl<'s> Shape<'s> {
             Some("byte-size") => serde_json::from_value::<ByteSize>(value.clone()).is_ok(),
             _ => true,
         }
+    }
+
+    /// Whether a value would keep the format if it were smaller.
+    pub(super) fn exceeds_format(&self, value: &Value) -> bool {
+        let size = value.as_str().map(str::parse::<ByteSize>);
+        self.text("format") == Some("byte-size") && size == Some(Err(InvalidByteSize::TooLarge))
     }
 
     /// What was expected, with the range, as in "a whole number from 1 to 65535".

@@ -130,6 +130,14 @@ fn clean<T: serde::de::DeserializeOwned + JsonSchema>(text: &str) -> T {
 }
 
 #[test]
+fn a_size_that_is_too_large_is_told_so() {
+    let text = r#"{"sinks": [{"id": "relay", "config": {"maxPayloadBytes": "99999999TB"}}]}"#;
+    let problems = problems_of(text);
+    let expected = "error: sinks[0].config.maxPayloadBytes: too large, found \"99999999TB\"";
+    assert!(problems.contains(expected), "{problems}");
+}
+
+#[test]
 fn tells_all_mistakes_of_a_file_at_once() {
     let text = r#"{
   // The proxy of the shop.

@@ -14,6 +14,8 @@ use crate::event::event_id;
 
 /// Steps that are remembered where the file says nothing: at most 10 MiB, for single events.
 pub const DEFAULT_STEPS: usize = 100_000;
+/// More are of no use: they would take 1 GB.
+pub const MAX_STEPS: usize = 10_000_000;
 /// In so many parts a full journal is kept, and forgotten.
 const SEGMENTS: usize = 64;
 /// As much of a reason is kept.

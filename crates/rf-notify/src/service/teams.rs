@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
 use http_body_util::Full;
 use rf_net::client::Client;
+use rf_net::mask::Mask;
 use serde_json::json;
 
 use super::Service;
@@ -64,6 +65,6 @@ impl Form for Teams {
     fn hidden_refusal(&self, answer: &str) -> Option<NotifyError> {
         let (_, rest) = answer.split_once(HIDDEN)?;
         let code = rest.get(..3)?.parse().ok()?;
-        Some(post::refusal(StatusCode::from_u16(code).ok()?, None, ""))
+        Some(post::refusal(StatusCode::from_u16(code).ok()?, None, "", &Mask::default()))
     }
 }

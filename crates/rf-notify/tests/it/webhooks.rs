@@ -56,6 +56,22 @@ async fn a_service_that_is_down_only_delays() {
     assert!(matches!(down, NotifyError::Away(_)), "{down:?}");
 }
 
+#[tokio::test]
+async fn a_refusal_that_repeats_the_request_shows_no_secret() {
+    let service = Service::start(|got| {
+        let said = format!("no `{}` with {}", got.path, got.header("x-token"));
+        (400, json!({ "message": said }).to_string())
+    });
+    let service = service.await;
+    let config = json!({
+        "url": format!("{}/hook?key=secret-1", service.url),
+        "header": { "X-Token": "secret-2" },
+    });
+    let refused = target(&config).send(&message("s", "m"), "id").await.unwrap_err();
+    let expected = "answered 400 Bad Request: no `/hook?key=***` with ***";
+    assert_eq!(refused, NotifyError::Permanent(expected.to_owned()));
+}
+
 #[test]
 fn a_wrong_file_is_told_what_is_expected_and_shows_no_secret() {
     let check = |config: Value, expected: &str| {

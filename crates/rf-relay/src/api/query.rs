@@ -56,9 +56,12 @@ impl Query {
         is_name.then_some(Some(text.as_str())).ok_or_else(wanted)
     }
 
-    /// A duration as in the configuration: `20s`, `1m30s`, `500ms`.
+    /// A duration as in the configuration: `20s`, `1m30s`, `500ms`, or a number of seconds.
     pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
         let Some(text) = self.0.get(name) else { return Ok(None) };
+        if let Ok(seconds) = text.parse() {
+            return Ok(Some(Duration::from_secs(seconds)));
+        }
         match text.parse::<Interval>() {
             Ok(interval) => Ok(Some(interval.into())),
             Err(error) => Err(ApiError::BadRequest(format!("{name}: {error}"))),
@@ -111,9 +114,11 @@ mod tests {
         assert_eq!(wait("wait=20s"), Ok(Some(Duration::from_secs(20))));
         assert_eq!(wait("wait=1m30s"), Ok(Some(Duration::from_secs(90))));
         assert_eq!(wait("wait=250ms"), Ok(Some(Duration::from_millis(250))));
+        assert_eq!(wait("wait=5"), Ok(Some(Duration::from_secs(5))));
+        assert_eq!(wait("wait=0"), Ok(Some(Duration::ZERO)));
         assert!(
             matches!(wait("wait=soon"), Err(ApiError::BadRequest(text)) if text.starts_with("wait: "))
         );
-        assert!(wait("wait=-1s").is_err());
+        assert!(wait("wait=-1s").is_err() && wait("wait=-1").is_err());
     }
 }

@@ -14,13 +14,15 @@ use crate::report::{Level, NodeReport, Presence, Report, Sight};
 use crate::stats::unix_ms;
 use families::{BUCKETS, NODES};
 
+const UNAUTHORIZED: &str = "replayforge_unauthorized_requests_total";
+
 /// The whole text.
 pub(super) fn metrics(sight: &Sight, form: Form) -> String {
     let now_ms = unix_ms();
     let report = sight.report(now_ms);
     let told = sight.nodes.all(now_ms);
     let mut text = Text::new(form);
-    relay(&mut text, &report);
+    relay(&mut text, &report, sight.stats.unauthorized());
     for family in BUCKETS {
         text.family(family.name, family.kind, family.help);
         for bucket in &report.buckets {
@@ -46,7 +48,7 @@ pub(super) fn metrics(sight: &Sight, form: Form) -> String {
     text.finish()
 }
 
-fn relay(text: &mut Text, report: &Report) {
+fn relay(text: &mut Text, report: &Report, unauthorized: u64) {
     text.family("replayforge_build_info", Kind::Gauge, "The relay's version; always 1.");
     let labels = [("role", "relay"), ("version", report.version.as_str())];
     text.sample("replayforge_build_info", &labels, 1);
@@ -60,6 +62,8 @@ fn relay(text: &mut Text, report: &Report) {
         let count = troubles.iter().filter(|trouble| trouble.why.level == level).count();
         text.sample(name, &[("level", level.as_str())], count);
     }
+    text.family(UNAUTHORIZED, Kind::Counter, "Requests that were refused for want of a token.");
+    text.sample(UNAUTHORIZED, &[], unauthorized);
 }
 
 /// A node's report and, unless it is silent, what it told.

@@ -116,6 +116,74 @@ relay.json:7:43: warning: buckets.small.dbMaxSizeKb: a bucket takes at least 102
 }
 
 #[test]
+fn what_cannot_work_is_told_before_it_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let told = |keys: &str, expected: &str| {
+        let (config, problems) = check(&format!("{{buckets: {{b: {{auth: \"x\"}}}}, {keys}}}"));
+        assert!(problems.ends_with(expected), "{problems}");
+        assert_eq!(problems.is_empty(), expected.is_empty(), "{problems}");
+        assert_eq!(config.is_none(), problems.contains(": error: "), "{problems}");
+    };
+    let same = "error: portStatusZ: the relay itself listens there already";
+    told("port: 9000, portStatusZ: 9000", same);
+    told("port: 9000, portStatusZ: 9000, listenAddress: \"127.0.0.1\"", same);
+    told("port: 9000, portStatusZ: 9000, listenAddress: \"127.0.0.2\"", "");
+    told("port: 0, portStatusZ: 0", "");
+    let no_address = "listenAddress: expected an IP address or a name, found \"999.1.1.1\"";
+    told("listenAddress: \"999.1.1.1\"", no_address);
+    told(
+        "portStatusZ: 9001, statusAddress: \"999.1.1.1\", statusAuth: \"x\"",
+        "statusAddress: expected an IP address or a name, found \"999.1.1.1\"",
+    );
+    told(
+        &format!("dataDir: {file:?}"),
+        &format!("dataDir: expected a folder, {} is a file", file.display()),
+    );
+    told("limits: {maxBodyBytes: 0}", "limits.maxBodyBytes: expected a size above zero");
+    told("limits: {idleTimeout: 0}", "limits.idleTimeout: expected a time above zero");
+    told(
+        "limits: {maxConnections: 2000000}",
+        "limits.maxConnections: more than 1048576 are of no use: 1048576 is used",
+    );
+    told("traceSteps: 10000001", "traceSteps: more than 10000000 are of no use: 10000000 is used");
+}
+
+#[test]
+fn a_bucket_is_no_larger_than_a_database_can_be() {
+    let (config, problems) = check("{buckets: {b: {auth: \"x\", dbMaxSizeKb: 9007199254740993}}}");
+    let most = config.unwrap().buckets.values().next().unwrap().max_bytes;
+    assert_eq!(most, rf_queue::MAX_STORE_BYTES);
+    let expected = "dbMaxSizeKb: a database holds at most 17179869176 KiB: 17179869176 is used";
+    assert!(problems.ends_with(expected), "{problems}");
+}
+
+#[test]
+fn a_token_is_one_that_a_request_can_show() {
+    let errors = |token: &str| {
+        let token = serde_json::Value::from(token);
+        check(&serde_json::json!({ "buckets": { "b": { "auth": token } } }).to_string()).1
+    };
+    for token in ["x", "two words", "a=b/c+d~", "!"] {
+        assert_eq!(errors(token), "", "{token}");
+    }
+    for token in [
+        "my-token\n",
+        "my\ntoken",
+        " my-token",
+        "my-token ",
+        "my-token\t",
+        "my\u{7f}token",
+        "my-tökn",
+    ] {
+        let problems = errors(token);
+        let expected = "error: buckets.b.auth: no header can carry this token";
+        assert!(problems.contains(expected) && !problems.contains("my"), "{problems}");
+    }
+}
+
+#[test]
 fn warnings_leave_a_configuration() {
     let (config, problems) = check("{\"buckets\": {}}");
     assert!(config.is_some());

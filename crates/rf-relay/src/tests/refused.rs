@@ -55,6 +55,27 @@ async fn every_endpoint_wants_a_token_and_tells_nothing_without() {
 }
 
 #[tokio::test]
+async fn refused_tokens_are_counted() {
+    with_relay(async |relay| {
+        for head in [
+            "RF-BUCKET: a\nAuthorization: Bearer wrong",
+            "RF-BUCKET: unknown\nAuthorization: Bearer token",
+            "RF-BUCKET: a",
+        ] {
+            let answer = relay.ask(&format!("GET /first-batch\n{head}"), "").await;
+            assert!(answer.starts_with("401 "), "{answer}");
+        }
+        // Neither what is taken nor what is refused for another reason.
+        relay.record(r#"["x"]"#).await;
+        relay.ask(&format!("POST /record-batch\nRF-BUCKET: a\n{AUTH}"), "not json").await;
+        let metrics = relay.ask_status("GET /metrics").await;
+        let line = "\nreplayforge_unauthorized_requests_total 3\n";
+        assert!(metrics.contains(line), "{metrics}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn calls_about_one_bucket_refuse_two() {
     with_relay(async |relay| {
         let answer = relay.ask(&format!("GET /first-batch\nRF-BUCKETS: a,b\n{AUTH}"), "").await;

@@ -17,6 +17,22 @@ use crate::support::wait::{SOON, always_for, eventually, let_pass};
 use crate::support::wire::{Wire, call, post};
 
 #[test]
+fn a_sink_that_closes_tells_its_answers_by_class() {
+    let mut stack = Stack::start();
+    stack.target.answer(|request, _| {
+        Answer::status(if request.target() == "/unknown" { 404 } else { 200 })
+    });
+    for target in ["/a", "/unknown", "/b"] {
+        post(stack.ports.proxy, target, b"");
+    }
+    stack.target.wait_for(3);
+    assert!(stack.player.stop().success());
+    let line = stack.player.wait_for("http sink closed");
+    let expected = "closed sink=target success=2 redirection=0 client_error=1 other=0";
+    assert!(line.ends_with(expected), "{line}");
+}
+
+#[test]
 fn a_second_agent_in_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let configs = Configs::new(folder.path(), Ports::free());

@@ -294,7 +294,7 @@ fn a_wrong_file_is_told_where() {
         let problems = build_sink(&params).err().unwrap();
         assert!(problems.contains(expected), "{problems}");
     };
-    check(json!({ "webhooks": {} }), "webhooks: expected 1 to 32 services");
+    check(json!({ "webhooks": {} }), "error: webhooks: expected 1 to 32 services");
     check(json!({}), "webhooks");
     check(
         json!({ "webhooks": { "a": { "kind": "slack" } } }),

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use axum::Router;
+use axum::extract::Request as Asked;
 use rf_core::lifecycle::Tasks;
 use rf_net::client::ClientOptions;
 use rf_queue::StoredEvent;
@@ -13,6 +14,10 @@ use crate::sink::RateLimits;
 const SOON: Duration = Duration::from_secs(20);
 
 fn sink(url: &str, is_relay: bool) -> RelaySink {
+    sink_with(url, is_relay, "token")
+}
+
+fn sink_with(url: &str, is_relay: bool, token: &str) -> RelaySink {
     let shape = Shape {
         max_events: 10,
         goal_bytes: 10_000,
@@ -29,7 +34,7 @@ fn sink(url: &str, is_relay: bool) -> RelaySink {
     let target = RelayTarget {
         uri: url.parse().unwrap(),
         is_relay,
-        token: &Secret::new("token"),
+        token: &Secret::new(token),
         buckets: &["b".to_owned()],
         env_name: "",
         host_name: "h",
@@ -55,9 +60,9 @@ fn a_script_s_path_goes_behind_the_url_with_one_slash() {
 fn the_url_is_shown_as_configured_but_for_what_is_secret() {
     for (uri, is_relay, expected) in [
         ("http://h:8081/record-batch", true, "http://h:8081/"),
-        ("https://u:secret@h/relay/record-batch", true, "https://h/relay/"),
+        ("https://u:secret@h/relay/record-batch", true, "https://***@h/relay/"),
         ("http://h:1/v1/record-batch", false, "http://h:1/v1/record-batch"),
-        ("https://secret@h/in?api-key=secret&tag", false, "https://h/in?api-key=***&***"),
+        ("https://secret@h/in?api-key=secret&tag", false, "https://***@h/in?api-key=***&***"),
         ("http://h", false, "http://h/"),
     ] {
         assert_eq!(sink(uri, is_relay).url(), expected);
@@ -107,4 +112,35 @@ async fn what_reached_nobody_is_not_counted() {
     let sink = sink(&format!("http://{free}/record-batch"), true);
     assert!(matches!(sink.write(&batch("x")).await, Err(SinkError::Away(_))));
     assert_eq!(sink.traffic().unwrap().sent.load(Ordering::Relaxed), 0);
+}
+
+/// Refuses with all that it was sent.
+fn repeated(asked: &Asked) -> (StatusCode, String) {
+    let values = asked.headers().values().map(|value| value.to_str().unwrap());
+    let values = values.collect::<Vec<_>>().join("; ");
+    (StatusCode::BAD_REQUEST, format!("{} {values}", asked.uri()))
+}
+
+#[tokio::test]
+async fn a_refusal_that_repeats_the_request_shows_no_secret() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap();
+    let app = Router::new().fallback(|asked: Asked| std::future::ready(repeated(&asked)));
+    let tasks = Tasks::new(CancellationToken::new());
+    tasks.spawn("api", async move { axum::serve(listener, app).await });
+    let url = format!("http://usr:pw-1@{host}/hook?api_key=key-2");
+    let sink = sink_with(&url, false, "token-3");
+    let of_script = vec![("x-key".to_owned(), "key-4".to_owned())];
+    for steer in [Steer::default(), Steer { headers: of_script, ..Steer::default() }] {
+        let refused = sink.post("1", Bytes::from_static(b"[]"), &steer).await.unwrap_err();
+        assert!(matches!(refused, SinkError::Permanent(_)), "{refused}");
+        let reason = refused.to_string();
+        let start = format!("http://***@{host}/hook?api_key=***");
+        assert!(reason.starts_with(&start), "{reason}");
+        assert!(reason.contains("answered 400 Bad Request: /hook?api_key=***"), "{reason}");
+        assert!(reason.contains("Bearer ***"), "{reason}");
+        for secret in ["pw-1", "key-2", "token-3", "key-4"] {
+            assert!(!reason.contains(secret), "{reason}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use http::header::{CONNECTION, HeaderName};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Uri};
 use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
+use rf_net::address::Place;
 use rf_net::client::ClientOptions;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
@@ -17,7 +18,7 @@ use serde::Deserialize;
 use super::selection::{RuleConfig, Selection};
 use super::{ForwardSource, Upstream};
 use crate::redact::{Defaults, RedactConfig, Redactor};
-use crate::settings::{at, not_zero};
+use crate::settings::{at, check_connections, host_name, not_zero};
 use crate::source::http::{
     all_interfaces, default_idle_timeout, default_max_connections, default_request_timeout,
     header_names,
@@ -186,7 +187,8 @@ pub(in crate::source) fn build(
     params: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<Box<dyn Source>> {
-    let config: ForwardConfig = params.decode(problems)?;
+    let mut config: ForwardConfig = params.decode(problems)?;
+    config.max_connections = check_connections(params, config.max_connections, problems);
     let times = [
         ("requestTimeout", config.request_timeout),
         ("idleTimeout", config.idle_timeout),
@@ -198,6 +200,12 @@ pub(in crate::source) fn build(
     let target = Target::parse(&config.forward_to)
         .map_err(|reason| problems.error(&at(params, "forwardTo"), reason))
         .ok()?;
+    let own = Place::tcp(&config.listen_address, config.listen_port);
+    if target.is_at(&own, &host_name("")) {
+        let text = "this is where the source itself listens: each request would come back to it, again and again";
+        problems.error(&at(params, "forwardTo"), text);
+        return None;
+    }
     let client = ClientOptions {
         connect_timeout: config.connect_timeout.into(),
         idle_timeout: config.upstream_idle_timeout.into(),
@@ -293,9 +301,19 @@ impl Target {
         Uri::from_parts(parts).ok()
     }
 
-    /// Host and port, for messages.
+    /// Host and port, for messages; without the password that may stand before them.
     pub(super) fn name(&self) -> &str {
-        self.authority.as_str()
+        let text = self.authority.as_str();
+        text.rsplit_once('@').map_or(text, |(_user, host)| host)
+    }
+
+    /// Whether requests would go to a listener of this machine, which is called `machine`.
+    fn is_at(&self, listener: &Place, machine: &str) -> bool {
+        let usual = if self.scheme == Scheme::HTTPS { 443 } else { 80 };
+        let port = self.authority.port_u16().unwrap_or(usual);
+        let host = self.authority.host();
+        let host = if host.eq_ignore_ascii_case(machine) { "localhost" } else { host };
+        listener.is_reached(host, port)
     }
 }
 

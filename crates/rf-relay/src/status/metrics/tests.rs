@@ -18,6 +18,7 @@ fn the_manual_lists_every_metric_and_no_other() {
         "replayforge_build_info",
         "replayforge_start_time_seconds",
         "replayforge_troubles",
+        UNAUTHORIZED,
         LATENCY.0,
     ]
     .into();

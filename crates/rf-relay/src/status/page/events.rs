@@ -49,6 +49,9 @@ pub(super) async fn page(State(port): State<Arc<StatusPort>>, request: Request) 
             }
         },
         None => {
+            port.sight.stats.count_unauthorized();
+            let bucket = port.tokens.known(&name);
+            tracing::warn!(bucket, "events not shown: unknown bucket or wrong token");
             tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
             let wrong = "This token does not open the bucket.";
             (StatusCode::FORBIDDEN, Shows::Question(wrong))
