@@ -152,9 +152,9 @@ pub use find::{Found, FoundEvent, FoundLetter, find};
 pub use store::{Opened, Store};
 pub use types::{
     Append, Budget, Bury, Checkpoint, Commit, DeadLetter, DiskUsage, DropWatch, Dropped,
-    Durability, Import, LeaseNote, Leased, Letter, MAX_BATCH_ID_BYTES, MAX_STORE_BYTES, MIN_STORE_BYTES,
-    QueueId, QueueOptions, QueueUsage, Receipt, Remove, StoreOptions, StoredEvent, TellDrops,
-    WhenFull,
+    Durability, Import, LeaseNote, Leased, Letter, MAX_BATCH_ID_BYTES, MAX_STORE_BYTES,
+    MIN_STORE_BYTES, QueueId, QueueOptions, QueueUsage, Receipt, Remove, StoreOptions, StoredEvent,
+    TellDrops, WhenFull,
 };
 
 #[cfg(test)]
