@@ -87,10 +87,8 @@ impl Span {
                 "stop_time" if !text.is_empty() => span.stop = seconds(name, text)?,
                 "range_time" if !text.is_empty() => {
                     let parsed: Result<Interval, _> = text.parse();
-                    range = parsed.map(Duration::from).map_err(|_invalid| {
-                        ApiError::BadRequest(
-                            "range_time: expected a duration such as 15m or 1h".to_owned(),
-                        )
+                    range = parsed.map(Duration::from).map_err(|invalid| {
+                        ApiError::BadRequest(format!("range_time: {invalid}"))
                     })?;
                 }
                 _ => {}
