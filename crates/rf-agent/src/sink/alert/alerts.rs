@@ -14,6 +14,7 @@ use super::watcher::{Notice, Rule, Watch};
 use crate::sink::table::batch::Apply;
 use crate::sink::table::call::{Call, Verb};
 use crate::sink::table::failure::WriteError;
+use crate::sink::table::identifier::Identifier;
 use crate::sink::table::rows::Rows;
 
 pub(super) const TABLES: &str = "
@@ -179,6 +180,13 @@ impl Alerts {
             put.execute(params![table, text])?;
         }
         Ok(())
+    }
+
+    /// The tables that had an event, or are named in the file, in lower case.
+    pub(super) fn tables(&self) -> Vec<Identifier> {
+        let named = self.config.scripts.keys().map(|table| table.to_lowercase());
+        let names: BTreeSet<String> = self.watches.keys().cloned().chain(named).collect();
+        names.iter().filter_map(|name| Identifier::existing(name)).collect()
     }
 
     /// What is known of every table.

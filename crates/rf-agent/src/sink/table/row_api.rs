@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::get;
 use rf_core::config::Interval;
@@ -20,7 +20,10 @@ use super::row_table::{ID, TIMESTAMP};
 use super::schema::{Column, Kind, Table};
 use super::timestamp;
 use super::value::write_json;
+use crate::server::refused::InPath;
 
+/// The endpoints, for messages.
+pub(crate) const PATHS: &str = "rpf-db/TABLE, query-table/TABLE, find/TABLE/ID, list, columns/TABLE, all-columns/, distinct-values/TABLE/COLUMN, time-analytics/?table=TABLE";
 /// Values of `status` that are counted in one bucket.
 const MAX_STATUSES: usize = 10_000;
 /// Length of a bucket of `time-analytics` where the request says nothing.
@@ -38,7 +41,7 @@ pub(crate) fn router(reader: Arc<Reader>) -> Router {
 
 async fn find(
     State(reader): State<Arc<Reader>>,
-    Path((table, id)): Path<(String, String)>,
+    InPath((table, id)): InPath<(String, String)>,
 ) -> Result<Response, ApiError> {
     let json = reader.run(move |session| {
         let table = session.table(&table)?;
