@@ -226,4 +226,8 @@ impl Apply for Alerts {
         self.stale = true;
         self.rows.forget();
     }
+
+    fn notices(&mut self) -> Vec<String> {
+        self.rows.notices()
+    }
 }

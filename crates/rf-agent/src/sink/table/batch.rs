@@ -25,6 +25,11 @@ pub(crate) trait Apply {
 
     /// The transaction was rolled back: what is remembered of it is wrong.
     fn forget(&mut self);
+
+    /// What of the events was not stored as it came, for people. Asked once, after the transaction.
+    fn notices(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A batch for a sink, and what its events say.
@@ -111,6 +116,9 @@ impl<A: Apply> Writing<'_, A> {
         let last = events.last().map(|event| event.id).max(through);
         seen.note(&transaction, sink, batch, last.unwrap_or(0))?;
         transaction.commit()?;
+        for notice in self.to.notices() {
+            tracing::warn!(sink, "{notice}");
+        }
         Ok(())
     }
 }
