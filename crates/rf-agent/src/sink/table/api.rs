@@ -24,6 +24,9 @@ const DEFAULT_DISTINCT: u32 = 1_000;
 /// Values that it answers with at the most.
 const MAX_DISTINCT: u32 = 10_000;
 
+/// What browsers' scripts put behind a URL so that no cache answers, with a number that says nothing.
+pub(crate) const CACHE_BUSTER: &str = "_";
+
 /// The pairs of a query string, in order.
 pub(crate) type Pairs = Query<Vec<(String, String)>>;
 
@@ -102,8 +105,14 @@ async fn distinct_values(
     InPath((table, column)): InPath<(String, String)>,
     Query(pairs): Pairs,
 ) -> Result<Response, ApiError> {
-    let asked = pairs.iter().find(|(name, _)| name == "limit");
-    let most = asked.map_or(Ok(DEFAULT_DISTINCT), |(_, text)| limit(text, MAX_DISTINCT))?;
+    let mut most = DEFAULT_DISTINCT;
+    for (name, text) in &pairs {
+        match name.as_str() {
+            "limit" => most = limit(text, MAX_DISTINCT)?,
+            CACHE_BUSTER => {}
+            _ => return Err(ApiError::no_parameter(name, "limit")),
+        }
+    }
     let json = reader.run(move |session| distinct(session, &table, &column, most)).await?;
     Ok(json_response(json))
 }

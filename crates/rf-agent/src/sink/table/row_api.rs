@@ -12,7 +12,7 @@ use rf_core::config::Interval;
 use rusqlite::types::{Value as Sql, ValueRef};
 
 use super::answer::{self, Prepared, RowWriter};
-use super::api::{self, Pairs, json_response};
+use super::api::{self, CACHE_BUSTER, Pairs, json_response};
 use super::api_error::ApiError;
 use super::format::{Encoder, Format};
 use super::reader::{QueryError, Reader, Session};
@@ -26,6 +26,8 @@ use crate::server::refused::InPath;
 pub(crate) const PATHS: &str = "rpf-db/TABLE, query-table/TABLE, find/TABLE/ID, list, columns/TABLE, all-columns/, distinct-values/TABLE/COLUMN, time-analytics/?table=TABLE";
 /// Values of `status` that are counted in one bucket.
 const MAX_STATUSES: usize = 10_000;
+/// What `time-analytics` may be asked.
+const PARAMETERS: &str = "table, start_time, stop_time, range_time, format";
 /// Length of a bucket of `time-analytics` where the request says nothing.
 const DEFAULT_RANGE: Duration = Duration::from_secs(3600);
 
@@ -94,8 +96,14 @@ impl Span {
                         ApiError::BadRequest(format!("range_time: {invalid}"))
                     })?;
                 }
-                _ => {}
+                // What is empty is not asked for; the format is known by now.
+                "start_time" | "stop_time" | "range_time" | "format" | CACHE_BUSTER => {}
+                _ => return Err(ApiError::no_parameter(name, PARAMETERS)),
             }
+        }
+        if span.table.is_empty() {
+            let missing = "table is missing: expected time-analytics/?table=TABLE";
+            return Err(ApiError::BadRequest(missing.to_owned()));
         }
         span.bucket = i64::try_from(range.as_secs()).unwrap_or(i64::MAX).max(1);
         Ok(span)

@@ -13,7 +13,7 @@ use super::name::Form;
 use super::range::{self, RangeQuery};
 use crate::server::refused::{InPath, method_not_allowed};
 use crate::sink::table::answer::{self, Prepared, RowWriter};
-use crate::sink::table::api::{self, Pairs};
+use crate::sink::table::api::{self, CACHE_BUSTER, Pairs};
 use crate::sink::table::api_error::ApiError;
 use crate::sink::table::format::Format;
 use crate::sink::table::identifier::Identifier;
@@ -58,6 +58,10 @@ async fn series(
     InPath(table): InPath<String>,
     Query(pairs): Pairs,
 ) -> Result<Response, ApiError> {
+    let unknown = pairs.iter().find(|(name, _)| !["format", CACHE_BUSTER].contains(&name.as_str()));
+    if let Some((name, _)) = unknown {
+        return Err(ApiError::no_parameter(name, "format"));
+    }
     answer::rows(&reader, Format::of(&pairs)?, move |session| {
         let table = session.table(&table)?;
         form(&table)?;
