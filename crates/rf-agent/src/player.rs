@@ -1,5 +1,7 @@
 //! The configuration file of a player: the original's keys, and ours beside them.
 
+mod files;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -195,9 +197,9 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     no_tailnet(&root, "listenUsingTailscale", file.listen_using_tailscale, problems);
     no_tailnet(&root, "useTsnetStatusZ", file.use_tsnet_status_z, problems);
     let sources = root.get("sources").map(|node| node.items()).unwrap_or_default();
-    let sinks = root.get("sinks").map(|node| node.items()).unwrap_or_default();
+    let sink_nodes = root.get("sinks").map(|node| node.items()).unwrap_or_default();
     check_ids(&sources, "name", problems);
-    check_ids(&sinks, "name", problems);
+    check_ids(&sink_nodes, "name", problems);
     if file.sources.is_empty() {
         problems.warn(&root, "no sources: nothing is pulled");
     }
@@ -205,9 +207,10 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let sinks: Vec<Option<PlannedSink>> = file
         .sinks
         .iter()
-        .zip(&sinks)
+        .zip(&sink_nodes)
         .map(|(sink, node)| check_sink(&file, sink, node, problems))
         .collect();
+    files::check(&file.data_dir.join(STORE_FILE), &sinks, &sink_nodes, problems);
     let sources: Vec<Option<PlannedSource>> = file
         .sources
         .iter()

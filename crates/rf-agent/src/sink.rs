@@ -18,7 +18,7 @@ mod table;
 mod template;
 pub mod time_series;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,6 +127,11 @@ pub trait Sink: Send + Sync {
     /// Where else it delivers to, for people: scheme, host and port; nothing secret.
     fn target(&self) -> String {
         String::new()
+    }
+
+    /// The file that no other sink may write, or the text that names its files; none: it writes none.
+    fn file(&self) -> Option<PathBuf> {
+        None
     }
 
     /// How far the sink is after a write that was `Ok`, for sinks with [`Shape::stable`]: stored in the transaction that
