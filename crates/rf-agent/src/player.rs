@@ -1,5 +1,6 @@
 //! The configuration file of a player: the original's keys, and ours beside them.
 
+mod files;
 #[cfg(test)]
 mod tests;
 
@@ -220,6 +221,7 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
         .zip(&sink_nodes)
         .map(|(sink, node)| check_sink(&file, sink, node, problems))
         .collect();
+    files::check(&file.data_dir.join(STORE_FILE), &sinks, &sink_nodes, problems);
     let sources: Vec<Option<PlannedSource>> = file
         .sources
         .iter()

@@ -6,14 +6,15 @@
 //!   names some, else names and origins that belong to this machine;
 //! - a path never leaves the folder of `files`; a request's body, its time and the number of connections are bounded.
 //!
-//! Reading order: `config` (keys become a plan), `access` and `password` (who may), `site` (which path is whose), `files`,
-//! `relay`, `page`.
+//! Reading order: `config` (keys become a plan), `access` and `password` (who may), `site` (which path is whose), `refused`,
+//! `files`, `relay`, `page`.
 
 mod access;
 mod config;
 pub(crate) mod files;
 mod page;
 mod password;
+pub(crate) mod refused;
 mod relay;
 mod site;
 #[cfg(test)]

@@ -18,7 +18,7 @@ mod table;
 mod template;
 pub mod time_series;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -146,6 +146,11 @@ pub trait Sink: Send + Sync {
 
     /// What it counts of its traffic; `None`: what is known are the bytes of events.
     fn traffic(&self) -> Option<Arc<Traffic>> {
+        None
+    }
+
+    /// The file that no other sink may write, or the text that names its files; none: it writes none.
+    fn file(&self) -> Option<PathBuf> {
         None
     }
 

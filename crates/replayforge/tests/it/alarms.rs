@@ -101,6 +101,8 @@ fn an_alarm_and_its_end_are_told_once_over_a_kill_in_between() {
 #[test]
 fn a_silence_is_kept_over_a_kill_and_what_is_bad_at_its_end_is_told_then() {
     let (mut stack, server) = stack();
+    check(&stack, "web", &["ok"]);
+    watched(server, "web", "ok");
     let silence = json!({ "table": "web", "for": "1h", "reason": "deployment" }).to_string();
     let headers: [(&str, &[u8]); 2] =
         [("Host", b"localhost"), ("Content-Type", b"application/json")];

@@ -7,7 +7,7 @@ use super::{check, notification_targets};
 /// What is told of a file with this sink.
 fn told_of(sink: &str) -> String {
     let text = format!(
-        "{{ relayUrl: 'http://127.0.0.1:1/', dataDir: '/nowhere', sources: [{{ name: 'b', sinks: ['l'], hookInterval: '' }}], sinks: [{sink}] }}"
+        "{{ relayUrl: 'http://127.0.0.1:1/', dataDir: '/nowhere', sources: [{{ name: 'b', relayAuthenticationBearer: 't', sinks: ['l'], hookInterval: '' }}], sinks: [{sink}] }}"
     );
     let mut problems = Problems::new();
     let document = parse("player.json", &text, &|_| None, &mut problems).expect("JSON5");

@@ -16,6 +16,8 @@ use percent_encoding::percent_decode_str;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
+use super::refusal;
+
 /// Shown for a folder.
 const INDEX: &str = "index.html";
 /// The one name with a dot that is meant for others (RFC 8615).
@@ -118,6 +120,6 @@ fn redirect_into(path: &str) -> Response {
     // Relative, so that it also holds behind a proxy that adds a prefix.
     match HeaderValue::try_from(format!("./{last}/")) {
         Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response(),
-        Err(_not_a_header) => StatusCode::NOT_FOUND.into_response(),
+        Err(_not_a_header) => refusal(StatusCode::NOT_FOUND, "no such file"),
     }
 }

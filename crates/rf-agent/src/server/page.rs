@@ -3,7 +3,6 @@
 //! Promise: its Content-Security-Policy allows only these files and requests to this server, so a text in the data can do
 //! nothing even where the page's own escaping failed.
 
-use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -11,6 +10,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use sha2::{Digest, Sha256};
 
 use super::refusal;
+use super::refused::InPath;
 
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -65,7 +65,7 @@ pub(super) fn index(at: At) -> Response {
 }
 
 /// One of its files.
-pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Response {
+pub(super) async fn file(InPath(name): InPath<String>, headers: HeaderMap) -> Response {
     let Some((_, kind, text)) = FILES.iter().find(|(known, ..)| *known == name) else {
         return refusal(StatusCode::NOT_FOUND, format!("the page has no file `{name}`"));
     };

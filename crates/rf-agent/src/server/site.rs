@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -15,6 +15,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::files::StaticFolder;
+use super::refused::{InPath, method_not_allowed};
 use super::relay::RelayStatus;
 use super::{ServedSink, page, refusal};
 
@@ -73,6 +74,7 @@ pub(super) fn router(
         .route("/-/", get(async || page::index(page::At::Below)))
         .route("/-/{file}", get(page::file))
         .fallback(other)
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(site)
 }
 
@@ -98,7 +100,7 @@ async fn list(State(site): State<Arc<Site>>) -> Json<Vec<Listed>> {
     Json(site.listed.clone())
 }
 
-async fn find(State(site): State<Arc<Site>>, Path(id): Path<String>) -> Response {
+async fn find(State(site): State<Arc<Site>>, InPath(id): InPath<String>) -> Response {
     if let Some(found) = site.listed.iter().find(|sink| sink.id == id) {
         return Json(found).into_response();
     }

@@ -114,6 +114,10 @@ impl Sink for AlertSink {
         &self.shape
     }
 
+    fn file(&self) -> Option<PathBuf> {
+        Some(self.database.path().to_owned())
+    }
+
     fn start<'a>(&'a self, host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {
         if let Some(output) = host.output(&self.config.notification_sink) {
             self.output.get_or_init(|| output);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, get};
 use rf_core::config::{ByteSize, Node, Problems, schema_of};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
@@ -19,10 +20,11 @@ use serde::Deserialize;
 use super::table::api_error::ApiError;
 use super::table::database::{self, Database};
 use super::table::port::Port;
+use super::table::row_api;
 use super::table::table_sink::TableSink;
-use super::table::{api, row_api};
 use super::{Sink, SinkContext};
 use crate::server::files::StaticFolder;
+use crate::server::refused::method_not_allowed;
 use crate::settings::at;
 use state::State;
 
@@ -46,7 +48,7 @@ pub struct DbSinkConfig {
     #[serde(default = "localhost")]
     #[schemars(extend("x-zero-is-unset" = true))]
     pub listen_host: String,
-    /// Folder whose files are served below `static/`; none: no files.
+    /// Folder whose files are served below `static/`; relative paths begin in `dataDir`. None: no files.
     #[serde(default)]
     #[schemars(extend("x-zero-is-unset" = true))]
     pub static_dir: Option<PathBuf>,
@@ -69,34 +71,45 @@ pub(super) fn build(
 ) -> Option<Arc<dyn Sink>> {
     let config: DbSinkConfig = params.decode(problems)?;
     let folder = config.static_dir.as_ref().map(|folder| {
-        StaticFolder::open(&context.data_dir.join(folder)).map_err(|error| {
+        let folder = context.data_dir.join(folder);
+        StaticFolder::open(&folder).map_err(|error| {
+            let folder = std::path::absolute(&folder).unwrap_or(folder);
             problems.error(&at(params, "static_dir"), format!("{}: {error}", folder.display()));
         })
     });
     let folder = folder.transpose().ok()?;
     let database: Database<State> = Database::new(context, &config.database);
     let router = row_api::router(Arc::clone(&database.reader));
-    let router = match folder {
-        Some(folder) => router.nest_service("/static", static_files(folder)),
-        None => router,
+    let (router, files) = match folder {
+        Some(folder) => (router.nest_service("/static", static_files(folder)), ", static/PATH"),
+        None => (router, ""),
     };
+    let router = router
+        .fallback(async move || no_such_path(files))
+        .method_not_allowed_fallback(method_not_allowed);
     Some(Arc::new(TableSink {
         database,
         shape: database::shape(),
         max_bytes: config.max_bytes.map(ByteSize::bytes),
         row_ttl_sec: config.row_ttl_sec,
         listener: config.listen_port.map(|Port(port)| (config.listen_host, port)),
-        router: router.fallback(api::no_such_path),
+        router,
     }))
+}
+
+/// What is answered where no endpoint is; `files` names the one of the files, where there are any.
+fn no_such_path(files: &str) -> ApiError {
+    ApiError::NotFound(format!("no such path; there are {}{files}", row_api::PATHS))
 }
 
 /// The files below `static/`.
 fn static_files(folder: StaticFolder) -> Router {
-    Router::new().fallback(async move |request: Request| {
+    let files: MethodRouter = get(async move |request: Request| {
         let (head, _) = request.into_parts();
         match folder.serve(head.uri.path(), &head).await {
             Some(response) => response,
             None => ApiError::NotFound("no such file".to_owned()).into_response(),
         }
-    })
+    });
+    Router::new().fallback_service(files.fallback(method_not_allowed))
 }

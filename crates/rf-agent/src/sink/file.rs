@@ -147,6 +147,10 @@ impl Sink for FileSink {
         &self.shape
     }
 
+    fn file(&self) -> Option<PathBuf> {
+        Some(self.data_dir.join(&self.config.path))
+    }
+
     fn start<'a>(&'a self, host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {
         Box::pin(async move {
             self.open(host)

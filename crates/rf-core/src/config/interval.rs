@@ -17,6 +17,9 @@ const MAX_NANOS: u64 = u64::MAX >> 1;
 
 const NANOS_PER_SEC: u64 = 1_000_000_000;
 
+/// The same in whole hours, for messages.
+const MAX_HOURS: u64 = MAX_NANOS / (3600 * NANOS_PER_SEC);
+
 /// What may be written, for problems and for the schema.
 const EXPECTED: &str = "a duration such as \"300ms\" or \"2h45m\", or a number of seconds";
 
@@ -37,10 +40,16 @@ const UNITS: [(&str, u64); 8] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Interval(Duration);
 
-/// A text that is not an interval.
+/// What is not an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("expected {EXPECTED}")]
-pub struct InvalidInterval;
+pub enum InvalidInterval {
+    /// No span of time at all.
+    #[error("expected {EXPECTED}")]
+    NoTime,
+    /// Longer than an interval can be.
+    #[error("expected {EXPECTED}, at most {MAX_HOURS}h")]
+    TooLong,
+}
 
 impl Interval {
     /// The span of time as std has it.
@@ -61,14 +70,16 @@ impl Interval {
     fn from_nanos(nanos: u128) -> Result<Interval, InvalidInterval> {
         match u64::try_from(nanos) {
             Ok(nanos) if nanos <= MAX_NANOS => Ok(Interval(Duration::from_nanos(nanos))),
-            _ => Err(InvalidInterval),
+            _ => Err(InvalidInterval::TooLong),
         }
     }
 
     fn from_secs_f64(secs: f64) -> Result<Interval, InvalidInterval> {
-        // The reason (negative, too long, not a number) is in the value itself, which the problem shows.
-        let duration = Duration::try_from_secs_f64(secs).ok().ok_or(InvalidInterval)?;
-        Interval::from_nanos(duration.as_nanos())
+        match Duration::try_from_secs_f64(secs) {
+            Ok(duration) => Interval::from_nanos(duration.as_nanos()),
+            Err(_) if secs > 0.0 => Err(InvalidInterval::TooLong),
+            Err(_) => Err(InvalidInterval::NoTime),
+        }
     }
 }
 
@@ -99,9 +110,9 @@ impl FromStr for Interval {
             let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
             let (name, tail) = after.split_at(end);
             let (_, unit) =
-                UNITS.iter().find(|(known, _)| *known == name).ok_or(InvalidInterval)?;
-            let part = decimal::times(number, *unit).ok_or(InvalidInterval)?;
-            nanos = nanos.checked_add(part).ok_or(InvalidInterval)?;
+                UNITS.iter().find(|(known, _)| *known == name).ok_or(InvalidInterval::NoTime)?;
+            let part = decimal::times(number, *unit).ok_or(InvalidInterval::NoTime)?;
+            nanos = nanos.checked_add(part).ok_or(InvalidInterval::TooLong)?;
             if tail.is_empty() {
                 return Interval::from_nanos(nanos);
             }
@@ -158,7 +169,7 @@ impl Visitor<'_> for IntervalVisitor {
     }
 
     fn visit_i64<E: de::Error>(self, secs: i64) -> Result<Interval, E> {
-        self.visit_u64(u64::try_from(secs).ok().ok_or_else(|| E::custom(InvalidInterval))?)
+        self.visit_u64(u64::try_from(secs).ok().ok_or_else(|| E::custom(InvalidInterval::NoTime))?)
     }
 
     fn visit_f64<E: de::Error>(self, secs: f64) -> Result<Interval, E> {
@@ -240,6 +251,21 @@ mod tests {
                 .to_string();
             assert!(error.contains("expected a duration such as \"300ms\""), "{value}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_too_long_is_told_how_long_it_may_be() {
+        for value in [
+            json!("99999999h"),
+            json!("2562047h47m16.854775808s"),
+            json!(1e300),
+            json!(10_000_000_000_u64),
+        ] {
+            let error = serde_json::from_value::<Interval>(value.clone()).unwrap_err().to_string();
+            assert!(error.ends_with(", at most 2562047h"), "{value}: {error}");
+        }
+        let soon = serde_json::from_value::<Interval>(json!("soon")).unwrap_err().to_string();
+        assert!(soon.ends_with("a number of seconds"), "{soon}");
     }
 
     proptest! {

@@ -25,6 +25,27 @@ async fn sinks_are_listed_and_found() {
 }
 
 #[tokio::test]
+async fn what_is_refused_is_told_in_json() {
+    let server = start(plan());
+    for (method, path, status) in [
+        ("GET", "/sink/find/%ff", 400),
+        ("GET", "/-/%ff", 400),
+        ("POST", "/sink/list", 405),
+        ("DELETE", "/ping", 405),
+        ("POST", "/-/", 405),
+        ("GET", "/%ff/list", 404),
+    ] {
+        let answer = server.ask(method, path, &[], "").await;
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.text());
+        let body: serde_json::Value = serde_json::from_str(&answer.text()).expect(path);
+        assert!(body["error"].is_string(), "{method} {path}: {}", answer.text());
+        if status == 405 {
+            assert!(answer.header("allow").contains("GET"), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_sink_sees_the_path_below_its_id() {
     let mut plan = plan();
     plan.sinks.push(echo("ä b"));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Json, Router};
@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use super::AlertSink;
 use super::alerts::Shown;
 use super::silence::{ALL, Silence};
-use super::state;
+use super::state::{self, Silenced};
+use crate::server::refused::{InPath, method_not_allowed};
 use crate::sink::table::api_error::ApiError;
 use crate::sink::table::identifier::Identifier;
 use crate::sink::table::{row_api, timestamp};
@@ -39,13 +40,14 @@ pub(super) fn router(sink: Arc<AlertSink>) -> Router {
         .with_state(sink)
         .merge(row_api::router(reader))
         .fallback(no_such_path)
+        .method_not_allowed_fallback(method_not_allowed)
 }
 
 async fn no_such_path() -> ApiError {
-    ApiError::NotFound(
-        "no such path; there are status, silences, and those of a db sink: rpf-db/TABLE, query-table/TABLE, find/TABLE/ID, list, columns/TABLE, all-columns/, distinct-values/TABLE/COLUMN and time-analytics/"
-            .to_owned(),
-    )
+    let rows = row_api::PATHS;
+    ApiError::NotFound(format!(
+        "no such path; there are status, silences, and those of a db sink: {rows}"
+    ))
 }
 
 impl AlertSink {
@@ -109,6 +111,16 @@ struct Asked {
 }
 
 impl Asked {
+    fn read(body: &[u8]) -> Result<Self, ApiError> {
+        let expected = r#"expected {"table": "NAME or *", "for": "2h", "reason": ".."}"#;
+        // Else a list would be taken for an object, key by key.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(ApiError::BadRequest(expected.to_owned()));
+        }
+        serde_json::from_slice(body)
+            .map_err(|error| ApiError::BadRequest(format!("{expected}: {error}")))
+    }
+
     fn silence(self, now_us: i64) -> Result<Silence, ApiError> {
         let bad = |text: &str| ApiError::BadRequest(text.to_owned());
         if self.table != ALL {
@@ -138,23 +150,24 @@ impl Asked {
 async fn silence(State(sink): State<Arc<AlertSink>>, body: Body) -> Result<Response, ApiError> {
     let body = read_capped(body, MAX_BODY_BYTES, BODY_TIME).await;
     let body = body.map_err(|error| ApiError::BadRequest(error.to_string()))?;
-    let asked: Asked = serde_json::from_slice(&body).map_err(|error| {
-        ApiError::BadRequest(format!(
-            "expected {{\"table\": \"NAME or *\", \"for\": \"2h\", \"reason\": \"..\"}}: {error}"
-        ))
-    })?;
-    let silence = asked.silence(timestamp::now_us())?;
-    tracing::info!(sink = sink.database.name, table = silence.name, "alerts are silenced");
+    let silence = Asked::read(&body)?.silence(timestamp::now_us())?;
+    let table = silence.name.clone();
     match sink.ask(move |state| state.silence(silence)).await? {
-        Ok(true) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Ok(false) => Err(ApiError::BadRequest("too many silences: end one first".to_owned())),
+        Ok(Silenced::Done) => {
+            tracing::info!(sink = sink.database.name, table, "alerts are silenced");
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
+        Ok(Silenced::NoTable(known)) => Err(ApiError::no_table(&table, &known)),
+        Ok(Silenced::TooMany) => {
+            Err(ApiError::BadRequest("too many silences: end one first".to_owned()))
+        }
         Err(error) => Err(ApiError::Unavailable { cause: error.to_string() }),
     }
 }
 
 async fn end_silence(
     State(sink): State<Arc<AlertSink>>,
-    Path(table): Path<String>,
+    InPath(table): InPath<String>,
 ) -> Result<StatusCode, ApiError> {
     let name = table.to_lowercase();
     match sink.ask(move |state| state.end_silence(&name)).await? {

@@ -14,6 +14,7 @@ use super::watcher::{Notice, Rule, Watch};
 use crate::sink::table::batch::Apply;
 use crate::sink::table::call::{Call, Verb};
 use crate::sink::table::failure::WriteError;
+use crate::sink::table::identifier::Identifier;
 use crate::sink::table::rows::Rows;
 
 pub(super) const TABLES: &str = "
@@ -181,6 +182,13 @@ impl Alerts {
         Ok(())
     }
 
+    /// The tables that had an event, or are named in the file, in lower case.
+    pub(super) fn tables(&self) -> Vec<Identifier> {
+        let named = self.config.scripts.keys().map(|table| table.to_lowercase());
+        let names: BTreeSet<String> = self.watches.keys().cloned().chain(named).collect();
+        names.iter().filter_map(|name| Identifier::existing(name)).collect()
+    }
+
     /// What is known of every table.
     pub(super) fn shown(&self, now_us: i64) -> Vec<Shown> {
         let shown = self.watches.iter().map(|(table, watch)| Shown {
@@ -217,5 +225,9 @@ impl Apply for Alerts {
     fn forget(&mut self) {
         self.stale = true;
         self.rows.forget();
+    }
+
+    fn notices(&mut self) -> Vec<String> {
+        self.rows.notices()
     }
 }

@@ -12,11 +12,22 @@ use super::alerts::{self, Alerts, Shown};
 use super::config::AlertSinkConfig;
 use super::outbox::{self, Waiting};
 use super::scripts::Scripts;
-use super::silence::{self, Silence};
+use super::silence::{self, ALL, Silence};
 use crate::sink::table::batch::Reading;
 use crate::sink::table::failure::{OpenError, WriteError};
+use crate::sink::table::identifier::Identifier;
 use crate::sink::table::retention::{Step, remove_old_rows};
 use crate::sink::table::{applied, batch, connect, database, rows, timestamp};
+
+/// What became of a silence that was asked for.
+pub(super) enum Silenced {
+    /// It lasts.
+    Done,
+    /// There is no such table; those that are known.
+    NoTable(Vec<Identifier>),
+    /// There are as many as there may be.
+    TooMany,
+}
 
 pub(super) struct State {
     conn: Connection,
@@ -70,9 +81,14 @@ impl State {
         self.alerts.silences.lasting(timestamp::now_us())
     }
 
-    /// Adds a silence; false when there are too many.
-    pub(super) fn silence(&mut self, silence: Silence) -> rusqlite::Result<bool> {
-        self.alerts.silences.put(&self.conn, silence, timestamp::now_us())
+    /// Adds a silence of a table that is known, or of all.
+    pub(super) fn silence(&mut self, silence: Silence) -> rusqlite::Result<Silenced> {
+        let known = self.alerts.tables();
+        if silence.name != ALL && !known.iter().any(|table| table.as_str() == silence.name) {
+            return Ok(Silenced::NoTable(known));
+        }
+        let is_added = self.alerts.silences.put(&self.conn, silence, timestamp::now_us())?;
+        Ok(if is_added { Silenced::Done } else { Silenced::TooMany })
     }
 
     /// Ends a silence; false when there is none.

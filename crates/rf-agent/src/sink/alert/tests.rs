@@ -264,6 +264,7 @@ async fn api(rig: &Rig, method: &str, uri: &str, body: &str) -> (u16, String) {
 #[tokio::test]
 async fn a_silence_ends_and_what_is_still_bad_is_told_then() {
     let mut rig = Rig::start(super::build, PARAMS).await;
+    statuses(&mut rig, &["ok"]).await;
     let body = r#"{"table":"Web","for":"1h","reason":"deployment"}"#;
     assert_eq!(api(&rig, "POST", "/silences", body).await.0, 204);
     rig.restart().await;
@@ -309,6 +310,7 @@ async fn a_notification_sink_whose_full_queue_blocks_holds_back_neither_alarms_n
     let mut rig = Rig::start_beside(mail, folder, super::build, params).await;
     let queue = rig.store.queue("mail").unwrap();
     let in_the_way = fill(&rig.store, queue).await;
+    statuses(&mut rig, &["ok"]).await;
     assert_eq!(api(&rig, "POST", "/silences", r#"{"table":"web","for":"1h"}"#).await.0, 204);
     statuses(&mut rig, &["down", "down", "down"]).await;
     let stop = CancellationToken::new();
@@ -337,13 +339,60 @@ async fn silences_that_make_no_sense_are_refused() {
         r#"{"table":"x","until":5}"#,
         r#"{"table":"a b","for":"1h"}"#,
         r#"{"table":"x","for":"1h","more":1}"#,
+        r#"["x","1h",null,"r"]"#,
+        "[]",
+        "7",
     ] {
         let (status, text) = api(&rig, "POST", "/silences", body).await;
         assert_eq!(status, 400, "{body}: {text}");
+        assert!(!text.contains("Asked") && !text.contains("elements"), "{body}: {text}");
+    }
+    for (value, bound) in [
+        (r#""for":"99999999h""#, "at most 2562047h"),
+        (r#""until":"9999-12-31T23:59:59Z""#, "at most 9999-"),
+    ] {
+        let (_, text) =
+            api(&rig, "POST", "/silences", &format!(r#"{{"table":"x",{value}}}"#)).await;
+        assert!(text.contains(bound), "{value}: {text}");
     }
     assert_eq!(api(&rig, "POST", "/silences", &"x".repeat(100_000)).await.0, 400);
     assert_eq!(api(&rig, "POST", "/silences", r#"{"table":"*","for":"1m"}"#).await.0, 204);
     assert_eq!(rig.json("/silences").await[0]["table"], "*");
+}
+
+#[tokio::test]
+async fn a_silence_of_a_table_that_is_not_there_is_refused_with_those_that_are() {
+    let params = r#"{ "database": "alert.sqlite3", "scripts": { "Backups": {} } }"#;
+    let mut rig = Rig::start(super::build, params).await;
+    statuses(&mut rig, &["ok"]).await;
+    let silence = async |rig: &Rig, table: &str| {
+        let body = json!({ "table": table, "for": "1h" }).to_string();
+        api(rig, "POST", "/silences", &body).await
+    };
+    let refused = (404, r#"{"error":"no table `wbe`; known: backups, web"}"#.to_owned());
+    assert_eq!(silence(&rig, "Wbe").await, refused);
+    for table in ["WEB", "backups", "*"] {
+        assert_eq!(silence(&rig, table).await.0, 204, "{table}");
+    }
+    rig.restart().await;
+    assert_eq!(silence(&rig, "web").await.0, 204, "also after a restart");
+}
+
+#[tokio::test]
+async fn every_refusal_is_json() {
+    let rig = Rig::start(super::build, PARAMS).await;
+    for (method, path, status) in [
+        ("DELETE", "/silences", 405),
+        ("DELETE", "/silences/%ff", 400),
+        ("POST", "/list", 405),
+        ("POST", "/status", 405),
+        ("GET", "/nothing", 404),
+    ] {
+        let (found, text) = api(&rig, method, path, "").await;
+        assert_eq!(found, status, "{method} {path}: {text}");
+        let body: Value = serde_json::from_str(&text).expect(path);
+        assert!(body["error"].is_string(), "{method} {path}: {text}");
+    }
 }
 
 #[test]

@@ -316,6 +316,62 @@ async fn a_database_that_may_not_grow_pauses_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_batch_that_does_not_fit_is_written_as_far_as_it_does() {
+    let params = r#"{ "database": "db.sqlite3", "max_bytes": "1MB" }"#;
+    let mut rig = Rig::start(super::build, params).await;
+    let text = "x".repeat(2000);
+    let one = |number: u64| {
+        event("POST", "/numbers", &format!(r#"{{"number":{number},"text":"{text}"}}"#))
+    };
+    let batch = rig.batch(&(0..1000).map(one).collect::<Vec<_>>());
+    let check_paused = async |rig: &Rig| {
+        let paused = rig.sink.write(&batch).await;
+        assert!(
+            matches!(&paused, Err(SinkError::Paused(reason)) if reason.contains("max_bytes")),
+            "{paused:?}"
+        );
+        let pragma = |name: &str| -> u64 {
+            open(rig).pragma_query_value(None, name, |row| row.get(0)).unwrap()
+        };
+        let bytes = pragma("page_count") * pragma("page_size");
+        assert!((900_000..=1_000_000).contains(&bytes), "{bytes}");
+        let stored = numbers(rig);
+        assert!((100..1000).contains(&stored.len()), "{stored:?}");
+        assert!(stored.iter().copied().eq(0..stored.len() as u64), "{stored:?}");
+    };
+    check_paused(&rig).await;
+    check_paused(&rig).await;
+    rig.restart().await;
+    check_paused(&rig).await;
+    rig.restart_with(PARAMS).await;
+    rig.sink.write(&batch).await.unwrap();
+    assert_eq!(numbers(&rig), (0..1000).collect::<Vec<u64>>());
+}
+
+/// As a worker sends it again that was killed between two of the parts.
+#[tokio::test]
+async fn a_batch_with_a_bad_event_that_comes_again_in_parts_counts_once() {
+    let mut rig = rig().await;
+    let mut events: Vec<String> = (0..8)
+        .map(|number| event("POST", "/numbers", &format!(r#"{{"number":{number}}}"#)))
+        .collect();
+    events[6] = event("POST", "/numbers", "no JSON");
+    let batch = rig.batch(&events);
+    let part = |id: &str, range: std::ops::Range<usize>| SinkBatch {
+        id: format!("{}{id}", batch.id),
+        events: batch.events[range].to_vec(),
+    };
+    for _ in 0..2 {
+        assert!(rig.sink.write(&batch).await.is_err());
+        rig.sink.write(&part(".0", 0..4)).await.unwrap();
+        assert!(rig.sink.write(&part(".1", 4..8)).await.is_err());
+        rig.sink.write(&part(".1.0", 4..6)).await.unwrap();
+    }
+    rig.sink.write(&part(".1.1.1", 7..8)).await.unwrap();
+    assert_eq!(numbers(&rig), [0, 1, 2, 3, 4, 5, 7]);
+}
+
+#[tokio::test]
 async fn what_is_no_database_is_named_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("db.sqlite3"), "this is no database at all".repeat(100))

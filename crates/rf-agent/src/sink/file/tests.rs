@@ -313,6 +313,26 @@ async fn two_sinks_do_not_write_one_file() {
     assert!(error.contains("another process writes these files"), "{error}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_somebody_else_writes_pauses_the_sink_and_keeps_no_player_from_starting() {
+    let bench = Bench::new();
+    let params = json!({ "path": "e.ndjson" });
+    bench.run(&params, &events(0..3)).await;
+    let held = fs::OpenOptions::new().append(true).open(bench.path("e.ndjson")).unwrap();
+    held.lock().unwrap();
+    let sink = build_sink(bench.folder.path(), &params).unwrap();
+    sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
+    let content = events(3..4).remove(0).into();
+    let event = StoredEvent { id: u64::MAX >> 1, at_ms: 0, attempts: 0, content };
+    let batch = SinkBatch { id: "b".to_owned(), events: vec![event] };
+    let refused = sink.write(&batch).await;
+    let is_told = |reason: &str| reason.contains("e.ndjson: another sink or program writes it");
+    assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
+    drop(held);
+    sink.write(&batch).await.unwrap();
+    assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(0..4));
+}
+
 #[test]
 fn a_wrong_file_is_told_where() {
     let check = |params: Value, expected: &str| {

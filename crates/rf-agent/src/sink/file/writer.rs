@@ -77,6 +77,9 @@ impl FileError {
 
 impl From<FileError> for SinkError {
     fn from(FileError { path, source }: FileError) -> Self {
+        if source.kind() == io::ErrorKind::ResourceBusy {
+            return Self::Paused(format!("{path}: {source}"));
+        }
         disk::refusal(&path, &source, "make room on the disk, or set maxTotalBytes")
     }
 }
@@ -308,7 +311,8 @@ impl Writer {
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    return Err(io::Error::other("another sink or program writes it"));
+                    let held = "another sink or program writes it: give each a file of its own";
+                    return Err(io::Error::new(io::ErrorKind::ResourceBusy, held));
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -17,11 +17,15 @@ use super::format::Format;
 use super::query::{RowQuery, limit, shown};
 use super::reader::{QueryError, Reader, Session};
 use super::value::write_json;
+use crate::server::refused::InPath;
 
 /// Values that `distinct-values` answers with where the request says nothing.
 const DEFAULT_DISTINCT: u32 = 1_000;
 /// Values that it answers with at the most.
 const MAX_DISTINCT: u32 = 10_000;
+
+/// What browsers' scripts put behind a URL so that no cache answers, with a number that says nothing.
+pub(crate) const CACHE_BUSTER: &str = "_";
 
 /// The pairs of a query string, in order.
 pub(crate) type Pairs = Query<Vec<(String, String)>>;
@@ -39,17 +43,9 @@ pub(crate) fn router(reader: Arc<Reader>) -> Router {
         .with_state(reader)
 }
 
-/// What is answered where no endpoint is.
-pub(crate) async fn no_such_path() -> ApiError {
-    ApiError::NotFound(
-        "no such path; there are rpf-db/TABLE, query-table/TABLE, list, columns/TABLE, all-columns/ and distinct-values/TABLE/COLUMN"
-            .to_owned(),
-    )
-}
-
 async fn rows(
     State(reader): State<Arc<Reader>>,
-    Path(table): Path<String>,
+    InPath(table): InPath<String>,
     Query(pairs): Pairs,
 ) -> Result<Response, ApiError> {
     let format = Format::of(&pairs)?;
@@ -85,7 +81,7 @@ async fn list(State(reader): State<Arc<Reader>>) -> Result<Json<Vec<String>>, Ap
 
 async fn columns(
     State(reader): State<Arc<Reader>>,
-    Path(table): Path<String>,
+    InPath(table): InPath<String>,
 ) -> Result<Json<Vec<String>>, ApiError> {
     let table = reader.run(move |session| session.table(&table)).await?;
     Ok(Json(table.columns.iter().map(|column| column.name.as_str().to_owned()).collect()))
@@ -106,11 +102,17 @@ async fn all_columns(State(reader): State<Arc<Reader>>) -> Result<Json<Value>, A
 
 async fn distinct_values(
     State(reader): State<Arc<Reader>>,
-    Path((table, column)): Path<(String, String)>,
+    InPath((table, column)): InPath<(String, String)>,
     Query(pairs): Pairs,
 ) -> Result<Response, ApiError> {
-    let asked = pairs.iter().find(|(name, _)| name == "limit");
-    let most = asked.map_or(Ok(DEFAULT_DISTINCT), |(_, text)| limit(text, MAX_DISTINCT))?;
+    let mut most = DEFAULT_DISTINCT;
+    for (name, text) in &pairs {
+        match name.as_str() {
+            "limit" => most = limit(text, MAX_DISTINCT)?,
+            CACHE_BUSTER => {}
+            _ => return Err(ApiError::no_parameter(name, "limit")),
+        }
+    }
     let json = reader.run(move |session| distinct(session, &table, &column, most)).await?;
     Ok(json_response(json))
 }

@@ -43,6 +43,11 @@ impl ApiError {
         Self::NotFound(format!("no column `{}`; known: {}", shown(name), list(known)))
     }
 
+    /// No such parameter, naming those that are known there.
+    pub(crate) fn no_parameter(name: &str, known: &str) -> Self {
+        Self::BadRequest(format!("no parameter `{}`; known: {known}", shown(name)))
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,

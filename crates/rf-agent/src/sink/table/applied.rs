@@ -103,12 +103,13 @@ impl<'conn> Seen<'conn> {
         Ok(is_new)
     }
 
-    /// Notes that all of this batch is written, and begins a new generation when this one is full.
+    /// Notes that this batch is written up to the event `through`, and begins a new generation when this one is full.
     pub(crate) fn note(
         mut self,
         conn: &Connection,
         sink: &str,
         batch: &SinkBatch,
+        through: u64,
     ) -> Result<(), WriteError> {
         if self.events >= KEPT_EVENTS {
             self.current = 1 - self.current;
@@ -117,9 +118,8 @@ impl<'conn> Seen<'conn> {
         }
         let current = i64::from(self.current == 1);
         conn.prepare_cached(PUT_GENERATION)?.execute([current, self.events])?;
-        let last = batch.events.last().map_or(0, |event| event.id);
         conn.prepare_cached(KEEP_PROGRESS)?.execute([sink, whole(batch)])?;
-        conn.prepare_cached(PUT_PROGRESS)?.execute(params![sink, whole(batch), last])?;
+        conn.prepare_cached(PUT_PROGRESS)?.execute(params![sink, whole(batch), through])?;
         Ok(())
     }
 }
@@ -138,31 +138,23 @@ mod tests {
     fn the_last_two_batches_are_known_by_sink() {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(TABLES).unwrap();
-        let batch = |id: &str, last: u64| SinkBatch {
-            id: id.to_owned(),
-            events: vec![rf_queue::StoredEvent {
-                id: last,
-                at_ms: 0,
-                content: <_>::default(),
-                attempts: 0,
-            }],
-        };
-        let note = |sink: &str, batch: &SinkBatch| {
-            Seen::load(&conn).unwrap().note(&conn, sink, batch).unwrap();
+        let batch = |id: &str| SinkBatch { id: id.to_owned(), events: Vec::new() };
+        let note = |sink: &str, id: &str, through: u64| {
+            Seen::load(&conn).unwrap().note(&conn, sink, &batch(id), through).unwrap();
         };
         let check = |sink: &str, expected: [Option<u64>; 4]| {
-            let known = ["a", "b", "c.0", "d"].map(|id| through(&conn, sink, &batch(id, 0)));
+            let known = ["a", "b", "c.0", "d"].map(|id| through(&conn, sink, &batch(id)));
             assert_eq!(known.map(Result::unwrap), expected, "{sink}");
         };
-        note("one", &batch("a", 10));
-        note("one", &batch("b", 20));
+        note("one", "a", 10);
+        note("one", "b", 20);
         check("one", [Some(10), Some(20), None, None]);
         // A half, the other half, and then a repeat of the one before: the order of repeats does not matter.
-        note("one", &batch("c.0", 25));
-        note("one", &batch("c.1", 30));
-        note("two", &batch("d", 99));
+        note("one", "c.0", 25);
+        note("one", "c.1", 30);
+        note("two", "d", 99);
         check("one", [None, Some(20), Some(30), None]);
-        note("one", &batch("b", 20));
+        note("one", "b", 20);
         check("one", [None, Some(20), Some(30), None]);
         check("two", [None, None, None, Some(99)]);
     }
@@ -183,7 +175,7 @@ mod tests {
             for repeat in [first, (first + size - KEPT_EVENTS).max(0)] {
                 assert!(!seen.is_new(Some(&key(repeat))).unwrap(), "{repeat} again");
             }
-            seen.note(&conn, "sink", &batch).unwrap();
+            seen.note(&conn, "sink", &batch, 0).unwrap();
             let count = "SELECT (SELECT count(*) FROM _rpf_events_0) + (SELECT count(*) FROM _rpf_events_1)";
             let kept: i64 = conn.query_row(count, [], |row| row.get(0)).unwrap();
             assert!(kept <= 2 * KEPT_EVENTS, "{kept}");
@@ -200,7 +192,7 @@ mod tests {
         for event in 0..KEPT_EVENTS {
             assert!(seen.is_new(Some(&key(event * 2))).unwrap());
         }
-        seen.note(&conn, "sink", &batch).unwrap();
+        seen.note(&conn, "sink", &batch, 0).unwrap();
         let mut seen = Seen::load(&conn).unwrap();
         let newest = (KEPT_EVENTS - 1) * 2;
         let among = [(0, false), (1, true), (1, false), (newest, false), (newest + 1, true)];

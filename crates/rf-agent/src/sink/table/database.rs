@@ -67,6 +67,11 @@ impl<S: State> Database<S> {
         Self { name, reader: Reader::new(path.clone()), path, writer, next }
     }
 
+    /// Its file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Starts the writer thread, and opens the database there: now, or later where the disk does not let it now.
     ///
     /// # Errors

@@ -37,6 +37,16 @@ impl WriteError {
             other => other,
         }
     }
+
+    /// Whether there is no room: less of it may fit.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Event(error) | Self::Own(error) | Self::Database(error) => {
+                error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+            }
+            Self::Refused(_) | Self::Broken(_) => false,
+        }
+    }
 }
 
 impl From<WriteError> for SinkError {

@@ -10,6 +10,7 @@ use super::format::Format;
 use super::identifier::Identifier;
 use super::row_table::NUMBER;
 use super::schema::{Column, Kind, Table};
+use super::value::is_number;
 
 /// Rows of an answer where the request says nothing, as in the original.
 const DEFAULT_LIMIT: u32 = 10_000;
@@ -19,6 +20,8 @@ pub(crate) const MAX_LIMIT: u32 = 100_000;
 const MAX_CONDITIONS: usize = 50;
 /// Values of an `_in` at the most.
 const MAX_VALUES: usize = 500;
+/// Longest pattern that SQLite compares with, in bytes; a longer one is an error of the statement.
+const MAX_PATTERN_BYTES: usize = 50_000;
 
 /// What may stand behind a column's name, and the comparison that it asks for.
 const SUFFIXES: [(&str, Test); 9] = [
@@ -124,6 +127,9 @@ impl RowQuery {
                 .err()
                 .unwrap_or_else(|| ApiError::BadRequest("a condition cannot be read".to_owned())));
         };
+        if matches!(test, Test::Compare(sign) if sign != "=") {
+            check_comparable(name, column, text)?;
+        }
         let condition = self.condition(column, test, text)?;
         self.conditions.push(condition);
         Ok(())
@@ -135,9 +141,14 @@ impl RowQuery {
             Test::Compare(operator) => format!("{name} {operator} {}", self.bind(column, text)),
             Test::Differs => format!("{name} IS NOT {}", self.bind(column, text)),
             Test::Contains => {
-                let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-                self.values.push(Sql::Text(format!("%{escaped}%")));
-                format!("{name} LIKE ?{} ESCAPE '\\'", self.values.len())
+                let pattern = format!("%{}%", escaped(text));
+                if pattern.len() > MAX_PATTERN_BYTES {
+                    let (name, most) = (name.as_str(), MAX_PATTERN_BYTES - 2);
+                    return Err(ApiError::BadRequest(format!(
+                        "{name}_contains: expected at most {most} bytes, of which `%`, `_` and `\\` count twice"
+                    )));
+                }
+                format!("{name} LIKE {} ESCAPE '\\'", self.bind_value(Sql::Text(pattern)))
             }
             Test::In => {
                 let values: Vec<&str> = text.split(',').collect();
@@ -268,6 +279,26 @@ impl RowQuery {
             format!("{column} {sign}= {at} AND ({column} {sign} {at} OR {key} {sign} {number})");
         if has_null { format!("({stretch}) OR {column} IS NULL") } else { stretch }
     }
+}
+
+/// Text for a pattern of LIKE in which every character stands for itself.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}
+
+/// More and less are asked of numbers where the column holds some. To be equal is asked of any text: a text that is no number
+/// is stored there as it is.
+fn check_comparable(name: &str, column: &Column, text: &str) -> Result<(), ApiError> {
+    let expected = match column.kind {
+        Kind::Integer | Kind::Real => "a number",
+        Kind::Boolean if matches!(text, "true" | "false") => return Ok(()),
+        Kind::Boolean => "true, false or a number",
+        Kind::Text | Kind::Any => return Ok(()),
+    };
+    if is_number(text) {
+        return Ok(());
+    }
+    Err(ApiError::BadRequest(format!("{name}: expected {expected}")))
 }
 
 /// What tells rows apart and orders them where nothing else does: the running number, else SQLite's own; of a view, which

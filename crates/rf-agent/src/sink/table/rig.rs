@@ -75,6 +75,12 @@ impl Rig {
         self.sink.start(&SinkHost { store: self.store.clone() }).await.unwrap();
     }
 
+    /// The same, with other settings.
+    pub(crate) async fn restart_with(&mut self, params: &str) {
+        self.params = params.to_owned();
+        self.restart().await;
+    }
+
     /// A batch of new events.
     pub(crate) fn batch(&mut self, contents: &[String]) -> SinkBatch {
         let events: Vec<StoredEvent> = contents

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::get;
 use rf_core::config::Interval;
 use rusqlite::types::{Value as Sql, ValueRef};
 
 use super::answer::{self, Prepared, RowWriter};
-use super::api::{self, Pairs, json_response};
+use super::api::{self, CACHE_BUSTER, Pairs, json_response};
 use super::api_error::ApiError;
 use super::format::{Encoder, Format};
 use super::reader::{QueryError, Reader, Session};
@@ -20,9 +20,14 @@ use super::row_table::{ID, TIMESTAMP};
 use super::schema::{Column, Kind, Table};
 use super::timestamp;
 use super::value::write_json;
+use crate::server::refused::InPath;
 
+/// The endpoints, for messages.
+pub(crate) const PATHS: &str = "rpf-db/TABLE, query-table/TABLE, find/TABLE/ID, list, columns/TABLE, all-columns/, distinct-values/TABLE/COLUMN, time-analytics/?table=TABLE";
 /// Values of `status` that are counted in one bucket.
 const MAX_STATUSES: usize = 10_000;
+/// What `time-analytics` may be asked.
+const PARAMETERS: &str = "table, start_time, stop_time, range_time, format";
 /// Length of a bucket of `time-analytics` where the request says nothing.
 const DEFAULT_RANGE: Duration = Duration::from_secs(3600);
 
@@ -38,7 +43,7 @@ pub(crate) fn router(reader: Arc<Reader>) -> Router {
 
 async fn find(
     State(reader): State<Arc<Reader>>,
-    Path((table, id)): Path<(String, String)>,
+    InPath((table, id)): InPath<(String, String)>,
 ) -> Result<Response, ApiError> {
     let json = reader.run(move |session| {
         let table = session.table(&table)?;
@@ -87,14 +92,18 @@ impl Span {
                 "stop_time" if !text.is_empty() => span.stop = seconds(name, text)?,
                 "range_time" if !text.is_empty() => {
                     let parsed: Result<Interval, _> = text.parse();
-                    range = parsed.map(Duration::from).map_err(|_invalid| {
-                        ApiError::BadRequest(
-                            "range_time: expected a duration such as 15m or 1h".to_owned(),
-                        )
+                    range = parsed.map(Duration::from).map_err(|invalid| {
+                        ApiError::BadRequest(format!("range_time: {invalid}"))
                     })?;
                 }
-                _ => {}
+                // What is empty is not asked for; the format is known by now.
+                "start_time" | "stop_time" | "range_time" | "format" | CACHE_BUSTER => {}
+                _ => return Err(ApiError::no_parameter(name, PARAMETERS)),
             }
+        }
+        if span.table.is_empty() {
+            let missing = "table is missing: expected time-analytics/?table=TABLE";
+            return Err(ApiError::BadRequest(missing.to_owned()));
         }
         span.bucket = i64::try_from(range.as_secs()).unwrap_or(i64::MAX).max(1);
         Ok(span)

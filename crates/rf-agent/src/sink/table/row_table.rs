@@ -27,6 +27,10 @@ const GET_NEXT: &str =
     "SELECT next_id FROM _rpf_tables WHERE name IN (?1, ?2) ORDER BY name = ?1 DESC LIMIT 1";
 /// Spellings of keys that are remembered; past it they are looked up anew.
 const MAX_SPELLINGS: usize = 4 * MAX_COLUMNS;
+/// Notices of one batch at the most: who sends events must not be able to flood the log.
+const MAX_NOTICES: usize = 3;
+/// As much of a key is shown in one, in characters.
+const MAX_SHOWN_CHARS: usize = 60;
 
 /// A table with what its statements need.
 pub(crate) struct RowTable {
@@ -40,6 +44,8 @@ pub(crate) struct RowTable {
     named: Vec<bool>,
     /// The next running number, once this transaction has looked it up.
     next: Option<i64>,
+    /// What was not stored as it came, for people.
+    notices: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +54,13 @@ struct Own {
     number: usize,
     updated: usize,
     timestamp: usize,
+}
+
+impl Own {
+    /// Whether the sink fills this one itself, whatever an event says.
+    fn is_filled(self, place: usize) -> bool {
+        [self.number, self.updated, self.timestamp].contains(&place)
+    }
 }
 
 impl RowTable {
@@ -92,8 +105,8 @@ impl RowTable {
             timestamp: place(TIMESTAMP),
         };
         let insert = insert_statement(&table);
-        let (places, named) = (HashMap::new(), Vec::new());
-        Ok(Some(Self { table, own, places, insert, named, next: None }))
+        let (places, named, notices) = (HashMap::new(), Vec::new(), Vec::new());
+        Ok(Some(Self { table, own, places, insert, named, next: None, notices }))
     }
 
     pub(crate) fn name(&self) -> &Identifier {
@@ -103,6 +116,11 @@ impl RowTable {
     /// The running number to be stored, if this transaction has given any.
     pub(crate) fn take_next(&mut self) -> Option<i64> {
         self.next.take()
+    }
+
+    /// What was not stored as it came since this was asked last.
+    pub(crate) fn take_notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Inserts a row, or replaces the one with its id. Of several keys for one column the one with the column's name counts,
@@ -121,7 +139,12 @@ impl RowTable {
         self.named.clear();
         self.named.resize(self.table.columns.len(), false);
         for (key, value) in body {
-            let Some(&Some(place)) = self.places.get(&key) else { continue };
+            let Some(&Some(place)) = self.places.get(&key) else {
+                if !value.is_null() {
+                    note(&mut self.notices, dropped(&self.table, &key));
+                }
+                continue;
+            };
             let column = &self.table.columns[place];
             let is_named = key == column.name.as_str();
             if value.is_null() || (self.named[place] && !is_named) {
@@ -129,6 +152,12 @@ impl RowTable {
             }
             self.named[place] = is_named;
             has_id |= place == self.own.id;
+            if let Value::String(text) = &value
+                && !self.own.is_filled(place)
+                && value::is_changed(text, column.kind)
+            {
+                note(&mut self.notices, changed(&self.table, column));
+            }
             insert.raw_bind_parameter(place + 1, value::to_sql(value, column.kind))?;
         }
         if !has_id {
@@ -196,6 +225,26 @@ impl RowTable {
         self.next = Some(number + 1);
         Ok(number)
     }
+}
+
+fn note(notices: &mut Vec<String>, notice: String) {
+    if notices.len() < MAX_NOTICES && !notices.contains(&notice) {
+        notices.push(notice);
+    }
+}
+
+fn dropped(table: &Table, key: &str) -> String {
+    let (table, key) = (table.name.as_str(), key.chars().take(MAX_SHOWN_CHARS).collect::<String>());
+    format!(
+        "table `{table}`: the values of key `{key}` are dropped, since no column can be called so"
+    )
+}
+
+fn changed(table: &Table, column: &Column) -> String {
+    let (table, column) = (table.name.as_str(), column.name.as_str());
+    format!(
+        "table `{table}`: column `{column}` holds numbers, and a text was stored as one: so `007` becomes 7"
+    )
 }
 
 /// The number after the highest that was ever given; a table of the original's knows it from its rows only.

@@ -61,6 +61,10 @@ impl Apply for Rows {
     fn forget(&mut self) {
         self.tables.clear();
     }
+
+    fn notices(&mut self) -> Vec<String> {
+        self.tables.values_mut().flat_map(RowTable::take_notices).collect()
+    }
 }
 
 impl Rows {
@@ -103,5 +107,48 @@ impl Rows {
             self.tables.insert(name.clone(), table);
         }
         self.tables[name].delete(conn, &id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The notices of a batch of events of one table.
+    fn notices(rows: &mut Rows, conn: &Connection, bodies: &[Value]) -> Vec<String> {
+        rows.begin(conn).unwrap();
+        for body in bodies {
+            let Value::Object(body) = body.clone() else { panic!("no body: {body}") };
+            rows.put(conn, &Identifier::own("t"), body, 1).unwrap();
+        }
+        rows.finish(conn).unwrap();
+        rows.notices()
+    }
+
+    #[test]
+    fn what_is_not_stored_as_it_came_is_told() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(TABLES).unwrap();
+        let mut rows = Rows::default();
+        let mut told = |bodies: &[Value]| notices(&mut rows, &conn, bodies).join("\n");
+        let long = "k".repeat(129);
+        assert_eq!(told(&[json!({ "n": 1, "zip": "007", "\u{1f389}": null })]), "");
+        let dropped =
+            told(&[json!({ "\u{1f389}": 1 }), json!({ "\u{1f389}": 2, (long.clone()): 1 })]);
+        assert_eq!(dropped.lines().count(), 2, "{dropped}");
+        assert!(
+            dropped.contains("table `t`: the values of key `\u{1f389}` are dropped"),
+            "{dropped}"
+        );
+        assert!(dropped.contains(&format!("key `{}`", "k".repeat(60))), "{dropped}");
+        assert_eq!(told(&[json!({ "n": "7", "zip": "1e5", "timestamp": "1136214245.0" })]), "");
+        let changed = told(&[json!({ "n": "007" }), json!({ "n": "1e5" })]);
+        assert!(changed.starts_with("table `t`: column `n` holds numbers"), "{changed}");
+        assert_eq!(changed.lines().count(), 1, "{changed}");
+        let keys = (0..20).map(|number| ("!".repeat(number + 1), json!(1))).collect();
+        assert_eq!(told(&[Value::Object(keys)]).lines().count(), 3);
+        assert_eq!(told(&[json!({ "n": 2 })]), "");
     }
 }

@@ -1,6 +1,6 @@
 //! A sink that is a database, its queries and nothing else: what `db` and `time_series` are.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +45,10 @@ pub(crate) struct TableSink<S> {
 impl<S: Tables> Sink for TableSink<S> {
     fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        Some(self.database.path().to_owned())
     }
 
     fn start<'a>(&'a self, _host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {

@@ -14,7 +14,7 @@ const MAX_TEXT_BYTES: usize = 64;
 const ACCESS_LOG: &str = "%d/%b/%Y:%H:%M:%S %z";
 
 /// What may be written, for messages.
-pub(crate) const EXPECTED: &str = "Unix time in seconds, ms, us or ns, RFC 3339, `2006-01-02 15:04:05` or `02/Jan/2006:15:04:05 -0700`";
+pub(crate) const EXPECTED: &str = "Unix time in seconds, ms, us or ns, RFC 3339, `2006-01-02 15:04:05` or `02/Jan/2006:15:04:05 -0700`, at most 9999-12-30T22:00:00Z";
 
 /// Microseconds since 1970, now.
 pub(crate) fn now_us() -> i64 {
@@ -114,6 +114,17 @@ mod tests {
         assert_eq!(parse("-1"), Some(-1_000_000));
         for text in ["", "yesterday", "1e999", "--", "12:00", "9".repeat(70).as_str()] {
             assert_eq!(parse(text), None, "{text}");
+        }
+    }
+
+    /// No later one is a time in every zone.
+    #[test]
+    fn the_last_time_is_told() {
+        let event = |text: &str| of_event(Some(&Value::String(text.to_owned())));
+        assert_eq!(event("9999-12-30T22:00:00Z"), Ok(Some(253_402_207_200_000_000)));
+        for text in ["9999-12-31T23:59:59Z", "9999-12-31 00:00:00"] {
+            let refused = event(text).unwrap_err();
+            assert!(refused.ends_with("at most 9999-12-30T22:00:00Z"), "{text}: {refused}");
         }
     }
 

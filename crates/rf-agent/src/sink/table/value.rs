@@ -9,6 +9,8 @@ use super::schema::Kind;
 
 /// Beyond this a float does not hold every integer.
 const EXACT: f64 = 9_007_199_254_740_992.0;
+/// What SQLite passes over around a number.
+const SPACES: [char; 6] = [' ', '\t', '\n', '\x0b', '\x0c', '\r'];
 
 /// The kind of a column whose first value this is; `None` for null, which says nothing.
 pub(crate) fn kind_of(value: &Value) -> Option<Kind> {
@@ -36,6 +38,32 @@ pub(crate) fn to_sql(value: Value, kind: Kind) -> Sql {
         Value::String(text) => Sql::Text(text),
         nested => Sql::Text(nested.to_string()),
     }
+}
+
+/// Whether a text is a number to SQLite: it makes one of it in a column, or beside a column, that holds numbers.
+pub(crate) fn is_number(text: &str) -> bool {
+    let text = text.trim_matches(SPACES);
+    // Of what Rust reads besides, such as `inf`, SQLite makes none.
+    text.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte))
+        && text.parse::<f64>().is_ok()
+}
+
+/// Whether a column of this kind makes a number of a text that is written otherwise: 7 of `007`.
+pub(crate) fn is_changed(text: &str, kind: Kind) -> bool {
+    let holds_numbers = matches!(kind, Kind::Integer | Kind::Real | Kind::Boolean);
+    if !holds_numbers || !is_number(text) {
+        return false;
+    }
+    let whole: Option<i64> = text.parse().ok().filter(|_| kind != Kind::Real);
+    let mut written = Vec::new();
+    if let Some(whole) = whole {
+        write_json(&mut written, ValueRef::Integer(whole), Kind::Integer);
+    } else {
+        let real: f64 = text.trim_matches(SPACES).parse().unwrap_or(f64::NAN);
+        // SQLite knows no zero below zero.
+        write_real(&mut written, real + 0.0);
+    }
+    written != text.as_bytes()
 }
 
 /// Writes a stored value as JSON.
@@ -94,6 +122,31 @@ mod tests {
         }
         let nested: Value = serde_json::from_str(r#"{"a":[1,{"b":null}]}"#).unwrap();
         assert_eq!(to_sql(nested, Kind::Text), Sql::Text(r#"{"a":[1,{"b":null}]}"#.to_owned()));
+    }
+
+    /// By what SQLite makes of each.
+    #[test]
+    fn texts_that_numbers_are_made_of_are_known() {
+        let texts = "7|007|-0|+5|1e5|1E5|1.5|1.50|.5|5.| 7 |\t7\n|\x0b7|1e400|9007199254740993|\
+            123456789012345678901234567890|0x10|inf|nan|1e|e5|.|| |+|1-2|12 34|+49 123|7a|\u{a0}7";
+        for (declared, kind) in
+            [("INTEGER", Kind::Integer), ("REAL", Kind::Real), ("BOOLEAN", Kind::Boolean)]
+        {
+            let conn = rusqlite::Connection::open_in_memory().unwrap();
+            conn.execute_batch(&format!("CREATE TABLE t (a {declared})")).unwrap();
+            for text in texts.split('|') {
+                conn.execute("DELETE FROM t", []).unwrap();
+                conn.execute("INSERT INTO t VALUES (?1)", [text]).unwrap();
+                let stored: Sql = conn.query_row("SELECT a FROM t", [], |row| row.get(0)).unwrap();
+                let is_text = stored == Sql::Text(text.to_owned());
+                assert_eq!(is_number(text), !is_text, "{text:?}: {stored:?}");
+                let mut shown = Vec::new();
+                write_json(&mut shown, ValueRef::from(&stored), Kind::Any);
+                let is_same = is_text || shown == text.as_bytes();
+                assert_eq!(is_changed(text, kind), !is_same, "{text:?}: {stored:?}");
+            }
+        }
+        assert!(!is_changed("007", Kind::Text) && !is_changed("007", Kind::Any));
     }
 
     #[test]

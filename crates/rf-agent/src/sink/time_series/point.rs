@@ -119,7 +119,9 @@ fn measured(kind: Kind, given: Option<Value>) -> Result<Measured, WriteError> {
     }
     if kind == Kind::Snapshot {
         return match given {
-            None | Some(Value::Null) => Err(refused("missing")),
+            None | Some(Value::Null) => {
+                Err(WriteError::Refused("value is missing: expected any but null".to_owned()))
+            }
             Some(Value::Number(number)) => Ok(Measured::State(match number.as_i64() {
                 Some(whole) => Sql::Integer(whole),
                 None => Sql::Real(number.as_f64().unwrap_or_default()),
@@ -199,7 +201,8 @@ mod tests {
             }
         }
         assert!(read(Kind::Gauge, r#"{"value":1,"timestamp":"late"}"#).is_err());
-        assert!(read(Kind::Snapshot, "{}").is_err());
+        let missing = read(Kind::Snapshot, "{}").unwrap_err().to_string();
+        assert_eq!(missing, "value is missing: expected any but null");
         assert!(read(Kind::Counter, r#"{"value":"much"}"#).is_err());
     }
 }

@@ -9,6 +9,7 @@ use super::bucket::{Aggregate, Bucket, Sample};
 use super::name::{Form, Kind, seconds};
 use super::series_api;
 use crate::sink::table::answer::RowWriter;
+use crate::sink::table::api::CACHE_BUSTER;
 use crate::sink::table::api_error::ApiError;
 use crate::sink::table::identifier::Identifier;
 use crate::sink::table::reader::{QueryError, Session};
@@ -30,8 +31,54 @@ pub(super) struct RangeQuery {
     envs: Vec<String>,
     start: i64,
     stop: i64,
-    step: i64,
+    steps: Steps,
     aggregates: Vec<Aggregate>,
+}
+
+/// Stretches of time that follow one another: `length` seconds each, one of them from `origin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Steps {
+    length: i64,
+    origin: i64,
+}
+
+impl Steps {
+    /// Of this length at the least, made of whole intervals; they begin at multiples of it, whatever the span is: a span that
+    /// moves on has the same steps.
+    fn of(length: i64, form: Form) -> Self {
+        let intervals = length.max(1).saturating_sub(1).div_euclid(form.interval).saturating_add(1);
+        Self { length: intervals.saturating_mul(form.interval), origin: 0 }
+    }
+
+    /// As short as so many of them allow for the times from `start` to `stop`.
+    fn at_most(points: i64, start: i64, stop: i64, form: Form) -> Self {
+        let span = stop.saturating_sub(start).max(0);
+        let as_many = Self::of((span / points).saturating_add(1), form);
+        if as_many.between(start, stop) <= points {
+            return as_many;
+        }
+        // The first one begins before the span, so that there is one more than fit into it.
+        match points - 1 {
+            0 => {
+                let origin = form.floor(start);
+                let length = stop.saturating_sub(origin).saturating_add(1);
+                Self { origin, ..Self::of(length, form) }
+            }
+            others => Self::of((span / others).saturating_add(1), form),
+        }
+    }
+
+    /// The beginning of the one that a time lies in.
+    fn start_of(self, time: i64) -> i64 {
+        let number = time.saturating_sub(self.origin).div_euclid(self.length);
+        number.saturating_mul(self.length).saturating_add(self.origin)
+    }
+
+    /// How many have one of these times in them.
+    fn between(self, start: i64, stop: i64) -> i64 {
+        let between = self.start_of(stop).saturating_sub(self.start_of(start)) / self.length;
+        between.saturating_add(1)
+    }
 }
 
 impl RangeQuery {
@@ -51,7 +98,7 @@ impl RangeQuery {
             envs: Vec::new(),
             start: 0,
             stop: 0,
-            step: 0,
+            steps: Steps::of(1, form),
             aggregates: Vec::new(),
         };
         let (mut start, mut stop, mut step, mut points) = (None, None, None, DEFAULT_POINTS);
@@ -71,7 +118,7 @@ impl RangeQuery {
                     let names = text.split(',').map(|name| Aggregate::named(name.trim()));
                     query.aggregates.extend(names.collect::<Result<Vec<_>, _>>()?);
                 }
-                "format" => {}
+                "format" | CACHE_BUSTER => {}
                 _ => {
                     return Err(bad(
                         "expected serie, env, start, stop, step, points, aggregate or format",
@@ -89,14 +136,12 @@ impl RangeQuery {
             conn.query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         query.start = start.or(first).unwrap_or(0);
         query.stop = stop.or(last).unwrap_or(0);
+        query.steps = match step {
+            Some(length) => Steps::of(length, form),
+            None => Steps::at_most(points, query.start, query.stop, form),
+        };
         let span = query.stop.saturating_sub(query.start).max(0);
-        let wanted = step.unwrap_or(span / points + 1);
-        // A step is made of whole intervals.
-        query.step = wanted.max(1).div_euclid(form.interval).saturating_mul(form.interval);
-        if query.step < wanted {
-            query.step = query.step.saturating_add(form.interval);
-        }
-        if span / query.step > MAX_POINTS {
+        if span / query.steps.length > MAX_POINTS {
             return Err(
                 bad("step is too short for this span: a series has at most 100000 points").into()
             );
@@ -161,7 +206,7 @@ pub(super) fn write(
         let mut step = Step { start: i64::MIN, buckets: BTreeMap::new(), last: None };
         while let Some(row) = rows.next()? {
             let timestamp: i64 = row.get(0)?;
-            let start = timestamp.div_euclid(query.step).saturating_mul(query.step);
+            let start = query.steps.start_of(timestamp);
             if start != step.start {
                 step.write(query, &serie, writer)?;
                 step.start = start;
@@ -259,11 +304,37 @@ impl Step {
             if query.form.kind == Kind::Snapshot {
                 row.push(ValueRef::from(&state));
             }
-            let values =
-                query.aggregates.iter().map(|aggregate| bucket.value(*aggregate, query.step));
+            let length = query.steps.length;
+            let values = query.aggregates.iter().map(|aggregate| bucket.value(*aggregate, length));
             row.extend(values.map(ValueRef::Real));
             writer.row(|place| row[place])?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_span_has_no_more_steps_than_are_asked_for(
+            start in -1_000_000_000_i64..1_000_000_000,
+            span in 0_i64..100_000_000,
+            points in 1_i64..2000,
+            interval in 1_i64..5000,
+        ) {
+            let form = Form { kind: Kind::Gauge, interval };
+            let steps = Steps::at_most(points, start, start + span, form);
+            prop_assert!(steps.between(start, start + span) <= points, "{steps:?}");
+            prop_assert_eq!(steps.length % interval, 0);
+            let first = steps.start_of(start);
+            prop_assert!((first..first + steps.length).contains(&start), "{steps:?}");
+            // What is asked for is not far from what comes, unless the table has no more.
+            prop_assert!(steps.length <= interval + 2 * (span / points + 1) + interval, "{steps:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::get;
 use rusqlite::types::{Value as Sql, ValueRef};
@@ -11,8 +11,9 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::name::Form;
 use super::range::{self, RangeQuery};
+use crate::server::refused::{InPath, method_not_allowed};
 use crate::sink::table::answer::{self, Prepared, RowWriter};
-use crate::sink::table::api::{self, Pairs};
+use crate::sink::table::api::{self, CACHE_BUSTER, Pairs};
 use crate::sink::table::api_error::ApiError;
 use crate::sink::table::format::Format;
 use crate::sink::table::identifier::Identifier;
@@ -30,6 +31,7 @@ pub(super) fn router(reader: Arc<Reader>) -> Router {
         .with_state(Arc::clone(&reader))
         .merge(api::router(reader))
         .fallback(no_such_path)
+        .method_not_allowed_fallback(method_not_allowed)
 }
 
 async fn no_such_path() -> ApiError {
@@ -53,9 +55,13 @@ fn form(table: &Table) -> Result<Form, ApiError> {
 
 async fn series(
     State(reader): State<Arc<Reader>>,
-    Path(table): Path<String>,
+    InPath(table): InPath<String>,
     Query(pairs): Pairs,
 ) -> Result<Response, ApiError> {
+    let unknown = pairs.iter().find(|(name, _)| !["format", CACHE_BUSTER].contains(&name.as_str()));
+    if let Some((name, _)) = unknown {
+        return Err(ApiError::no_parameter(name, "format"));
+    }
     answer::rows(&reader, Format::of(&pairs)?, move |session| {
         let table = session.table(&table)?;
         form(&table)?;
@@ -104,7 +110,7 @@ pub(super) fn list(conn: &Connection, table: &Identifier) -> rusqlite::Result<Ve
 
 async fn range(
     State(reader): State<Arc<Reader>>,
-    Path(table): Path<String>,
+    InPath(table): InPath<String>,
     Query(pairs): Pairs,
 ) -> Result<Response, ApiError> {
     answer::rows(&reader, Format::of(&pairs)?, move |session| {

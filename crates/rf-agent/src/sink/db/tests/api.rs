@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
+use http::Request;
+use rf_core::config::{Problems, parse};
 use serde_json::{Value, json};
 
 use super::{event, open, rig};
+use crate::sink::SinkContext;
 use crate::sink::table::reader::Reader;
-use crate::sink::table::rig::{Rig, get};
+use crate::sink::table::rig::{Rig, get, send};
 use crate::sink::table::row_api;
 
 async fn people() -> Rig {
@@ -109,7 +113,23 @@ async fn what_is_not_there_is_named_with_what_is() {
         ("/rpf-db/_rpf_events", 404, "no table `_rpf_events`; known: people"),
         ("/rpf-db/sqlite_master", 404, "no table `sqlite_master`; known: people"),
         ("/time-analytics/?table=x", 404, "no table `x`; known: people"),
-        ("/nothing", 404, "no such path; there are rpf-db/TABLE"),
+        ("/time-analytics/", 400, "table is missing: expected time-analytics/?table=TABLE"),
+        ("/time-analytics/?table=", 400, "table is missing"),
+        (
+            "/time-analytics/?table=people&status=ok",
+            400,
+            "no parameter `status`; known: table, start_time, stop_time, range_time, format",
+        ),
+        ("/distinct-values/people/age?status=ok", 400, "no parameter `status`; known: limit"),
+        ("/nothing", 404, "no such path; there are rpf-db/TABLE, query-table/TABLE, find/TABLE/ID"),
+        ("/static/x", 404, "no such path"),
+        ("/rpf-db/%ff", 400, "the path is no UTF-8"),
+        ("/find/people/%ff", 400, "the path is no UTF-8"),
+        ("/columns/%ff", 400, "the path is no UTF-8"),
+        ("/distinct-values/people/%ff", 400, "the path is no UTF-8"),
+        ("/rpf-db/people?age_gt=abc", 400, "age_gt: expected a number"),
+        ("/rpf-db/people?age_lte=", 400, "age_lte: expected a number"),
+        ("/rpf-db/people?active_lt=x", 400, "active_lt: expected true, false or a number"),
         ("/rpf-db/people?limit=0", 400, "limit: expected a number"),
         ("/rpf-db/people?limit=x", 400, "limit: expected a number"),
         ("/rpf-db/people?order=age:up", 400, "order: expected COLUMN"),
@@ -117,11 +137,54 @@ async fn what_is_not_there_is_named_with_what_is() {
         ("/rpf-db/people?format=xml", 400, "format: expected json, ndjson or csv"),
         ("/rpf-db/people?city_null=maybe", 400, "city_null: expected true or false"),
         ("/time-analytics/?table=people&range_time=soon", 400, "range_time: expected a duration"),
+        ("/time-analytics/?table=people&range_time=99999999h", 400, "range_time: expected a dura"),
         ("/time-analytics/?table=people&start_time=soon", 400, "start_time: expected Unix time"),
     ] {
         let (found, message) = rig.refusal(uri).await;
         assert_eq!(found, status, "{uri}");
         assert!(message.starts_with(text), "{uri}: {message}");
+    }
+}
+
+/// SQLite compares with no longer pattern.
+#[tokio::test]
+async fn what_a_text_is_to_contain_has_a_bound() {
+    let rig = people().await;
+    for (text, is_taken) in
+        [("x".repeat(49_998), true), ("x".repeat(49_999), false), ("_".repeat(25_000), false)]
+    {
+        let uri = format!("/rpf-db/people?name_contains={text}");
+        if is_taken {
+            assert_eq!(rig.json(&uri).await, json!([]));
+        } else {
+            let (status, message) = rig.refusal(&uri).await;
+            assert_eq!(status, 400, "{message}");
+            assert!(
+                message.starts_with("name_contains: expected at most 49998 bytes"),
+                "{message}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_only_keeps_caches_away_is_passed_over() {
+    let rig = people().await;
+    for uri in ["/time-analytics/?table=people&start_time=&_=1700000000000", "/list?_=1"] {
+        assert!(!rig.json(uri).await[0].is_null(), "{uri}");
+    }
+    assert_eq!(rig.json("/distinct-values/people/city?_=1&limit=1").await, json!(["Bonn"]));
+}
+
+#[tokio::test]
+async fn other_methods_are_refused_in_json() {
+    let rig = people().await;
+    for path in ["/list", "/rpf-db/people", "/time-analytics/"] {
+        let request = Request::post(path).body(Body::empty()).unwrap();
+        let (status, text) = send(Arc::clone(&rig.sink).api().unwrap(), request).await;
+        assert_eq!(status.as_u16(), 405, "{path}");
+        let body: Value = serde_json::from_str(&text).unwrap();
+        assert!(body["error"].is_string(), "{path}: {text}");
     }
 }
 
@@ -228,4 +291,22 @@ async fn files_are_served_and_nothing_beside_them() {
     for path in ["/static/../secret", "/static/%2e%2e/secret", "/static/none", "/static/"] {
         assert_eq!(rig.get(path).await.0.as_u16(), 404, "{path}");
     }
+    let (_, paths) = rig.refusal("/nothing").await;
+    assert!(paths.ends_with(", static/PATH"), "{paths}");
+    let request = Request::post("/static/page.html").body(Body::empty()).unwrap();
+    let (status, text) = send(Arc::clone(&rig.sink).api().unwrap(), request).await;
+    assert!(status.as_u16() == 405 && text.starts_with(r#"{"error":"#), "{status} {text}");
+}
+
+#[test]
+fn a_folder_of_files_that_is_not_there_is_named_in_full() {
+    let folder = tempfile::tempdir().unwrap();
+    let (name, data_dir) = ("me", folder.path());
+    let context = SinkContext { name, id: name, data_dir, sinks: &[name] };
+    let mut problems = Problems::default();
+    let params = r#"{ "database": "db.sqlite3", "static_dir": "www" }"#;
+    let document = parse("player.json", params, &|_| None, &mut problems).unwrap();
+    assert!(crate::sink::db::build(&context, &document.root(), &mut problems).is_none());
+    let told = format!("static_dir: {}: No such file", data_dir.join("www").display());
+    assert!(problems.to_string().contains(&told), "{problems}");
 }

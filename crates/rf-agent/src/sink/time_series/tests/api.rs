@@ -75,7 +75,15 @@ async fn other_kinds_are_put_together_from_what_they_hold() {
 async fn a_chart_gets_as_many_points_as_it_asks_for() {
     let rig = charts().await;
     let rows = rig.json("/range/ts_gauge_g_10s?points=5").await;
-    assert_eq!(rows.as_array().unwrap().len(), 12, "two series, a step more for the rounding");
+    assert_eq!(rows.as_array().unwrap().len(), 10, "of two series");
+    for points in 1..=60_usize {
+        let uri = format!("/range/ts_gauge_g_10s?serie=up&aggregate=count&points={points}");
+        let counts = values(&rig.json(&uri).await);
+        assert!((points.div_ceil(2)..=points).contains(&counts.len()), "{points}: {counts:?}");
+        assert_eq!(counts.iter().sum::<f64>(), 60.0, "{points}: {counts:?}");
+    }
+    let one = rig.json("/range/ts_gauge_g_10s?serie=up&points=1").await;
+    assert_eq!(one[0]["timestamp"], json!(1_000_020));
     let rows = rig.json("/range/ts_gauge_g_10s?serie=up").await;
     assert_eq!(rows.as_array().unwrap().len(), 60, "no finer than the table");
     let (_, csv) = rig.get("/range/ts_gauge_g_10s?serie=flat&points=1&format=csv").await;
@@ -125,6 +133,8 @@ async fn what_makes_no_sense_is_said() {
         ("/range/ts_gauge_g_10s?start=soon", 400, "start: expected Unix time"),
         ("/range/ts_gauge_g_10s?step=10s&start=0", 400, "step is too short for this span"),
         ("/range/ts_gauge_g_10s?limit=1", 400, "expected serie, env,"),
+        ("/series/ts_gauge_g_10s?serie=up", 400, "no parameter `serie`; known: format"),
+        ("/range/%ff", 400, "the path is no UTF-8"),
         ("/x", 404, "no such path; there are query-table/TABLE"),
     ] {
         let (found, message) = rig.refusal(uri).await;

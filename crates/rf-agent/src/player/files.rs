@@ -1,0 +1,154 @@
+//! Each sink that writes a file has one of its own.
+//!
+//! Two on one file would hold each other back for ever. Two on one database share what it knows of the events that were
+//! written to it, by whomever: so it has to be another event for each.
+
+use std::path::{Component, Path, PathBuf};
+
+use rf_core::config::{Node, Problems};
+
+use crate::agent::PlannedSink;
+use crate::settings::at;
+
+/// Keys of `params` that name a file.
+const KEYS: [&str; 3] = ["database", "path", "logFilePath"];
+
+/// Reports sinks with the file of another one, or with the player's own `store`. The nodes are the sinks' in the file.
+pub(super) fn check(
+    store: &Path,
+    sinks: &[Option<PlannedSink>],
+    nodes: &[Node<'_>],
+    problems: &mut Problems,
+) {
+    let mut known = vec![(plain(store), None)];
+    for (planned, node) in sinks.iter().zip(nodes) {
+        let Some((sink, path)) = planned.as_ref().and_then(|sink| Some((sink, sink.sink.file()?)))
+        else {
+            continue;
+        };
+        let path = plain(&path);
+        if let Some((_, other)) = known.iter().find(|(other, _)| *other == path) {
+            let name = &sink.id;
+            let params = at(node, "params");
+            let named = KEYS.iter().find_map(|key| params.get(key)).unwrap_or(params);
+            match other {
+                None => {
+                    let message = format!("sink `{name}` would write into the player's own queue");
+                    problems.error(&named, message);
+                }
+                // So it is in files of the original, whose sinks have tables of their own.
+                Some(other) if params.get("database").is_some() => problems.warn(
+                    &named,
+                    format!("sinks `{other}` and `{name}` write one database: an event that both get is written by one of them"),
+                ),
+                Some(other) => problems.error(
+                    &named,
+                    format!("sinks `{other}` and `{name}` would write one file: give each a file of its own"),
+                ),
+            }
+        }
+        known.push((path, Some(sink.id.as_str())));
+    }
+}
+
+/// The one spelling of a path, which need not exist: links are followed as far as there is something.
+fn plain(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_no_directory| path.to_owned());
+    let mut plain = PathBuf::new();
+    for component in absolute.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+        plain = plain.canonicalize().unwrap_or(plain);
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use rf_core::config::{Problem, parse};
+
+    use super::*;
+
+    /// Checks a player with these sinks, of which each is a name, a type and its `params`, and what is told of them.
+    fn check(folder: &Path, sinks: &[(&str, &str, &str)], expected: &[&str]) {
+        let sinks: Vec<String> = sinks
+            .iter()
+            .map(|(name, kind, params)| {
+                format!("{{ name: \"{name}\", type: \"{kind}\", params: {{ {params} }} }}")
+            })
+            .collect();
+        let source = r#"{ name: "x", relayAuthenticationBearer: "t", sinks: ["a"] }"#;
+        let text = format!(
+            "{{ relayUrl: \"http://127.0.0.1:1/\", dataDir: \"{}\", sources: [{source}], sinks: [{}] }}",
+            folder.display(),
+            sinks.join(", ")
+        );
+        let mut problems = Problems::new();
+        let document = parse("player.json", &text, &|_| None, &mut problems).unwrap();
+        let plan = crate::player::check(&document, &mut problems);
+        let shared = |problem: &&Problem| problem.message.contains("write one database");
+        let told: Vec<String> = problems
+            .errors()
+            .chain(problems.warnings().filter(shared))
+            .map(|problem| format!("{}: {}", problem.key, problem.message))
+            .collect();
+        assert_eq!(told.len(), expected.len(), "{text}: {told:#?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{text}: {told}");
+        }
+        assert_eq!(plan.is_none(), problems.error_count() > 0, "{text}");
+    }
+
+    #[test]
+    fn each_sink_has_a_file_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let db = |database: &str| format!("database: \"{database}\"");
+        let (one, other) = (db("d.sqlite3"), db("e.sqlite3"));
+        check(folder, &[("a", "db", &one), ("b", "alert", &other)], &[]);
+        let both = ["sinks[1].params.database: sinks `a` and `b` write one database"];
+        for kind in ["db", "time_series", "alert"] {
+            for same in ["d.sqlite3", "./d.sqlite3", "x/../d.sqlite3"] {
+                check(folder, &[("a", "db", &one), ("b", kind, &db(same))], &both);
+            }
+            let whole = db(&folder.join("d.sqlite3").display().to_string());
+            check(folder, &[("a", "time_series", &one), ("b", kind, &whole)], &both);
+        }
+        let own = ["sinks[0].params.database: sink `a` would write into the player's own queue"];
+        check(folder, &[("a", "db", &db("player.sqlite3"))], &own);
+    }
+
+    #[test]
+    fn paths_of_files_are_compared_as_they_stand_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let file = |path: &str| format!("path: \"{path}\"");
+        let log = "logFilePath: \"in/e.log\"";
+        check(folder, &[("a", "file", &file("in/e.log")), ("b", "file", &file("in/%Y.log"))], &[]);
+        check(folder, &[("a", "log", ""), ("b", "log", "")], &[]);
+        let both = "sinks[1].params.path: sinks `a` and `b` would write one file";
+        for (one, same) in [("in/e.log", "./in//e.log"), ("in/%Y/{path}.log", "in/%Y/{path}.log")] {
+            check(folder, &[("a", "file", &file(one)), ("b", "file", &file(same))], &[both]);
+        }
+        let logged = "sinks[1].params.logFilePath: sinks `a` and `b` would write one file";
+        check(folder, &[("a", "file", &file("in/e.log")), ("b", "log", log)], &[logged]);
+    }
+
+    #[test]
+    fn a_link_leads_to_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        std::fs::create_dir(folder.join("real")).unwrap();
+        std::os::unix::fs::symlink("real", folder.join("link")).unwrap();
+        for (one, other) in [("real/d", "link/d"), ("link/../d", "d"), ("real/new/d", "link/new/d")]
+        {
+            assert_eq!(plain(&folder.join(one)), plain(&folder.join(other)), "{one} {other}");
+        }
+        assert_ne!(plain(&folder.join("real/d")), plain(&folder.join("d")));
+    }
+}
