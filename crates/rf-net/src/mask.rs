@@ -172,7 +172,7 @@ mod tests {
         headers.insert(header::AUTHORIZATION, sensitive("Bearer token-1"));
         headers.insert("x-api-key", sensitive("key-1"));
         headers.insert(header::CONTENT_TYPE, sensitive("application/json"));
-        headers.insert("x-open", HeaderValue::from_static("open-1"));
+        headers.insert("x-open", HeaderValue::from_static("open-2"));
         let url = "http://usr:pass%2Fword@host/hook?api_key=a%20secret&v=1";
         let mask = Mask::of(&uri(url), &headers);
         let check = |text: &str, expected: &str| assert_eq!(mask.text(text), expected);
@@ -180,7 +180,7 @@ mod tests {
         check("key-1key-1", "******");
         check("usr:pass/word usr:pass%2Fword", "usr:*** usr:***");
         check("?api_key=a%20secret or a secret", "?api_key=*** or ***");
-        check("expected application/json, open-1", "expected application/json, open-1");
+        check("expected application/json, open-2", "expected application/json, open-2");
         check("v=1: 11 of 1", "v=***: 11 of ***");
     }
 
