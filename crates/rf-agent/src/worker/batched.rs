@@ -139,8 +139,9 @@ impl Shipper<'_> {
             let usage = worker.store.usage(worker.queue);
             let is_whole =
                 usage.events >= shape.max_events as u64 || usage.bytes >= shape.goal_bytes as u64;
-            let waited = usage.oldest_at_ms.map(age_of);
-            let rest = waited.map_or(Duration::ZERO, |waited| shape.linger.saturating_sub(waited));
+            // What comes between this look and the read would not wait: an empty queue is looked at again.
+            let waited = usage.oldest_at_ms.map_or(Duration::ZERO, age_of);
+            let rest = shape.linger.saturating_sub(waited);
             if is_whole || rest.is_zero() || worker.stop.is_cancelled() {
                 return Ok(());
             }
