@@ -83,9 +83,9 @@ impl Trace {
     }
 
     /// An event goes to the dead letters.
-    pub(crate) fn buried(&self, content: &[u8], attempts: u32, reason: &str) {
+    pub(crate) fn buried(&self, id: Option<Uuid>, attempts: u32, reason: &str) {
         let note = Note::new(Step::DeadLettered, &self.place).attempt(attempts).detail(reason);
-        self.journal.note(&note, [content]);
+        self.journal.note_ids(&note, id.as_slice());
     }
 }
 

@@ -100,7 +100,7 @@ impl Worker {
             let error = match ask().await {
                 Ok(answer) => {
                     if refused {
-                        self.meter.works();
+                        self.meter.queue_refuses(None);
                     }
                     return Ok(answer);
                 }
@@ -117,7 +117,7 @@ impl Worker {
     }
 
     fn refused(&self, reason: &str) {
-        self.meter.paused(&format!("its queue cannot be read or written: {reason}"));
+        self.meter.queue_refuses(Some(reason));
         tracing::error!(
             sink = self.id,
             error = reason,

@@ -68,6 +68,8 @@ pub(crate) struct Fortune {
     /// Looked at before the lock, since every success asks.
     is_paused: AtomicBool,
     paused: Mutex<Option<String>>,
+    /// Why its own queue cannot be read or written.
+    queue: Mutex<Option<String>>,
 }
 
 impl Fortune {
@@ -96,7 +98,7 @@ impl Fortune {
     }
 
     pub(crate) fn paused(&self) -> Option<String> {
-        lock(&self.paused).clone()
+        lock(&self.queue).clone().or_else(|| lock(&self.paused).clone())
     }
 
     /// What is wrong now: why it is paused, or that nothing went well after the last error. The text of an error is left
@@ -218,9 +220,13 @@ impl SinkMeter {
         self.fortune.bad(reason);
     }
 
-    /// What it was paused for is over.
-    pub(crate) fn works(&self) {
-        self.fortune.good(now_ms());
+    /// Its queue cannot be read or written, or can again.
+    pub(crate) fn queue_refuses(&self, reason: Option<&str>) {
+        if let Some(reason) = reason {
+            self.fortune.bad(reason);
+        }
+        *lock(&self.fortune.queue) =
+            reason.map(|reason| format!("its queue cannot be read or written: {reason}"));
     }
 
     /// Nothing is delivered until a person acts.

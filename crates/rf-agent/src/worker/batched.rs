@@ -16,6 +16,7 @@ use std::time::Duration;
 use rf_queue::{Budget, Checkpoint, StoredEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::deliver::age_of;
@@ -134,13 +135,17 @@ impl Shipper<'_> {
             return Ok(());
         }
         self.settle().await?;
+        // Since when events were seen to wait here: their own time may be one to come, where a clock was set back.
+        let mut since: Option<Instant> = None;
         loop {
             self.available.mark_unchanged();
             let usage = worker.store.usage(worker.queue);
             let is_whole =
                 usage.events >= shape.max_events as u64 || usage.bytes >= shape.goal_bytes as u64;
             // What comes between this look and the read would not wait: an empty queue is looked at again.
-            let waited = usage.oldest_at_ms.map_or(Duration::ZERO, age_of);
+            let waited = usage.oldest_at_ms.map_or(Duration::ZERO, |at| {
+                age_of(at).max(since.get_or_insert_with(Instant::now).elapsed())
+            });
             let rest = shape.linger.saturating_sub(waited);
             if is_whole || rest.is_zero() || worker.stop.is_cancelled() {
                 return Ok(());

@@ -23,8 +23,8 @@ const READ_AHEAD_BYTES: usize = 4 * 1024 * 1024;
 /// Events read ahead, for each write at a time.
 const READ_AHEAD_PER_WRITE: usize = 16;
 const MIN_READ_AHEAD: usize = 64;
-/// Events that may be delivered and not yet be out of the queue: while its database refuses, and then the process is
-/// killed, so many are delivered again.
+/// Events that may be delivered and wait for the commit that is under way, which may have as many: while the queue's
+/// database refuses, and then the process is killed, so many are delivered again.
 const MAX_UNCOMMITTED: usize = 4096;
 
 pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
@@ -38,7 +38,7 @@ pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
         writing: FuturesUnordered::new(),
         done: Done::default(),
         committing: None,
-        refused: false,
+        retry_at: None,
         stopping: false,
     };
     let outcome = sender.run().await;
@@ -60,8 +60,8 @@ struct Sender<'a> {
     /// What the next commit removes and buries.
     done: Done,
     committing: Option<BoxFuture<'a, Result<(), Interrupted>>>,
-    /// The queue could not be read the last time.
-    refused: bool,
+    /// The queue could not be read the last time, and is not asked again before this.
+    retry_at: Option<Instant>,
     /// No new write is begun.
     stopping: bool,
 }
@@ -103,16 +103,20 @@ impl<'a> Sender<'a> {
         while !self.stopping && self.writing.len() < most && self.done.events() < MAX_UNCOMMITTED {
             if self.ahead.is_empty() {
                 // Not waited for here, since writes are under way.
+                let now = Instant::now();
+                if let Some(at) = self.retry_at.filter(|at| *at > now) {
+                    return Ok(Some(at - now));
+                }
                 match self.read_ahead().await {
                     Err(Interrupted::Store(reason)) => {
-                        self.refused = true;
+                        self.retry_at = Some(now + STORE_PAUSE);
                         self.worker.refused(&reason);
                         return Ok(Some(STORE_PAUSE));
                     }
                     read => read?,
                 }
-                if std::mem::take(&mut self.refused) {
-                    self.worker.meter.works();
+                if self.retry_at.take().is_some() {
+                    self.worker.meter.queue_refuses(None);
                 }
             }
             if self.ahead.is_empty() {

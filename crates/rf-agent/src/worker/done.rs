@@ -1,9 +1,12 @@
 //! What is over with: what the next commit takes out of the queue, and what is told of it once that is stored.
 
-use bytes::Bytes;
 use rf_queue::{Bury, Checkpoint, Commit, Remove, StoredEvent};
+use uuid::Uuid;
 
 use super::{Interrupted, Worker};
+
+/// Dead letters of one transaction: each may need some pages of the WAL, and what finds no room there is no letter.
+const LETTERS_AT_ONCE: usize = 32;
 
 /// Events that are delivered or given up, and not yet out of the queue.
 #[derive(Debug, Default)]
@@ -15,20 +18,20 @@ pub(super) struct Done {
 /// An event that becomes a dead letter.
 #[derive(Debug)]
 struct GivenUp {
-    content: Bytes,
-    reason: String,
-    attempts: u32,
+    bury: Bury,
+    /// The event's own id.
+    id: Option<Uuid>,
 }
 
 impl Done {
     pub(super) fn is_empty(&self) -> bool {
-        self.commit.is_empty()
+        self.commit.is_empty() && self.given_up.is_empty()
     }
 
     /// How many events it takes out of the queue.
     pub(super) fn events(&self) -> usize {
         self.commit.removes.iter().map(|remove| remove.ids.len()).sum::<usize>()
-            + self.commit.dead.len()
+            + self.given_up.len()
     }
 
     /// These events are with the target.
@@ -50,9 +53,8 @@ impl Done {
         reason: String,
         attempts: u32,
     ) {
-        let (content, queue, id) = (event.content.clone(), worker.queue, event.id);
-        self.commit.dead.push(Bury { queue, id, reason: reason.clone(), attempts });
-        self.given_up.push(GivenUp { content, reason, attempts });
+        let bury = Bury { queue: worker.queue, id: event.id, reason, attempts };
+        self.given_up.push(GivenUp { bury, id: worker.trace.id(&event.content) });
     }
 
     /// Replaces what is to be stored under the same key.
@@ -61,17 +63,24 @@ impl Done {
         self.commit.checkpoints.push(checkpoint);
     }
 
-    /// Commits it, and asks again where the queue refuses. What was given up is counted, noted and told only then: it is
-    /// given up again when the process ends before.
+    /// Commits it, and asks again where the queue refuses: first what is delivered, with the checkpoints, then the dead letters
+    /// bit by bit. Those are counted, noted and told only then: killed before, they are tried and given up once more.
     ///
     /// # Errors
-    /// As of [`Worker::insist`]; nothing is out of the queue then.
+    /// As of [`Worker::insist`]; what was not stored is still in the queue then.
     pub(super) async fn store(self, worker: &Worker) -> Result<(), Interrupted> {
-        worker.insist(|| worker.store.commit(self.commit.clone())).await?;
-        for GivenUp { content, reason, attempts } in &self.given_up {
-            worker.meter.dead_lettered(reason);
-            worker.trace.buried(content, *attempts, reason);
-            tracing::error!(sink = worker.id, reason, "event moved to the dead letters");
+        if !self.commit.is_empty() {
+            worker.insist(|| worker.store.commit(self.commit.clone())).await?;
+        }
+        for letters in self.given_up.chunks(LETTERS_AT_ONCE) {
+            let dead: Vec<Bury> = letters.iter().map(|letter| letter.bury.clone()).collect();
+            let bury = || Commit { dead: dead.clone(), ..Commit::default() };
+            worker.insist(|| worker.store.commit(bury())).await?;
+            for GivenUp { bury: Bury { reason, attempts, .. }, id } in letters {
+                worker.meter.dead_lettered(reason);
+                worker.trace.buried(*id, *attempts, reason);
+                tracing::error!(sink = worker.id, reason, "event moved to the dead letters");
+            }
         }
         Ok(())
     }

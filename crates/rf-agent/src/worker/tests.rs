@@ -572,3 +572,41 @@ async fn what_has_lingered_long_enough_leaves() {
     bench.run(&sink, async { drop(sink.wait_delivered(3).await) }).await;
     assert_eq!(sink.wait_delivered(3).await, names(0..3));
 }
+
+/// In one transaction most of them would find no room in the WAL.
+#[tokio::test]
+async fn each_of_many_that_are_given_up_at_once_becomes_a_dead_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    for stable in [true, false] {
+        let bench = Bench::open(&subfolder(folder.path(), stable));
+        bench.append(names(0..1000)).await;
+        let whole = Shape { max_events: if stable { 1000 } else { 1 }, ..shape(stable) };
+        let sink = Recorder::new(Shape { goal_bytes: 1 << 20, ..whole }, |_| {
+            Err(SinkError::Permanent("bad".to_owned()))
+        });
+        bench.run(&sink, bench.wait_empty()).await;
+        let disk = bench.store.disk();
+        assert_eq!((disk.dead_letters, disk.dropped_dead), (1000, 0), "stable {stable}");
+        assert_eq!(bench.meter.dead_lettered.load(Ordering::SeqCst), 1000);
+    }
+}
+
+/// The times of events only grow: with a clock that was set back they lie in the future for long.
+#[tokio::test]
+async fn events_from_the_future_linger_no_longer_than_others() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let bench = Bench::open(folder.path());
+        bench.append(names(0..3)).await;
+        bench.store.close().await;
+        let year = 365 * 24 * 3600 * 1000_i64;
+        let conn = rusqlite::Connection::open(&bench.path).unwrap();
+        conn.execute("UPDATE q_1 SET at = at + ?1", [year]).unwrap();
+        conn.execute("UPDATE queues SET last_at = last_at + ?1", [year]).unwrap();
+    }
+    let bench = Bench::open(folder.path());
+    let short = Duration::from_millis(20);
+    let sink = Recorder::new(Shape { linger: short, ..shape(true) }, |_| Ok(()));
+    bench.run(&sink, async { drop(sink.wait_delivered(3).await) }).await;
+    assert_eq!(sink.wait_delivered(3).await, names(0..3));
+}

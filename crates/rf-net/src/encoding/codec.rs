@@ -63,11 +63,7 @@ pub fn decoded_bytes(coding: Coding, data: &[u8], max_bytes: usize) -> usize {
     match coding {
         Coding::Identity => 0,
         Coding::Gzip => max_bytes,
-        // A single frame holds what it claims, or it is broken; others that follow may hold anything.
-        Coding::Zstd => match (find_frame_compressed_size(data), claimed(data)) {
-            (Ok(end), Some(bytes)) if end == data.len() => bytes.min(max_bytes),
-            _ => max_bytes,
-        },
+        Coding::Zstd => only_claim(data).map_or(max_bytes, |bytes| bytes.min(max_bytes)),
     }
 }
 
@@ -127,11 +123,19 @@ fn claimed(data: &[u8]) -> Option<usize> {
     claimed.and_then(|bytes| usize::try_from(bytes).ok())
 }
 
+/// What a frame claims that is the only one: it holds no more, or it is broken. Others that follow may hold anything.
+fn only_claim(data: &[u8]) -> Option<usize> {
+    let end = find_frame_compressed_size(data).ok()?;
+    claimed(data).filter(|_| end == data.len())
+}
+
 fn decode_zstd(data: &[u8], max_bytes: usize) -> Result<Bytes, DecodeError> {
     let claimed = claimed(data);
     if claimed.is_some_and(|bytes| bytes > max_bytes) {
         return Err(DecodeError::TooLarge { limit: max_bytes });
     }
+    // One that lies is known to be broken at its end only, and may not take more until then than was asked for it.
+    let most = only_claim(data).unwrap_or(max_bytes);
     let broken = |source| DecodeError::Broken { coding: Coding::Zstd, source };
     let mut decoder = zstd::stream::read::Decoder::with_buffer(data).map_err(broken)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
@@ -140,7 +144,7 @@ fn decode_zstd(data: &[u8], max_bytes: usize) -> Result<Bytes, DecodeError> {
         Coding::Zstd,
         decoder,
         claimed.map_or(FIRST_RESERVE_BYTES, |bytes| bytes + 1),
-        max_bytes,
+        most,
     )
 }
 

@@ -83,9 +83,9 @@ fn files_of_the_original_work_as_they_are() {
     assert_eq!(status["envs"]["prod-blue"]["rxMessagesSinceStart"], 1, "{status}");
     assert_eq!(status["hostnames"]["web-1"]["rxMessagesSinceStart"], 1, "{status}");
     assert!(folder.path().join("relay/b/relay.sqlite3").exists());
+    let logs = [&relay, &player, &proxy].map(Program::log);
     check_literal_dollar(ports.relay);
-    for program in [&relay, &player, &proxy] {
-        let log = program.log();
+    for log in logs {
         assert!(!log.contains(" WARN "), "the original's keys are no reason for a warning: {log}");
         assert!(!log.contains("secret-token"), "{log}");
     }

@@ -157,7 +157,14 @@ async fn silence(State(sink): State<Arc<AlertSink>>, body: Body) -> Result<Respo
             tracing::info!(sink = sink.database.name, table, "alerts are silenced");
             Ok(StatusCode::NO_CONTENT.into_response())
         }
-        Ok(Silenced::NoTable(known)) => Err(ApiError::no_table(&table, &known)),
+        Ok(Silenced::Ahead) => {
+            tracing::warn!(
+                sink = sink.database.name,
+                table,
+                "alerts are silenced of a table that had no event yet"
+            );
+            Ok(StatusCode::NO_CONTENT.into_response())
+        }
         Ok(Silenced::TooMany) => {
             Err(ApiError::BadRequest("too many silences: end one first".to_owned()))
         }

@@ -182,11 +182,10 @@ impl Alerts {
         Ok(())
     }
 
-    /// The tables that had an event, or are named in the file, in lower case.
-    pub(super) fn tables(&self) -> Vec<Identifier> {
-        let named = self.config.scripts.keys().map(|table| table.to_lowercase());
-        let names: BTreeSet<String> = self.watches.keys().cloned().chain(named).collect();
-        names.iter().filter_map(|name| Identifier::existing(name)).collect()
+    /// Whether a table had an event, or is named in the file; its name is in lower case.
+    pub(super) fn has(&self, table: &str) -> bool {
+        let is_named = || self.config.scripts.keys().any(|named| named.to_lowercase() == table);
+        self.watches.contains_key(table) || is_named()
     }
 
     /// What is known of every table.

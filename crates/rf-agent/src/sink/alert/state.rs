@@ -15,7 +15,6 @@ use super::scripts::Scripts;
 use super::silence::{self, ALL, Silence};
 use crate::sink::table::batch::Reading;
 use crate::sink::table::failure::{OpenError, WriteError};
-use crate::sink::table::identifier::Identifier;
 use crate::sink::table::retention::{Step, remove_old_rows};
 use crate::sink::table::{applied, batch, connect, database, rows, timestamp};
 
@@ -23,8 +22,8 @@ use crate::sink::table::{applied, batch, connect, database, rows, timestamp};
 pub(super) enum Silenced {
     /// It lasts.
     Done,
-    /// There is no such table; those that are known.
-    NoTable(Vec<Identifier>),
+    /// It lasts, and no event of the table has come yet.
+    Ahead,
     /// There are as many as there may be.
     TooMany,
 }
@@ -81,14 +80,15 @@ impl State {
         self.alerts.silences.lasting(timestamp::now_us())
     }
 
-    /// Adds a silence of a table that is known, or of all.
+    /// Adds a silence of a table, or of all.
     pub(super) fn silence(&mut self, silence: Silence) -> rusqlite::Result<Silenced> {
-        let known = self.alerts.tables();
-        if silence.name != ALL && !known.iter().any(|table| table.as_str() == silence.name) {
-            return Ok(Silenced::NoTable(known));
-        }
+        let is_known = silence.name == ALL || self.alerts.has(&silence.name);
         let is_added = self.alerts.silences.put(&self.conn, silence, timestamp::now_us())?;
-        Ok(if is_added { Silenced::Done } else { Silenced::TooMany })
+        Ok(match (is_added, is_known) {
+            (false, _) => Silenced::TooMany,
+            (true, true) => Silenced::Done,
+            (true, false) => Silenced::Ahead,
+        })
     }
 
     /// Ends a silence; false when there is none.

@@ -106,24 +106,28 @@ async fn distinct_values(
     Query(pairs): Pairs,
 ) -> Result<Response, ApiError> {
     let mut most = DEFAULT_DISTINCT;
-    for (name, text) in &pairs {
+    let mut others = Vec::new();
+    for (name, text) in pairs {
         match name.as_str() {
-            "limit" => most = limit(text, MAX_DISTINCT)?,
-            CACHE_BUSTER => {}
-            _ => return Err(ApiError::no_parameter(name, "limit")),
+            "limit" => most = limit(&text, MAX_DISTINCT)?,
+            _ => others.push(name),
         }
     }
-    let json = reader.run(move |session| distinct(session, &table, &column, most)).await?;
+    let distinct = move |session: &Session<'_>| {
+        let table = session.table(&table)?;
+        no_conditions(&table, &others, "limit")?;
+        distinct(session, &table, &column, most)
+    };
+    let json = reader.run(distinct).await?;
     Ok(json_response(json))
 }
 
 fn distinct(
     session: &Session<'_>,
-    table: &str,
+    table: &Table,
     column: &str,
     most: u32,
 ) -> Result<Vec<u8>, QueryError> {
-    let table = session.table(table)?;
     let column = table.known_column(column)?;
     let sql = format!(
         "SELECT DISTINCT {0} FROM {1} WHERE {0} IS NOT NULL ORDER BY {0} LIMIT {most}",

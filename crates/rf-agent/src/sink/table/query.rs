@@ -5,6 +5,7 @@
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::api::CACHE_BUSTER;
 use super::api_error::ApiError;
 use super::format::Format;
 use super::identifier::Identifier;
@@ -85,6 +86,7 @@ impl RowQuery {
                     })?);
                 }
                 "format" => query.format = value.parse()?,
+                CACHE_BUSTER if table.column(CACHE_BUSTER).is_none() => {}
                 _ => query.filter(name, value, table)?,
             }
         }
@@ -113,21 +115,17 @@ impl RowQuery {
         if self.conditions.len() == MAX_CONDITIONS {
             return Err(ApiError::BadRequest(format!("more than {MAX_CONDITIONS} conditions")));
         }
-        // A column may be called as another one with a suffix: the whole name wins.
-        let whole = table.column(name).map(|(_, column)| (column, Test::Compare("=")));
-        let with_suffix = || {
-            SUFFIXES.iter().find_map(|(suffix, test)| {
-                let (_, column) = table.column(name.strip_suffix(suffix)?)?;
-                Some((column, *test))
-            })
-        };
-        let Some((column, test)) = whole.or_else(with_suffix) else {
+        let Some((column, test)) = asked(table, name) else {
             return Err(table
                 .known_column(name)
                 .err()
                 .unwrap_or_else(|| ApiError::BadRequest("a condition cannot be read".to_owned())));
         };
         if matches!(test, Test::Compare(sign) if sign != "=") {
+            if text.is_empty() && column.kind != Kind::Text {
+                // A field of a form that nobody has filled in.
+                return Ok(());
+            }
             check_comparable(name, column, text)?;
         }
         let condition = self.condition(column, test, text)?;
@@ -278,6 +276,35 @@ impl RowQuery {
         let stretch =
             format!("{column} {sign}= {at} AND ({column} {sign} {at} OR {key} {sign} {number})");
         if has_null { format!("({stretch}) OR {column} IS NULL") } else { stretch }
+    }
+}
+
+/// The column that a parameter is a condition on, and what is asked of it. A column may be called as another one with a
+/// suffix: the whole name wins.
+fn asked<'a>(table: &'a Table, name: &str) -> Option<(&'a Column, Test)> {
+    let whole = table.column(name).map(|(_, column)| (column, Test::Compare("=")));
+    let with_suffix = || {
+        SUFFIXES.iter().find_map(|(suffix, test)| {
+            let (_, column) = table.column(name.strip_suffix(suffix)?)?;
+            Some((column, *test))
+        })
+    };
+    whole.or_else(with_suffix)
+}
+
+/// Refuses a condition on `table` where none is taken: the answer would be of all rows. Other parameters that nobody knows
+/// are passed over, as the original does.
+///
+/// # Errors
+/// [`ApiError::BadRequest`] that names the `known` parameters.
+pub(crate) fn no_conditions<'a>(
+    table: &Table,
+    names: impl IntoIterator<Item = &'a String>,
+    known: &str,
+) -> Result<(), ApiError> {
+    match names.into_iter().find(|name| asked(table, name).is_some()) {
+        Some(name) => Err(ApiError::no_parameter(name, known)),
+        None => Ok(()),
     }
 }
 

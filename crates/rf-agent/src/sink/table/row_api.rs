@@ -12,9 +12,10 @@ use rf_core::config::Interval;
 use rusqlite::types::{Value as Sql, ValueRef};
 
 use super::answer::{self, Prepared, RowWriter};
-use super::api::{self, CACHE_BUSTER, Pairs, json_response};
+use super::api::{self, Pairs, json_response};
 use super::api_error::ApiError;
 use super::format::{Encoder, Format};
+use super::query::no_conditions;
 use super::reader::{QueryError, Reader, Session};
 use super::row_table::{ID, TIMESTAMP};
 use super::schema::{Column, Kind, Table};
@@ -73,6 +74,8 @@ struct Span {
     stop: i64,
     bucket: i64,
     format: Format,
+    /// Parameters that have no meaning here.
+    others: Vec<String>,
 }
 
 impl Span {
@@ -83,6 +86,7 @@ impl Span {
             stop: i64::MAX,
             bucket: 0,
             format: Format::of(pairs)?,
+            others: Vec::new(),
         };
         let mut range = DEFAULT_RANGE;
         for (name, text) in pairs {
@@ -97,8 +101,8 @@ impl Span {
                     })?;
                 }
                 // What is empty is not asked for; the format is known by now.
-                "start_time" | "stop_time" | "range_time" | "format" | CACHE_BUSTER => {}
-                _ => return Err(ApiError::no_parameter(name, PARAMETERS)),
+                "start_time" | "stop_time" | "range_time" | "format" => {}
+                _ => span.others.push(name.clone()),
             }
         }
         if span.table.is_empty() {
@@ -123,6 +127,7 @@ async fn time_analytics(
     let span = Span::read(&pairs)?;
     answer::rows(&reader, span.format, move |session| {
         let table = session.table(&span.table)?;
+        no_conditions(&table, &span.others, PARAMETERS)?;
         table.known_column(TIMESTAMP)?;
         let status = table.column("status").map(|(_, column)| column.clone());
         let mut columns = vec![Column::new("time_bucket", Kind::Integer)];
