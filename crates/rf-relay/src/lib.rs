@@ -32,6 +32,7 @@ mod auth;
 pub mod bucket;
 pub mod config;
 mod keep;
+mod losses;
 mod nodes;
 mod pulse;
 pub mod report;

@@ -144,7 +144,7 @@ pub enum Presence {
     CallsOnly,
     /// It told of itself, and does no more.
     Silent,
-    /// It is expected, and was not heard of for an hour, or never.
+    /// It is expected, and was not heard of for an hour, or never; right after a start nothing is wrong with that.
     Missing,
 }
 
@@ -157,6 +157,17 @@ impl Presence {
             Presence::CallsOnly => "calls only",
             Presence::Silent => "silent",
             Presence::Missing => "missing",
+        }
+    }
+}
+
+impl NodeReport {
+    /// The word for its presence. One that is missing and may still come is awaited.
+    #[must_use]
+    pub fn presence_word(&self) -> &'static str {
+        match (self.presence, self.level) {
+            (Presence::Missing, Level::Ok) => "awaited",
+            (presence, _) => presence.as_str(),
         }
     }
 }

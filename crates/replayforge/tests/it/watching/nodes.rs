@@ -90,7 +90,7 @@ fn dead_letters_are_told_for_a_while_and_stay_in_their_column() {
     system.post(1, "/logs", b"2");
     eventually("the event is at the relay", SOON, || system.bucket("logs")["events"] == 1);
     system.players[1].restart();
-    browser.wait_for_within("#summary", "1 event became dead letters lately", A_MINUTE);
+    browser.wait_for_within("#summary", "1 event became a dead letter lately", A_MINUTE);
     // It is mended when nothing more has died for `lossesFor`; the letter itself stays in its column.
     browser.wait_for("#verdict", "All is well");
     browser.wait_for("[id='node-desk-2/player'] [data-label=Dead]", "1");

@@ -17,7 +17,10 @@ const PAPER: &str = "return getComputedStyle(document.body).backgroundColor;";
 const LOG_LINE: &str = "<script>document.title='owned'</script>";
 
 fn system() -> System {
-    let system = System::with(|relay| relay["expectedNodes"] = json!(["web-1", "db-9"]));
+    let system = System::with(|relay| {
+        relay["expectedNodes"] = json!(["web-1", "db-9"]);
+        relay["alerts"]["nodeSilentAfter"] = json!("1s");
+    });
     let told = || {
         let page = system.statusz();
         let nodes = page["report"]["nodes"].as_array().expect("a list");

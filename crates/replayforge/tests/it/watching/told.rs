@@ -35,7 +35,7 @@ fn the_page_follows_what_happens_without_a_reload() {
     let stack = Stack::with(|configs| {
         configs.relay["expectedNodes"] = json!(["web-1", "db-1"]);
         // The disk of the machine that runs this is none of the test's.
-        configs.relay["alerts"] = json!({ "diskPercent": 100 });
+        configs.relay["alerts"] = json!({ "diskPercent": 100, "nodeSilentAfter": "1s" });
     });
     let (relay, status) = (stack.ports.relay, stack.ports.status);
     let browser = Browser::start();

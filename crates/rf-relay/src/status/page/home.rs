@@ -145,7 +145,7 @@ fn presence(node: &NodeReport) -> Markup {
     html! {
         @match node.presence {
             Presence::Here => {}
-            other => { " " span class="presence" { (other.as_str()) } }
+            _ => { " " span class="presence" { (node.presence_word()) } }
         }
     }
 }
