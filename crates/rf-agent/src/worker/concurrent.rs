@@ -105,14 +105,14 @@ impl<'a> Sender<'a> {
                 // Not waited for here, since writes are under way.
                 match self.read_ahead().await {
                     Err(Interrupted::Store(reason)) => {
+                        self.worker.refused(&reason, (!self.refused).then_some("down"));
                         self.refused = true;
-                        self.worker.refused(&reason);
                         return Ok(Some(STORE_PAUSE));
                     }
                     read => read?,
                 }
                 if std::mem::take(&mut self.refused) {
-                    self.worker.meter.works();
+                    self.worker.accepted();
                 }
             }
             if self.ahead.is_empty() {
