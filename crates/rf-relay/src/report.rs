@@ -161,17 +161,6 @@ impl Presence {
     }
 }
 
-impl NodeReport {
-    /// The word for its presence. One that is missing and may still come is awaited.
-    #[must_use]
-    pub fn presence_word(&self) -> &'static str {
-        match (self.presence, self.level) {
-            (Presence::Missing, Level::Ok) => "awaited",
-            (presence, _) => presence.as_str(),
-        }
-    }
-}
-
 /// A proxy, a player, or whoever else calls.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -232,6 +221,17 @@ pub struct NodeReport {
     pub writes: Vec<FlowReport>,
     /// Buckets that it reads.
     pub reads: Vec<FlowReport>,
+}
+
+impl NodeReport {
+    /// The word for its presence. One that is missing and may still come is awaited.
+    #[must_use]
+    pub fn presence_word(&self) -> &'static str {
+        match (self.presence, self.level) {
+            (Presence::Missing, Level::Ok) => "awaited",
+            (presence, _) => presence.as_str(),
+        }
+    }
 }
 
 /// A source of a node.

@@ -54,6 +54,7 @@ fn a_target_that_is_away_is_told_with_the_reason_until_it_is_back() {
     let mut system = system(&json!({ "diskPercent": 100 }));
     let (folder, configs) = system.further(2);
     let _third = Program::role(&folder, "proxy", &configs.proxy);
+    system.wait_until_told(5);
     let browser = system.overview();
     browser.wait_for("#verdict", "All is well");
 
@@ -81,6 +82,7 @@ fn dead_letters_are_told_for_a_while_and_stay_in_their_column() {
     let mut system = system(&json!({ "diskPercent": 100, "lossesFor": "8s" }));
     let (folder, configs) = system.further(2);
     let _third = Program::role(&folder, "proxy", &configs.proxy);
+    system.wait_until_told(5);
     let browser = system.overview();
     browser.wait_for("#verdict", "All is well");
 
@@ -110,6 +112,7 @@ fn a_wrong_token_pauses_a_sink_until_it_is_right() {
     configs.proxy["sinks"][0]["authBearer"] = json!("wrong");
     let mut third = Program::role(&folder, "proxy", &configs.proxy);
     third.expect_error("sink is paused until this is mended");
+    system.wait_until_told(5);
     let browser = system.overview();
     browser.wait_for("#verdict", "All is well");
 

@@ -21,12 +21,8 @@ fn system() -> System {
         relay["expectedNodes"] = json!(["web-1", "db-9"]);
         relay["alerts"]["nodeSilentAfter"] = json!("1s");
     });
-    let told = || {
-        let page = system.statusz();
-        let nodes = page["report"]["nodes"].as_array().expect("a list");
-        nodes.iter().filter(|node| node["role"] != "unknown").count()
-    };
-    eventually("both pairs have told", SOON, || told() == 4);
+    system.wait_until_told(4);
+    eventually("the other is missing", SOON, || system.statusz()["report"]["level"] == "bad");
     system
 }
 
