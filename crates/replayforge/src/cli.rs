@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use http::Uri;
 use rf_core::config::Interval;
 use uuid::Uuid;
 
@@ -376,7 +377,7 @@ pub struct ChildGuardArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// The relay's status port
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", value_parser = url)]
     pub relay: String,
     /// A file with its token
     #[arg(long, value_name = "FILE")]
@@ -390,7 +391,7 @@ pub struct StatusArgs {
 #[derive(Debug, Args)]
 pub struct TopArgs {
     /// The relay's status port
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", value_parser = url)]
     pub relay: String,
     /// A file with its token
     #[arg(long, value_name = "FILE")]
@@ -404,7 +405,7 @@ pub struct TopArgs {
 #[derive(Debug, Args)]
 pub struct TapArgs {
     /// The relay, as proxies and players call it
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = url)]
     pub relay: String,
     /// The bucket
     #[arg(long)]
@@ -432,13 +433,13 @@ pub struct TraceArgs {
     #[arg(short, long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
     /// A relay's status port; port 8090 of this machine when no program is named
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = url)]
     pub relay: Vec<String>,
     /// A proxy's status port
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = url)]
     pub proxy: Vec<String>,
     /// A player's status port
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = url)]
     pub player: Vec<String>,
     /// A file with the token of the relays of `--relay`; without it, the variable `RF_STATUS_TOKEN`
     #[arg(long, value_name = "FILE")]
@@ -446,6 +447,20 @@ pub struct TraceArgs {
     /// As one JSON object: what each program knows
     #[arg(long)]
     pub json: bool,
+}
+
+/// Where a program is asked; `http://` may be left away.
+fn url(text: &str) -> Result<String, String> {
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let is_meant = |uri: Uri| {
+        let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
+        is_http && uri.query().is_none() && uri.host().is_some_and(|host| !host.is_empty())
+    };
+    if whole.parse().is_ok_and(is_meant) {
+        Ok(whole)
+    } else {
+        Err("expected http://HOST:PORT".to_owned())
+    }
 }
 
 /// As in a file: with a unit, or a number of seconds.
@@ -465,5 +480,24 @@ mod tests {
         assert_eq!(interval("30"), Ok(Duration::from_secs(30)));
         assert_eq!(interval("1m30s"), Ok(Duration::from_secs(90)));
         assert!(interval("soon").is_err_and(|error| error.contains("a number of seconds")));
+    }
+
+    #[test]
+    fn a_program_is_asked_at_a_url_or_at_a_host_with_its_port() {
+        for (text, expected) in [
+            ("http://127.0.0.1:8090", Some("http://127.0.0.1:8090")),
+            ("https://relay.example.com/status/", Some("https://relay.example.com/status/")),
+            ("127.0.0.1:18090", Some("http://127.0.0.1:18090")),
+            ("localhost:8090", Some("http://localhost:8090")),
+            ("relay", Some("http://relay")),
+            ("[::1]:8090", Some("http://[::1]:8090")),
+            ("ftp://x", None),
+            ("http://", None),
+            ("", None),
+            ("a b", None),
+            ("http://x/?token=y", None),
+        ] {
+            assert_eq!(url(text).ok().as_deref(), expected, "{text}");
+        }
     }
 }

@@ -9,6 +9,8 @@
 //!   3 minutes; afterwards it says how often it was muted. Identical are level, target, message and
 //!   fields, where numbers do not count: "queue is full" with another count is still the same. Only
 //!   at the levels debug and trace do numbers count, since who asks for these wants every batch;
+//! - a line that tells of a change of state (its field `state` is `down` or `up`; it is not shown) is not muted, unless the
+//!   same changes more than 20 times in 3 minutes. After `up`, how often the trouble was muted is told no more;
 //! - lines are bounded in rate; what was suppressed is counted and announced;
 //! - no line ever costs a panic: a closed stderr loses lines, which are counted as suppressed too.
 //!

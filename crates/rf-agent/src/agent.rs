@@ -22,7 +22,7 @@ use crate::script::handle::ScriptHandle;
 use crate::script::{ScriptPlan, ScriptStartError};
 use crate::server::{Server, ServerError, ServerPlan};
 use crate::sink::{Sink, SinkHost, SinkStartError};
-use crate::source::{Source, SourceError};
+use crate::source::{Listening, Source, SourceError};
 use crate::stats::{Sight, StatsPlan, StatusPort, Telling, ToldRelay, notify_systemd, tell};
 use crate::trace::{Trace, watch_drops};
 use crate::worker::Worker;
@@ -144,8 +144,8 @@ impl Agent {
         let status = status.map(|(address, port)| StatusPort::bind(address, *port)).transpose()?;
         let (mut addresses, mut sources, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
         for mut planned in plan.sources {
-            for address in planned.source.start()? {
-                tracing::info!(source = planned.id, %address, "listening");
+            for Listening { address, protocol } in planned.source.start()? {
+                tracing::info!(source = planned.id, %address, protocol, "listening");
                 addresses.push((planned.id.clone(), address));
             }
             let routes: Vec<_> =

@@ -13,7 +13,7 @@ use rf_core::protocol::{
     encode_ids, parse_pulled,
 };
 use rf_net::body::{BodyError, read_capped};
-use rf_net::client::Client;
+use rf_net::client::{Client, ClientError};
 use rf_net::encoding::{self, Coding, DecodeError};
 use rf_net::mask::Mask;
 
@@ -55,7 +55,10 @@ pub(crate) enum RelayError {
     /// The answer is larger than is read.
     #[error("the relay's answer is larger than {} MiB", MAX_PULLED_BYTES / (1024 * 1024))]
     TooLarge,
-    /// May work later.
+    /// There was no answer; later there may be one.
+    #[error("{0}")]
+    Away(String),
+    /// The answer is of no use; later it may be.
     #[error("{0}")]
     Failed(String),
 }
@@ -114,8 +117,10 @@ impl RelayClient {
             return Ok(Pulled { events: Vec::new(), lease });
         }
         self.judge(bucket, status, &body)?;
-        let events = parse_pulled(&body, pull.max_events)
-            .map_err(|error| RelayError::Failed(error.to_string()))?;
+        let events = parse_pulled(&body, pull.max_events).map_err(|error| {
+            let is_list = body.trim_ascii_start().starts_with(b"[");
+            RelayError::Failed(if is_list { error.to_string() } else { self.no_relay() })
+        })?;
         Ok(Pulled { events, lease })
     }
 
@@ -149,6 +154,14 @@ impl RelayClient {
             serde_json::to_vec(&body).map_err(|error| RelayError::Failed(error.to_string()))?;
         let request = self.request(Method::POST, "extend-lease", bucket, body.into())?;
         self.call(bucket, request).await
+    }
+
+    /// Something else answers there: every path of a status port is answered with 200.
+    fn no_relay(&self) -> String {
+        format!(
+            "{} answered, but not as a relay's API: is relayUrl its `port`, not `portStatusZ`?",
+            self.origin()
+        )
     }
 
     /// Scheme, host and port, for people.
@@ -193,7 +206,8 @@ impl RelayClient {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
                 RelayError::Refused { status, text }
             }
-            _ => RelayError::Failed(format!("the relay answered {status}: {text}")),
+            _ if text.is_empty() => RelayError::Failed(format!("it answers {status}")),
+            _ => RelayError::Failed(format!("it answers {status}: {text}")),
         })
     }
 
@@ -224,10 +238,10 @@ impl RelayClient {
         request: Request<Full<Bytes>>,
         timeout: Duration,
     ) -> Result<Response<Incoming>, RelayError> {
-        self.client
-            .send(request, timeout)
-            .await
-            .map_err(|error| RelayError::Failed(error.to_string()))
+        self.client.send(request, timeout).await.map_err(|error| match error {
+            error @ ClientError::NoTarget => RelayError::Failed(error.to_string()),
+            error => RelayError::Away(error.to_string()),
+        })
     }
 }
 

@@ -31,13 +31,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::Output;
 
+/// Where a source listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listening {
+    /// With the port that was chosen, where the file says 0.
+    pub address: SocketAddr,
+    /// `http`, `tcp` or `udp`.
+    pub protocol: &'static str,
+}
+
 /// A source that is configured and checked, but touches nothing yet.
 pub trait Source: Send {
-    /// Claims what the source needs (a port), so that a start fails before anything runs. The addresses it listens on.
+    /// Claims what the source needs (a port), so that a start fails before anything runs. Where it listens.
     ///
     /// # Errors
     /// [`SourceError`], naming what is taken.
-    fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
+    fn start(&mut self) -> Result<Vec<Listening>, SourceError> {
         Ok(Vec::new())
     }
 

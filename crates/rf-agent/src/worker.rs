@@ -83,7 +83,7 @@ impl Worker {
             concurrent::run(&self).await
         };
         if let Err(Interrupted::Store(reason)) = turn {
-            self.refused(&reason);
+            self.refused(&reason, None);
         }
     }
 
@@ -100,7 +100,7 @@ impl Worker {
             let error = match ask().await {
                 Ok(answer) => {
                     if refused {
-                        self.meter.queue_refuses(None);
+                        self.accepted();
                     }
                     return Ok(answer);
                 }
@@ -110,19 +110,26 @@ impl Worker {
             if self.stop.is_cancelled() {
                 return Err(error);
             }
+            self.refused(reason, (!refused).then_some("down"));
             refused = true;
-            self.refused(reason);
             self.pause(STORE_PAUSE).await;
         }
     }
 
-    fn refused(&self, reason: &str) {
+    /// `state` is `down` the first time.
+    fn refused(&self, reason: &str, state: Option<&'static str>) {
         self.meter.queue_refuses(Some(reason));
         tracing::error!(
             sink = self.id,
             error = reason,
+            state,
             "the queue cannot be read or written, trying again"
         );
+    }
+
+    fn accepted(&self) {
+        self.meter.queue_refuses(None);
+        tracing::info!(sink = self.id, state = "up", "the queue can be read and written again");
     }
 
     /// Waits; true when the agent stops meanwhile.

@@ -181,11 +181,18 @@ pub(crate) fn host_and_port(uri: &Uri) -> Option<String> {
     Some(format!("{host}:{}", uri.port_u16().unwrap_or(default_port)))
 }
 
+/// What rustls says of an answer that is none of TLS.
+const NO_TLS: &str = "InvalidContentType";
+
 /// The innermost cause: the layers above it only say that the one below failed.
 pub(crate) fn root_cause(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
     }
-    cause.to_string()
+    let text = cause.to_string();
+    if text.contains(NO_TLS) {
+        return "no TLS is spoken there: is it http:// instead of https://?".to_owned();
+    }
+    text
 }

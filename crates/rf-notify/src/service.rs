@@ -17,6 +17,7 @@ use rf_net::client::Client;
 
 use crate::message::Message;
 use crate::target::{NotifyError, TargetConfig, Wrong};
+use crate::text::Room;
 
 /// A service that is configured and checked.
 pub(crate) trait Service: Send + Sync {
@@ -38,6 +39,8 @@ pub(crate) struct Kind {
     pub(crate) takes: &'static [&'static str],
     /// How many notifications become one message where the file says nothing.
     pub(crate) group_max: usize,
+    /// What it takes of a group.
+    pub(crate) room: Room,
     /// Makes it of its keys.
     pub(crate) build: fn(&TargetConfig, Client) -> Result<Arc<dyn Service>, Wrong>,
 }
@@ -48,13 +51,13 @@ const GROUPED: usize = 100;
 /// Every kind that a file may name.
 #[rustfmt::skip]
 pub(crate) const KINDS: &[Kind] = &[
-    Kind { name: "webhook", needs: &["url"], takes: &["method", "contentType", "header", "buildPayload"], group_max: 1, build: webhook::build },
-    Kind { name: "discord", needs: &["url"], takes: &[], group_max: GROUPED, build: discord::build },
-    Kind { name: "slack", needs: &["url"], takes: &[], group_max: GROUPED, build: slack::build },
-    Kind { name: "telegram", needs: &["token", "chatId"], takes: &["url"], group_max: GROUPED, build: telegram::build },
-    Kind { name: "ntfy", needs: &["topic"], takes: &["url", "token", "username", "password", "priority"], group_max: GROUPED, build: ntfy::build },
-    Kind { name: "gotify", needs: &["url", "token"], takes: &["priority"], group_max: GROUPED, build: gotify::build },
-    Kind { name: "matrix", needs: &["url", "token", "room"], takes: &[], group_max: GROUPED, build: matrix::build },
-    Kind { name: "teams", needs: &["url"], takes: &[], group_max: GROUPED, build: teams::build },
-    Kind { name: "email", needs: &["host", "from", "to"], takes: &["port", "security", "username", "password"], group_max: GROUPED, build: email::build },
+    Kind { name: "webhook", needs: &["url"], takes: &["method", "contentType", "header", "buildPayload"], group_max: 1, room: Room::AMPLE, build: webhook::build },
+    Kind { name: "discord", needs: &["url"], takes: &[], group_max: GROUPED, room: discord::ROOM, build: discord::build },
+    Kind { name: "slack", needs: &["url"], takes: &[], group_max: GROUPED, room: slack::ROOM, build: slack::build },
+    Kind { name: "telegram", needs: &["token", "chatId"], takes: &["url"], group_max: GROUPED, room: telegram::ROOM, build: telegram::build },
+    Kind { name: "ntfy", needs: &["topic"], takes: &["url", "token", "username", "password", "priority"], group_max: GROUPED, room: ntfy::ROOM, build: ntfy::build },
+    Kind { name: "gotify", needs: &["url", "token"], takes: &["priority"], group_max: GROUPED, room: gotify::ROOM, build: gotify::build },
+    Kind { name: "matrix", needs: &["url", "token", "room"], takes: &[], group_max: GROUPED, room: matrix::ROOM, build: matrix::build },
+    Kind { name: "teams", needs: &["url"], takes: &[], group_max: GROUPED, room: teams::ROOM, build: teams::build },
+    Kind { name: "email", needs: &["host", "from", "to"], takes: &["port", "security", "username", "password"], group_max: GROUPED, room: Room::AMPLE, build: email::build },
 ];

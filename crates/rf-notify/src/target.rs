@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::message::Message;
 use crate::service::{KINDS, Kind, Service};
+use crate::text::Room;
 
 /// Keys that every kind takes.
 const COMMON: [&str; 4] = ["kind", "timeout", "groupMax", "caFile"];
@@ -142,6 +143,7 @@ pub enum NotifyError {
 pub struct Target {
     name: String,
     group_max: usize,
+    room: Room,
     service: Arc<dyn Service>,
 }
 
@@ -189,7 +191,7 @@ impl Target {
             })
             .ok()?;
         let group_max = config.group_max.unwrap_or(kind.group_max);
-        Some(Self { name: name.to_owned(), group_max, service })
+        Some(Self { name: name.to_owned(), group_max, room: kind.room, service })
     }
 
     /// Its name in the file.
@@ -200,6 +202,12 @@ impl Target {
     /// So many messages may go as one.
     pub fn group_max(&self) -> usize {
         self.group_max
+    }
+
+    /// Several messages as one that the service takes whole; one alone stays as it is.
+    #[must_use]
+    pub fn grouped(&self, messages: &[Message]) -> Message {
+        Message::grouped(messages, self.room)
     }
 
     /// Sends one message once; `id` is the same whenever it is sent again. What the service answered.

@@ -3,6 +3,23 @@
 /// Stands at the end of a text that was cut.
 const CUT: &str = "…";
 
+/// As much as a service takes of one message, and how it counts.
+#[derive(Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) limit: usize,
+    pub(crate) measure: fn(char) -> usize,
+}
+
+impl Room {
+    /// Of a service whose own limit is none for a person.
+    pub(crate) const AMPLE: Room = Room { limit: 32 * 1024, measure: char::len_utf8 };
+
+    /// What the text takes of it.
+    pub(crate) fn size(self, text: &str) -> usize {
+        text.chars().map(self.measure).sum()
+    }
+}
+
 /// The text, or as much of it as fits into `limit` with a mark at its end.
 pub(crate) fn cut(text: &str, limit: usize, measure: fn(char) -> usize) -> String {
     if text.chars().map(measure).sum::<usize>() <= limit {
@@ -31,11 +48,15 @@ pub(crate) fn json_len(c: char) -> usize {
     }
 }
 
-/// White space and control characters become single blanks; at most `limit` characters.
-pub(crate) fn one_line(text: &str, limit: usize) -> String {
+/// White space and control characters become single blanks.
+pub(crate) fn without_breaks(text: &str) -> String {
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    let line = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    cut(&line, limit, |_| 1)
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// The same, with at most `limit` characters.
+pub(crate) fn one_line(text: &str, limit: usize) -> String {
+    cut(&without_breaks(text), limit, |_| 1)
 }
 
 /// Puts a word joiner behind each `@`, so that no name follows it: for services that look for names in plain text.

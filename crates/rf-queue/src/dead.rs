@@ -88,6 +88,32 @@ impl DeadLetters {
         self.run(|conn| conn.query_row(&select, [id], letter).optional())
     }
 
+    /// Names of the store's queues, and of those that are gone and have left letters.
+    ///
+    /// # Errors
+    /// [`OpenError::Database`].
+    pub fn queues(&self) -> Result<Vec<String>, OpenError> {
+        let select = "SELECT name FROM queues UNION SELECT queue FROM dead_letters ORDER BY 1";
+        self.run(|conn| conn.prepare(select)?.query_map([], |row| row.get(0))?.collect())
+    }
+
+    /// Those of these numbers that no letter has.
+    ///
+    /// # Errors
+    /// [`OpenError::Database`].
+    pub fn missing(&self, ids: &[u64]) -> Result<Vec<u64>, OpenError> {
+        self.run(|conn| {
+            let mut select = conn.prepare("SELECT 1 FROM dead_letters WHERE id = ?1")?;
+            let mut missing = Vec::new();
+            for &id in ids {
+                if !select.exists([sql_id(id)])? {
+                    missing.push(id);
+                }
+            }
+            Ok(missing)
+        })
+    }
+
     /// Marks letters to go back into their queue; how many.
     ///
     /// # Errors

@@ -227,8 +227,7 @@ impl Group<'_> {
             }
             let columns = params![name, at, self.tx.wall_ms, reason, attempts, content];
             self.conn.prepare_cached(sql::PUT_DEAD)?.execute(columns)?;
-            self.state.dead_letters += 1;
-            self.state.dead_bytes += size;
+            self.state.count_letter_in(queue, size);
             self.tx.appended = self.tx.appended.plus(row, self.tables());
             return Ok(());
         }
@@ -260,16 +259,14 @@ impl Group<'_> {
     }
 
     fn drop_oldest_letter(&mut self) -> rusqlite::Result<bool> {
-        let oldest: Option<(i64, u64)> = self
+        let oldest: Option<(i64, u64, String)> = self
             .conn
             .prepare_cached(sql::OLDEST_DEAD)?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
             .optional()?;
-        let Some((id, size)) = oldest else { return Ok(false) };
+        let Some((id, size, queue)) = oldest else { return Ok(false) };
         self.conn.prepare_cached(sql::DELETE_DEAD)?.execute([id])?;
-        self.state.dead_letters = self.state.dead_letters.saturating_sub(1);
-        self.state.dead_bytes = self.state.dead_bytes.saturating_sub(size);
-        self.state.dropped_dead += 1;
+        self.state.count_letter_out(&queue, size);
         self.tx.other += removal_pages(1, stored_bytes(size), self.tx.room.pages);
         Ok(true)
     }

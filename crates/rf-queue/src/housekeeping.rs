@@ -130,7 +130,7 @@ impl Writer {
         }
         match self.reserve.fill() {
             Ok(()) if self.disk_full => {
-                tracing::info!(path = %self.options.path.display(), "the disk has room again, new events are taken");
+                tracing::info!(path = %self.options.path.display(), state = "up", "the disk has room again, new events are taken");
                 self.disk_full = false;
                 self.shared.announce_room();
             }

@@ -71,7 +71,7 @@ fn with_reserve<T>(
     let reserve = Reserve::new(&options.path, 0);
     match open() {
         Err(error) if is_full(&error) && reserve.exists() => {
-            tracing::error!(path = %options.path.display(), "the disk is full: new events are refused, removing goes on");
+            tracing::error!(path = %options.path.display(), state = "down", "the disk is full: new events are refused, removing goes on");
             reserve.give_up();
             let mut opened = open()?;
             writer(&mut opened).disk_full = true;

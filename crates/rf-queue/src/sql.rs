@@ -58,10 +58,9 @@ pub(crate) const HAS_BATCH: &str = "SELECT 1 FROM batches WHERE id = ?1";
 pub(crate) const PUT_BATCH: &str = "INSERT INTO batches (id) VALUES (?1)";
 pub(crate) const PRUNE_BATCHES: &str = "DELETE FROM batches WHERE seq <= ?1";
 pub(crate) const PUT_DEAD: &str = "INSERT INTO dead_letters (queue, at, dead_at, reason, attempts, content) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-pub(crate) const MEASURE_DEAD: &str =
-    "SELECT count(*), coalesce(sum(length(content)), 0) FROM dead_letters";
+pub(crate) const MEASURE_DEAD: &str = "SELECT queue, length(content) FROM dead_letters";
 pub(crate) const OLDEST_DEAD: &str =
-    "SELECT id, length(content) FROM dead_letters ORDER BY id LIMIT 1";
+    "SELECT id, length(content), queue FROM dead_letters ORDER BY id LIMIT 1";
 pub(crate) const NEXT_RETRY: &str =
     "SELECT id, queue FROM dead_letters WHERE retry = 1 AND id > ?1 ORDER BY id LIMIT 1";
 pub(crate) const GET_RETRY: &str = "SELECT content FROM dead_letters WHERE retry = 1 AND id = ?1";

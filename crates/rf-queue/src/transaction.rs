@@ -257,7 +257,7 @@ impl Writer {
     /// Gives up the reserve and empties the WAL into its place; false when even that failed.
     pub(crate) fn make_room_on_disk(&mut self) -> bool {
         if !self.disk_full {
-            tracing::error!(path = %self.options.path.display(), "the disk is full: new events are refused, removing goes on");
+            tracing::error!(path = %self.options.path.display(), state = "down", "the disk is full: new events are refused, removing goes on");
         }
         self.disk_full = true;
         self.reserve.give_up();

@@ -315,6 +315,8 @@ pub struct QueueUsage {
     pub dropped_full: u64,
     /// Events dropped by the age limit since the store was opened.
     pub dropped_age: u64,
+    /// Dead letters kept that came from it.
+    pub dead_letters: u64,
 }
 
 /// A store at a glance; kept in memory.
@@ -326,7 +328,7 @@ pub struct DiskUsage {
     pub max_bytes: u64,
     /// So far are events taken: what is above is for the WAL and for what goes on in a full store.
     pub events_max_bytes: u64,
-    /// Dead letters kept.
+    /// Dead letters kept, also those of queues that are no longer configured.
     pub dead_letters: u64,
     /// Dead letters pushed out by newer ones since the store was opened.
     pub dropped_dead: u64,

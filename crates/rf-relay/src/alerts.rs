@@ -171,14 +171,10 @@ pub(crate) async fn run(
         }
         let changes = alerts.look(&sight.report(unix_ms()));
         for change in &changes {
-            let (subject, id) = (change.subject.as_str(), change.id.as_str());
+            let (subject, id, line) = (change.subject.as_str(), change.id.as_str(), change.line());
             match &change.what {
-                What::Wrong { text, .. } => {
-                    tracing::warn!(subject, id, why = text, "something is wrong");
-                }
-                What::Recovered { key, lasted } => {
-                    tracing::info!(subject, id, key, lasted, "recovered");
-                }
+                What::Wrong { .. } => tracing::warn!(subject, id, "{line}"),
+                What::Recovered { .. } => tracing::info!(subject, id, "{line}"),
             }
         }
         if !changes.is_empty() {

@@ -34,6 +34,7 @@ pub mod bucket;
 pub mod config;
 mod folder;
 mod keep;
+mod losses;
 mod nodes;
 mod pulse;
 pub mod report;

@@ -7,12 +7,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rf_core::node_info::{NodeInfo, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::absences::Absences;
+use crate::losses::Losses;
 use crate::stats::{MAX_NAME_BYTES, drop_stalest, is_recent};
 
 /// So many nodes are remembered.
@@ -21,7 +23,7 @@ const MAX_NODES: usize = 1000;
 /// Bytes of all that they told.
 const MAX_NODE_INFOS_BYTES: usize = 16 * 1024 * 1024;
 
-/// Messages of which rates and losses are remembered: an hour of them.
+/// Messages of which rates are remembered: an hour of them where a node tells once a minute.
 const MAX_BEATS: usize = 60;
 
 /// An agent that has missed two messages may be the former life of another one.
@@ -70,6 +72,8 @@ pub(crate) struct Past {
     pub(crate) source_rates: BTreeMap<String, u64>,
     pub(crate) sink_rates: BTreeMap<String, u64>,
     pub(crate) beats: VecDeque<Beat>,
+    /// Events dropped, and events that became dead letters.
+    losses: Losses,
 }
 
 /// What one message said more than the one before.
@@ -79,8 +83,6 @@ pub(crate) struct Beat {
     pub(crate) at: u64,
     /// Events a minute that came in, or where it has no source, that went out.
     pub(crate) rate: u64,
-    pub(crate) dropped: u64,
-    pub(crate) dead: u64,
 }
 
 /// As it is kept on disk.
@@ -93,16 +95,23 @@ pub(crate) struct KeptNode {
 
 /// All agents that told of themselves.
 /// Invariant: the keys have their instances, the ids of the nodes those that are shown.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Nodes {
     table: Mutex<HashMap<NodeId, Arc<Node>>>,
     expected: HashSet<String>,
     absences: Absences,
+    losses_for: Duration,
 }
 
 impl Nodes {
-    /// Goes on from what was kept, after these absences of the relay; hosts in `expected` are not forgotten.
-    pub(crate) fn new(expected: &[String], kept: Vec<KeptNode>, absences: Absences) -> Nodes {
+    /// Goes on from what was kept, after these absences of the relay; hosts in `expected` are not forgotten, and losses are
+    /// remembered for `losses_for`.
+    pub(crate) fn new(
+        expected: &[String],
+        kept: Vec<KeptNode>,
+        absences: Absences,
+        losses_for: Duration,
+    ) -> Nodes {
         let node = |kept: KeptNode| {
             // What was bounded when it came is bounded again: the file may be of another version.
             let info = NodeInfo::parse(kept.raw.get().as_bytes()).ok()?;
@@ -112,7 +121,7 @@ impl Nodes {
         let mut table = kept.into_iter().take(MAX_NODES).filter_map(node).collect();
         show_instances(&mut table);
         let expected = expected.iter().cloned().collect();
-        Nodes { table: Mutex::new(table), expected, absences }
+        Nodes { table: Mutex::new(table), expected, absences, losses_for }
     }
 
     /// What shall be kept.
@@ -134,7 +143,8 @@ impl Nodes {
         }
         let id = NodeId { host: host.to_owned(), role: info.role, instance: info.instance.clone() };
         let mut table = self.lock();
-        let past = Past::after(table.get(&id).map(AsRef::as_ref), &info, now_ms);
+        let before: Option<&Node> = table.get(&id).map(AsRef::as_ref);
+        let past = Past::after(before, &info, now_ms, self.losses_for);
         let shown = table.get(&id).map(|known| known.id.clone());
         let is_new = shown.is_none();
         let node = Node { id: shown.unwrap_or_else(|| id.clone()), raw, info, past };
@@ -223,7 +233,7 @@ fn life_before(
 
 impl Past {
     /// What follows when `info` comes after what was there before.
-    fn after(before: Option<&Node>, info: &NodeInfo, now_ms: u64) -> Past {
+    fn after(before: Option<&Node>, info: &NodeInfo, now_ms: u64, losses_for: Duration) -> Past {
         let skew_ms = if info.clock_ms == 0 {
             0
         } else {
@@ -234,6 +244,7 @@ impl Past {
         let Some(before) = before else { return past };
         past.first_seen_ms = before.past.first_seen_ms;
         past.beats.clone_from(&before.past.beats);
+        past.losses.clone_from(&before.past.losses);
         // A start in between has set all counters back.
         let none = NodeInfo::default();
         let same_run = before.info.started_at_ms == info.started_at_ms;
@@ -255,21 +266,21 @@ impl Past {
         past.beats.push_back(Beat {
             at: now_ms / 1000,
             rate: if info.sources.is_empty() { sent } else { received },
-            dropped: dropped(info).saturating_sub(dropped(old)),
-            dead: dead_lettered(info).saturating_sub(dead_lettered(old)),
         });
         while past.beats.len() > MAX_BEATS {
             past.beats.pop_front();
         }
+        let lost = (
+            dropped(info).saturating_sub(dropped(old)),
+            dead_lettered(info).saturating_sub(dead_lettered(old)),
+        );
+        past.losses.note(now_ms / 1000, lost, losses_for);
         past
     }
 
     /// Events dropped, and events that became dead letters, in messages since `since`.
     pub(crate) fn losses_since(&self, since: u64) -> (u64, u64) {
-        let lately = self.beats.iter().rev().take_while(|beat| beat.at >= since);
-        lately.fold((0, 0), |(dropped, dead), beat| {
-            (u64::saturating_add(dropped, beat.dropped), u64::saturating_add(dead, beat.dead))
-        })
+        self.losses.since(since)
     }
 }
 
@@ -308,6 +319,19 @@ mod tests {
 
     const NOW: u64 = 1_700_000_040_000;
     const MINUTE: u64 = 60_000;
+    const A_MINUTE: Duration = Duration::from_secs(60);
+
+    impl Default for Nodes {
+        fn default() -> Nodes {
+            Nodes::new(&[], Vec::new(), Absences::default(), 15 * A_MINUTE)
+        }
+    }
+
+    /// Those that were kept, after a restart of the relay.
+    fn again(kept: &[u8]) -> Nodes {
+        let kept = serde_json::from_slice(kept).unwrap();
+        Nodes::new(&[], kept, Absences::default(), 15 * A_MINUTE)
+    }
 
     fn raw(text: &str) -> Box<RawValue> {
         RawValue::from_string(text.to_owned()).unwrap()
@@ -348,6 +372,36 @@ mod tests {
     }
 
     #[test]
+    fn a_loss_is_known_for_as_long_as_it_counts_however_often_a_node_tells() {
+        for (losses_for, every_ms) in [(15 * A_MINUTE, 1000), (180 * A_MINUTE, MINUTE)] {
+            let nodes = Nodes::new(&[], Vec::new(), Absences::default(), losses_for);
+            nodes.told("web", raw("{}"), info(0, 1, 7), NOW);
+            let (lost_at, for_secs) = (NOW + every_ms, losses_for.as_secs());
+            let mut now = lost_at;
+            while now <= lost_at + for_secs * 1000 {
+                nodes.told("web", raw("{}"), info(0, 4, 7), now);
+                let past = nodes.all(now)[0].past.clone();
+                let since = now / 1000 - for_secs;
+                assert_eq!(past.losses_since(since), (3, 0), "{every_ms}: {}", now - lost_at);
+                assert!(past.beats.len() <= MAX_BEATS);
+                now += every_ms;
+            }
+            nodes.told("web", raw("{}"), info(0, 4, 7), now);
+            let past = nodes.all(now)[0].past.clone();
+            assert_eq!(past.losses_since(now / 1000 - for_secs), (0, 0), "{every_ms}");
+        }
+    }
+
+    #[test]
+    fn what_another_version_has_kept_of_a_node_is_read() {
+        let kept = br#"[{"id":{"host":"web","role":"proxy","instance":""},"raw":{},
+            "past":{"first_seen_ms":1,"last_seen_ms":1700000040000,
+                "beats":[{"at":1,"rate":2,"dropped":3,"dead":4}]}}]"#;
+        let nodes = again(kept);
+        assert_eq!(nodes.all(NOW)[0].past.beats, [Beat { at: 1, rate: 2 }]);
+    }
+
+    #[test]
     fn agents_of_one_host_are_told_apart() {
         let nodes = Nodes::default();
         nodes.told("web", raw("{}"), NodeInfo::default(), NOW);
@@ -375,7 +429,7 @@ mod tests {
         assert_eq!(ids(&nodes, NOW + MINUTE), ["web/proxy/a", "web/proxy/b"]);
         // Over a restart of the relay, too.
         let kept = serde_json::to_vec(&nodes.kept()).unwrap();
-        let again = Nodes::new(&[], serde_json::from_slice(&kept).unwrap(), Absences::default());
+        let again = again(&kept);
         assert_eq!(ids(&again, NOW + MINUTE), ["web/proxy/a", "web/proxy/b"]);
         tell(&again, "a", NOW - MINUTE, NOW + 30 * MINUTE);
         assert_eq!(ids(&again, NOW + 61 * MINUTE), ["web/proxy"], "the other is forgotten");
@@ -404,7 +458,8 @@ mod tests {
 
     #[test]
     fn silent_ones_are_forgotten_after_an_hour_unless_expected() {
-        let nodes = Nodes::new(&["db".to_owned()], Vec::new(), Absences::default());
+        let expected = ["db".to_owned()];
+        let nodes = Nodes::new(&expected, Vec::new(), Absences::default(), 15 * A_MINUTE);
         nodes.told("web", raw("{}"), NodeInfo::default(), NOW);
         nodes.told("db", raw("{}"), NodeInfo::default(), NOW);
         assert_eq!(ids(&nodes, NOW + 59 * MINUTE), ["db", "web"]);
@@ -433,7 +488,7 @@ mod tests {
             nodes.told("web", raw(&text), info, NOW + n * MINUTE);
         }
         let kept = serde_json::to_vec(&nodes.kept()).unwrap();
-        let again = Nodes::new(&[], serde_json::from_slice(&kept).unwrap(), Absences::default());
+        let again = again(&kept);
         let (before, after) = (&nodes.all(NOW)[0], &again.all(NOW)[0]);
         assert_eq!((&after.info, &after.past), (&before.info, &before.past));
         assert_eq!(after.past.source_rates["in"], 60);

@@ -37,7 +37,8 @@ impl Pulse {
                 _ = ticks.tick() => {}
                 () = stop.cancelled() => return Ok(()),
             }
-            self.sight.stats.sample(&self.sight.usages(), unix_seconds());
+            let losses_for = self.sight.thresholds.losses_for;
+            self.sight.stats.sample(&self.sight.usages(), unix_seconds(), losses_for);
             if kept_at.elapsed() >= KEEP_EVERY {
                 kept_at = Instant::now();
                 self.keep().await;

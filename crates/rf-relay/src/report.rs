@@ -144,7 +144,7 @@ pub enum Presence {
     CallsOnly,
     /// It told of itself, and does no more.
     Silent,
-    /// It is expected, and was not heard of for an hour, or never.
+    /// It is expected, and was not heard of for an hour, or never; right after a start nothing is wrong with that.
     Missing,
 }
 
@@ -221,6 +221,17 @@ pub struct NodeReport {
     pub writes: Vec<FlowReport>,
     /// Buckets that it reads.
     pub reads: Vec<FlowReport>,
+}
+
+impl NodeReport {
+    /// The word for its presence. One that is missing and may still come is awaited.
+    #[must_use]
+    pub fn presence_word(&self) -> &'static str {
+        match (self.presence, self.level) {
+            (Presence::Missing, Level::Ok) => "awaited",
+            (presence, _) => presence.as_str(),
+        }
+    }
 }
 
 /// A source of a node.

@@ -86,6 +86,7 @@ pub(crate) async fn run_with(
     let stop = tasks.stop_token().clone();
     let started_at_ms = unix_ms();
     let absences = kept.absences_until(started_at_ms);
+    let losses_for = config.thresholds.losses_for;
     let sight = Arc::new(Sight {
         started_at_ms,
         absences: absences.clone(),
@@ -94,7 +95,7 @@ pub(crate) async fn run_with(
         thresholds: config.thresholds.clone(),
         store: Arc::clone(&store),
         stats: Arc::new(Stats::new(kept.stats, absences.clone())),
-        nodes: Arc::new(Nodes::new(&config.expected_nodes, kept.nodes, absences)),
+        nodes: Arc::new(Nodes::new(&config.expected_nodes, kept.nodes, absences, losses_for)),
         holders: Arc::new(Holders::default()),
         journal,
     });

@@ -9,7 +9,7 @@ mod counts;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,7 +29,7 @@ const MAX_FLOWS: usize = 64;
 pub(crate) const MAX_NAME_BYTES: usize = 255;
 
 /// A host that has been silent for so long is forgotten.
-const FORGET_AFTER_SECONDS: u64 = 3600;
+pub(crate) const FORGET_AFTER_SECONDS: u64 = 3600;
 
 /// Seconds since 1970.
 pub(crate) fn unix_seconds() -> u64 {
@@ -172,13 +172,13 @@ impl Stats {
         self.unauthorized.load(Ordering::Relaxed)
     }
 
-    /// Adds a point to each bucket's chart when its time has come.
-    pub(crate) fn sample(&self, usages: &[(BucketName, Usage)], now: u64) {
+    /// Adds a point to each bucket's chart when its time has come; losses are remembered for `losses_for`.
+    pub(crate) fn sample(&self, usages: &[(BucketName, Usage)], now: u64, losses_for: Duration) {
         let mut tables = self.lock();
         for (name, usage) in usages {
             let bucket = self.bucket_mut(&mut tables, name);
             let totals = bucket.totals(usage);
-            bucket.chart.sample(now, totals, usage.events, usage.used_bytes);
+            bucket.chart.sample((now, losses_for), totals, usage.events, usage.used_bytes);
         }
     }
 

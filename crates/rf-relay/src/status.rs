@@ -7,7 +7,7 @@
 //! | `/metrics` | for Prometheus |
 //! | `/trace/ID` | what is known of one event |
 //! | `/`, for a browser | the page |
-//! | any other | `ok`, as in the original |
+//! | any other | `ok`, as in the original; 405 to who brings something |
 //!
 //! Promises: where a token is configured, nothing but `ok` and the status code of `/healthz` and `/readyz` is told
 //! without it; where none is, the same to who asks for a foreign name; what takes a while to be put together is made by one
@@ -30,7 +30,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Json, Router};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 use rf_core::background::Background;
 use rf_core::metrics::Form;
 use tokio::sync::Semaphore;
@@ -115,8 +115,18 @@ pub(crate) fn router(port: Arc<StatusPort>) -> Router {
         .route("/readyz", any(readyz))
         .merge(guarded)
         .merge(page::router())
-        .fallback(async || ([PLAIN], "ok"))
+        .fallback(other)
         .with_state(port)
+}
+
+/// Whoever brings events took this port for that of the API, and would forget them for an `ok`.
+async fn other(method: Method) -> Response {
+    if matches!(method, Method::GET | Method::HEAD) {
+        return ([PLAIN], "ok").into_response();
+    }
+    let text = "this is the status port (portStatusZ): the relay's API is at its `port`\n";
+    let head = [PLAIN, (header::ALLOW, "GET, HEAD")];
+    (StatusCode::METHOD_NOT_ALLOWED, head, text).into_response()
 }
 
 async fn statusz_page(State(port): State<Arc<StatusPort>>, uri: Uri) -> Response {

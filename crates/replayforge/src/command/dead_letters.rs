@@ -30,7 +30,13 @@ pub(super) fn run(action: DeadLettersAction) -> Exit {
         }
     };
     match act(&path, action) {
-        Ok(text) => print(&text),
+        Ok(done) if done.missing.is_empty() => print(&done.text),
+        Ok(done) => {
+            // Printed or not, not all was done that was asked.
+            print(&done.text);
+            complain(&there_is_no(&done.missing));
+            Exit::Failed
+        }
         Err(error) => {
             complain(&told(&error));
             Exit::Failed
@@ -38,36 +44,87 @@ pub(super) fn run(action: DeadLettersAction) -> Exit {
     }
 }
 
-fn act(path: &Path, action: DeadLettersAction) -> anyhow::Result<Vec<u8>> {
+/// What is to be printed, and numbers that were asked for and that no letter has.
+struct Done {
+    text: Vec<u8>,
+    missing: Vec<u64>,
+}
+
+impl Done {
+    fn whole(text: impl Into<Vec<u8>>) -> Self {
+        Self { text: text.into(), missing: Vec::new() }
+    }
+}
+
+fn act(path: &Path, action: DeadLettersAction) -> anyhow::Result<Done> {
     let letters = DeadLetters::open(path).with_context(|| no_store(path))?;
     Ok(match action {
         DeadLettersAction::List { sink, limit, after, json, .. } => {
+            ensure_known(&letters, sink.as_deref())?;
             let found = letters.list(sink.as_deref(), after, limit)?;
-            if json { as_json(&found) } else { as_table(&found) }.into_bytes()
+            Done::whole(if json { as_json(&found) } else { as_table(&found) })
         }
         DeadLettersAction::Show { id, .. } => {
-            let letter =
-                letters.get(id)?.with_context(|| format!("there is no dead letter {id}"))?;
-            [&letter.content[..], b"\n"].concat()
+            let letter = letters.get(id)?.with_context(|| there_is_no(&[id]))?;
+            Done::whole([&letter.content[..], b"\n"].concat())
         }
         DeadLettersAction::Retry { which, .. } => {
-            let marked = letters.retry(&which_letters(which))?;
-            format!("{marked} marked: a running agent delivers them again within a second, another one when it starts\n").into_bytes()
+            let (which, missing) = which_letters(&letters, which)?;
+            let text = match letters.retry(&which)? {
+                0 => "0 marked\n".to_owned(),
+                marked => format!(
+                    "{marked} marked: a running agent delivers them again within a second, another one when it starts\n"
+                ),
+            };
+            Done { text: text.into(), missing }
         }
         DeadLettersAction::Edit { id, file, .. } => {
             let changed = letters.edit(id, &read_text(&file)?)?;
-            anyhow::ensure!(changed, "there is no dead letter {id}");
-            format!("dead letter {id} changed; retry it with `dead-letters retry {id}`\n")
-                .into_bytes()
+            anyhow::ensure!(changed, there_is_no(&[id]));
+            let text =
+                format!("dead letter {id} changed; retry it with `dead-letters retry {id}`\n");
+            Done::whole(text)
         }
         DeadLettersAction::Purge { which, .. } => {
-            format!("{} removed\n", letters.purge(&which_letters(which))?).into_bytes()
+            let (which, missing) = which_letters(&letters, which)?;
+            let text = format!("{} removed\n", letters.purge(&which)?);
+            Done { text: text.into(), missing }
         }
     })
 }
 
-fn which_letters(which: WhichArgs) -> Which {
-    if which.all || which.sink.is_some() { Which::All(which.sink) } else { Which::Ids(which.ids) }
+/// Which letters are meant, and the numbers that no letter has.
+fn which_letters(letters: &DeadLetters, which: WhichArgs) -> anyhow::Result<(Which, Vec<u64>)> {
+    if which.all || which.sink.is_some() {
+        ensure_known(letters, which.sink.as_deref())?;
+        return Ok((Which::All(which.sink), Vec::new()));
+    }
+    let mut ids = which.ids;
+    ids.sort_unstable();
+    ids.dedup();
+    let missing = letters.missing(&ids)?;
+    Ok((Which::Ids(ids), missing))
+}
+
+fn ensure_known(letters: &DeadLetters, sink: Option<&str>) -> anyhow::Result<()> {
+    let Some(sink) = sink else { return Ok(()) };
+    let sinks = letters.queues()?;
+    let all = sinks.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    anyhow::ensure!(
+        sinks.iter().any(|name| name == sink),
+        "the store has no sink `{sink}`; it has: {all}"
+    );
+    Ok(())
+}
+
+fn there_is_no(ids: &[u64]) -> String {
+    match ids {
+        [id] => format!("there is no dead letter {id}"),
+        ids => {
+            let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+            format!("there are no dead letters {}", ids.join(", "))
+        }
+    }
 }
 
 fn read_text(file: &Path) -> anyhow::Result<Vec<u8>> {

@@ -100,6 +100,11 @@ fn report(body: &[u8]) -> anyhow::Result<Report> {
     let mut page: Value =
         serde_json::from_slice(body).context("the answer is not the status of a relay")?;
     let report = page.get_mut("report").map(Value::take);
+    let is_agent = page.get("sources").is_some() && page.get("sinks").is_some();
+    anyhow::ensure!(
+        report.is_some() || !is_agent,
+        "this is the status port of a proxy or a player: expected that of a relay"
+    );
     let report = report
         .context("the relay is too old to tell a report: update it, or look at its /statusz")?;
     Ok(serde_json::from_value(report)?)

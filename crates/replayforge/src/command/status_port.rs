@@ -57,6 +57,10 @@ impl StatusPort {
             StatusCode::UNAUTHORIZED => anyhow::bail!(
                 "the relay asks for a token: set {TOKEN_VARIABLE} to its statusAuth, or use --token-file"
             ),
+            StatusCode::NOT_FOUND => anyhow::bail!(
+                "{url} answered {}: is it a status port (portStatusZ)?",
+                StatusCode::NOT_FOUND
+            ),
             other => anyhow::bail!("{url} answered {other}"),
         }
         Ok(read_capped(answer.into_body(), MAX_ANSWER_BYTES, TIMEOUT).await?)

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use rf_core::backoff::Backoff;
 use rf_core::protocol::RF_BUCKET;
 use rf_net::body::read_capped;
-use rf_net::client::{Client, ClientOptions};
+use rf_net::client::{Client, ClientError, ClientOptions};
 use rf_net::mask::Mask;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// An event is not larger than this with its escapes.
 const MAX_LINE_BYTES: usize = 128 * 1024 * 1024;
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
+/// What a relay answers with.
+const TAP_TYPE: &[u8] = b"application/x-ndjson";
 /// The variable that holds the bucket's token.
 const TOKEN_VARIABLE: &str = "RF_BUCKET_TOKEN";
 
@@ -86,10 +88,15 @@ async fn read_along(
     let mask = Mask::of(request.uri(), request.headers());
     let answer = match client.send(request, TIMEOUT).await {
         Ok(answer) => answer,
+        Err(error @ ClientError::NoTarget) => return Err(error.into()),
         Err(error) => return Ok(End::Away(error.to_string())),
     };
     match answer.status() {
-        StatusCode::OK => lines(answer.into_body(), printer).await,
+        StatusCode::OK if is_tap(answer.headers()) => lines(answer.into_body(), printer).await,
+        StatusCode::OK => anyhow::bail!(
+            "{} answered, but not as a relay's API: is it the relay's `port`, not `portStatusZ`?",
+            args.relay
+        ),
         StatusCode::NOT_FOUND => anyhow::bail!("the relay is too old to be tapped: update it"),
         status => {
             let text = read_capped(answer.into_body(), MAX_REFUSAL_BYTES, TIMEOUT).await?;
@@ -100,6 +107,11 @@ async fn read_along(
             anyhow::bail!("the relay answered {status}: {text}")
         }
     }
+}
+
+/// Every path of a status port is answered with 200.
+fn is_tap(headers: &HeaderMap) -> bool {
+    headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(TAP_TYPE))
 }
 
 /// One JSON object a line; an empty line says that the relay is there.

@@ -6,9 +6,14 @@ use std::fmt::{self, Debug, Write};
 use serde_json::{Number, Value};
 use tracing::field::{Field, Visit};
 
+use super::gate::Change;
+
 /// The most that is kept of one message or field. A script may log a whole body; the log is not
 /// the place to keep it.
 const MAX_TEXT_BYTES: usize = 8 * 1024;
+
+/// The field that marks a change of state; it is not shown.
+const STATE: &str = "state";
 
 /// Characters of the message, and of each field, in a brief form.
 const BRIEF_CHARS: usize = 200;
@@ -41,6 +46,23 @@ impl Fields {
         for (name, value) in &other.values {
             self.set(name, value.clone());
         }
+    }
+
+    /// The value of this name.
+    pub(crate) fn value(&self, wanted: &str) -> Option<&Value> {
+        self.values.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value)
+    }
+
+    /// Takes out the mark of a line that tells of a change of state.
+    pub(crate) fn take_change(&mut self) -> Option<Change> {
+        let place = self.values.iter().position(|(name, _)| *name == STATE)?;
+        let change = match self.values[place].1.as_str() {
+            Some("down") => Change::Down,
+            Some("up") => Change::Up,
+            _ => return None,
+        };
+        self.values.remove(place);
+        Some(change)
     }
 
     /// What tells it from others, bounded: the first fields that are no numbers, texts cut.

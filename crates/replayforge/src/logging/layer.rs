@@ -18,7 +18,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
 use super::fields::Fields;
-use super::gate::{About, Gate, Note};
+use super::gate::{About, Change, Gate, Note};
 use super::render::{Line, Look};
 
 /// How often is looked for mutes that have ended, while there are any.
@@ -90,13 +90,21 @@ impl LogLayer {
         hasher.finish()
     }
 
-    fn emit(&self, metadata: &'static Metadata<'static>, fields: &Fields) {
+    fn emit(&self, metadata: &'static Metadata<'static>, fields: &Fields, change: Option<Change>) {
         let key = self.key(metadata, fields);
         let now = Instant::now();
         let name = level_name(*metadata.level());
         self.recent.count(name);
         let mut exit = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(note) = exit.gate.admit(key, now) else { return };
+        if change == Some(Change::Up) {
+            let brief = fields.brief();
+            exit.gate.settle(|about| is_trouble_of(about, metadata.target(), &brief));
+        }
+        let admitted = match change {
+            Some(_) => exit.gate.admit_change(key, now),
+            None => exit.gate.admit(key, now),
+        };
+        let Some(note) = admitted else { return };
         let suppressed = exit.gate.take_suppressed(now);
         let time = timestamp();
         let mut text = String::new();
@@ -119,8 +127,8 @@ impl LogLayer {
     /// A line about a source or sink, as status pages show it: the message, and what went wrong.
     fn keep(&self, level: &str, fields: &Fields) {
         let value = |wanted: &str| {
-            let found = fields.values.iter().find(|(name, _)| *name == wanted);
-            found.map(|(_, value)| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+            let found = fields.value(wanted);
+            found.map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
         };
         let part = value("source").map(|id| (Part::Source, id));
         let Some((part, id)) = part.or_else(|| value("sink").map(|id| (Part::Sink, id))) else {
@@ -165,8 +173,18 @@ where
             }
         }
         event.record(&mut fields);
-        self.emit(event.metadata(), &fields);
+        let change = fields.take_change();
+        self.emit(event.metadata(), &fields, change);
     }
+}
+
+/// Whether a muted message is of the trouble that is over, as a line with these fields says: about the same source or sink
+/// from the same module, or about the same file.
+fn is_trouble_of(about: &About, target: &str, fields: &Fields) -> bool {
+    let is_same =
+        |name| fields.value(name).is_some_and(|value| about.fields.value(name) == Some(value));
+    let is_of_part = about.target == target && (is_same("source") || is_same("sink"));
+    about.level <= Level::WARN && (is_of_part || is_same("path"))
 }
 
 /// Starts a thread that tells of ended mutes until none is left. False when there can be none.

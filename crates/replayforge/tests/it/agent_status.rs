@@ -56,6 +56,7 @@ fn the_status_page_has_the_original_s_shape() {
     );
     assert_eq!(get(player, "/statusz").json()["sources"]["b"]["type"], "relay");
     assert_eq!(get(player, "/anything").text(), "ok");
+    assert_eq!(call(player, "POST", "/record-batch", &[], b"[]").status(), 405, "it keeps nothing");
 }
 
 #[test]

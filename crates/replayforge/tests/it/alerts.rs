@@ -15,7 +15,7 @@ use crate::support::wire::call;
 /// Alerts that wait for nothing, and a heart that beats each second.
 fn told_at_once(service: &Target, heart: &Target) -> Value {
     json!({
-        "after": 0,
+        "after": 0, "nodeSilentAfter": "1s",
         "notify": { "hook": { "url": format!("http://127.0.0.1:{}/hook", service.port), "contentType": "json" } },
         "heartbeatUrl": format!("http://127.0.0.1:{}/beat", heart.port),
         "heartbeatEvery": "1s",
@@ -38,6 +38,10 @@ fn trouble_and_its_end_are_told_once_and_the_heart_beats() {
         told().iter().any(|text| text.contains("TROUBLE node web-1: missing"))
     });
     eventually("the heart beats", SOON, || heart.count() >= 2);
+    // The log has the same words.
+    relay.wait_for(
+        "WARN TROUBLE node web-1: missing: expected (expectedNodes), and not heard of in the",
+    );
 
     relay.stop();
     relay.restart();
@@ -47,6 +51,7 @@ fn trouble_and_its_end_are_told_once_and_the_heart_beats() {
     eventually("its end is told", SOON, || {
         told().iter().any(|text| text.contains("RECOVERED node web-1: silent"))
     });
+    relay.wait_for("INFO RECOVERED node web-1: silent, after");
     let troubles = told().iter().filter(|text| text.contains("TROUBLE")).count();
     assert_eq!(troubles, 1, "a restart tells nothing again: {:?}", told());
 }

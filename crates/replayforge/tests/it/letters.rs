@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::support::ports::Ports;
+use crate::support::ports::{Ports, free_port};
 use crate::support::program::{Finished, Program, write_config};
 use crate::support::server::Answer;
 use crate::support::stack::{Configs, Stack};
 use crate::support::wait::{SOON, eventually};
-use crate::support::wire::post;
+use crate::support::wire::{call, post};
 
 /// A player that gives up after two tries, and a target that refuses `/bad...`.
 fn stack_that_gives_up() -> Stack {
@@ -95,8 +95,6 @@ fn letters_are_listed_mended_retried_and_purged_while_the_player_runs() {
         found.iter().find(|letter| letter["content"].as_str().unwrap().contains("/bad/3")).unwrap();
     print(&stack, &["purge", &bad_3["id"].to_string()]);
     assert_eq!(listed(&stack).len(), 1);
-    print(&stack, &["purge", "--sink", "nobody"]);
-    assert_eq!(listed(&stack).len(), 1);
     print(&stack, &["purge", "--all"]);
     assert_eq!(print(&stack, &["list"]), "no dead letters\n");
 }
@@ -121,7 +119,7 @@ fn check_list(stack: &Stack, found: &[Value]) {
     assert_eq!(print(stack, &["list", "--limit", "1"]).lines().count(), 2);
     let after = found[1]["id"].to_string();
     assert_eq!(print(stack, &["list", "--json", "--after", &after]).lines().count(), 1);
-    assert_eq!(print(stack, &["list", "--sink", "other"]), "no dead letters\n");
+    assert_eq!(print(stack, &["list", "--sink", "target"]).lines().count(), 4);
 }
 
 #[test]
@@ -166,6 +164,44 @@ fn what_is_no_request_is_a_letter_and_its_neighbours_go_on() {
 }
 
 #[test]
+fn what_is_there_is_done_and_what_is_not_is_named() {
+    let stack = stack_that_gives_up();
+    post(stack.ports.proxy, "/bad/1", b"1");
+    let id = wait_for_letters(&stack, 1)[0]["id"].to_string();
+    let finished = letters(&stack, &["purge", &id, "999"]);
+    assert_eq!((finished.code, finished.output.as_str()), (Some(1), "1 removed\n"));
+    assert_eq!(finished.log, "there is no dead letter 999\n");
+    let finished = letters(&stack, &["retry", &id]);
+    assert_eq!((finished.code, finished.output.as_str()), (Some(1), "0 marked\n"));
+    assert_eq!(print(&stack, &["retry", "--sink", "target"]), "0 marked\n");
+}
+
+#[test]
+fn each_sink_tells_of_its_own_letters() {
+    let status = free_port();
+    let mut stack = Stack::with(|configs| {
+        let player = &mut configs.player;
+        player["portStatusZ"] = json!(status);
+        player["sinks"][0]["params"]["maxAttempts"] = json!(1);
+        let mut other = player["sinks"][0].clone();
+        other["name"] = json!("other");
+        player["sinks"].as_array_mut().unwrap().push(other);
+        player["sources"][0]["sinks"] = json!(["target", "other"]);
+    });
+    stack.player.expect_error("event moved to the dead letters");
+    stack.target.answer(|_, _| Answer::status(500));
+    post(stack.ports.proxy, "/one", b"1");
+    wait_for_letters(&stack, 2);
+    let told = || {
+        let info = call(status, "GET", "/node-info", &[], b"").json();
+        ["target", "other"].map(|sink| info["sinks"][sink]["deadLetters"].clone())
+    };
+    eventually("each has one", SOON, || told() == [json!(1), json!(1)]);
+    print(&stack, &["purge", "--sink", "other"]);
+    eventually("the purge is seen", SOON, || told() == [json!(1), json!(0)]);
+}
+
+#[test]
 fn wrong_calls_are_told_apart() {
     let stack = stack_that_gives_up();
     let check = |args: &[&str], code: i32, text: &str| {
@@ -175,6 +211,11 @@ fn wrong_calls_are_told_apart() {
     };
     check(&["show", "1"], 1, "there is no dead letter 1");
     check(&["edit", "1", "--file", "/dev/null"], 1, "there is no dead letter 1");
+    check(&["purge", "7", "8", "7"], 1, "there are no dead letters 7, 8");
+    for action in ["list", "retry", "purge"] {
+        let text = "the store has no sink `nope`; it has: `target`";
+        check(&[action, "--sink", "nope"], 1, text);
+    }
     check(&["retry"], 2, "required");
     check(&["purge", "1", "--all"], 2, "cannot be used with");
     let relay = stack.folder().join("relay.json").display().to_string();

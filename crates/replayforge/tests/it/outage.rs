@@ -99,6 +99,75 @@ fn everything_may_be_away_at_the_start() {
 }
 
 #[test]
+fn a_player_says_each_time_that_its_relay_is_away_and_that_it_works_again() {
+    let mut stack = Stack::start();
+    let told = |text: &str| stack.player.log().matches(text).count();
+    for times in 1..=3 {
+        let before = told(" WARN relay cannot be reached, trying again");
+        assert!(stack.relay.stop().success());
+        eventually("it is away", SOON, || {
+            told(" WARN relay cannot be reached, trying again") > before
+        });
+        stack.relay.restart();
+        eventually("it works again", SOON, || told(" INFO relay works again source=b") == times);
+    }
+}
+
+#[test]
+fn what_answers_and_is_no_relay_is_said_to_be_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = Ports::free();
+    let configs = Configs::new(folder.path(), ports);
+    let relay = Program::role(folder.path(), "relay", &configs.relay);
+    let other = Target::start();
+    other.answer(|_, _| Answer::status(503));
+    let check = |url: String, message: &str, error: &str| {
+        let mut config = configs.player.clone();
+        config["relayUrl"] = json!(url);
+        let player = Program::role(folder.path(), "player", &config);
+        let line = player.wait_for(message);
+        assert!(line.contains(error), "{line}");
+    };
+    let status = format!("http://127.0.0.1:{}", ports.status);
+    let hint = format!(
+        "{status} answered, but not as a relay's API: is relayUrl its `port`, not `portStatusZ`?"
+    );
+    check(format!("{status}/"), "relay fails, trying again", &hint);
+    check(
+        format!("http://127.0.0.1:{}/", other.port),
+        "relay fails, trying again",
+        "it answers 503 Service Unavailable",
+    );
+    check(
+        format!("https://127.0.0.1:{}/", ports.relay),
+        "relay cannot be reached, trying again",
+        "no TLS is spoken there: is it http:// instead of https://?",
+    );
+    drop(relay);
+}
+
+#[test]
+fn a_proxy_that_ships_to_a_status_port_keeps_its_events() {
+    let target = Target::start();
+    let folder = tempfile::tempdir().unwrap();
+    let ports = Ports { target: target.port, ..Ports::free() };
+    let mut configs = Configs::new(folder.path(), ports);
+    let _relay = Program::role(folder.path(), "relay", &configs.relay);
+    let _player = Program::role(folder.path(), "player", &configs.player);
+    configs.proxy["sinks"][0]["url"] = json!(format!("http://127.0.0.1:{}", ports.status));
+    let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
+    proxy.expect_error("sink is paused until this is mended");
+    post(ports.proxy, "/kept", b"1");
+    let line = proxy.wait_for("sink is paused until this is mended");
+    assert!(line.contains("the relay's API is at its `port`"), "{line}");
+    assert!(proxy.stop().success());
+    configs.proxy["sinks"][0]["url"] = json!(format!("http://127.0.0.1:{}", ports.relay));
+    write_config(folder.path(), "proxy", &configs.proxy);
+    proxy.restart();
+    assert_eq!(targets(&target.wait_for(1)), ["/kept"]);
+}
+
+#[test]
 fn answers_that_ask_for_another_try_get_one_with_the_same_key() {
     let stack = Stack::start();
     stack.target.answer(only_first(|request| {

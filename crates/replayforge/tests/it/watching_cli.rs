@@ -4,9 +4,10 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::support::ports::free_port;
 use crate::support::program::Program;
 use crate::support::stack::{Stack, TOKEN};
-use crate::support::wait::{SOON, eventually};
+use crate::support::wait::{SOON, eventually, eventually_some};
 use crate::support::wire::call;
 
 fn run(stack: &Stack, args: &[&str], env: &[(&str, &str)]) -> (Option<i32>, String, String) {
@@ -19,13 +20,15 @@ fn status_says_what_the_page_says() {
     let stack = Stack::with(|configs| {
         configs.relay["statusAuth"] = json!("s3cret");
         configs.relay["expectedNodes"] = json!(["db-1"]);
-        configs.relay["alerts"] = json!({ "diskPercent": 100 });
+        configs.relay["alerts"] = json!({ "diskPercent": 100, "nodeSilentAfter": "1s" });
     });
     let url = format!("http://127.0.0.1:{}", stack.ports.status);
     let token = [("RF_STATUS_TOKEN", "s3cret")];
-    let (code, text, _) = run(&stack, &["status", "--relay", &url], &token);
-    assert_eq!(code, Some(0));
-    assert!(text.contains(": 1 in trouble, 0 to be watched\n"), "{text}");
+    let text = eventually_some("one is missing", SOON, || {
+        let (code, text, _) = run(&stack, &["status", "--relay", &url], &token);
+        assert_eq!(code, Some(0));
+        text.contains(": 1 in trouble, 0 to be watched\n").then_some(text)
+    });
     assert!(text.contains("TROUBLE node db-1: missing: expected (expectedNodes)"), "{text}");
     let (_, json_text, _) = run(&stack, &["status", "--relay", &url, "--json"], &token);
     let report: Value = serde_json::from_str(&json_text).unwrap();
@@ -36,6 +39,29 @@ fn status_says_what_the_page_says() {
     assert!(log.contains("set RF_STATUS_TOKEN"), "{log}");
     let (code, _, log) = run(&stack, &["status", "--relay", "http://127.0.0.1:1"], &[]);
     assert!(code == Some(1) && log.contains("cannot connect to 127.0.0.1:1"), "{log}");
+}
+
+#[test]
+fn a_wrong_port_is_named() {
+    let status = free_port();
+    let stack = Stack::with(|configs| configs.proxy["portStatusZ"] = json!(status));
+    let check = |args: &[&str], code: i32, expected: &str| {
+        let finished = run(&stack, args, &[("RF_BUCKET_TOKEN", TOKEN)]);
+        assert!(finished.0 == Some(code) && finished.2.contains(expected), "{finished:?}");
+    };
+    let relay = format!("127.0.0.1:{}", stack.ports.status);
+    assert_eq!(run(&stack, &["status", "--relay", &relay], &[]).0, Some(0), "without http://");
+    let tls = format!("https://{relay}");
+    check(&["status", "--relay", &tls], 1, "no TLS is spoken there: is it http:// instead");
+    let proxy = format!("http://127.0.0.1:{status}");
+    let expected = "this is the status port of a proxy or a player: expected that of a relay";
+    check(&["status", "--relay", &proxy], 1, expected);
+    let api = format!("http://127.0.0.1:{}", stack.ports.relay);
+    check(&["status", "--relay", &api], 1, "404 Not Found: is it a status port (portStatusZ)?");
+    let expected =
+        "answered, but not as a relay's API: is it the relay's `port`, not `portStatusZ`?";
+    check(&["tap", "--relay", &relay, "--bucket", "b"], 1, expected);
+    check(&["tap", "--relay", "ftp://x", "--bucket", "b"], 2, "expected http://HOST:PORT");
 }
 
 #[test]

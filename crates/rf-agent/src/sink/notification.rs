@@ -243,7 +243,7 @@ impl Notification {
                 continue;
             }
             let id = format!("{}-{first}-{}", self.name, messages.len());
-            if let Err(error) = target.send(&Message::grouped(&messages), &id).await {
+            if let Err(error) = target.send(&target.grouped(&messages), &id).await {
                 return (reached, Err(sink_error(target.name(), error)));
             }
             reached = group.last().map_or(reached, |(id, _)| *id);

@@ -228,7 +228,8 @@ async fn live(
     let out = Output::new(store.clone(), vec![queue]).with_faults(Arc::clone(&faults));
     let stop = CancellationToken::new();
     let mut source = origin.source();
-    let addresses = source.start().unwrap_or_else(|error| panic!("{life:?}: {error}"));
+    let places = source.start().unwrap_or_else(|error| panic!("{life:?}: {error}"));
+    let addresses: Vec<SocketAddr> = places.iter().map(|place| place.address).collect();
     origin.started(&addresses);
     let mut running = source.run(out, stop.clone());
     let mut polls = 0;

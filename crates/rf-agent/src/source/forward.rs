@@ -24,7 +24,6 @@ mod selection;
 mod service;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +45,7 @@ use self::config::Settings;
 use self::copies::Copies;
 use self::service::{Forwarding, Tunnels};
 use super::http::claim;
-use super::{HoldsUp, Source, SourceError};
+use super::{HoldsUp, Listening, Source, SourceError};
 use crate::pipeline::Output;
 
 /// How long copies may take to reach the queue after the last connection has ended.
@@ -70,11 +69,11 @@ impl Source for ForwardSource {
         vec![Place::tcp(&self.settings.listen_address, self.settings.listen_port)]
     }
 
-    fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
+    fn start(&mut self) -> Result<Vec<Listening>, SourceError> {
         let (listeners, address) =
             claim(&self.id, &self.settings.listen_address, self.settings.listen_port)?;
         self.listeners = listeners;
-        Ok(vec![address])
+        Ok(vec![Listening { address, protocol: "http" }])
     }
 
     fn run(

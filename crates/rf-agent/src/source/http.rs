@@ -36,7 +36,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{HoldsUp, Source, SourceContext, SourceError, forward};
+use super::{HoldsUp, Listening, Source, SourceContext, SourceError, forward};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::redact::{BodyForm, Defaults, RedactConfig, Redacted, Redactor};
 use crate::settings::{at, check_connections, not_zero};
@@ -195,11 +195,11 @@ impl Source for HttpSource {
         vec![Place::tcp(&self.config.listen_address, self.config.listen_port)]
     }
 
-    fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
+    fn start(&mut self) -> Result<Vec<Listening>, SourceError> {
         let (listeners, address) =
             claim(&self.id, &self.config.listen_address, self.config.listen_port)?;
         self.listeners = listeners;
-        Ok(vec![address])
+        Ok(vec![Listening { address, protocol: "http" }])
     }
 
     fn run(

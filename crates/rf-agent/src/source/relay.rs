@@ -120,14 +120,14 @@ impl Puller<'_> {
             };
             match pulled {
                 Ok(pulled) if pulled.events.is_empty() => {
-                    self.backoff.reset();
+                    self.answered();
                     self.out.meter().works();
                     if asked.elapsed() < AT_ONCE && self.pause(self.source.poll).await {
                         return;
                     }
                 }
                 Ok(pulled) => {
-                    self.backoff.reset();
+                    self.answered();
                     self.most = (2 * self.most).min(PULL_EVENTS);
                     self.out.trace().pulled(&pulled.events);
                     self.leases = pulled.lease.is_some();
@@ -276,7 +276,7 @@ impl Puller<'_> {
             match self.source.client.acknowledge(&self.source.bucket, ids).await {
                 Ok(()) => {
                     self.unacknowledged.clear();
-                    self.backoff.reset();
+                    self.answered();
                     return true;
                 }
                 Err(error) => {
@@ -289,21 +289,36 @@ impl Puller<'_> {
         true
     }
 
+    /// The relay has done as it was asked.
+    fn answered(&mut self) {
+        self.backoff.reset();
+        if self.out.meter().fortune.comes_up() {
+            tracing::info!(source = self.source.id, state = "up", "relay works again");
+        }
+    }
+
     async fn pause_after(&mut self, error: &RelayError) -> bool {
+        // Its repeats are muted.
+        let state = self.out.meter().fortune.goes_down().then_some("down");
         let pause = match error {
             RelayError::Refused { .. } => {
                 self.out.meter().paused(&error.to_string());
-                tracing::error!(source = self.source.id, %error, "relay refuses the bucket or its token; trying again slowly");
+                tracing::error!(source = self.source.id, %error, state, "relay refuses the bucket or its token; trying again slowly");
                 HELP_PAUSE
             }
             RelayError::TooLarge => {
                 self.out.meter().paused(&format!("{error}: {TOO_LARGE}"));
-                tracing::error!(source = self.source.id, %error, "{TOO_LARGE}; trying again slowly");
+                tracing::error!(source = self.source.id, %error, state, "{TOO_LARGE}; trying again slowly");
                 HELP_PAUSE
+            }
+            RelayError::Away(_) => {
+                self.out.meter().failed(&error.to_string());
+                tracing::warn!(source = self.source.id, %error, state, "relay cannot be reached, trying again");
+                self.backoff.next_delay()
             }
             RelayError::Failed(_) => {
                 self.out.meter().failed(&error.to_string());
-                tracing::warn!(source = self.source.id, %error, "relay cannot be reached, trying again");
+                tracing::warn!(source = self.source.id, %error, state, "relay fails, trying again");
                 self.backoff.next_delay()
             }
         };

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::hand_over::HandOver;
 use super::local_event::line_event;
-use super::{Source, SourceContext, SourceError};
+use super::{Listening, Source, SourceContext, SourceError};
 use crate::lines::{Line, Splitter};
 use crate::pipeline::Output;
 
@@ -82,7 +82,7 @@ impl Drop for Stdin {
 }
 
 impl Source for Stdin {
-    fn start(&mut self) -> Result<Vec<std::net::SocketAddr>, SourceError> {
+    fn start(&mut self) -> Result<Vec<Listening>, SourceError> {
         if IS_TAKEN.swap(true, Ordering::Relaxed) {
             let reason = "another source reads standard input already".to_owned();
             return Err(SourceError { id: self.id.clone(), reason });

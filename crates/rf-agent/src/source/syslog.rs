@@ -28,7 +28,7 @@ use self::framing::Frame;
 use self::parse::Message;
 use super::hand_over::HandOver;
 use super::local_event::LocalEvent;
-use super::{Source, SourceContext, SourceError};
+use super::{Listening, Source, SourceContext, SourceError};
 use crate::pipeline::Output;
 use crate::settings::{check_connections, not_zero};
 
@@ -161,9 +161,9 @@ impl Source for Syslog {
         }
     }
 
-    fn start(&mut self) -> Result<Vec<SocketAddr>, SourceError> {
+    fn start(&mut self) -> Result<Vec<Listening>, SourceError> {
         let fail = |reason: String| SourceError { id: self.id.clone(), reason };
-        let mut addresses = Vec::new();
+        let mut places = Vec::new();
         let mut port = self.config.listen_port;
         if self.config.protocol != Protocol::Udp {
             let listener = listen(&self.config.listen_address, port)
@@ -171,17 +171,18 @@ impl Source for Syslog {
             let address = listener.local_addr().map_err(|error| fail(error.to_string()))?;
             // With port 0 the datagrams come to the port that was chosen here.
             port = address.port();
-            addresses.push(address);
+            places.push(Listening { address, protocol: "tcp" });
             self.tcp = Some(listener);
         }
         if self.config.protocol != Protocol::Tcp {
             let socket = udp::bind(&self.config.listen_address, port).map_err(|error| {
                 fail(format!("listenPort: UDP port {port} cannot be listened on: {error}"))
             })?;
-            addresses.push(socket.local_addr().map_err(|error| fail(error.to_string()))?);
+            let address = socket.local_addr().map_err(|error| fail(error.to_string()))?;
+            places.push(Listening { address, protocol: "udp" });
             self.udp = Some(socket);
         }
-        Ok(addresses)
+        Ok(places)
     }
 
     fn run(

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use procfs::{Current, Meminfo, ProcResult};
 use rf_core::node_info::NodeInfo;
 
-use crate::machine::{CpuTicks, own_memory, percent};
+use crate::machine::{CpuTicks, DiskRoom, own_memory, percent};
 
 /// Reads what the operating system tells; what it does not tell stays 0.
 pub(super) struct Machine {
@@ -27,11 +27,10 @@ impl Machine {
                 tracing::debug!(%error, "the machine does not tell");
             }
         }
-        if let Ok(disk) = rustix::fs::statvfs(&self.data_dir) {
-            info.disk_total = disk.f_blocks.saturating_mul(disk.f_frsize);
-            info.disk_free = disk.f_bavail.saturating_mul(disk.f_frsize);
-            info.disk_used_pct =
-                percent(info.disk_total.saturating_sub(info.disk_free), info.disk_total);
+        if let Some(disk) = DiskRoom::at(&self.data_dir) {
+            info.disk_total = disk.total;
+            info.disk_free = disk.free;
+            info.disk_used_pct = disk.used_percent;
         }
     }
 

@@ -70,6 +70,8 @@ pub(crate) struct Fortune {
     paused: Mutex<Option<String>>,
     /// Why its own queue cannot be read or written.
     queue: Mutex<Option<String>>,
+    /// From the first failure to the next success, for the log.
+    is_down: AtomicBool,
 }
 
 impl Fortune {
@@ -87,6 +89,16 @@ impl Fortune {
 
     fn bad(&self, text: &str) {
         *lock(&self.error) = Some(LastError { at_ms: now_ms(), text: text.to_owned() });
+    }
+
+    /// It has failed; whether it had worked before.
+    pub(crate) fn goes_down(&self) -> bool {
+        !self.is_down.swap(true, Ordering::Relaxed)
+    }
+
+    /// It works; whether it had failed before.
+    pub(crate) fn comes_up(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed) && self.is_down.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn last_success_at_ms(&self) -> Option<u64> {

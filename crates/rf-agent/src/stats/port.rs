@@ -5,8 +5,8 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -104,10 +104,20 @@ async fn answer(
             reasons if reasons.is_empty() => (StatusCode::OK, "text/plain", "ok".to_owned()),
             reasons => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", reasons.join("\n") + "\n"),
         },
-        _ => (StatusCode::OK, "text/plain", "ok".to_owned()),
+        _ if matches!(*request.method(), Method::GET | Method::HEAD) => {
+            (StatusCode::OK, "text/plain", "ok".to_owned())
+        }
+        // Whoever brings events took this port for another one, and would forget them for an `ok`.
+        _ => {
+            let text = "this is a status port (portStatusZ): it takes nothing\n".to_owned();
+            (StatusCode::METHOD_NOT_ALLOWED, "text/plain", text)
+        }
     };
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     Ok(response)
 }

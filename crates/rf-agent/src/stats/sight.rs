@@ -148,7 +148,7 @@ impl SeenSink {
             retried: count(&meter.retried),
             dropped: by_reason(&[("full", usage.dropped_full), ("age", usage.dropped_age)]),
             dead_lettered: count(&meter.dead_lettered),
-            dead_letters: store.disk().dead_letters,
+            dead_letters: usage.dead_letters,
             bytes: count(&meter.bytes),
             queue: QueueInfo {
                 events: usage.events,

@@ -109,14 +109,14 @@ impl<'a> Sender<'a> {
                 }
                 match self.read_ahead().await {
                     Err(Interrupted::Store(reason)) => {
+                        self.worker.refused(&reason, self.retry_at.is_none().then_some("down"));
                         self.retry_at = Some(now + STORE_PAUSE);
-                        self.worker.refused(&reason);
                         return Ok(Some(STORE_PAUSE));
                     }
                     read => read?,
                 }
                 if self.retry_at.take().is_some() {
-                    self.worker.meter.queue_refuses(None);
+                    self.worker.accepted();
                 }
             }
             if self.ahead.is_empty() {

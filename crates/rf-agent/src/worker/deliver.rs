@@ -28,7 +28,6 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
     let mut paused = Backoff::new(PAUSED.0, PAUSED.1);
     let is_relay = worker.sink.wired_to().is_some();
     let (mut attempts, mut tries) = (0, 0);
-    let mut announced = false;
     loop {
         // An answer that comes during the try itself counts, too.
         let reached = worker.reached.notified();
@@ -36,8 +35,8 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
         tries += 1;
         let error = match worker.sink.write(batch).await {
             Ok(()) => {
-                if announced {
-                    tracing::info!(sink = worker.id, tries, "sink works again");
+                if worker.meter.fortune.comes_up() {
+                    tracing::info!(sink = worker.id, tries, state = "up", "sink works again");
                 }
                 worker.meter.delivered(&batch.events);
                 worker.trace.delivered(batch, tries, is_relay);
@@ -52,9 +51,11 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
             SinkError::Paused(reason) => {
                 worker.meter.paused(&reason);
                 worker.trace.retried(batch, tries, &reason);
+                let state = change(worker);
                 tracing::error!(
                     sink = worker.id,
                     error = reason,
+                    state,
                     "sink is paused until this is mended; its events are kept"
                 );
                 paused.next_delay()
@@ -63,9 +64,13 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
                 if let Some(why) = given_up(worker, batch, attempts) {
                     return Fate::Dead(format!("{why}: {reason}"), attempts);
                 }
-                worker.meter.retried(batch.events.len(), &reason);
-                worker.trace.retried(batch, tries, &reason);
-                tracing::warn!(sink = worker.id, error = reason, "delivery failed, trying again");
+                let state = failed(worker, batch, tries, &reason);
+                tracing::warn!(
+                    sink = worker.id,
+                    error = reason,
+                    state,
+                    "delivery failed, trying again"
+                );
                 backoff.next_delay().max(after.unwrap_or_default())
             }
             SinkError::Away(reason) => {
@@ -73,23 +78,34 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
                 if let Some(why) = too_old(worker, batch) {
                     return Fate::Dead(format!("{why}: {reason}"), attempts);
                 }
-                worker.meter.retried(batch.events.len(), &reason);
-                worker.trace.retried(batch, tries, &reason);
+                let state = failed(worker, batch, tries, &reason);
                 tracing::warn!(
                     sink = worker.id,
                     error = reason,
+                    state,
                     "target cannot be reached, trying again"
                 );
                 backoff.next_delay()
             }
         };
-        announced = true;
         tokio::select! {
             () = worker.stop.cancelled() => return Fate::Kept,
             () = tokio::time::sleep(pause) => {}
             () = reached, if is_away => {}
         }
     }
+}
+
+/// Counts and notes a failed try; the state for the log.
+fn failed(worker: &Worker, batch: &SinkBatch, tries: u32, reason: &str) -> Option<&'static str> {
+    worker.meter.retried(batch.events.len(), reason);
+    worker.trace.retried(batch, tries, reason);
+    change(worker)
+}
+
+/// `down` at the first failure since the sink worked: that is told each time, its repeats are muted.
+fn change(worker: &Worker) -> Option<&'static str> {
+    worker.meter.fortune.goes_down().then_some("down")
 }
 
 fn given_up(worker: &Worker, batch: &SinkBatch, attempts: u32) -> Option<String> {

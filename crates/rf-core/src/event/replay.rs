@@ -33,6 +33,9 @@ pub struct ReplayRequest {
 /// Why an event cannot be replayed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedEvent {
+    /// Something else than a JSON object.
+    #[error("the event is not a JSON object")]
+    NoObject,
     /// Not a JSON object of the event's form.
     #[error("the event is not a JSON object that describes a request: {0}")]
     Json(String),
@@ -55,8 +58,7 @@ impl ReplayRequest {
     /// # Errors
     /// [`MalformedEvent`]: retrying is of no use.
     pub fn parse(content: &[u8]) -> Result<Self, MalformedEvent> {
-        let wire: Wire = serde_json::from_slice(content)
-            .map_err(|error| MalformedEvent::Json(error.to_string()))?;
+        let wire: Wire = read(content)?;
         if wire.body_truncated {
             return Err(MalformedEvent::Cut);
         }
@@ -98,6 +100,14 @@ impl ReplayRequest {
             .find(|(known, _)| known.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_slice())
     }
+}
+
+/// What `T` reads of an event's JSON text. To serde a list would do, too: its elements by their places.
+pub(super) fn read<'a, T: Deserialize<'a>>(content: &'a [u8]) -> Result<T, MalformedEvent> {
+    if content.trim_ascii_start().first() != Some(&b'{') {
+        return Err(MalformedEvent::NoObject);
+    }
+    serde_json::from_slice(content).map_err(|error| MalformedEvent::Json(error.to_string()))
 }
 
 #[derive(Deserialize)]
@@ -207,7 +217,7 @@ impl<'de> Visitor<'de> for ListsVisitor {
 
 #[cfg(test)]
 mod tests {
-    use super::super::CapturedRequest;
+    use super::super::{CapturedRequest, StoredCall};
     use super::*;
 
     fn roundtrip(
@@ -305,7 +315,12 @@ mod tests {
 
     #[test]
     fn what_is_no_request_is_said_so() {
-        assert!(matches!(ReplayRequest::parse(b"plain text"), Err(MalformedEvent::Json(_))));
+        for event in ["plain text", "", "7", "[]", r#" ["POST","/x",{},{},"body"]"#] {
+            let error = ReplayRequest::parse(event.as_bytes()).expect_err(event);
+            assert_eq!(error.to_string(), "the event is not a JSON object", "{event}");
+            assert_eq!(StoredCall::parse(event.as_bytes()).expect_err(event), error);
+        }
+        assert!(matches!(ReplayRequest::parse(b"{plain"), Err(MalformedEvent::Json(_))));
         assert!(matches!(
             ReplayRequest::parse(br#"{"body":"%%","bodyEncoding":"base64"}"#),
             Err(MalformedEvent::Base64(_))

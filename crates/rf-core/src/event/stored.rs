@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::replay::{MalformedEvent, Text};
+use super::replay::{MalformedEvent, Text, read};
 
 /// What was called, and with which body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +44,7 @@ impl StoredCall {
     /// # Errors
     /// [`MalformedEvent`]: retrying is of no use.
     pub fn parse(content: &[u8]) -> Result<Self, MalformedEvent> {
-        let wire: Wire<'_> = serde_json::from_slice(content)
-            .map_err(|error| MalformedEvent::Json(error.to_string()))?;
+        let wire: Wire<'_> = read(content)?;
         let body = match wire.body_encoding.as_deref() {
             Some("base64") => STANDARD
                 .decode(wire.body.0.as_bytes())
@@ -84,7 +83,7 @@ mod tests {
             let path = ParsedTarget::parse(&replay.target).path;
             assert_eq!(call.path.trim_start_matches('/'), path.trim_start_matches('/'), "{event}");
         }
-        assert!(matches!(StoredCall::parse(b"plain"), Err(MalformedEvent::Json(_))));
+        assert!(matches!(StoredCall::parse(b"{plain"), Err(MalformedEvent::Json(_))));
         let broken = br#"{"body":"%%","bodyEncoding":"base64"}"#;
         assert!(matches!(StoredCall::parse(broken), Err(MalformedEvent::Base64(_))));
     }

@@ -170,6 +170,29 @@ async fn errors_are_told_apart_and_name_the_host_only() {
 }
 
 #[tokio::test]
+async fn a_server_without_tls_is_said_to_be_one() {
+    let listener = listen("127.0.0.1", 0).unwrap();
+    let host = listener.local_addr().unwrap();
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        // Held until the client has read it.
+        std::future::pending::<()>().await;
+    };
+    let client = client();
+    let error = tokio::select! {
+        () = serve => unreachable!("serves for ever"),
+        answer = client.send(get(&format!("https://{host}/")), MINUTE) => answer.expect_err("no TLS"),
+    };
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "cannot connect to {host}: no TLS is spoken there: is it http:// instead of https://?"
+        )
+    );
+}
+
+#[tokio::test]
 async fn a_request_needs_an_absolute_http_url() {
     for url in ["/x", "ftp://example.org/x"] {
         let error = client().send(get(url), MINUTE).await.expect_err("no target");

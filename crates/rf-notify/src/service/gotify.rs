@@ -12,11 +12,14 @@ use super::Service;
 use crate::message::Message;
 use crate::post::{self, Form, Post};
 use crate::target::{TargetConfig, Wrong};
-use crate::text::cut;
+use crate::text::{Room, cut};
 
 /// The service names no limit; a phone shows less than this.
 const MAX_BYTES: usize = 32 * 1024;
 const KEY: HeaderName = HeaderName::from_static("x-gotify-key");
+
+/// For a group of notifications.
+pub(super) const ROOM: Room = Room { limit: MAX_BYTES, measure: char::len_utf8 };
 
 struct Gotify {
     url: Uri,

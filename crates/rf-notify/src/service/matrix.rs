@@ -17,10 +17,13 @@ use super::Service;
 use crate::message::Message;
 use crate::post::{self, Form, Post};
 use crate::target::{TargetConfig, Wrong};
-use crate::text::{cut, json_len};
+use crate::text::{Room, cut, json_len};
 
 /// As JSON; leaves room for what the server adds to the event.
 const MAX_BYTES: usize = 32 * 1024;
+
+/// For a group of notifications.
+pub(super) const ROOM: Room = Room { limit: MAX_BYTES, measure: json_len };
 
 struct Matrix {
     /// Up to the transaction's id.

@@ -15,11 +15,14 @@ use super::Service;
 use crate::message::Message;
 use crate::post::{self, Form, Post};
 use crate::target::{TargetConfig, Wrong};
-use crate::text::{cut, one_line};
+use crate::text::{Room, cut, one_line};
 
 const MAX_BYTES: usize = 4096;
 const MAX_TITLE_CHARS: usize = 250;
 const DEFAULT_URL: &str = "https://ntfy.sh";
+
+/// For a group of notifications.
+pub(super) const ROOM: Room = Room { limit: MAX_BYTES, measure: char::len_utf8 };
 
 struct Ntfy {
     url: Uri,

@@ -15,9 +15,12 @@ use super::Service;
 use crate::message::Message;
 use crate::post::{self, Form, Post};
 use crate::target::{TargetConfig, Wrong};
-use crate::text::cut;
+use crate::text::{Room, cut};
 
 const MAX_CHARS: usize = 4000;
+
+/// For a group of notifications.
+pub(super) const ROOM: Room = Room { limit: MAX_CHARS, measure: escaped_len };
 
 struct Slack {
     url: Uri,

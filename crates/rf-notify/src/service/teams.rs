@@ -17,13 +17,16 @@ use super::Service;
 use crate::message::Message;
 use crate::post::{self, Form, Post};
 use crate::target::{NotifyError, TargetConfig, Wrong};
-use crate::text::{cut, json_len};
+use crate::text::{Room, cut, json_len};
 
 /// As JSON; the card around it takes less than the KiB that is left, the subject another.
 const MAX_BYTES: usize = 26 * 1024;
 const MAX_SUBJECT_BYTES: usize = 1024;
 /// What stands before the status in a 200 that is none.
 const HIDDEN: &str = "returned HTTP error ";
+
+/// For a group of notifications.
+pub(super) const ROOM: Room = Room { limit: MAX_BYTES, measure: json_len };
 
 struct Teams {
     url: Uri,

@@ -16,10 +16,13 @@ use super::Service;
 use crate::message::Message;
 use crate::post::{self, Form, Post};
 use crate::target::{TargetConfig, Wrong};
-use crate::text::{cut, without_mentions};
+use crate::text::{Room, cut, without_mentions};
 
 const MAX_CHARS: usize = 4096;
 const DEFAULT_URL: &str = "https://api.telegram.org";
+
+/// For a group of notifications.
+pub(super) const ROOM: Room = Room { limit: MAX_CHARS, measure: mentions_len };
 
 struct Telegram {
     /// Holds the token.
@@ -37,6 +40,11 @@ pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Ser
         .map_err(|reason| Wrong::new("url", reason))?;
     let form = Telegram { url, chat_id: config.chat_id.clone() };
     Ok(Arc::new(Post { form, client, timeout: config.timeout.into() }))
+}
+
+/// A character behind which [`without_mentions`] has put a joiner is two.
+fn mentions_len(c: char) -> usize {
+    if c == '@' { 2 } else { c.len_utf16() }
 }
 
 impl Form for Telegram {

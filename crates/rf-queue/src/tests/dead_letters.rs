@@ -1,7 +1,7 @@
 //! Burying, and what the command line does to dead letters while the store is open.
 
 use super::rig::{MIB, Rig, bury, filled, set};
-use crate::{Commit, DeadLetters, Letter, QueueOptions, StoreOptions, Which};
+use crate::{Commit, DeadLetters, Letter, QueueOptions, Store, StoreOptions, Which};
 
 async fn bury_all(rig: &Rig) {
     for id in rig.ids().await {
@@ -109,6 +109,46 @@ async fn all_letters_of_a_queue_are_meant_at_once() {
     rig.until(async |store| store.usage(rig.q()).events == 200).await;
     assert_eq!(rig.texts().await, many);
     assert_eq!(rig.store().disk().dead_letters, 0);
+}
+
+#[tokio::test]
+async fn letters_are_counted_for_each_queue_by_itself() {
+    let mut rig = Rig::closed(MIB, ["q", "r", "s"].map(QueueOptions::new).to_vec());
+    rig.options.max_dead_letters = 3;
+    rig.open().unwrap();
+    let counts = |store: &Store| {
+        let usage = |name| store.usage(store.queue(name).unwrap()).dead_letters;
+        ["q", "r", "s"].map(usage)
+    };
+    let letter = |queue| Letter { queue, content: "x".into(), reason: "bad".to_owned() };
+    let (q, r) = (letter(rig.queue("q")), letter(rig.queue("r")));
+    let put = async |letters: Vec<Letter>| {
+        rig.store().commit(Commit { letters, ..Commit::default() }).await.unwrap();
+        counts(rig.store())
+    };
+    assert_eq!(put(vec![q.clone(), q, r.clone()]).await, [2, 1, 0]);
+    // The oldest is pushed out.
+    assert_eq!(put(vec![r]).await, [1, 2, 0]);
+    rig.reopen().await;
+    assert_eq!(counts(rig.store()), [1, 2, 0]);
+    let letters = DeadLetters::open(rig.path()).unwrap();
+    letters.purge(&Which::All(Some("q".to_owned()))).unwrap();
+    rig.until(async |store| counts(store) == [0, 2, 0]).await;
+    let oldest = letters.list(None, 0, 1).unwrap().remove(0).id;
+    letters.retry(&Which::Ids(vec![oldest])).unwrap();
+    rig.until(async |store| counts(store) == [0, 1, 0]).await;
+    assert_eq!(rig.store().disk().dead_letters, 1);
+
+    // Those of a queue that is gone are of nobody, and are still pushed out by others.
+    rig.close().await;
+    rig.options.queues.remove(1);
+    rig.open().unwrap();
+    let usage = |name| rig.store().usage(rig.queue(name)).dead_letters;
+    assert_eq!((usage("q"), usage("s"), rig.store().disk().dead_letters), (0, 0, 1));
+    let s = letter(rig.queue("s"));
+    let commit = Commit { letters: vec![s; 3], ..Commit::default() };
+    rig.store().commit(commit).await.unwrap();
+    assert_eq!((usage("q"), usage("s"), rig.store().disk().dead_letters), (0, 3, 3));
 }
 
 #[tokio::test]

@@ -132,7 +132,9 @@ impl Sight {
         }));
         let known: BTreeSet<String> = reports.iter().map(|node| node.host.clone()).collect();
         let missing = self.expected.iter().filter(|host| !known.contains(*host));
-        reports.extend(missing.map(|host| missing_node(host)));
+        // Over all runs: at a start only what could be heard since counts against nobody.
+        let listened = Duration::from_millis(self.absences.silence_ms(0, now_ms));
+        reports.extend(missing.map(|host| missing_node(host, listened, &self.thresholds)));
         let expected: BTreeSet<&String> = self.expected.iter().collect();
         for report in &mut reports {
             report.expected = expected.contains(&report.host);
@@ -300,13 +302,16 @@ fn only_calls(name: &str, host: &mut HostCounts, heard: bool, now: u64) -> Vec<N
     nodes
 }
 
-fn missing_node(host: &str) -> NodeReport {
+/// Not wrong before somebody who tells would have been silent for long enough.
+fn missing_node(host: &str, listened: Duration, limits: &Thresholds) -> NodeReport {
+    let is_wrong = listened >= limits.node_silent_after;
+    let why = if is_wrong { vec![judge::missing(listened)] } else { Vec::new() };
     NodeReport {
         id: host.to_owned(),
         host: host.to_owned(),
         role: Role::Unknown.as_str().to_owned(),
-        level: Level::Bad,
-        why: vec![judge::missing()],
+        level: worst(&why),
+        why,
         presence: Presence::Missing,
         ..NodeReport::default()
     }

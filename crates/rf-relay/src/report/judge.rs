@@ -9,6 +9,10 @@ use rf_core::node_info::{DEFAULT_EVERY_SECS, LastError, QueueInfo, SinkInfo, Sou
 use super::{BucketReport, Level, Why, ago, bytes, count, percent, span};
 use crate::config::{Thresholds, WhenFull};
 use crate::nodes::Node;
+use crate::stats::FORGET_AFTER_SECONDS;
+
+/// Who has been silent for so long is forgotten.
+const REMEMBERED: Duration = Duration::from_secs(FORGET_AFTER_SECONDS);
 
 /// A queue or bucket so full is bad, from `fillPercent` on it only warns.
 const ALMOST_FULL_PERCENT: u64 = 95;
@@ -86,10 +90,14 @@ pub(super) fn silent(silence: Duration) -> Why {
     Why { level: Level::Bad, key: "silent".to_owned(), text }
 }
 
-/// The sentence about a node that is not there.
-pub(super) fn missing() -> Why {
-    let text =
-        "missing: expected (expectedNodes), and not heard of within the last hour".to_owned();
+/// The sentence about a node that is not there, of a relay that has listened for so long.
+pub(super) fn missing(listened: Duration) -> Why {
+    let since = if listened < REMEMBERED {
+        format!("in the {} that the relay was up", span(listened))
+    } else {
+        "within the last hour".to_owned()
+    };
+    let text = format!("missing: expected (expectedNodes), and not heard of {since}");
     Why { level: Level::Bad, key: "silent".to_owned(), text }
 }
 
@@ -103,7 +111,8 @@ pub(super) fn node(node: &Node, now_ms: u64, limits: &Thresholds) -> Vec<Why> {
         why.add(Level::Bad, "drops", text);
     }
     if dead > 0 {
-        let text = format!("{} became dead letters lately", events(dead));
+        let what = if dead == 1 { "a dead letter" } else { "dead letters" };
+        let text = format!("{} became {what} lately", events(dead));
         why.add(Level::Warn, "deadLetters", text);
     }
     let skew = Duration::from_millis(node.past.skew_ms.unsigned_abs());

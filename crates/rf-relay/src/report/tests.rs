@@ -108,7 +108,7 @@ fn a_queue_that_fills_losses_clock_and_disk() {
             sink.dropped = [("full".to_owned(), 1200), ("age".to_owned(), 0)].into();
             sink.dead_lettered = 1;
         }),
-        ["bad: dropped 1,200 events lately (full)", "warn: 1 event became dead letters lately"]
+        ["bad: dropped 1,200 events lately (full)", "warn: 1 event became a dead letter lately"]
     );
     assert_eq!(
         sentences(|info| {
@@ -167,6 +167,14 @@ fn silence_hides_what_was_told_before() {
 }
 
 #[test]
+fn a_missing_node_is_told_with_the_time_in_which_it_could_be_heard() {
+    let text = |listened| judge::missing(Duration::from_secs(listened)).text;
+    let missing = "missing: expected (expectedNodes), and not heard of";
+    assert_eq!(text(1), format!("{missing} in the 1 s that the relay was up"));
+    assert_eq!(text(3600), format!("{missing} within the last hour"));
+}
+
+#[test]
 fn nobody_is_silent_for_the_time_that_the_relay_was_away() {
     let nodes = Nodes::default();
     let raw = RawValue::from_string("{}".to_owned()).unwrap();
@@ -180,7 +188,8 @@ fn nobody_is_silent_for_the_time_that_the_relay_was_away() {
         let mut absences = Absences::default();
         absences.add(first);
         absences.add(second);
-        let nodes = Nodes::new(&[], serde_json::from_slice(&kept).unwrap(), absences.clone());
+        let kept = serde_json::from_slice(&kept).unwrap();
+        let nodes = Nodes::new(&[], kept, absences.clone(), Duration::from_secs(900));
         let node = &nodes.all(now)[0];
         let report = build::node_report(node, now, &Thresholds::default(), &absences);
         assert_eq!(report.presence, expected, "{after_ms} ms before, {up_ms} ms behind");

@@ -1,8 +1,11 @@
 //! Counts of one bucket, environment or host; rates; and what a chart of the last hours is drawn from.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+use crate::losses::Losses;
 
 /// The slots of [`Recent`]: ten seconds each.
 const SLOT_SECONDS: u64 = 10;
@@ -164,6 +167,8 @@ pub(crate) const fn points_per_hour() -> usize {
 pub(crate) struct Chart {
     base: Totals,
     points: VecDeque<Point>,
+    /// Events dropped, and batches refused, until the last point.
+    losses: Losses,
 }
 
 /// Counters of a bucket.
@@ -176,19 +181,27 @@ pub(crate) struct Totals {
 }
 
 impl Chart {
-    /// Adds a point when its time has come.
-    pub(super) fn sample(&mut self, now: u64, totals: Totals, events: u64, bytes: u64) {
+    /// Adds a point when its time has come; losses are remembered for `losses_for`.
+    pub(super) fn sample(
+        &mut self,
+        (now, losses_for): (u64, Duration),
+        totals: Totals,
+        events: u64,
+        bytes: u64,
+    ) {
         let length = POINT_MINUTES * 60;
         let due = self.points.back().is_none_or(|last| now / length != last.at / length);
         if !due {
             return;
         }
+        let (dropped, refused) = self.lost_beyond_points(totals);
+        self.losses.note(now, (dropped, refused), losses_for);
         self.points.push_back(Point {
             at: now,
             rx: totals.rx.saturating_sub(self.base.rx),
             tx: totals.tx.saturating_sub(self.base.tx),
-            dropped: totals.dropped.saturating_sub(self.base.dropped),
-            refused: totals.refused.saturating_sub(self.base.refused),
+            dropped,
+            refused,
             events,
             bytes,
         });
@@ -204,14 +217,14 @@ impl Chart {
 
     /// What was dropped and refused since `since`, with what has been counted since the last point.
     pub(crate) fn losses_since(&self, since: u64, totals: Totals) -> (u64, u64) {
-        let lately = self.points.iter().rev().take_while(|point| point.at >= since);
-        let start = (
-            totals.dropped.saturating_sub(self.base.dropped),
-            totals.refused.saturating_sub(self.base.refused),
-        );
-        lately.fold(start, |(dropped, refused), point| {
-            (dropped + point.dropped, refused + point.refused)
-        })
+        let (dropped, refused) = self.lost_beyond_points(totals);
+        let before = self.losses.since(since);
+        (before.0.saturating_add(dropped), before.1.saturating_add(refused))
+    }
+
+    fn lost_beyond_points(&self, totals: Totals) -> (u64, u64) {
+        let dropped = totals.dropped.saturating_sub(self.base.dropped);
+        (dropped, totals.refused.saturating_sub(self.base.refused))
     }
 }
 
@@ -220,6 +233,7 @@ mod tests {
     use super::*;
 
     const NOW: u64 = 1_700_000_040;
+    const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
     fn a_rate_is_there_at_once_and_fades_within_a_minute() {
@@ -240,7 +254,7 @@ mod tests {
         let mut chart = Chart::default();
         for minute in 0..1000_u64 {
             let totals = Totals { rx: minute * 10, dropped: minute, ..Totals::default() };
-            chart.sample(NOW + minute * 60, totals, minute, 7);
+            chart.sample((NOW + minute * 60, HOUR), totals, minute, 7);
         }
         assert_eq!(chart.points().len(), MAX_POINTS);
         let last = chart.points().next_back().copied().unwrap();
@@ -248,5 +262,18 @@ mod tests {
         let now = Totals { dropped: 1005, refused: 1, ..Totals::default() };
         let (dropped, refused) = chart.losses_since(last.at - 1, now);
         assert!((dropped >= 7) && refused == 1, "{dropped} {refused}");
+    }
+
+    #[test]
+    fn a_loss_may_count_for_longer_than_a_chart_has_points() {
+        let mut chart = Chart::default();
+        chart.sample((NOW, 24 * HOUR), Totals::default(), 0, 0);
+        let lost = Totals { dropped: 5, ..Totals::default() };
+        for hour in 1..=24 {
+            let now = NOW + hour * 3600;
+            (0..30).for_each(|two| chart.sample((now + two * 120, 24 * HOUR), lost, 0, 0));
+            assert_eq!(chart.losses_since(NOW, lost), (5, 0), "{hour}");
+        }
+        assert_eq!(chart.points().len(), MAX_POINTS);
     }
 }

@@ -25,7 +25,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use maud::Markup;
 use rf_net::encoding::{Coding, encode, negotiate};
 
-use super::{NO_STORE, PLAIN, StatusPort, failed};
+use super::{NO_STORE, PLAIN, StatusPort, failed, other};
 use crate::report::{BucketReport, Report};
 use crate::stats::unix_ms;
 pub(crate) use live::MAX_VIEWERS;
@@ -60,8 +60,8 @@ pub(super) fn router() -> Router<Arc<StatusPort>> {
         .route("/live", get(live::live))
         .route("/page.css", get(css))
         .route("/page.js", get(js))
-        // As any other path: `ok` for whatever method.
-        .method_not_allowed_fallback(async || ([PLAIN], "ok"))
+        // As any other path.
+        .method_not_allowed_fallback(other)
 }
 
 async fn home(State(port): State<Arc<StatusPort>>, headers: HeaderMap, uri: Uri) -> Response {

@@ -1,5 +1,7 @@
 //! The status port.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rf_core::config::Secret;
@@ -170,9 +172,15 @@ async fn of_a_busy_agent_of_the_original_the_newest_log_lines_are_kept() {
 async fn healthz_and_any_other_path() {
     with_relay(async |relay| {
         let ok = "200 OK\ncontent-type: text/plain\n\nok";
-        for request in ["GET /", "POST /record-batch", "GET /any/other?path"] {
+        for request in ["GET /", "GET /any/other?path"] {
             assert_eq!(relay.ask_status(request).await, ok);
         }
+        // A proxy whose `url` is this port keeps its events.
+        let refused = relay.ask_status("POST /record-batch").await;
+        assert!(
+            refused.starts_with("405 Method Not Allowed\n") && refused.contains("at its `port`"),
+            "{refused}"
+        );
         let ok = "200 OK\ncontent-type: text/plain\ncache-control: no-store\n\nok";
         assert_eq!(relay.ask_status("GET /healthz").await, ok);
         assert_eq!(relay.ask_status("GET /readyz").await, ok);
@@ -280,7 +288,10 @@ async fn with_a_token_nothing_is_told_without_it() {
 
 #[tokio::test]
 async fn expected_nodes_are_missing_until_they_are_heard_of() {
-    let expect = |config: &mut RelayConfig| config.expected_nodes = vec!["web-1".to_owned()];
+    let expect = |config: &mut RelayConfig| {
+        config.expected_nodes = vec!["web-1".to_owned()];
+        config.thresholds.node_silent_after = Duration::ZERO;
+    };
     with_config(expect, async |relay| {
         let node = async || whole_statusz(relay, "").await["report"]["nodes"][0].clone();
         let missing = node().await;
@@ -293,6 +304,20 @@ async fn expected_nodes_are_missing_until_they_are_heard_of() {
         let here = node().await;
         assert_eq!((&here["id"], &here["presence"]), (&json!("web-1/proxy"), &json!("here")));
         assert_eq!((&here["level"], &here["version"]), (&json!("ok"), &json!("1.2.3")));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn expected_nodes_are_awaited_for_a_while_after_the_first_start() {
+    let expect = |config: &mut RelayConfig| config.expected_nodes = vec!["web-1".to_owned()];
+    with_config(expect, async |relay| {
+        let report = whole_statusz(relay, "").await["report"].clone();
+        let node = &report["nodes"][0];
+        assert_eq!((&node["host"], &node["presence"]), (&json!("web-1"), &json!("missing")));
+        assert_eq!((&node["level"], &report["level"]), (&json!("ok"), &json!("ok")));
+        let page = relay.ask_status("GET /").await;
+        assert!(page.contains("awaited"), "{page}");
     })
     .await;
 }

@@ -137,6 +137,29 @@ fn identical_is_all_but_the_numbers() {
 }
 
 #[test]
+fn changes_of_state_are_shown_each_time() {
+    let round = [
+        " WARN away source=b",
+        " WARN away (muted for 3 minutes) source=b",
+        " INFO works again source=b tries=5",
+    ];
+    check(
+        || {
+            for _ in 0..3 {
+                let mut state = Some("down");
+                for _ in 0..5 {
+                    warn!(source = "b", state, "away");
+                    state = None;
+                }
+                info!(source = "b", tries = 5, state = "up", "works again");
+            }
+            info!(state = "idle", "another word");
+        },
+        &[&round[..], &round, &round, &[" INFO another word state=idle"]].concat(),
+    );
+}
+
+#[test]
 fn numbers_count_for_who_asks_for_debug() {
     let captured = Captured::default();
     let _guard = captured.listen(Look::Text, LevelFilter::DEBUG);

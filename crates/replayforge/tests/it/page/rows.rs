@@ -15,7 +15,8 @@ fn sinks_and_tables_are_found() {
     browser.wait_for(".card", "shop");
     assert!(browser.texts(".card b").contains(&HOSTILE.to_owned()));
     browser.click(".card[href='#/t1']");
-    browser.wait_for("main", "keeps nothing to look at");
+    browser
+        .wait_for("main", "A sink of type http sends events on: there is nothing to look at here.");
     browser.click("nav a[href='#/shop']");
     browser.wait_for(".card", "orders");
     browser.click(".card[href='#/shop/empty_one']");
@@ -28,6 +29,70 @@ fn sinks_and_tables_are_found() {
     browser.wait_for("main", "no table `nothing`; known: empty_one, orders");
     let log = browser.log();
     assert!(log.iter().all(|line| line.contains("404")), "{log:?}");
+    shown.assert_clean();
+}
+
+#[test]
+fn a_sink_is_called_by_its_name_and_says_what_it_does() {
+    let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    orders(&Connection::open(folder.path().join("data/shop.sqlite3")).unwrap(), 3);
+    let long = "x".repeat(300);
+    let more = json!({
+        "sources": [{ "name": "b", "relayAuthenticationBearer": "t", "sinks": ["Our shop"] }],
+        "sinks": [
+            { "name": "Our shop", "id": "shop", "type": "db", "params": { "database": "shop.sqlite3" } },
+            { "name": "kept", "type": "file", "params": { "path": "kept.ndjson" } },
+            { "name": long, "id": "said", "type": "log", "params": {} },
+        ],
+    });
+    let _player = player(folder.path(), port, &more);
+    let browser = Browser::start();
+    let open = |place: &str| browser.open(&format!("http://127.0.0.1:{port}/#{place}"));
+    open("/");
+    browser.wait_for(".card[href='#/kept']", "writes events to files");
+    browser.wait_for(".card[href='#/said']", "writes events to the log, or to a file of its own");
+    // A long name is cut where it is shown, and whole where it is pointed at.
+    let card = "document.querySelector(\".card[href='#/said']\")";
+    let height = browser.run(&format!("return {card}.querySelector('b').offsetHeight;"));
+    assert!(height.as_u64().unwrap() < 60, "{height}");
+    assert_eq!(browser.run(&format!("return {card}.querySelector('b').title;")), json!(long));
+    open("/shop/orders");
+    browser.wait_for("h1", "Our shop shop / orders");
+    browser.wait_for("nav .name", "Our shop shop");
+    browser.wait_for("h1 .id", "shop");
+    open("/kept");
+    browser.wait_for("h2", "kept");
+    assert!(browser.text("h2 .id").is_none(), "name and id are the same");
+    assert_eq!(browser.log(), Vec::<String>::new());
+}
+
+#[test]
+fn numbers_that_are_missing_stand_below_numbers_and_only_rows_scroll() {
+    let shown = Shown::with(|database| {
+        orders(database, 150);
+        let empty = "UPDATE orders SET total = NULL WHERE _rpf_id % 3 = 0; UPDATE orders SET address = NULL;";
+        database.execute_batch(empty).unwrap();
+    });
+    let browser = &shown.browser;
+    browser.resize(1280, 900);
+    shown.open("/shop/orders");
+    browser.wait_for(".count", "100 rows");
+    let alignments = |column: &str| {
+        let script = format!(
+            "const at = [...document.querySelectorAll('thead th')].findIndex((th) => th.textContent.startsWith('{column}'));
+             const cells = [...document.querySelectorAll('tr')].map((row) => row.children[at]);
+             return [...new Set(cells.map((cell) => getComputedStyle(cell).textAlign))];"
+        );
+        browser.run(&script)
+    };
+    assert_eq!(alignments("total"), json!(["right"]));
+    assert_ne!(alignments("address"), json!(["right"]), "nothing is there that is a number");
+    let page_scrolls = "return document.documentElement.scrollHeight > innerHeight;";
+    assert_eq!(browser.run(page_scrolls), false);
+    let room = "const rows = document.querySelector('.rows > .scroll');
+        return rows.scrollHeight > rows.clientHeight ? rows.clientHeight : 0;";
+    assert!(browser.run(room).as_u64().unwrap() > 500, "the rows have what is left");
     shown.assert_clean();
 }
 

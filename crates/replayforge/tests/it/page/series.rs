@@ -37,6 +37,8 @@ fn series_are_seen_small_and_large() {
     open("/stats");
     browser.wait_for(".card b", "cpu");
     browser.wait_for(".latest", "39");
+    let title = "return document.querySelector(\".card[href*='cpu'] b\").title;";
+    assert_eq!(browser.run(title), "cpu");
     assert!(browser.texts(".card b").contains(&HOSTILE.to_owned()));
     browser.click(".card[href*='cpu']");
     browser.wait_for(".note", "points");

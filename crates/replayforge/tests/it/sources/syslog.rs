@@ -15,7 +15,11 @@ use crate::support::wait::{SOON, eventually};
 fn devices_are_heard_over_both_transports() {
     let (folder, target, port) = (tempfile::tempdir().unwrap(), Target::start(), free_port());
     let params = json!({ "listenPort": port, "listenAddress": "127.0.0.1", "path": "/syslog" });
-    let _proxy = proxy(folder.path(), &target, "syslog", &params);
+    let proxy = proxy(folder.path(), &target, "syslog", &params);
+    for protocol in ["tcp", "udp"] {
+        let line = proxy.wait_for(&format!("address=127.0.0.1:{port} protocol={protocol}"));
+        assert!(line.contains(" INFO listening source="), "{line}");
+    }
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.send_to(b"<34>1 - h su 7 - - by datagram", ("127.0.0.1", port)).unwrap();
     wait_for_bodies(&target, 1);

@@ -11,6 +11,7 @@ use super::ports::{Ports, free_port};
 use super::program::Program;
 use super::stack::{Configs, TOKEN};
 use super::target::Target;
+use super::wait::{SOON, eventually};
 use super::wire::{call, post};
 
 /// All of it, running. The fields stand in the order in which they are stopped.
@@ -89,6 +90,16 @@ impl System {
         let page = self.statusz();
         let buckets = page["report"]["buckets"].as_array().expect("a list");
         buckets.iter().find(|bucket| bucket["name"] == name).expect("a known bucket").clone()
+    }
+
+    /// Waits until so many proxies and players have told of themselves.
+    pub(crate) fn wait_until_told(&self, count: usize) {
+        let told = || {
+            let page = self.statusz();
+            let nodes = page["report"]["nodes"].as_array().expect("a list");
+            nodes.iter().filter(|node| node["presence"] == "here").count()
+        };
+        eventually(&format!("{count} nodes have told"), SOON, || told() == count);
     }
 
     /// The files of a further pair, in a folder of their own.

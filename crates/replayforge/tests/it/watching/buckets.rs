@@ -57,6 +57,7 @@ fn one_that_nobody_reads_is_told_with_what_waits_until_it_is_read() {
 #[test]
 fn a_relay_that_was_away_goes_on_with_what_it_knew() {
     let mut system = System::with(|relay| relay["expectedNodes"] = json!(["web-1", "desk-1"]));
+    system.wait_until_told(4);
     let browser = system.overview();
     browser.wait_for("#verdict", "All is well");
     for number in 0..3 {

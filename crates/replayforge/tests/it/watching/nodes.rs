@@ -54,6 +54,7 @@ fn a_target_that_is_away_is_told_with_the_reason_until_it_is_back() {
     let mut system = system(&json!({ "diskPercent": 100 }));
     let (folder, configs) = system.further(2);
     let _third = Program::role(&folder, "proxy", &configs.proxy);
+    system.wait_until_told(5);
     let browser = system.overview();
     browser.wait_for("#verdict", "All is well");
 
@@ -81,6 +82,7 @@ fn dead_letters_are_told_for_a_while_and_stay_in_their_column() {
     let mut system = system(&json!({ "diskPercent": 100, "lossesFor": "8s" }));
     let (folder, configs) = system.further(2);
     let _third = Program::role(&folder, "proxy", &configs.proxy);
+    system.wait_until_told(5);
     let browser = system.overview();
     browser.wait_for("#verdict", "All is well");
 
@@ -90,7 +92,7 @@ fn dead_letters_are_told_for_a_while_and_stay_in_their_column() {
     system.post(1, "/logs", b"2");
     eventually("the event is at the relay", SOON, || system.bucket("logs")["events"] == 1);
     system.players[1].restart();
-    browser.wait_for_within("#summary", "1 event became dead letters lately", A_MINUTE);
+    browser.wait_for_within("#summary", "1 event became a dead letter lately", A_MINUTE);
     // It is mended when nothing more has died for `lossesFor`; the letter itself stays in its column.
     browser.wait_for("#verdict", "All is well");
     browser.wait_for("[id='node-desk-2/player'] [data-label=Dead]", "1");
@@ -110,6 +112,7 @@ fn a_wrong_token_pauses_a_sink_until_it_is_right() {
     configs.proxy["sinks"][0]["authBearer"] = json!("wrong");
     let mut third = Program::role(&folder, "proxy", &configs.proxy);
     third.expect_error("sink is paused until this is mended");
+    system.wait_until_told(5);
     let browser = system.overview();
     browser.wait_for("#verdict", "All is well");
 

@@ -17,13 +17,12 @@ const PAPER: &str = "return getComputedStyle(document.body).backgroundColor;";
 const LOG_LINE: &str = "<script>document.title='owned'</script>";
 
 fn system() -> System {
-    let system = System::with(|relay| relay["expectedNodes"] = json!(["web-1", "db-9"]));
-    let told = || {
-        let page = system.statusz();
-        let nodes = page["report"]["nodes"].as_array().expect("a list");
-        nodes.iter().filter(|node| node["role"] != "unknown").count()
-    };
-    eventually("both pairs have told", SOON, || told() == 4);
+    let system = System::with(|relay| {
+        relay["expectedNodes"] = json!(["web-1", "db-9"]);
+        relay["alerts"]["nodeSilentAfter"] = json!("1s");
+    });
+    system.wait_until_told(4);
+    eventually("the other is missing", SOON, || system.statusz()["report"]["level"] == "bad");
     system
 }
 

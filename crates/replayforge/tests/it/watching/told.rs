@@ -35,7 +35,7 @@ fn the_page_follows_what_happens_without_a_reload() {
     let stack = Stack::with(|configs| {
         configs.relay["expectedNodes"] = json!(["web-1", "db-1"]);
         // The disk of the machine that runs this is none of the test's.
-        configs.relay["alerts"] = json!({ "diskPercent": 100 });
+        configs.relay["alerts"] = json!({ "diskPercent": 100, "nodeSilentAfter": "1s" });
     });
     let (relay, status) = (stack.ports.relay, stack.ports.status);
     let browser = Browser::start();
@@ -59,6 +59,37 @@ fn the_page_follows_what_happens_without_a_reload() {
     call(stack.ports.proxy, "POST", "/orders?id=1", &[], b"one");
     // The stack's own proxy and player are seen by what they do.
     browser.wait_for("#bucket-b", "1");
+    assert_eq!(browser.log(), Vec::<String>::new());
+}
+
+#[test]
+fn a_table_with_wide_numbers_scrolls_within_itself() {
+    let stack = Stack::with(|configs| configs.relay["alerts"] = json!({ "diskPercent": 100 }));
+    let sink = json!({
+        "type": "http", "target": "http://orders.internal.example.com:8080",
+        "delivered": 123_456_789_012_u64, "retried": 123_456, "deadLetters": 98_765,
+        "dropped": { "full": 1_234_567 },
+        "queue": { "events": 12_345_678_901_u64, "bytes": 50, "maxBytes": 100 },
+    });
+    tell(stack.ports.relay, "wide", &sink);
+    let browser = Browser::start();
+    browser.resize(1100, 900);
+    browser.open(&format!("http://127.0.0.1:{}/node?id=wide%2Fproxy", stack.ports.status));
+    browser.wait_for("[data-label=Queued]", "12,345,678,901");
+    let name = browser.run("return document.querySelector('td[data-label=To]').offsetWidth;");
+    assert!(name.as_u64().unwrap() >= 150, "{name}");
+    let last_cell_is_seen = |scrolled: bool| {
+        browser.run(&format!(
+            "const table = document.querySelector('[aria-label=Sinks]');
+             table.scrollLeft = {scrolled} ? 10000 : 0;
+             const edge = table.getBoundingClientRect().right + 1;
+             return table.querySelector('[data-label=Latency]').getBoundingClientRect().right <= edge;"
+        ))
+    };
+    assert_eq!((last_cell_is_seen(false), last_cell_is_seen(true)), (json!(false), json!(true)));
+    let panels_that_scroll = "return [...document.querySelectorAll('.panel')].filter(
+            (panel) => panel.scrollWidth > panel.clientWidth).length;";
+    assert_eq!(browser.run(panels_that_scroll), 0);
     assert_eq!(browser.log(), Vec::<String>::new());
 }
 

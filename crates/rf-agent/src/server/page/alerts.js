@@ -17,14 +17,15 @@ export class Alerts {
   #newest = new Newest();
   #timer;
 
-  constructor(place) {
+  /** `title` names the sink. */
+  constructor(place, title) {
     this.place = place;
     this.summary = h("p", { class: "note" });
     this.wrong = h("p", { class: "note wrong" });
     this.all = h("div", { class: "right" });
     this.cards = h("ul", { class: "cards wide" });
     this.element = h("section", {},
-      h("header", { class: "title" }, h("h1", {}, place.sink), this.all), this.wrong, this.summary, this.cards);
+      h("header", { class: "title" }, h("h1", {}, title), this.all), this.wrong, this.summary, this.cards);
     this.load();
   }
 
@@ -77,8 +78,8 @@ export class Alerts {
     const mood = MOODS[table.state] ?? "";
     return h("div", { class: `card ${mood}` },
       h("span", { class: "line" },
-        h("a", { href: link({ sink: this.place.sink, table: table.table }) }, h("b", {}, table.table)),
-        h("span", { class: `pill ${mood}` }, table.state)),
+        h("a", { href: link({ sink: this.place.sink, table: table.table }) }, h("b", { title: table.table }, table.table)),
+        h("span", { class: "pills" }, states(table).map((state) => h("span", { class: `pill ${MOODS[state] ?? ""}` }, state)))),
       reasons(table).map((line) => h("span", {}, line)),
       all ? null : h("span", { class: "line" }, isSilenced ? this.#silenced(table.table, table.silenced_until) : this.#silencer(table.table, "Silence")));
   }
@@ -91,7 +92,7 @@ export class Alerts {
 
   #silenced(table, until) {
     const end = () => this.#order("DELETE", ["silences", table]);
-    return [h("small", {}, `silent until ${format.time(until)}`), h("button", { type: "button", onclick: end }, "End")];
+    return [h("small", {}, `silenced until ${format.time(until)}`), h("button", { type: "button", onclick: end }, "End")];
   }
 
   async #order(method, parts, body) {
@@ -105,6 +106,11 @@ export class Alerts {
   }
 }
 
+/** A table may be in alarm, and have no more events besides. */
+function states(table) {
+  return table.state === "missing" && table.bad_since !== null ? ["missing", "bad"] : [table.state];
+}
+
 /** Why it is as it is, in lines. */
 function reasons(table) {
   const last = table.last_event === null ? "no event yet" : `last event ${format.ago(table.last_event)}`;
@@ -112,8 +118,9 @@ function reasons(table) {
   const window = table.out_of ? ` of the last ${table.out_of}` : " in a row";
   const lines = [];
   if (table.state === "missing") {
-    lines.push(`silent for longer than the ${format.span(table.heartbeat_secs)} that it may be`);
-  } else if (table.state === "bad") {
+    lines.push(`no event for more than ${format.span(table.heartbeat_secs)}`);
+  }
+  if (table.bad_since !== null) {
     lines.push(`bad for ${format.span(Math.max(Date.now() / 1000 - table.bad_since, 0))}: ${status}`);
   } else if (table.bad_events > 0) {
     lines.push(`${table.bad_events} bad${window}, ${table.bad_needed} raise the alarm: ${status}`);

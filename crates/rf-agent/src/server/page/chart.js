@@ -9,6 +9,9 @@ const HEIGHT = 300;
 const MARGIN = { top: 12, right: 14, bottom: 26, left: 56 };
 /** A line breaks where nothing came for so many steps. */
 const GAP = 3;
+/** As many are in page.css. */
+const COLOURS = 8;
+const SHADES = 5;
 /** Distances of ticks that people can count in, in seconds. */
 const STEPS = [1, 5, 15, 30, 60, 300, 900, 1800, 3600, 10800, 21600, 43200, 86400, 172800, 604800, 2592000, 31536000];
 
@@ -21,10 +24,11 @@ export class Chart {
   constructor(data, label) {
     this.#data = data;
     this.times = slots(data);
+    this.colours = colours(data.series);
     this.plot = h("div", { class: "plot", tabindex: 0, role: "img", "aria-label": `${label}. Arrow keys read the values.` });
     this.readout = h("p", { class: "readout" });
     const names = data.series.map((series, place) =>
-      h("li", {}, h("span", { class: `swatch ${colour(series, place)}`, "aria-hidden": "true" }), series.name));
+      h("li", { title: series.name }, h("span", { class: `swatch ${this.colours[place]}`, "aria-hidden": "true" }), series.name));
     this.element = h("figure", { class: "chart" }, h("ul", { class: "legend" }, names), this.plot, this.readout, this.#table());
     this.plot.addEventListener("keydown", (event) => this.#key(event));
     this.plot.addEventListener("pointermove", (event) => this.#point(event));
@@ -67,8 +71,10 @@ export class Chart {
         const value = one.points.get(time);
         if (!value) return;
         const top = y(sum + value);
-        const height = Math.max(y(sum) - top, 0.5);
-        bars.push(svg("rect", { class: colour(one, place), x: this.x(time), y: top, width, height }));
+        // A seam, where there is room for it, parts neighbours of like colours.
+        const whole = y(sum) - top;
+        const height = whole > 4 ? whole - 1 : Math.max(whole, 0.5);
+        bars.push(svg("rect", { class: this.colours[place], x: this.x(time), y: top, width, height }));
         sum += value;
       });
     }
@@ -91,11 +97,11 @@ export class Chart {
       const next = series.points.get(this.times[index + 1]);
       // A value between two gaps would be a line of no length.
       if (!isDown && (next === undefined || next === null)) {
-        dots.push(svg("circle", { class: colour(series, place), cx: this.x(time), cy: y(value), r: 2 }));
+        dots.push(svg("circle", { class: this.colours[place], cx: this.x(time), cy: y(value), r: 2 }));
       }
       isDown = true;
     });
-    return svg("g", {}, svg("path", { class: `line ${colour(series, place)}`, d: path }), dots);
+    return svg("g", {}, svg("path", { class: `line ${this.colours[place]}`, d: path }), dots);
   }
 
   #point(event) {
@@ -154,9 +160,16 @@ export class Chart {
   }
 }
 
-/** Good and bad have their colours; others take turns. */
-function colour(series, place) {
-  return series.mood ? `mood-${series.mood}` : `c${place % 8}`;
+/** Classes of each series: moods have their colour, in a shade for each; others take turns, dashed the second time. */
+function colours(series) {
+  const used = {};
+  return series.map(({ mood }) => {
+    const key = mood || "";
+    const turn = used[key] = (used[key] ?? -1) + 1;
+    const most = key ? SHADES : COLOURS;
+    const again = turn >= most ? " again" : "";
+    return `${key ? `mood-${key} shade-` : "c"}${turn % most}${again}`;
+  });
 }
 
 /** The moments at which there is something, in order. */

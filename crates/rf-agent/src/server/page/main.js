@@ -12,6 +12,14 @@ import { Series } from "./series.js";
 
 /** More names than this get a field to search them. */
 const MANY_TABLES = 12;
+/** What sinks do that have nothing to be looked at here; a type that is not known is a program of the user's own. */
+const DOES = {
+  http: "sends events on",
+  notification: "tells people",
+  file: "writes events to files",
+  log: "writes events to the log, or to a file of its own",
+};
+const OTHERS_DO = "hands events to a program";
 
 const main = document.getElementById("main");
 const nav = document.getElementById("nav");
@@ -29,6 +37,9 @@ function show(element, next) {
 
 const message = (title, ...text) => h("section", { class: "message" }, h("h2", {}, title), text.map((line) => h("p", {}, line)));
 
+/** A sink's name, and smaller beside it its id where that is another one. */
+const named = (sink) => [sink.name, sink.id !== sink.name && [" ", h("small", { class: "id" }, sink.id)]].flat();
+
 /** Of a time series there is a view of its latest values. */
 const isView = (table) => /^v_.*_latest$/.test(table);
 
@@ -39,11 +50,11 @@ function viewsOf(place, sink, columns) {
   return [["", "Rows", Rows], ...(hasTime ? [["chart", "Chart", Counts]] : [])];
 }
 
-function tabsOf(place, views) {
+function tabsOf(place, sink, views) {
   const tabs = views.map(([name, text]) =>
     h("a", { href: link({ ...place, view: name, pairs: [] }), "aria-current": place.view === name && "page" }, text));
   return h("header", { class: "title" },
-    h("h1", {}, h("small", {}, `${place.sink} / `), place.table),
+    h("h1", {}, h("span", { class: "of" }, named(sink), " / "), place.table),
     h("nav", { class: "tabs", "aria-label": "Views" }, tabs));
 }
 
@@ -52,7 +63,7 @@ async function showTable(place, sink, mine) {
   if (mine !== turn) return;
   const views = viewsOf(place, sink, columns);
   const [, , View] = views.find(([name]) => name === place.view) ?? views[0];
-  const tabs = tabsOf(place, views);
+  const tabs = tabsOf(place, sink, views);
   const made = View === Rows ? new Rows(place, columns, tabs) : new View(place, tabs, columns);
   show(made.element, made);
 }
@@ -60,8 +71,8 @@ async function showTable(place, sink, mine) {
 function showSinks() {
   if (sinks.length === 0) return show(message("No sinks", "This player has no sinks in its file."));
   const cards = sinks.map((sink) => h("li", {}, h("a", { href: link({ sink: sink.id }), class: sink.api ? "card" : "card off" },
-    h("b", {}, sink.name), h("span", { class: "kind" }, sink.type),
-    h("small", {}, sink.api ? `at /${sink.id}/` : "sends events on, keeps nothing to look at"))));
+    h("b", { title: sink.name }, sink.name), h("span", { class: "kind" }, sink.type),
+    h("small", {}, sink.api ? `at /${sink.id}/` : DOES[sink.type] ?? OTHERS_DO))));
   show(h("section", {}, h("header", { class: "title" }, h("h1", {}, "Sinks")), h("ul", { class: "cards" }, cards)));
 }
 
@@ -69,17 +80,17 @@ async function draw() {
   const mine = ++turn;
   const place = here();
   const sink = sinks.find((known) => known.id === place.sink);
-  document.title = [place.table, place.sink, "ReplayForge player"].filter(Boolean).join(" · ");
+  document.title = [place.table, sink?.name ?? place.sink, "ReplayForge player"].filter(Boolean).join(" · ");
   try {
     const tables = sink?.api ? await get([sink.id, "list"]) : [];
     if (mine !== turn) return;
     drawNav(place, sink, tables);
     if (!place.sink) showSinks();
     else if (!sink) show(message("No such sink", `No sink has the id ${place.sink}.`));
-    else if (!sink.api) show(message(sink.name, `A sink of type ${sink.type} sends events on, and keeps nothing to look at.`));
+    else if (!sink.api) show(message(named(sink), `A sink of type ${sink.type} ${DOES[sink.type] ?? OTHERS_DO}: there is nothing to look at here.`));
     else if (place.table) await showTable(place, sink, mine);
-    else if (sink.type === "alert") showAlerts(place);
-    else showTables(place, tables);
+    else if (sink.type === "alert") showAlerts(place, sink);
+    else showTables(place, sink, tables);
   } catch (error) {
     if (mine !== turn) return;
     show(message("That did not work", error.message, h("button", { type: "button", onclick: draw }, "Try again")));
@@ -87,16 +98,16 @@ async function draw() {
   }
 }
 
-function showAlerts(place) {
-  const made = new Alerts(place);
+function showAlerts(place, sink) {
+  const made = new Alerts(place, named(sink));
   show(made.element, made);
 }
 
-function showTables(place, tables) {
+function showTables(place, sink, tables) {
   const own = tables.filter((table) => !isView(table));
   if (own.length === 1) return location.replace(link({ sink: place.sink, table: own[0] }));
-  const items = tables.map((table) => h("li", {}, h("a", { class: "card", href: link({ sink: place.sink, table }) }, h("b", {}, table))));
-  const title = h("header", { class: "title" }, h("h1", {}, place.sink));
+  const items = tables.map((table) => h("li", {}, h("a", { class: "card", href: link({ sink: place.sink, table }) }, h("b", { title: table }, table))));
+  const title = h("header", { class: "title" }, h("h1", {}, named(sink)));
   show(h("section", {}, title, tables.length
     ? h("ul", { class: "cards" }, items)
     : h("p", { class: "empty" }, "No tables yet: they appear with the first events.")));
@@ -106,8 +117,8 @@ function drawNav(place, sink, tables) {
   const items = sinks.map((one) => {
     const isHere = one.id === sink?.id;
     return h("li", {},
-      h("a", { href: link({ sink: one.id }), class: one.api ? "" : "off", "aria-current": isHere && !place.table && "page" }, one.name,
-        h("span", { class: "kind" }, one.type)),
+      h("a", { href: link({ sink: one.id }), class: one.api ? "" : "off", "aria-current": isHere && !place.table && "page" },
+        h("span", { class: "name", title: one.name }, named(one)), h("span", { class: "kind" }, one.type)),
       isHere && tables.length > 0 && tableList(place, tables));
   });
   // On a wide screen there is room for all of it; on a phone it opens when it is asked to.
@@ -118,7 +129,7 @@ function drawNav(place, sink, tables) {
 
 function tableList(place, tables) {
   const items = tables.map((table) => h("li", {},
-    h("a", { href: link({ sink: place.sink, table }), "aria-current": table === place.table && "page" }, table)));
+    h("a", { href: link({ sink: place.sink, table }), "aria-current": table === place.table && "page" }, h("span", { class: "name", title: table }, table))));
   const search = tables.length > MANY_TABLES && h("input", { type: "search", placeholder: `search ${tables.length} tables`, "aria-label": "Search tables" });
   search && search.addEventListener("input", () => {
     items.forEach((item, index) => { item.hidden = !tables[index].toLowerCase().includes(search.value.toLowerCase()); });

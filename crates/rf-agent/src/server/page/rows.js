@@ -29,7 +29,7 @@ export class Rows {
     this.body = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Rows" });
     this.pager = h("nav", { class: "pager", "aria-label": "Pages" });
     this.note = h("p", { class: "note" });
-    this.element = h("section", {}, tabs, this.#tools(), this.note, this.body, this.pager);
+    this.element = h("section", { class: "rows" }, tabs, this.#tools(), this.note, this.body, this.pager);
     this.element.addEventListener("keydown", (event) => this.#key(event));
     this.load();
   }
@@ -143,17 +143,18 @@ export class Rows {
   #draw() {
     const { column: sorted, direction } = this.#order;
     const seen = this.choice.seen;
+    const numeric = new Set(seen.filter((column) => this.#isNumeric(column)));
     const header = seen.map((column) => {
       const isSorted = column === sorted;
       const next = isSorted && direction === "asc" ? "desc" : "asc";
       const arrow = isSorted ? (direction === "asc" ? " ▲" : " ▼") : "";
       return h("th", { scope: "col", "aria-sort": isSorted && (direction === "asc" ? "ascending" : "descending"),
-        class: this.#isNumeric(column) && "number" },
+        class: numeric.has(column) && "number" },
         h("button", { type: "button", onclick: () => this.#with({ order: `${column}:${next}` }) }, column,
           h("span", { "aria-hidden": "true" }, arrow)));
     });
     const rows = this.#rows.map((row, place) => {
-      const cells = seen.map((column) => this.#cell(column, row[column]));
+      const cells = seen.map((column) => this.#cell(column, row[column], numeric.has(column)));
       return h("tr", { tabindex: place === 0 ? 0 : -1, "data-row": place, onclick: () => this.#open(place) }, cells);
     });
     const table = h("table", {}, h("thead", {}, h("tr", {}, header)), h("tbody", {}, rows));
@@ -163,12 +164,14 @@ export class Rows {
   }
 
   #isNumeric(column) {
-    return !format.isTime(column) && this.#rows.length > 0
-      && this.#rows.every((row) => row[column] === null || typeof row[column] === "number");
+    const values = this.#rows.map((row) => row[column]).filter((value) => value !== null && value !== undefined);
+    return !format.isTime(column) && values.length > 0 && values.every((value) => typeof value === "number");
   }
 
-  #cell(column, value) {
-    if (value === null || value === undefined) return h("td", { class: "none" }, h("span", { "aria-label": "nothing" }, "–"));
+  #cell(column, value, isNumeric) {
+    if (value === null || value === undefined) {
+      return h("td", { class: isNumeric ? "none number" : "none" }, h("span", { "aria-label": "nothing" }, "–"));
+    }
     const text = format.value(column, value);
     if (column === "status") {
       return h("td", {}, h("span", { class: `pill ${format.mood(value)}` }, text));

@@ -137,7 +137,7 @@ export class Series {
       const newest = Math.max(...known.filter((one) => one.serie_name === serie).map((one) => one.last));
       const told = last === undefined ? "nothing" : "state" in last ? format.value("", last.state) : format.short(last.last ?? last.value ?? 0);
       return h("li", {}, h("a", { class: "card", href: link(this.#with({ ".series": serie })) },
-        h("span", { class: "line" }, h("b", {}, serie), h("span", { class: "latest" }, told)),
+        h("span", { class: "line" }, h("b", { title: serie }, serie), h("span", { class: "latest" }, told)),
         spark(lines),
         h("small", {}, last === undefined ? "no values in this time" : format.ago(newest))));
     });

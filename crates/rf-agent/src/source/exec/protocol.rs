@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use serde::Deserialize;
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
@@ -10,6 +11,9 @@ use crate::source::local_event::LocalEvent;
 
 /// The longest id, as it is written.
 const MAX_ID_BYTES: usize = 256;
+
+/// Begins what a program is told of a line that is no event.
+const NO_OBJECT: &str = "expected an event as a JSON object";
 
 /// What a program calls an event: a text or a number, kept as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,10 +85,14 @@ pub(super) fn parse(
     line: &[u8],
     default_path: &str,
 ) -> Result<(Option<Id>, Bytes), (Option<Id>, String)> {
+    // To serde a list would do, too: its elements by their places.
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return Err((None, NO_OBJECT.to_owned()));
+    }
     let written: Written<'_> = serde_json::from_slice(line).map_err(|error| {
         let known = serde_json::from_slice::<WithId<'_>>(line).ok();
         let id = known.and_then(|known| id_of(known.id).ok().flatten());
-        (id, format!("expected an event as a JSON object: {}", without_text(&error)))
+        (id, format!("{NO_OBJECT}: {}", without_text(&error)))
     })?;
     let id = id_of(written.id).map_err(|reason| (None, reason))?;
     match event_of(written, default_path) {
@@ -93,9 +101,17 @@ pub(super) fn parse(
     }
 }
 
-/// The place of an error; its own words may quote the event, which is not for the log.
+/// What is wrong, and where; the error's own words may quote the event, which is not for the log.
 fn without_text(error: &serde_json::Error) -> String {
-    format!("{:?} error at column {}", error.classify(), error.column())
+    let column = error.column();
+    match error.classify() {
+        Category::Eof => "the line ends before the object does".to_owned(),
+        Category::Data if error.to_string().starts_with("duplicate field") => {
+            format!("a key stands there twice, at column {column}")
+        }
+        Category::Data => format!("the value before column {column} has a wrong type"),
+        Category::Syntax | Category::Io => format!("no JSON at column {column}"),
+    }
 }
 
 fn id_of(id: Option<&RawValue>) -> Result<Option<Id>, String> {
@@ -200,8 +216,21 @@ mod tests {
             assert!(told.starts_with(expected), "{line}: {told}");
             assert!(!told.contains("secret"), "{told}");
         };
-        check("secret", r#"{"refused":null,"reason":"expected an event"#);
-        check(r#"{"id":5,"path":7}"#, r#"{"refused":5,"reason":"expected an event"#);
+        for line in ["secret", "[1]", r#" [1,"secret"]"#, "7", "\"secret\"", "null"] {
+            check(line, r#"{"refused":null,"reason":"expected an event as a JSON object"}"#);
+        }
+        for (line, id, why) in [
+            (r#"{"id":5,"path":7}"#, "5", "has a wrong type"),
+            (r#"{"id":secret}"#, "null", "no JSON at column"),
+            (r#"{"id":5,"path":"secret"#, "null", "the line ends before the object does"),
+            (r#"{"id":6,"path":"a","path":"secret"}"#, "6", "a key stands there twice, at column"),
+        ] {
+            let begin =
+                format!(r#"{{"refused":{id},"reason":"expected an event as a JSON object: "#);
+            check(line, &begin);
+            let (_, reason) = parse(line.as_bytes(), "/").expect_err(line);
+            assert!(reason.contains(why), "{line}: {reason}");
+        }
         check(
             r#"{"id":5,"headers":{"x":{}}}"#,
             r#"{"refused":5,"reason":"headers: expected texts"#,

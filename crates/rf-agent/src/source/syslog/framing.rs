@@ -20,8 +20,12 @@ pub(super) struct Frame {
 
 /// The stream is not what it says: where the next message begins cannot be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a length is followed by no blank")]
-pub(super) struct BadFraming;
+pub(super) enum BadFraming {
+    #[error("a length is followed by no blank")]
+    NoBlank,
+    #[error("a length is too large: it has more than {} digits", MAX_DIGITS)]
+    TooLong,
+}
 
 /// Bytes in, messages out. Memory is bounded by the longest message and one read.
 #[derive(Debug)]
@@ -113,10 +117,10 @@ impl Framing {
         let digits =
             self.buffer.iter().take(MAX_DIGITS + 1).take_while(|b| b.is_ascii_digit()).count();
         match self.buffer.get(digits) {
-            _ if digits > MAX_DIGITS => return Err(BadFraming),
+            _ if digits > MAX_DIGITS => return Err(BadFraming::TooLong),
             None => return Ok(None),
             Some(b' ') => {}
-            Some(_) => return Err(BadFraming),
+            Some(_) => return Err(BadFraming::NoBlank),
         }
         let length = self.buffer[..digits]
             .iter()
@@ -210,13 +214,15 @@ mod tests {
 
     #[test]
     fn a_length_without_a_message_is_bad() {
-        let check = |stream: &[u8]| {
+        let check = |stream: &[u8], expected: &str| {
             let mut framing = Framing::new(100);
             framing.buffer.extend_from_slice(stream);
-            assert_eq!(framing.take(), Err(BadFraming));
+            assert_eq!(framing.take().map_err(|bad| bad.to_string()), Err(expected.to_owned()));
         };
-        check(b"5x");
-        check(b"99999999999");
+        check(b"5x", "a length is followed by no blank");
+        for stream in [&b"99999999999"[..], b"99999999999999999999 x"] {
+            check(stream, "a length is too large: it has more than 9 digits");
+        }
     }
 
     #[test]
@@ -224,6 +230,6 @@ mod tests {
         let mut framing = Framing::new(100);
         framing.buffer.extend_from_slice(b"<1>a\n5x");
         assert_eq!(framing.take().map(|frames| frames.len()), Ok(1));
-        assert_eq!(framing.take(), Err(BadFraming));
+        assert_eq!(framing.take(), Err(BadFraming::NoBlank));
     }
 }

@@ -34,7 +34,7 @@ async fn with_source(params: Value, test: impl AsyncFnOnce(&Rig)) -> Vec<Value> 
     let mut keys = json!({ "listenPort": 0, "listenAddress": "127.0.0.1" });
     keys.as_object_mut().unwrap().extend(params.as_object().unwrap().clone());
     let mut source = build_source("syslog", &keys);
-    let port = source.start().unwrap()[0].port();
+    let port = source.start().unwrap()[0].address.port();
     let stop = CancellationToken::new();
     let rig = Rig { _folder: folder, store, port, stop: stop.clone() };
     let running = source.run(out, stop);

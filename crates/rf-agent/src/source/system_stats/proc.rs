@@ -9,7 +9,7 @@ use procfs::{
     CpuPressure, IoPressure, LoadAverage, Meminfo, MemoryPressure, PressureRecord, ProcResult,
 };
 
-use crate::machine::{CpuTicks, own_memory, percent, real};
+use crate::machine::{CpuTicks, DiskRoom, own_memory, percent, real};
 
 /// Sectors of `/proc/diskstats` have this size, whatever the disk's own is.
 const SECTOR_BYTES: u64 = 512;
@@ -134,13 +134,10 @@ fn flat(mount: &Path) -> String {
 
 fn space(series: &mut Series, name: &str, path: &Path) {
     // Not allowed to look, or unmounted since.
-    let Ok(disk) = rustix::fs::statvfs(path) else { return };
-    let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-    // As `df`: what is kept for root is neither used nor free.
-    let used = disk.f_blocks.saturating_sub(disk.f_bfree);
-    push(series, format!("{name}_total"), bytes(disk.f_blocks));
-    push(series, format!("{name}_free"), bytes(disk.f_bavail));
-    series.push((format!("{name}_used"), percent(used, used + disk.f_bavail)));
+    let Some(disk) = DiskRoom::at(path) else { return };
+    push(series, format!("{name}_total"), disk.total);
+    push(series, format!("{name}_free"), disk.free);
+    series.push((format!("{name}_used"), disk.used_percent));
 }
 
 fn network(series: &mut Series) -> ProcResult<()> {

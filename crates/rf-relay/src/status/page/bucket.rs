@@ -156,18 +156,20 @@ fn users(
         section class="panel" {
             h2 { (title) }
             @if users.is_empty() { p class="none" { "Nobody within the last hour." } } @else {
-                table {
-                    thead { tr {
-                        th scope="col" { "Node" } th scope="col" class="num" { "Events/min" }
-                        th scope="col" class="num" { "Events" } th scope="col" { "Last" }
-                    } }
-                    tbody {
-                        @for (node, flow) in users {
-                            tr {
-                                th scope="row" { a href=(parts::node_link(&node.id)) { (node.host) } " " span class="role" { (node.role) } }
-                                td data-label="Events/min" class="num" { (parts::number(flow.per_minute)) }
-                                td data-label="Events" class="num" { (parts::number(flow.events)) }
-                                td data-label="Last" { (parts::when(flow.at_ms, report.at_ms)) }
+                div class="scroll" {
+                    table {
+                        thead { tr {
+                            th scope="col" { "Node" } th scope="col" class="num" { "Events/min" }
+                            th scope="col" class="num" { "Events" } th scope="col" { "Last" }
+                        } }
+                        tbody {
+                            @for (node, flow) in users {
+                                tr {
+                                    th scope="row" { a href=(parts::node_link(&node.id)) { (node.host) } " " span class="role" { (node.role) } }
+                                    td data-label="Events/min" class="num" { (parts::number(flow.per_minute)) }
+                                    td data-label="Events" class="num" { (parts::number(flow.events)) }
+                                    td data-label="Last" { (parts::when(flow.at_ms, report.at_ms)) }
+                                }
                             }
                         }
                     }

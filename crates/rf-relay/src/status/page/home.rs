@@ -87,24 +87,26 @@ fn nodes(report: &Report, all: bool) -> Markup {
             @if rows.is_empty() {
                 p class="none" { "No proxy or player has called yet." }
             } @else {
-                table {
-                    thead {
-                        tr {
-                            th scope="col" { "Node" }
-                            th scope="col" { "State" }
-                            th scope="col" { "Last seen" }
-                            th scope="col" class="num" { "Events/min" }
-                            th scope="col" { "Fullest queue" }
-                            th scope="col" class="num" { "Queued" }
-                            th scope="col" class="num" { "Oldest" }
-                            th scope="col" class="num" { "Dropped" }
-                            th scope="col" class="num" { "Dead" }
-                            th scope="col" class="num" { "Errors" }
-                            th scope="col" { "CPU, memory, disk" }
+                div class="scroll" {
+                    table {
+                        thead {
+                            tr {
+                                th scope="col" { "Node" }
+                                th scope="col" { "State" }
+                                th scope="col" { "Last seen" }
+                                th scope="col" class="num" { "Events/min" }
+                                th scope="col" { "Fullest queue" }
+                                th scope="col" class="num" { "Queued" }
+                                th scope="col" class="num" { "Oldest" }
+                                th scope="col" class="num" { "Dropped" }
+                                th scope="col" class="num" { "Dead" }
+                                th scope="col" class="num" { "Errors" }
+                                th scope="col" { "CPU, memory, disk" }
+                            }
                         }
-                    }
-                    tbody {
-                        @for node in &rows { (node_row(report, node)) }
+                        tbody {
+                            @for node in &rows { (node_row(report, node)) }
+                        }
                     }
                 }
                 (more(rows.len(), report.nodes.len()))
@@ -145,7 +147,7 @@ fn presence(node: &NodeReport) -> Markup {
     html! {
         @match node.presence {
             Presence::Here => {}
-            other => { " " span class="presence" { (other.as_str()) } }
+            _ => { " " span class="presence" { (node.presence_word()) } }
         }
     }
 }
@@ -159,24 +161,26 @@ fn buckets(report: &Report, all: bool) -> Markup {
             @if rows.is_empty() {
                 p class="none" { "There is no bucket in the relay's configuration." }
             } @else {
-                table {
-                    thead {
-                        tr {
-                            th scope="col" { "Bucket" }
-                            th scope="col" { "State" }
-                            th scope="col" class="num" { "In/min" }
-                            th scope="col" class="num" { "Out/min" }
-                            th scope="col" class="num" { "Waiting" }
-                            th scope="col" class="num" { "Oldest" }
-                            th scope="col" { "Size" }
-                            th scope="col" class="num" { "Dropped" }
-                            th scope="col" class="num" { "Refused" }
-                            th scope="col" { "Last in" }
-                            th scope="col" { "Last asked" }
+                div class="scroll" {
+                    table {
+                        thead {
+                            tr {
+                                th scope="col" { "Bucket" }
+                                th scope="col" { "State" }
+                                th scope="col" class="num" { "In/min" }
+                                th scope="col" class="num" { "Out/min" }
+                                th scope="col" class="num" { "Waiting" }
+                                th scope="col" class="num" { "Oldest" }
+                                th scope="col" { "Size" }
+                                th scope="col" class="num" { "Dropped" }
+                                th scope="col" class="num" { "Refused" }
+                                th scope="col" { "Last in" }
+                                th scope="col" { "Last asked" }
+                            }
                         }
-                    }
-                    tbody {
-                        @for bucket in &rows { (bucket_row(report, bucket)) }
+                        tbody {
+                            @for bucket in &rows { (bucket_row(report, bucket)) }
+                        }
                     }
                 }
                 (more(rows.len(), report.buckets.len()))

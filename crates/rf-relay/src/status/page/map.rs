@@ -166,9 +166,8 @@ fn node_box(node: &NodeReport, place: &Place, x: u64) -> Markup {
 /// What stands beside a node's name.
 fn word(node: &NodeReport) -> String {
     match (parts::glyph(node.level), node.presence) {
-        (_, presence @ (Presence::Silent | Presence::Missing)) => {
-            format!("✕ {}", presence.as_str())
-        }
+        (None, Presence::Missing) => node.presence_word().to_owned(),
+        (_, Presence::Silent | Presence::Missing) => format!("✕ {}", node.presence_word()),
         (Some(glyph), _) => format!("{glyph} {}", node.role),
         (None, _) => node.role.clone(),
     }

@@ -28,7 +28,7 @@ fn facts(report: &Report, node: &NodeReport) -> Markup {
     let now = report.at_ms;
     html! {
         dl class="facts" {
-            (parts::fact("Heard of", &html! { (node.presence.as_str()) ", " (parts::when(node.last_seen_ms, now)) }))
+            (parts::fact("Heard of", &html! { (node.presence_word()) ", " (parts::when(node.last_seen_ms, now)) }))
             @if !node.env.is_empty() { (parts::fact("Environment", &html! { (node.env) })) }
             @if !node.version.is_empty() { (parts::fact("Version", &html! { (node.version) })) }
             @if node.started_at_ms > 0 { (parts::fact("Started", &parts::when(Some(node.started_at_ms.saturating_add_signed(-node.skew_ms)), now))) }
@@ -47,22 +47,24 @@ fn sources(sources: &[SourceReport]) -> Markup {
         @if !sources.is_empty() {
             section class="panel" {
                 h2 { "Sources" }
-                table {
-                    thead { tr {
-                        th scope="col" { "Source" } th scope="col" { "State" } th scope="col" { "Feeds" }
-                        th scope="col" class="num" { "Events/min" } th scope="col" class="num" { "Received" }
-                        th scope="col" class="num" { "Dropped" } th scope="col" class="num" { "Dead" }
-                    } }
-                    tbody {
-                        @for source in sources {
-                            tr class=(source.level.as_str()) {
-                                th scope="row" { (source.id) " " span class="role" { (source.kind) } }
-                                td data-label="State" { (parts::pill(source.level)) }
-                                td data-label="Feeds" { (parts::text(&source.sinks.join(", "))) }
-                                td data-label="Events/min" class="num" { (parts::number(source.per_minute)) }
-                                td data-label="Received" class="num" { (parts::number(source.received)) }
-                                td data-label="Dropped" class="num" { (parts::number(source.dropped)) }
-                                td data-label="Dead" class="num" { (parts::number(source.dead_lettered)) }
+                div class="scroll" tabindex="0" role="region" aria-label="Sources" {
+                    table {
+                        thead { tr {
+                            th scope="col" { "Source" } th scope="col" { "State" } th scope="col" { "Feeds" }
+                            th scope="col" class="num" { "Events/min" } th scope="col" class="num" { "Received" }
+                            th scope="col" class="num" { "Dropped" } th scope="col" class="num" { "Dead" }
+                        } }
+                        tbody {
+                            @for source in sources {
+                                tr class=(source.level.as_str()) {
+                                    th scope="row" { (source.id) " " span class="role" { (source.kind) } }
+                                    td data-label="State" { (parts::pill(source.level)) }
+                                    td data-label="Feeds" { (parts::text(&source.sinks.join(", "))) }
+                                    td data-label="Events/min" class="num" { (parts::number(source.per_minute)) }
+                                    td data-label="Received" class="num" { (parts::number(source.received)) }
+                                    td data-label="Dropped" class="num" { (parts::number(source.dropped)) }
+                                    td data-label="Dead" class="num" { (parts::number(source.dead_lettered)) }
+                                }
                             }
                         }
                     }
@@ -77,15 +79,17 @@ fn sinks(report: &Report, sinks: &[SinkReport]) -> Markup {
         @if !sinks.is_empty() {
             section class="panel" {
                 h2 { "Sinks" }
-                table {
-                    thead { tr {
-                        th scope="col" { "Sink" } th scope="col" { "State" } th scope="col" { "To" }
-                        th scope="col" class="num" { "Events/min" } th scope="col" class="num" { "Delivered" }
-                        th scope="col" { "Queue" } th scope="col" class="num" { "Queued" } th scope="col" class="num" { "Oldest" }
-                        th scope="col" class="num" { "Retried" } th scope="col" class="num" { "Dropped" }
-                        th scope="col" class="num" { "Dead" } th scope="col" class="num" { "Latency 50 / 99 %" }
-                    } }
-                    tbody { @for sink in sinks { (sink_row(report, sink)) } }
+                div class="scroll" tabindex="0" role="region" aria-label="Sinks" {
+                    table {
+                        thead { tr {
+                            th scope="col" { "Sink" } th scope="col" { "State" } th scope="col" { "To" }
+                            th scope="col" class="num" { "Events/min" } th scope="col" class="num" { "Delivered" }
+                            th scope="col" { "Queue" } th scope="col" class="num" { "Queued" } th scope="col" class="num" { "Oldest" }
+                            th scope="col" class="num" { "Retried" } th scope="col" class="num" { "Dropped" }
+                            th scope="col" class="num" { "Dead" } th scope="col" class="num" { "Latency 50 / 99 %" }
+                        } }
+                        tbody { @for sink in sinks { (sink_row(report, sink)) } }
+                    }
                 }
             }
         }
@@ -120,18 +124,20 @@ fn flows(report: &Report, title: &str, flows: &[FlowReport]) -> Markup {
         @if !flows.is_empty() {
             section class="panel" {
                 h2 { (title) }
-                table {
-                    thead { tr {
-                        th scope="col" { "Bucket" } th scope="col" class="num" { "Events/min" }
-                        th scope="col" class="num" { "Events" } th scope="col" { "Last" }
-                    } }
-                    tbody {
-                        @for flow in flows {
-                            tr {
-                                th scope="row" { a href=(parts::bucket_link(&flow.bucket)) { (flow.bucket) } }
-                                td data-label="Events/min" class="num" { (parts::number(flow.per_minute)) }
-                                td data-label="Events" class="num" { (parts::number(flow.events)) }
-                                td data-label="Last" { (parts::when(flow.at_ms, report.at_ms)) }
+                div class="scroll" {
+                    table {
+                        thead { tr {
+                            th scope="col" { "Bucket" } th scope="col" class="num" { "Events/min" }
+                            th scope="col" class="num" { "Events" } th scope="col" { "Last" }
+                        } }
+                        tbody {
+                            @for flow in flows {
+                                tr {
+                                    th scope="row" { a href=(parts::bucket_link(&flow.bucket)) { (flow.bucket) } }
+                                    td data-label="Events/min" class="num" { (parts::number(flow.per_minute)) }
+                                    td data-label="Events" class="num" { (parts::number(flow.events)) }
+                                    td data-label="Last" { (parts::when(flow.at_ms, report.at_ms)) }
+                                }
                             }
                         }
                     }

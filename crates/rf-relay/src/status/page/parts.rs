@@ -65,7 +65,7 @@ pub(super) fn bar(percent: u64, label: &str) -> Markup {
     }
 }
 
-/// Values of the last hour as a line without numbers.
+/// Rates of the last messages as a line without numbers.
 pub(super) fn spark(values: &[u64]) -> Markup {
     let top = values.iter().copied().max().unwrap_or_default().max(1);
     let step = 100.0 / (values.len().max(2) - 1) as f64;
@@ -76,7 +76,7 @@ pub(super) fn spark(values: &[u64]) -> Markup {
     html! {
         @if values.len() > 1 {
             svg class="spark" viewBox="0 0 100 20" preserveAspectRatio="none" role="img"
-                aria-label={ "events a minute in the last hour, at most " (top) } {
+                aria-label={ "events a minute at the last " (values.len()) " messages, at most " (top) } {
                 polyline points=(points.join(" ")) {}
             }
         }
