@@ -180,7 +180,7 @@ impl Output {
         let commit =
             Commit { letters: pairs.map(letter).collect(), checkpoints, ..Commit::default() };
         self.store.commit(commit).await?;
-        events.iter().for_each(|event| self.trace.buried(event, 0, reason));
+        events.iter().for_each(|event| self.trace.buried(self.trace.id(event), 0, reason));
         self.meter.dead_lettered(events.len() as u64, reason);
         Ok(())
     }

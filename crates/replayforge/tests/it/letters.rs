@@ -143,13 +143,7 @@ fn what_is_no_request_is_a_letter_and_its_neighbours_go_on() {
     stack.player.expect_error("event moved to the dead letters");
     let record = r#"["{\"method\":\"POST\",\"path\":\"/1\"}", "no JSON", "{\"method\":\"B A D\"}", "{\"method\":\"POST\",\"path\":\"/2\"}"]"#;
     let headers = [("RF-BUCKETS", &b"b"[..]), ("Authorization", b"Bearer token-of-b")];
-    let answer = crate::support::wire::call(
-        stack.ports.relay,
-        "POST",
-        "/record-batch",
-        &headers,
-        record.as_bytes(),
-    );
+    let answer = call(stack.ports.relay, "POST", "/record-batch", &headers, record.as_bytes());
     assert_eq!(answer.status(), 200);
     let received = stack.target.wait_for(2);
     assert_eq!((received[0].target(), received[1].target()), ("/1", "/2"));

@@ -191,7 +191,7 @@ impl ScriptHandle {
                 let reason =
                     format!("the script made {bytes} bytes of it, a queue takes {limit} at once");
                 tracing::error!(source = self.source, reason, "event moved to the dead letters");
-                self.trace.buried(&content, 0, &reason);
+                self.trace.buried(self.trace.id(&content), 0, &reason);
                 let letters = vec![Letter { queue: self.letters, content, reason }];
                 let commit = Commit { letters, checkpoints, ..Commit::default() };
                 self.store.commit(commit).await.map(drop).map_err(Rejected::from)

@@ -26,7 +26,6 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
     let shape = worker.sink.shape();
     let mut backoff = Backoff::new(shape.backoff.0, shape.backoff.1);
     let mut paused = Backoff::new(PAUSED.0, PAUSED.1);
-    let is_relay = worker.sink.wired_to().is_some();
     let (mut attempts, mut tries) = (0, 0);
     loop {
         // An answer that comes during the try itself counts, too.
@@ -34,14 +33,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
         attempts += 1;
         tries += 1;
         let error = match worker.sink.write(batch).await {
-            Ok(()) => {
-                if worker.meter.fortune.comes_up() {
-                    tracing::info!(sink = worker.id, tries, state = "up", "sink works again");
-                }
-                worker.meter.delivered(&batch.events);
-                worker.trace.delivered(batch, tries, is_relay);
-                return Fate::Delivered;
-            }
+            Ok(()) => return delivered(worker, batch, tries),
             Err(error) => error,
         };
         // Away, or something before it that says so; not one that has said when it wants to be asked again.
@@ -94,6 +86,16 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
             () = reached, if is_away => {}
         }
     }
+}
+
+/// Counts and notes that the target has the batch, and tells it where it had failed before.
+fn delivered(worker: &Worker, batch: &SinkBatch, tries: u32) -> Fate {
+    if worker.meter.fortune.comes_up() {
+        tracing::info!(sink = worker.id, tries, state = "up", "sink works again");
+    }
+    worker.meter.delivered(&batch.events);
+    worker.trace.delivered(batch, tries, worker.sink.wired_to().is_some());
+    Fate::Delivered
 }
 
 /// Counts and notes a failed try; the state for the log.

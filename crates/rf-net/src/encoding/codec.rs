@@ -140,12 +140,7 @@ fn decode_zstd(data: &[u8], max_bytes: usize) -> Result<Bytes, DecodeError> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(data).map_err(broken)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
     // One more than claimed, so that the last read, which finds the end, need not grow the buffer.
-    read_capped(
-        Coding::Zstd,
-        decoder,
-        claimed.map_or(FIRST_RESERVE_BYTES, |bytes| bytes + 1),
-        most,
-    )
+    read_capped(Coding::Zstd, decoder, claimed.map_or(FIRST_RESERVE_BYTES, |bytes| bytes + 1), most)
 }
 
 fn read_capped(

@@ -14,7 +14,6 @@ use super::watcher::{Notice, Rule, Watch};
 use crate::sink::table::batch::Apply;
 use crate::sink::table::call::{Call, Verb};
 use crate::sink::table::failure::WriteError;
-use crate::sink::table::identifier::Identifier;
 use crate::sink::table::rows::Rows;
 
 pub(super) const TABLES: &str = "

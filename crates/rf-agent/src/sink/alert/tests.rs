@@ -362,7 +362,7 @@ async fn silences_that_make_no_sense_are_refused() {
 
 #[tokio::test]
 async fn a_silence_may_come_before_the_table() {
-    let mut rig = rig().await;
+    let mut rig = Rig::start(super::build, PARAMS).await;
     let body = json!({ "table": "WEB", "for": "1h" }).to_string();
     assert_eq!(api(&rig, "POST", "/silences", &body).await.0, 204);
     rig.restart().await;

@@ -14,8 +14,9 @@ use serde_json::{Map, Value};
 use super::answer::{self, Prepared, RowWriter};
 use super::api_error::ApiError;
 use super::format::Format;
-use super::query::{RowQuery, limit, shown};
+use super::query::{RowQuery, limit, no_conditions, shown};
 use super::reader::{QueryError, Reader, Session};
+use super::schema::Table;
 use super::value::write_json;
 use crate::server::refused::InPath;
 

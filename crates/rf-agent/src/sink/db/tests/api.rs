@@ -170,7 +170,12 @@ async fn what_a_text_is_to_contain_has_a_bound() {
 #[tokio::test]
 async fn what_only_keeps_caches_away_is_passed_over() {
     let rig = people().await;
-    for uri in ["/time-analytics/?table=people&start_time=&_=1700000000000", "/time-analytics/?table=people&limit=5", "/rpf-db/people?_=1&age_gt=", "/list?_=1"] {
+    for uri in [
+        "/time-analytics/?table=people&start_time=&_=1700000000000",
+        "/time-analytics/?table=people&limit=5",
+        "/rpf-db/people?_=1&age_gt=",
+        "/list?_=1",
+    ] {
         assert!(!rig.json(uri).await[0].is_null(), "{uri}");
     }
     assert_eq!(rig.json("/distinct-values/people/city?_=1&limit=1").await, json!(["Bonn"]));
