@@ -6,7 +6,8 @@
 //!
 //! The guard is armed before a hook is called. Lua's instruction hook asks it every few thousand instructions; functions of
 //! ours whose work grows with the script's input ask it as they go. Once it has run out it stays so until it is armed again:
-//! a script that catches the error with `pcall` gets it thrown again at once (see `prelude`).
+//! a script that catches the error with `pcall` gets it thrown again at once (see `prelude`). That the memory was at its limit
+//! may be caught, and is noted here: whoever gives its event up then may say something else.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -31,6 +32,7 @@ struct State {
     spent_at_deadline: Cell<Option<Duration>>,
     limit: Cell<Duration>,
     expired: Cell<bool>,
+    full: Cell<bool>,
     steps: Cell<u32>,
 }
 
@@ -41,6 +43,7 @@ impl Guard {
         self.0.spent_at_deadline.set(None);
         self.0.limit.set(limit);
         self.0.expired.set(false);
+        self.0.full.set(false);
     }
 
     /// Whether the time of the call has run out.
@@ -57,6 +60,16 @@ impl Guard {
     /// Whether it was found that the time has run out; does not look at the clock.
     pub(crate) fn has_expired(&self) -> bool {
         self.0.expired.get()
+    }
+
+    /// Notes that the script has caught what Lua says at the limit of memory.
+    pub(crate) fn note_full(&self) {
+        self.0.full.set(true);
+    }
+
+    /// Whether the script has caught that in the call under way.
+    pub(crate) fn was_full(&self) -> bool {
+        self.0.full.get()
     }
 
     /// Whether the thread has worked for another limit since the deadline.

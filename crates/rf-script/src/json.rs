@@ -95,9 +95,17 @@ fn marker(
 
 /// A function that takes a field out of a table, also one that was `null`.
 fn omit_function(lua: &Lua) -> mlua::Result<Function> {
-    lua.create_function(|lua, (table, key): (Table, LuaString)| {
+    lua.create_function(|lua, (table, key): (Table, Value)| {
+        if key.is_nil() {
+            return Err(mlua::Error::RuntimeError(
+                "json_omit: bad argument #2: expected a key, not nil".to_owned(),
+            ));
+        }
+        // As it is: to Lua the number 1 and the text "1" are two keys. Those that were null are texts.
         table.raw_set(&key, Value::Nil)?;
-        Shapes::of_mut(lua)?.forget_null(lua, &table, &key)?;
+        if let Value::String(key) = &key {
+            Shapes::of_mut(lua)?.forget_null(lua, &table, key)?;
+        }
         Ok(table)
     })
 }

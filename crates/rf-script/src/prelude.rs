@@ -10,7 +10,7 @@ mod tests;
 
 use mlua::{Function, Lua, LuaString, Table, Value};
 
-use crate::vm::{Host, describe};
+use crate::vm::{Host, OUT_OF_MEMORY, describe};
 
 /// In order of their installation, with the names that tracebacks give them: places in brackets are not a script's.
 const CHUNKS: [(&str, &str); 3] = [
@@ -27,7 +27,7 @@ const MAX_ELEMENTS_WITH_METAMETHODS: f64 = 10_000.0;
 pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
     let helpers = lua.create_table()?;
     add_limits(lua, host, &helpers)?;
-    add_inspection(lua, &helpers)?;
+    add_inspection(lua, host, &helpers)?;
     for (name, text) in CHUNKS {
         lua.load(text).set_name(name).call::<()>(&helpers)?;
     }
@@ -41,14 +41,28 @@ fn add_limits(lua: &Lua, host: &Host, helpers: &Table) -> mlua::Result<()> {
     helpers.set("look", lua.create_function(move |_, ()| guard.check())?)?;
     let guard = host.guard.clone();
     helpers.set("expired", lua.create_function(move |_, ()| Ok(guard.expired()))?)?;
+    helpers.set("out_of_memory", OUT_OF_MEMORY)?;
+    let guard = host.guard.clone();
+    let note_full = move |_: &Lua, ()| {
+        guard.note_full();
+        Ok(())
+    };
+    helpers.set("note_full", lua.create_function(note_full)?)?;
     let options = host.options.clone();
     let now = move |_: &Lua, ()| Ok(options.clock.now_us().div_euclid(1_000_000));
     helpers.set("now_seconds", lua.create_function(now)?)
 }
 
-fn add_inspection(lua: &Lua, helpers: &Table) -> mlua::Result<()> {
-    let text_of_error = lua.create_function(|lua, error: Value| match error {
-        Value::Error(error) => Ok(Value::String(lua.create_string(describe(&error))?)),
+fn add_inspection(lua: &Lua, host: &Host, helpers: &Table) -> mlua::Result<()> {
+    let guard = host.guard.clone();
+    let text_of_error = lua.create_function(move |lua, error: Value| match error {
+        Value::Error(error) => {
+            let text = describe(&error);
+            if text.contains(OUT_OF_MEMORY) {
+                guard.note_full();
+            }
+            Ok(Value::String(lua.create_string(text)?))
+        }
         other => Ok(other),
     })?;
     helpers.set("text_of_error", text_of_error)?;

@@ -155,6 +155,8 @@ const COUNTING: &str = "local count = 0
     local generator = coroutine.wrap(function() for n = 1, 1e9 do coroutine.yield(n) end end)
     local function deep(n) return 1 + deep(n) end
     local function fill() local t = {} for i = 1, 1e7 do t[i] = ('x'):rep(1000) .. i end end
+    local kept = {}
+    local function keep() for i = 1, 1e7 do kept[i] = ('x'):rep(100000) end end
     local bad = {
         nothing = function() local nothing = nil + 1 end,
         raised = function() lua_error({}) end,
@@ -169,6 +171,11 @@ const COUNTING: &str = "local count = 0
         sorting = function() table.sort({3, 2, 1}, function() while true do end end) end,
         memory = function() fill() end,
         again = function() local _, reason = pcall(fill) lua_error(reason, 0) end,
+        reworded = function() if not pcall(keep) then lua_error('cannot parse') end end,
+        valued = function() if not pcall(keep) then lua_error({}) end end,
+        native_full = function() if not pcall(string.rep, 'x', 4000000) then lua_error('no') end end,
+        resumed = function() if not coroutine.resume(coroutine.create(keep)) then lua_error('no') end end,
+        handled = function() if not xpcall(keep, function() return 'no' end) then lua_error('no') end end,
     }
     function Process(c, emit)
         count = count + 1
@@ -214,12 +221,37 @@ fn a_limit_of_time_or_memory_makes_the_vm_anew() {
         let told = around(bad, |options| options.limits.call_time = Duration::from_millis(50));
         assert_eq!(told, ["1good1", "1good1good"], "{bad}");
     }
-    for bad in ["memory", "again"] {
+    for bad in ["memory", "again", "reworded", "valued", "native_full", "resumed", "handled"] {
         let told = around(bad, |options| {
             options.limits.memory_bytes = 4 << 20;
             options.limits.call_time = Duration::from_secs(20);
         });
         assert_eq!(told, ["1good1", "1good1good"], "{bad}");
+    }
+}
+
+#[test]
+fn a_full_vm_is_made_anew_when_its_script_gives_the_event_up() {
+    let script = "local kept, count = {}, 0
+    function Process(c, emit)
+        count = count + 1
+        local full = c ~= 'good' and not pcall(function()
+            for i = 1, 1e7 do kept[i] = ('x'):rep(100000) end
+        end)
+        if full and c == 'dead' then dead('bad event') end
+        if full and c == 'emptied' then kept = {} end
+        emit('rest', count)
+    end";
+    for (bad, end, after) in
+        [("dead", End::Dead("bad event".to_owned()), "1"), ("emptied", End::Done, "2")]
+    {
+        let mut options = options();
+        options.limits.memory_bytes = 4 << 20;
+        options.limits.call_time = Duration::from_secs(20);
+        let text = script.as_bytes().to_vec();
+        let mut session = Session::new(Arc::new(options), BTreeMap::new(), text).unwrap();
+        assert_eq!(session.process(bad.as_bytes()).unwrap().end, end);
+        assert_eq!(session.process(b"good").unwrap().emits[0].content, after, "{bad}");
     }
 }
 

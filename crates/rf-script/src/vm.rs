@@ -23,7 +23,7 @@ const HOOK_INSTRUCTIONS: u32 = 1_000;
 /// A script's file may be so large.
 const MAX_SCRIPT_BYTES: u64 = 4 * 1024 * 1024;
 /// What Lua says when the VM's memory is at its limit.
-const OUT_OF_MEMORY: &str = "not enough memory";
+pub(crate) const OUT_OF_MEMORY: &str = "not enough memory";
 /// `init` and the script's top level may take so many times the time of a call: they compile patterns and fill tables.
 const LOAD_FACTOR: u32 = 20;
 
@@ -198,8 +198,10 @@ impl Vm {
     }
 
     /// Whether the limit of time or memory has cut a call short. What ran then may have been left half done: a coroutine that
-    /// the hook has ended keeps its hook off, and nothing could stop it again. So the VM must be replaced. After any other
-    /// error Lua has unwound what the call was doing, and the script goes on with its variables.
+    /// the hook has ended keeps its hook off, and nothing could stop it again. So the VM must be replaced; also where the
+    /// script has caught that there is no memory and then given its event up in its own words, for the memory may be full of
+    /// its variables, and no later event would fare better. After any other error Lua has unwound what the call was doing,
+    /// and the script goes on with its variables.
     pub fn is_spent(&self) -> bool {
         self.spent.get()
     }
@@ -237,7 +239,13 @@ impl Vm {
         // A script that swallowed the error of its time limit was still cut short.
         let result = if self.host.guard.expired() { self.host.guard.check() } else { result };
         match result {
-            Ok(()) => effects.finish(),
+            Ok(()) => {
+                let outcome = effects.finish();
+                if outcome.end != End::Done && self.host.guard.was_full() {
+                    self.spent.set(true);
+                }
+                outcome
+            }
             Err(error) => {
                 effects.forget();
                 Outcome::failed(self.reason(&error))
@@ -248,8 +256,9 @@ impl Vm {
     /// Why a call failed; notes whether the VM can go on after that.
     fn reason(&self, error: &mlua::Error) -> String {
         let reason = describe(error);
-        // By its text, for a script may have caught the error and raised it again as its own.
-        if self.host.guard.has_expired() || reason.contains(OUT_OF_MEMORY) {
+        let guard = &self.host.guard;
+        // By its text where nobody has caught it.
+        if guard.has_expired() || guard.was_full() || reason.contains(OUT_OF_MEMORY) {
             self.spent.set(true);
         }
         reason

@@ -16,7 +16,7 @@ const MAX_PLAIN: f64 = 1e15;
 /// For what JSON has no word for (functions, NaN), and for tables nested too deep or within themselves.
 pub(crate) fn encode(lua: &Lua, value: &Value) -> mlua::Result<Vec<u8>> {
     let shapes = Shapes::of(lua)?;
-    let limit = lua.app_data_ref::<OutputLimit>().map_or(usize::MAX, |limit| limit.0);
+    let limit = OutputLimit::of(lua);
     let mut encoder = Encoder { shapes: &shapes, out: Vec::with_capacity(256), limit };
     encoder.value(value, 0)?;
     Ok(encoder.out)
@@ -24,6 +24,12 @@ pub(crate) fn encode(lua: &Lua, value: &Value) -> mlua::Result<Vec<u8>> {
 
 /// Bytes that one text may have: what is built here lies outside of the VM's own bound.
 pub(super) struct OutputLimit(pub(super) usize);
+
+impl OutputLimit {
+    pub(super) fn of(lua: &Lua) -> usize {
+        lua.app_data_ref::<Self>().map_or(usize::MAX, |limit| limit.0)
+    }
+}
 
 struct Encoder<'a> {
     shapes: &'a Shapes,
@@ -47,9 +53,7 @@ enum Key {
 
 impl Encoder<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> mlua::Result<()> {
-        if self.out.len() > self.limit {
-            return Err(refused(&format!("the text is larger than {} bytes", self.limit)));
-        }
+        self.check_size()?;
         match value {
             Value::Nil => self.out.extend_from_slice(b"null"),
             Value::Boolean(true) => self.out.extend_from_slice(b"true"),
@@ -63,6 +67,13 @@ impl Encoder<'_> {
                 Some(integer) => self.display(&integer.0),
                 None => return Err(refused(&format!("a {} is no JSON", other.type_name()))),
             },
+        }
+        Ok(())
+    }
+
+    fn check_size(&self) -> mlua::Result<()> {
+        if self.out.len() > self.limit {
+            return Err(refused(&format!("the text is larger than {} bytes", self.limit)));
         }
         Ok(())
     }
@@ -175,6 +186,7 @@ impl Encoder<'_> {
             Nulls::Known(fields) => {
                 for field in *fields {
                     self.shapes.guard.step()?;
+                    self.check_size()?;
                     let from = self.out.len();
                     self.out.extend_from_slice(self.shapes.written(*field));
                     self.out.extend_from_slice(b"null");
@@ -185,6 +197,7 @@ impl Encoder<'_> {
             Nulls::Named(names) => {
                 for index in 1..=names.raw_len() {
                     self.shapes.guard.step()?;
+                    self.check_size()?;
                     let from = self.out.len();
                     let key = self.key(&names.raw_get::<Value>(index)?, told.mark)?;
                     self.out.extend_from_slice(b"null");

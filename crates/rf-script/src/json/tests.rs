@@ -173,7 +173,22 @@ fn a_field_can_be_left_out() {
         r#"{"z":null,"a":1,"n":null}"#,
     );
     check_script("return json_encode(json_omit({a = 1, b = 2}, 'a'))", r#"{"b":2}"#);
+    check_script("return json_encode(json_omit({'a', 'b'}, 2))", r#"["a"]"#);
+    check_script("return json_encode(json_omit({['1'] = 'a', [1] = 'b'}, '1'))", r#"["b"]"#);
+    check_script("return json_encode(json_omit({[true] = 1, a = 2}, true))", r#"{"a":2}"#);
     check_refused("json_omit({}, nil)", "bad argument #2");
+    check_refused("json_omit({})", "bad argument #2");
+}
+
+#[test]
+fn what_a_script_writes_where_nulls_are_remembered_is_bounded() {
+    // The shape of so long a key is not known, so that its table has a list of its own.
+    let many = "local t = json_decode('{\"' .. ('k'):rep(300) .. '\":null}')
+        local _, list = next(getmetatable(t))
+        local long = ('x'):rep(1024 * 1024)
+        for i = 1, 70 do list[i] = long end ";
+    check_refused(&format!("{many} json_encode(t)"), "json_encode: the text is larger than");
+    check_refused(&format!("{many} json_omit(t, 'a')"), "json_omit: the fields that were null");
 }
 
 #[test]

@@ -4,6 +4,7 @@ local helpers = ...
 local raise, type, select, pcall, tostring = lua_error, type, select, pcall, tostring
 local getmetatable, setmetatable, load, collectgarbage = getmetatable, setmetatable, load, collectgarbage
 local look, expired, text_of_error = helpers.look, helpers.expired, helpers.text_of_error
+local out_of_memory, note_full = helpers.out_of_memory, helpers.note_full
 local check_table, is_native = helpers.check_table, helpers.is_native
 local math_type, tonumber = math.type, tonumber
 local find, gsub = string.find, string.gsub
@@ -14,8 +15,10 @@ local LARGE = 16384
 
 -- Errors -------------------------------------------------------------------------------------------------------------
 
+-- Every error that a script catches goes through here. That the memory is full is noted, whatever the script makes of it.
 local function readable(message)
   if type(message) == "userdata" then return text_of_error(message) end
+  if message == out_of_memory then note_full() end
   return message
 end
 

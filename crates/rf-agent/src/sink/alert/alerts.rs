@@ -35,6 +35,8 @@ pub(super) struct Alerts {
     watches: BTreeMap<String, Watch>,
     /// Tables whose watch is not stored yet.
     moved: BTreeSet<String>,
+    /// Notices of the transaction under way, with their tables, for the log: it may still be rolled back.
+    told: Vec<(String, String)>,
     pub(super) silences: Silences,
     /// The transaction was rolled back: watches are read anew.
     stale: bool,
@@ -65,6 +67,7 @@ impl Alerts {
             scripts,
             watches: BTreeMap::new(),
             moved: BTreeSet::new(),
+            told: Vec::new(),
             silences: Silences::load(conn)?,
             stale: false,
             started_us: now_us,
@@ -90,6 +93,7 @@ impl Alerts {
             }
         }
         self.moved.clear();
+        self.told.clear();
         self.stale = false;
         Ok(())
     }
@@ -121,20 +125,27 @@ impl Alerts {
     }
 
     fn tell(
-        &self,
+        &mut self,
         conn: &Connection,
         table: &str,
         notices: &[Notice],
         now_us: i64,
     ) -> rusqlite::Result<()> {
         for notice in notices {
-            let (_, text) = outbox::text(table, &self.watches[table], notice);
-            tracing::info!(table, text, "alert");
+            let watch = &self.watches[table];
+            let (_, text) = outbox::text(table, watch, notice);
             if !self.config.notification_sink.is_empty() {
-                outbox::put(conn, table, &self.watches[table], notice, now_us)?;
+                outbox::put(conn, table, watch, notice, now_us)?;
             }
+            self.told.push((table.to_owned(), text));
         }
         Ok(())
+    }
+
+    fn log_told(&mut self) {
+        for (table, text) in self.told.drain(..) {
+            tracing::info!(table, text, "alert");
+        }
     }
 
     /// Lets time pass for every table, in a transaction if that tells anything.
@@ -168,6 +179,7 @@ impl Alerts {
         self.store(&transaction)?;
         transaction.commit()?;
         self.stale = false;
+        self.log_told();
         Ok(())
     }
 
@@ -225,7 +237,52 @@ impl Apply for Alerts {
         self.rows.forget();
     }
 
+    fn committed(&mut self) {
+        self.log_told();
+    }
+
     fn notices(&mut self) -> Vec<String> {
         self.rows.notices()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::sink::alert::silence;
+    use crate::sink::table::rows;
+
+    /// Applies three bad events; the notices that are to be told of them.
+    fn three_bad(alerts: &mut Alerts, conn: &Connection) -> usize {
+        alerts.begin(conn).unwrap();
+        for _ in 0..3 {
+            let Value::Object(body) = json!({ "status": "down" }) else { panic!("no object") };
+            let table = Identifier::own("web");
+            alerts.apply(conn, Call { verb: Verb::Put, table, body, key: None }, 1).unwrap();
+        }
+        alerts.finish(conn).unwrap();
+        alerts.told.len()
+    }
+
+    #[test]
+    fn what_is_rolled_back_is_not_told() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        for tables in [rows::TABLES, TABLES, silence::TABLES, outbox::TABLES] {
+            conn.execute_batch(tables).unwrap();
+        }
+        let config = serde_json::from_value(json!({ "database": "a.sqlite3" })).unwrap();
+        let scripts = Scripts::new(BTreeMap::new());
+        let mut alerts = Alerts::load(&conn, Arc::new(config), scripts, 0).unwrap();
+        let transaction = conn.transaction().unwrap();
+        assert_eq!(three_bad(&mut alerts, &transaction), 1);
+        transaction.rollback().unwrap();
+        alerts.forget();
+        let transaction = conn.transaction().unwrap();
+        assert_eq!(three_bad(&mut alerts, &transaction), 1);
+        transaction.commit().unwrap();
+        alerts.committed();
+        assert!(alerts.told.is_empty(), "{:?}", alerts.told);
     }
 }

@@ -13,7 +13,7 @@ use super::config::AlertSinkConfig;
 use super::outbox::{self, Waiting};
 use super::scripts::Scripts;
 use super::silence::{self, ALL, Silence};
-use crate::sink::table::batch::Reading;
+use crate::sink::table::batch::{Reading, Room};
 use crate::sink::table::failure::{OpenError, WriteError};
 use crate::sink::table::retention::{Step, remove_old_rows};
 use crate::sink::table::{applied, batch, connect, database, rows, timestamp};
@@ -31,11 +31,13 @@ pub(super) enum Silenced {
 pub(super) struct State {
     conn: Connection,
     alerts: Alerts,
+    room: Room,
 }
 
 impl database::State for State {
-    fn write(&mut self, reading: Reading<'_>) -> Result<u64, WriteError> {
-        batch::write(&mut self.conn, &mut self.alerts, reading, timestamp::now_us())
+    fn write(&mut self, reading: Reading<'_>) -> Result<(), WriteError> {
+        let now_us = timestamp::now_us();
+        batch::write(&mut self.conn, &mut self.alerts, &mut self.room, reading, now_us)
     }
 }
 
@@ -51,7 +53,7 @@ impl State {
         let scripts = Scripts::new(scripts.clone());
         let alerts = Alerts::load(&conn, Arc::clone(config), scripts, timestamp::now_us())
             .map_err(|error| OpenError::of_database(path, &error))?;
-        Ok(Self { conn, alerts })
+        Ok(Self { conn, alerts, room: Room::default() })
     }
 
     /// Lets time pass; the notices that wait then.

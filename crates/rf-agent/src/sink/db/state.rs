@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 
-use crate::sink::table::batch::Reading;
+use crate::sink::table::batch::{Reading, Room};
 use crate::sink::table::failure::{OpenError, WriteError};
 use crate::sink::table::retention::{Step, remove_old_rows};
 use crate::sink::table::rows::{self, Rows};
@@ -15,18 +15,20 @@ use crate::sink::table::{applied, batch, connect, database, timestamp};
 pub(super) struct State {
     conn: Connection,
     rows: Rows,
+    room: Room,
 }
 
 impl database::State for State {
-    fn write(&mut self, reading: Reading<'_>) -> Result<u64, WriteError> {
-        batch::write(&mut self.conn, &mut self.rows, reading, timestamp::now_us())
+    fn write(&mut self, reading: Reading<'_>) -> Result<(), WriteError> {
+        let now_us = timestamp::now_us();
+        batch::write(&mut self.conn, &mut self.rows, &mut self.room, reading, now_us)
     }
 }
 
 impl Tables for State {
     fn open(path: &Path, max_bytes: Option<u64>) -> Result<Self, OpenError> {
         let conn = connect::open(path, max_bytes, &[applied::TABLES, rows::TABLES])?;
-        Ok(Self { conn, rows: Rows::default() })
+        Ok(Self { conn, rows: Rows::default(), room: Room::default() })
     }
 
     fn remove_old(&mut self, row_ttl: Duration) -> rusqlite::Result<Step> {

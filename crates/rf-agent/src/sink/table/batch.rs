@@ -1,7 +1,7 @@
 //! One batch in one transaction, each of its events once.
 //!
 //! A batch for which the file has no room is written as far as it fits: in halves, each in a transaction with its mark of
-//! progress, down to a single event.
+//! progress, down to a single event. While there is none for the next event either, a try costs no more than that event.
 
 use std::ops::Range;
 
@@ -26,6 +26,9 @@ pub(crate) trait Apply {
     /// The transaction was rolled back: what is remembered of it is wrong.
     fn forget(&mut self);
 
+    /// The transaction is in the file: what it has done may be told.
+    fn committed(&mut self) {}
+
     /// What of the events was not stored as it came, for people. Asked once, after the transaction.
     fn notices(&mut self) -> Vec<String> {
         Vec::new()
@@ -40,20 +43,41 @@ pub(crate) struct Reading<'a> {
     pub(crate) calls: Vec<Call>,
 }
 
-/// Writes a batch; `Ok` says how many of its events were of a method that says nothing to a table.
+/// What is known of the file from one try to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// There was none for a single event.
+    is_full: bool,
+}
+
+/// Writes a batch.
 pub(crate) fn write(
     conn: &mut Connection,
     to: &mut impl Apply,
+    room: &mut Room,
+    reading: Reading<'_>,
+    now_us: i64,
+) -> Result<(), WriteError> {
+    let sink = reading.sink;
+    let (ignored, written) = counted(conn, to, room, reading, now_us);
+    if ignored > 0 {
+        tracing::warn!(sink, ignored, "events dropped: only POST, PUT and DELETE mean a row");
+    }
+    written
+}
+
+/// Besides says how many events were passed over for good: those of a method that says nothing to a table.
+fn counted(
+    conn: &mut Connection,
+    to: &mut impl Apply,
+    room: &mut Room,
     Reading { sink, batch, calls }: Reading<'_>,
     now_us: i64,
-) -> Result<u64, WriteError> {
-    let ignored = calls.iter().filter(|call| call.verb == Verb::Nothing).count() as u64;
-    let mut writing = Writing { conn, to, sink, batch, now_us };
-    match writing.part(0..batch.events.len(), calls) {
-        Err(error) if error.is_full() => writing.halves(error)?,
-        written => written?,
-    }
-    Ok(ignored)
+) -> (u64, Result<(), WriteError>) {
+    let mut writing = Writing { conn, to, sink, batch, now_us, ignored: 0 };
+    let written = if room.is_full { writing.one_and_the_rest(calls) } else { writing.whole(calls) };
+    room.is_full = written.as_ref().is_err_and(WriteError::is_full);
+    (writing.ignored, written)
 }
 
 /// A batch on its way into the tables.
@@ -63,20 +87,44 @@ struct Writing<'a, A> {
     sink: &'a str,
     batch: &'a SinkBatch,
     now_us: i64,
+    /// Events of no use in what is committed.
+    ignored: u64,
 }
 
 impl<A: Apply> Writing<'_, A> {
-    /// Writes as much as there is room for. The whole has failed with `error`, and has been rolled back.
-    fn halves(&mut self, error: WriteError) -> Result<(), WriteError> {
-        let (sink, batch) = (self.sink, self.batch);
-        let through = applied::through(self.conn, sink, batch)?;
+    /// Writes all events at once, or as much as there is room for.
+    fn whole(&mut self, calls: Vec<Call>) -> Result<(), WriteError> {
+        match self.part(0..self.batch.events.len(), calls) {
+            Err(error) if error.is_full() => {
+                let parts = in_half(self.unwritten()?).ok_or(error)?;
+                self.parts(parts)
+            }
+            written => written,
+        }
+    }
+
+    /// Looks first whether there is room for one event again.
+    fn one_and_the_rest(&mut self, calls: Vec<Call>) -> Result<(), WriteError> {
+        let Range { start, end } = self.unwritten()?;
+        if end - start < 2 {
+            return self.whole(calls);
+        }
+        self.parts(vec![start + 1..end, start..start + 1])
+    }
+
+    /// The events that no earlier try has written.
+    fn unwritten(&self) -> rusqlite::Result<Range<usize>> {
+        let through = applied::through(self.conn, self.sink, self.batch)?;
         let is_written = |id: u64| through.is_some_and(|through| id <= through);
-        let events = &batch.events;
-        let first = events.partition_point(|event| is_written(event.id));
-        let mut parts = in_half(first..events.len()).ok_or(error)?;
+        let events = &self.batch.events;
+        Ok(events.partition_point(|event| is_written(event.id))..events.len())
+    }
+
+    /// Writes these parts, the last one first, and in halves where there is no room for one.
+    fn parts(&mut self, mut parts: Vec<Range<usize>>) -> Result<(), WriteError> {
         while let Some(part) = parts.pop() {
-            // What was read of these events went with the transaction that failed.
-            let calls = Call::read_all(&events[part.clone()])?;
+            // What was read of these events may have gone with a transaction that failed.
+            let calls = Call::read_all(&self.batch.events[part.clone()])?;
             let Err(error) = self.part(part.clone(), calls) else { continue };
             if !error.is_full() {
                 return Err(error);
@@ -103,8 +151,13 @@ impl<A: Apply> Writing<'_, A> {
         let through = applied::through(&transaction, sink, batch)?;
         let mut seen = Seen::load(&transaction)?;
         let events = &batch.events[part];
+        let mut ignored = 0;
         for (event, call) in events.iter().zip(calls) {
-            if through.is_some_and(|through| event.id <= through) || call.verb == Verb::Nothing {
+            if through.is_some_and(|through| event.id <= through) {
+                continue;
+            }
+            if call.verb == Verb::Nothing {
+                ignored += 1;
                 continue;
             }
             if seen.is_new(call.key.as_ref())? {
@@ -116,6 +169,8 @@ impl<A: Apply> Writing<'_, A> {
         let last = events.last().map(|event| event.id).max(through);
         seen.note(&transaction, sink, batch, last.unwrap_or(0))?;
         transaction.commit()?;
+        self.ignored += ignored;
+        self.to.committed();
         for notice in self.to.notices() {
             tracing::warn!(sink, "{notice}");
         }
@@ -127,4 +182,83 @@ impl<A: Apply> Writing<'_, A> {
 fn in_half(part: Range<usize>) -> Option<Vec<Range<usize>>> {
     let middle = part.start.midpoint(part.end);
     (part.len() > 1).then(|| vec![middle..part.end, part.start..middle])
+}
+
+#[cfg(test)]
+mod tests {
+    use rf_queue::StoredEvent;
+
+    use super::*;
+    use crate::sink::table::rig::event;
+
+    /// A file with room for so many events.
+    #[derive(Default)]
+    struct Small {
+        most: usize,
+        tries: usize,
+        open: Vec<String>,
+        /// By transaction.
+        stored: Vec<Vec<String>>,
+    }
+
+    impl Apply for Small {
+        fn begin(&mut self, _conn: &Connection) -> Result<(), WriteError> {
+            assert!(self.open.is_empty(), "{:?} was neither stored nor forgotten", self.open);
+            Ok(())
+        }
+
+        fn apply(&mut self, _: &Connection, call: Call, _now_us: i64) -> Result<(), WriteError> {
+            self.tries += 1;
+            if self.stored.iter().flatten().count() + self.open.len() >= self.most {
+                let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);
+                return Err(WriteError::Database(rusqlite::Error::SqliteFailure(full, None)));
+            }
+            self.open.push(call.table.as_str().to_owned());
+            Ok(())
+        }
+
+        fn finish(&mut self, _conn: &Connection) -> Result<(), WriteError> {
+            Ok(())
+        }
+
+        fn forget(&mut self) {
+            self.open.clear();
+        }
+
+        fn committed(&mut self) {
+            self.stored.push(std::mem::take(&mut self.open));
+        }
+    }
+
+    #[test]
+    fn a_full_file_costs_little_and_nothing_is_told_twice() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(applied::TABLES).unwrap();
+        let (mut room, mut small) = (Room::default(), Small { most: 3, ..Small::default() });
+        let events = (0..8).map(|number| {
+            let method = if [1, 6].contains(&number) { "GET" } else { "POST" };
+            let content = event(method, &format!("/t{number}"), "{}").into();
+            StoredEvent { id: number + 10, at_ms: 0, attempts: 0, content }
+        });
+        let batch = SinkBatch { id: "a".to_owned(), events: events.collect() };
+        let mut check = |most: usize, expected: (u64, bool), tries: usize| {
+            (small.most, small.tries) = (most, 0);
+            let calls = Call::read_all(&batch.events).unwrap();
+            let reading = Reading { sink: "s", batch: &batch, calls };
+            let (ignored, written) = counted(&mut conn, &mut small, &mut room, reading, 0);
+            assert!(written.as_ref().err().is_none_or(WriteError::is_full), "{written:?}");
+            assert_eq!((ignored, written.is_ok(), small.tries), (expected.0, expected.1, tries));
+            small.stored.clone()
+        };
+        let first = vec!["t0".to_owned(), "t2".to_owned(), "t3".to_owned()];
+        // All of it, both halves, and the second one down to its first event.
+        assert_eq!(check(3, (1, false), 4 + 3 + 1 + 1 + 1), [first.clone()]);
+        for _ in 0..3 {
+            assert_eq!(check(3, (0, false), 1), [first.clone()]);
+        }
+        let all = [first, vec!["t4".to_owned()], vec!["t5".to_owned(), "t7".to_owned()]];
+        assert_eq!(check(100, (1, true), 3), all);
+        // As after an answer that was lost: a transaction with nothing in it.
+        assert_eq!(check(100, (0, true), 0).split_last().unwrap(), (&Vec::new(), &all[..]));
+    }
 }

@@ -17,8 +17,8 @@ use crate::sink::{RateLimits, Shape, SinkBatch, SinkContext, SinkError, SinkStar
 
 /// What the writer thread owns.
 pub(crate) trait State: 'static {
-    /// Writes a batch in one transaction, each of its events once; how many of them say nothing to a table.
-    fn write(&mut self, reading: Reading<'_>) -> Result<u64, WriteError>;
+    /// Writes a batch in one transaction, each of its events once.
+    fn write(&mut self, reading: Reading<'_>) -> Result<(), WriteError>;
 }
 
 /// A sink's database.
@@ -123,12 +123,7 @@ impl<S: State> Database<S> {
             let calls = prepared.unwrap_or_else(|| Call::read_all(&batch.events))?;
             state.write(Reading { sink: &name, batch: &batch, calls })
         };
-        let written = self.call(write).await;
-        let ignored = written??;
-        if ignored > 0 {
-            let sink = &self.name;
-            tracing::warn!(sink, ignored, "events dropped: only POST, PUT and DELETE mean a row");
-        }
+        self.call(write).await??;
         Ok(())
     }
 

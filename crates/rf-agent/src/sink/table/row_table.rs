@@ -141,7 +141,7 @@ impl RowTable {
         for (key, value) in body {
             let Some(&Some(place)) = self.places.get(&key) else {
                 if !value.is_null() {
-                    note(&mut self.notices, dropped(&self.table, &key));
+                    note(&mut self.notices, || dropped(&self.table, &key));
                 }
                 continue;
             };
@@ -152,11 +152,12 @@ impl RowTable {
             }
             self.named[place] = is_named;
             has_id |= place == self.own.id;
-            if let Value::String(text) = &value
+            if self.notices.len() < MAX_NOTICES
+                && let Value::String(text) = &value
                 && !self.own.is_filled(place)
                 && value::is_changed(text, column.kind)
             {
-                note(&mut self.notices, changed(&self.table, column));
+                note(&mut self.notices, || changed(&self.table, column));
             }
             insert.raw_bind_parameter(place + 1, value::to_sql(value, column.kind))?;
         }
@@ -227,8 +228,13 @@ impl RowTable {
     }
 }
 
-fn note(notices: &mut Vec<String>, notice: String) {
-    if notices.len() < MAX_NOTICES && !notices.contains(&notice) {
+/// Words a notice, unless there are enough of them: there may be one for each event of a batch.
+fn note(notices: &mut Vec<String>, notice: impl FnOnce() -> String) {
+    if notices.len() >= MAX_NOTICES {
+        return;
+    }
+    let notice = notice();
+    if !notices.contains(&notice) {
         notices.push(notice);
     }
 }
@@ -286,4 +292,19 @@ fn insert_statement(table: &Table) -> String {
         names.join(", "),
         places.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notice_is_worded_only_while_there_is_room_for_it() {
+        let mut notices = Vec::new();
+        for text in ["one", "two", "one", "three"] {
+            note(&mut notices, || text.to_owned());
+        }
+        note(&mut notices, || panic!("worded for nothing"));
+        assert_eq!(notices, ["one", "two", "three"]);
+    }
 }

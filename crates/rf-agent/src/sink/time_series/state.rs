@@ -7,7 +7,7 @@ use rusqlite::Connection;
 
 use super::name::Form;
 use super::series::Series;
-use crate::sink::table::batch::Reading;
+use crate::sink::table::batch::{Reading, Room};
 use crate::sink::table::failure::{OpenError, WriteError};
 use crate::sink::table::retention::{Step, remove_older};
 use crate::sink::table::schema::{self, Table};
@@ -17,18 +17,20 @@ use crate::sink::table::{applied, batch, connect, database, timestamp};
 pub(super) struct State {
     conn: Connection,
     series: Series,
+    room: Room,
 }
 
 impl database::State for State {
-    fn write(&mut self, reading: Reading<'_>) -> Result<u64, WriteError> {
-        batch::write(&mut self.conn, &mut self.series, reading, timestamp::now_us())
+    fn write(&mut self, reading: Reading<'_>) -> Result<(), WriteError> {
+        let now_us = timestamp::now_us();
+        batch::write(&mut self.conn, &mut self.series, &mut self.room, reading, now_us)
     }
 }
 
 impl Tables for State {
     fn open(path: &Path, max_bytes: Option<u64>) -> Result<Self, OpenError> {
         let conn = connect::open(path, max_bytes, &[applied::TABLES])?;
-        Ok(Self { conn, series: Series::default() })
+        Ok(Self { conn, series: Series::default(), room: Room::default() })
     }
 
     /// In each table rows may be `row_ttl` older than its newest one. A row from the future, of a

@@ -3,13 +3,14 @@
 //!
 //! Which ones they were says the metatable of the table. Tables of one shape that had the same nulls share it, as long as
 //! there are not too many different ones. A table beyond that, and one whose order of keys is not known, has a metatable of
-//! its own that names them in a list.
+//! its own that names them in a list. A script that looks for that list with `getmetatable` can write what it likes into it.
 
 use std::collections::HashMap;
 
 use mlua::{Lua, LuaString, Table, Value};
 
 use super::{Mark, Meaning, NodeId, Place, Shapes, Told, address};
+use crate::json::OutputLimit;
 
 /// Sets of null fields that are known of one shape.
 const MAX_SETS: usize = 32;
@@ -134,7 +135,7 @@ impl Shapes {
             Nulls::Known(fields) => {
                 fields.iter().map(|field| self.nodes[field.node].text.clone().into()).collect()
             }
-            Nulls::Named(list) => self.names_in(&list)?,
+            Nulls::Named(list) => self.names_in(lua, &list)?,
         };
         let before = keys.len();
         let key = key.as_bytes();
@@ -147,12 +148,20 @@ impl Shapes {
         table.set_metatable(Some(metatable))
     }
 
-    fn names_in(&self, list: &Table) -> mlua::Result<Vec<String>> {
-        let mut names = Vec::new();
+    fn names_in(&self, lua: &Lua, list: &Table) -> mlua::Result<Vec<String>> {
+        let limit = OutputLimit::of(lua);
+        let (mut names, mut size) = (Vec::new(), 0_usize);
         for index in 1..=list.raw_len() {
             self.guard.step()?;
             if let Value::String(name) = list.raw_get::<Value>(index)? {
-                names.push(name.to_string_lossy());
+                let name = name.to_string_lossy();
+                size = size.saturating_add(name.len());
+                if size > limit {
+                    return Err(mlua::Error::RuntimeError(format!(
+                        "json_omit: the fields that were null have more than {limit} bytes"
+                    )));
+                }
+                names.push(name);
             }
         }
         Ok(names)
