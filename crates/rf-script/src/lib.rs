@@ -4,7 +4,8 @@
 //! what is remembered, and how it ended.
 //!
 //! Reading order: [`ScriptOptions`] (what a script may do), [`Vm`] (one Lua state with one script), [`Session`] (it goes
-//! on after a limit has cut it short), `guard` (how a call is kept within its limits), then the functions that scripts call: `json`, `strings`, `grok`, `functions`, `prelude`.
+//! on after a limit has cut it short), `guard` (how a call is kept within its limits), then the functions that scripts call:
+//! `json`, `strings`, `grok`, `functions`, `prelude`.
 //!
 //! Invariant: no call of a script lasts much longer than [`Limits::call_time`], whatever the script does. Lua code is stopped by
 //! an instruction hook; every function of ours whose work depends on the script's input asks the guard as it goes;

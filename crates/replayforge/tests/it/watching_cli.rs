@@ -80,11 +80,12 @@ fn top_ends_when_nobody_reads_it_any_more() {
     let stack = Stack::start();
     let url = format!("http://127.0.0.1:{}", stack.ports.status);
     let mut shell = Command::new("sh");
-    let script = r#""$0" top --relay "$1" --every 1 | head -n 1"#;
+    // The status of a pipe is that of its last program.
+    let script = r#"{ "$0" top --relay "$1" --every 1; echo "top: $?" >&2; } | head -n 1"#;
     shell.args(["-c", script, env!("CARGO_BIN_EXE_replayforge"), &url]);
     let output = shell.output().expect("a shell");
     assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "top: 0\n");
 }
 
 #[test]

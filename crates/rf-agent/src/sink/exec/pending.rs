@@ -9,7 +9,8 @@ use crate::sink::SinkError;
 /// Where the answer to an event goes.
 pub(super) type Answer = oneshot::Sender<Result<(), SinkError>>;
 
-/// The answers that are waited for, by the event's id. Invariant: no more than `most`, or than are waited for.
+/// Where the answers go, by the event's id. Somebody waits for most of them; of events whose time was up they are kept until
+/// there are too many. Invariant: there are at most `most`, or as many as somebody waits for if those are more.
 pub(super) struct Pending {
     answers: HashMap<u64, Answer>,
     most: usize,
@@ -30,9 +31,8 @@ impl Pending {
     }
 
     /// Whether nobody waits for an answer.
-    pub(super) fn is_empty(&mut self) -> bool {
-        self.forget_given_up();
-        self.answers.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.answers.values().all(Answer::is_closed)
     }
 
     /// The program has answered.

@@ -4,6 +4,7 @@
 //! name is put into the list before its file gets it. A compressed file appears under its name when it is whole, and only
 //! then the plain one goes; killed in between, the next start goes on.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -52,8 +53,26 @@ pub(super) struct Finished {
     compress: Compress,
     /// Bytes of all files, if there is a limit.
     max_total: Option<u64>,
-    /// Oldest first, as they were called before they were compressed.
-    names: Mutex<Vec<PathBuf>>,
+    names: Mutex<Names>,
+}
+
+/// The files in the list, as they were called before they were compressed.
+#[derive(Debug)]
+struct Names {
+    oldest_first: Vec<PathBuf>,
+    /// The same, to find one.
+    all: HashSet<PathBuf>,
+}
+
+impl Names {
+    fn new(oldest_first: Vec<PathBuf>) -> Self {
+        Self { all: oldest_first.iter().cloned().collect(), oldest_first }
+    }
+
+    fn push(&mut self, name: PathBuf) {
+        self.all.insert(name.clone());
+        self.oldest_first.push(name);
+    }
 }
 
 impl Finished {
@@ -69,10 +88,10 @@ impl Finished {
         };
         // A line that broke off with the process names a file that did not get its name.
         let names = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Ok(Self { list, compress, max_total, names: Mutex::new(names) })
+        Ok(Self { list, compress, max_total, names: Mutex::new(Names::new(names)) })
     }
 
-    fn names(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+    fn names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -91,10 +110,10 @@ impl Finished {
         let numbered =
             |number: &str| path.with_file_name(format!("{stem}-{stamp}{number}{ending}"));
         let is_free = |name: &Path| {
-            names.iter().all(|known| known != name) && forms(name).iter().all(|form| !form.exists())
+            !names.all.contains(name) && forms(name).iter().all(|form| !form.exists())
         };
         let name = free_name(numbered, is_free)?;
-        if names.len() < MAX_LISTED {
+        if names.oldest_first.len() < MAX_LISTED {
             let mut list = OpenOptions::new().create(true).append(true).open(&self.list)?;
             // The line break comes first: it ends a line that broke off with an earlier process.
             list.write_all(format!("\n{}", serde_json::to_string(&name)?).as_bytes())?;
@@ -107,7 +126,7 @@ impl Finished {
     /// Compresses what is not yet, then removes the oldest until all, with `active` bytes in files that are being
     /// written, fit. What cannot be compressed, as on a full disk, is removed in its turn all the same.
     pub(super) fn tidy(&self, active: u64, stop: &CancellationToken) -> io::Result<()> {
-        let names = self.names().clone();
+        let names = self.names().oldest_first.clone();
         let compress =
             |name: &PathBuf| self.compress(name, stop).map_err(|error| named(name, &error));
         let compressed = names.iter().try_for_each(compress);
@@ -139,9 +158,11 @@ impl Finished {
     fn forget(&self, gone: &[&PathBuf]) -> io::Result<()> {
         let mut names = self.names();
         // One that got its name meanwhile stays.
-        names.retain(|name| !gone.contains(&name) || size(name) > 0);
+        let mut left = std::mem::take(&mut names.oldest_first);
+        left.retain(|name| !gone.contains(&name) || size(name) > 0);
+        *names = Names::new(left);
         let mut text = String::new();
-        for name in names.iter() {
+        for name in &names.oldest_first {
             text.push_str(&serde_json::to_string(name)?);
             text.push('\n');
         }
