@@ -408,7 +408,7 @@ fn check_sink(
     problems: &mut Problems,
 ) -> Option<PlannedSink> {
     let queue = sink.buffer.queue(&sink.name, DEFAULT_BUFFER_BYTES);
-    check_buffer(node, &queue, problems);
+    check_buffer(node, &sink.buffer, &queue, problems);
     let sinks: Vec<&str> = file.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let context =
         SinkContext { name: &sink.name, id: url_id(sink), data_dir: &file.data_dir, sinks: &sinks };

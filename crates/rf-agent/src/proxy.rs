@@ -230,7 +230,7 @@ fn check_sink(
 ) -> Option<PlannedSink> {
     no_tailnet(node, "useTsnet", sink.use_tsnet, problems);
     let queue = sink.buffer.queue(&sink.id, DEFAULT_BUFFER_BYTES);
-    check_buffer(node, &queue, problems);
+    check_buffer(node, &sink.buffer, &queue, problems);
     let built = build_sink(file, sink, host, node, problems)?;
     let kind = if sink.url == STDOUT_URL || sink.not_relay { "http" } else { "relay" };
     Some(PlannedSink { id: sink.id.clone(), kind: kind.to_owned(), sink: built, queue })

@@ -196,6 +196,25 @@ mod tests {
     }
 
     #[test]
+    fn a_buffer_is_within_what_a_database_can_be() {
+        let (least, most) = (rf_queue::MIN_STORE_BYTES, rf_queue::MAX_STORE_BYTES);
+        let told = |bytes: u64, expected: &str| {
+            let source = r#"{ name: "b", relayAuthenticationBearer: "t", sinks: ["out"] }"#;
+            let buffer = format!("{{ maxBytes: {bytes} }}");
+            let out = format!("{{ name: \"out\", type: \"log\", params: {{}}, buffer: {buffer} }}");
+            let problems = of_player(source, &out, "");
+            assert!(problems.ends_with(expected), "{problems}");
+            assert_eq!(problems.is_empty(), expected.is_empty(), "{problems}");
+        };
+        told(least, "");
+        told(most, "");
+        let place = "sinks[0].buffer.maxBytes";
+        told(least - 1, &format!("error: {place}: expected at least {least} bytes"));
+        let at_most = format!("a database holds at most {most} bytes: {most} is used");
+        told(most + 1, &format!("warning: {place}: {at_most}"));
+    }
+
+    #[test]
     fn a_relay_wants_a_token() {
         let out = r#"{ name: "out", type: "log", params: {} }"#;
         let problems = of_player(r#"{ name: "b", sinks: ["out"] }"#, out, "");
