@@ -2,9 +2,9 @@
 //!
 //! A pull may name its `holder`. A holder has one lease at a time: its next pull ends the one before, whose unacknowledged
 //! events then come first again. A pull that still waits when the next one begins, as that of a killed player whose
-//! connection is not known to be dead yet, gets nothing and leases nothing. What is here is of this run of the relay; the newest
-//! lease of a holder is stored with it, too, and ended by the holder's first pull of the next run, or by a later one if that
-//! fails.
+//! connection is not known to be dead yet, gets nothing and leases nothing. What is here is of this run of the relay; the
+//! newest lease of a holder is stored with it, too, and ended by the holder's first pull of the next run, or by a later one
+//! if that fails.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
