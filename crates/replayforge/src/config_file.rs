@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use rf_agent::agent::Plan;
 use rf_agent::{player, proxy};
 use rf_core::config::{Document, Node, Problems, load};
@@ -34,6 +35,11 @@ pub fn environment(name: &str) -> Option<String> {
 
 /// Reads and checks a file; without a role it is told by the file's keys.
 pub fn read(path: &Path, role: Option<Role>) -> Outcome {
+    read_on(path, role, None)
+}
+
+/// The same for a relay that listens on this port, whatever the file says.
+pub fn read_on(path: &Path, role: Option<Role>, port: Option<u16>) -> Outcome {
     let mut problems = Problems::new();
     let Some(document) = load(path, &environment, &mut problems) else {
         return Outcome { checked: None, problems, verbosity: None };
@@ -54,7 +60,7 @@ pub fn read(path: &Path, role: Option<Role>) -> Outcome {
         Role::Player => {
             player::check(&document, &mut problems).map(|plan| Checked::Agent(Box::new(plan)))
         }
-        Role::Relay => RelayConfig::check(document.root(), &mut problems)
+        Role::Relay => RelayConfig::check_on(document.root(), port, &mut problems)
             .map(|config| Checked::Relay(Box::new(config))),
     };
     let checked = checked.filter(|_| !problems.has_errors());
@@ -99,12 +105,9 @@ fn has_keys_of(role: Role, root: &Node<'_>) -> bool {
     }
 }
 
-fn name(role: Role) -> &'static str {
-    match role {
-        Role::Proxy => "proxy",
-        Role::Relay => "relay",
-        Role::Player => "player",
-    }
+/// As it is started.
+fn name(role: Role) -> String {
+    role.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
 /// Each role has a key that the others lack.

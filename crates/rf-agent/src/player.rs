@@ -33,7 +33,7 @@ use crate::settings::{
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
 use crate::stats::{StatsPlan, ToldRelay};
-use crate::whole::{Listening, check_listening, check_named};
+use crate::whole::{Listening, check_listening, check_named, listens};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "player.sqlite3";
@@ -249,20 +249,20 @@ fn listening<'a>(
     nodes: &[Node<'a>],
     server: &ServerPlan,
 ) -> Vec<Listening<'a>> {
-    let own = server.place().map(|place| {
-        Listening::new("the server", vec![place], root, ("exposedPort", "listenAddress"))
-    });
+    let own = server
+        .place()
+        .map(|place| listens("the server", vec![place], root, ("exposedPort", "listenAddress")));
     let of_sink = |(sink, node): (&PlannedSink, &Node<'a>)| {
         let (address, port) = sink.sink.own_listener()?;
         let (name, params) = (format!("sink `{}`", sink.id), at(node, "params"));
         let is_alert = params.get("exposed_port").is_some();
         let keys =
             if is_alert { ("exposed_port", "listen_addr") } else { ("listen_port", "listen_host") };
-        Some(Listening::new(name, vec![Place::tcp(&address, port)], &params, keys))
+        Some(listens(name, vec![Place::tcp(&address, port)], &params, keys))
     };
     let status = file.port_status_z.filter(|port| *port > 0).map(|port| {
         let place = Place::tcp(&file.status_address, port);
-        Listening::new("the status page", vec![place], root, ("portStatusZ", "statusAddress"))
+        listens("the status page", vec![place], root, ("portStatusZ", "statusAddress"))
     });
     own.into_iter().chain(sinks.iter().zip(nodes).filter_map(of_sink)).chain(status).collect()
 }
@@ -408,7 +408,7 @@ fn check_sink(
     problems: &mut Problems,
 ) -> Option<PlannedSink> {
     let queue = sink.buffer.queue(&sink.name, DEFAULT_BUFFER_BYTES);
-    check_buffer(node, &queue, problems);
+    check_buffer(node, &sink.buffer, &queue, problems);
     let sinks: Vec<&str> = file.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let context =
         SinkContext { name: &sink.name, id: url_id(sink), data_dir: &file.data_dir, sinks: &sinks };

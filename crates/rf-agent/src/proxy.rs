@@ -31,7 +31,7 @@ use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, Stdou
 use crate::sink::{RateLimits, Shape, Sink};
 use crate::source::{SOURCES, SourceContext};
 use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
-use crate::whole::{Listening, check_listening, check_named};
+use crate::whole::{Listening, check_listening, check_named, listens};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "proxy.sqlite3";
@@ -98,12 +98,12 @@ fn listening<'a>(
         let source = source.as_ref()?;
         let (name, params) = (format!("source `{}`", source.id), at(node, "params"));
         let keys = ("listenPort", "listenAddress");
-        Some(Listening::new(name, source.source.places(), &params, keys))
+        Some(listens(name, source.source.places(), &params, keys))
     };
     let mut all: Vec<Listening<'a>> = sources.iter().zip(nodes).filter_map(of_source).collect();
     all.extend(status_port(file).map(|port| {
         let place = Place::tcp(&file.status_address, port);
-        Listening::new("the status page", vec![place], root, ("portStatusZ", "statusAddress"))
+        listens("the status page", vec![place], root, ("portStatusZ", "statusAddress"))
     }));
     all
 }
@@ -230,7 +230,7 @@ fn check_sink(
 ) -> Option<PlannedSink> {
     no_tailnet(node, "useTsnet", sink.use_tsnet, problems);
     let queue = sink.buffer.queue(&sink.id, DEFAULT_BUFFER_BYTES);
-    check_buffer(node, &queue, problems);
+    check_buffer(node, &sink.buffer, &queue, problems);
     let built = build_sink(file, sink, host, node, problems)?;
     let kind = if sink.url == STDOUT_URL || sink.not_relay { "http" } else { "relay" };
     Some(PlannedSink { id: sink.id.clone(), kind: kind.to_owned(), sink: built, queue })

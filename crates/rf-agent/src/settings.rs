@@ -228,14 +228,20 @@ pub(crate) fn loopback() -> String {
 }
 
 /// Reports a buffer that is smaller than a store can be, and warns of one that is larger.
-pub(crate) fn check_buffer(node: &Node<'_>, queue: &QueueOptions, problems: &mut Problems) {
-    if queue.max_bytes == Some(MAX_STORE_BYTES) {
-        let message = format!("maxBytes: a database holds at most {MAX_STORE_BYTES} bytes");
-        problems.warn(&at(node, "buffer"), message);
+pub(crate) fn check_buffer(
+    node: &Node<'_>,
+    buffer: &BufferConfig,
+    queue: &QueueOptions,
+    problems: &mut Problems,
+) {
+    let place = at(&at(node, "buffer"), "maxBytes");
+    if buffer.max_bytes.is_some_and(|asked| asked.bytes() > MAX_STORE_BYTES) {
+        let message =
+            format!("a database holds at most {MAX_STORE_BYTES} bytes: {MAX_STORE_BYTES} is used");
+        problems.warn(&place, message);
     }
     if queue.max_bytes.is_some_and(|bytes| bytes < MIN_STORE_BYTES) {
-        let message = format!("maxBytes: expected at least {MIN_STORE_BYTES} bytes");
-        problems.error(&at(node, "buffer"), message);
+        problems.error(&place, format!("expected at least {MIN_STORE_BYTES} bytes"));
     }
 }
 

@@ -1,50 +1,27 @@
 //! What shows only where a file is looked at as a whole: two parts that want one port, and sinks that get nothing.
 
 use rf_core::config::{Node, Problems};
-use rf_net::address::Place;
+use rf_net::address::{self, Place};
 
 use crate::settings::at;
 
 /// A part of a file that is to listen.
-pub(crate) struct Listening<'a> {
-    /// What people call it, such as "source `web`".
-    pub(crate) name: String,
-    /// Where it listens.
-    pub(crate) places: Vec<Place>,
-    /// Where a problem with its port is reported, and one with its address.
-    pub(crate) port_at: Node<'a>,
-    pub(crate) address_at: Node<'a>,
-}
+pub(crate) type Listening<'a> = address::Listening<Node<'a>>;
 
-impl<'a> Listening<'a> {
-    /// A part whose keys for port and address stand in `node`.
-    pub(crate) fn new(
-        name: impl Into<String>,
-        places: Vec<Place>,
-        node: &Node<'a>,
-        (port, address): (&str, &str),
-    ) -> Self {
-        let (port_at, address_at) = (at(node, port), at(node, address));
-        Self { name: name.into(), places, port_at, address_at }
-    }
+/// A part whose keys for port and address stand in `node`.
+pub(crate) fn listens<'a>(
+    name: impl Into<String>,
+    places: Vec<Place>,
+    node: &Node<'a>,
+    (port, address): (&str, &str),
+) -> Listening<'a> {
+    let (port_at, address_at) = (at(node, port), at(node, address));
+    Listening { name: name.into(), places, port_at, address_at }
 }
 
 /// Reports addresses that can be none, and ports that two parts want.
 pub(crate) fn check_listening(all: &[Listening<'_>], problems: &mut Problems) {
-    for (index, one) in all.iter().enumerate() {
-        if !one.places.iter().all(Place::is_address) {
-            let found = one.address_at.shown();
-            problems
-                .error(&one.address_at, format!("expected an IP address or a name, found {found}"));
-        }
-        for place in &one.places {
-            let has_it = |other: &&Listening<'_>| other.places.iter().any(|it| it.collides(place));
-            let Some(other) = all.iter().take(index).find(has_it) else { continue };
-            problems.error(&one.port_at, format!("{} listens there already", other.name));
-            // The same for datagrams would say nothing new.
-            break;
-        }
-    }
+    address::check_listening(all, Node::shown, |at, text| problems.error(at, text));
 }
 
 /// Warns of sinks that nobody names, by the names of all that are named. Scripts name sinks, too: with one nothing is known.
@@ -216,6 +193,25 @@ mod tests {
         );
         let taken = "error: sinks[0].params.listen_port: the server listens there already";
         told("exposedPort: 8090", taken);
+    }
+
+    #[test]
+    fn a_buffer_is_within_what_a_database_can_be() {
+        let (least, most) = (rf_queue::MIN_STORE_BYTES, rf_queue::MAX_STORE_BYTES);
+        let told = |bytes: u64, expected: &str| {
+            let source = r#"{ name: "b", relayAuthenticationBearer: "t", sinks: ["out"] }"#;
+            let buffer = format!("{{ maxBytes: {bytes} }}");
+            let out = format!("{{ name: \"out\", type: \"log\", params: {{}}, buffer: {buffer} }}");
+            let problems = of_player(source, &out, "");
+            assert!(problems.ends_with(expected), "{problems}");
+            assert_eq!(problems.is_empty(), expected.is_empty(), "{problems}");
+        };
+        told(least, "");
+        told(most, "");
+        let place = "sinks[0].buffer.maxBytes";
+        told(least - 1, &format!("error: {place}: expected at least {least} bytes"));
+        let at_most = format!("a database holds at most {most} bytes: {most} is used");
+        told(most + 1, &format!("warning: {place}: {at_most}"));
     }
 
     #[test]

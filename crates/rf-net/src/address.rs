@@ -1,5 +1,5 @@
 //! Where this machine listens, as a file says it: whether a text can be an address, whether two listeners want the same
-//! port, and whether a connection would come back to who opens it.
+//! port, and whether a connection would come back to who opens it. [`check_listening`] says what is wrong with all of a file.
 //!
 //! Promise: no name service is asked, but for `localhost`. What cannot be known without one is not judged.
 
@@ -85,6 +85,40 @@ impl Place {
             let is_here = !listener.is_unspecified() || target.is_loopback() || is_own(target);
             is_here && takes(listener, target)
         })
+    }
+}
+
+/// A part of a file that is to listen; `At` is a place in the file.
+#[derive(Debug)]
+pub struct Listening<At> {
+    /// What people call it, such as "source `web`".
+    pub name: String,
+    /// Where it listens.
+    pub places: Vec<Place>,
+    /// Where a problem with its port is told.
+    pub port_at: At,
+    /// Where a problem with its address is told.
+    pub address_at: At,
+}
+
+/// Tells of addresses that can be none, which are quoted as `shown` has them, and of ports that two parts want.
+pub fn check_listening<At>(
+    all: &[Listening<At>],
+    shown: impl Fn(&At) -> String,
+    mut tell: impl FnMut(&At, String),
+) {
+    for (index, one) in all.iter().enumerate() {
+        if !one.places.iter().all(Place::is_address) {
+            let found = shown(&one.address_at);
+            tell(&one.address_at, format!("expected an IP address or a name, found {found}"));
+        }
+        for place in &one.places {
+            let has_it = |other: &&Listening<At>| other.places.iter().any(|it| it.collides(place));
+            let Some(other) = all.iter().take(index).find(has_it) else { continue };
+            tell(&one.port_at, format!("{} listens there already", other.name));
+            // The same for datagrams would say nothing new.
+            break;
+        }
     }
 }
 
@@ -205,6 +239,34 @@ mod tests {
         assert!(udp.collides(&udp) && !udp.collides(&Place::tcp("127.0.0.1", 80)));
         assert!(!Place::tcp("0.0.0.0", 0).collides(&Place::tcp("0.0.0.0", 0)), "any free port");
         assert!(!Place::tcp("0.0.0.0", 80).collides(&Place::tcp("0.0.0.0", 81)));
+    }
+
+    #[test]
+    fn what_is_wrong_with_listeners_is_told_at_its_place() {
+        let part = |name: &str, places: Vec<Place>, at: [&'static str; 2]| Listening {
+            name: name.to_owned(),
+            places,
+            port_at: at[0],
+            address_at: at[1],
+        };
+        let both = vec![Place::tcp("0.0.0.0", 80), Place::udp("0.0.0.0", 80)];
+        let all = [
+            part("one", both.clone(), ["1.port", "1.address"]),
+            part("two", both, ["2.port", "2.address"]),
+            part("three", vec![Place::tcp("999.1.1.1", 81)], ["3.port", "3.address"]),
+            part("four", vec![Place::tcp("127.0.0.1", 82)], ["4.port", "4.address"]),
+        ];
+        let mut told = Vec::new();
+        check_listening(
+            &all,
+            |at| format!("<{at}>"),
+            |at, text| told.push(format!("{at}: {text}")),
+        );
+        let expected = [
+            "2.port: one listens there already",
+            "3.address: expected an IP address or a name, found <3.address>",
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]

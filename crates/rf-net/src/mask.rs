@@ -31,9 +31,12 @@ impl Mask {
         let password = user.map(|user| user.split_once(':').map_or(user, |(_name, rest)| rest));
         let query = pairs(uri).map(|(_name, value)| value);
         let tokens = uri.path().split('/').filter(|part| may_be_token(part));
-        let of_url = password.into_iter().chain(query).chain(tokens);
+        let of_url = password.into_iter().chain(query.clone()).chain(tokens);
         let mut secrets: Vec<String> =
             of_url.flat_map(|text| [text.to_owned(), decoded(text)]).collect();
+        // As forms write a blank.
+        let with_blanks = query.filter(|value| value.contains('+'));
+        secrets.extend(with_blanks.map(|value| decoded(&value.replace('+', " "))));
         for (name, value) in headers {
             if value.is_sensitive() && !OPEN.contains(name) {
                 secrets.extend(of_header(name, value));
@@ -88,7 +91,7 @@ fn split_user(uri: &Uri) -> (Option<&str>, &str) {
 }
 
 /// Names and values of the query; what has no name may be a token as well.
-fn pairs(uri: &Uri) -> impl Iterator<Item = (&str, &str)> {
+fn pairs(uri: &Uri) -> impl Iterator<Item = (&str, &str)> + Clone {
     let query = uri.query().unwrap_or_default();
     let pieces = query.split('&').filter(|piece| !piece.is_empty());
     pieces.map(|piece| piece.split_once('=').unwrap_or(("", piece)))
@@ -102,19 +105,26 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// What is secret in a header: of credentials not the scheme, but the password also by itself.
+/// What is secret in a header: all of it, but of credentials not the scheme; and what may be repeated by itself: the password
+/// of Basic, what follows a scheme in a header of the user's own, the values of cookies.
 fn of_header(name: &HeaderName, value: &HeaderValue) -> Vec<String> {
     let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let has_scheme = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION].contains(name);
-    let Some((scheme, rest)) = text.split_once(' ').filter(|_| has_scheme) else {
-        return vec![text];
-    };
+    if name == header::COOKIE {
+        let values = text.split(';').filter_map(|cookie| cookie.split_once('='));
+        let values: Vec<String> =
+            values.map(|(_name, value)| value.trim().trim_matches('"').to_owned()).collect();
+        return values.into_iter().chain([text]).collect();
+    }
+    let Some((scheme, rest)) = text.split_once(' ') else { return vec![text] };
     let rest = rest.trim();
     let mut found = vec![rest.to_owned()];
     if scheme.eq_ignore_ascii_case("basic") {
         let pair = STANDARD.decode(rest).unwrap_or_default();
         let pair = String::from_utf8_lossy(&pair);
         found.extend(pair.split_once(':').map(|(_user, password)| password.to_owned()));
+    }
+    if ![header::AUTHORIZATION, header::PROXY_AUTHORIZATION].contains(name) {
+        found.push(text);
     }
     found
 }
@@ -182,6 +192,21 @@ mod tests {
         check("?api_key=a%20secret or a secret", "?api_key=*** or ***");
         check("expected application/json, open-2", "expected application/json, open-2");
         check("v=1: 11 of 1", "v=***: 11 of ***");
+    }
+
+    #[test]
+    fn parts_of_the_request_that_are_repeated_by_themselves_are_hidden() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-auth", sensitive("Token part-1"));
+        headers.insert("x-phrase", sensitive("first second"));
+        headers.insert(header::COOKIE, sensitive("session=abcdef; theme=\"darkest\"; empty="));
+        let mask = Mask::of(&uri("http://host/?key=a+long%2Bsecret"), &headers);
+        let check = |text: &str, expected: &str| assert_eq!(mask.text(text), expected);
+        check("part-1 is no token, nor is Token part-1", "*** is no token, nor is ***");
+        check("first second, second", "***, ***");
+        check("no session abcdef with darkest", "no session *** with ***");
+        check("session=abcdef; theme=\"darkest\"; empty=", "***");
+        check("key=a+long%2Bsecret, a long+secret", "key=***, ***");
     }
 
     #[test]

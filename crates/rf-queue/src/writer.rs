@@ -142,11 +142,12 @@ impl Writer {
             Op::Lease { queue, budget, ttl, note, .. } => {
                 let mut group = self.small_group()?;
                 let leased = group.lease(queue.0, *budget, millis(*ttl))?;
+                // Left in the request: on a full disk it is applied once more.
                 if let Some(LeaseNote { key, name }) =
-                    note.take().filter(|_| !leased.events.is_empty())
+                    note.as_ref().filter(|_| !leased.events.is_empty())
                 {
                     let value = Some(format!("{} {name}", leased.token).into_bytes());
-                    group.checkpoint(&Checkpoint { key, value })?;
+                    group.checkpoint(&Checkpoint { key: key.clone(), value })?;
                 }
                 Ok(Outcome::Leased(leased))
             }
@@ -301,4 +302,46 @@ pub(crate) fn answer(op: Op, outcome: Outcome, commits: &mut Answers, mailbox: &
 /// Nobody may be waiting any more; what was done stays done.
 fn send<T>(reply: oneshot::Sender<T>, value: T) {
     drop(reply.send(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rusqlite::ffi;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::answers::PendingCommit;
+    use crate::open;
+    use crate::types::{Budget, QueueId, QueueOptions};
+
+    #[test]
+    fn a_lease_that_is_tried_again_on_a_full_disk_is_noted_all_the_same() {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("store.sqlite3");
+        let options = StoreOptions::new(path, 16 << 20, vec![QueueOptions::new("q")]);
+        let lock = Arc::new(open::take_lock(&options).unwrap());
+        let mailbox = Arc::new(Mailbox::running(&lock));
+        let (mut writer, _) = open::open(&options, &Shared::new(&options), &mailbox).unwrap();
+        let queue = QueueId(0);
+        let (reply, _pending) = PendingCommit::new();
+        writer.serve(vec![Op::Commit(Commit::append(queue, vec!["event".into()]), reply)]);
+
+        let note = Some(LeaseNote { key: "holder:1".to_owned(), name: "me".to_owned() });
+        let budget = Budget { events: 1, bytes: usize::MAX };
+        let (reply, mut leased) = oneshot::channel();
+        let mut op = Op::Lease { queue, budget, ttl: Duration::from_secs(30), note, reply };
+        let outcome = writer.apply(&mut op).unwrap();
+        writer.applied.push((op, outcome));
+        // As when the commit finds no room.
+        let full = ffi::Error::new(ffi::SQLITE_FULL);
+        writer.recover(&rusqlite::Error::SqliteFailure(full, None));
+        let leased = leased.try_recv().unwrap().unwrap().take();
+        assert_eq!(leased.events.len(), 1);
+        let noted: Vec<u8> =
+            writer.conn.query_row(sql::GET_CHECKPOINT, ["holder:1"], |row| row.get(0)).unwrap();
+        assert_eq!(noted, format!("{} me", leased.token).into_bytes());
+        writer.retire();
+    }
 }

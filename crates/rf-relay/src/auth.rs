@@ -1,7 +1,8 @@
 //! Who may touch a bucket.
 //!
 //! Promises: every named bucket is checked before the answer, whatever the first one said; a bucket that does not exist
-//! costs the same comparison as one that does and is the same refusal; nothing of a token is logged.
+//! costs the same comparison as one that does and is the same refusal; nothing of a token is logged. Blanks at the ends of a
+//! token do not count: HTTP takes them off the end of a header.
 
 use std::collections::HashMap;
 
@@ -24,8 +25,9 @@ impl Tokens {
     pub(crate) fn new<'a>(
         buckets: impl IntoIterator<Item = (&'a BucketName, &'a Secret)>,
     ) -> Tokens {
+        let bare = |secret: &Secret| Secret::new(secret.expose().trim_ascii());
         let by_bucket =
-            buckets.into_iter().map(|(name, secret)| (name.clone(), secret.clone())).collect();
+            buckets.into_iter().map(|(name, secret)| (name.clone(), bare(secret))).collect();
         Tokens { by_bucket, decoy: Secret::new("no bucket has this token") }
     }
 
@@ -50,6 +52,7 @@ impl Tokens {
     /// The bucket of that name, if the token is its own.
     pub(crate) fn opened_by(&self, name: &str, token: &str) -> Option<BucketName> {
         let known = self.by_bucket.get_key_value(name);
+        let token = token.trim_ascii();
         let fits = known.map_or(&self.decoy, |(_, secret)| secret).matches(token);
         known.filter(|_| fits && !token.is_empty()).map(|(bucket, _)| bucket.clone())
     }
@@ -78,12 +81,13 @@ pub(crate) fn named(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get(RF_BUCKETS).or_else(|| headers.get(RF_BUCKET))
 }
 
-/// The token of `Authorization: Bearer TOKEN`; empty, which fits nowhere, if there is none.
-fn bearer(headers: &HeaderMap) -> &str {
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match value.and_then(|value| value.split_once(' ')) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-        _ => "",
+/// The token of `Authorization: Bearer TOKEN`; empty, which fits nowhere, if there is none. It need not be ASCII.
+fn bearer(headers: &HeaderMap) -> &[u8] {
+    let value = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
+    let blank = value.iter().position(|byte| *byte == b' ');
+    match blank.map(|blank| value.split_at(blank)) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer") => token.trim_ascii(),
+        _ => &[],
     }
 }
 
@@ -138,5 +142,25 @@ mod tests {
             check(&[("authorization", value), (RF_BUCKET, "c")], Err(ApiError::Unauthorized));
         }
         check(&[(RF_BUCKET, "c")], Err(ApiError::Unauthorized));
+    }
+    #[test]
+    fn a_token_may_have_blanks_at_its_ends_and_any_letters() {
+        let names = ["a", "b"].map(|name| BucketName::new(name).unwrap());
+        let secrets = [" one\t", "tökn"].map(Secret::new);
+        let tokens = Tokens::new(names.iter().zip(&secrets));
+        let told = |name: &'static str, token: &str, expected: bool| {
+            let value = HeaderValue::from_bytes(format!("Bearer {token}").as_bytes()).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value);
+            headers.insert(RF_BUCKET, HeaderValue::from_static(name));
+            assert_eq!(tokens.bucket(&headers).is_ok(), expected, "{name} {token:?}");
+            assert_eq!(tokens.opened_by(name, token).is_some(), expected, "{name} {token:?}");
+        };
+        told("a", "one", true);
+        told("a", " one\t", true);
+        told("a", "tökn", false);
+        told("b", "tökn", true);
+        told("b", "tokn", false);
+        told("b", " ", false);
     }
 }

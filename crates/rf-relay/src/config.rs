@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use rf_core::config::{Node, Problems, Secret, at_most, check_folder};
 use rf_core::trace::MAX_STEPS;
-use rf_net::address::Place;
+use rf_net::address::{self, Listening, Place};
 use rf_net::own_host::{OwnHosts, is_loopback};
 use rf_net::serve::ServerLimits;
 use rf_queue::{MAX_STORE_BYTES, MIN_STORE_BYTES};
@@ -201,7 +201,7 @@ pub struct StatusAddress {
 /// One bucket, checked.
 #[derive(Clone, Debug)]
 pub struct BucketConfig {
-    /// Never empty.
+    /// More than blanks.
     pub auth: Secret,
     /// On disk, from [`MIN_STORE_BYTES`] to [`MAX_STORE_BYTES`].
     pub max_bytes: u64,
@@ -229,8 +229,18 @@ pub struct RequestLimits {
 impl RelayConfig {
     /// Reads and checks a whole file; `None` if it has errors, which are in `problems` then, all of them.
     pub fn check(root: Node<'_>, problems: &mut Problems) -> Option<RelayConfig> {
+        RelayConfig::check_on(root, None, problems)
+    }
+
+    /// The same for a relay that was told on its command line which port it has, whatever the file says.
+    pub fn check_on(
+        root: Node<'_>,
+        port: Option<u16>,
+        problems: &mut Problems,
+    ) -> Option<RelayConfig> {
         let errors_before = problems.error_count();
         let mut file: RelayConfigFile = root.decode(problems)?;
+        file.port = port.unwrap_or(file.port);
         let at = |key: &str| root.get(key).unwrap_or(root);
         check_folder(&at("dataDir"), &file.data_dir, problems);
         file.trace_steps = at_most(&at("traceSteps"), file.trace_steps, MAX_STEPS, problems);
@@ -297,19 +307,19 @@ fn check_listening<'a>(
     at: &impl Fn(&str) -> Node<'a>,
     problems: &mut Problems,
 ) {
-    let mut check_address = |place: &Place, at: Node<'a>| {
-        if !place.is_address() {
-            problems.error(&at, format!("expected an IP address or a name, found {}", at.shown()));
-        }
+    let part = |name: &str, place, (port, address)| Listening {
+        name: name.to_owned(),
+        places: vec![place],
+        port_at: at(port),
+        address_at: at(address),
     };
     let api = Place::tcp(&file.listen_address, file.port);
-    check_address(&api, at("listenAddress"));
-    let Some(port) = file.port_status_z.filter(|port| *port != 0) else { return };
-    let status = Place::tcp(&file.status_address, port);
-    check_address(&status, at("statusAddress"));
-    if status.collides(&api) {
-        problems.error(&at("portStatusZ"), "the relay itself listens there already");
+    let mut all = vec![part("the relay itself", api, ("port", "listenAddress"))];
+    if let Some(port) = file.port_status_z.filter(|port| *port != 0) {
+        let status = Place::tcp(&file.status_address, port);
+        all.push(part("the status page", status, ("portStatusZ", "statusAddress")));
     }
+    address::check_listening(&all, Node::shown, |at, text| problems.error(at, text));
 }
 
 /// More nodes than are remembered cannot be expected.
@@ -351,7 +361,7 @@ fn check_buckets(
 }
 
 fn check_bucket(file: &BucketFile, at: Node<'_>, problems: &mut Problems) -> BucketConfig {
-    if file.auth.is_empty() {
+    if file.auth.expose().trim_ascii().is_empty() {
         problems.error(
             &at.get("auth").unwrap_or(at),
             "expected a token, found nothing: anybody could read the bucket",
@@ -359,7 +369,7 @@ fn check_bucket(file: &BucketFile, at: Node<'_>, problems: &mut Problems) -> Buc
     } else if !can_be_shown(&file.auth) {
         problems.error(
             &at.get("auth").unwrap_or(at),
-            "no header can carry this token: expected ASCII characters without line breaks, and no blank at its ends",
+            "no header can carry this token: expected a text without line breaks and other control characters",
         );
     }
     let asked = file.db_max_size_kb.saturating_mul(1024);
@@ -384,11 +394,9 @@ fn check_bucket(file: &BucketFile, at: Node<'_>, problems: &mut Problems) -> Buc
     }
 }
 
-/// Whether a request can show the token as `auth` reads it.
+/// Whether a request can show the token as `auth` reads it: blanks at its ends do not count there.
 fn can_be_shown(token: &Secret) -> bool {
-    let text = token.expose();
-    let has_form = HeaderValue::try_from(text).is_ok_and(|value| value.to_str().is_ok());
-    has_form && text.trim() == text
+    HeaderValue::from_bytes(token.expose().as_bytes()).is_ok()
 }
 
 impl From<WhenFull> for rf_queue::WhenFull {

@@ -14,7 +14,7 @@ use crate::logging::{self, Logging};
 use crate::running::{Control, Exit, prepare_process, run_logging_role};
 
 pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
-    let outcome = config_file::read(&args.config, Some(role));
+    let outcome = config_file::read_on(&args.config, Some(role), port);
     let Some(checked) = outcome.checked else {
         complain(&outcome.problems.to_string());
         return Exit::Config;
@@ -44,7 +44,6 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
             run_logging_role(level, |control| run_agent(*plan, control, grace))
         }
         Checked::Relay(mut config) => {
-            config.port = port.unwrap_or(config.port);
             config.server.drain = config.server.drain.min(grace);
             run_logging_role(level, |control| run_relay(*config, control.stop))
         }

@@ -106,7 +106,10 @@ impl<'a> Node<'a> {
 
     /// The object under a key of this one. Where the key is missing or null an empty object stands for it, as for the
     /// original: who decodes it takes the defaults, and tells what is required at its place.
+    ///
+    /// One level only: an object that stands for a missing one has none within it, for their path could not be told.
     pub fn object(&self, key: &'static str) -> Node<'a> {
+        debug_assert!(self.absent.is_none(), "{key} of a missing object: one level only");
         let found = self.get(key).filter(|child| !matches!(child.value(), Value::Null));
         found.unwrap_or(Node { absent: Some(key), ..*self })
     }

@@ -2,11 +2,14 @@
 //!
 //! A pull may name its `holder`. A holder has one lease at a time: its next pull ends the one before, whose unacknowledged
 //! events then come first again. A pull that still waits when the next one begins, as that of a killed player whose
-//! connection is not known to be dead yet, gets nothing. What is here is of this run of the relay; the newest lease of a holder
-//! is stored with it, too, and ended by the holder's first pull of the next run.
+//! connection is not known to be dead yet, gets nothing and leases nothing. What is here is of this run of the relay; the
+//! newest lease of a holder is stored with it, too, and ended by the holder's first pull of the next run, or by a later one
+//! if that fails.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::bucket::BucketName;
 
@@ -15,21 +18,54 @@ const MAX_HOLDERS: usize = 4096;
 /// The longest name of a holder.
 pub(crate) const MAX_HOLDER_BYTES: usize = 128;
 
+/// A bucket, and a holder's name.
+type Key = (BucketName, String);
+
 /// The newest pull of each holder, and the lease that came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Holders {
-    pulls: Mutex<HashMap<(BucketName, String), Newest>>,
+    pulls: Mutex<HashMap<Key, Newest>>,
 }
 
 #[derive(Debug, Default)]
 struct Newest {
     turn: u64,
     lease: Option<String>,
+    /// Whether what the holder had before this turn has been ended: if not, as when the relay has just started or the store
+    /// could not be asked, it is looked for in the store.
+    is_settled: bool,
+    one_leases: Arc<AsyncMutex<()>>,
+}
+
+/// A pull of a holder.
+#[derive(Debug)]
+pub(super) struct Turn {
+    key: Key,
+    number: u64,
+    /// Held by a pull of the holder from its look at the turn until its lease is remembered or ended. So the leases of a holder
+    /// are made in the order of its pulls, and the last one that the store notes is the newest.
+    pub(super) one_leases: Arc<AsyncMutex<()>>,
+}
+
+impl Turn {
+    /// Whose it is.
+    pub(super) fn holder(&self) -> &str {
+        &self.key.1
+    }
+}
+
+/// What a holder had before a pull.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    Nothing,
+    Lease(String),
+    /// What the store knows.
+    Stored,
 }
 
 impl Holders {
-    /// Begins a pull: its turn, and the lease that the holder had, which is forgotten by this.
-    pub(super) fn begin(&self, bucket: &BucketName, holder: &str) -> (u64, Option<String>) {
+    /// Begins a pull: its turn, and what the holder had, which is forgotten by this.
+    pub(super) fn begin(&self, bucket: &BucketName, holder: &str) -> (Turn, Before) {
         let mut pulls = self.lock();
         let key = (bucket.clone(), holder.to_owned());
         if pulls.len() >= MAX_HOLDERS
@@ -38,20 +74,42 @@ impl Holders {
         {
             pulls.remove(&other);
         }
-        let newest = pulls.entry(key).or_default();
+        let newest = pulls.entry(key.clone()).or_default();
         newest.turn += 1;
-        (newest.turn, newest.lease.take())
+        let before = match newest.lease.take() {
+            Some(lease) => Before::Lease(lease),
+            None if newest.is_settled => Before::Nothing,
+            None => Before::Stored,
+        };
+        newest.is_settled = false;
+        let one_leases = Arc::clone(&newest.one_leases);
+        (Turn { key, number: newest.turn, one_leases }, before)
+    }
+
+    /// Whether the holder has begun no other pull meanwhile.
+    pub(super) fn is_newest(&self, turn: &Turn) -> bool {
+        self.of_turn(turn, |_| ())
+    }
+
+    /// What the holder had before this pull has been ended.
+    pub(super) fn settle(&self, turn: &Turn) {
+        self.of_turn(turn, |newest| newest.is_settled = true);
     }
 
     /// Remembers the lease of a pull. False when the holder has begun another one meanwhile: nobody reads the answer of
     /// this one any more, so its lease must not stand.
-    pub(super) fn end(&self, bucket: &BucketName, holder: &str, turn: u64, lease: &str) -> bool {
-        match self.lock().get_mut(&(bucket.clone(), holder.to_owned())) {
-            Some(newest) if newest.turn == turn => {
-                newest.lease = Some(lease.to_owned());
+    pub(super) fn end(&self, turn: &Turn, lease: &str) -> bool {
+        self.of_turn(turn, |newest| newest.lease = Some(lease.to_owned()))
+    }
+
+    /// Does something with the holder's newest pull, if it is this one.
+    fn of_turn(&self, turn: &Turn, work: impl FnOnce(&mut Newest)) -> bool {
+        match self.lock().get_mut(&turn.key).filter(|newest| newest.turn == turn.number) {
+            Some(newest) => {
+                work(newest);
                 true
             }
-            _ => false,
+            None => false,
         }
     }
 
@@ -65,7 +123,7 @@ impl Holders {
     }
 
     /// A panic elsewhere leaves whole entries.
-    fn lock(&self) -> MutexGuard<'_, HashMap<(BucketName, String), Newest>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Newest>> {
         self.pulls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -78,14 +136,34 @@ mod tests {
     fn only_the_newest_pull_of_a_holder_may_hold_a_lease() {
         let holders = Holders::default();
         let bucket = BucketName::new("b").unwrap();
-        let (killed, before) = holders.begin(&bucket, "player");
-        assert_eq!(before, None);
-        let (again, before) = holders.begin(&bucket, "player");
-        assert_eq!(before, None);
-        assert!(!holders.end(&bucket, "player", killed, "lease-1"), "nobody reads its answer");
-        assert!(holders.end(&bucket, "player", again, "lease-2"));
+        let (killed, _) = holders.begin(&bucket, "player");
+        let (again, _) = holders.begin(&bucket, "player");
+        assert!(!holders.is_newest(&killed) && holders.is_newest(&again));
+        assert!(!holders.end(&killed, "lease-1"), "nobody reads its answer");
+        assert!(holders.end(&again, "lease-2"));
         assert_eq!(holders.by_bucket().get(&bucket), Some(&1));
-        assert_eq!(holders.begin(&bucket, "player").1.as_deref(), Some("lease-2"));
+        assert_eq!(holders.begin(&bucket, "player").1, Before::Lease("lease-2".to_owned()));
         assert_eq!(holders.by_bucket().get(&bucket), None);
+    }
+
+    #[test]
+    fn the_store_is_asked_until_what_was_before_has_been_ended() {
+        let holders = Holders::default();
+        let bucket = BucketName::new("b").unwrap();
+        let begin = || holders.begin(&bucket, "player");
+        // Two at once, and the first one is told too late.
+        let ((first, before), (second, also_before)) = (begin(), begin());
+        assert_eq!((before, also_before), (Before::Stored, Before::Stored));
+        holders.settle(&first);
+        assert_eq!(begin().1, Before::Stored, "the second one has ended nothing yet");
+        holders.settle(&second);
+        let (newest, before) = begin();
+        assert_eq!(before, Before::Stored);
+        holders.settle(&newest);
+        assert_eq!(begin().1, Before::Nothing);
+        let (newest, _) = begin();
+        holders.end(&newest, "lease");
+        assert_eq!(begin().1, Before::Lease("lease".to_owned()));
+        assert_eq!(begin().1, Before::Stored, "the one before may not have ended it");
     }
 }

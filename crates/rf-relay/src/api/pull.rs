@@ -17,7 +17,7 @@ use rf_net::encoding::{Coding, encode, negotiate};
 use rf_queue::Budget;
 use tokio::time::Instant;
 
-use super::holders::MAX_HOLDER_BYTES;
+use super::holders::{Before, MAX_HOLDER_BYTES, Turn};
 use super::query::Query;
 use super::request::{caller, heavy, lease_time};
 use super::{ApiError, Relay};
@@ -117,43 +117,43 @@ async fn pull_as_holder(
     pull: &Pull,
 ) -> Result<Pulled, Unavailable> {
     let Some(holder) = pull.holder.as_deref().filter(|_| pull.lease.is_some()) else {
-        return wait_for_events(relay, bucket, pull).await;
+        return wait_for_events(relay, bucket, pull, None).await;
     };
     let (turn, before) = relay.holders.begin(bucket, holder);
     let before = match before {
-        // Its first one in this run of the relay.
-        None if turn == 1 => relay.store.lease_of(bucket, holder).await?,
-        before => before,
+        Before::Nothing => None,
+        Before::Lease(lease) => Some(lease),
+        Before::Stored => {
+            let found = relay.store.lease_of(bucket, holder).await?;
+            // Found after a newer pull has begun it may be that one's.
+            found.filter(|_| relay.holders.is_newest(&turn))
+        }
     };
     if let Some(before) = before {
         // Gone already when all of it was acknowledged, which is the rule.
         relay.store.extend(bucket, &before, Duration::ZERO).await?;
     }
-    let pulled = wait_for_events(relay, bucket, pull).await?;
-    if let Some(lease) = &pulled.lease
-        && !relay.holders.end(bucket, holder, turn, lease)
-    {
-        relay.store.extend(bucket, lease, Duration::ZERO).await?;
-        return Ok(Pulled::default());
-    }
-    Ok(pulled)
+    relay.holders.settle(&turn);
+    wait_for_events(relay, bucket, pull, Some(&turn)).await
 }
 
 async fn wait_for_events(
     relay: &Relay,
     bucket: &BucketName,
     pull: &Pull,
+    turn: Option<&Turn>,
 ) -> Result<Pulled, Unavailable> {
-    let holder = pull.holder.as_deref();
     if pull.wait.is_zero() {
-        return relay.store.pull(bucket, pull.budget, pull.lease, holder).await;
+        return Ok(pull_now(relay, bucket, pull, turn).await?.unwrap_or_default());
     }
     let deadline = Instant::now() + pull.wait;
     let mut news = relay.store.watch(bucket).await?;
     loop {
         // Marked before looking, so that an event that comes in between is noticed.
         news.mark_unchanged();
-        let pulled = relay.store.pull(bucket, pull.budget, pull.lease, holder).await?;
+        let Some(pulled) = pull_now(relay, bucket, pull, turn).await? else {
+            return Ok(Pulled::default());
+        };
         if !pulled.events.is_empty() || relay.stop.is_cancelled() {
             return Ok(pulled);
         }
@@ -167,6 +167,31 @@ async fn wait_for_events(
             return Ok(Pulled::default());
         }
     }
+}
+
+/// What there is now; `None` when the holder has begun another pull, so that nobody waits for this one any more.
+async fn pull_now(
+    relay: &Relay,
+    bucket: &BucketName,
+    pull: &Pull,
+    turn: Option<&Turn>,
+) -> Result<Option<Pulled>, Unavailable> {
+    let Some(turn) = turn else {
+        return relay.store.pull(bucket, pull.budget, pull.lease, None).await.map(Some);
+    };
+    // A lock across awaits, for the order is what it is there for; only pulls of one and the same holder meet at it.
+    let _one = turn.one_leases.lock().await;
+    if !relay.holders.is_newest(turn) {
+        return Ok(None);
+    }
+    let pulled = relay.store.pull(bucket, pull.budget, pull.lease, Some(turn.holder())).await?;
+    if let Some(lease) = &pulled.lease
+        && !relay.holders.end(turn, lease)
+    {
+        relay.store.extend(bucket, lease, Duration::ZERO).await?;
+        return Ok(None);
+    }
+    Ok(Some(pulled))
 }
 
 async fn answer(

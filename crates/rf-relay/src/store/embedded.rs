@@ -5,6 +5,7 @@
 //! "unavailable", is told in the log and by `/healthz`, and is tried again at its next use.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -41,6 +42,11 @@ const CACHE_BYTES: u32 = 8 * 1024 * 1024;
 
 /// Content of the newest events, for a person to look at.
 const NEWEST_BYTES: usize = 1024 * 1024;
+
+/// Places for the newest leases of holders in a bucket, by its bytes. Names share them, and the newest has its place: clients
+/// cannot fill a bucket with names, and a page or two of a small one is all that they take.
+const HOLDER_PLACES: RangeInclusive<u64> = 16..=256;
+const BYTES_PER_HOLDER_PLACE: u64 = 256 * 1024;
 
 /// How often buckets are looked at, which is in memory and takes microseconds.
 const ROUND: Duration = Duration::from_secs(1);
@@ -193,6 +199,11 @@ impl Bucket {
         Ok(Open { store: opened.store, queue })
     }
 
+    /// Where the newest lease of a holder is noted.
+    fn key_of(&self, holder: &str) -> String {
+        key_of(holder, holder_places(self.config.max_bytes))
+    }
+
     /// Has the journal told of what the bucket drops by its limits.
     fn watch_drops(&self) -> DropWatch {
         let (journal, bucket) = (Arc::clone(&self.journal), self.name.clone());
@@ -239,8 +250,9 @@ impl BucketStore for Embedded {
             let (token, events) = match lease {
                 None => (None, open.store.read(open.queue, 0, budget).await?),
                 Some(ttl) => {
+                    let key = |name| self.bucket(bucket).key_of(name);
                     let note =
-                        holder.map(|name| LeaseNote { key: key_of(name), name: name.to_owned() });
+                        holder.map(|name| LeaseNote { key: key(name), name: name.to_owned() });
                     let leased = open.store.lease_as(open.queue, budget, ttl, note).await?;
                     (Some(leased.token), leased.events)
                 }
@@ -321,7 +333,8 @@ impl BucketStore for Embedded {
         holder: &'a str,
     ) -> BoxFuture<'a, Result<Option<String>, Unavailable>> {
         async move {
-            let stored = self.opened(bucket).await?.store.checkpoint(&key_of(holder)).await?;
+            let key = self.bucket(bucket).key_of(holder);
+            let stored = self.opened(bucket).await?.store.checkpoint(&key).await?;
             let stored = stored.and_then(|stored| String::from_utf8(stored).ok());
             let lease = stored.as_deref().and_then(|stored| stored.split_once(' '));
             Ok(lease.filter(|(_, name)| *name == holder).map(|(token, _)| token.to_owned()))
@@ -418,12 +431,32 @@ impl From<StoreError> for Unavailable {
         Unavailable(error.to_string())
     }
 }
-/// Where the newest lease of a holder is noted. Names share so many places, the newest has it: clients cannot fill a bucket
-/// with names.
-const HOLDER_PLACES: u64 = 256;
 
-fn key_of(holder: &str) -> String {
-    let mixed =
-        holder.bytes().fold(0_u64, |mixed, byte| mixed.wrapping_mul(31).wrapping_add(byte.into()));
-    format!("holder:{}", mixed % HOLDER_PLACES)
+fn holder_places(max_bytes: u64) -> u64 {
+    (max_bytes / BYTES_PER_HOLDER_PLACE).clamp(*HOLDER_PLACES.start(), *HOLDER_PLACES.end())
+}
+
+/// The key of a holder's newest lease: by its name, and the same in every version of the program (FNV-1a).
+fn key_of(holder: &str, places: u64) -> String {
+    let mix = |mixed: u64, byte: u8| (mixed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let mixed = holder.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
+    format!("holder:{}", mixed % places)
+}
+
+#[cfg(test)]
+mod tests {
+    use rf_queue::MIN_STORE_BYTES;
+
+    use super::*;
+
+    #[test]
+    fn clients_cannot_fill_a_small_bucket_with_names() {
+        let places = |bytes| {
+            let keys = (0..10_000).map(|name| key_of(&name.to_string(), holder_places(bytes)));
+            keys.collect::<std::collections::HashSet<_>>().len()
+        };
+        assert_eq!(places(MIN_STORE_BYTES), 16);
+        assert_eq!(places(100 * 1024 * 1024), 256);
+        assert_eq!(places(u64::MAX), 256);
+    }
 }

@@ -60,7 +60,12 @@ impl Memory {
 
     /// Returns as soon as a long poll waits for the bucket.
     pub(crate) async fn somebody_watches(&self, bucket: &str) {
-        while self.watchers(bucket) == 0 {
+        self.so_many_watch(bucket, 1).await;
+    }
+
+    /// Returns as soon as so many long polls wait for the bucket.
+    pub(crate) async fn so_many_watch(&self, bucket: &str, least: usize) {
+        while self.watchers(bucket) < least {
             tokio::task::yield_now().await;
         }
     }

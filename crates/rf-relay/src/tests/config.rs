@@ -151,6 +151,25 @@ fn what_cannot_work_is_told_before_it_does_not() {
 }
 
 #[test]
+fn the_port_of_the_command_line_is_the_one_that_is_looked_at() {
+    let told = |keys: &str, expected: &str| {
+        let text = format!("{{buckets: {{b: {{auth: \"x\"}}}}, {keys}}}");
+        let mut problems = Problems::new();
+        let document = parse("relay.json", &text, &|_| None, &mut problems).expect("JSON");
+        let config = RelayConfig::check_on(document.root(), Some(9000), &mut problems);
+        assert_eq!(config.map(|config| config.port), expected.is_empty().then_some(9000));
+        let problems = problems.to_string();
+        assert!(problems.ends_with(expected), "{problems}");
+        assert_eq!(problems.is_empty(), expected.is_empty(), "{problems}");
+    };
+    told("portStatusZ: 8081", "");
+    told("port: 5253, portStatusZ: 5253", "");
+    let same = "error: portStatusZ: the relay itself listens there already";
+    told("portStatusZ: 9000", same);
+    told("port: 5253, portStatusZ: 9000", same);
+}
+
+#[test]
 fn a_bucket_is_no_larger_than_a_database_can_be() {
     let (config, problems) = check("{buckets: {b: {auth: \"x\", dbMaxSizeKb: 9007199254740993}}}");
     let most = config.unwrap().buckets.values().next().unwrap().max_bytes;
@@ -165,18 +184,11 @@ fn a_token_is_one_that_a_request_can_show() {
         let token = serde_json::Value::from(token);
         check(&serde_json::json!({ "buckets": { "b": { "auth": token } } }).to_string()).1
     };
-    for token in ["x", "two words", "a=b/c+d~", "!"] {
+    for token in ["x", "two words", "a=b/c+d~", "!", " my-token", "my-token \t", "my-tökn"] {
         assert_eq!(errors(token), "", "{token}");
     }
-    for token in [
-        "my-token\n",
-        "my\ntoken",
-        " my-token",
-        "my-token ",
-        "my-token\t",
-        "my\u{7f}token",
-        "my-tökn",
-    ] {
+    assert!(errors(" \t").contains("expected a token, found nothing"));
+    for token in ["my-token\n", "my\ntoken", "my\u{7f}token", "my\0token"] {
         let problems = errors(token);
         let expected = "error: buckets.b.auth: no header can carry this token";
         assert!(problems.contains(expected) && !problems.contains("my"), "{problems}");

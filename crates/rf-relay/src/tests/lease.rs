@@ -1,6 +1,13 @@
 //! Events that are handed out, held, given back and acknowledged.
 
+use std::time::Duration;
+
+use rf_queue::Budget;
+
 use super::{AUTH, TestRelay, with_relay};
+use crate::bucket::BucketName;
+use crate::store::BucketStore;
+use crate::store::memory::Fault;
 
 async fn lease(relay: &TestRelay, limit: usize) -> String {
     relay.ask(&format!("GET /first-batch?lease=1m&limit={limit}\nRF-BUCKET: a\n{AUTH}"), "").await
@@ -58,6 +65,56 @@ async fn a_holder_that_pulls_again_ends_its_own_lease_and_no_other() {
             .ask(&format!("GET /first-batch?lease=1m&holder=\nRF-BUCKET: a\n{AUTH}"), "")
             .await;
         assert!(bad.starts_with("400 "), "{bad}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_holder_s_lease_of_an_earlier_run_is_ended_once_the_store_can_be_asked() {
+    with_relay(async |relay| {
+        relay.record(r#"["one"]"#).await;
+        let bucket = BucketName::new("a").unwrap();
+        let budget = Budget { events: 1, bytes: usize::MAX };
+        let ttl = Some(Duration::from_secs(60));
+        // By the relay that was there before.
+        let held = relay.memory.pull(&bucket, budget, ttl, Some("p")).await.unwrap();
+        assert_eq!(held.events.len(), 1);
+        let head = format!("GET /first-batch?lease=1m&holder=p\nRF-BUCKET: a\n{AUTH}");
+        relay.memory.break_bucket("a", Fault::Broken);
+        let answer = relay.ask(&head, "").await;
+        assert!(answer.starts_with("503 "), "{answer}");
+        relay.memory.break_bucket("a", None);
+        let answer = relay.ask(&head, "").await;
+        assert!(
+            answer.ends_with("\n\n[{\"id\":1,\"content\":\"one\",\"attempts\":1}]"),
+            "{answer}"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_pull_leases_nothing_once_its_holder_pulls_again() {
+    with_relay(async |relay| {
+        let head =
+            format!("GET /first-batch?lease=1m&limit=1&wait=1m&holder=p\nRF-BUCKET: a\n{AUTH}");
+        // As that of a player that was killed.
+        let superseded = relay.ask(&head, "");
+        let newest = async {
+            relay.memory.somebody_watches("a").await;
+            relay.ask(&head, "").await
+        };
+        let record = async {
+            relay.memory.so_many_watch("a", 2).await;
+            relay.record(r#"["one","two"]"#).await;
+        };
+        let (superseded, newest, ()) = tokio::join!(superseded, newest, record);
+        assert_eq!(superseded, NOTHING);
+        let (head, body) = newest.split_once("\n\n").unwrap();
+        assert_eq!(body, r#"[{"id":1,"content":"one"}]"#);
+        let lease = head.lines().find_map(|line| line.strip_prefix("rf-lease: ")).unwrap();
+        let noted = relay.memory.lease_of(&BucketName::new("a").unwrap(), "p").await.unwrap();
+        assert_eq!(noted.as_deref(), Some(lease));
     })
     .await;
 }

@@ -119,3 +119,11 @@ fn an_object_that_is_missing_or_null_is_an_empty_one() {
         assert!(told.contains(&expected), "{text}: {told}");
     }
 }
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "inner of a missing object: one level only")]
+fn a_missing_object_has_none_within_it() {
+    let document = parse("f", "{}", &env, &mut Problems::new()).unwrap();
+    document.root().object("outer").object("inner");
+}
