@@ -252,6 +252,7 @@ mod tests {
 
     use super::*;
     use crate::sink::alert::silence;
+    use crate::sink::table::identifier::Identifier;
     use crate::sink::table::rows;
 
     /// Applies three bad events; the notices that are to be told of them.
