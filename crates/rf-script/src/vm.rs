@@ -79,6 +79,10 @@ pub struct Transformed {
     pub kv: Vec<KvChange>,
 }
 
+/// See [`Vm::is_whole`].
+const ESSENTIAL: [&str; 8] =
+    ["json_decode", "json_encode", "pairs", "ipairs", "type", "tostring", "tonumber", "pcall"];
+
 /// A Lua state with a script, its libraries and its limits. Lives on one thread.
 pub struct Vm {
     lua: Lua,
@@ -258,10 +262,19 @@ impl Vm {
         let reason = describe(error);
         let guard = &self.host.guard;
         // By its text where nobody has caught it.
-        if guard.has_expired() || guard.was_full() || reason.contains(OUT_OF_MEMORY) {
+        let is_full = guard.was_full() || reason.contains(OUT_OF_MEMORY);
+        if guard.has_expired() || is_full || !self.is_whole() {
             self.spent.set(true);
         }
         reason
+    }
+
+    /// Whether the functions are still there that hardly a script does without: one that has torn its globals down would
+    /// fail over every other event, too.
+    fn is_whole(&self) -> bool {
+        let globals = self.lua.globals();
+        let is_there = |name| matches!(globals.raw_get(name), Ok(Value::Function(_)));
+        ESSENTIAL.into_iter().all(is_there)
     }
 
     /// Calls `TransformBatch` with the contents of a batch; what is to be sent instead, and where to.

@@ -114,15 +114,18 @@ impl Puller<'_> {
                 return;
             }
             let asked = Instant::now();
+            // One that was away tells at once that it is back, and not only when an event comes.
+            let wait = if self.out.meter().fortune.is_down() { Duration::ZERO } else { WAIT };
             let pulled = tokio::select! {
                 () = self.stop.cancelled() => return,
-                pulled = self.pull() => pulled,
+                pulled = self.pull(wait) => pulled,
             };
             match pulled {
                 Ok(pulled) if pulled.events.is_empty() => {
                     self.answered();
                     self.out.meter().works();
-                    if asked.elapsed() < AT_ONCE && self.pause(self.source.poll).await {
+                    let is_at_once = !wait.is_zero() && asked.elapsed() < AT_ONCE;
+                    if is_at_once && self.pause(self.source.poll).await {
                         return;
                     }
                 }
@@ -185,13 +188,13 @@ impl Puller<'_> {
         }
     }
 
-    async fn pull(&self) -> Result<Pulled, RelayError> {
+    async fn pull(&self, wait: Duration) -> Result<Pulled, RelayError> {
         let max_events = if self.leases { PULL_EVENTS } else { PULL_EVENTS_ORIGINAL };
         let pull = Pull {
             holder: &self.holder,
             max_events: max_events.min(self.most),
             max_bytes: PULL_BYTES,
-            wait: WAIT,
+            wait,
             lease: LEASE,
         };
         self.source.client.pull(&self.source.bucket, &pull).await

@@ -96,7 +96,12 @@ impl Fortune {
         !self.is_down.swap(true, Ordering::Relaxed)
     }
 
-    /// It works; whether it had failed before.
+    /// It has failed, and has not worked since.
+    pub(crate) fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// Whether a success is the first one after a failure.
     pub(crate) fn comes_up(&self) -> bool {
         self.is_down.load(Ordering::Relaxed) && self.is_down.swap(false, Ordering::Relaxed)
     }

@@ -150,7 +150,7 @@ async fn events_are_shown_for_the_buckets_own_token_only() {
             let head = format!("POST /bucket-events\n{HTML}");
             exchange(relay.status, &head, form.as_bytes()).await.text()
         };
-        for wrong in ["name=a&token=wrong", "name=a&token=", "name=a", "name=a&token=%74oken+"] {
+        for wrong in ["name=a&token=wrong", "name=a&token=", "name=a", "name=a&token=%74oken%2B"] {
             let answer = ask(wrong).await;
             assert!(answer.starts_with("403 ") && !answer.contains("event number"), "{answer}");
         }

@@ -316,7 +316,7 @@ async fn expected_nodes_are_awaited_for_a_while_after_the_first_start() {
         let node = &report["nodes"][0];
         assert_eq!((&node["host"], &node["presence"]), (&json!("web-1"), &json!("missing")));
         assert_eq!((&node["level"], &report["level"]), (&json!("ok"), &json!("ok")));
-        let page = relay.ask_status("GET /").await;
+        let page = relay.ask_status("GET /\nAccept: text/html").await;
         assert!(page.contains("awaited"), "{page}");
     })
     .await;

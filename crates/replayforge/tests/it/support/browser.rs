@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::http::{Kind, Message, request};
-use super::wait::{SOON, eventually_some};
+use super::wait::{SOON, eventually, eventually_some};
 
 /// A browser starts in a second, on a machine that does nothing else.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -166,8 +166,16 @@ impl Browser {
 
     /// As a mouse does; the element must be seen.
     pub(crate) fn click(&self, selector: &str) {
-        let element = self.element(selector);
-        self.command(&format!("/element/{element}/click"), &json!({}));
+        eventually(&format!("a click on {selector}"), SOON, || {
+            let path =
+                format!("/session/{}/element/{}/click", self.session, self.element(selector));
+            match self.call("POST", &path, &json!({})) {
+                Ok(_) => true,
+                // The page was drawn anew in between.
+                Err(error) if error.starts_with("stale element reference") => false,
+                Err(error) => panic!("a click on {selector}: {error}"),
+            }
+        });
     }
 
     /// Types into the element.

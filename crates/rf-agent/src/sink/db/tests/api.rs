@@ -128,7 +128,6 @@ async fn what_is_not_there_is_named_with_what_is() {
         ("/columns/%ff", 400, "the path is no UTF-8"),
         ("/distinct-values/people/%ff", 400, "the path is no UTF-8"),
         ("/rpf-db/people?age_gt=abc", 400, "age_gt: expected a number"),
-        ("/rpf-db/people?age_lte=", 400, "age_lte: expected a number"),
         ("/rpf-db/people?active_lt=x", 400, "active_lt: expected true, false or a number"),
         ("/rpf-db/people?limit=0", 400, "limit: expected a number"),
         ("/rpf-db/people?limit=x", 400, "limit: expected a number"),
