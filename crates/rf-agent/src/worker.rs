@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::done::Done;
 use crate::sink::Sink;
 use crate::stats::SinkMeter;
 use crate::trace::Trace;
@@ -77,13 +78,18 @@ impl Worker {
     /// Delivers until `stop`, then for up to [`FLUSH`] what is left. A queue that cannot be read or written is asked again
     /// until it can be, and what was delivered meanwhile is not delivered again.
     pub(crate) async fn run(self) {
-        let turn = if self.sink.shape().stable {
-            batched::run(&self).await
-        } else {
-            concurrent::run(&self).await
-        };
+        let turn = self.turn().await;
         if let Err(Interrupted::Store(reason)) = turn {
             self.refused(&reason, None);
+        }
+    }
+
+    async fn turn(&self) -> Result<(), Interrupted> {
+        Done::recover(self).await?;
+        if self.sink.shape().stable {
+            batched::run(self).await
+        } else {
+            concurrent::run(self).await
         }
     }
 

@@ -273,8 +273,8 @@ impl Vm {
     /// fail over every other event, too.
     fn is_whole(&self) -> bool {
         let globals = self.lua.globals();
-        let is_there = |name| matches!(globals.raw_get(name), Ok(Value::Function(_)));
-        ESSENTIAL.into_iter().all(is_there)
+        let is_gone = |name| matches!(globals.raw_get(name), Ok(Value::Nil));
+        !ESSENTIAL.into_iter().any(is_gone)
     }
 
     /// Calls `TransformBatch` with the contents of a batch; what is to be sent instead, and where to.

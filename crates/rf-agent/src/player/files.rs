@@ -1,7 +1,6 @@
 //! Each sink that writes a file has one of its own.
 //!
-//! Two on one file would hold each other back for ever. Two on one database share what it knows of the events that were
-//! written to it, by whomever: so it has to be another event for each.
+//! Two on one file would hold each other back for ever. A database may be shared.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -36,11 +35,8 @@ pub(super) fn check(
                     let message = format!("sink `{name}` would write into the player's own queue");
                     problems.error(&named, message);
                 }
-                // So it is in files of the original, whose sinks have tables of their own.
-                Some(other) if params.get("database").is_some() => problems.warn(
-                    &named,
-                    format!("sinks `{other}` and `{name}` write one database: an event that both get is written by one of them"),
-                ),
+                // As in files of the original: their tables are the same ones, and each counts its events by itself.
+                Some(_) if params.get("database").is_some() => {}
                 Some(other) => problems.error(
                     &named,
                     format!("sinks `{other}` and `{name}` would write one file: give each a file of its own"),
@@ -70,11 +66,11 @@ fn plain(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use rf_core::config::{Problem, parse};
+    use rf_core::config::parse;
 
     use super::*;
 
-    /// Checks a player with these sinks, of which each is a name, a type and its `params`, and what is told of them.
+    /// Checks a player with these sinks, of which each is a name, a type and its `params`, and gives its errors.
     fn check(folder: &Path, sinks: &[(&str, &str, &str)], expected: &[&str]) {
         let sinks: Vec<String> = sinks
             .iter()
@@ -91,10 +87,8 @@ mod tests {
         let mut problems = Problems::new();
         let document = parse("player.json", &text, &|_| None, &mut problems).unwrap();
         let plan = crate::player::check(&document, &mut problems);
-        let shared = |problem: &&Problem| problem.message.contains("write one database");
         let told: Vec<String> = problems
             .errors()
-            .chain(problems.warnings().filter(shared))
             .map(|problem| format!("{}: {}", problem.key, problem.message))
             .collect();
         assert_eq!(told.len(), expected.len(), "{text}: {told:#?}");
@@ -111,14 +105,7 @@ mod tests {
         let db = |database: &str| format!("database: \"{database}\"");
         let (one, other) = (db("d.sqlite3"), db("e.sqlite3"));
         check(folder, &[("a", "db", &one), ("b", "alert", &other)], &[]);
-        let both = ["sinks[1].params.database: sinks `a` and `b` write one database"];
-        for kind in ["db", "time_series", "alert"] {
-            for same in ["d.sqlite3", "./d.sqlite3", "x/../d.sqlite3"] {
-                check(folder, &[("a", "db", &one), ("b", kind, &db(same))], &both);
-            }
-            let whole = db(&folder.join("d.sqlite3").display().to_string());
-            check(folder, &[("a", "time_series", &one), ("b", kind, &whole)], &both);
-        }
+        check(folder, &[("a", "db", &one), ("b", "alert", &one)], &[]);
         let own = ["sinks[0].params.database: sink `a` would write into the player's own queue"];
         check(folder, &[("a", "db", &db("player.sqlite3"))], &own);
     }

@@ -239,9 +239,6 @@ impl SinkMeter {
 
     /// Its queue cannot be read or written, or can again.
     pub(crate) fn queue_refuses(&self, reason: Option<&str>) {
-        if let Some(reason) = reason {
-            self.fortune.bad(reason);
-        }
         *lock(&self.fortune.queue) =
             reason.map(|reason| format!("its queue cannot be read or written: {reason}"));
     }

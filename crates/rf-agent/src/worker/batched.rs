@@ -11,7 +11,6 @@
 //! stored.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use rf_queue::{Budget, Checkpoint, StoredEvent};
 use serde::{Deserialize, Serialize};
@@ -137,25 +136,26 @@ impl Shipper<'_> {
         self.settle().await?;
         // Since when events were seen to wait here: their own time may be one to come, where a clock was set back.
         let mut since: Option<Instant> = None;
-        loop {
+        while !worker.stop.is_cancelled() {
             self.available.mark_unchanged();
             let usage = worker.store.usage(worker.queue);
+            since = usage.oldest_at_ms.and(since.or_else(|| Some(Instant::now())));
+            let waited =
+                usage.oldest_at_ms.zip(since).map(|(at, seen)| age_of(at).max(seen.elapsed()));
+            // What comes to an empty queue between this look and the read would not wait: so it is looked at again.
+            let rest = waited.map(|waited| shape.linger.saturating_sub(waited));
             let is_whole =
                 usage.events >= shape.max_events as u64 || usage.bytes >= shape.goal_bytes as u64;
-            // What comes between this look and the read would not wait: an empty queue is looked at again.
-            let waited = usage.oldest_at_ms.map_or(Duration::ZERO, |at| {
-                age_of(at).max(since.get_or_insert_with(Instant::now).elapsed())
-            });
-            let rest = shape.linger.saturating_sub(waited);
-            if is_whole || rest.is_zero() || worker.stop.is_cancelled() {
+            if is_whole || rest.is_some_and(|rest| rest.is_zero()) {
                 return Ok(());
             }
             tokio::select! {
                 () = worker.stop.cancelled() => {}
-                () = tokio::time::sleep(rest) => {}
+                () = tokio::time::sleep(rest.unwrap_or_default()), if rest.is_some() => {}
                 changed = self.available.changed() => if changed.is_err() { return Err(Interrupted::Closed) },
             }
         }
+        Ok(())
     }
 
     /// The head of the queue behind what is already done; what is too large to be sent is buried on the way.

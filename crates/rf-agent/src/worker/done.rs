@@ -1,12 +1,17 @@
 //! What is over with: what the next commit takes out of the queue, and what is told of it once that is stored.
 
 use rf_queue::{Bury, Checkpoint, Commit, Remove, StoredEvent};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Interrupted, Worker};
 
-/// Dead letters of one transaction: each may need some pages of the WAL, and what finds no room there is no letter.
+/// Dead letters of one transaction, and bytes of their events, unless one alone has more: each needs some pages of the WAL,
+/// and what finds no room there is no letter.
 const LETTERS_AT_ONCE: usize = 32;
+const LETTER_BYTES: usize = 256 * 1024;
+/// As much of a reason is kept with [`Pending`].
+const REASON_CHARS: usize = 200;
 
 /// Events that are delivered or given up, and not yet out of the queue.
 #[derive(Debug, Default)]
@@ -21,6 +26,14 @@ struct GivenUp {
     bury: Bury,
     /// The event's own id.
     id: Option<Uuid>,
+    bytes: usize,
+}
+
+/// Events that are given up in several transactions, stored with the first of them: the next run goes on there.
+#[derive(Debug, Serialize, Deserialize)]
+struct Pending {
+    ids: Vec<u64>,
+    reason: String,
 }
 
 impl Done {
@@ -54,7 +67,8 @@ impl Done {
         attempts: u32,
     ) {
         let bury = Bury { queue: worker.queue, id: event.id, reason, attempts };
-        self.given_up.push(GivenUp { bury, id: worker.trace.id(&event.content) });
+        let (id, bytes) = (worker.trace.id(&event.content), event.content.len());
+        self.given_up.push(GivenUp { bury, id, bytes });
     }
 
     /// Replaces what is to be stored under the same key.
@@ -63,25 +77,96 @@ impl Done {
         self.commit.checkpoints.push(checkpoint);
     }
 
-    /// Commits it, and asks again where the queue refuses: first what is delivered, with the checkpoints, then the dead letters
-    /// bit by bit. Those are counted, noted and told only then: killed before, they are tried and given up once more.
+    /// Commits it, and asks again where the queue refuses. Many dead letters come bit by bit behind what is delivered; killed
+    /// in between, [`Self::recover`] brings the rest. They are counted, noted and told only once they are stored.
     ///
     /// # Errors
     /// As of [`Worker::insist`]; what was not stored is still in the queue then.
     pub(super) async fn store(self, worker: &Worker) -> Result<(), Interrupted> {
-        if !self.commit.is_empty() {
-            worker.insist(|| worker.store.commit(self.commit.clone())).await?;
+        let Self { mut commit, given_up } = self;
+        let parts = parts(&given_up);
+        if let [only] = parts[..] {
+            commit.dead = buries(only);
+        } else if parts.len() > 1 {
+            commit.checkpoints.push(pending(worker, &given_up)?);
         }
-        for letters in self.given_up.chunks(LETTERS_AT_ONCE) {
-            let dead: Vec<Bury> = letters.iter().map(|letter| letter.bury.clone()).collect();
-            let bury = || Commit { dead: dead.clone(), ..Commit::default() };
-            worker.insist(|| worker.store.commit(bury())).await?;
-            for GivenUp { bury: Bury { reason, attempts, .. }, id } in letters {
-                worker.meter.dead_lettered(reason);
-                worker.trace.buried(*id, *attempts, reason);
-                tracing::error!(sink = worker.id, reason, "event moved to the dead letters");
+        if !commit.is_empty() {
+            worker.insist(|| worker.store.commit(commit.clone())).await?;
+        }
+        if parts.len() > 1 {
+            for (at, part) in (1..).zip(&parts) {
+                let mut commit = Commit { dead: buries(part), ..Commit::default() };
+                if at == parts.len() {
+                    commit.checkpoints.push(Checkpoint { key: key(worker), value: None });
+                }
+                worker.insist(|| worker.store.commit(commit.clone())).await?;
             }
         }
+        given_up.iter().for_each(|given_up| given_up.tell(worker));
         Ok(())
     }
+
+    /// What a run had given up that ended before all of it was stored.
+    ///
+    /// # Errors
+    /// As of [`Self::store`].
+    pub(super) async fn recover(worker: &Worker) -> Result<(), Interrupted> {
+        let key = key(worker);
+        let stored = worker.insist(|| worker.store.checkpoint(&key)).await?;
+        let Some(stored) = stored else { return Ok(()) };
+        let mut done = Self::default();
+        if let Ok(Pending { ids, reason }) = serde_json::from_slice(&stored) {
+            let given_up = |id| {
+                let bury = Bury { queue: worker.queue, id, reason: reason.clone(), attempts: 0 };
+                GivenUp { bury, id: None, bytes: LETTER_BYTES }
+            };
+            done.given_up = ids.into_iter().map(given_up).collect();
+        }
+        done.commit.checkpoints.push(Checkpoint { key, value: None });
+        done.store(worker).await
+    }
+}
+
+impl GivenUp {
+    fn tell(&self, worker: &Worker) {
+        let Bury { reason, attempts, .. } = &self.bury;
+        worker.meter.dead_lettered(reason);
+        worker.trace.buried(self.id, *attempts, reason);
+        tracing::error!(sink = worker.id, reason, "event moved to the dead letters");
+    }
+}
+
+fn key(worker: &Worker) -> String {
+    format!("letters:{}", worker.id)
+}
+
+fn pending(worker: &Worker, given_up: &[GivenUp]) -> Result<Checkpoint, Interrupted> {
+    let ids = given_up.iter().map(|given_up| given_up.bury.id).collect();
+    let reason = given_up.first().map_or("", |given_up| &given_up.bury.reason);
+    let pending = Pending { ids, reason: reason.chars().take(REASON_CHARS).collect() };
+    let value =
+        serde_json::to_vec(&pending).map_err(|error| Interrupted::Store(error.to_string()))?;
+    Ok(Checkpoint { key: key(worker), value: Some(value) })
+}
+
+fn buries(given_up: &[GivenUp]) -> Vec<Bury> {
+    given_up.iter().map(|given_up| given_up.bury.clone()).collect()
+}
+
+/// As many as one transaction takes.
+fn parts(given_up: &[GivenUp]) -> Vec<&[GivenUp]> {
+    let mut parts = Vec::new();
+    let mut rest = given_up;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |given_up: &&GivenUp| {
+            bytes += given_up.bytes;
+            bytes <= LETTER_BYTES
+        };
+        let count = rest.iter().take(LETTERS_AT_ONCE).take_while(fits).count().max(1);
+        let (part, later) = rest.split_at(count);
+        parts.push(part);
+        rest = later;
+    }
+    parts
 }

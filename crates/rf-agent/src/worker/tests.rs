@@ -610,3 +610,39 @@ async fn events_from_the_future_linger_no_longer_than_others() {
     bench.run(&sink, async { drop(sink.wait_delivered(3).await) }).await;
     assert_eq!(sink.wait_delivered(3).await, names(0..3));
 }
+
+/// Many dead letters are stored in several transactions; the first one has the place of the others.
+#[tokio::test]
+async fn a_stop_between_dead_letters_loses_none_of_them_and_tries_none_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for stable in [true, false] {
+        let path = subfolder(folder.path(), stable);
+        let whole = Shape {
+            max_events: if stable { 200 } else { 1 },
+            concurrency: if stable { 1 } else { 200 },
+            ..shape(stable)
+        };
+        {
+            let bench = Bench::open(&path);
+            bench.append(names(0..100)).await;
+            let conn = rusqlite::Connection::open(&bench.path).unwrap();
+            let full = "CREATE TRIGGER full BEFORE INSERT ON dead_letters WHEN (SELECT count(*) FROM dead_letters) >= 40
+                        BEGIN SELECT RAISE(ABORT, 'as the test wants'); END";
+            conn.execute_batch(full).unwrap();
+            let sink =
+                Recorder::new(whole.clone(), |_| Err(SinkError::Permanent("bad".to_owned())));
+            bench.run(&sink, bench.wait_refused()).await;
+            assert!((60..100).contains(&bench.left()), "stable {stable}: {}", bench.left());
+            bench.store.close().await;
+            conn.execute_batch("DROP TRIGGER full").unwrap();
+        }
+        let bench = Bench::open(&path);
+        let sink = Recorder::new(whole, |_| Ok(()));
+        bench.run(&sink, bench.wait_empty()).await;
+        let dead = bench.store.disk().dead_letters;
+        let again = sink.writes().iter().map(|(_, events)| events.len()).sum::<usize>();
+        assert_eq!(dead + again as u64, 100, "stable {stable}");
+        // Of single events that are given up as they come some may not have been told to the queue at all.
+        assert!(again == 0 || !stable, "{again} were tried again");
+    }
+}

@@ -8,6 +8,7 @@
 //! older keys, is emptied as a whole and becomes the current one. Removing keys one by one would double the cost of a batch.
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use sha2::{Digest, Sha256};
 
 use super::call::EventKey;
 use super::failure::WriteError;
@@ -76,11 +77,13 @@ pub(crate) struct Seen<'conn> {
     newest_older: Option<EventKey>,
     is_older: CachedStatement<'conn>,
     put: CachedStatement<'conn>,
+    /// Told apart from what other sinks have written to the same database.
+    sink: [u8; 8],
 }
 
 impl<'conn> Seen<'conn> {
-    /// As the database has it.
-    pub(crate) fn load(conn: &'conn Connection) -> rusqlite::Result<Self> {
+    /// As the database has it, for the sink of this name.
+    pub(crate) fn load(conn: &'conn Connection, sink: &str) -> rusqlite::Result<Self> {
         let (current, events) = conn
             .prepare_cached(GET_GENERATION)?
             .query_row([], |row| Ok((usize::from(row.get::<_, i64>(0)? == 1), row.get(1)?)))?;
@@ -88,13 +91,17 @@ impl<'conn> Seen<'conn> {
         let newest_older = conn.prepare_cached(NEWEST[older])?.query_row([], |row| row.get(0))?;
         let is_older = conn.prepare_cached(HAS_EVENT[older])?;
         let put = conn.prepare_cached(PUT_EVENT[current])?;
-        Ok(Self { current, events, newest_older, is_older, put })
+        let mut mark = [0; 8];
+        mark.copy_from_slice(&Sha256::digest(sink)[..8]);
+        Ok(Self { current, events, newest_older, is_older, put, sink: mark })
     }
 
     /// Notes an event; false when it was noted before.
     pub(crate) fn is_new(&mut self, key: Option<&EventKey>) -> rusqlite::Result<bool> {
-        let Some(key) = key else { return Ok(true) };
-        let may_be_older = self.newest_older.is_some_and(|newest| *key <= newest);
+        let Some(mut key) = key.copied() else { return Ok(true) };
+        // Behind the event's id, by which keys grow.
+        key[16..].iter_mut().zip(self.sink).for_each(|(byte, mark)| *byte ^= mark);
+        let may_be_older = self.newest_older.is_some_and(|newest| key <= newest);
         if may_be_older && self.is_older.exists([key.as_slice()])? {
             return Ok(false);
         }
@@ -140,7 +147,7 @@ mod tests {
         conn.execute_batch(TABLES).unwrap();
         let batch = |id: &str| SinkBatch { id: id.to_owned(), events: Vec::new() };
         let note = |sink: &str, id: &str, through: u64| {
-            Seen::load(&conn).unwrap().note(&conn, sink, &batch(id), through).unwrap();
+            Seen::load(&conn, sink).unwrap().note(&conn, sink, &batch(id), through).unwrap();
         };
         let check = |sink: &str, expected: [Option<u64>; 4]| {
             let known = ["a", "b", "c.0", "d"].map(|id| through(&conn, sink, &batch(id)));
@@ -167,7 +174,7 @@ mod tests {
         let batch = SinkBatch { id: "b".to_owned(), events: Vec::new() };
         let size = KEPT_EVENTS / 4;
         for number in 0..10 {
-            let mut seen = Seen::load(&conn).unwrap();
+            let mut seen = Seen::load(&conn, "sink").unwrap();
             let first = number * size;
             for event in first..first + size {
                 assert!(seen.is_new(Some(&key(event))).unwrap(), "{event}");
@@ -182,18 +189,30 @@ mod tests {
         }
     }
 
+    #[test]
+    fn each_sink_of_a_database_counts_an_event_once() {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(TABLES).unwrap();
+        for is_new in [true, false] {
+            for sink in ["rows", "checks"] {
+                let mut seen = Seen::load(&conn, sink).unwrap();
+                assert_eq!(seen.is_new(Some(&key(7))).unwrap(), is_new, "{sink}");
+            }
+        }
+    }
+
     /// What lies before the newest of the older generation is looked for, and only found when it is there.
     #[test]
     fn an_event_between_older_ones_is_new_once() {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(TABLES).unwrap();
         let batch = SinkBatch { id: "b".to_owned(), events: Vec::new() };
-        let mut seen = Seen::load(&conn).unwrap();
+        let mut seen = Seen::load(&conn, "sink").unwrap();
         for event in 0..KEPT_EVENTS {
             assert!(seen.is_new(Some(&key(event * 2))).unwrap());
         }
         seen.note(&conn, "sink", &batch, 0).unwrap();
-        let mut seen = Seen::load(&conn).unwrap();
+        let mut seen = Seen::load(&conn, "sink").unwrap();
         let newest = (KEPT_EVENTS - 1) * 2;
         let among = [(0, false), (1, true), (1, false), (newest, false), (newest + 1, true)];
         for (event, is_new) in among {

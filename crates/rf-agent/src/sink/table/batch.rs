@@ -149,7 +149,7 @@ impl<A: Apply> Writing<'_, A> {
         let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         self.to.begin(&transaction)?;
         let through = applied::through(&transaction, sink, batch)?;
-        let mut seen = Seen::load(&transaction)?;
+        let mut seen = Seen::load(&transaction, sink)?;
         let events = &batch.events[part];
         let mut ignored = 0;
         for (event, call) in events.iter().zip(calls) {

@@ -27,8 +27,8 @@ const GET_NEXT: &str =
     "SELECT next_id FROM _rpf_tables WHERE name IN (?1, ?2) ORDER BY name = ?1 DESC LIMIT 1";
 /// Spellings of keys that are remembered; past it they are looked up anew.
 const MAX_SPELLINGS: usize = 4 * MAX_COLUMNS;
-/// Notices of one batch at the most: who sends events must not be able to flood the log.
-const MAX_NOTICES: usize = 3;
+/// Notices of one transaction at the most: who sends events must not be able to flood the log.
+pub(crate) const MAX_NOTICES: usize = 3;
 /// As much of a key is shown in one, in characters.
 const MAX_SHOWN_CHARS: usize = 60;
 

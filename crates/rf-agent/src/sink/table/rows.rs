@@ -9,7 +9,7 @@ use super::batch::Apply;
 use super::call::{Call, Verb};
 use super::failure::WriteError;
 use super::identifier::Identifier;
-use super::row_table::RowTable;
+use super::row_table::{MAX_NOTICES, RowTable};
 use super::schema::{self, MAX_TABLES};
 use super::timestamp;
 
@@ -63,7 +63,10 @@ impl Apply for Rows {
     }
 
     fn notices(&mut self) -> Vec<String> {
-        self.tables.values_mut().flat_map(RowTable::take_notices).collect()
+        let mut notices: Vec<String> =
+            self.tables.values_mut().flat_map(RowTable::take_notices).collect();
+        notices.truncate(MAX_NOTICES);
+        notices
     }
 }
 
