@@ -190,16 +190,14 @@ fn page_json_metrics_and_command_line_agree() {
         system.post(1, "/logs", &body);
         eventually("the event is there", SOON, || system.bucket("logs")["events"] == count);
     };
+    // What the WAL holds counts, and is given back some time later: far enough from "nearly full" and from "full" for both.
     let is_filling = || {
         let bucket = system.bucket("logs");
         bucket["usedBytes"].as_u64().unwrap() * 100 / bucket["eventsMaxBytes"].as_u64().unwrap()
-            >= 80
+            >= 88
     };
-    // Most of it at once, and then one by one: it shall not be full.
-    let at_once = 20;
-    (1..at_once).for_each(|_| system.post(1, "/logs", &body));
-    arrives(at_once);
-    let mut count = at_once;
+    // One by one: a large commit would leave much in the WAL.
+    let mut count = 0;
     while !is_filling() {
         count += 1;
         arrives(count);
