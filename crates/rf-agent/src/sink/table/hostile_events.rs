@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::hostile::{HOSTILE, encode};
 use super::identifier::Identifier;
@@ -96,6 +96,24 @@ pub(crate) struct Kind {
     pub(crate) is_whole: fn(&Value, &str, &str) -> bool,
     /// Whether this is a table, and no view of one.
     pub(crate) is_table: fn(&str) -> bool,
+}
+
+impl Kind {
+    /// Of a sink whose tables hold rows.
+    pub(crate) fn of_rows(build: Build, params: &'static str) -> Self {
+        Self {
+            build,
+            params,
+            good: ["/good", "/Good"],
+            taken: TABLES,
+            refused: NO_TABLES,
+            refused_keys: &["timestamp"],
+            body: |mark| json!({ "mark": mark }),
+            column: "mark",
+            is_whole: is_whole_row,
+            is_table: |_| true,
+        }
+    }
 }
 
 /// What is known beforehand of an event.
@@ -214,7 +232,7 @@ fn body(kind: &Kind, mark: &str) -> Map<String, Value> {
 }
 
 /// Whether a table of rows has the mark in the key's column. Some the sink fills itself; a key that names none is dropped.
-pub(crate) fn is_whole_row(row: &Value, key: &str, mark: &str) -> bool {
+fn is_whole_row(row: &Value, key: &str, mark: &str) -> bool {
     let filled = [TIMESTAMP, NUMBER, UPDATED, "status"];
     match Identifier::column(key) {
         Some(column) if is_row_id(&column) => row[format!("{}_", column.as_str())] == mark,
@@ -224,7 +242,7 @@ pub(crate) fn is_whole_row(row: &Value, key: &str, mark: &str) -> bool {
 }
 
 /// Paths of tables of rows beside `/good` that arrive.
-pub(crate) const TABLES: &[&str] = &[
+const TABLES: &[&str] = &[
     "/idx_good_timestamp",
     "/IDX_GOOD__RPF_ID",
     "/idx_good__rpf_last_updated_idx",
@@ -262,7 +280,7 @@ pub(crate) const TABLES: &[&str] = &[
 ];
 
 /// Paths that name no table of rows.
-pub(crate) const NO_TABLES: &[&str] = &[
+const NO_TABLES: &[&str] = &[
     "/",
     "//",
     "/rpf-db/",

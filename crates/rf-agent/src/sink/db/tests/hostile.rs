@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{PARAMS, event, rig};
 use crate::sink::table::hostile::{HOSTILE, check, dump, encode_bytes, fuzz, row_requests};
-use crate::sink::table::hostile_events::{Kind, NO_TABLES, TABLES, check_events, is_whole_row};
+use crate::sink::table::hostile_events::{Kind, check_events};
 use crate::sink::table::rig::Rig;
 
 async fn people() -> Rig {
@@ -49,19 +49,7 @@ async fn injected_sql_in_events_is_a_value_or_refused() {
 
 #[tokio::test]
 async fn hostile_paths_and_keys_cost_no_other_event() {
-    let kind = Kind {
-        build: crate::sink::db::build,
-        params: PARAMS,
-        good: ["/good", "/Good"],
-        taken: TABLES,
-        refused: NO_TABLES,
-        // The last name of SQLite's own number: columns have the other two by then.
-        refused_keys: &["timestamp"],
-        body: |mark| json!({ "mark": mark }),
-        column: "mark",
-        is_whole: is_whole_row,
-        is_table: |_| true,
-    };
+    let kind = Kind::of_rows(crate::sink::db::build, PARAMS);
     check_events(&kind).await;
 }
 
