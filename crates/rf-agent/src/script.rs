@@ -20,6 +20,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod config;
+mod copies;
 pub(crate) mod handle;
 mod mailbox;
 pub(crate) mod missing;

@@ -10,7 +10,7 @@
 //! | `bodyEncoding` | the body is not UTF-8 | `"base64"` |
 //! | `target` | it cannot be rebuilt from `path` and `params` | path and query as they stood in the request line |
 //! | `latin1Headers` | a value is not UTF-8 | names of headers whose text stands for one byte a character (ISO 8859-1) |
-//! | `eventId` | always | UUIDv7, set once at the source; sent as `Idempotency-Key` |
+//! | `eventId` | always | UUIDv7, set once at the source; sent as `Idempotency-Key`. A script's further copies of an event get their own |
 //! | `capturedAtUs` | always | microseconds since 1970, set once at the source |
 //!
 //! A request that was forwarded has more: see [`encode_exchange`].
@@ -26,7 +26,7 @@ mod target;
 
 pub use capture::{CapturedRequest, canonical_header_name};
 pub use exchange::{BodyNotes, CapturedAnswer, Timings, encode_exchange};
-pub use id::event_id;
+pub use id::{event_id, event_id_place};
 pub use replay::{MalformedEvent, ReplayRequest};
 pub use stored::StoredCall;
 pub use target::{ParsedTarget, build_target};

@@ -8,6 +8,7 @@ use rf_script::{LoadError, OnError, Request, ScriptOptions, Session, Transformed
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::copies::Copies;
 use super::mailbox::Mailbox;
 use super::reload::{Watcher, next_reload, tried};
 use super::{kv_prefix, thread};
@@ -86,8 +87,12 @@ impl BatchScript {
         let job = Job::Transform { messages: messages.clone(), reply };
         running.mailbox.push_urgent(job).map_err(|_closed| ended())?;
         match answer.await.map_err(|_dropped| ended())? {
-            Ok(transformed) => {
+            Ok(mut transformed) => {
                 self.remember(running, &transformed).await?;
+                let mut copies = Copies::of(&messages);
+                for message in &mut transformed.messages {
+                    copies.tell_apart(0, message);
+                }
                 if transformed.messages.is_empty() {
                     return Ok(Posted::Nothing);
                 }

@@ -159,6 +159,21 @@ async fn what_is_emitted_lies_in_the_queues_with_the_checkpoint() {
 }
 
 #[tokio::test]
+async fn equal_events_that_a_script_makes_of_one_are_told_apart() {
+    let rig =
+        Rig::new("function Process(content, emit) for i = 1, 3 do emit('a', content) end end")
+            .await;
+    let id = "0198c0de-0000-7000-8000-000000000001";
+    let event = format!(r#"{{"body":"x","eventId":"{id}"}}"#);
+    rig.send(&[&event]).await.unwrap();
+    let queued = rig.queued("a").await;
+    assert_eq!((queued.len(), &queued[0]), (3, &event));
+    let ids: std::collections::BTreeSet<_> =
+        queued.iter().map(|event| rf_core::event::event_id(event.as_bytes())).collect();
+    assert_eq!(ids.len(), 3, "{queued:?}");
+}
+
+#[tokio::test]
 async fn a_failing_event_becomes_a_dead_letter_and_its_neighbours_go_on() {
     let rig = Rig::new(
         "local count = 0

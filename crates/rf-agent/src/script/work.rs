@@ -4,10 +4,15 @@ use bytes::Bytes;
 use rf_core::trace::Step;
 use rf_queue::{Append, Bury, Checkpoint, Commit, Letter, QueueId, Remove, StoredEvent};
 use rf_script::{Emit, End, KvChange, OnError, Outcome, Session};
+use uuid::Uuid;
 
+use super::copies::tell_apart;
 use super::handle::Tally;
 use super::runner::Input;
 use crate::trace::Trace;
+
+/// Ids of copies that the journal names for an event.
+const COPIES_TOLD: usize = 4;
 
 /// What the script's thread knows of its source.
 pub(super) struct Desk {
@@ -101,7 +106,10 @@ impl<'a> Work<'a> {
                 self.tally.failed += 1;
                 tracing::error!(source = self.desk.source, reason, "TimerHandler failed");
             }
-            Ok(outcome) => self.take(outcome),
+            Ok(mut outcome) => {
+                tell_apart(&mut outcome.emits);
+                self.take(outcome);
+            }
             Err(error) => {
                 tracing::error!(source = self.desk.source, %error, "script cannot be loaded again");
             }
@@ -111,16 +119,17 @@ impl<'a> Work<'a> {
     /// Runs `Process`; a reason when the event belongs to the dead letters.
     fn process(&mut self, session: &mut Session, content: &Bytes) -> Option<String> {
         self.tally.events += 1;
-        let outcome = match session.process(content) {
+        let mut outcome = match session.process(content) {
             Ok(outcome) => outcome,
             Err(error) => {
                 return self.failed(content, format!("script cannot be loaded again: {error}"));
             }
         };
+        let copies = tell_apart(&mut outcome.emits);
         match &outcome.end {
             End::Done => {
                 self.tally.filtered += u64::from(outcome.emits.is_empty());
-                self.trace_emits(content, &outcome.emits);
+                self.trace_emits(content, &outcome.emits, &copies);
                 self.take(outcome);
                 None
             }
@@ -180,7 +189,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn trace_emits(&mut self, content: &[u8], emits: &[Emit]) {
+    fn trace_emits(&mut self, content: &[u8], emits: &[Emit], copies: &[Uuid]) {
         let desk = self.desk;
         if emits.is_empty() {
             return self.trace(content, Step::Dropped, || "the script emitted nothing".to_owned());
@@ -192,7 +201,14 @@ impl<'a> Work<'a> {
                 .map(String::as_str)
                 .collect();
             names.dedup();
-            format!("emitted to {}", names.join(", "))
+            let mut told = format!("emitted to {}", names.join(", "));
+            if !copies.is_empty() {
+                let ids: Vec<String> =
+                    copies.iter().take(COPIES_TOLD).map(Uuid::to_string).collect();
+                let rest = if copies.len() > COPIES_TOLD { ".." } else { "" };
+                told = format!("{told}; further copies are {}{rest}", ids.join(", "));
+            }
+            told
         });
     }
 

@@ -1,5 +1,7 @@
 //! The id of an event, found without reading the event.
 
+use std::ops::Range;
+
 use memchr::memmem;
 use uuid::Uuid;
 
@@ -14,10 +16,17 @@ const TAIL_LEN: usize = KEY.len() + ID_LEN + b"\",\"capturedAtUs\":1795478400000
 /// escaped there. Events as our sources write them cost one comparison, whatever their size.
 #[must_use]
 pub fn event_id(content: &[u8]) -> Option<Uuid> {
+    event_id_place(content).map(|(id, _place)| id)
+}
+
+/// As [`event_id`], with the bytes in `content` that hold it: 36 ASCII characters, without quotes.
+#[must_use]
+pub fn event_id_place(content: &[u8]) -> Option<(Uuid, Range<usize>)> {
     let tail = content.len().saturating_sub(TAIL_LEN);
     let at = if content[tail..].starts_with(KEY) { tail } else { memmem::rfind(content, KEY)? };
-    let id = content.get(at + KEY.len()..at + KEY.len() + ID_LEN)?;
-    Uuid::try_parse_ascii(id).ok()
+    let place = at + KEY.len()..at + KEY.len() + ID_LEN;
+    let id = Uuid::try_parse_ascii(content.get(place.clone())?).ok()?;
+    Some((id, place))
 }
 
 #[cfg(test)]
@@ -36,6 +45,13 @@ mod tests {
         check(&format!(r#"{{"eventId":"{ID}","body":"{}"}}"#, "x".repeat(300)), Some(ID));
         check(&format!(r#"{{"body":"x","eventId":"{ID}","response":{{"status":200}}}}"#), Some(ID));
         check(&format!(r#"{{"eventId":"{ID}"}}"#), Some(ID));
+    }
+
+    #[test]
+    fn the_id_stands_at_its_place() {
+        let content = format!(r#"{{"body":"x","eventId":"{ID}","n":1}}"#);
+        let (id, place) = event_id_place(content.as_bytes()).expect("an id");
+        assert_eq!((id, &content[place]), (ID, ID.to_string().as_str()));
     }
 
     #[test]
