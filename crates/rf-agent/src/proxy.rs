@@ -304,6 +304,7 @@ fn shape(sink: &ProxySinkFile) -> Shape {
         concurrency: 1,
         stable: true,
         ahead: true,
+        removed_together: 1,
         linger: sink.config.batch_timeout_secs.map_or(Duration::ZERO, Duration::from),
         max_attempts: None,
         max_age: None,

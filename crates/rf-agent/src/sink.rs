@@ -81,6 +81,9 @@ pub struct Shape {
     /// With [`Shape::stable`]: after a kill the last two batches may come again, in their order, and not only the last one.
     /// Then the next batch is made ready while one is written.
     pub ahead: bool,
+    /// With [`Shape::ahead`], for a sink that knows by itself how far it is ([`Sink::progress`]): so many batches that are written
+    /// may leave the queue in one commit, while more wait and there is room. After a kill so many more come again. 1: each.
+    pub removed_together: usize,
     /// With [`Shape::stable`]: so long an event may wait for others, until a batch is whole; zero: not at all.
     pub linger: Duration,
     /// After so many tries an event is a dead letter; `None`: never.

@@ -67,6 +67,7 @@ fn echo(id: &str) -> ServedSink {
         concurrency: 1,
         stable: false,
         ahead: false,
+        removed_together: 1,
         linger: Duration::ZERO,
         max_attempts: None,
         max_age: None,

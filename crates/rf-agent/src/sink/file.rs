@@ -6,7 +6,7 @@
 //!
 //! How that is kept: the good length of every file that is being written travels with the removal of the batch from the
 //! queue ([`Sink::progress`]), so both are stored or neither. What stands behind the good length is cut at the next start,
-//! and the batches behind it, two at the most, are written again. A file is known to the database before its first byte is
+//! and the batches behind it, a few at the most, are written again. A file is known to the database before its first byte is
 //! written, and again before it is renamed: whatever a start finds is either known and whole, or cut, or not there.
 //!
 //! A batch is written while the removal of the one before is being stored, and a file may be begun or renamed meanwhile. So
@@ -49,6 +49,8 @@ use crate::settings::at;
 
 const MAX_BATCH: usize = 2000;
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
+/// Batches that one commit takes out of the queue while many wait: a commit is a second sync beside that of the file.
+const REMOVED_TOGETHER: usize = 4;
 /// How long a start waits for an earlier run to let go of the files.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_LOOK: Duration = Duration::from_millis(5);
@@ -102,6 +104,7 @@ pub(super) fn of_config(
             concurrency: 1,
             stable: true,
             ahead: true,
+            removed_together: REMOVED_TOGETHER,
             linger: Duration::ZERO,
             max_attempts: None,
             max_age: None,

@@ -120,6 +120,7 @@ pub(super) fn build(
         concurrency: 1,
         stable: true,
         ahead: false,
+        removed_together: 1,
         linger: Duration::ZERO,
         max_attempts: None,
         max_age: singles::limit(config.max_age),

@@ -36,6 +36,7 @@ pub(super) fn shape(concurrency: usize, max_attempts: u32, max_age: Interval) ->
         concurrency,
         stable: false,
         ahead: false,
+        removed_together: 1,
         linger: Duration::ZERO,
         max_attempts: (max_attempts > 0).then_some(max_attempts),
         max_age: limit(max_age),

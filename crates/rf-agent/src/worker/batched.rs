@@ -8,14 +8,17 @@
 //! taken out of the way: while a batch is with the target, the next one is read, and one commit removes the batch before and
 //! stores both. The next then leaves the moment the target has answered. A restart finds up to two batches and repeats them
 //! in their order: the target may have both, the first, or none. Never is a third sent before the removal of the first is
-//! stored.
+//! stored, but for a sink that knows by itself how far it is and asks for less
+//! ([`Shape::removed_together`](crate::sink::Shape::removed_together)).
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use rf_queue::{Budget, Checkpoint, StoredEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::deliver::age_of;
@@ -24,6 +27,9 @@ use super::done::Done;
 use super::rate::Rate;
 use super::{FlushTimer, Interrupted, Worker};
 use crate::sink::{RateLimits, SinkBatch};
+
+/// A batch that is written leaves the queue within this time, however long the next one takes.
+const REMOVED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The stored word on a batch in flight.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -202,20 +208,34 @@ impl Shipper<'_> {
         }
         let wants_more = self.ahead.is_empty();
         let mut delivery = Delivery::new(worker, &mut self.rate, self.cursor);
+        let written = CancellationToken::new();
+        let writing = async {
+            let is_whole = delivery.run(&batch).await;
+            written.cancel();
+            is_whole
+        };
         let beside = async {
             let next = if wants_more { look_ahead(worker, &before, &batch).await? } else { None };
             if let Some(next) = &next {
                 worker.sink.prepare(next);
             }
+            let can_wait = next.is_some() && may_be_removed_later(worker, &before);
+            if can_wait && timeout(REMOVED_WITHIN, written.cancelled()).await.is_ok() {
+                return Ok((before, next));
+            }
             if next.is_some() || !before.is_empty() {
                 let flights: Vec<&SinkBatch> = [&batch].into_iter().chain(&next).collect();
                 commit_with(worker, before, &flights).await?;
             }
-            Ok::<_, Interrupted>(next)
+            Ok::<_, Interrupted>((Done::default(), next))
         };
-        let (is_whole, next) = tokio::join!(delivery.run(&batch), beside);
-        (self.cursor, self.done) = delivery.end();
-        self.ahead.extend(next?);
+        let (is_whole, beside) = tokio::join!(writing, beside);
+        let (cursor, done) = delivery.end();
+        let (before, next) = beside?;
+        self.cursor = cursor;
+        self.done = before;
+        self.done.extend(done);
+        self.ahead.extend(next);
         Ok(is_whole)
     }
 
@@ -281,6 +301,16 @@ async fn commit_with(
     done.checkpoint(Checkpoint { key: key(worker), value: Some(value) });
     done.store(worker).await?;
     Ok(())
+}
+
+/// Whether what is done may leave the queue with what comes next: for a sink that needs no commit between two batches, and only
+/// while the room is not needed.
+fn may_be_removed_later(worker: &Worker, before: &Done) -> bool {
+    let (disk, together) = (worker.store.disk(), worker.sink.shape().removed_together);
+    together > 1
+        && before.batches() < together
+        && !before.gives_up()
+        && disk.used_bytes < disk.events_max_bytes / 2
 }
 
 /// The batch behind the one that is being sent. Only a whole one: what comes meanwhile shall travel together. `before` is

@@ -47,6 +47,24 @@ impl Done {
             + self.given_up.len()
     }
 
+    /// Batches that are delivered. Each is a removal of its own: the queue knows what lies in a batch that it has read.
+    pub(super) fn batches(&self) -> usize {
+        self.commit.removes.len()
+    }
+
+    /// Whether events are given up, which nobody should have to wait for.
+    pub(super) fn gives_up(&self) -> bool {
+        !self.given_up.is_empty()
+    }
+
+    /// Adds what came to its end later.
+    pub(super) fn extend(&mut self, later: Self) {
+        let Commit { removes, checkpoints, .. } = later.commit;
+        self.commit.removes.extend(removes);
+        checkpoints.into_iter().for_each(|checkpoint| self.checkpoint(checkpoint));
+        self.given_up.extend(later.given_up);
+    }
+
     /// These events are with the target.
     pub(super) fn delivered(&mut self, worker: &Worker, ids: impl Iterator<Item = u64>) {
         match self.commit.removes.first_mut() {

@@ -2,6 +2,7 @@
 
 mod linger;
 mod refusals;
+mod together;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,7 @@ fn shape(stable: bool) -> Shape {
         concurrency: 1,
         stable,
         ahead: stable,
+        removed_together: 1,
         linger: Duration::ZERO,
         max_attempts: None,
         max_age: None,

@@ -25,6 +25,7 @@ fn sink_with(url: &str, is_relay: bool, token: &str) -> RelaySink {
         concurrency: 1,
         stable: true,
         ahead: true,
+        removed_together: 1,
         linger: Duration::ZERO,
         max_attempts: None,
         max_age: None,

@@ -50,6 +50,7 @@ pub(crate) fn shape() -> Shape {
         concurrency: 1,
         stable: true,
         ahead: true,
+        removed_together: 1,
         linger: Duration::ZERO,
         max_attempts: None,
         max_age: None,
