@@ -63,6 +63,9 @@ pub enum SinkError {
     /// Will never work.
     #[error("{0}")]
     Permanent(String),
+    /// A script of the sink wants nothing of it written: it leaves the queue, and counts as dropped.
+    #[error("{0}")]
+    Dropped(String),
 }
 
 /// How a sink wants to be fed.

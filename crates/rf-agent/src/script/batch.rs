@@ -22,7 +22,10 @@ pub(crate) enum Posted {
     /// These, there.
     Messages(Vec<Bytes>, Request),
     /// Nothing: the script left nothing over, or failed and `onError` is `drop`.
-    Nothing,
+    Nothing {
+        /// Which of the two, for a person.
+        reason: String,
+    },
 }
 
 /// Why a batch was not transformed.
@@ -89,7 +92,8 @@ impl BatchScript {
             Ok(transformed) => {
                 self.remember(running, &transformed).await?;
                 if transformed.messages.is_empty() {
-                    return Ok(Posted::Nothing);
+                    let reason = "the script left nothing of the batch".to_owned();
+                    return Ok(Posted::Nothing { reason });
                 }
                 Ok(Posted::Messages(transformed.messages, transformed.request))
             }
@@ -107,7 +111,7 @@ impl BatchScript {
                         events,
                         "script failed, batch dropped"
                     );
-                    Ok(Posted::Nothing)
+                    Ok(Posted::Nothing { reason: format!("the script failed: {reason}") })
                 }
             },
         }

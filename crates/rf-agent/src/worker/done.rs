@@ -13,7 +13,7 @@ const LETTER_BYTES: usize = 256 * 1024;
 /// As much of a reason is kept with [`Pending`].
 const REASON_CHARS: usize = 200;
 
-/// Events that are delivered or given up, and not yet out of the queue.
+/// Events that are delivered, dropped or given up, and not yet out of the queue.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     commit: Commit,
@@ -47,8 +47,8 @@ impl Done {
             + self.given_up.len()
     }
 
-    /// These events are with the target.
-    pub(super) fn delivered(&mut self, worker: &Worker, ids: impl Iterator<Item = u64>) {
+    /// These events are with the target, or are not to be sent.
+    pub(super) fn remove(&mut self, worker: &Worker, ids: impl Iterator<Item = u64>) {
         match self.commit.removes.first_mut() {
             Some(remove) => remove.ids.extend(ids),
             None => {
