@@ -98,7 +98,7 @@ pub(super) fn of_config(
         shape: Shape {
             max_events: MAX_BATCH,
             goal_bytes: BATCH_BYTES,
-            max_event_bytes: usize::MAX,
+            event_limit: None,
             concurrency: 1,
             stable: true,
             ahead: true,

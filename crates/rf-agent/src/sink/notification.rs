@@ -31,7 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::progress::{Arrived, Progress};
 use super::{
-    RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError, singles,
+    EventLimit, RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost,
+    SinkStartError, singles,
 };
 use crate::pipeline::{Batch, Output};
 use crate::settings::at;
@@ -116,7 +117,7 @@ pub(super) fn build(
     let shape = Shape {
         max_events: MAX_BATCH,
         goal_bytes: BATCH_BYTES,
-        max_event_bytes: MAX_EVENT_BYTES,
+        event_limit: Some(EventLimit { bytes: MAX_EVENT_BYTES, name: "a notification may have" }),
         concurrency: 1,
         stable: true,
         ahead: false,

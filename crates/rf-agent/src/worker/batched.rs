@@ -23,7 +23,7 @@ use super::delivery::Delivery;
 use super::done::Done;
 use super::rate::Rate;
 use super::{FlushTimer, Interrupted, Worker};
-use crate::sink::{RateLimits, SinkBatch};
+use crate::sink::{EventLimit, RateLimits, SinkBatch};
 
 /// The stored word on a batch in flight.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -160,17 +160,17 @@ impl Shipper<'_> {
 
     /// The head of the queue behind what is already done; what is too large to be sent is buried on the way.
     async fn read(&mut self) -> Result<Vec<StoredEvent>, Interrupted> {
-        let shape = self.worker.sink.shape();
         let mut events = read(self.worker, self.cursor, budget(self.worker)).await?;
-        if let Some(at) = first_too_large(self.worker, &events) {
+        if let Some((at, limit)) = first_too_large(self.worker, &events) {
             if at > 0 {
                 events.truncate(at);
             } else {
                 let large = events.swap_remove(0);
                 let reason = format!(
-                    "{} bytes are more than config.maxPayloadBytes ({})",
+                    "{} bytes are more than {} ({})",
                     large.content.len(),
-                    shape.max_event_bytes
+                    limit.name,
+                    limit.bytes
                 );
                 self.cursor = self.cursor.max(large.id);
                 self.done.give_up(self.worker, &large, reason, 0);
@@ -260,9 +260,11 @@ async fn read(
     worker.insist(|| worker.store.read(worker.queue, after, budget)).await
 }
 
-fn first_too_large(worker: &Worker, events: &[StoredEvent]) -> Option<usize> {
-    let most = worker.sink.shape().max_event_bytes;
-    events.iter().position(|event| event.content.len() > most)
+/// The place of the first event above the limit, and the limit.
+fn first_too_large(worker: &Worker, events: &[StoredEvent]) -> Option<(usize, EventLimit)> {
+    let limit = worker.sink.shape().event_limit?;
+    let place = events.iter().position(|event| event.content.len() > limit.bytes)?;
+    Some((place, limit))
 }
 
 /// Commits what is done, and the batches that are in flight from then on.

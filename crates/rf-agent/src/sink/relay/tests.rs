@@ -25,7 +25,7 @@ fn sink_with(url: &str, is_relay: bool, token: &str) -> RelaySink {
     let shape = Shape {
         max_events: 10,
         goal_bytes: 10_000,
-        max_event_bytes: 10_000,
+        event_limit: None,
         concurrency: 1,
         stable: true,
         ahead: true,
