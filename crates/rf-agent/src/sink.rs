@@ -3,6 +3,7 @@
 //! A sink only knows how to write. Reading its queue, retrying, dead letters, rate limits and order are the worker's.
 
 pub mod alert;
+pub(crate) mod checkpoint;
 #[cfg(test)]
 mod contract;
 pub mod db;

@@ -23,22 +23,14 @@ use super::delivery::Delivery;
 use super::done::Done;
 use super::rate::Rate;
 use super::{FlushTimer, Interrupted, Worker};
-use crate::sink::{EventLimit, RateLimits, SinkBatch};
+use crate::sink::{EventLimit, RateLimits, SinkBatch, checkpoint};
 
-/// The stored word on a batch in flight.
+/// The stored word on a batch in flight; the checkpoint is a list of them, in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct InFlight {
     id: String,
     first: u64,
     last: u64,
-}
-
-/// All of them, in order. Earlier versions stored a single one by itself.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Stored {
-    One(InFlight),
-    Some(Vec<InFlight>),
 }
 
 pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
@@ -85,12 +77,10 @@ impl Shipper<'_> {
         let (worker, key) = (self.worker, key(self.worker));
         let stored = worker.insist(|| worker.store.checkpoint(&key)).await?;
         let Some(stored) = stored else { return Ok(()) };
-        let flights = match serde_json::from_slice::<Stored>(&stored) {
-            Ok(Stored::One(flight)) => vec![flight],
-            Ok(Stored::Some(flights)) => flights,
-            Err(_) => return Ok(()),
-        };
-        for InFlight { id, first, last } in flights {
+        let consequence = "batches that were in flight may be delivered twice";
+        let flights: Option<Vec<InFlight>> =
+            checkpoint::decode(&worker.id, &key, &stored, consequence);
+        for InFlight { id, first, last } in flights.into_iter().flatten() {
             let count = usize::try_from(last.saturating_sub(first) + 1).unwrap_or(usize::MAX);
             let budget = Budget { events: count, bytes: usize::MAX };
             let before = first.saturating_sub(1);
@@ -277,9 +267,9 @@ async fn commit_with(
         let (first, last) = (batch.events.first()?.id, batch.events.last()?.id);
         Some(InFlight { id: batch.id.clone(), first, last })
     };
-    let stored = Stored::Some(batches.iter().filter_map(flight).collect());
+    let flights: Vec<InFlight> = batches.iter().filter_map(flight).collect();
     let value =
-        serde_json::to_vec(&stored).map_err(|error| Interrupted::Store(error.to_string()))?;
+        serde_json::to_vec(&flights).map_err(|error| Interrupted::Store(error.to_string()))?;
     done.checkpoint(Checkpoint { key: key(worker), value: Some(value) });
     done.store(worker).await?;
     Ok(())

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Interrupted, Worker};
+use crate::sink::checkpoint;
 
 /// Dead letters of one transaction, and bytes of their events, unless one alone has more: each needs some pages of the WAL,
 /// and what finds no room there is no letter.
@@ -115,7 +116,10 @@ impl Done {
         let stored = worker.insist(|| worker.store.checkpoint(&key)).await?;
         let Some(stored) = stored else { return Ok(()) };
         let mut done = Self::default();
-        if let Ok(Pending { ids, reason }) = serde_json::from_slice(&stored) {
+        let consequence = "events that were given up may be tried again";
+        if let Some(Pending { ids, reason }) =
+            checkpoint::decode(&worker.id, &key, &stored, consequence)
+        {
             let given_up = |id| {
                 let bury = Bury { queue: worker.queue, id, reason: reason.clone(), attempts: 0 };
                 GivenUp { bury, id: None, bytes: LETTER_BYTES }
