@@ -28,7 +28,7 @@ use crate::settings::{
     store_options,
 };
 use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
-use crate::sink::{RateLimits, Shape, Sink};
+use crate::sink::{EventLimit, RateLimits, Shape, Sink};
 use crate::source::{SOURCES, SourceContext};
 use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
 use crate::whole::{Listening, check_listening, check_named, listens};
@@ -300,7 +300,10 @@ fn shape(sink: &ProxySinkFile) -> Shape {
             sink.config.batch_max_events
         },
         goal_bytes: size(sink.config.batch_goal_bytes, 17 * 1024 * 1024 / 4),
-        max_event_bytes: size(sink.config.max_payload_bytes, 5 * 1024 * 1024),
+        event_limit: Some(EventLimit {
+            bytes: size(sink.config.max_payload_bytes, 5 * 1024 * 1024),
+            name: "config.maxPayloadBytes",
+        }),
         concurrency: 1,
         stable: true,
         ahead: true,

@@ -77,6 +77,11 @@ pub(crate) struct Fortune {
 impl Fortune {
     fn good(&self, now_ms: u64) {
         self.success_at_ms.store(now_ms, Ordering::Relaxed);
+        self.moves();
+    }
+
+    /// It is not paused, or no longer.
+    fn moves(&self) {
         if self.is_paused.load(Ordering::Relaxed) && self.is_paused.swap(false, Ordering::Relaxed) {
             *lock(&self.paused) = None;
         }
@@ -202,6 +207,8 @@ pub(crate) struct SinkMeter {
     pub(crate) bytes: AtomicU64,
     pub(crate) retried: AtomicU64,
     pub(crate) dead_lettered: AtomicU64,
+    /// Events that a script of the sink wanted not to be sent.
+    pub(crate) dropped_by_script: AtomicU64,
     pub(crate) fortune: Fortune,
     latency: [AtomicU64; LATENCY_BOUNDS_MS.len() + 1],
     latency_sum_ms: AtomicU64,
@@ -229,6 +236,12 @@ impl SinkMeter {
             message.clear();
             message.extend(String::from_utf8_lossy(start).chars().take(LAST_MESSAGE_CHARS));
         }
+    }
+
+    /// Events left the queue and were not sent: a script wanted it so.
+    pub(crate) fn dropped_by_script(&self, events: usize) {
+        self.dropped_by_script.fetch_add(events as u64, Ordering::Relaxed);
+        self.fortune.moves();
     }
 
     /// A batch is tried again.

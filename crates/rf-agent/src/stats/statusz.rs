@@ -42,7 +42,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "id": source.id,
             "messagesByMinute": meter.stored.this_minute(now),
             "messageSinceStart": meter.stored.all(),
-            "deadLettered": meter.dead_lettered.load(Ordering::Relaxed),
+            "deadLettered": source.dead_lettered(),
             "cutLines": meter.cut_lines.load(Ordering::Relaxed),
             "dropped": source.dropped(),
             "lastMessageDate": date(meter.fortune.last_success_at_ms()),
