@@ -34,6 +34,11 @@ pub const RF_BATCH_ID: &str = "rf-batch-id";
 /// Names the lease under which events were pulled.
 pub const RF_LEASE: &str = "rf-lease";
 
+/// How a relay's answer to an acknowledgement ends: so many events are gone.
+pub const ACKNOWLEDGED: &str = "acknowledged";
+/// What a relay says where none of the events to acknowledge is in the bucket.
+pub const NONE_IS_THERE: &str = "none of these events is there";
+
 /// The longest [`RF_BATCH_ID`] that a relay takes.
 pub const MAX_BATCH_ID_BYTES: usize = 128;
 

@@ -291,3 +291,26 @@ pub(crate) fn removed_ids_pages(ids: u64) -> u64 {
 pub(crate) fn letter_overhead(reason: &str, queue: &str) -> u64 {
     (reason.len() + queue.len() + 40) as u64
 }
+
+/// Whether events of these sizes fit together into a store of `max_bytes` that has one queue, without a limit of its own, and
+/// is empty. If so, a commit of them alone is never [`CommitError::TooLarge`]; if not, it is, but for very little.
+pub fn fit_when_empty(max_bytes: u64, sizes: impl Iterator<Item = u64> + Clone) -> bool {
+    let limits = Limits::new(max_bytes);
+    if sizes.clone().map(stored_bytes).sum::<u64>() > limits.share(1) {
+        return false;
+    }
+    let mut rows = PageEstimate::default();
+    rows.add_table(1);
+    sizes.clone().for_each(|size| rows.add_row(size));
+    // As in `Group::no_room`. What depends there on how full the file is, is here as if it were full.
+    let is_alone = sizes.clone().nth(1).is_none();
+    rows.add_segments(u64::from(is_alone && limits.segment_bytes() > 0));
+    let db_pages = base_pages(1) + rows.pages();
+    let dirty = if is_alone {
+        rows.dirty_pages(db_pages) + moving_pages(limits.db_cap()) + BATCH_PAGES
+    } else {
+        let largest = PageEstimate::of_row(sizes.max().unwrap_or(0));
+        largest.dirty_pages(db_pages).max(limits.step_pages())
+    };
+    limits.append_fits(dirty, db_pages)
+}

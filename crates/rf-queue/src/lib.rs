@@ -144,6 +144,7 @@ mod transaction;
 mod types;
 mod writer;
 
+pub use admit::fit_when_empty;
 pub use answers::{CommitReply, PendingCommit};
 pub use clock::{Clock, SystemClock};
 pub use dead::{DeadLetters, Which};

@@ -72,6 +72,48 @@ async fn a_full_bucket_may_drop_its_oldest() {
     .await;
 }
 
+/// Its sender cuts it into batches with other ids: whoever had it would get all of it again.
+#[tokio::test]
+async fn a_batch_that_one_bucket_can_never_take_is_in_none() {
+    let folder = TempDir::new().unwrap();
+    let mut config = RelayConfig::for_tests(folder.path(), &["a", "b"]);
+    config.buckets.first_entry().unwrap().get_mut().max_bytes *= 10;
+    let large = serde_json::json!(vec!["x".repeat(30_000); 30]).to_string();
+    let head = |id: &str| format!("POST /record-batch\nRF-BUCKETS: a,b\nRF-BATCH-ID: {id}\n{AUTH}");
+    with_embedded(config, async |relay| {
+        let refused = relay.ask(&head("1"), &large).await;
+        assert!(refused.starts_with("413 Payload Too Large\n"), "{refused}");
+        assert!(refused.contains("bucket b: the batch of 900000 bytes can never fit"), "{refused}");
+        for bucket in ["a", "b"] {
+            assert_eq!(relay.pull(bucket).await, "[]");
+        }
+        let half = serde_json::json!(vec!["x".repeat(30_000); 10]).to_string();
+        assert!(relay.ask(&head("2"), &half).await.starts_with("200 "));
+        assert_eq!(pull(relay).await.len(), 10);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_repeated_batch_is_known_though_it_would_not_fit_any_more() {
+    let folder = TempDir::new().unwrap();
+    let small = RelayConfig::for_tests(folder.path(), &["a", "b"]);
+    let mut large = small.clone();
+    for bucket in large.buckets.values_mut() {
+        bucket.max_bytes *= 10;
+    }
+    let batch = serde_json::json!(vec!["x".repeat(30_000); 30]).to_string();
+    let head = format!("POST /record-batch\nRF-BUCKETS: a,b\nRF-BATCH-ID: 1\n{AUTH}");
+    for config in [large, small] {
+        with_embedded(config, async |relay| {
+            let answer = relay.ask(&head, &batch).await;
+            assert!(answer.starts_with("200 "), "{answer}");
+            assert_eq!(pull(relay).await.len(), 30);
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn a_holder_has_its_own_events_back_after_a_restart_of_the_relay() {
     let folder = TempDir::new().unwrap();
