@@ -7,7 +7,7 @@ use rf_core::protocol::MAX_PULLED_BYTES;
 use serde_json::{Value, json};
 
 use crate::support::http::Message;
-use crate::support::ports::Ports;
+use crate::support::ports::{Ports, free_port};
 use crate::support::program::Program;
 use crate::support::server::{Answer, Server};
 use crate::support::stack::{Configs, TOKEN};
@@ -211,6 +211,28 @@ fn our_player_pulls_from_an_old_relay() {
     });
     let pulls = relay.calls().into_iter().filter(|call| call.method() == "GET");
     assert!(pulls.map(|call| limit(call.target())).all(|limit| limit <= 100));
+}
+
+#[test]
+fn an_empty_pull_is_no_message_of_its_source() {
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+    let relay = OldRelay::start();
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::start();
+    let ports = Ports { target: target.port, ..relay.ports() };
+    let status = free_port();
+    let mut config = Configs::new(folder.path(), ports).player;
+    config["portStatusZ"] = json!(status);
+    config["sources"][0]["hookInterval"] = json!("50ms");
+    let _player = Program::role(folder.path(), "player", &config);
+    let source = |page: &str| call(status, "GET", page, &[], b"").json()["sources"]["b"].clone();
+    eventually("the relay has answered", SOON, || {
+        source("/node-info")["lastSuccessAtMs"].is_number()
+    });
+    assert_eq!(source("/statusz")["lastMessageDate"], NEVER);
+    relay.put([json!({ "method": "POST", "path": "/one" }).to_string()]);
+    target.wait_for(1);
+    assert_ne!(source("/statusz")["lastMessageDate"], NEVER);
 }
 
 #[test]
