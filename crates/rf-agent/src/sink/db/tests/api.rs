@@ -303,14 +303,15 @@ async fn files_are_served_and_nothing_beside_them() {
 }
 
 #[test]
-fn a_folder_of_files_that_is_not_there_is_named_in_full() {
+fn a_folder_of_files_that_is_not_there_is_warned_of_with_its_full_name() {
     let folder = tempfile::tempdir().unwrap();
     let (name, data_dir) = ("me", folder.path());
     let context = SinkContext { name, id: name, data_dir, sinks: &[name] };
     let mut problems = Problems::default();
     let params = r#"{ "database": "db.sqlite3", "static_dir": "www" }"#;
     let document = parse("player.json", params, &|_| None, &mut problems).unwrap();
-    assert!(crate::sink::db::build(&context, &document.root(), &mut problems).is_none());
-    let told = format!("static_dir: {}: No such file", data_dir.join("www").display());
+    assert!(crate::sink::db::build(&context, &document.root(), &mut problems).is_some());
+    let www = data_dir.join("www");
+    let told = format!("warning: static_dir: folder {}: No such file", www.display());
     assert!(problems.to_string().contains(&told), "{problems}");
 }
