@@ -19,13 +19,12 @@ use serde::Deserialize;
 
 use super::table::api_error::ApiError;
 use super::table::database::{self, Database};
-use super::table::port::Port;
 use super::table::row_api;
 use super::table::table_sink::TableSink;
 use super::{Sink, SinkContext};
 use crate::server::files::StaticFolder;
 use crate::server::refused::method_not_allowed;
-use crate::settings::at;
+use crate::settings::{Port, at};
 use state::State;
 
 /// `params` of a `db` sink; the keys are spelled as in the original.
