@@ -62,7 +62,7 @@ pub struct ProxyFile {
     pub trace_steps: usize,
     /// Log level: trace, debug, info, warn or error; the environment's `LOG_LEVEL` wins.
     #[serde(default)]
-    pub verbosity_level: Option<String>,
+    pub verbosity_level: Option<Value>,
 }
 
 /// A source of a proxy.
