@@ -37,6 +37,8 @@ use crate::whole::{Listening, check_listening, check_named, listens};
 pub const STORE_FILE: &str = "proxy.sqlite3";
 /// Sends a minute where the file says nothing, as the original.
 const DEFAULT_SENDS_PER_MINUTE: i64 = 600;
+/// What the original has for all sinks: many an API has a limit of requests, or a price for each. A relay has events at once.
+const DEFAULT_LINGER_AT_AN_API: Duration = Duration::from_secs(5);
 const DEFAULT_BUFFER_BYTES: u64 = 10 * 1024 * 1024;
 /// Pauses between failed sends, as the original.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
@@ -308,7 +310,7 @@ fn shape(sink: &ProxySinkFile) -> Shape {
         stable: true,
         ahead: true,
         removed_together: 1,
-        linger: sink.config.batch_timeout_secs.map_or(Duration::ZERO, Duration::from),
+        linger: linger(sink),
         max_attempts: None,
         max_age: None,
         backoff: BACKOFF,
@@ -321,6 +323,13 @@ fn shape(sink: &ProxySinkFile) -> Shape {
                 .filter(|rate| *rate > 0.0),
         },
     }
+}
+
+fn linger(sink: &ProxySinkFile) -> Duration {
+    let is_api = sink.not_relay && sink.url != STDOUT_URL;
+    let default = if is_api { DEFAULT_LINGER_AT_AN_API } else { Duration::ZERO };
+    let configured = sink.config.batch_timeout_secs.map(Duration::from);
+    configured.filter(|time| !time.is_zero()).unwrap_or(default)
 }
 
 /// Where batches are posted: under the relay's URL, or to an API's URL as it stands.

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{delete, get, post};
+use http::header;
 use rf_core::trace::Journal;
 use rf_net::memory::BodyMemory;
 use tokio_util::sync::CancellationToken;
@@ -55,14 +56,15 @@ pub(crate) struct Relay {
 
 /// All endpoints.
 pub(crate) fn router(relay: Arc<Relay>) -> Router {
-    // axum lets HEAD fall through to GET, but a pull with a lease is no thing to do twice without an answer.
     let refuse = async || ApiError::MethodNotAllowed;
+    // axum lets HEAD fall through to GET, but a pull with a lease is no thing to do twice without an answer.
+    let only_get = async || ([(header::ALLOW, "GET")], ApiError::MethodNotAllowed);
     Router::new()
         .route("/record-batch", post(record::record_batch))
         .route("/record", post(record::record))
-        .route("/first-batch", get(pull::first_batch).head(refuse))
-        .route("/first", get(pull::first).head(refuse))
-        .route("/tap", get(tap::tap).head(refuse))
+        .route("/first-batch", get(pull::first_batch).head(only_get).fallback(only_get))
+        .route("/first", get(pull::first).head(only_get).fallback(only_get))
+        .route("/tap", get(tap::tap).head(only_get).fallback(only_get))
         .route("/acknowledge-batch", delete(acknowledge::acknowledge_batch))
         .route("/acknowledge", delete(acknowledge::acknowledge))
         .route("/release-batch", post(lease::release_batch))

@@ -33,7 +33,8 @@ impl Tokens {
 
     /// All buckets that the request names in `RF-BUCKETS` (or `RF-BUCKET`), if its token fits every one of them.
     pub(crate) fn buckets(&self, headers: &HeaderMap) -> Result<Vec<BucketName>, ApiError> {
-        let named = named(headers).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let named = named(headers).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+        let named = named.unwrap_or_default();
         let token = bearer(headers);
         let mut allowed = Vec::new();
         let mut refused = false;

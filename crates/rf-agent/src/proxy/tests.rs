@@ -50,3 +50,23 @@ fn an_empty_hook_interval_is_none() {
     let timer = plan.sources[0].script.as_ref().map(|script| script.timer);
     assert_eq!(timer, Some(Duration::from_secs(1)));
 }
+
+#[test]
+fn events_wait_for_company_where_an_api_is_posted_to() {
+    let check = |keys: &str, expected: Duration| {
+        let text =
+            format!("{{ sinks: [{{ id: 'a', type: 'http', {keys} }}], dataDir: '/nowhere' }}");
+        let mut problems = Problems::new();
+        let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+        let plan = super::check(&document, &mut problems).unwrap_or_else(|| panic!("{problems}"));
+        assert_eq!(plan.sinks[0].sink.shape().linger, expected, "{keys}");
+    };
+    let api = "url: 'http://api.example/', notRelay: true";
+    let relay = "url: 'http://relay.example/', buckets: ['b'], authBearer: 't'";
+    check(api, Duration::from_secs(5));
+    check(&format!("{api}, config: {{ batchTimeoutSecs: 0 }}"), Duration::from_secs(5));
+    check(&format!("{api}, config: {{ batchTimeoutSecs: '1ms' }}"), Duration::from_millis(1));
+    check(relay, Duration::ZERO);
+    check(&format!("{relay}, config: {{ batchTimeoutSecs: 5 }}"), Duration::from_secs(5));
+    check("url: ':dbg>stdout:', notRelay: true", Duration::ZERO);
+}

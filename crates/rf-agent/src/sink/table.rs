@@ -25,7 +25,6 @@ pub(crate) mod hostile;
 pub(crate) mod hostile_events;
 pub(crate) mod identifier;
 pub(crate) mod index;
-pub(crate) mod port;
 pub(crate) mod query;
 pub(crate) mod reader;
 pub(crate) mod retention;

@@ -92,7 +92,9 @@ async fn other_methods_and_paths() {
         };
         for (request, allow) in [
             ("GET /record-batch", "POST"),
-            ("POST /first-batch", "GET,HEAD"),
+            ("POST /first-batch", "GET"),
+            ("POST /first", "GET"),
+            ("POST /tap", "GET"),
             ("POST /acknowledge-batch", "DELETE"),
         ] {
             let answer = relay.ask(request, "").await;

@@ -76,6 +76,8 @@ impl RowQuery {
         };
         for (name, value) in pairs {
             match name.as_str() {
+                // A field of a form that nobody has filled in.
+                "order" | "limit" | "after" | "format" if value.is_empty() => {}
                 "order" => query.order_by(value, table)?,
                 "limit" => query.limit = limit(value, MAX_LIMIT)?,
                 "after" => {
@@ -107,7 +109,13 @@ impl RowQuery {
                 ));
             }
         };
-        self.order = table.known_column(name)?.name.clone();
+        // Rows are answered with a number also where the table has no column of that name.
+        let has_number = table.is_view || table.column(NUMBER).is_some();
+        self.order = if !has_number && name.eq_ignore_ascii_case(NUMBER) {
+            key(table)
+        } else {
+            table.known_column(name)?.name.clone()
+        };
         Ok(())
     }
 

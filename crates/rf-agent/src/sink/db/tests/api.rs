@@ -60,6 +60,8 @@ async fn filters_orders_and_limits() {
         ("order=age:DESC&limit=2", "cd"),
         ("order=city:asc", "badc"),
         ("limit=1", "a"),
+        ("limit=&order=&after=&format=", "abcd"),
+        ("order=age&order=", "badc"),
         ("limit=999999999999", "abcd"),
         ("after=2", "cd"),
         ("_rpf_id_gt=1&_rpf_id_lt=4", "bc"),
@@ -137,6 +139,8 @@ async fn what_is_not_there_is_named_with_what_is() {
         ("/rpf-db/people?city_null=maybe", 400, "city_null: expected true or false"),
         ("/time-analytics/?table=people&range_time=soon", 400, "range_time: expected a duration"),
         ("/time-analytics/?table=people&range_time=99999999h", 400, "range_time: expected a dura"),
+        ("/time-analytics/?table=people&range_time=-1", 400, "range_time: expected a duration"),
+        ("/time-analytics/?table=people&range_time=1e99", 400, "range_time: expected a duration"),
         ("/time-analytics/?table=people&start_time=soon", 400, "start_time: expected Unix time"),
     ] {
         let (found, message) = rig.refusal(uri).await;
@@ -207,6 +211,7 @@ async fn lists_of_tables_columns_and_values() {
     assert_eq!(rig.json("/distinct-values/people/city").await, json!(["Bonn", "Köln"]));
     assert_eq!(rig.json("/distinct-values/people/active").await, json!([false, true]));
     assert_eq!(rig.json("/distinct-values/people/age?limit=2").await, json!([20, 30]));
+    assert_eq!(rig.json("/distinct-values/people/age?limit=").await, json!([20, 30, 40.5]));
 }
 
 #[tokio::test]
@@ -251,6 +256,10 @@ async fn counts_by_time_and_status() {
     );
     assert_eq!(
         rig.json("/time-analytics?table=t&range_time=30m&start_time=9000").await,
+        json!([row(9000, "ok", 1), row(10_800, "ok", 1)])
+    );
+    assert_eq!(
+        rig.json("/time-analytics?table=t&range_time=1800&start_time=9000&format=").await,
         json!([row(9000, "ok", 1), row(10_800, "ok", 1)])
     );
     assert_eq!(rig.json("/time-analytics/?table=t").await[0], row(-3600, "old", 1));
@@ -303,14 +312,15 @@ async fn files_are_served_and_nothing_beside_them() {
 }
 
 #[test]
-fn a_folder_of_files_that_is_not_there_is_named_in_full() {
+fn a_folder_of_files_that_is_not_there_is_warned_of_with_its_full_name() {
     let folder = tempfile::tempdir().unwrap();
     let (name, data_dir) = ("me", folder.path());
     let context = SinkContext { name, id: name, data_dir, sinks: &[name] };
     let mut problems = Problems::default();
     let params = r#"{ "database": "db.sqlite3", "static_dir": "www" }"#;
     let document = parse("player.json", params, &|_| None, &mut problems).unwrap();
-    assert!(crate::sink::db::build(&context, &document.root(), &mut problems).is_none());
-    let told = format!("static_dir: {}: No such file", data_dir.join("www").display());
+    assert!(crate::sink::db::build(&context, &document.root(), &mut problems).is_some());
+    let www = data_dir.join("www");
+    let told = format!("warning: static_dir: folder {}: No such file", www.display());
     assert!(problems.to_string().contains(&told), "{problems}");
 }
