@@ -266,10 +266,8 @@ fn time_3164<'a>(
     ] {
         let Ok((mut parts, used)) = BrokenDownTime::parse_prefix(format, text) else { continue };
         let rest = text.get(used..)?;
-        let (name, rest) = match zone_name(rest, writer) {
-            Some((name, rest)) => (name, rest),
-            None => ("", rest.strip_prefix(':').unwrap_or(rest)),
-        };
+        let (name, rest) =
+            zone_name(rest, writer).unwrap_or_else(|| ("", rest.strip_prefix(':').unwrap_or(rest)));
         // Other names mean one zone here and another one there.
         let zone = if matches!(name, "UTC" | "GMT") { &utc } else { zone };
         if !has_year {
