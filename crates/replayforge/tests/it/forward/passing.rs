@@ -197,6 +197,23 @@ fn heads_without_bodies_keep_their_lengths() {
 }
 
 #[test]
+fn many_headers_and_folded_ones_pass() {
+    let upstream = Upstream::answering(|request| {
+        let more: String = match request.target() {
+            "/many" => (0..200).map(|n| format!("X-{n}: {n}\r\n")).collect(),
+            _ => "X-Folded: one\r\n  two\r\n".to_owned(),
+        };
+        format!("HTTP/1.1 200 OK\r\n{more}Content-Length: 0\r\n\r\n").into_bytes()
+    });
+    let rig = Rig::start(upstream.port, &json!({}));
+    let many = call(rig.port, "GET", "/many", &[], b"");
+    assert_eq!((many.status(), many.header("x-199").as_deref()), (200, Some("199")));
+    let folded = call(rig.port, "GET", "/folded", &[], b"");
+    let value = folded.header("x-folded").unwrap_or_default();
+    assert_eq!(value.split_whitespace().collect::<Vec<_>>(), ["one", "two"]);
+}
+
+#[test]
 fn trailers_pass_both_ways() {
     let upstream = Upstream::start(|stream| {
         let head = Message::read_head(stream)?.expect("a request");
