@@ -91,6 +91,7 @@ impl Writer {
 
     fn count_parts(&mut self, commit: &Commit, wall: u64) -> rusqlite::Result<Receipt> {
         let rest = Commit { appends: Vec::new(), ..commit.clone() };
+        self.drop_letters_for(&rest)?;
         let cost = self.small_group()?.cost(&rest)?;
         self.make_wal_room(&cost)?;
         let mut group = self.group()?;

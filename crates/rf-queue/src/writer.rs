@@ -241,7 +241,10 @@ impl Writer {
                     return Ok(Err(self.full(commit, FullReason::Disk)));
                 }
                 Admission::Now(cost) => {
-                    if !self.drop_letters_for(commit)? && self.make_wal_room(&cost)? {
+                    if self.drop_letters_for(commit)? {
+                        // There are new pages to give back.
+                        shrunk = false;
+                    } else if self.make_wal_room(&cost)? {
                         return self.group()?.apply(commit).map(Ok);
                     }
                 }

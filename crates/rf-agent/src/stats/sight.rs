@@ -146,7 +146,11 @@ impl SeenSink {
             shipped,
             delivered,
             retried: count(&meter.retried),
-            dropped: by_reason(&[("full", usage.dropped_full), ("age", usage.dropped_age)]),
+            dropped: by_reason(&[
+                ("full", usage.dropped_full),
+                ("age", usage.dropped_age),
+                ("deadLetter", usage.dropped_dead),
+            ]),
             dead_lettered: count(&meter.dead_lettered),
             dead_letters: usage.dead_letters,
             bytes: count(&meter.bytes),
