@@ -50,3 +50,21 @@ fn an_empty_hook_interval_is_none() {
     let timer = plan.sources[0].script.as_ref().map(|script| script.timer);
     assert_eq!(timer, Some(Duration::from_secs(1)));
 }
+
+#[test]
+fn more_buckets_than_a_relay_takes_are_refused() {
+    let told = |count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("'b{n}'")).collect();
+        let text = format!(
+            "{{ sources: [], sinks: [{{ id: 'a', type: 'http', url: 'http://relay/', authBearer: 't', buckets: [{}] }}], dataDir: '/nowhere' }}",
+            names.join(",")
+        );
+        let mut problems = Problems::new();
+        let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+        check(&document, &mut problems);
+        problems.to_string()
+    };
+    let expected = "sinks[0].buckets: expected at most 1000 names";
+    assert!(!told(1000).contains(expected), "{}", told(1000));
+    assert!(told(1001).contains(expected), "{}", told(1001));
+}
