@@ -136,6 +136,7 @@ fn stats(file: &ProxyFile, host: &str) -> StatsPlan {
         every: file.node_info_every.into(),
         data_dir: file.data_dir.clone(),
         status: port.map(|port| (file.status_address.clone(), port)),
+        status_hosts: file.status_hosts.clone(),
         relays,
         logs: Arc::default(),
     }
