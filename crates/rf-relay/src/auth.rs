@@ -130,9 +130,8 @@ mod tests {
 
     #[test]
     fn more_names_than_allowed_open_nothing() {
-        let names: Vec<BucketName> = (0..=MAX_NAMES)
-            .map(|number| BucketName::new(&format!("b{number}")).unwrap())
-            .collect();
+        let names: Vec<BucketName> =
+            (0..=MAX_NAMES).map(|number| BucketName::new(&format!("b{number}")).unwrap()).collect();
         let secret = Secret::new("one");
         let tokens = Tokens::new(names.iter().map(|name| (name, &secret)));
         let opened = |count: usize| {
