@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::Uri;
 use rf_core::config::{ByteSize, Document, Node, Problems, Secret, at_most, check_folder};
 use rf_core::node_info::Role;
+use rf_core::protocol::MAX_NAMES;
 use rf_core::trace::MAX_STEPS;
 use rf_net::address::Place;
 use rf_net::client::{Client, ClientOptions};
@@ -137,6 +138,7 @@ fn stats(file: &ProxyFile, host: &str) -> StatsPlan {
         every: file.node_info_every.into(),
         data_dir: file.data_dir.clone(),
         status: port.map(|port| (file.status_address.clone(), port)),
+        status_hosts: file.status_hosts.clone(),
         relays,
         logs: Arc::default(),
     }
@@ -259,6 +261,9 @@ fn build_sink(
             format!("sink `{}` has no buckets: expected the names of the relay's buckets", sink.id),
         );
         return None;
+    }
+    if !sink.not_relay && sink.buckets.len() > MAX_NAMES {
+        problems.error(&at(node, "buckets"), format!("expected at most {MAX_NAMES} names"));
     }
     if !sink.not_relay && sink.auth_bearer.is_empty() {
         problems.warn(
