@@ -230,7 +230,8 @@ impl Shipper<'_> {
             }
             Ok::<_, Interrupted>((Done::default(), next))
         };
-        let (end, beside) = tokio::join!(writing, beside);
+        // The queue is asked first: it reads while the sink makes its write ready.
+        let (beside, end) = tokio::join!(beside, writing);
         let (cursor, done) = delivery.end();
         let (before, next) = beside?;
         self.cursor = cursor;
