@@ -87,6 +87,14 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
+    /// The system gives no thread for the writer.
+    #[error("no thread for the writer of {path}: {source}")]
+    Thread {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The database refused.
     #[error("{path}: {source}")]
     Database {

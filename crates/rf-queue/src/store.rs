@@ -69,7 +69,7 @@ impl Store {
         let (writer, notices) = open::open(&options, &shared, &mailbox)?;
         let path = options.path.clone();
         let inner = Inner { options, mailbox, shared, lock };
-        inner.start(Some(writer)).map_err(|source| OpenError::Io { path, source })?;
+        inner.start(Some(writer)).map_err(|source| OpenError::Thread { path, source })?;
         Ok(Opened { store: Self { inner: Arc::new(inner) }, notices })
     }
 
