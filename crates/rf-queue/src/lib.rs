@@ -86,6 +86,9 @@
 //! | while salvaging | the note, the damaged file, a part of the new one | | goes on; ids that are there are passed over |
 //! | while taking over the original's file | the events so far, and how far that is | | goes on from there |
 //!
+//! Where no kill but a failing disk ends a COMMIT, the callers are told an error, and yet all of the group may be there at the
+//! next start: its frames may have reached the WAL before the sync failed.
+//!
 //! With [`Durability::Process`] the same holds for a killed process; a loss of power may take the newest commits, always
 //! whole ones from the end. The tests in `tests/crash` kill a process at each of these steps.
 //!
