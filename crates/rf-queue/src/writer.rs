@@ -321,7 +321,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("store.sqlite3");
         let options = StoreOptions::new(path, 16 << 20, vec![QueueOptions::new("q")]);
-        let lock = Arc::new(open::take_lock(&options).unwrap());
+        let lock = Arc::new(open::take_lock(&options).unwrap().into());
         let mailbox = Arc::new(Mailbox::running(&lock));
         let (mut writer, _) = open::open(&options, &Shared::new(&options), &mailbox).unwrap();
         let queue = QueueId(0);
