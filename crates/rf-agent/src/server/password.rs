@@ -1,10 +1,11 @@
 //! Passwords and tokens of the server, as they are or as hashes of other programs.
 //!
 //! Promises: a text is compared in constant time; a hash is computed on a blocking thread, one at a time, so that guessing
-//! cannot take the machine from the events; what has been verified once is not computed again.
+//! cannot take the machine from the events; none is computed for what is too long to be a password; what has been verified
+//! once is not computed again.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::{Argon2, PasswordVerifier};
 use rf_core::config::Secret;
@@ -15,6 +16,10 @@ use uuid::Uuid;
 
 /// Candidates that are remembered as right: more than there are credentials would only be several spellings of one.
 const MAX_KNOWN: usize = 64;
+
+/// Longest password that a hash is held against. The time for `$5$` and `$6$` grows with the square of the length, and a head
+/// has room for a candidate that would cost seconds.
+const MAX_HASHED_BYTES: usize = 1024;
 
 /// What a candidate must be.
 #[derive(Debug, Clone)]
@@ -88,7 +93,7 @@ pub(super) struct Verifier {
     /// Differs in each process, so that what is remembered says nothing outside of it.
     key: [u8; 32],
     known: Mutex<HashSet<[u8; 32]>>,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
 }
 
 impl Verifier {
@@ -96,7 +101,7 @@ impl Verifier {
         let mut key = [0; 32];
         key[..16].copy_from_slice(Uuid::new_v4().as_bytes());
         key[16..].copy_from_slice(Uuid::new_v4().as_bytes());
-        Self { key, known: Mutex::default(), turn: Semaphore::new(1) }
+        Self { key, known: Mutex::default(), turn: Arc::new(Semaphore::new(1)) }
     }
 
     /// Whether the candidate is the password.
@@ -105,18 +110,24 @@ impl Verifier {
             Password::Plain(secret) => return secret.matches(candidate),
             Password::Hash(kind, secret) => (*kind, secret.clone()),
         };
+        if candidate.len() > MAX_HASHED_BYTES {
+            return false;
+        }
         let mark = self.mark(&secret, candidate);
         if self.knows(&mark) {
             return true;
         }
         // The semaphore is never closed; several of a browser's first requests wait for one computation.
-        let Ok(_turn) = self.turn.acquire().await else { return false };
+        let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else { return false };
         if self.knows(&mark) {
             return true;
         }
         let candidate = candidate.to_vec();
-        let compute = move || kind.is_of(secret.expose(), &candidate);
-        let is_right = tokio::task::spawn_blocking(compute).await.unwrap_or(false);
+        // The turn lasts as long as the computation, which goes on when the client leaves.
+        let compute = move || (kind.is_of(secret.expose(), &candidate), turn);
+        let Ok((is_right, _turn)) = tokio::task::spawn_blocking(compute).await else {
+            return false;
+        };
         if is_right {
             self.remember(mark);
         }
@@ -148,6 +159,8 @@ impl Verifier {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     /// Of `htpasswd -nbB`, `openssl passwd -6`, `openssl passwd -5` and `argon2 -id`: the password is `hunter2`.
@@ -178,6 +191,25 @@ mod tests {
             assert!(!verifier.verify(&password, b"hunter3").await, "{hash}");
             assert_eq!(verifier.known.lock().unwrap().len(), 1);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_for_a_password_is_refused_before_anything_is_computed() {
+        let longest = "x".repeat(MAX_HASHED_BYTES);
+        for (hash, _) in HASHES {
+            let password = Password::new(Secret::new(hash)).unwrap();
+            let verifier = Verifier::new();
+            // Nothing can be computed while nobody gets a turn.
+            let turn = verifier.turn.acquire().await.unwrap();
+            assert!(!verifier.verify(&password, format!("{longest}x").as_bytes()).await, "{hash}");
+            let waits = verifier.verify(&password, longest.as_bytes()).now_or_never();
+            assert_eq!(waits, None, "{hash}");
+            drop(turn);
+            assert!(!verifier.verify(&password, longest.as_bytes()).await, "{hash}");
+        }
+        // A text is only compared.
+        let password = Password::new(Secret::new(format!("{longest}x"))).unwrap();
+        assert!(Verifier::new().verify(&password, format!("{longest}x").as_bytes()).await);
     }
 
     #[tokio::test]

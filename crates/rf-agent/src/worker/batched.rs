@@ -219,7 +219,8 @@ impl Shipper<'_> {
             }
             Ok::<_, Interrupted>((Done::default(), next))
         };
-        let (is_whole, beside) = tokio::join!(writing, beside);
+        // The queue is asked first: it reads while the sink makes its write ready.
+        let (beside, is_whole) = tokio::join!(beside, writing);
         let (cursor, done) = delivery.end();
         let (before, next) = beside?;
         self.cursor = cursor;
