@@ -12,7 +12,7 @@
 //! `transaction` (BEGIN to COMMIT, and what happens when either fails), `answers`, `ahead` (what is done before the rest of a
 //! commit), `admit` (does it fit), `limits` (the arithmetic of that), `group`, `removal`, `state`, `segments` and `shared` (what is done, what is counted, where it lies,
 //! what others see of it), `lease`, `parts` (appends too large for one transaction), `housekeeping`, `tidy`, `space` (WAL,
-//! checkpoints, reserve), then `open` with `schema`, `salvage`, `migrate` and `adopt`; `find` and `dead` are for people who
+//! checkpoints, reserve), then `open` with `later`, `schema`, `salvage`, `migrate` and `adopt`; `find` and `dead` are for people who
 //! look.
 //!
 //! # Files
@@ -88,6 +88,9 @@
 //! | while salvaging | the note, the damaged file, a part of the new one | | goes on; ids that are there are passed over |
 //! | while taking over the original's file | the events so far, and how far that is | | goes on from there |
 //!
+//! Where no kill but a failing disk ends a COMMIT, the callers are told an error, and yet all of the group may be there at the
+//! next start: its frames may have reached the WAL before the sync failed.
+//!
 //! With [`Durability::Process`] the same holds for a killed process; a loss of power may take the newest commits, always
 //! whole ones from the end. The tests in `tests/crash` kill a process at each of these steps.
 //!
@@ -99,6 +102,9 @@
 //! # A full disk
 //! The first failing write gives up the reserve: appends are refused ([`FullReason::Disk`]), removes go on in its room. Each
 //! second the store tries to make it again, and takes events as soon as it can.
+//!
+//! A store that cannot even be opened, since the disk is full, may only be read or fails, may begin without its database
+//! ([`Store::open_when_possible`], `later`): it refuses everything and tries again.
 //!
 //! # Damage
 //! Files up to 32 MiB are checked at every start, larger ones after damage was seen. A damaged one is set aside, what can be
@@ -125,6 +131,7 @@ mod find;
 mod group;
 mod handed;
 mod housekeeping;
+mod later;
 mod lease;
 mod limits;
 mod mailbox;
@@ -153,6 +160,7 @@ pub use answers::{CommitReply, PendingCommit};
 pub use clock::{Clock, SystemClock};
 pub use dead::{DeadLetters, Which};
 pub use errors::{CommitError, FullReason, Notice, OpenError, StoreError};
+pub use failure::may_pass;
 pub use find::{Found, FoundEvent, FoundLetter, find};
 pub use store::{Opened, Store};
 pub use types::{

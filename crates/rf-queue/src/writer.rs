@@ -360,7 +360,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("store.sqlite3");
         let options = StoreOptions::new(path, max_bytes, vec![QueueOptions::new("q")]);
-        let lock = Arc::new(open::take_lock(&options).unwrap());
+        let lock = Arc::new(open::take_lock(&options).unwrap().into());
         let mailbox = Arc::new(Mailbox::running(&lock));
         let (writer, _) = open::open(&options, &Shared::new(&options), &mailbox).unwrap();
         (folder, writer)

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::rig::{MIB, Rig, filled, texts};
-use crate::{Commit, CommitError, FullReason, QueueOptions, WhenFull};
+use crate::{Commit, CommitError, FullReason, OpenError, QueueOptions, StoreError, WhenFull};
 
 /// Mounted for as long as it lives.
 struct SmallDisk {
@@ -145,6 +145,52 @@ async fn a_full_disk_stops_many_at_once_and_loses_nothing() {
         store.commit(Commit::append(rig.q(), vec![filled(100_000)])).await.is_ok()
     })
     .await;
+}
+
+/// With a queue of its own on a disk without room, in a folder that is not there yet.
+fn rig_without_room(disk: &SmallDisk) -> (Rig, PathBuf) {
+    let foreign = disk.fill();
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    rig.options.path = disk.path().join("folder/store.sqlite3");
+    rig.open_when_possible();
+    (rig, foreign)
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_opened_refuses_until_it_can_be() {
+    let disk = SmallDisk::mount(3 * MIB);
+    let (mut rig, foreign) = rig_without_room(&disk);
+    assert!(!rig.store().is_open());
+    let refused = rig.append(&["lost"]).await;
+    let Err(CommitError::Failed(reason)) = refused else { panic!("{refused:?}") };
+    assert!(reason.contains("cannot be opened now") && reason.contains("folder"), "{reason}");
+    let read = rig.store().checkpoint("a").await;
+    assert!(matches!(read, Err(StoreError::Failed(_))), "{read:?}");
+    std::fs::remove_file(foreign).unwrap();
+    rig.until(async |_| rig.append(&["kept"]).await.is_ok()).await;
+    assert!(rig.store().is_open());
+    let again = crate::Store::open(rig.options.clone());
+    assert!(matches!(again, Err(OpenError::InUse { .. })), "{again:?}");
+    rig.reopen().await;
+    assert_eq!(rig.texts().await, ["kept"]);
+}
+
+#[tokio::test]
+async fn a_store_that_was_never_opened_can_be_closed() {
+    let disk = SmallDisk::mount(3 * MIB);
+    let (mut rig, _foreign) = rig_without_room(&disk);
+    let store = rig.store().clone();
+    rig.close().await;
+    assert_eq!(store.checkpoint("a").await, Err(StoreError::Closed));
+}
+
+#[test]
+fn what_does_not_pass_by_itself_is_told_at_once() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    std::fs::write(rig.beside(".lock"), "").unwrap();
+    rig.options.path = rig.beside(".lock").join("store.sqlite3");
+    let refused = crate::Store::open_when_possible(rig.options.clone());
+    assert!(matches!(refused, Err(OpenError::Io { .. })), "{refused:?}");
 }
 
 #[tokio::test]

@@ -89,6 +89,12 @@ impl Rig {
         Ok(())
     }
 
+    /// The same on a disk that may not let the database be opened now.
+    pub(super) fn open_when_possible(&mut self) {
+        let Opened { store, notices } = Store::open_when_possible(self.options.clone()).unwrap();
+        (self.store, self.notices) = (Some(store), notices);
+    }
+
     pub(super) async fn close(&mut self) {
         if let Some(store) = self.store.take() {
             store.close().await;
