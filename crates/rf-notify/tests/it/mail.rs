@@ -197,8 +197,8 @@ async fn only_what_is_said_of_the_mail_itself_is_held_against_it() {
     assert!(matches!(no_greeting, NotifyError::Retry { .. }), "{no_greeting:?}");
     let sender = said(&["220 hello", "250 hello", "554 go away"]).await;
     assert!(matches!(sender, NotifyError::Refused(_)), "{sender:?}");
-    let steps = ["220 hello", "250 hello", "250 ok", "250 ok", "354 go on", "552 too large"];
-    let content = said(&steps).await;
+    let taken = ["220 hello", "250 hello", "250 ok", "250 ok", "250 ok", "354 go on"];
+    let content = said(&[&taken[..], &["552 too large"]].concat()).await;
     assert!(matches!(content, NotifyError::Permanent(_)), "{content:?}");
 }
 
