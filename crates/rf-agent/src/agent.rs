@@ -141,7 +141,9 @@ impl Agent {
         }
         let server = plan.server.map(Server::bind).transpose()?;
         let status = plan.stats.status.as_ref();
-        let status = status.map(|(address, port)| StatusPort::bind(address, *port)).transpose()?;
+        let status = status
+            .map(|(address, port)| StatusPort::bind(address, *port, &plan.stats.status_hosts))
+            .transpose()?;
         let (mut addresses, mut sources, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
         for mut planned in plan.sources {
             for Listening { address, protocol } in planned.source.start()? {

@@ -13,7 +13,7 @@ use rf_core::trace::Step;
 use rf_queue::{Append, Checkpoint, Commit, CommitError, Letter, QueueId, Store};
 
 use crate::script::ScriptCounters;
-use crate::script::handle::ScriptHandle;
+use crate::script::handle::{ScriptHandle, Taken};
 use crate::stats::SourceMeter;
 use crate::trace::Trace;
 
@@ -39,7 +39,7 @@ impl Batch {
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
-    /// It is durable in the queues.
+    /// It is durable in the queues; of a source with a script, what the script has made of it.
     Queued,
     /// It was one event, which can never fit into a queue: it is durable as a dead letter.
     Buried,
@@ -243,18 +243,19 @@ impl Output {
             match &self.script {
                 // A batch without events only moves checkpoints.
                 Some(script) if count > 0 => script.send(batch, batch_id).await,
-                _ => self.append(batch, batch_id).await,
+                _ => self.append(batch, batch_id).await.map(|()| Taken::Stored),
             }
         };
-        let stored = self.while_it_waits(storing).await;
-        match &stored {
-            Ok(()) if count == 0 => {}
-            Ok(()) => self.meter.stored(count, bytes as u64),
+        let taken = self.while_it_waits(storing).await;
+        match &taken {
+            Ok(Taken::Stored) if count == 0 => {}
+            Ok(Taken::Stored) => self.meter.stored(count, bytes as u64),
+            Ok(Taken::Buried(reason)) => self.meter.dead_lettered(count, reason),
             // The source may have a way out: parts, or the dead letters.
             Err(Rejected::Closed | Rejected::TooLarge { .. }) => {}
             Err(rejected) => self.meter.refused(count, &rejected.to_string()),
         }
-        stored
+        taken.map(drop)
     }
 
     /// A queue that blocks refuses nothing, so the wait itself is what can be told.

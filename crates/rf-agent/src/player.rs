@@ -117,6 +117,9 @@ pub struct PlayerFile {
     #[serde(default = "loopback")]
     #[schemars(extend("x-zero-is-unset" = true))]
     pub status_address: String,
+    /// Further names that the status page answers to on loopback.
+    #[serde(default)]
+    pub status_hosts: Vec<String>,
 }
 
 /// Tailnet settings.
@@ -300,6 +303,7 @@ fn stats(file: &PlayerFile, client: Option<Arc<RelayClient>>) -> StatsPlan {
         every: file.node_info_every.into(),
         data_dir: file.data_dir.clone(),
         status: port.map(|port| (file.status_address.clone(), port)),
+        status_hosts: file.status_hosts.clone(),
         relays: told.into_iter().collect(),
         logs: Arc::default(),
     }

@@ -55,6 +55,9 @@ pub(crate) enum RelayError {
     /// The answer is larger than is read.
     #[error("the relay's answer is larger than {} MiB", MAX_PULLED_BYTES / (1024 * 1024))]
     TooLarge,
+    /// What was sent is refused, and would be again.
+    #[error("{0}")]
+    Rejected(String),
     /// There was no answer; later there may be one.
     #[error("{0}")]
     Away(String),
@@ -202,12 +205,17 @@ impl RelayClient {
         let mask = Mask::of(&self.base, &self.headers).and(bucket.token.expose());
         let text = mask.text(String::from_utf8_lossy(body).trim());
         let text: String = text.chars().take(SHOWN_CHARS).collect();
+        let colon = if text.is_empty() { "" } else { ": " };
+        let answer = format!("it answers {status}{colon}{text}");
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
                 RelayError::Refused { status, text }
             }
-            _ if text.is_empty() => RelayError::Failed(format!("it answers {status}")),
-            _ => RelayError::Failed(format!("it answers {status}: {text}")),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                RelayError::Failed(answer)
+            }
+            _ if status.is_client_error() => RelayError::Rejected(answer),
+            _ => RelayError::Failed(answer),
         })
     }
 

@@ -3,6 +3,7 @@
 //! A sink only knows how to write. Reading its queue, retrying, dead letters, rate limits and order are the worker's.
 
 pub mod alert;
+pub(crate) mod checkpoint;
 #[cfg(test)]
 mod contract;
 pub mod db;
@@ -63,6 +64,9 @@ pub enum SinkError {
     /// Will never work.
     #[error("{0}")]
     Permanent(String),
+    /// A script of the sink wants nothing of it written: it leaves the queue, and counts as dropped.
+    #[error("{0}")]
+    Dropped(String),
 }
 
 /// How a sink wants to be fed.
@@ -72,8 +76,8 @@ pub struct Shape {
     pub max_events: usize,
     /// A batch is closed when its content reaches this.
     pub goal_bytes: usize,
-    /// A single event above this is never written: it becomes a dead letter.
-    pub max_event_bytes: usize,
+    /// A single event above this is never written: it becomes a dead letter; `None`: none is too large.
+    pub event_limit: Option<EventLimit>,
     /// Writes at a time. 1 keeps the order.
     pub concurrency: usize,
     /// A batch must have the same id and the same events when it is repeated after a restart.
@@ -94,6 +98,15 @@ pub struct Shape {
     pub backoff: (Duration, Duration),
     /// What may be sent in a time.
     pub rate: RateLimits,
+}
+
+/// How large a single event may be.
+#[derive(Debug, Clone, Copy)]
+pub struct EventLimit {
+    /// Most bytes of its content.
+    pub bytes: usize,
+    /// What the limit is, for the reason of a dead letter: "30000 bytes are more than NAME (20000)".
+    pub name: &'static str,
 }
 
 /// Limits that delay and never drop; `None` is unlimited.

@@ -82,6 +82,12 @@ impl Trace {
         }
     }
 
+    /// A script of the sink wants nothing of a batch sent.
+    pub(crate) fn dropped(&self, batch: &SinkBatch, reason: &str) {
+        let note = Note::new(Step::Dropped, &self.place).detail(reason);
+        self.journal.note(&note, contents(batch));
+    }
+
     /// An event goes to the dead letters.
     pub(crate) fn buried(&self, id: Option<Uuid>, attempts: u32, reason: &str) {
         let note = Note::new(Step::DeadLettered, &self.place).attempt(attempts).detail(reason);

@@ -1,8 +1,8 @@
 //! How a queue is emptied into a sink: the only place that knows about batches, retries, rates and dead letters.
 //!
-//! An event leaves the queue in one of three ways, each in a transaction: delivered ([`rf_queue::Commit::removes`]), dead
-//! ([`rf_queue::Commit::dead`]), or dropped by the queue's own limits. Killed at any point, what had not left is read again
-//! at the next start.
+//! An event leaves the queue in one of four ways, each in a transaction: delivered, or dropped by a script of the sink (both
+//! [`rf_queue::Commit::removes`]), dead ([`rf_queue::Commit::dead`]), or dropped by the queue's own limits. Killed at any
+//! point, what had not left is read again at the next start.
 //!
 //! Two loops: [`batched`] for sinks whose batches must be repeated as they were (a relay), strictly one after the other;
 //! [`concurrent`] for sinks that take single events, several at a time.

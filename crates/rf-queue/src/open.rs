@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::admit::Room;
+use crate::ahead::Early;
 use crate::errors::{Notice, OpenError};
 use crate::failure::{self, Kind};
 use crate::housekeeping::Housekeeping;
@@ -136,6 +137,7 @@ fn assemble(
         wal,
         reserve: Reserve::new(&options.path, limits.reserve()),
         disk_full: false,
+        disk_refused: false,
         data_version: None,
         room: Some(room),
         file_pages: fs::metadata(&options.path).map_or(0, |meta| meta.len() / PAGE),
@@ -144,6 +146,7 @@ fn assemble(
         housekeeping: Housekeeping::default(),
         tx: None,
         applied: Vec::new(),
+        early: Early::default(),
         conn,
     };
     writer.remove_left_parts().map_err(db)?;

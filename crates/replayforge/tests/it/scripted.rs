@@ -8,12 +8,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::http::{Message, request};
-use crate::support::ports::Ports;
+use crate::support::ports::{Ports, free_port};
 use crate::support::program::Program;
 use crate::support::server::{Answer, Server};
 use crate::support::stack::{Configs, Stack};
 use crate::support::wait::{SOON, eventually};
-use crate::support::wire::{Wire, post};
+use crate::support::wire::{Wire, call, post};
 
 fn write(folder: &Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
@@ -91,6 +91,7 @@ fn api_with(script: &str) -> (Program, Server, Arc<Mutex<Vec<Message>>>, Ports, 
         "type": "http",
         "url": format!("http://127.0.0.1:{}", api.port),
         "notRelay": true,
+        "config": { "batchTimeoutSecs": "1ms" },
         "transformScript": path,
     });
     let proxy = Program::role(folder.path(), "proxy", &config);
@@ -147,6 +148,47 @@ fn a_batch_that_a_script_fails_over_loses_one_event_to_the_dead_letters() {
     let list = ["dead-letters", "list", "-c", "proxy.json"];
     let listed = Program::run(folder.path(), &list, &[]).output;
     assert!(listed.contains("batch.lua:3: cannot do this"), "{listed}");
+}
+
+#[test]
+fn what_scripts_drop_and_bury_is_counted_as_that_and_alike_on_all_pages() {
+    let (status, scripts) = (free_port(), tempfile::tempdir().unwrap());
+    let of_sink = "function TransformBatch() return {} end";
+    let of_sink = write(scripts.path(), "batch.lua", of_sink);
+    let (mut stack, _scripts) = stack_with(
+        "function Process(content, emit)
+            local path = json_decode(content).path
+            if path == '/nothing' then return end
+            if path == '/drop' then drop('not wanted') return end
+            if path == '/dead' then dead('too odd') return end
+            if path == '/fails' then lua_error('cannot do this') end
+            if path == '/large' then content = content:rep(20000) end
+            emit('out', content)
+        end",
+        |configs| {
+            configs.proxy["portStatusZ"] = json!(status);
+            configs.proxy["sources"][0]["onError"] = json!("drop");
+            configs.proxy["sinks"][0]["buffer"] = json!({ "maxBytes": "1MiB" });
+            configs.proxy["sinks"][0]["transformScript"] = json!(of_sink);
+        },
+    );
+    stack.proxy.expect_error("event moved to the dead letters");
+    for target in ["/nothing", "/drop", "/dead", "/fails", "/large", "/good"] {
+        post(stack.ports.proxy, target, b"");
+    }
+    let page = |path: &str| call(status, "GET", path, &[], b"").json();
+    for path in ["/statusz", "/node-info"] {
+        let source = &page(path)["sources"]["in"];
+        let counts = (&source["deadLettered"], &source["dropped"]);
+        assert_eq!(counts, (&json!(2), &json!({ "script": 3 })), "{path}: {source}");
+    }
+    eventually("the good one is dropped by the sink", SOON, || {
+        page("/node-info")["sinks"]["out"]["dropped"] == json!({ "script": 1 })
+    });
+    let sink = &page("/node-info")["sinks"]["out"];
+    let counts = ["shipped", "deadLettered"].map(|key| &sink[key]);
+    assert_eq!(counts, [&json!(0), &json!(0)], "{sink}");
+    assert_eq!(page("/statusz")["sinks"]["out"]["messageSinceStart"], json!(0));
 }
 
 #[test]
@@ -217,7 +259,7 @@ fn an_event_that_a_script_fails_over_is_listed_mended_and_goes_through_the_scrip
 
 #[test]
 fn a_script_that_hangs_holds_back_its_own_source_only() {
-    let second = crate::support::ports::free_port();
+    let second = free_port();
     let (mut stack, _scripts) = stack_with(
         "function Process(content, emit) while json_decode(content).path == '/hang' do end emit('out', content) end",
         |configs| {

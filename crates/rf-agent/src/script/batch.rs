@@ -23,7 +23,10 @@ pub(crate) enum Posted {
     /// These, there.
     Messages(Vec<Bytes>, Request),
     /// Nothing: the script left nothing over, or failed and `onError` is `drop`.
-    Nothing,
+    Nothing {
+        /// Which of the two, for a person.
+        reason: String,
+    },
 }
 
 /// Why a batch was not transformed.
@@ -94,7 +97,8 @@ impl BatchScript {
                     copies.tell_apart(0, message);
                 }
                 if transformed.messages.is_empty() {
-                    return Ok(Posted::Nothing);
+                    let reason = "the script left nothing of the batch".to_owned();
+                    return Ok(Posted::Nothing { reason });
                 }
                 Ok(Posted::Messages(transformed.messages, transformed.request))
             }
@@ -112,7 +116,7 @@ impl BatchScript {
                         events,
                         "script failed, batch dropped"
                     );
-                    Ok(Posted::Nothing)
+                    Ok(Posted::Nothing { reason: format!("the script failed: {reason}") })
                 }
             },
         }

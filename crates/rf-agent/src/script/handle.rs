@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use rf_core::trace::Step;
-use rf_queue::{Commit, CommitError, Letter, PendingCommit, QueueId, Store};
+use rf_queue::{Checkpoint, Commit, CommitError, Letter, PendingCommit, QueueId, Store};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -29,8 +29,8 @@ pub(super) struct Tally {
     pub(super) events: u64,
     pub(super) emitted: u64,
     pub(super) filtered: u64,
-    pub(super) dead: u64,
-    pub(super) failed: u64,
+    pub(super) dead_lettered: u64,
+    pub(super) dropped_on_error: u64,
     /// Reasons, as often as they were given.
     pub(super) dropped: Vec<String>,
     /// What single events became, for the journal.
@@ -64,10 +64,10 @@ pub struct ScriptCounters {
     pub emitted: AtomicU64,
     /// Events that it emitted nothing for, without a word.
     pub filtered: AtomicU64,
-    /// Events that it gave to the dead letters by `dead`.
-    pub dead: AtomicU64,
-    /// Calls that failed, by an error or a limit.
-    pub failed: AtomicU64,
+    /// Events that became dead letters: by `dead`, since it failed over them, or since what it made of them was too large.
+    pub dead_lettered: AtomicU64,
+    /// Events that it failed over and that `onError` discards.
+    pub dropped_on_error: AtomicU64,
     dropped: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -76,8 +76,8 @@ impl ScriptCounters {
         self.events.fetch_add(tally.events, Ordering::Relaxed);
         self.emitted.fetch_add(tally.emitted, Ordering::Relaxed);
         self.filtered.fetch_add(tally.filtered, Ordering::Relaxed);
-        self.dead.fetch_add(tally.dead, Ordering::Relaxed);
-        self.failed.fetch_add(tally.failed, Ordering::Relaxed);
+        self.dead_lettered.fetch_add(tally.dead_lettered, Ordering::Relaxed);
+        self.dropped_on_error.fetch_add(tally.dropped_on_error, Ordering::Relaxed);
         if tally.dropped.is_empty() {
             return;
         }
@@ -103,6 +103,15 @@ pub struct ScriptStartError {
     pub source_id: String,
     /// What happened.
     pub reason: String,
+}
+
+/// What became of a batch that a script was given.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// What came of it is durable.
+    Stored,
+    /// It was one event, and no queue can ever take what the script made of it: it is a dead letter, for this reason.
+    Buried(String),
 }
 
 /// A running script. Closed when the last handle is dropped.
@@ -175,14 +184,14 @@ impl ScriptHandle {
     ///
     /// # Errors
     /// [`Rejected`]; then nothing of it was stored, and what the script remembered of it is taken back.
-    pub(crate) async fn send(&self, batch: Batch, id: Option<String>) -> Result<(), Rejected> {
+    pub(crate) async fn send(&self, batch: Batch, id: Option<String>) -> Result<Taken, Rejected> {
         let bytes = batch.events.iter().map(Bytes::len).sum();
         let (only, checkpoints) = match &batch.events[..] {
             [event] => (Some(event.clone()), batch.checkpoints.clone()),
             _ => (None, Vec::new()),
         };
         let error = match self.call(Input::Batch(batch, id), bytes, false).await {
-            Ok(_) => return Ok(()),
+            Ok(()) => return Ok(Taken::Stored),
             Err((error, _)) => error,
         };
         match (error, only) {
@@ -190,14 +199,26 @@ impl ScriptHandle {
             (CommitError::TooLarge { bytes, limit }, Some(content)) => {
                 let reason =
                     format!("the script made {bytes} bytes of it, a queue takes {limit} at once");
-                tracing::error!(source = self.source, reason, "event moved to the dead letters");
-                self.trace.buried(self.trace.id(&content), 0, &reason);
-                let letters = vec![Letter { queue: self.letters, content, reason }];
-                let commit = Commit { letters, checkpoints, ..Commit::default() };
-                self.store.commit(commit).await.map(drop).map_err(Rejected::from)
+                self.bury(content, checkpoints, &reason).await?;
+                Ok(Taken::Buried(reason))
             }
             (error, _) => Err(error.into()),
         }
+    }
+
+    async fn bury(
+        &self,
+        content: Bytes,
+        checkpoints: Vec<Checkpoint>,
+        reason: &str,
+    ) -> Result<(), CommitError> {
+        let id = self.trace.id(&content);
+        let letter = Letter { queue: self.letters, content, reason: reason.to_owned() };
+        let commit = Commit { letters: vec![letter], checkpoints, ..Commit::default() };
+        self.store.commit(commit).await?;
+        tracing::error!(source = self.source, reason, "event moved to the dead letters");
+        self.trace.buried(id, 0, reason);
+        Ok(())
     }
 
     /// One call of the script and its commit. A refusal gives back what was asked to be kept.

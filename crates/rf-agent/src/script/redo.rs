@@ -1,5 +1,6 @@
 //! Dead letters of a script that a person has retried: they lie in the queue `script:SOURCE`, and go through the script again.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rf_queue::{Budget, Bury, Commit, CommitError, StoreError};
@@ -48,20 +49,13 @@ impl ScriptHandle {
                     continue;
                 }
                 Err((CommitError::Closed, _)) => return,
-                // One by one, so that only what cannot be stored is buried again.
-                Err((CommitError::TooLarge { .. }, _)) if only.is_none() => {
-                    budget.events = 1;
-                    continue;
-                }
                 Err((error @ CommitError::TooLarge { .. }, _)) => {
-                    let reason = format!("what the script makes of it is too large: {error}");
-                    let bury = only.map(|id| Bury { queue: self.letters, id, reason, attempts: 1 });
-                    let dead = bury.into_iter().collect();
-                    if let Err(error) =
-                        self.store.commit(Commit { dead, ..Commit::default() }).await
-                    {
-                        tracing::error!(source = self.source, %error, "letter cannot be buried again");
-                    }
+                    // One by one, so that only what cannot be stored is buried again.
+                    let Some(id) = only else {
+                        budget.events = 1;
+                        continue;
+                    };
+                    self.bury_again(id, &error).await;
                 }
                 Err((error, _)) => {
                     tracing::warn!(source = self.source, %error, "retried letters wait");
@@ -69,6 +63,22 @@ impl ScriptHandle {
             }
             if pause(&stop).await {
                 return;
+            }
+        }
+    }
+
+    /// What the script makes of a letter can never be stored.
+    async fn bury_again(&self, id: u64, error: &CommitError) {
+        let reason = format!("what the script makes of it is too large: {error}");
+        let bury = Bury { queue: self.letters, id, reason: reason.clone(), attempts: 1 };
+        match self.store.commit(Commit { dead: vec![bury], ..Commit::default() }).await {
+            Ok(_) => {
+                self.counters.dead_lettered.fetch_add(1, Ordering::Relaxed);
+                let source = &self.source;
+                tracing::error!(source, reason, "event moved to the dead letters");
+            }
+            Err(error) => {
+                tracing::error!(source = self.source, %error, "letter cannot be buried again");
             }
         }
     }

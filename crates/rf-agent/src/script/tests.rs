@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -128,6 +129,13 @@ impl Rig {
         told.collect()
     }
 
+    /// Dead letters, and events that `onError` has dropped.
+    fn counted(&self) -> (u64, u64) {
+        let counters = self.script.counters();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (count(&counters.dead_lettered), count(&counters.dropped_on_error))
+    }
+
     fn write(&self, name: &str, text: &str) {
         // As editors do: the name has a whole file at any time.
         let (whole, part) = (self.folder.path().join(name), self.folder.path().join("part"));
@@ -155,7 +163,7 @@ async fn what_is_emitted_lies_in_the_queues_with_the_checkpoint() {
     assert_eq!(rig.queued("b").await, ["x"]);
     assert_eq!(rig.out.checkpoint("at").await.unwrap(), Some(b"7".to_vec()));
     let counters = rig.script.counters();
-    assert_eq!(counters.emitted.load(std::sync::atomic::Ordering::Relaxed), 3);
+    assert_eq!(counters.emitted.load(Ordering::Relaxed), 3);
 }
 
 #[tokio::test]
@@ -228,17 +236,45 @@ async fn drop_and_dead_are_verdicts_about_one_event() {
     assert_eq!(rig.queued("a").await, ["kept"]);
     assert_eq!(rig.letters(), [("dead".to_owned(), "not JSON".to_owned())]);
     assert_eq!(rig.script.counters().dropped(), [("health check".to_owned(), 2)].into());
+    assert_eq!(rig.counted(), (1, 0));
 }
 
 #[tokio::test]
-async fn on_error_pass_and_drop() {
-    for (on_error, queued) in [(OnError::Pass, vec!["x"]), (OnError::Drop, vec![])] {
+async fn what_becomes_of_a_failed_event_is_what_is_counted() {
+    for (on_error, queued, dead_lettered, dropped) in [
+        (OnError::DeadLetter, vec![], 1, 0),
+        (OnError::Pass, vec!["x"], 0, 0),
+        (OnError::Drop, vec![], 0, 1),
+    ] {
         let script = "function Process() lua_error('no') end";
         let rig = Rig::made(script, Made { on_error, ..USUAL }).await;
         rig.send(&["x"]).await.unwrap();
         assert_eq!(rig.queued("a").await, queued);
-        assert_eq!(rig.letters(), []);
+        assert_eq!(rig.letters().len(), dead_lettered, "{on_error:?}");
+        assert_eq!(rig.counted(), (dead_lettered as u64, dropped), "{on_error:?}");
     }
+}
+
+#[tokio::test]
+async fn a_timer_that_fails_costs_no_event() {
+    let rig = Rig::new(
+        "local tick = 0
+        function Process() end
+        function TimerHandler(emit)
+            tick = tick + 1
+            if tick == 1 then lua_error('no') end
+            emit('a', 'tick')
+        end",
+    )
+    .await;
+    let stop = CancellationToken::new();
+    let (script, token) = (Arc::clone(&rig.script), stop.clone());
+    let second = async {
+        rig.wait_queued("a", 1).await;
+        stop.cancel();
+    };
+    tokio::join!(second, script.tick(token));
+    assert_eq!(rig.counted(), (0, 0));
 }
 
 /// The script that would lose an event if a refusal left its mark: the repeat would be taken for a duplicate.
@@ -344,7 +380,7 @@ async fn who_leaves_at_once_is_remembered_only_if_the_event_is_stored() {
     rig.empty("a").await;
     rig.send(&[&large(number)]).await.unwrap();
     assert_eq!(rig.queued("a").await, [large(number)], "it was refused, so it is not known");
-    let emitted = counters.emitted.load(std::sync::atomic::Ordering::Relaxed);
+    let emitted = counters.emitted.load(Ordering::Relaxed);
     assert_eq!(emitted, u64::from(number) + 2);
 }
 
@@ -355,6 +391,27 @@ async fn what_can_never_fit_becomes_a_dead_letter() {
     let letters = rig.letters();
     assert_eq!(letters[0].0, "ab");
     assert!(letters[0].1.contains("the script made 600"), "{letters:?}");
+    let meter = rig.out.meter();
+    let counts = (meter.dead_lettered.load(Ordering::Relaxed), meter.stored.all());
+    assert_eq!(counts, (1, 0), "it is counted once, and as kept");
+}
+
+#[tokio::test]
+async fn a_retried_letter_of_which_too_much_is_made_is_counted_as_one_again() {
+    let rig = Rig::new("function Process(content, emit) emit('a', content:rep(3000000)) end").await;
+    let letters = rig.store.queue(&letters_queue("web")).unwrap();
+    rig.store.commit(Commit::append(letters, vec![Bytes::from("ab")])).await.unwrap();
+    let stop = CancellationToken::new();
+    let (script, token) = (Arc::clone(&rig.script), stop.clone());
+    let buried = async {
+        while rig.counted() == (0, 0) {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(buried, script.redo(token)) };
+    tokio::time::timeout(PATIENCE, both).await.expect("counted in time");
+    assert_eq!((rig.counted(), rig.letters().len()), ((1, 0), 1));
 }
 
 #[tokio::test]

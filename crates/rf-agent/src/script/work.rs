@@ -66,7 +66,6 @@ impl<'a> Work<'a> {
     pub(super) fn panicked(&mut self, input: &Input) {
         let reason = "the host of the script panicked over this input; please report it";
         tracing::error!(source = self.desk.source, "{reason}");
-        self.tally.failed += 1;
         match input {
             Input::Batch(batch, _) => {
                 batch.events.iter().for_each(|event| self.letter(event, reason.to_owned()));
@@ -103,7 +102,6 @@ impl<'a> Work<'a> {
     fn tick(&mut self, session: &mut Session) {
         match session.timer() {
             Ok(Outcome { end: End::Failed(reason), .. }) => {
-                self.tally.failed += 1;
                 tracing::error!(source = self.desk.source, reason, "TimerHandler failed");
             }
             Ok(mut outcome) => {
@@ -140,7 +138,6 @@ impl<'a> Work<'a> {
                 None
             }
             End::Dead(reason) => {
-                self.tally.dead += 1;
                 let reason = reason.clone();
                 self.trace(content, Step::DeadLettered, || format!("by the script: {reason}"));
                 tracing::warn!(
@@ -156,7 +153,6 @@ impl<'a> Work<'a> {
     }
 
     fn failed(&mut self, content: &Bytes, reason: String) -> Option<String> {
-        self.tally.failed += 1;
         let source = &self.desk.source;
         match self.desk.on_error {
             OnError::DeadLetter => {
@@ -176,6 +172,7 @@ impl<'a> Work<'a> {
             }
             OnError::Drop => {
                 tracing::warn!(source, reason, "script failed, event dropped");
+                self.tally.dropped_on_error += 1;
                 self.trace(content, Step::Dropped, || format!("the script failed: {reason}"));
                 None
             }
@@ -231,6 +228,8 @@ impl<'a> Work<'a> {
 
     /// Everything as one commit; what was remembered in it; and what is counted once it stands.
     pub(super) fn finish(self, input: Input) -> (Commit, Vec<KvChange>, Tally) {
+        let dead_lettered = (self.letters.len() + self.buried.len()) as u64;
+        let tally = Tally { dead_lettered, ..self.tally };
         let mut commit = Commit {
             appends: self.appends,
             letters: self.letters,
@@ -254,6 +253,6 @@ impl<'a> Work<'a> {
             key: format!("{}{}", self.desk.kv_prefix, change.key),
             value: change.value.clone(),
         }));
-        (commit, self.kv, self.tally)
+        (commit, self.kv, tally)
     }
 }

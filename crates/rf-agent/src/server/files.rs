@@ -14,6 +14,7 @@ use http::header::{CACHE_CONTROL, LOCATION, RANGE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use percent_encoding::percent_decode_str;
+use rf_core::config::{Node, Problems};
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
@@ -24,7 +25,7 @@ const INDEX: &str = "index.html";
 /// The one name with a dot that is meant for others (RFC 8615).
 const WELL_KNOWN: &str = ".well-known";
 
-/// `staticFolderPath`.
+/// `staticFolderPath` of a player, `static_dir` of a `db` sink.
 #[derive(Debug, Clone)]
 pub(crate) struct StaticFolder {
     /// Without links in it.
@@ -44,6 +45,29 @@ impl StaticFolder {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let root = path.canonicalize()?;
         if root.is_dir() { Ok(Self { root }) } else { Err(io::ErrorKind::NotADirectory.into()) }
+    }
+
+    /// The folder that stands at `place`; the outer `None` is an error that was reported. One that is not there is warned of:
+    /// neither are its files.
+    pub(crate) fn configured(
+        path: &Path,
+        place: &Node<'_>,
+        problems: &mut Problems,
+    ) -> Option<Option<Self>> {
+        let error = match Self::open(path) {
+            Ok(folder) => return Some(Some(folder)),
+            Err(error) => error,
+        };
+        let shown = std::path::absolute(path).unwrap_or_else(|_no_directory| path.to_owned());
+        let text = format!("folder {}: {error}", shown.display());
+        if error.kind() == io::ErrorKind::NotFound {
+            problems
+                .warn(place, format!("{text}: no files are served until it is there at a start"));
+            Some(None)
+        } else {
+            problems.error(place, text);
+            None
+        }
     }
 
     /// Whether this path, which need not exist yet, lies in the folder.

@@ -1,11 +1,11 @@
 //! Passwords and tokens of the server, as they are or as hashes of other programs.
 //!
 //! Promises: a text is compared in constant time; a hash is computed on a blocking thread, one at a time, so that guessing
-//! cannot take the machine from the events; what has been verified once is not computed again, and what was wrong not
-//! within a minute.
+//! cannot take the machine from the events; none is computed for what is too long to be a password; what has been verified
+//! once is not computed again, and what was wrong not within a minute.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use argon2::{Argon2, PasswordVerifier};
@@ -22,6 +22,10 @@ const MAX_KNOWN: usize = 64;
 const MAX_WRONG: usize = 256;
 /// For so long: a program that goes on asking with an old token costs no computation each time.
 const WRONG_FOR: Duration = Duration::from_secs(60);
+
+/// Longest password that a hash is held against. The time for `$5$` and `$6$` grows with the square of the length, and a head
+/// has room for a candidate that would cost seconds.
+const MAX_HASHED_BYTES: usize = 1024;
 
 /// What a candidate must be.
 #[derive(Debug, Clone)]
@@ -97,7 +101,7 @@ pub(super) struct Verifier {
     known: Mutex<HashSet<[u8; 32]>>,
     /// And since when.
     wrong: Mutex<HashMap<[u8; 32], Instant>>,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
     #[cfg(test)]
     computed: std::sync::atomic::AtomicUsize,
 }
@@ -111,7 +115,7 @@ impl Verifier {
             key,
             known: Mutex::default(),
             wrong: Mutex::default(),
-            turn: Semaphore::new(1),
+            turn: Arc::new(Semaphore::new(1)),
             #[cfg(test)]
             computed: <_>::default(),
         }
@@ -137,12 +141,15 @@ impl Verifier {
             Password::Plain(secret) => return secret.matches(candidate),
             Password::Hash(kind, secret) => (*kind, secret.clone()),
         };
+        if candidate.len() > MAX_HASHED_BYTES {
+            return false;
+        }
         let mark = self.mark(&secret, candidate);
         if self.knows(&mark) {
             return true;
         }
         // The semaphore is never closed; several of a browser's first requests wait for one computation.
-        let Ok(_turn) = self.turn.acquire().await else { return false };
+        let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else { return false };
         if self.knows(&mark) {
             return true;
         }
@@ -152,8 +159,11 @@ impl Verifier {
         #[cfg(test)]
         self.computed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let candidate = candidate.to_vec();
-        let compute = move || kind.is_of(secret.expose(), &candidate);
-        let is_right = tokio::task::spawn_blocking(compute).await.unwrap_or(false);
+        // The turn lasts as long as the computation, which goes on when the client leaves.
+        let compute = move || (kind.is_of(secret.expose(), &candidate), turn);
+        let Ok((is_right, _turn)) = tokio::task::spawn_blocking(compute).await else {
+            return false;
+        };
         if is_right {
             self.remember(mark);
         } else {
@@ -204,6 +214,8 @@ impl Verifier {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     /// Of `htpasswd -nbB`, `openssl passwd -6`, `openssl passwd -5` and `argon2 -id`: the password is `hunter2`.
@@ -249,6 +261,25 @@ mod tests {
             verifier.remember_wrong(verifier.mark(&Secret::new("x"), &n.to_le_bytes()));
             assert!(verifier.wrong.lock().unwrap().len() <= MAX_WRONG);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_for_a_password_is_refused_before_anything_is_computed() {
+        let longest = "x".repeat(MAX_HASHED_BYTES);
+        for (hash, _) in HASHES {
+            let password = Password::new(Secret::new(hash)).unwrap();
+            let verifier = Verifier::new();
+            // Nothing can be computed while nobody gets a turn.
+            let turn = verifier.turn.acquire().await.unwrap();
+            assert!(!verifier.verify(&password, format!("{longest}x").as_bytes()).await, "{hash}");
+            let waits = verifier.verify(&password, longest.as_bytes()).now_or_never();
+            assert_eq!(waits, None, "{hash}");
+            drop(turn);
+            assert!(!verifier.verify(&password, longest.as_bytes()).await, "{hash}");
+        }
+        // A text is only compared.
+        let password = Password::new(Secret::new(format!("{longest}x"))).unwrap();
+        assert!(Verifier::new().verify(&password, format!("{longest}x").as_bytes()).await);
     }
 
     #[tokio::test]

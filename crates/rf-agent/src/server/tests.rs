@@ -63,7 +63,7 @@ fn echo(id: &str) -> ServedSink {
     let shape = Shape {
         max_events: 1,
         goal_bytes: 1,
-        max_event_bytes: 1,
+        event_limit: None,
         concurrency: 1,
         stable: false,
         ahead: false,

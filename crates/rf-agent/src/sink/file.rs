@@ -43,7 +43,10 @@ use self::config::path_of;
 use self::finished::Finished;
 use self::writer::{Chunk, Progress, Writer};
 use super::template::{Template, plain_name};
-use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
+use super::{
+    RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError,
+    checkpoint,
+};
 use crate::pipeline::{Batch, Output};
 use crate::settings::at;
 
@@ -100,7 +103,7 @@ pub(super) fn of_config(
         shape: Shape {
             max_events: MAX_BATCH,
             goal_bytes: BATCH_BYTES,
-            max_event_bytes: usize::MAX,
+            event_limit: None,
             concurrency: 1,
             stable: true,
             ahead: true,
@@ -175,9 +178,9 @@ impl Sink for FileSink {
     }
 
     fn progress(&self) -> Option<Checkpoint> {
-        serde_json::to_vec(&*self.known())
-            .ok()
-            .map(|value| Checkpoint { key: self.key(), value: Some(value) })
+        let value = serde_json::to_vec(&*self.known());
+        let value = value.expect("progress of texts and numbers is always JSON");
+        Some(Checkpoint { key: self.key(), value: Some(value) })
     }
 
     fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
@@ -208,8 +211,9 @@ impl FileSink {
         let mut newest = Progress::default();
         for key in [self.key(), self.own_key()] {
             let stored = own_queue.checkpoint(&key).await.map_err(|error| error.to_string())?;
-            let stored: Option<Progress> =
-                stored.and_then(|stored| serde_json::from_slice(&stored).ok());
+            let consequence = "what was written last may stand in its file twice or torn";
+            let stored: Option<Progress> = stored
+                .and_then(|stored| checkpoint::decode(&self.name, &key, &stored, consequence));
             newest = stored.filter(|stored| stored.version >= newest.version).unwrap_or(newest);
         }
         Ok(newest)

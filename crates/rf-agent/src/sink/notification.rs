@@ -31,7 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::progress::{Arrived, Progress};
 use super::{
-    RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError, singles,
+    EventLimit, RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost,
+    SinkStartError, checkpoint, singles,
 };
 use crate::pipeline::{Batch, Output};
 use crate::settings::at;
@@ -116,7 +117,7 @@ pub(super) fn build(
     let shape = Shape {
         max_events: MAX_BATCH,
         goal_bytes: BATCH_BYTES,
-        max_event_bytes: MAX_EVENT_BYTES,
+        event_limit: Some(EventLimit { bytes: MAX_EVENT_BYTES, name: "a notification may have" }),
         concurrency: 1,
         stable: true,
         ahead: false,
@@ -163,7 +164,11 @@ impl Sink for Notification {
                 host.output(&self.name).ok_or_else(|| error("it has no queue".to_owned()))?;
             let stored = output.checkpoint(&self.key()).await;
             let stored = stored.map_err(|reason| error(reason.to_string()))?;
-            if let Some(progress) = stored.and_then(|stored| serde_json::from_slice(&stored).ok()) {
+            let consequence = "services may be told their last notifications again";
+            let progress: Option<Progress> = stored.and_then(|stored| {
+                checkpoint::decode(&self.name, &self.key(), &stored, consequence)
+            });
+            if let Some(progress) = progress {
                 self.store_in_memory(progress);
             }
             self.own_queue.set(output).map_err(|_second| error("it was started twice".to_owned()))

@@ -32,7 +32,7 @@ pub(super) fn shape(concurrency: usize, max_attempts: u32, max_age: Interval) ->
     Shape {
         max_events: 1,
         goal_bytes: 1,
-        max_event_bytes: usize::MAX,
+        event_limit: None,
         concurrency,
         stable: false,
         ahead: false,

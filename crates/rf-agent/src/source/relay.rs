@@ -319,7 +319,7 @@ impl Puller<'_> {
                 tracing::warn!(source = self.source.id, %error, state, "relay cannot be reached, trying again");
                 self.backoff.next_delay()
             }
-            RelayError::Failed(_) => {
+            RelayError::Failed(_) | RelayError::Rejected(_) => {
                 self.out.meter().failed(&error.to_string());
                 tracing::warn!(source = self.source.id, %error, state, "relay fails, trying again");
                 self.backoff.next_delay()

@@ -85,22 +85,26 @@ impl SeenSource {
     pub(super) fn dropped(&self) -> BTreeMap<String, u64> {
         let mut dropped = self.meter.losses.counts().by_reason();
         if let Some(script) = &self.script {
-            let filtered = script.filtered.load(Ordering::Relaxed);
-            let by_script = script.dropped().values().sum::<u64>() + filtered;
+            let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let said = script.dropped().values().sum::<u64>();
+            let by_script = said + count(&script.filtered) + count(&script.dropped_on_error);
             dropped.extend(by_reason(&[("script", by_script)]));
         }
         dropped
+    }
+
+    /// Events that became dead letters: before they came to a queue, or by its script.
+    pub(super) fn dead_lettered(&self) -> u64 {
+        let script = self.script.as_ref().map(|script| &script.dead_lettered);
+        let counters = [Some(&self.meter.dead_lettered), script];
+        counters.into_iter().flatten().map(|counter| counter.load(Ordering::Relaxed)).sum()
     }
 
     fn info(&self) -> SourceInfo {
         let meter = &self.meter;
         let stored = meter.stored.all();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (mut emitted, mut dead_lettered) = (stored, count(&meter.dead_lettered));
-        if let Some(script) = &self.script {
-            emitted = count(&script.emitted);
-            dead_lettered += count(&script.dead) + count(&script.failed);
-        }
+        let emitted = self.script.as_ref().map_or(stored, |script| count(&script.emitted));
         SourceInfo {
             kind: self.kind.clone(),
             sinks: self.sinks.clone(),
@@ -110,7 +114,7 @@ impl SeenSource {
             stored,
             refused: count(&meter.refused),
             dropped: self.dropped(),
-            dead_lettered,
+            dead_lettered: self.dead_lettered(),
             cut_lines: count(&meter.cut_lines),
             bytes: count(&meter.bytes),
             paused: meter.fortune.paused(),
@@ -146,7 +150,12 @@ impl SeenSink {
             shipped,
             delivered,
             retried: count(&meter.retried),
-            dropped: by_reason(&[("full", usage.dropped_full), ("age", usage.dropped_age)]),
+            dropped: by_reason(&[
+                ("full", usage.dropped_full),
+                ("age", usage.dropped_age),
+                ("script", count(&meter.dropped_by_script)),
+                ("deadLetter", usage.dropped_dead),
+            ]),
             dead_lettered: count(&meter.dead_lettered),
             dead_letters: usage.dead_letters,
             bytes: count(&meter.bytes),
@@ -292,5 +301,44 @@ impl Sight {
             .chain(sinks)
             .filter_map(|(kind, id, fortune)| Some((format!("{kind} {id}"), fortune.trouble()?)));
         troubles.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rf_queue::{Commit, Letter, QueueOptions, StoreOptions};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_letter_that_is_pushed_out_is_told_as_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let queues = vec![QueueOptions::new("sink")];
+        let mut options = StoreOptions::new(folder.path().join("q.sqlite3"), 4 << 20, queues);
+        options.max_dead_letters = 2;
+        let store = Store::open(options).unwrap().store;
+        let queue = store.queue("sink").unwrap();
+        let sink = SeenSink {
+            id: "sink".to_owned(),
+            kind: "http".to_owned(),
+            wired_to: None,
+            target: String::new(),
+            url: String::new(),
+            traffic: None,
+            queue,
+            max_bytes: 0,
+            meter: Arc::default(),
+            reached: Arc::default(),
+        };
+        let letter = Letter { queue, content: "bad".into(), reason: "refused".to_owned() };
+        for expected in [0, 0, 1, 2] {
+            let letters = vec![letter.clone()];
+            store.commit(Commit { letters, ..Commit::default() }).await.unwrap();
+            let info = sink.info(&store);
+            assert_eq!(info.dropped.get("deadLetter").copied().unwrap_or(0), expected);
+            assert_eq!(info.dropped.is_empty(), expected == 0);
+        }
+        assert_eq!(sink.info(&store).dead_letters, 2);
+        store.close().await;
     }
 }

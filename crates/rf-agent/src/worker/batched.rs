@@ -26,25 +26,17 @@ use super::delivery::Delivery;
 use super::done::Done;
 use super::rate::Rate;
 use super::{FlushTimer, Interrupted, Worker};
-use crate::sink::{RateLimits, SinkBatch};
+use crate::sink::{EventLimit, RateLimits, SinkBatch, checkpoint};
 
 /// A batch that is written leaves the queue within this time, however long the next one takes.
 const REMOVED_WITHIN: Duration = Duration::from_secs(1);
 
-/// The stored word on a batch in flight.
+/// The stored word on a batch in flight; the checkpoint is a list of them, in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct InFlight {
     id: String,
     first: u64,
     last: u64,
-}
-
-/// All of them, in order. Earlier versions stored a single one by itself.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(untagged)]
-enum Stored {
-    One(InFlight),
-    Some(Vec<InFlight>),
 }
 
 pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
@@ -91,12 +83,10 @@ impl Shipper<'_> {
         let (worker, key) = (self.worker, key(self.worker));
         let stored = worker.insist(|| worker.store.checkpoint(&key)).await?;
         let Some(stored) = stored else { return Ok(()) };
-        let flights = match serde_json::from_slice::<Stored>(&stored) {
-            Ok(Stored::One(flight)) => vec![flight],
-            Ok(Stored::Some(flights)) => flights,
-            Err(_) => return Ok(()),
-        };
-        for InFlight { id, first, last } in flights {
+        let consequence = "batches that were in flight may be delivered twice";
+        let flights: Option<Vec<InFlight>> =
+            checkpoint::decode(&worker.id, &key, &stored, consequence);
+        for InFlight { id, first, last } in flights.into_iter().flatten() {
             let count = usize::try_from(last.saturating_sub(first) + 1).unwrap_or(usize::MAX);
             let budget = Budget { events: count, bytes: usize::MAX };
             let before = first.saturating_sub(1);
@@ -166,17 +156,17 @@ impl Shipper<'_> {
 
     /// The head of the queue behind what is already done; what is too large to be sent is buried on the way.
     async fn read(&mut self) -> Result<Vec<StoredEvent>, Interrupted> {
-        let shape = self.worker.sink.shape();
         let mut events = read(self.worker, self.cursor, budget(self.worker)).await?;
-        if let Some(at) = first_too_large(self.worker, &events) {
+        if let Some((at, limit)) = first_too_large(self.worker, &events) {
             if at > 0 {
                 events.truncate(at);
             } else {
                 let large = events.swap_remove(0);
                 let reason = format!(
-                    "{} bytes are more than config.maxPayloadBytes ({})",
+                    "{} bytes are more than {} ({})",
                     large.content.len(),
-                    shape.max_event_bytes
+                    limit.name,
+                    limit.bytes
                 );
                 self.cursor = self.cursor.max(large.id);
                 self.done.give_up(self.worker, &large, reason, 0);
@@ -229,7 +219,8 @@ impl Shipper<'_> {
             }
             Ok::<_, Interrupted>((Done::default(), next))
         };
-        let (is_whole, beside) = tokio::join!(writing, beside);
+        // The queue is asked first: it reads while the sink makes its write ready.
+        let (beside, is_whole) = tokio::join!(beside, writing);
         let (cursor, done) = delivery.end();
         let (before, next) = beside?;
         self.cursor = cursor;
@@ -280,9 +271,11 @@ async fn read(
     worker.insist(|| worker.store.read(worker.queue, after, budget)).await
 }
 
-fn first_too_large(worker: &Worker, events: &[StoredEvent]) -> Option<usize> {
-    let most = worker.sink.shape().max_event_bytes;
-    events.iter().position(|event| event.content.len() > most)
+/// The place of the first event above the limit, and the limit.
+fn first_too_large(worker: &Worker, events: &[StoredEvent]) -> Option<(usize, EventLimit)> {
+    let limit = worker.sink.shape().event_limit?;
+    let place = events.iter().position(|event| event.content.len() > limit.bytes)?;
+    Some((place, limit))
 }
 
 /// Commits what is done, and the batches that are in flight from then on.
@@ -295,9 +288,9 @@ async fn commit_with(
         let (first, last) = (batch.events.first()?.id, batch.events.last()?.id);
         Some(InFlight { id: batch.id.clone(), first, last })
     };
-    let stored = Stored::Some(batches.iter().filter_map(flight).collect());
+    let flights: Vec<InFlight> = batches.iter().filter_map(flight).collect();
     let value =
-        serde_json::to_vec(&stored).map_err(|error| Interrupted::Store(error.to_string()))?;
+        serde_json::to_vec(&flights).map_err(|error| Interrupted::Store(error.to_string()))?;
     done.checkpoint(Checkpoint { key: key(worker), value: Some(value) });
     done.store(worker).await?;
     Ok(())

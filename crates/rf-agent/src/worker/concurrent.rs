@@ -154,8 +154,9 @@ impl<'a> Sender<'a> {
                 if let Some(observer) = &self.worker.observer {
                     observer(&self.worker.id, &event);
                 }
-                self.done.delivered(self.worker, std::iter::once(event.id));
+                self.done.remove(self.worker, std::iter::once(event.id));
             }
+            Fate::Dropped => self.done.remove(self.worker, std::iter::once(event.id)),
             Fate::Dead(reason, attempts) => {
                 self.done.give_up(self.worker, &event, reason, attempts);
             }

@@ -14,6 +14,8 @@ const PAUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 pub(super) enum Fate {
     /// The target has it.
     Delivered,
+    /// Nothing of it is to be sent.
+    Dropped,
     /// It will never be taken; why, and after how many tries.
     Dead(String, u32),
     /// The agent stops before it was delivered: it stays in the queue.
@@ -40,6 +42,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
         let is_away = matches!(error, SinkError::Away(_) | SinkError::Retry { after: None, .. });
         let pause = match error {
             SinkError::Permanent(reason) => return Fate::Dead(reason, attempts),
+            SinkError::Dropped(reason) => return dropped(worker, batch, &reason),
             SinkError::Paused(reason) => {
                 worker.meter.paused(&reason);
                 worker.trace.retried(batch, tries, &reason);
@@ -96,6 +99,13 @@ fn delivered(worker: &Worker, batch: &SinkBatch, tries: u32) -> Fate {
     worker.meter.delivered(&batch.events);
     worker.trace.delivered(batch, tries, worker.sink.wired_to().is_some());
     Fate::Delivered
+}
+
+/// Counts and notes that nothing of the batch is to be sent.
+fn dropped(worker: &Worker, batch: &SinkBatch, reason: &str) -> Fate {
+    worker.meter.dropped_by_script(batch.events.len());
+    worker.trace.dropped(batch, reason);
+    Fate::Dropped
 }
 
 /// Counts and notes a failed try; the state for the log.

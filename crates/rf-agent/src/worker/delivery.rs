@@ -12,7 +12,7 @@ use crate::sink::SinkBatch;
 pub(super) struct Delivery<'a> {
     worker: &'a Worker,
     rate: &'a mut Rate,
-    /// The last id that is delivered or buried.
+    /// The last id that is delivered, dropped or buried.
     cursor: u64,
     /// What the next commit removes and buries.
     done: Done,
@@ -23,7 +23,7 @@ impl<'a> Delivery<'a> {
         Self { worker, rate, cursor, done: Done::default() }
     }
 
-    /// The last id that is delivered or buried, and what the next commit removes and buries.
+    /// The last id that is delivered, dropped or buried, and what the next commit removes and buries.
     pub(super) fn end(self) -> (u64, Done) {
         (self.cursor, self.done)
     }
@@ -35,7 +35,13 @@ impl<'a> Delivery<'a> {
             let bytes = part.events.iter().map(|event| event.content.len()).sum();
             self.rate.spend(part.events.len(), bytes);
             match deliver(self.worker, &part).await {
-                Fate::Delivered => self.remove(&part),
+                Fate::Delivered => {
+                    self.remove(&part);
+                    if let Some(observer) = &self.worker.observer {
+                        part.events.iter().for_each(|event| observer(&self.worker.id, event));
+                    }
+                }
+                Fate::Dropped => self.remove(&part),
                 Fate::Kept => return false,
                 Fate::Dead(reason, attempts) if part.events.len() == 1 => {
                     let event = &part.events[0];
@@ -58,12 +64,9 @@ impl<'a> Delivery<'a> {
 
     fn remove(&mut self, part: &SinkBatch) {
         self.cursor = part.events.last().map_or(self.cursor, |event| event.id);
-        self.done.delivered(self.worker, part.events.iter().map(|event| event.id));
+        self.done.remove(self.worker, part.events.iter().map(|event| event.id));
         if let Some(progress) = self.worker.sink.progress() {
             self.done.checkpoint(progress);
-        }
-        if let Some(observer) = &self.worker.observer {
-            part.events.iter().for_each(|event| observer(&self.worker.id, event));
         }
     }
 }

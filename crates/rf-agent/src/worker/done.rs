@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Interrupted, Worker};
+use crate::sink::checkpoint;
 
 /// Dead letters of one transaction, and bytes of their events, unless one alone has more: each needs some pages of the WAL,
 /// and what finds no room there is no letter.
@@ -13,7 +14,7 @@ const LETTER_BYTES: usize = 256 * 1024;
 /// As much of a reason is kept with [`Pending`].
 const REASON_CHARS: usize = 200;
 
-/// Events that are delivered or given up, and not yet out of the queue.
+/// Events that are delivered, dropped or given up, and not yet out of the queue.
 #[derive(Debug, Default)]
 pub(super) struct Done {
     commit: Commit,
@@ -65,8 +66,8 @@ impl Done {
         self.given_up.extend(later.given_up);
     }
 
-    /// These events are with the target.
-    pub(super) fn delivered(&mut self, worker: &Worker, ids: impl Iterator<Item = u64>) {
+    /// These events are with the target, or are not to be sent.
+    pub(super) fn remove(&mut self, worker: &Worker, ids: impl Iterator<Item = u64>) {
         match self.commit.removes.first_mut() {
             Some(remove) => remove.ids.extend(ids),
             None => {
@@ -133,7 +134,10 @@ impl Done {
         let stored = worker.insist(|| worker.store.checkpoint(&key)).await?;
         let Some(stored) = stored else { return Ok(()) };
         let mut done = Self::default();
-        if let Ok(Pending { ids, reason }) = serde_json::from_slice(&stored) {
+        let consequence = "events that were given up may be tried again";
+        if let Some(Pending { ids, reason }) =
+            checkpoint::decode(&worker.id, &key, &stored, consequence)
+        {
             let given_up = |id| {
                 let bury = Bury { queue: worker.queue, id, reason: reason.clone(), attempts: 0 };
                 GivenUp { bury, id: None, bytes: LETTER_BYTES }

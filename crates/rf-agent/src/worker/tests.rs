@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{FLUSH, Worker};
-use crate::sink::{RateLimits, Shape, Sink, SinkBatch, SinkError};
+use crate::sink::{EventLimit, RateLimits, Shape, Sink, SinkBatch, SinkError};
 use crate::stats::SinkMeter;
 
 type Answer = Box<dyn Fn(&SinkBatch) -> Result<(), SinkError> + Send + Sync>;
@@ -101,7 +101,7 @@ fn shape(stable: bool) -> Shape {
     Shape {
         max_events: if stable { 10 } else { 1 },
         goal_bytes: 10_000,
-        max_event_bytes: 1_000,
+        event_limit: Some(EventLimit { bytes: 1_000, name: "the limit" }),
         concurrency: 1,
         stable,
         ahead: stable,
@@ -342,7 +342,10 @@ async fn an_event_too_large_to_be_sent_is_buried_and_its_neighbours_go_on() {
     bench.run(&sink, async { drop(sink.wait_delivered(2).await) }).await;
     assert_eq!(sink.wait_delivered(2).await, ["a", "b"]);
     assert_eq!(bench.left(), 0);
-    assert_eq!(bench.store.disk().dead_letters, 1);
+    let dead =
+        DeadLetters::open(&folder.path().join("q.sqlite3")).unwrap().list(None, 0, 10).unwrap();
+    let reasons: Vec<&str> = dead.iter().map(|letter| letter.reason.as_str()).collect();
+    assert_eq!(reasons, ["1001 bytes are more than the limit (1000)"]);
 }
 
 #[tokio::test]

@@ -81,7 +81,11 @@ impl Interval {
         }
     }
 
-    fn from_secs_f64(secs: f64) -> Result<Interval, InvalidInterval> {
+    /// An interval of seconds, perhaps with a fraction.
+    ///
+    /// # Errors
+    /// [`InvalidInterval`].
+    pub fn from_secs_f64(secs: f64) -> Result<Interval, InvalidInterval> {
         match Duration::try_from_secs_f64(secs) {
             Ok(duration) => Interval::from_nanos(duration.as_nanos()),
             Err(_) if secs > 0.0 => Err(InvalidInterval::TooLong),

@@ -31,6 +31,10 @@ impl TestClock {
         self.mono.fetch_add(by, Ordering::SeqCst);
     }
 
+    pub(super) fn set_wall_forward(&self, by: Duration) {
+        self.wall.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
     pub(super) fn set_wall_back(&self, by: Duration) {
         self.wall.fetch_sub(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }

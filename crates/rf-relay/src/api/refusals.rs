@@ -30,7 +30,8 @@ pub(crate) fn noted(
         async move {
             let response = answer.await?;
             if response.status() == StatusCode::UNAUTHORIZED {
-                let named = buckets.as_ref().and_then(|value| value.to_str().ok());
+                let named =
+                    buckets.as_ref().and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
                 relay.stats.count_unauthorized();
                 tracing::warn!(
                     peer = %peer.ip(),

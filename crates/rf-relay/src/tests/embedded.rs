@@ -33,6 +33,28 @@ async fn pull(relay: &TestRelay) -> Vec<(u64, String)> {
 }
 
 #[tokio::test]
+async fn a_bucket_may_have_any_name_that_a_folder_can_have() {
+    const NAME: &str = "my shop: größe & \"more\"?#%2e";
+    const LINK: &str = "bucket?name=my%20shop%3A%20gr%C3%B6%C3%9Fe%20%26%20%22more%22%3F%23%252e";
+    let folder = TempDir::new().unwrap();
+    let config = RelayConfig::for_tests(folder.path(), &["a", NAME]);
+    with_embedded(config, async |relay| {
+        let head = format!("POST /record-batch\nRF-BUCKETS: a, {NAME}\n{AUTH}");
+        assert!(relay.ask(&head, r#"["x"]"#).await.starts_with("200 "));
+        assert_eq!(relay.pull(NAME).await, r#"[{"id":1,"content":"x"}]"#);
+        assert!(folder.path().join(NAME).join("relay.sqlite3").is_file());
+        let overview = relay.ask_status("GET /\nAccept: text/html").await;
+        assert!(overview.contains(&format!("href=\"{LINK}\"")), "{overview}");
+        let page = relay.ask_status(&format!("GET /{LINK}\nAccept: text/html")).await;
+        assert!(page.starts_with("200 ") && page.contains("größe &amp; &quot;more"), "{page}");
+        let metrics = relay.ask_status("GET /metrics").await;
+        let series = r#"replayforge_bucket_events{bucket="my shop: größe & \"more\"?#%2e"} 1"#;
+        assert!(metrics.contains(series), "{metrics}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_full_bucket_refuses_until_there_is_room() {
     let folder = TempDir::new().unwrap();
     let mut config = RelayConfig::for_tests(folder.path(), &["a", "b"]);

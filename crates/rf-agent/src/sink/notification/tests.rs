@@ -208,6 +208,20 @@ async fn one_bad_notification_is_a_dead_letter_and_its_neighbours_go_on() {
 }
 
 #[tokio::test]
+async fn a_notification_that_is_too_large_is_a_dead_letter_that_names_its_limit() {
+    let service = Service::start(|_| 200).await;
+    let bench = Bench::new();
+    let large = "x".repeat(MAX_EVENT_BYTES);
+    bench.append(&[large.as_str(), "small"]).await;
+    let params = json!({ "webhooks": { "x": webhook(&service, 1) } });
+    bench.run(bench.sink(&params).await, async {}).await;
+    let dead = bench.dead();
+    assert_eq!((dead.len(), bench.left()), (1, 0));
+    assert!(dead[0].contains(" bytes are more than a notification may have (1048576)"), "{dead:?}");
+    assert_eq!(service.taken(), ["small"]);
+}
+
+#[tokio::test]
 async fn a_duplicate_is_counted_and_the_count_is_told_at_the_end_of_the_window() {
     let service = Service::start(|_| 200).await;
     let bench = Bench::new();

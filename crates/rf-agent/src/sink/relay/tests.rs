@@ -1,15 +1,19 @@
 //! Where batches go, how that is shown, and what is counted on the way.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::extract::Request as Asked;
 use rf_core::lifecycle::Tasks;
 use rf_net::client::ClientOptions;
-use rf_queue::StoredEvent;
+use rf_queue::{Commit, QueueOptions, Store, StoreOptions, StoredEvent};
+use rf_script::{OnError, ScriptOptions};
 
 use super::*;
 use crate::sink::RateLimits;
+use crate::stats::SinkMeter;
+use crate::worker::Worker;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -21,7 +25,7 @@ fn sink_with(url: &str, is_relay: bool, token: &str) -> RelaySink {
     let shape = Shape {
         max_events: 10,
         goal_bytes: 10_000,
-        max_event_bytes: 10_000,
+        event_limit: None,
         concurrency: 1,
         stable: true,
         ahead: true,
@@ -105,6 +109,53 @@ async fn bodies_are_counted_as_they_are_sent_and_answered() {
     assert_eq!(traffic.sent.load(Ordering::Relaxed), (got[0] + got[1]) as u64);
     let answers = got[0].to_string().len() + got[1].to_string().len();
     assert_eq!(traffic.received.load(Ordering::Relaxed), answers as u64);
+}
+
+/// What the sink counts of three events that this script gets: delivered, dropped, dead letters.
+async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 3] {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("batch.lua");
+    std::fs::write(&path, script).unwrap();
+    let queues = vec![QueueOptions::new("sink")];
+    let options = StoreOptions::new(folder.path().join("q.sqlite3"), 4 << 20, queues);
+    let store = Store::open(options).unwrap().store;
+    let queue = store.queue("sink").unwrap();
+    let events = ["a", "b", "c"].map(Bytes::from).to_vec();
+    store.commit(Commit::append(queue, events)).await.unwrap();
+    let mut options = ScriptOptions::new(path, Vec::new());
+    options.on_error = on_error;
+    let script = BatchScript::new("sink", Arc::new(options));
+    let sink: Arc<dyn Sink> = Arc::new(sink(url, true).with_script(Some(script)));
+    sink.start(&SinkHost { store: store.clone() }).await.unwrap();
+    let (stop, meter) = (CancellationToken::new(), Arc::<SinkMeter>::default());
+    let (id, counts, reached) = ("sink".to_owned(), Arc::clone(&meter), Arc::default());
+    let (trace, observer, own) = (<_>::default(), None, store.clone());
+    // What is queued is delivered after the stop.
+    stop.cancel();
+    let worker =
+        Worker { id, sink, store: own, queue, stop, meter: counts, reached, trace, observer };
+    worker.run().await;
+    assert_eq!(store.usage(queue).events, 0, "all have left the queue");
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    [meter.delivered.all(), count(&meter.dropped_by_script), count(&meter.dead_lettered)]
+}
+
+#[tokio::test]
+async fn what_a_script_lets_go_is_dropped_and_not_delivered() {
+    let (url, got, _tasks) = host().await;
+    let (empties, fails) = (
+        "function TransformBatch() return {} end",
+        "function TransformBatch() lua_error('no') end",
+    );
+    for (script, on_error, expected, posts) in [
+        (empties, OnError::DeadLetter, [0, 3, 0], 0),
+        (fails, OnError::Drop, [0, 3, 0], 0),
+        (fails, OnError::DeadLetter, [0, 0, 3], 0),
+        (fails, OnError::Pass, [3, 0, 0], 1),
+    ] {
+        assert_eq!(counted(&url, script, on_error).await, expected, "{script} {on_error:?}");
+        assert_eq!(got.lock().unwrap().len(), posts, "{script} {on_error:?}");
+    }
 }
 
 #[tokio::test]

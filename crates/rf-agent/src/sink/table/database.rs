@@ -46,7 +46,7 @@ pub(crate) fn shape() -> Shape {
     Shape {
         max_events: 1000,
         goal_bytes: GOAL_BYTES,
-        max_event_bytes: usize::MAX,
+        event_limit: None,
         concurrency: 1,
         stable: true,
         ahead: true,

@@ -57,7 +57,7 @@ async fn a_store_that_is_half_full_is_emptied_batch_by_batch() {
         bench.append((count..count + 10).map(large)).await;
         count += 10;
     }
-    let shape = Shape { max_event_bytes: 10_000, ..together() };
+    let shape = Shape { event_limit: None, ..together() };
     let held = Recorder::new(shape, |_| Ok(()));
     held.gate.forget_permits(1_000_000);
     held.gate.add_permits(1);

@@ -145,6 +145,18 @@ async fn series_are_listed() {
 }
 
 #[tokio::test]
+async fn rows_are_ordered_by_their_number_too() {
+    let rig = charts().await;
+    let numbers = async |query: &str| -> Vec<u64> {
+        let rows = rig.json(&format!("/query-table/ts_gauge_g_10s?{query}")).await;
+        rows.as_array().unwrap().iter().map(|row| row["_rpf_id"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(numbers("order=_rpf_id&limit=2").await, [1, 2]);
+    assert_eq!(numbers("order=_rpf_id:desc&limit=2").await, [120, 119]);
+    assert_eq!(numbers("order=_rpf_id:desc&limit=2&after=119").await, [118, 117]);
+}
+
+#[tokio::test]
 async fn snapshots_are_told_apart_by_their_value() {
     let mut rig = rig().await;
     for (at, state) in [(0, "up"), (60, "up"), (61, "down"), (62, "up")] {
