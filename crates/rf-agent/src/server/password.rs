@@ -2,20 +2,26 @@
 //!
 //! Promises: a text is compared in constant time; a hash is computed on a blocking thread, one at a time, so that guessing
 //! cannot take the machine from the events; none is computed for what is too long to be a password; what has been verified
-//! once is not computed again.
+//! once is not computed again, and what was wrong not within a minute.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use argon2::{Argon2, PasswordVerifier};
 use rf_core::config::Secret;
 use sha_crypt::ShaCrypt;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Candidates that are remembered as right: more than there are credentials would only be several spellings of one.
 const MAX_KNOWN: usize = 64;
+/// Candidates that are remembered as wrong.
+const MAX_WRONG: usize = 256;
+/// For so long: a program that goes on asking with an old token costs no computation each time.
+const WRONG_FOR: Duration = Duration::from_secs(60);
 
 /// Longest password that a hash is held against. The time for `$5$` and `$6$` grows with the square of the length, and a head
 /// has room for a candidate that would cost seconds.
@@ -93,7 +99,11 @@ pub(super) struct Verifier {
     /// Differs in each process, so that what is remembered says nothing outside of it.
     key: [u8; 32],
     known: Mutex<HashSet<[u8; 32]>>,
+    /// And since when.
+    wrong: Mutex<HashMap<[u8; 32], Instant>>,
     turn: Arc<Semaphore>,
+    #[cfg(test)]
+    computed: std::sync::atomic::AtomicUsize,
 }
 
 impl Verifier {
@@ -101,7 +111,28 @@ impl Verifier {
         let mut key = [0; 32];
         key[..16].copy_from_slice(Uuid::new_v4().as_bytes());
         key[16..].copy_from_slice(Uuid::new_v4().as_bytes());
-        Self { key, known: Mutex::default(), turn: Arc::new(Semaphore::new(1)) }
+        Self {
+            key,
+            known: Mutex::default(),
+            wrong: Mutex::default(),
+            turn: Arc::new(Semaphore::new(1)),
+            #[cfg(test)]
+            computed: <_>::default(),
+        }
+    }
+
+    /// How many hashes were computed.
+    #[cfg(test)]
+    pub(super) fn computed(&self) -> usize {
+        self.computed.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Whether the candidate is the password, as far as one can tell without computing a hash.
+    pub(super) fn recalls(&self, password: &Password, candidate: &[u8]) -> bool {
+        match password {
+            Password::Plain(secret) => secret.matches(candidate),
+            Password::Hash(_, secret) => self.knows(&self.mark(secret, candidate)),
+        }
     }
 
     /// Whether the candidate is the password.
@@ -122,6 +153,11 @@ impl Verifier {
         if self.knows(&mark) {
             return true;
         }
+        if self.is_wrong(&mark) {
+            return false;
+        }
+        #[cfg(test)]
+        self.computed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let candidate = candidate.to_vec();
         // The turn lasts as long as the computation, which goes on when the client leaves.
         let compute = move || (kind.is_of(secret.expose(), &candidate), turn);
@@ -130,6 +166,8 @@ impl Verifier {
         };
         if is_right {
             self.remember(mark);
+        } else {
+            self.remember_wrong(mark);
         }
         is_right
     }
@@ -154,6 +192,23 @@ impl Verifier {
             known.clear();
         }
         known.insert(mark);
+    }
+
+    fn is_wrong(&self, mark: &[u8; 32]) -> bool {
+        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        wrong.get(mark).is_some_and(|since| since.elapsed() < WRONG_FOR)
+    }
+
+    fn remember_wrong(&self, mark: [u8; 32]) {
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        if wrong.len() >= MAX_WRONG {
+            wrong.retain(|_, since| since.elapsed() < WRONG_FOR);
+        }
+        // Of many that are guessed at a time none needs to be remembered.
+        if wrong.len() >= MAX_WRONG {
+            wrong.clear();
+        }
+        wrong.insert(mark, Instant::now());
     }
 }
 
@@ -190,6 +245,21 @@ mod tests {
             assert!(verifier.verify(&password, b"hunter2").await, "{hash}, from memory");
             assert!(!verifier.verify(&password, b"hunter3").await, "{hash}");
             assert_eq!(verifier.known.lock().unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_candidate_is_remembered_for_a_minute() {
+        let password = Password::new(Secret::new(HASHES[0].0)).unwrap();
+        let verifier = Verifier::new();
+        for expected in [1, 1, 2] {
+            assert!(!verifier.verify(&password, b"hunter3").await);
+            assert_eq!(verifier.computed(), expected);
+            tokio::time::advance(WRONG_FOR / 2).await;
+        }
+        for n in 0..2 * MAX_WRONG {
+            verifier.remember_wrong(verifier.mark(&Secret::new("x"), &n.to_le_bytes()));
+            assert!(verifier.wrong.lock().unwrap().len() <= MAX_WRONG);
         }
     }
 

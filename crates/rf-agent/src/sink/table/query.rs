@@ -137,7 +137,11 @@ impl RowQuery {
             }
             check_comparable(name, column, text)?;
         }
-        let condition = self.condition(column, test, text)?;
+        let mut condition = self.condition(column, test, text)?;
+        if matches!(test, Test::Compare(">" | ">=")) && is_of_numbers(column) {
+            // To SQLite any text, of which the empty one is the least, is greater than any number.
+            condition = format!("{condition} AND {} < ''", column.name);
+        }
         self.conditions.push(condition);
         Ok(())
     }
@@ -219,7 +223,8 @@ impl RowQuery {
                     conn.prepare(&sql)?.query_row([after], |row| row.get(0)).optional()?;
                 let Some(at) = at else {
                     return Err(ApiError::BadRequest(
-                        "after: that row is gone, begin again without after".to_owned(),
+                        "after: that row is gone, or was written again: begin again without after"
+                            .to_owned(),
                     )
                     .into());
                 };
@@ -316,6 +321,10 @@ pub(crate) fn no_conditions<'a>(
         Some(name) => Err(ApiError::no_parameter(name, known)),
         None => Ok(()),
     }
+}
+
+fn is_of_numbers(column: &Column) -> bool {
+    matches!(column.kind, Kind::Integer | Kind::Real | Kind::Boolean)
 }
 
 /// More and less are asked of numbers where the column holds some. To be equal is asked of any text: a text that is no number

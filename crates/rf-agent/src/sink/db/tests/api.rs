@@ -75,6 +75,19 @@ async fn filters_orders_and_limits() {
 }
 
 #[tokio::test]
+async fn a_text_among_numbers_is_neither_more_nor_less() {
+    let mut rig = rig().await;
+    for (id, n) in [("a", "5"), ("b", "\"n/a\""), ("c", "50"), ("d", "null")] {
+        rig.post("/t", &format!(r#"{{"id":"{id}","n":{n}}}"#)).await;
+    }
+    for (query, expected) in
+        [("n_gt=10", "c"), ("n_gte=5", "ac"), ("n_lt=10", "a"), ("n_lte=50", "ac"), ("n=n/a", "b")]
+    {
+        assert_eq!(ids(&rig.json(&format!("/query-table/t?{query}")).await), expected, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn pages_go_on_where_the_one_before_ended() {
     let rig = people().await;
     for (order, expected) in [
@@ -97,8 +110,9 @@ async fn pages_go_on_where_the_one_before_ended() {
         }
         assert_eq!(seen, expected, "{order}");
     }
+    let reason = "after: that row is gone, or was written again: begin again without after";
     let gone = rig.refusal("/rpf-db/people?order=age&after=77").await;
-    assert_eq!(gone, (400, "after: that row is gone, begin again without after".to_owned()));
+    assert_eq!(gone, (400, reason.to_owned()));
 }
 
 #[tokio::test]
@@ -262,6 +276,12 @@ async fn counts_by_time_and_status() {
         json!([row(9000, "ok", 1), row(10_800, "ok", 1)])
     );
     assert_eq!(rig.json("/time-analytics/?table=t").await[0], row(-3600, "old", 1));
+    // As Grafana writes a long interval.
+    for (range, expected) in [("1d", row(-86_400, "old", 1)), ("1w", row(-604_800, "old", 1))] {
+        let rows = rig.json(&format!("/time-analytics/?table=t&range_time={range}")).await;
+        assert_eq!(rows[0], expected, "{range}");
+        assert_eq!(rows[2], row(0, "ok", 3), "{range}");
+    }
     assert_eq!(
         rig.json("/time-analytics/?table=plain").await,
         json!([{ "time_bucket": 7200, "count": 1 }])
