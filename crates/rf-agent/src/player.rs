@@ -33,7 +33,7 @@ use crate::settings::{
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
 use crate::stats::{StatsPlan, ToldRelay};
-use crate::whole::{Listening, check_listening, check_named, listens};
+use crate::whole::{Listening, check_listening, check_named, listens, reached};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "player.sqlite3";
@@ -232,7 +232,9 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
     let served = file.sinks.iter().zip(&sinks).map(|(sink, planned)| served(sink, planned));
     let server = server::plan(&file, &root, served.collect(), problems)?;
-    check_listening(&listening(&file, &root, &sinks, &sink_nodes, &server), problems);
+    let listening = listening(&file, &root, &sinks, &sink_nodes, &server);
+    check_listening(&listening, problems);
+    check_urls(&root, &sink_nodes, &listening, problems);
     if problems.has_errors() {
         return None;
     }
@@ -265,6 +267,28 @@ fn listening<'a>(
         listens("the status page", vec![place], root, ("portStatusZ", "statusAddress"))
     });
     own.into_iter().chain(sinks.iter().zip(nodes).filter_map(of_sink)).chain(status).collect()
+}
+
+/// Warns of URLs that lead to the player itself, which neither keeps events for others nor takes any.
+fn check_urls(
+    root: &Node<'_>,
+    sinks: &[Node<'_>],
+    listening: &[Listening<'_>],
+    problems: &mut Problems,
+) {
+    let is_http =
+        |sink: &&Node<'_>| sink.get("type").and_then(|kind| kind.as_str()) == Some("http");
+    let mut urls: Vec<Node<'_>> = root.get("relayUrl").into_iter().collect();
+    for params in sinks.iter().filter(is_http).filter_map(|sink| sink.get("params")) {
+        urls.extend(params.get("targetHost"));
+        urls.extend(params.get("targetHosts").map(|hosts| hosts.items()).unwrap_or_default());
+    }
+    for url in &urls {
+        if let Some(part) = url.as_str().and_then(|text| reached(listening, text)) {
+            let text = format!("this leads back to the player itself: {} listens there", part.name);
+            problems.warn(url, text);
+        }
+    }
 }
 
 /// All sinks that get events: from a source, or from another sink, as notifications of an `alert`.

@@ -31,7 +31,7 @@ use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, Stdou
 use crate::sink::{RateLimits, Shape, Sink};
 use crate::source::{SOURCES, SourceContext};
 use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
-use crate::whole::{Listening, check_listening, check_named, listens};
+use crate::whole::{Listening, check_listening, check_named, listens, reached};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "proxy.sqlite3";
@@ -76,7 +76,9 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
         .zip(&source_nodes)
         .map(|(source, node)| check_source(&file, source, node, problems))
         .collect();
-    check_listening(&listening(&file, &root, &sources, &source_nodes), problems);
+    let listening = listening(&file, &root, &sources, &source_nodes);
+    check_listening(&listening, problems);
+    check_urls(&file, &sink_nodes, &sources, &listening, problems);
     let sinks = sinks.into_iter().collect::<Option<Vec<_>>>()?;
     let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
     if problems.has_errors() {
@@ -96,7 +98,7 @@ fn listening<'a>(
 ) -> Vec<Listening<'a>> {
     let of_source = |(source, node): (&Option<PlannedSource>, &Node<'a>)| {
         let source = source.as_ref()?;
-        let (name, params) = (format!("source `{}`", source.id), at(node, "params"));
+        let (name, params) = (source_name(&source.id), at(node, "params"));
         let keys = ("listenPort", "listenAddress");
         Some(listens(name, source.source.places(), &params, keys))
     };
@@ -106,6 +108,31 @@ fn listening<'a>(
         listens("the status page", vec![place], root, ("portStatusZ", "statusAddress"))
     }));
     all
+}
+
+/// Reports sinks that send to the proxy itself: no relay is there, and what a source takes comes back to its sink, again and
+/// again.
+fn check_urls(
+    file: &ProxyFile,
+    nodes: &[Node<'_>],
+    sources: &[Option<PlannedSource>],
+    listening: &[Listening<'_>],
+    problems: &mut Problems,
+) {
+    for (sink, node) in file.sinks.iter().zip(nodes) {
+        let Some(part) = reached(listening, &sink.url) else { continue };
+        let feeds_it = |source: &PlannedSource| {
+            part.name == source_name(&source.id) && source.routes.contains(&sink.id)
+        };
+        if !sink.not_relay || sources.iter().flatten().any(feeds_it) {
+            let text = format!("this leads back to the proxy itself: {} listens there", part.name);
+            problems.error(&at(node, "url"), text);
+        }
+    }
+}
+
+fn source_name(id: &str) -> String {
+    format!("source `{id}`")
 }
 
 fn status_port(file: &ProxyFile) -> Option<u16> {
