@@ -2,21 +2,15 @@
 
 use std::mem;
 
-use rf_core::config::schema_of;
-use rf_relay::config::RelayConfigFile;
 use serde_json::{Map, Value, json};
 
 use super::{complain, print};
 use crate::cli::Role;
+use crate::config_file;
 use crate::running::Exit;
 
 pub(super) fn run(role: Role) -> Exit {
-    let schema = match role {
-        Role::Proxy => rf_agent::proxy::schema(),
-        Role::Player => rf_agent::player::schema(),
-        Role::Relay => schema_of::<RelayConfigFile>(),
-    };
-    match serde_json::to_string_pretty(&for_editors(schema.to_value())) {
+    match serde_json::to_string_pretty(&for_editors(config_file::schema(role))) {
         Ok(text) => print(format!("{text}\n").as_bytes()),
         Err(error) => {
             complain(&error.to_string());

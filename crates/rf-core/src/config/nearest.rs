@@ -4,10 +4,7 @@
 const MIN_LIKENESS: f64 = 0.8;
 
 /// The candidate most like the word, without regard to case; `None` when none is like it.
-pub(super) fn nearest<'c>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let word = word.to_lowercase();
     let rated = candidates
         .into_iter()
