@@ -100,7 +100,7 @@ fn owner_instead(role: Role, document: &Document) -> Option<Role> {
 }
 
 /// The role that some of the file's keys belong to.
-fn owner(document: &Document) -> Option<Role> {
+pub fn owner(document: &Document) -> Option<Role> {
     let root = document.root();
     [Role::Relay, Role::Player, Role::Proxy].into_iter().find(|role| has_keys_of(*role, &root))
 }
