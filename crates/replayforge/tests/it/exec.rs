@@ -84,6 +84,16 @@ fn a_program_gets_every_event_over_kills() {
 }
 
 #[test]
+fn a_program_that_cannot_be_run_says_why() {
+    let stack = Stack::with(|configs| {
+        configs.player["sinks"][0]["type"] = json!("exec");
+        configs.player["sinks"][0]["params"] = json!({ "command": ["/no/such/program"] });
+    });
+    let line = stack.player.wait_for("is started again");
+    assert!(line.contains("/no/such/program: No such file or directory"), "{line}");
+}
+
+#[test]
 fn a_program_that_is_missing_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let sink = json!({ "name": "a", "type": "influx", "params": {} });

@@ -50,9 +50,10 @@ impl Session<'_> {
         let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
         while !self.stop.is_cancelled() {
             let started = Instant::now();
-            let why = match self.live(jobs).await {
+            let ended = self.live(jobs).await.and_then(|code| self.child.ran(code));
+            let why = match ended {
                 Ok(code) => format!("the program ended with exit code {code}"),
-                Err(error) => format!("the program cannot be run: {error}"),
+                Err(error) => error.to_string(),
             };
             if self.stop.is_cancelled() {
                 return;
@@ -88,7 +89,7 @@ impl Session<'_> {
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
-            return Err(std::io::Error::other("it has no standard input and output"));
+            return Err(std::io::Error::other("the program has no standard input and output"));
         };
         // As many are waited for at a time as the channel has places.
         let mut pending = Pending::new(jobs.max_capacity());
