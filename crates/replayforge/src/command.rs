@@ -12,6 +12,7 @@ mod status_port;
 mod tap;
 mod trace;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -83,6 +84,11 @@ fn told(error: &anyhow::Error) -> String {
 
 /// What to say of a store that is not there, or cannot be read.
 fn no_store(path: &Path) -> String {
+    let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    if File::open(path).is_err_and(denied) {
+        return "the store cannot be opened (run this as the user that the agent runs as)"
+            .to_owned();
+    }
     let hint = match std::env::current_dir() {
         Ok(folder) if path.is_relative() => {
             format!(" Its dataDir begins in the working directory, {}", folder.display())
