@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Uri};
-use rf_core::config::{Document, Interval, Node, Problems, Secret, at_most, check_folder};
+use http::HeaderValue;
+use rf_core::config::{
+    Document, Interval, Node, Problems, Secret, at_most, check_folder, did_you_mean,
+};
 use rf_core::node_info::Role;
 use rf_core::trace::MAX_STEPS;
 use rf_net::address::Place;
@@ -27,8 +29,8 @@ use crate::script::config::{
 use crate::server::{self, ServedSink, ServerPlan};
 use crate::settings::{
     BufferConfig, DurabilityConfig, at, check_buffer, check_ids, check_node_info_every,
-    default_node_info_every, default_trace_steps, host_name, loopback, no_tailnet, store_options,
-    working_directory,
+    default_node_info_every, default_trace_steps, host_name, loopback, no_tailnet, parse_url,
+    store_options, working_directory,
 };
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
@@ -352,14 +354,9 @@ fn relay_client(
     let wanted = "expected the relay's URL, such as https://relay.example.com/";
     let url_at = at(root, "relayUrl");
     let slash = if file.relay_url.ends_with('/') { "" } else { "/" };
-    let uri: Uri = format!("{}{slash}", file.relay_url)
-        .parse()
-        .map_err(|error| problems.error(&url_at, format!("{wanted}: {error}")))
+    let uri = parse_url(&format!("{}{slash}", file.relay_url), wanted)
+        .map_err(|reason| problems.error(&url_at, reason))
         .ok()?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
-        problems.error(&url_at, wanted);
-        return None;
-    }
     let client =
         Client::new(&ClientOptions { ca_file: file.ca_file.clone(), ..ClientOptions::default() });
     let client =
@@ -441,8 +438,9 @@ fn check_sink(
         let built = exec::of_type(&sink.kind, &context, &params, problems);
         let built = built.unwrap_or_else(|reason| {
             let known: Vec<&str> = SINKS.iter().map(|kind| kind.name).collect();
+            let meant = did_you_mean(&sink.kind, known.iter().copied());
             let message = format!(
-                "sink type `{}` is not in this version; known: {}; {reason}",
+                "there is no sink type `{}`{meant}; known: {}; {reason}",
                 sink.kind,
                 known.join(", ")
             );

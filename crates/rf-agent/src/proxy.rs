@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use rf_core::config::{ByteSize, Document, Node, Problems, Secret, at_most, check_folder};
+use rf_core::config::{
+    ByteSize, Document, Node, Problems, Secret, at_most, check_folder, did_you_mean,
+};
 use rf_core::node_info::Role;
 use rf_core::trace::MAX_STEPS;
 use rf_net::address::Place;
@@ -25,7 +27,7 @@ use crate::script::batch::BatchScript;
 use crate::script::config::{Hook, check_pass};
 use crate::settings::{
     at, check_buffer, check_ids, check_node_info_every, host_name, no_effect_yet, no_tailnet,
-    store_options,
+    parse_url, store_options,
 };
 use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{RateLimits, Shape, Sink};
@@ -217,14 +219,10 @@ fn check_source(
     let kind_at = at(node, "type");
     let Some(kind) = SOURCES.iter().find(|kind| kind.name == source.kind) else {
         let known: Vec<&str> = SOURCES.iter().map(|kind| kind.name).collect();
-        problems.error(
-            &kind_at,
-            format!(
-                "source type `{}` is not in this version; known: {}",
-                source.kind,
-                known.join(", ")
-            ),
-        );
+        let meant = did_you_mean(&source.kind, known.iter().copied());
+        let known = known.join(", ");
+        let text = format!("there is no source type `{}`{meant}; known: {known}", source.kind);
+        problems.error(&kind_at, text);
         return None;
     };
     let params = node.object("params");
@@ -349,16 +347,9 @@ fn shape(sink: &ProxySinkFile) -> Shape {
 
 /// Where batches are posted: under the relay's URL, or to an API's URL as it stands.
 fn batch_uri(url: &str, not_relay: bool) -> Result<Uri, String> {
-    let wanted = "expected a URL such as https://relay.example.com/";
     let slash = if url.ends_with('/') { "" } else { "/" };
     let full = if not_relay { url.to_owned() } else { format!("{url}{slash}{RECORD_BATCH}") };
-    let uri: Uri = full.parse().map_err(|error| format!("{wanted}: {error}"))?;
-    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-    if is_http && uri.host().is_some_and(|host| !host.is_empty()) {
-        Ok(uri)
-    } else {
-        Err(wanted.to_owned())
-    }
+    parse_url(&full, "expected a URL such as https://relay.example.com/")
 }
 
 /// Where the dead letters of a proxy with this file lie.

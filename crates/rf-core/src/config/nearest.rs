@@ -13,6 +13,12 @@ pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) ->
     best.filter(|(likeness, _)| *likeness >= MIN_LIKENESS).map(|(_, name)| name)
 }
 
+/// What is to be said behind a word that is not known: the one that was most likely meant, if there is one.
+pub fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
+    let meant = nearest(word, candidates);
+    meant.map(|meant| format!("; did you mean \"{meant}\"?")).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::nearest;
