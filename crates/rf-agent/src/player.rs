@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Uri};
-use rf_core::config::{Document, Interval, Node, Problems, Secret, at_most, check_folder};
+use http::HeaderValue;
+use rf_core::config::{
+    Document, Interval, Node, Problems, Secret, at_most, check_folder, did_you_mean,
+};
 use rf_core::node_info::Role;
 use rf_core::trace::MAX_STEPS;
 use rf_net::address::Place;
@@ -27,13 +29,13 @@ use crate::script::config::{
 use crate::server::{self, ServedSink, ServerPlan};
 use crate::settings::{
     BufferConfig, DurabilityConfig, at, check_buffer, check_ids, check_node_info_every,
-    default_node_info_every, default_trace_steps, host_name, loopback, no_tailnet, store_options,
-    working_directory,
+    default_node_info_every, default_trace_steps, host_name, loopback, no_tailnet, parse_url,
+    store_options, working_directory,
 };
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
 use crate::stats::{StatsPlan, ToldRelay};
-use crate::whole::{Listening, check_listening, check_named, listens};
+use crate::whole::{Listening, check_listening, check_named, listens, reached};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "player.sqlite3";
@@ -235,7 +237,9 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
     let served = file.sinks.iter().zip(&sinks).map(|(sink, planned)| served(sink, planned));
     let server = server::plan(&file, &root, served.collect(), problems)?;
-    check_listening(&listening(&file, &root, &sinks, &sink_nodes, &server), problems);
+    let listening = listening(&file, &root, &sinks, &sink_nodes, &server);
+    check_listening(&listening, problems);
+    check_urls(&root, &sink_nodes, &listening, problems);
     if problems.has_errors() {
         return None;
     }
@@ -268,6 +272,28 @@ fn listening<'a>(
         listens("the status page", vec![place], root, ("portStatusZ", "statusAddress"))
     });
     own.into_iter().chain(sinks.iter().zip(nodes).filter_map(of_sink)).chain(status).collect()
+}
+
+/// Warns of URLs that lead to the player itself, which neither keeps events for others nor takes any.
+fn check_urls(
+    root: &Node<'_>,
+    sinks: &[Node<'_>],
+    listening: &[Listening<'_>],
+    problems: &mut Problems,
+) {
+    let is_http =
+        |sink: &&Node<'_>| sink.get("type").and_then(|kind| kind.as_str()) == Some("http");
+    let mut urls: Vec<Node<'_>> = root.get("relayUrl").into_iter().collect();
+    for params in sinks.iter().filter(is_http).filter_map(|sink| sink.get("params")) {
+        urls.extend(params.get("targetHost"));
+        urls.extend(params.get("targetHosts").map(|hosts| hosts.items()).unwrap_or_default());
+    }
+    for url in &urls {
+        if let Some(part) = url.as_str().and_then(|text| reached(listening, text)) {
+            let text = format!("this leads back to the player itself: {} listens there", part.name);
+            problems.warn(url, text);
+        }
+    }
 }
 
 /// All sinks that get events: from a source, or from another sink, as notifications of an `alert`.
@@ -332,14 +358,9 @@ fn relay_client(
     let wanted = "expected the relay's URL, such as https://relay.example.com/";
     let url_at = at(root, "relayUrl");
     let slash = if file.relay_url.ends_with('/') { "" } else { "/" };
-    let uri: Uri = format!("{}{slash}", file.relay_url)
-        .parse()
-        .map_err(|error| problems.error(&url_at, format!("{wanted}: {error}")))
+    let uri = parse_url(&format!("{}{slash}", file.relay_url), wanted)
+        .map_err(|reason| problems.error(&url_at, reason))
         .ok()?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
-        problems.error(&url_at, wanted);
-        return None;
-    }
     let client =
         Client::new(&ClientOptions { ca_file: file.ca_file.clone(), ..ClientOptions::default() });
     let client =
@@ -437,8 +458,9 @@ fn check_sink(
         let built = exec::of_type(&sink.kind, &context, &params, problems);
         let built = built.unwrap_or_else(|reason| {
             let known: Vec<&str> = SINKS.iter().map(|kind| kind.name).collect();
+            let meant = did_you_mean(&sink.kind, known.iter().copied());
             let message = format!(
-                "sink type `{}` is not in this version; known: {}; {reason}",
+                "there is no sink type `{}`{meant}; known: {}; {reason}",
                 sink.kind,
                 known.join(", ")
             );

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rf_core::config::{Interval, Node, Problems, Secret};
+use rf_core::config::{Interval, Node, Problems, Secret, did_you_mean};
 use rf_net::client::{Client, ClientOptions};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -179,7 +179,8 @@ impl Target {
     ) -> Option<Self> {
         let Some(kind) = KINDS.iter().find(|kind| kind.name == config.kind) else {
             let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-            let message = format!("no kind `{}`; known: {}", config.kind, known.join(", "));
+            let meant = did_you_mean(&config.kind, known.iter().copied());
+            let message = format!("no kind `{}`{meant}; known: {}", config.kind, known.join(", "));
             problems.error(&at(node, "kind"), message);
             return None;
         };

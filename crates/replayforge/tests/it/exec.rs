@@ -53,7 +53,7 @@ fn a_type_of_its_own_is_a_program_in_the_working_directory() {
 
 #[test]
 fn a_program_that_hangs_at_one_event_is_started_again_for_the_others() {
-    let mut stack = Stack::with(|configs| {
+    let stack = Stack::with(|configs| {
         let data = configs.player["dataDir"].as_str().unwrap().to_owned();
         let program = Path::new(&data).with_file_name("hangs");
         let hangs = "case $line in *hang*) sleep 3600 ;; esac\n    echo \"$line\" >>out";
@@ -104,6 +104,16 @@ fn a_program_gets_every_event_over_kills() {
     let expected: BTreeSet<String> =
         (0..KILLS * EVENTS).map(|number| format!("event {number};")).collect();
     eventually("every event", LEASED, || told().into_iter().collect::<BTreeSet<_>>() == expected);
+}
+
+#[test]
+fn a_program_that_cannot_be_run_says_why() {
+    let stack = Stack::with(|configs| {
+        configs.player["sinks"][0]["type"] = json!("exec");
+        configs.player["sinks"][0]["params"] = json!({ "command": ["/no/such/program"] });
+    });
+    let line = stack.player.wait_for("is started again");
+    assert!(line.contains("/no/such/program: No such file or directory"), "{line}");
 }
 
 #[test]

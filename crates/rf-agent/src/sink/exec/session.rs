@@ -62,7 +62,7 @@ impl Session<'_> {
             let started = Instant::now();
             let why = match self.live(jobs).await {
                 Ok(why) => why,
-                Err(error) => format!("the program cannot be run: {error}"),
+                Err(error) => error.to_string(),
             };
             if self.stop.is_cancelled() {
                 return;
@@ -95,7 +95,7 @@ impl Session<'_> {
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
-            return Err(std::io::Error::other("it has no standard input and output"));
+            return Err(std::io::Error::other("the program has no standard input and output"));
         };
         // As many are waited for at a time as the channel has places.
         let mut pending = Pending::new(jobs.max_capacity());
@@ -120,6 +120,7 @@ impl Session<'_> {
             };
             let code = self.hear_out(ending, &mut answers, &mut pending).await;
             let ended = |code: i32| format!("the program ended with exit code {code}");
+            let code = code.and_then(|code| self.child.ran(code));
             code.map(|code| hung.unwrap_or_else(|| ended(code)))
         };
         // Read until the end of the life, but no reason for it to go on.

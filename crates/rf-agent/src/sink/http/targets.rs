@@ -7,6 +7,8 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 use tokio::time::Instant;
 
+use crate::settings::parse_url;
+
 /// A host that failed is passed over for so long, unless every other one failed later. Each time that it fails again after
 /// its rest the next one is twice as long, up to the second: a host that hangs costs a try the whole timeout.
 const REST: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
@@ -23,8 +25,7 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wanted = "expected a scheme and a host, such as http://127.0.0.1:8080";
-        let uri: Uri = text.parse().map_err(|error| format!("{wanted}: {error}"))?;
-        let parts = uri.into_parts();
+        let parts = parse_url(text, wanted)?.into_parts();
         let scheme = parts
             .scheme
             .filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)
