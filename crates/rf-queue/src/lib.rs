@@ -105,8 +105,8 @@
 //! read of it goes into a new one, and [`Notice::Damaged`] says how much that was; [`QueueUsage::dropped_damaged`] counts
 //! what is lost. A file that is empty or gone beside its reserve had events: [`Notice::Emptied`]. Damage that is met while
 //! running stops the store ([`Store::failed`]): going on could answer `Ok` for what cannot be read back. Content has no
-//! checksum of its own: a page of it that is overwritten with other bytes is not noticed. Where the page of `queues` is lost, events that
-//! have left and have their place still come again.
+//! checksum of its own: a page of it that is overwritten with other bytes is not noticed. Where the page of `queues` is
+//! lost, events that have left and have their place still come again.
 //!
 //! # Sleep
 //! With [`StoreOptions::idle_close`] a store without work closes its files and ends its threads; the next request starts

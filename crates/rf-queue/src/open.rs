@@ -57,7 +57,7 @@ pub(crate) fn reopen(
     shared: &Arc<Shared>,
     mailbox: &Arc<Mailbox>,
 ) -> Result<Writer, OpenError> {
-    let open = || {
+    let open = || -> Result<Writer, OpenError> {
         let mut writer = assemble(options, shared, mailbox)?;
         writer.state.count_on(shared);
         Ok(writer)
