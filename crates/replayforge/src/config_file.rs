@@ -9,6 +9,7 @@ use rf_core::config::{Document, Node, Problems, load};
 use rf_relay::config::RelayConfig;
 
 use crate::cli::Role;
+use crate::logging::settings::{is_level, level_names};
 
 /// A file that is checked.
 pub enum Checked {
@@ -24,7 +25,7 @@ pub struct Outcome {
     pub checked: Option<Checked>,
     /// Errors and warnings.
     pub problems: Problems,
-    /// What the file says about the log level.
+    /// The log level that the file names.
     pub verbosity: Option<String>,
 }
 
@@ -44,8 +45,7 @@ pub fn read_on(path: &Path, role: Option<Role>, port: Option<u16>) -> Outcome {
     let Some(document) = load(path, &environment, &mut problems) else {
         return Outcome { checked: None, problems, verbosity: None };
     };
-    let verbosity =
-        document.root().get("verbosityLevel").and_then(|node| node.as_str()).map(str::to_owned);
+    let verbosity = verbosity(&document, &mut problems);
     let role = role.unwrap_or_else(|| guess_role(&document));
     if let Some(other) = owner_instead(role, &document) {
         let name = name(other);
@@ -65,6 +65,21 @@ pub fn read_on(path: &Path, role: Option<Role>, port: Option<u16>) -> Outcome {
     };
     let checked = checked.filter(|_| !problems.has_errors());
     Outcome { checked, problems, verbosity }
+}
+
+/// What the file says about the log level; what is none is warned of and passed over.
+fn verbosity(document: &Document, problems: &mut Problems) -> Option<String> {
+    let node = document.root().get("verbosityLevel")?;
+    let told = node.as_str().map_or_else(|| node.shown(), str::to_owned);
+    if matches!(told.trim(), "" | "null") {
+        return None;
+    }
+    if is_level(&told) {
+        return Some(told);
+    }
+    let (known, shown) = (level_names(), node.shown());
+    problems.warn(&node, format!("expected one of {known}, found {shown}: the default is used"));
+    None
 }
 
 /// Where the store of a proxy or player with this file lies.

@@ -184,6 +184,20 @@ mod examples {
         }
     }
 
+    /// A start may fail a few times in a row, as long as a port is held or a disk is full.
+    #[test]
+    fn no_unit_in_the_manual_gives_up_starting_again() {
+        let pages = manual().into_iter();
+        let blocks: Vec<_> = pages.flat_map(|page| blocks(&read(&page), "ini")).collect();
+        let restarting: Vec<_> =
+            blocks.iter().filter(|unit| unit.contains("\nRestart=always\n")).collect();
+        assert!(!restarting.is_empty(), "no unit was found");
+        for unit in restarting {
+            let (head, _) = unit.split_once("\n[Service]\n").expect("a unit has a service");
+            assert!(head.contains("\nStartLimitIntervalSec=0"), "{unit}");
+        }
+    }
+
     fn check_table(what: &str, told: &BTreeMap<String, String>, known: &BTreeMap<String, String>) {
         let names = |keys: &BTreeMap<String, String>| keys.keys().cloned().collect::<Vec<_>>();
         assert_eq!(names(told), names(known), "{what}");

@@ -117,6 +117,9 @@ pub struct PlayerFile {
     #[serde(default = "loopback")]
     #[schemars(extend("x-zero-is-unset" = true))]
     pub status_address: String,
+    /// Further names that the status page answers to on loopback.
+    #[serde(default)]
+    pub status_hosts: Vec<String>,
 }
 
 /// Tailnet settings.
@@ -300,6 +303,7 @@ fn stats(file: &PlayerFile, client: Option<Arc<RelayClient>>) -> StatsPlan {
         every: file.node_info_every.into(),
         data_dir: file.data_dir.clone(),
         status: port.map(|port| (file.status_address.clone(), port)),
+        status_hosts: file.status_hosts.clone(),
         relays: told.into_iter().collect(),
         logs: Arc::default(),
     }
@@ -363,14 +367,7 @@ fn check_source(
     let known: Vec<String> = file.sinks.iter().map(|sink| sink.name.clone()).collect();
     let script = source.script().check_source(&known, source.hook_interval, node, problems);
     check_pass(script.as_ref(), source.sinks.is_empty(), node, problems);
-    for (name, at) in
-        source.sinks.iter().zip(node.get("sinks").map(|sinks| sinks.items()).unwrap_or_default())
-    {
-        if !known.contains(name) {
-            problems
-                .error(&at, format!("no sink has the name `{name}`; known: {}", known.join(", ")));
-        }
-    }
+    let routes = check_routes(source, &known, node, problems);
     if source.relay_authentication_bearer.is_empty() {
         problems.warn(
             &at(node, "relayAuthenticationBearer"),
@@ -394,11 +391,34 @@ fn check_source(
     Some(PlannedSource {
         id: source.name.clone(),
         kind: "relay".to_owned(),
-        feeds: if script.is_some() { known } else { source.sinks.clone() },
-        routes: source.sinks.clone(),
+        feeds: if script.is_some() { known } else { routes.clone() },
+        routes,
         source: Box::new(built),
         script,
     })
+}
+
+/// The sinks of a source, each once.
+fn check_routes(
+    source: &PlayerSourceFile,
+    known: &[String],
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Vec<String> {
+    let nodes = node.get("sinks").map(|sinks| sinks.items()).unwrap_or_default();
+    let mut routes: Vec<String> = Vec::new();
+    for (name, at) in source.sinks.iter().zip(nodes) {
+        if !known.contains(name) {
+            problems
+                .error(&at, format!("no sink has the name `{name}`; known: {}", known.join(", ")));
+        }
+        if routes.contains(name) {
+            problems.warn(&at, format!("`{name}` is named twice, and gets each event once"));
+        } else {
+            routes.push(name.clone());
+        }
+    }
+    routes
 }
 
 fn check_sink(

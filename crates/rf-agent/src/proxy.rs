@@ -14,6 +14,7 @@ use std::time::Duration;
 use http::Uri;
 use rf_core::config::{ByteSize, Document, Node, Problems, Secret, at_most, check_folder};
 use rf_core::node_info::Role;
+use rf_core::protocol::MAX_NAMES;
 use rf_core::trace::MAX_STEPS;
 use rf_net::address::Place;
 use rf_net::client::{Client, ClientOptions};
@@ -37,6 +38,8 @@ use crate::whole::{Listening, check_listening, check_named, listens};
 pub const STORE_FILE: &str = "proxy.sqlite3";
 /// Sends a minute where the file says nothing, as the original.
 const DEFAULT_SENDS_PER_MINUTE: i64 = 600;
+/// What the original has for all sinks: many an API has a limit of requests, or a price for each. A relay has events at once.
+const DEFAULT_LINGER_AT_AN_API: Duration = Duration::from_secs(5);
 const DEFAULT_BUFFER_BYTES: u64 = 10 * 1024 * 1024;
 /// Pauses between failed sends, as the original.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
@@ -135,6 +138,7 @@ fn stats(file: &ProxyFile, host: &str) -> StatsPlan {
         every: file.node_info_every.into(),
         data_dir: file.data_dir.clone(),
         status: port.map(|port| (file.status_address.clone(), port)),
+        status_hosts: file.status_hosts.clone(),
         relays,
         logs: Arc::default(),
     }
@@ -258,6 +262,9 @@ fn build_sink(
         );
         return None;
     }
+    if !sink.not_relay && sink.buckets.len() > MAX_NAMES {
+        problems.error(&at(node, "buckets"), format!("expected at most {MAX_NAMES} names"));
+    }
     if !sink.not_relay && sink.auth_bearer.is_empty() {
         problems.warn(
             &at(node, "authBearer"),
@@ -308,7 +315,7 @@ fn shape(sink: &ProxySinkFile) -> Shape {
         stable: true,
         ahead: true,
         removed_together: 1,
-        linger: sink.config.batch_timeout_secs.map_or(Duration::ZERO, Duration::from),
+        linger: linger(sink),
         max_attempts: None,
         max_age: None,
         backoff: BACKOFF,
@@ -321,6 +328,13 @@ fn shape(sink: &ProxySinkFile) -> Shape {
                 .filter(|rate| *rate > 0.0),
         },
     }
+}
+
+fn linger(sink: &ProxySinkFile) -> Duration {
+    let is_api = sink.not_relay && sink.url != STDOUT_URL;
+    let default = if is_api { DEFAULT_LINGER_AT_AN_API } else { Duration::ZERO };
+    let configured = sink.config.batch_timeout_secs.map(Duration::from);
+    configured.filter(|time| !time.is_zero()).unwrap_or(default)
 }
 
 /// Where batches are posted: under the relay's URL, or to an API's URL as it stands.

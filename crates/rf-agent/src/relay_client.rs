@@ -9,13 +9,14 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use rf_core::config::Secret;
 use rf_core::protocol::{
-    ExtendLease, MAX_PULLED_BYTES, PulledEvent, RF_BUCKET, RF_ENV_NAME, RF_HOSTNAME, RF_LEASE,
-    encode_ids, parse_pulled,
+    ACKNOWLEDGED, ExtendLease, MAX_PULLED_BYTES, NONE_IS_THERE, PulledEvent, RF_BUCKET,
+    RF_ENV_NAME, RF_HOSTNAME, RF_LEASE, encode_ids, parse_pulled,
 };
 use rf_net::body::{BodyError, read_capped};
 use rf_net::client::{Client, ClientError};
 use rf_net::encoding::{self, Coding, DecodeError};
 use rf_net::mask::Mask;
+use serde::Deserialize;
 
 /// How long a call may take, besides the time that the relay was asked to wait.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,6 +47,15 @@ pub(crate) struct Pulled {
     pub(crate) lease: Option<String>,
 }
 
+/// What became of an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acknowledged {
+    /// The events are not in the bucket any more.
+    Surely,
+    /// The answer may be that of a relay of the original, or of somebody before the relay: the next pull tells.
+    Perhaps,
+}
+
 /// Why a call did not work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RelayError {
@@ -55,6 +65,9 @@ pub(crate) enum RelayError {
     /// The answer is larger than is read.
     #[error("the relay's answer is larger than {} MiB", MAX_PULLED_BYTES / (1024 * 1024))]
     TooLarge,
+    /// What was sent is refused, and would be again.
+    #[error("{0}")]
+    Rejected(String),
     /// There was no answer; later there may be one.
     #[error("{0}")]
     Away(String),
@@ -129,10 +142,21 @@ impl RelayClient {
         &self,
         bucket: &BucketKey,
         ids: &[u64],
-    ) -> Result<(), RelayError> {
+    ) -> Result<Acknowledged, RelayError> {
         let request =
             self.request(Method::DELETE, "acknowledge-batch", bucket, encode_ids(ids).into())?;
-        self.call(bucket, request).await
+        let response = self.send(request, CALL_TIMEOUT).await?;
+        let status = response.status();
+        let body = read(response).await?;
+        if status != StatusCode::NOT_FOUND {
+            self.judge(bucket, status, &body)?;
+        }
+        let is_of_relay = if status == StatusCode::NOT_FOUND {
+            refusal(&body).is_some_and(|words| words == NONE_IS_THERE)
+        } else {
+            body.ends_with(ACKNOWLEDGED.as_bytes())
+        };
+        Ok(if is_of_relay { Acknowledged::Surely } else { Acknowledged::Perhaps })
     }
 
     /// Gives events back before their lease runs out.
@@ -202,12 +226,17 @@ impl RelayClient {
         let mask = Mask::of(&self.base, &self.headers).and(bucket.token.expose());
         let text = mask.text(String::from_utf8_lossy(body).trim());
         let text: String = text.chars().take(SHOWN_CHARS).collect();
+        let colon = if text.is_empty() { "" } else { ": " };
+        let answer = format!("it answers {status}{colon}{text}");
         Err(match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
                 RelayError::Refused { status, text }
             }
-            _ if text.is_empty() => RelayError::Failed(format!("it answers {status}")),
-            _ => RelayError::Failed(format!("it answers {status}: {text}")),
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                RelayError::Failed(answer)
+            }
+            _ if status.is_client_error() => RelayError::Rejected(answer),
+            _ => RelayError::Failed(answer),
         })
     }
 
@@ -243,6 +272,21 @@ impl RelayClient {
             error => RelayError::Away(error.to_string()),
         })
     }
+}
+
+/// Whether a body is that of a relay's refusal; others before it answer with pages, texts or JSON of their own.
+pub(crate) fn is_refusal(body: &[u8]) -> bool {
+    refusal(body).is_some()
+}
+
+/// The words of a relay's refusal.
+fn refusal(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Refusal {
+        error: String,
+    }
+    serde_json::from_slice(body).ok().map(|Refusal { error }| error)
 }
 
 /// Scheme, host and port of a URL: without user, password, path and query.

@@ -1,5 +1,7 @@
 //! Settings that several files' parts share.
 
+mod port;
+
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -20,6 +22,8 @@ use serde::{Deserialize, Deserializer};
 use crate::agent::{PlannedSink, PlannedSource};
 use crate::script::letters_queue;
 use crate::source::{COPIES_NICENESS, HoldsUp};
+
+pub(crate) use port::Port;
 
 /// What `nodeInfoEvery` may be.
 const NODE_INFO_EVERY: RangeInclusive<Duration> =

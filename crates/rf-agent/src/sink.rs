@@ -61,6 +61,10 @@ pub enum SinkError {
     /// A person must act (a wrong token): tried again slowly, never given up, announced loudly.
     #[error("{0}")]
     Paused(String),
+    /// Something between here and the target lets nothing so large pass. A smaller batch may; one event alone is kept as with
+    /// [`SinkError::Paused`].
+    #[error("{0}")]
+    TooLarge(String),
     /// Will never work.
     #[error("{0}")]
     Permanent(String),

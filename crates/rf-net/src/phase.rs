@@ -42,6 +42,10 @@ impl Phase {
     pub(crate) fn upgrade(&self) {
         self.0.is_upgraded.store(true, Ordering::Relaxed);
     }
+
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.0.is_upgraded.load(Ordering::Relaxed)
+    }
 }
 
 /// A part of a request that has not ended. A service that goes on reading the body after it has answered keeps the one from

@@ -4,6 +4,7 @@
 //! - never more than [`ServerLimits::max_connections`] connections: at the limit the next ones wait in the kernel;
 //! - a client that is too slow with a head, or in taking an answer, or that idles too long, is cut off (too slow with a
 //!   body: [`crate::body::read_capped`], since only the service knows whether it wants the body);
+//! - a client that has left ends its request; one that only sends no more gets its answer, where the limits say so;
 //! - a panic of the service costs its connection and is counted, nothing else;
 //! - no accept error ends the server: it pauses and tries again;
 //! - when told to stop it accepts no more, answers what is in flight, closes what idles, cuts off what hangs after
@@ -15,6 +16,7 @@ use std::io;
 use std::iter::Sum;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -23,14 +25,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::interim::Interim;
 use crate::phase::Phase;
-use crate::stream::{Timed, tracked};
+use crate::stream::{PollEnd, Timed, tracked};
 
 /// The pause after an accept error such as "too many open files": long enough to let connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -54,8 +56,12 @@ pub struct ServerLimits {
     pub header_timeout: Duration,
     /// From the end of an answer to the next request. Default 75 s.
     pub idle_timeout: Duration,
-    /// How long a peer may take none of the bytes that wait for it. Default 30 s.
+    /// How long a peer may take none of the bytes that wait for it; not of a connection that has changed its protocol.
+    /// Default 30 s.
     pub write_timeout: Duration,
+    /// A peer that closes its sending side after a request may wait for its answer, or have left: it is taken for one that
+    /// has left when it has taken nothing for so long, or when writing to it fails. Default zero: at once.
+    pub half_closed_timeout: Duration,
     /// How long requests in flight may take after the stop. Default 20 s.
     pub drain: Duration,
     /// Serve for a proxy: names of headers keep their spelling in the extensions of a request, which holds a
@@ -72,6 +78,7 @@ impl Default for ServerLimits {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             write_timeout: Duration::from_secs(30),
+            half_closed_timeout: Duration::ZERO,
             drain: Duration::from_secs(20),
             is_proxy: false,
         }
@@ -110,6 +117,12 @@ pub trait Listener: Send {
 
     /// Waits for the next connection. Must be safe to drop at any time.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
+
+    /// Waits until the peer sends no more (true), or there are bytes to read (false), and takes none of them. For a stream
+    /// that cannot tell it never ends.
+    fn poll_end(_stream: &Self::Io, _cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        Poll::Pending
+    }
 }
 
 impl Listener for TcpListener {
@@ -120,6 +133,11 @@ impl Listener for TcpListener {
         // Answers are small and written at once: waiting for more to send would only delay them.
         stream.set_nodelay(true)?;
         Ok((stream, peer))
+    }
+
+    fn poll_end(stream: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut byte = [0];
+        stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)).map_ok(|count| count == 0)
     }
 }
 
@@ -164,6 +182,7 @@ where
                 }
                 connections.spawn(connection(
                     stream,
+                    L::poll_end,
                     service_for(peer),
                     limits.clone(),
                     stop.clone(),
@@ -180,8 +199,13 @@ where
     report
 }
 
-async fn connection<T, S, B>(stream: T, service: S, limits: ServerLimits, stop: CancellationToken)
-where
+async fn connection<T, S, B>(
+    stream: T,
+    poll_end: PollEnd<T>,
+    service: S,
+    limits: ServerLimits,
+    stop: CancellationToken,
+) where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -189,12 +213,17 @@ where
 {
     let phase = Phase::default();
     let interim = limits.is_proxy.then(Interim::default);
-    let stream = Timed::new(stream, phase.clone(), limits.header_timeout, limits.write_timeout)
+    let mut stream = Timed::new(stream, phase.clone(), limits.header_timeout, limits.write_timeout)
         .with_interim(interim.clone());
+    let waits_half_closed = !limits.half_closed_timeout.is_zero();
+    if waits_half_closed {
+        stream = stream.with_half_closed(poll_end, limits.half_closed_timeout);
+    }
     // No `pipeline_flush`: it would hold a finished answer back while the next request of the pipeline is in work.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
+        .half_close(waits_half_closed)
         .preserve_header_case(limits.is_proxy)
         .max_header_size(limits.max_header_bytes)
         .max_buf_size(
@@ -216,7 +245,8 @@ where
     }
 }
 
-async fn pause_after(error: &io::Error, stop: &CancellationToken) {
+/// Waits a little after an error that may pass, as when others have closed files; until `stop` at the most.
+pub(crate) async fn pause_after(error: &io::Error, stop: &CancellationToken) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         // The client left before we took it: nothing to wait for.

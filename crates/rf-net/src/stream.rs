@@ -1,8 +1,9 @@
 //! The clocks that cut off slow clients, as a wrapper around any stream.
 //!
 //! hyper's own header timeout runs from the end of one answer to the end of the next head, so it has to be as long as an
-//! idle connection may live. Here a second, shorter clock starts with the first byte of a head; and a third one runs
-//! while the peer does not take what we write, for which hyper has none.
+//! idle connection may live. Here a second, shorter clock starts with the first byte of a head; a third one runs while the
+//! peer does not take what we write, for which hyper has none, and stops when the connection changes its protocol: then a
+//! peer may be silent for as long as it likes.
 
 use std::error::Error;
 use std::future::Future;
@@ -30,6 +31,7 @@ pub(crate) struct Timed<T> {
     write_timeout: Duration,
     head_clock: Option<Pin<Box<Sleep>>>,
     write_clock: Option<Pin<Box<Sleep>>>,
+    half_closed: Option<HalfClosed<T>>,
     interim: Option<Interim>,
     /// Of an interim answer, what has still to be written.
     interim_rest: Bytes,
@@ -51,10 +53,18 @@ impl<T> Timed<T> {
             write_timeout,
             head_clock: None,
             write_clock: None,
+            half_closed: None,
             interim: None,
             interim_rest: Bytes::new(),
             is_flushed: true,
         }
+    }
+
+    /// Lets a peer that sends no more wait for its answer; without it hyper decides.
+    pub(crate) fn with_half_closed(mut self, poll_end: PollEnd<T>, patience: Duration) -> Timed<T> {
+        self.half_closed =
+            Some(HalfClosed { poll_end, patience, seen: Seen::Nothing, clock: None });
+        self
     }
 
     /// Lets a service write interim answers.
@@ -68,12 +78,70 @@ impl<T> Timed<T> {
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
-        if outcome.is_ready() {
+        if outcome.is_ready() || self.phase.is_upgraded() {
             self.write_clock = None;
             return outcome;
         }
-        ran_out(&mut self.write_clock, self.write_timeout, cx)
-            .map(|()| Err(too_slow("reading the answer")))
+        let after = self.write_timeout;
+        ran_out(&mut self.write_clock, after, cx).map(|()| {
+            tracing::warn!(?after, "a client does not take its answer, its connection is cut");
+            Err(too_slow("reading the answer"))
+        })
+    }
+
+    /// The peer has taken something.
+    fn note_written(&mut self) {
+        if let Some(half_closed) = &mut self.half_closed {
+            half_closed.clock = None;
+        }
+    }
+
+    /// Fails when the peer sends no more and has not taken anything for too long.
+    fn check_half_closed(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match &mut self.half_closed {
+            Some(half_closed) if !self.phase.is_upgraded() => half_closed.check(&self.inner, cx),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the peer sends no more; see [`crate::serve::Listener::poll_end`].
+pub(crate) type PollEnd<T> = fn(&T, &mut Context<'_>) -> Poll<io::Result<bool>>;
+
+/// A peer that sends no more may still read its answer, or have left: it is given some time.
+///
+/// hyper either takes it for one that has left at once, or does not look while an answer is awaited. It is made not to
+/// look, and this looks instead, each time that hyper flushes; it does so each time that it is polled and has nothing to
+/// write.
+struct HalfClosed<T> {
+    poll_end: PollEnd<T>,
+    patience: Duration,
+    seen: Seen,
+    /// Runs from the end, or from what the peer took last.
+    clock: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a look at the peer's end has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    /// There are bytes: what is behind them cannot be seen before they are read.
+    Bytes,
+    End,
+}
+
+impl<T> HalfClosed<T> {
+    fn check(&mut self, stream: &T, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.seen == Seen::Nothing
+            && let Poll::Ready(is_end) = (self.poll_end)(stream, cx)?
+        {
+            self.seen = if is_end { Seen::End } else { Seen::Bytes };
+        }
+        if self.seen == Seen::End && ran_out(&mut self.clock, self.patience, cx).is_ready() {
+            let text = "the peer sends no more, and takes nothing";
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
+        }
+        Ok(())
     }
 }
 
@@ -116,6 +184,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
         let before = buf.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, buf) {
             Poll::Ready(outcome) => {
+                if let Some(half_closed) = &mut this.half_closed
+                    && half_closed.seen == Seen::Bytes
+                {
+                    half_closed.seen = Seen::Nothing;
+                }
                 if buf.filled().len() > before && this.phase.note_read() {
                     this.head_clock = None;
                 }
@@ -146,6 +219,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
             }
             other => other.map_ok(|()| 0),
         };
+        if outcome.is_ready() {
+            self.note_written();
+        }
         self.timed_write(cx, outcome)
     }
 
@@ -161,6 +237,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
             }
             other => other.map_ok(|()| 0),
         };
+        if outcome.is_ready() {
+            self.note_written();
+        }
         self.timed_write(cx, outcome)
     }
 
@@ -175,6 +254,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
             Poll::Ready(Ok(())) => Pin::new(&mut self.inner).poll_flush(cx),
             other => other,
         };
+        if let Err(error) = self.check_half_closed(cx) {
+            return Poll::Ready(Err(error));
+        }
         self.timed_write(cx, outcome)
     }
 

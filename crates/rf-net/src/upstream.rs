@@ -1,8 +1,9 @@
 //! The client of a proxy: bodies are streamed both ways, 1xx and upgrades pass, nothing is added.
 //!
 //! Promises: connections are kept and used again; the spelling of header names is kept, when the request brings it in its
-//! extensions ([`crate::serve::ServerLimits::is_proxy`]); a request that met a kept connection just as the peer closed it
-//! is sent again on another one, if none of it was sent yet; an error names host and port and never a path or a header.
+//! extensions ([`crate::serve::ServerLimits::is_proxy`]); an answer may have up to 256 headers, also over several lines,
+//! which become one; a request that met a kept connection just as the peer closed it is sent again on another one, if none
+//! of it was sent yet; an error names host and port and never a path or a header.
 
 use std::error::Error;
 use std::io;
@@ -21,6 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::{ClientOptions, connector, host_and_port, pooled, root_cause};
 use crate::tls::TlsError;
+
+/// Headers of an answer; one with more is no answer. Memory for so many is set up for each head.
+const MAX_HEADERS: usize = 256;
 
 /// Why the upstream gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +64,11 @@ where
     /// # Errors
     /// [`TlsError`].
     pub fn new(options: &ClientOptions) -> Result<Self, TlsError> {
-        let pool = pooled(options).http1_preserve_header_case(true).build(connector(options)?);
+        let pool = pooled(options)
+            .http1_preserve_header_case(true)
+            .http1_max_headers(MAX_HEADERS)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .build(connector(options)?);
         Ok(Self { pool })
     }
 

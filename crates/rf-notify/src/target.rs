@@ -116,6 +116,22 @@ fn default_timeout() -> Interval {
     Interval::from_secs(15)
 }
 
+/// What came of a message that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// What the service answered.
+    pub answer: String,
+    /// Who of several did not get it, and why: a person must act.
+    pub missed: Option<String>,
+}
+
+impl Sent {
+    /// To everybody.
+    pub(crate) fn whole(answer: String) -> Self {
+        Self { answer, missed: None }
+    }
+}
+
 /// Why a message was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotifyError {
@@ -210,11 +226,11 @@ impl Target {
         Message::grouped(messages, self.room)
     }
 
-    /// Sends one message once; `id` is the same whenever it is sent again. What the service answered.
+    /// Sends one message once; `id` is the same whenever it is sent again.
     ///
     /// # Errors
     /// [`NotifyError`] says what to do next.
-    pub async fn send(&self, message: &Message, id: &str) -> Result<String, NotifyError> {
+    pub async fn send(&self, message: &Message, id: &str) -> Result<Sent, NotifyError> {
         self.service.send(message, id).await
     }
 }

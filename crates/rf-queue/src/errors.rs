@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::failure;
 use crate::types::MIN_STORE_BYTES;
 
 /// Why a queue took no more.
@@ -87,6 +88,14 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
+    /// The system gives no thread for the writer.
+    #[error("no thread for the writer of {path}: {source}")]
+    Thread {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The database refused.
     #[error("{path}: {source}")]
     Database {
@@ -110,6 +119,17 @@ pub enum OpenError {
         /// Newest known.
         known: i64,
     },
+}
+
+impl OpenError {
+    /// Whether the disk may let the store be opened later: it is full, may only be read, or fails.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => failure::may_pass(source),
+            Self::Database { path, source } => failure::may_open_later(path, source),
+            _ => false,
+        }
+    }
 }
 
 /// Something that opening a store did that a person should know.

@@ -1,8 +1,11 @@
 //! What a database error means for the requests of the transaction that it ended.
 
+use std::fs::File;
 use std::io;
+use std::path::Path;
 
 use rusqlite::{Error, ErrorCode, ffi};
+use rustix::io::Errno;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +45,25 @@ pub(crate) fn disk_reason(error: &Error, freed: io::Result<()>, has_room: bool) 
             format!("the disk cannot be written: {error}")
         }
         Ok(()) => "the disk is full".to_owned(),
+    }
+}
+
+/// Whether a disk that is full, may only be read or fails is the reason: all of that may pass by itself.
+pub fn may_pass(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::NOSPC | Errno::DQUOT | Errno::ROFS | Errno::IO))
+}
+
+/// The same of a database that could not be opened.
+pub(crate) fn may_open_later(path: &Path, error: &Error) -> bool {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::ReadOnly | ErrorCode::SystemIoFailure) => true,
+        // SQLite does not say why.
+        Some(ErrorCode::CannotOpen) => {
+            let opened = File::options().create(true).truncate(false).write(true).open(path);
+            opened.is_err_and(|error| may_pass(&error))
+        }
+        _ => false,
     }
 }
 

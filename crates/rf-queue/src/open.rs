@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::admit::Room;
+use crate::ahead::Early;
 use crate::errors::{Notice, OpenError};
 use crate::failure::{self, Kind};
 use crate::housekeeping::Housekeeping;
 use crate::limits::{Limits, PAGE, PageEstimate};
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Lock, Mailbox};
 use crate::salvage::SetAside;
 use crate::shared::Shared;
 use crate::space::{Checkpointer, Reserve, Wal, beside};
@@ -22,8 +23,8 @@ use crate::{migrate, salvage, schema};
 /// Files up to this size are checked whole at every start; larger ones only after damage was seen.
 const ALWAYS_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Locks `NAME.lock` beside the database for as long as the file lives.
-pub(crate) fn take_lock(options: &StoreOptions) -> Result<File, OpenError> {
+/// What no opening would mend.
+pub(crate) fn check(options: &StoreOptions) -> Result<(), OpenError> {
     if options.max_bytes < MIN_STORE_BYTES {
         return Err(OpenError::TooSmall(options.max_bytes));
     }
@@ -32,6 +33,11 @@ pub(crate) fn take_lock(options: &StoreOptions) -> Result<File, OpenError> {
             return Err(OpenError::SameName(queue.name.clone()));
         }
     }
+    Ok(())
+}
+
+/// Locks `NAME.lock` beside the database for as long as the file lives.
+pub(crate) fn take_lock(options: &StoreOptions) -> Result<File, OpenError> {
     let path = beside(&options.path, ".lock");
     let io = |source| OpenError::Io { path: path.clone(), source };
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
@@ -40,6 +46,20 @@ pub(crate) fn take_lock(options: &StoreOptions) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: options.path.clone() }),
         Err(TryLockError::Error(source)) => Err(io(source)),
     }
+}
+
+/// The first opening, with the lock; whatever comes of it, a lock that was taken is kept.
+pub(crate) fn first(
+    options: &StoreOptions,
+    shared: &Arc<Shared>,
+    mailbox: &Arc<Mailbox>,
+    lock: &Lock,
+) -> Result<(Writer, Vec<Notice>), OpenError> {
+    if lock.get().is_none() {
+        // Nobody else fills it: a store is opened by one thread.
+        drop(lock.set(take_lock(options)?));
+    }
+    open(options, shared, mailbox)
 }
 
 /// The first opening: everything is looked at. On a full disk the reserve makes room for it.
@@ -147,6 +167,7 @@ fn assemble(
         wal,
         reserve: Reserve::new(&options.path, limits.reserve()),
         disk_full: false,
+        disk_refused: false,
         data_version: None,
         room: Some(room),
         file_pages: fs::metadata(&options.path).map_or(0, |meta| meta.len() / PAGE),
@@ -155,6 +176,7 @@ fn assemble(
         housekeeping: Housekeeping::default(),
         tx: None,
         applied: Vec::new(),
+        early: Early::default(),
         conn,
     };
     writer.remove_left_parts().map_err(db)?;

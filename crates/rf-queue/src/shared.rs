@@ -1,5 +1,6 @@
 //! What other threads may see of a store: counters and wake-ups, published after each commit.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -27,13 +28,15 @@ pub(crate) struct Shared {
     pub(crate) room: watch::Sender<u64>,
     /// Set when the store can no longer keep its promise; the process must end.
     pub(crate) fatal: watch::Sender<Option<String>>,
+    /// The database could not be opened yet.
+    pub(crate) is_waiting: AtomicBool,
     troubles: Mutex<Troubles>,
 }
 
 /// What keeps the store from its work.
 #[derive(Default)]
 struct Troubles {
-    /// The files cannot be written, or not be opened again.
+    /// The files cannot be written, or not be opened.
     disk: Option<StoreTrouble>,
     /// Requests fail; with when the newest did, by the clock that never goes back.
     requests: Option<(StoreTrouble, u64)>,
@@ -65,6 +68,7 @@ impl Shared {
             disk: Mutex::new(disk),
             room: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
+            is_waiting: AtomicBool::new(false),
             troubles: Mutex::default(),
         })
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::clock::{Clock, millis};
+use crate::ends::Ends;
 use crate::errors::Notice;
 use crate::lease::{LeaseBook, Range};
 use crate::limits::{Limits, stored_bytes};
@@ -54,6 +55,7 @@ pub(crate) struct QueueState {
     /// Dead letters that came from it.
     pub(crate) dead_letters: u64,
     pub(crate) book: LeaseBook,
+    ends: Ends,
     pub(crate) sizes: Sizes,
     pub(crate) limit_bytes: u64,
     pub(crate) max_age_ms: Option<u64>,
@@ -70,8 +72,11 @@ pub(crate) struct QueueState {
     pub(crate) head_moved: bool,
     /// Events became available: readers are told after the commit.
     pub(crate) announce: bool,
-    /// When dropping was last told in the log (monotonic ms), by [`Dropped`].
-    told_at: [Option<u64>; 2],
+    /// Dead letters that are gone: pushed out by newer ones, or never written for want of room.
+    dropped_dead: u64,
+    dropping_dead: u64,
+    /// When dropping was last told in the log (monotonic ms), by [`Dropped`], and then that of dead letters.
+    told_at: [Option<u64>; 3],
 }
 
 impl QueueState {
@@ -130,12 +135,25 @@ impl QueueState {
         for (why, text) in texts.into_iter().enumerate() {
             let events = std::mem::take(&mut self.dropping[why]);
             self.dropped[why] += events;
-            let told_at = &mut self.told_at[why];
-            if events > 0 && told_at.is_none_or(|at| now.saturating_sub(at) >= TELL_AGAIN_MS) {
-                *told_at = Some(now);
+            if events > 0 && self.may_tell(why, now) {
                 tracing::warn!(queue = self.name, dropped = self.dropped[why], "{text}");
             }
         }
+        let letters = std::mem::take(&mut self.dropping_dead);
+        self.dropped_dead += letters;
+        if letters > 0 && self.may_tell(texts.len(), now) {
+            let text = "dead letters are at their limit, the oldest are dropped";
+            tracing::warn!(queue = self.name, dropped = self.dropped_dead, "{text}");
+        }
+    }
+
+    fn may_tell(&mut self, what: usize, now: u64) -> bool {
+        let told_at = &mut self.told_at[what];
+        let may = told_at.is_none_or(|at| now.saturating_sub(at) >= TELL_AGAIN_MS);
+        if may {
+            *told_at = Some(now);
+        }
+        may
     }
 
     /// What there may be of `first..=last`, in order.
@@ -190,7 +208,9 @@ pub(crate) struct State {
     epoch_stored: bool,
     pub(crate) dead_letters: u64,
     pub(crate) dead_bytes: u64,
-    pub(crate) dropped_dead: u64,
+    /// Dead letters that are gone, those of queues that are no longer configured among them; and by the open transaction.
+    dropped_dead: u64,
+    dropping_dead: u64,
 }
 
 impl State {
@@ -206,27 +226,37 @@ impl State {
         for queue in &options.queues {
             create_queue(&tx, queue, options.clock.as_ref())?;
         }
-        let state = Self::load(&tx, options, limits)?;
+        let state = Self::load(&tx, options, limits, Vec::new())?;
         tx.commit()?;
         Ok(state)
     }
 
-    fn load(conn: &Connection, options: &StoreOptions, limits: &Limits) -> rusqlite::Result<Self> {
+    /// With the ends of leases that are known, by queue.
+    fn load(
+        conn: &Connection,
+        options: &StoreOptions,
+        limits: &Limits,
+        ends: Vec<Ends>,
+    ) -> rusqlite::Result<Self> {
         let share = limits.share(options.queues.len());
         let segment = limits.segment_bytes_of(options);
         let clock = options.clock.as_ref();
-        let load = |queue: &QueueOptions| load_queue(conn, queue, (share, segment), clock);
+        let mut ends = ends.into_iter();
+        let load = |queue: &QueueOptions| {
+            let ends = ends.next().unwrap_or_default();
+            load_queue(conn, queue, (share, segment), clock, ends)
+        };
         let queues = options.queues.iter().map(load).collect::<rusqlite::Result<Vec<_>>>()?;
         // Tokens of leases that are gone are not given again either: somebody may still try to extend one.
         let next_token = (token_epoch(conn)? + 1) << TOKENS_PER_EPOCH;
-        let (dead_letters, dead_bytes, dropped_dead) = (0, 0, 0);
         let mut state = Self {
             queues,
             next_token,
             epoch_stored: false,
-            dead_letters,
-            dead_bytes,
-            dropped_dead,
+            dead_letters: 0,
+            dead_bytes: 0,
+            dropped_dead: 0,
+            dropping_dead: 0,
         };
         state.count_dead(conn)?;
         Ok(state)
@@ -261,10 +291,17 @@ impl State {
     pub(crate) fn count_letter_out(&mut self, queue: &str, bytes: u64) {
         self.dead_letters = self.dead_letters.saturating_sub(1);
         self.dead_bytes = self.dead_bytes.saturating_sub(bytes);
-        self.dropped_dead += 1;
+        self.dropping_dead += 1;
         if let Some(queue) = self.named(queue) {
             queue.dead_letters = queue.dead_letters.saturating_sub(1);
+            queue.dropping_dead += 1;
         }
+    }
+
+    /// There was no room for a dead letter.
+    pub(crate) fn count_letter_lost(&mut self, queue: usize) {
+        self.dropping_dead += 1;
+        self.queues[queue].dropping_dead += 1;
     }
 
     fn named(&mut self, queue: &str) -> Option<&mut QueueState> {
@@ -278,10 +315,13 @@ impl State {
         options: &StoreOptions,
         limits: &Limits,
     ) -> rusqlite::Result<()> {
-        let mut fresh = Self::load(conn, options, limits)?;
+        let ends = self.queues.iter_mut().map(|queue| std::mem::take(&mut queue.ends)).collect();
+        let mut fresh = Self::load(conn, options, limits, ends)?;
         for (new, old) in fresh.queues.iter_mut().zip(&self.queues) {
-            (new.dropped, new.damaged, new.told_at) = (old.dropped, old.damaged, old.told_at);
-            (new.behind_ms, new.behind_told) = (old.behind_ms, old.behind_told);
+            (new.dropped, new.dropped_dead, new.told_at) =
+                (old.dropped, old.dropped_dead, old.told_at);
+            (new.damaged, new.behind_ms, new.behind_told) =
+                (old.damaged, old.behind_ms, old.behind_told);
         }
         fresh.dropped_dead = self.dropped_dead;
         *self = fresh;
@@ -294,6 +334,7 @@ impl State {
             let usage = *lock(&shown.usage);
             queue.dropped = [usage.dropped_full, usage.dropped_age];
             queue.damaged = usage.dropped_damaged;
+            queue.dropped_dead = usage.dropped_dead;
         }
         self.dropped_dead = lock(&shared.disk).dropped_dead;
     }
@@ -347,21 +388,23 @@ impl State {
                 dropped_age: queue.dropped[Dropped::Aged as usize],
                 dropped_damaged: queue.damaged,
                 dead_letters: queue.dead_letters,
+                dropped_dead: queue.dropped_dead,
             };
             *lock(&out.usage) = usage;
             if std::mem::take(&mut queue.announce) {
                 out.available.send_modify(|version| *version += 1);
             }
         }
+        self.dropped_dead += std::mem::take(&mut self.dropping_dead);
         let mut disk = lock(&shared.disk);
         disk.used_bytes = used_bytes;
         disk.dead_letters = self.dead_letters;
         disk.dropped_dead = self.dropped_dead;
     }
 
-    /// Whether the open transaction has dropped events.
+    /// Whether events or dead letters were dropped that are not published.
     pub(crate) fn has_dropped(&self) -> bool {
-        self.queues.iter().any(|queue| queue.dropping != [0; 2])
+        self.dropping_dead > 0 || self.queues.iter().any(|queue| queue.dropping != [0; 2])
     }
 
     pub(crate) fn next_lease_expiry(&self) -> Option<u64> {
@@ -390,6 +433,7 @@ fn load_queue(
     options: &QueueOptions,
     (share, segment): (u64, u64),
     clock: &dyn Clock,
+    ends: Ends,
 ) -> rusqlite::Result<QueueState> {
     let find =
         "SELECT id, next_id, events, bytes, stored, last_at, removed FROM queues WHERE name = ?1";
@@ -414,7 +458,8 @@ fn load_queue(
         behind_told: false,
         head: None,
         dead_letters: 0,
-        book: load_leases(conn, row, clock)?,
+        book: load_leases(conn, row, clock, &ends)?,
+        ends,
         sizes: Sizes::default(),
         limit_bytes: options.max_bytes.unwrap_or(share),
         max_age_ms: options.max_age.map(millis),
@@ -422,18 +467,26 @@ fn load_queue(
         dropped: [0; 2],
         dropping: [0; 2],
         damaged: 0,
+        dropped_dead: 0,
+        dropping_dead: 0,
         picked: Vec::new(),
         dirty: false,
         head_moved: false,
         announce: false,
-        told_at: [None; 2],
+        told_at: [None; 3],
     };
     queue.head = queue.find_head(conn)?;
     Ok(queue)
 }
 
-/// Wall-clock ends become monotonic ones. A clock that was set back cannot make a lease last longer than it was given for.
-fn load_leases(conn: &Connection, row: i64, clock: &dyn Clock) -> rusqlite::Result<LeaseBook> {
+/// Wall-clock ends become monotonic ones. A clock that was set back cannot make a lease last longer than it was given for, and
+/// one that jumps while the program runs does not matter.
+fn load_leases(
+    conn: &Connection,
+    row: i64,
+    clock: &dyn Clock,
+    ends: &Ends,
+) -> rusqlite::Result<LeaseBook> {
     let (wall, mono) = (clock.wall_ms(), clock.mono_ms());
     let mut select = conn.prepare(
         "SELECT first, last, attempts, until_ms, ttl_ms, token FROM leases WHERE queue = ?1",
@@ -441,11 +494,10 @@ fn load_leases(conn: &Connection, row: i64, clock: &dyn Clock) -> rusqlite::Resu
     let ranges = select.query_map([row], |r| {
         let ttl_ms: u64 = r.get(4)?;
         let until: Option<u64> = r.get(3)?;
-        let until = until.map(|at| mono + at.saturating_sub(wall).min(ttl_ms));
-        Ok((
-            r.get(0)?,
-            Range { last: r.get(1)?, attempts: r.get(2)?, until, ttl_ms, token: r.get(5)? },
-        ))
+        let token: u64 = r.get(5)?;
+        let by_wall = |at: u64| mono + at.saturating_sub(wall).min(ttl_ms);
+        let until = until.map(|at| ends.of((token, at)).unwrap_or_else(|| by_wall(at)));
+        Ok((r.get(0)?, Range { last: r.get(1)?, attempts: r.get(2)?, until, ttl_ms, token }))
     })?;
     Ok(LeaseBook::load(ranges.collect::<rusqlite::Result<Vec<_>>>()?))
 }
@@ -460,6 +512,9 @@ fn save_leases(
         match range {
             Some(r) => {
                 let until = r.until.map(|at| wall + at.saturating_sub(mono));
+                if let (Some(at), Some(end)) = (until, r.until) {
+                    queue.ends.note((r.token, at), end, mono);
+                }
                 conn.prepare_cached(sql::PUT_LEASE)?.execute(params![
                     queue.row, first, r.last, r.attempts, until, r.ttl_ms, r.token
                 ])?;

@@ -68,7 +68,7 @@ impl Writer {
             return Ok(true);
         }
         if !self.applied.is_empty() || self.tx.as_ref().is_some_and(Tx::has_written) {
-            self.end_group();
+            self.cut_group()?;
             self.begin_with_room(cost)?;
             return Ok(false);
         }
@@ -114,8 +114,20 @@ impl Writer {
         }
     }
 
-    fn answer_applied(&mut self) {
-        if self.applied.is_empty() {
+    /// As [`Self::end_group`], in the middle of a request. What it has done in that transaction is done only now; when that
+    /// fails it fails as well, while the others have been answered.
+    pub(crate) fn cut_group(&mut self) -> rusqlite::Result<()> {
+        let ended = self.end_transaction();
+        match &ended {
+            Ok(()) => self.answer_applied(),
+            Err(error) => self.recover(error),
+        }
+        ended
+    }
+
+    /// Nothing is open: what was applied has been committed.
+    pub(crate) fn answer_applied(&mut self) {
+        if self.applied.is_empty() && !self.state.has_dropped() {
             return;
         }
         let removed = self.state.has_dropped() || self.applied.iter().any(|(op, _)| op.removes());
@@ -145,6 +157,7 @@ impl Writer {
         reached("before commit");
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         reached("after commit");
+        self.early.commit();
         if let Some(tx) = self.tx.take() {
             self.check_estimate(&tx);
         }
@@ -175,6 +188,7 @@ impl Writer {
     /// After an error: nothing of the transaction stands, neither on disk nor in memory.
     pub(crate) fn undo(&mut self, error: &rusqlite::Error) -> Kind {
         self.roll_back();
+        self.early.undo();
         // What a failed commit has left in the files is not known.
         self.data_version = None;
         self.stop_if_damaged(error);
@@ -208,11 +222,19 @@ impl Writer {
     /// On a full disk the removals in the undone transaction are tried again without the appends; everything else is
     /// answered with the error.
     pub(crate) fn recover(&mut self, error: &rusqlite::Error) {
+        debug_assert!(
+            self.tx.is_some() || self.applied.len() <= 1,
+            "what was committed has been answered"
+        );
         let ops: Vec<Op> = self.applied.drain(..).map(|(op, _)| op).collect();
         let kind = self.undo(error);
         if kind == Kind::DiskFull {
             self.make_room_on_disk(error);
-            return ops.into_iter().for_each(|op| self.serve_alone(op));
+            // In the middle of a request, what that has done is not forgotten for the others.
+            let early = std::mem::take(&mut self.early);
+            ops.into_iter().for_each(|op| self.serve_alone(op));
+            self.early = early;
+            return;
         }
         let path = self.options.path.display();
         tracing::error!(%path, %error, requests = ops.len(), "transaction refused by the database");
@@ -224,6 +246,9 @@ impl Writer {
 
     /// One request in a transaction of its own, without a second try.
     fn serve_alone(&mut self, mut op: Op) {
+        if self.stopped {
+            return op.refuse(&StoreError::Closed);
+        }
         let result =
             self.apply(&mut op).and_then(|outcome| self.end_transaction().map(|()| outcome));
         match result {
@@ -240,7 +265,7 @@ impl Writer {
 
     /// Going on with a damaged file could make it worse, and could answer Ok for what cannot be read back.
     pub(crate) fn stop_if_damaged(&mut self, error: &rusqlite::Error) {
-        if failure::kind(error) != Kind::Damaged {
+        if self.stopped || failure::kind(error) != Kind::Damaged {
             return;
         }
         crate::salvage::mark(&self.options.path);

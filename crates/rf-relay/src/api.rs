@@ -5,6 +5,7 @@
 //! is logged and counted.
 
 mod acknowledge;
+mod answers;
 mod error;
 mod holders;
 mod lease;
@@ -20,10 +21,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{delete, get, post};
+use http::header;
 use rf_core::trace::Journal;
 use rf_net::memory::BodyMemory;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use answers::Answers;
 pub(crate) use error::ApiError;
 pub(crate) use holders::Holders;
 pub(crate) use refusals::noted;
@@ -49,20 +52,23 @@ pub(crate) struct Relay {
     pub(crate) body_memory: BodyMemory,
     /// Of those that came compressed, decompressed.
     pub(crate) decoding_memory: BodyMemory,
+    /// Of events on their way out.
+    pub(crate) answers: Answers,
     /// Long polls are answered at once when this is cancelled.
     pub(crate) stop: CancellationToken,
 }
 
 /// All endpoints.
 pub(crate) fn router(relay: Arc<Relay>) -> Router {
-    // axum lets HEAD fall through to GET, but a pull with a lease is no thing to do twice without an answer.
     let refuse = async || ApiError::MethodNotAllowed;
+    // axum lets HEAD fall through to GET, but a pull with a lease is no thing to do twice without an answer.
+    let only_get = async || ([(header::ALLOW, "GET")], ApiError::MethodNotAllowed);
     Router::new()
         .route("/record-batch", post(record::record_batch))
         .route("/record", post(record::record))
-        .route("/first-batch", get(pull::first_batch).head(refuse))
-        .route("/first", get(pull::first).head(refuse))
-        .route("/tap", get(tap::tap).head(refuse))
+        .route("/first-batch", get(pull::first_batch).head(only_get).fallback(only_get))
+        .route("/first", get(pull::first).head(only_get).fallback(only_get))
+        .route("/tap", get(tap::tap).head(only_get).fallback(only_get))
         .route("/acknowledge-batch", delete(acknowledge::acknowledge_batch))
         .route("/acknowledge", delete(acknowledge::acknowledge))
         .route("/release-batch", post(lease::release_batch))

@@ -3,18 +3,19 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The longest name: it becomes the name of a folder.
-const MAX_NAME_BYTES: usize = 128;
+/// The longest name of a folder that Linux takes.
+const MAX_NAME_BYTES: usize = 255;
 
-/// The name of a bucket: letters, digits, `_`, `-` and `.`, but no dot at the start, since it becomes the name of a
-/// folder.
+/// The name of a bucket: what can be the name of a folder, and one of several in a header. A dot at the start is kept for
+/// files of the relay itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketName(Arc<str>);
 
 /// A name that no bucket can have.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error(
-    "not the name of a bucket: expected 1 to {MAX_NAME_BYTES} letters, digits, `_`, `-` or `.`, and no `.` at the start"
+    "not the name of a bucket: expected 1 to {MAX_NAME_BYTES} bytes without `/`, commas and control characters, without \
+     a `.` at the start, and without blanks at the ends"
 )]
 pub struct BadBucketName;
 
@@ -24,11 +25,11 @@ impl BucketName {
     /// # Errors
     /// [`BadBucketName`].
     pub fn new(name: &str) -> Result<BucketName, BadBucketName> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
         let good = !name.is_empty()
             && name.len() <= MAX_NAME_BYTES
             && !name.starts_with('.')
-            && name.bytes().all(allowed);
+            && name.trim() == name
+            && !name.contains(|letter: char| matches!(letter, '/' | ',') || letter.is_control());
         if good { Ok(BucketName(name.into())) } else { Err(BadBucketName) }
     }
 
@@ -63,10 +64,37 @@ mod tests {
 
     #[test]
     fn names() {
-        for good in ["a", "api.prod", "A_b-9", "a..b", &"x".repeat(128)] {
+        for good in [
+            "a",
+            "api.prod",
+            "A_b-9",
+            "a..b",
+            "my shop",
+            "shop:eu",
+            "a@b",
+            "a\\b",
+            "größe",
+            "%2e",
+            &"x".repeat(255),
+        ] {
             assert_eq!(BucketName::new(good).map(|name| name.to_string()), Ok(good.to_owned()));
         }
-        for bad in ["", ".", "..", ".a", "a/b", "a\\b", "a b", "ä", "a\0", &"x".repeat(129)] {
+        for bad in [
+            "",
+            " ",
+            ".",
+            "..",
+            ".a",
+            "a/b",
+            "a,b",
+            " a",
+            "a ",
+            "a\u{a0}",
+            "a\0",
+            "a\nb",
+            "a\x7f",
+            &"ö".repeat(128),
+        ] {
             assert_eq!(BucketName::new(bad), Err(BadBucketName), "{bad:?}");
         }
     }

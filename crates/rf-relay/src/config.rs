@@ -69,7 +69,7 @@ pub struct RelayConfigFile {
     /// Where buckets are kept: `embedded` is a database for each bucket under `dataDir`.
     #[serde(default = "default_store")]
     pub store: String,
-    /// The buckets by name: letters, digits, `_`, `-` and `.`, but no dot at the start.
+    /// The buckets by name: no `/`, commas and control characters, no dot at the start, no blanks at the ends.
     #[serde(default)]
     pub buckets: BTreeMap<String, BucketFile>,
     /// What the relay takes from its clients at most.

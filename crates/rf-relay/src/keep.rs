@@ -127,7 +127,8 @@ mod tests {
     fn kept() -> Kept {
         let stats = Stats::default();
         let bucket = BucketName::new("b").unwrap();
-        stats.received(&Caller { env: "", hostname: "h" }, &[bucket], 5, 1_700_000_000);
+        let caller = Caller { env: "".into(), hostname: "h".into() };
+        stats.received(&caller, &[bucket], 5, 1_700_000_000);
         let mut absences = Absences::default();
         absences.add(200..300);
         let tables = stats.to_tables(|_| Some(Usage::default()));

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::{self, Alerts, Teller};
-use crate::api::{Holders, Relay, noted, router};
+use crate::api::{Answers, Holders, Relay, noted, router};
 use crate::auth::Tokens;
 use crate::config::{AlertsConfig, RelayConfig};
 use crate::folder::Claim;
@@ -113,6 +113,7 @@ pub(crate) async fn run_with(
         journal: Arc::clone(&sight.journal),
         body_memory: body_memory(),
         decoding_memory: body_memory(),
+        answers: Answers::new(config.buckets.keys(), requests.body_memory_bytes),
         limits: config.requests.clone(),
         stop: stop.clone(),
     };

@@ -7,6 +7,7 @@
 mod counts;
 mod refused;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -46,10 +47,10 @@ pub(crate) fn unix_ms() -> u64 {
 }
 
 /// Who calls, as it says itself; empty where it does not.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Caller<'a> {
-    pub(crate) env: &'a str,
-    pub(crate) hostname: &'a str,
+    pub(crate) env: Cow<'a, str>,
+    pub(crate) hostname: Cow<'a, str>,
 }
 
 /// All counters.
@@ -234,14 +235,14 @@ impl Stats {
         for bucket in buckets {
             self.bucket_mut(&mut tables, bucket).counts.update(now, what);
         }
-        if let Some(counts) = entry(&mut tables.envs, caller.env, |counts| counts.last_seen) {
+        if let Some(counts) = entry(&mut tables.envs, &caller.env, |counts| counts.last_seen) {
             counts.update(now, what);
         }
         let hosts = &mut tables.hostnames;
-        if let Some(host) = entry(hosts, caller.hostname, |host| host.counts.last_seen) {
+        if let Some(host) = entry(hosts, &caller.hostname, |host| host.counts.last_seen) {
             host.counts.update(now, what);
             if host.env != caller.env && caller.env.len() <= MAX_NAME_BYTES {
-                caller.env.clone_into(&mut host.env);
+                (*caller.env).clone_into(&mut host.env);
             }
             buckets.iter().for_each(|bucket| host.flow(bucket, now, what));
         }

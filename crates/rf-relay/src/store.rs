@@ -2,7 +2,7 @@
 //!
 //! Every store runs the `contract` tests. What they hold it to:
 //! - an append is all or nothing, and `Ok` only when it is as durable as the bucket's configuration says;
-//! - a repeat of a batch id is a no-op that says so;
+//! - a repeat of a batch id is a no-op that says so, also where the batch could not be taken any more;
 //! - a pull without a lease shows everybody the same events, oldest first; a leased event is not leased again until
 //!   the lease ends, and counts an attempt then;
 //! - ids only grow; acknowledged events never come back;
@@ -42,6 +42,10 @@ pub(crate) const STORES: &[StoreKind] = &[StoreKind { name: "embedded", open: em
 
 /// Keeps the events of buckets. It is only asked for buckets of the configuration that it was made with.
 pub(crate) trait BucketStore: Send + Sync {
+    /// Whether the events would fit into the bucket together if it were empty; without I/O. If so, an append of them is never
+    /// [`AppendError::TooLarge`].
+    fn can_take(&self, bucket: &BucketName, events: &[Bytes]) -> bool;
+
     /// Adds events at the end of a bucket, in order. A `batch_id` that the bucket has seen makes it a no-op.
     fn append<'a>(
         &'a self,

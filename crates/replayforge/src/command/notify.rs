@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rf_agent::player;
 use rf_core::config::{Problems, load};
-use rf_notify::{Message, Target};
+use rf_notify::{Message, Sent, Target};
 use tokio::time::Instant;
 
 use super::{complain, print, told};
@@ -80,8 +80,12 @@ async fn test(sink: &str, target: &Target) -> bool {
     let millis = begun.elapsed().as_millis();
     let name = target.name();
     let line = match &outcome {
-        Ok(answer) => format!("{sink}/{name}: {answer} ({millis} ms)\n"),
+        Ok(Sent { answer, missed: None }) => format!("{sink}/{name}: {answer} ({millis} ms)\n"),
+        Ok(Sent { answer, missed: Some(missed) }) => {
+            format!("{sink}/{name}: {answer}, but not to {missed} ({millis} ms)\n")
+        }
         Err(error) => format!("{sink}/{name}: not sent: {error} ({millis} ms)\n"),
     };
-    print(line.as_bytes()) == Exit::Ok && outcome.is_ok()
+    let reached_all = outcome.is_ok_and(|sent| sent.missed.is_none());
+    print(line.as_bytes()) == Exit::Ok && reached_all
 }

@@ -68,6 +68,27 @@ impl Default for Settings {
     }
 }
 
+/// Whether this text names a level.
+#[must_use]
+pub fn is_level(text: &str) -> bool {
+    chosen(&LEVELS, text).is_some()
+}
+
+/// All levels, for messages.
+#[must_use]
+pub fn level_names() -> String {
+    names(&LEVELS)
+}
+
+fn chosen<T: Copy>(choices: &[(&str, T)], text: &str) -> Option<T> {
+    let found = choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(text.trim()));
+    found.map(|(_, choice)| *choice)
+}
+
+fn names<T>(choices: &[(&str, T)]) -> String {
+    choices.iter().map(|(choice, _)| *choice).collect::<Vec<_>>().join(", ")
+}
+
 impl Settings {
     /// Reads the settings: the level from the first of `level_variables` that is set, else from
     /// `configured_level` (the role's file), else `info`. `variable` looks up the environment; what
@@ -100,14 +121,13 @@ impl Settings {
 
     /// The choice that `value` names; else a warning that says which name is taken instead.
     fn choose<T: Copy>(&mut self, choices: &[(&str, T)], name: &str, value: &str) -> Option<T> {
-        let found = choices.iter().find(|(choice, _)| choice.eq_ignore_ascii_case(value.trim()));
+        let found = chosen(choices, value);
         if found.is_none() {
-            let known: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
-            let known = known.join(", ");
+            let known = names(choices);
             self.warnings
                 .push(format!("{name} is {value:?}, expected one of {known}; the default is used"));
         }
-        found.map(|(_, choice)| *choice)
+        found
     }
 }
 

@@ -60,6 +60,32 @@ fn check_tells_every_problem_with_its_place_and_start_up_says_the_same() {
 }
 
 #[test]
+fn a_log_level_that_is_none_is_a_warning_of_check_and_of_a_start() {
+    let folder = temp();
+    let mut config = Configs::new(folder.path(), Ports::free()).proxy;
+    for (level, shown) in [(json!("banana"), "\"banana\""), (json!(2), "2"), (json!(true), "true")]
+    {
+        config["verbosityLevel"] = level;
+        let file = write_config(folder.path(), "proxy", &config);
+        let checked = run(folder.path(), &["check", "-c", &file]);
+        let told = format!(
+            "verbosityLevel: expected one of trace, debug, info, warn, error, found {shown}: the default is used"
+        );
+        assert_eq!(checked.code, Some(78), "{checked:?}");
+        assert!(checked.log.contains("warning: ") && checked.log.contains(&told), "{checked:?}");
+        let proxy = Program::role(folder.path(), "proxy", &config);
+        let line = proxy.wait_for("verbosityLevel: expected one of trace");
+        assert!(line.contains(" WARN "), "{line}");
+    }
+    for level in [json!("Debug"), json!(""), json!(null)] {
+        config["verbosityLevel"] = level;
+        let file = write_config(folder.path(), "proxy", &config);
+        let checked = run(folder.path(), &["check", "-c", &file]);
+        assert_eq!((checked.code, checked.log.as_str()), (Some(0), ""), "{checked:?}");
+    }
+}
+
+#[test]
 fn check_accepts_what_start_up_accepts() {
     let folder = temp();
     let configs = Configs::new(folder.path(), Ports::free());

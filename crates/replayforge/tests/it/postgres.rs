@@ -32,6 +32,7 @@ fn posting(folder: &Path, kind: &str, params: &Value, port: u16) -> Program {
         "id": "out",
         "type": "http",
         "notRelay": true,
+        "config": { "batchTimeoutSecs": "1ms" },
         "url": format!("http://127.0.0.1:{port}/"),
         "maxMessagesPerMinute": -1,
         "buffer": { "maxBytes": "1MiB" },

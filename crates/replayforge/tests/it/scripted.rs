@@ -91,6 +91,7 @@ fn api_with(script: &str) -> (Program, Server, Arc<Mutex<Vec<Message>>>, Ports, 
         "type": "http",
         "url": format!("http://127.0.0.1:{}", api.port),
         "notRelay": true,
+        "config": { "batchTimeoutSecs": "1ms" },
         "transformScript": path,
     });
     let proxy = Program::role(folder.path(), "proxy", &config);

@@ -25,6 +25,7 @@ fn proxy_file(folder: &Path, target: &Target, kind: &str, params: &Value) -> Val
             "id": "out",
             "type": "http",
             "notRelay": true,
+            "config": { "batchTimeoutSecs": "1ms" },
             "url": format!("http://127.0.0.1:{}/events", target.port),
             "maxMessagesPerMinute": -1,
         }],

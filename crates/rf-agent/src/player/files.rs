@@ -1,6 +1,6 @@
 //! Each sink that writes a file has one of its own.
 //!
-//! Two on one file would hold each other back for ever. A database may be shared.
+//! Two on one file would hold each other back for ever. A database may be shared, and is a file.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -25,6 +25,15 @@ pub(super) fn check(
         else {
             continue;
         };
+        let database = at(node, "params").get("database");
+        if let Some(database) = database.filter(|it| it.as_str().is_some_and(is_in_memory)) {
+            problems.error(
+                &database,
+                "a database in memory is not supported: expected a file, which may lie in memory itself, such as \
+                 \"/dev/shm/NAME.sqlite3\"",
+            );
+            continue;
+        }
         let path = plain(&path);
         if let Some((_, other)) = known.iter().find(|(other, _)| *other == path) {
             let name = &sink.id;
@@ -45,6 +54,11 @@ pub(super) fn check(
         }
         known.push((path, Some(sink.id.as_str())));
     }
+}
+
+/// Whether SQLite would make no file of this name.
+fn is_in_memory(database: &str) -> bool {
+    database == ":memory:" || database.starts_with("file::memory:")
 }
 
 /// The one spelling of a path, which need not exist: links are followed as far as there is something.
@@ -108,6 +122,19 @@ mod tests {
         check(folder, &[("a", "db", &one), ("b", "alert", &one)], &[]);
         let own = ["sinks[0].params.database: sink `a` would write into the player's own queue"];
         check(folder, &[("a", "db", &db("player.sqlite3"))], &own);
+    }
+
+    #[test]
+    fn a_database_in_memory_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = ["sinks[0].params.database: a database in memory is not supported"];
+        for kind in ["db", "time_series", "alert"] {
+            for database in [":memory:", "file::memory:?cache=shared"] {
+                let params = format!("database: \"{database}\"");
+                check(folder.path(), &[("a", kind, &params)], &refused);
+            }
+        }
+        check(folder.path(), &[("a", "db", "database: \"memory\"")], &[]);
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub struct ProxyFile {
     #[serde(default = "loopback")]
     #[schemars(extend("x-zero-is-unset" = true))]
     pub status_address: String,
+    /// Further names that the status page answers to on loopback.
+    #[serde(default)]
+    pub status_hosts: Vec<String>,
     /// Serve a status page; implied by a port.
     #[serde(default, rename = "enableStatusZ")]
     pub enable_status_z: bool,
@@ -62,7 +65,7 @@ pub struct ProxyFile {
     pub trace_steps: usize,
     /// Log level: trace, debug, info, warn or error; the environment's `LOG_LEVEL` wins.
     #[serde(default)]
-    pub verbosity_level: Option<String>,
+    pub verbosity_level: Option<Value>,
 }
 
 /// A source of a proxy.
@@ -204,8 +207,8 @@ pub struct BatchConfig {
     /// Events in a batch at the most; default 1000.
     #[serde(default)]
     pub batch_max_events: usize,
-    /// So long an event may wait for others, until a batch is whole; default: a batch leaves as soon as the one before is
-    /// answered.
+    /// So long an event may wait for others, until a batch is whole; default: 5 s with `notRelay`, else a batch leaves as
+    /// soon as the one before is answered.
     #[serde(default)]
     pub batch_timeout_secs: Option<Interval>,
 }

@@ -50,3 +50,41 @@ fn an_empty_hook_interval_is_none() {
     let timer = plan.sources[0].script.as_ref().map(|script| script.timer);
     assert_eq!(timer, Some(Duration::from_secs(1)));
 }
+
+#[test]
+fn events_wait_for_company_where_an_api_is_posted_to() {
+    let check = |keys: &str, expected: Duration| {
+        let text =
+            format!("{{ sinks: [{{ id: 'a', type: 'http', {keys} }}], dataDir: '/nowhere' }}");
+        let mut problems = Problems::new();
+        let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+        let plan = check(&document, &mut problems).unwrap_or_else(|| panic!("{problems}"));
+        assert_eq!(plan.sinks[0].sink.shape().linger, expected, "{keys}");
+    };
+    let api = "url: 'http://api.example/', notRelay: true";
+    let relay = "url: 'http://relay.example/', buckets: ['b'], authBearer: 't'";
+    check(api, Duration::from_secs(5));
+    check(&format!("{api}, config: {{ batchTimeoutSecs: 0 }}"), Duration::from_secs(5));
+    check(&format!("{api}, config: {{ batchTimeoutSecs: '1ms' }}"), Duration::from_millis(1));
+    check(relay, Duration::ZERO);
+    check(&format!("{relay}, config: {{ batchTimeoutSecs: 5 }}"), Duration::from_secs(5));
+    check("url: ':dbg>stdout:', notRelay: true", Duration::ZERO);
+}
+
+#[test]
+fn more_buckets_than_a_relay_takes_are_refused() {
+    let told = |count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("'b{n}'")).collect();
+        let text = format!(
+            "{{ sources: [], sinks: [{{ id: 'a', type: 'http', url: 'http://relay/', authBearer: 't', buckets: [{}] }}], dataDir: '/nowhere' }}",
+            names.join(",")
+        );
+        let mut problems = Problems::new();
+        let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+        check(&document, &mut problems);
+        problems.to_string()
+    };
+    let expected = "sinks[0].buckets: expected at most 1000 names";
+    assert!(!told(1000).contains(expected), "{}", told(1000));
+    assert!(told(1001).contains(expected), "{}", told(1001));
+}

@@ -4,6 +4,10 @@ use std::path::Path;
 
 use rf_script::{MissingName, missing_names};
 
+/// What a script asks for without a call.
+const VALUES: [&str; 5] =
+    ["package.config", "package.cpath", "package.path", "package.preload", "package.searchers"];
+
 /// A sentence for each such name, with file and line. `unsafe_scripts` is what the key of that name says, where the component
 /// has it.
 pub(crate) fn warnings(path: &Path, text: &[u8], unsafe_scripts: Option<bool>) -> Vec<String> {
@@ -17,7 +21,31 @@ pub(crate) fn warnings(path: &Path, text: &[u8], unsafe_scripts: Option<bool>) -
             }
         };
         let (path, line, name) = (path.display(), missing.line, &missing.name);
-        format!("{path}:{line}: `{name}` is not there, a call that comes to it fails: {remedy}")
+        let so = if VALUES.contains(&name.as_str()) {
+            "it is nil"
+        } else {
+            "a call that comes to it fails"
+        };
+        format!("{path}:{line}: `{name}` is not there, {so}: {remedy}")
     };
     missing.iter().map(sentence).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::warnings;
+
+    #[test]
+    fn what_is_no_function_is_nil() {
+        let script = b"local path = package.path\npackage.loadlib('a', 'b')";
+        assert_eq!(
+            warnings(Path::new("a.lua"), script, None),
+            [
+                "a.lua:1: `package.path` is not there, it is nil: no script has it",
+                "a.lua:2: `package.loadlib` is not there, a call that comes to it fails: no script has it",
+            ]
+        );
+    }
 }

@@ -31,7 +31,7 @@ pub(crate) fn plan(
         check_ids(&sinks, root, problems);
     }
     let access = access(file, root, address.as_ref(), problems);
-    let folder = folder(file, root, problems);
+    let folder = if address.is_some() { folder(file, root, problems) } else { Some(None) };
     let relay = relay(file, root, problems);
     Some(ServerPlan { address, sinks, access: access?, folder: folder?, relay: relay? })
 }
@@ -127,15 +127,12 @@ fn folder(
     }
     let path = Path::new(&file.static_folder_path);
     let place = at(root, "staticFolderPath");
-    let opened = StaticFolder::open(path).map_err(|error| {
-        problems.error(&place, format!("folder {}: {error}", path.display()));
-    });
-    let folder = opened.ok()?;
-    if folder.holds(&file.data_dir) {
+    let folder = StaticFolder::configured(path, &place, problems)?;
+    if folder.as_ref().is_some_and(|folder| folder.holds(&file.data_dir)) {
         problems.error(&place, "dataDir lies in this folder, so the queue would be served to everybody: choose another one");
         return None;
     }
-    Some(Some(folder))
+    Some(folder)
 }
 
 /// As [`folder`].
@@ -227,7 +224,12 @@ mod tests {
         check("httpTokens: [\"a\", \"\"]", &["httpTokens[1]: expected a password"]);
         check("httpTokens: [\"\\\\$2y\\\\$05\\\\$cut\"]", &["begins like a hash and is none"]);
         check("relayUrlStatusz: \"relay:8082\", exposedPort: 1", &["expected the URL"]);
-        check("staticFolderPath: \"/nowhere\", exposedPort: 1", &["folder /nowhere"]);
+        check(
+            "staticFolderPath: \"/nowhere\", exposedPort: 1",
+            &["folder /nowhere: No such file or directory (os error 2): no files are served until"],
+        );
+        check("staticFolderPath: \"/dev/null\", exposedPort: 1", &["folder /dev/null: not a dir"]);
+        check("staticFolderPath: \"/nowhere\"", &["without exposedPort there is no server"]);
         check("staticFolderPath: \"/\", exposedPort: 1", &["dataDir lies in this folder"]);
     }
 

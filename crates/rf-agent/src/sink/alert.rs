@@ -32,10 +32,9 @@ use self::outbox::Waiting;
 use self::state::State;
 use super::table::database::{self, Database};
 use super::table::identifier::Identifier;
-use super::table::port::Port;
 use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError};
 use crate::pipeline::{Batch, Output, Rejected};
-use crate::settings::at;
+use crate::settings::{Port, at};
 
 /// Pause between two looks at the time: no alarm comes later by more.
 const TICK: Duration = Duration::from_millis(500);

@@ -19,13 +19,12 @@ use serde::Deserialize;
 
 use super::table::api_error::ApiError;
 use super::table::database::{self, Database};
-use super::table::port::Port;
 use super::table::row_api;
 use super::table::table_sink::TableSink;
 use super::{Sink, SinkContext};
 use crate::server::files::StaticFolder;
 use crate::server::refused::method_not_allowed;
-use crate::settings::at;
+use crate::settings::{Port, at};
 use state::State;
 
 /// `params` of a `db` sink; the keys are spelled as in the original.
@@ -70,14 +69,13 @@ pub(super) fn build(
     problems: &mut Problems,
 ) -> Option<Arc<dyn Sink>> {
     let config: DbSinkConfig = params.decode(problems)?;
-    let folder = config.static_dir.as_ref().map(|folder| {
-        let folder = context.data_dir.join(folder);
-        StaticFolder::open(&folder).map_err(|error| {
-            let folder = std::path::absolute(&folder).unwrap_or(folder);
-            problems.error(&at(params, "static_dir"), format!("{}: {error}", folder.display()));
-        })
-    });
-    let folder = folder.transpose().ok()?;
+    let folder = match &config.static_dir {
+        Some(folder) => {
+            let place = at(params, "static_dir");
+            StaticFolder::configured(&context.data_dir.join(folder), &place, problems)?
+        }
+        None => None,
+    };
     let database: Database<State> = Database::new(context, &config.database);
     let router = row_api::router(Arc::clone(&database.reader));
     let (router, files) = match folder {

@@ -22,9 +22,9 @@ use serde::Deserialize;
 
 use self::state::State;
 use super::table::database::{self, Database};
-use super::table::port::Port;
 use super::table::table_sink::TableSink;
 use super::{Sink, SinkContext};
+use crate::settings::Port;
 
 /// `params` of a `time_series` sink; the keys are spelled as in the original.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

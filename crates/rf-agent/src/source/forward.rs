@@ -44,7 +44,7 @@ use self::bodies::RequestBody;
 use self::config::Settings;
 use self::copies::Copies;
 use self::service::{Forwarding, Tunnels};
-use super::http::claim;
+use super::http::{HALF_CLOSED_TIMEOUT, claim};
 use super::{HoldsUp, Listening, Source, SourceError};
 use crate::pipeline::Output;
 
@@ -99,14 +99,7 @@ impl Source for ForwardSource {
                 .map(|capture| Copies::start(&id, Arc::clone(capture), out, &copying))
                 .transpose()
                 .map_err(|error| fail(error.to_string()))?;
-            let share = settings.max_connections.get().div_ceil(self.listeners.len().max(1));
-            let limits = ServerLimits {
-                max_connections: NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN),
-                header_timeout: settings.request_timeout,
-                idle_timeout: settings.idle_timeout,
-                is_proxy: true,
-                ..ServerLimits::default()
-            };
+            let limits = limits(&settings, self.listeners.len());
             let mut forwardings = Vec::new();
             for _ in &self.listeners {
                 forwardings.push(Arc::new(Forwarding {
@@ -141,5 +134,19 @@ impl Source for ForwardSource {
             }
             Ok(())
         })
+    }
+}
+
+/// What each of so many accept loops takes from its clients.
+fn limits(settings: &Settings, loops: usize) -> ServerLimits {
+    let share = settings.max_connections.get().div_ceil(loops.max(1));
+    ServerLimits {
+        max_connections: NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN),
+        header_timeout: settings.request_timeout,
+        idle_timeout: settings.idle_timeout,
+        write_timeout: settings.client_timeout,
+        half_closed_timeout: HALF_CLOSED_TIMEOUT,
+        is_proxy: true,
+        ..ServerLimits::default()
     }
 }

@@ -46,6 +46,8 @@ const RECEIVED: &str = "Request received";
 const BUSY: &str = "Server busy, try again later";
 /// With this key the source is a reverse proxy: see [`forward`].
 const FORWARD_TO: &str = "forwardTo";
+/// A client that has closed its sending side may wait for its answer, or have left.
+pub(super) const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Told to a client whose request was refused for now.
 const RETRY_AFTER_SECS: &str = "1";
 
@@ -213,6 +215,7 @@ impl Source for HttpSource {
                 max_connections: NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN),
                 header_timeout: self.config.request_timeout.into(),
                 idle_timeout: self.config.idle_timeout.into(),
+                half_closed_timeout: HALF_CLOSED_TIMEOUT,
                 ..ServerLimits::default()
             };
             let capture = Arc::new(Capture {

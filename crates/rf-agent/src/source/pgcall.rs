@@ -263,13 +263,30 @@ mod tests {
     use rf_core::config::{Interval, Problems, parse};
 
     use super::{PgcallSourceConfig, build};
+    use crate::settings::Port;
     use crate::source::SourceContext;
+
+    #[test]
+    fn a_port_is_a_number_or_a_text() {
+        let port = Some(Port(6543));
+        for (text, expected) in [("6543", port), ("'6543'", port), ("0", None), ("''", None)] {
+            let params =
+                format!("{{ calls: [{{ name: 'c', sql: 'SELECT 1' }}], user: 'u', port: {text} }}");
+            let mut problems = Problems::new();
+            let document = parse("proxy.json", &params, &|_| None, &mut problems).expect("JSON5");
+            let root = document.root();
+            let config = root.decode::<PgcallSourceConfig>(&mut problems).expect("no error");
+            assert_eq!(config.port, expected, "{params}");
+            assert_eq!(problems.to_string(), "", "{params}");
+        }
+    }
 
     #[test]
     fn what_the_originals_files_leave_empty_is_no_problem_and_takes_the_default() {
         for connection in [
             "connString: 'postgres://u@db/d', host: '', port: 0, user: null, password: ''",
             "user: 'u', host: '', port: 0, connString: ''",
+            "user: 'u', port: ''",
         ] {
             let params = format!(
                 "{{ calls: [{{ name: 'c', sql: 'SELECT 1' }}], intervalSeconds: 0, path: '', {connection} }}"

@@ -136,6 +136,8 @@ impl Fortune {
 #[derive(Debug, Default)]
 pub(crate) struct SourceMeter {
     pub(crate) stored: MinuteCount,
+    /// When an event was stored last. That its origin answered may be later.
+    stored_at_ms: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) refused: AtomicU64,
     /// What no queue holds, nor ever will.
@@ -151,7 +153,15 @@ impl SourceMeter {
         let now = now_ms();
         self.stored.add(events, now);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if events > 0 {
+            self.stored_at_ms.store(now, Ordering::Relaxed);
+        }
         self.fortune.good(now);
+    }
+
+    /// When the last event was stored.
+    pub(crate) fn last_stored_at_ms(&self) -> Option<u64> {
+        Some(self.stored_at_ms.load(Ordering::Relaxed)).filter(|at| *at > 0)
     }
 
     /// A batch was refused for now.
@@ -329,6 +339,20 @@ mod tests {
         assert_eq!(count.this_minute(120_000), 0);
         count.add(1, 120_001);
         assert_eq!((count.this_minute(120_002), count.all()), (1, 6));
+    }
+
+    #[test]
+    fn an_origin_that_has_nothing_to_give_brings_no_message() {
+        let meter = SourceMeter::default();
+        meter.works();
+        meter.stored(0, 0);
+        assert_eq!(meter.last_stored_at_ms(), None);
+        assert!(meter.fortune.last_success_at_ms().is_some());
+        meter.stored(1, 5);
+        let stored = meter.last_stored_at_ms();
+        assert!(stored.is_some());
+        meter.works();
+        assert_eq!(meter.last_stored_at_ms(), stored);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "deadLettered": source.dead_lettered(),
             "cutLines": meter.cut_lines.load(Ordering::Relaxed),
             "dropped": source.dropped(),
-            "lastMessageDate": date(meter.fortune.last_success_at_ms()),
+            "lastMessageDate": date(meter.last_stored_at_ms()),
             "recentLogs": sight.log_texts(Part::Source, &source.id, log_lines),
         });
         tell_pause(&mut entry, &meter.fortune);

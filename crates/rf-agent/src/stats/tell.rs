@@ -1,5 +1,6 @@
 //! Node-info: each relay is told every `nodeInfoEvery`, and at once when something begins or ends to be wrong.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ToldRelay;
 use super::sight::{SeenSink, Sight};
+use crate::relay_client::RelayError;
 
 /// How often it is looked whether something has changed that should not wait for its time.
 const LOOK: Duration = Duration::from_secs(5);
@@ -29,6 +31,7 @@ pub(crate) async fn tell(telling: Telling, stop: CancellationToken) {
     }
     let mut next = Instant::now() + FIRST;
     let mut troubles = telling.sight.troubles();
+    let mut refusing = BTreeSet::new();
     loop {
         let look = next.min(Instant::now() + LOOK);
         tokio::select! {
@@ -43,18 +46,30 @@ pub(crate) async fn tell(telling: Telling, stop: CancellationToken) {
         next = Instant::now() + telling.sight.every;
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tell_all(&telling) => {}
+            () = tell_all(&telling, &mut refusing) => {}
         }
     }
 }
 
-async fn tell_all(telling: &Telling) {
+/// `refusing`: relays that did not take it the last time.
+async fn tell_all(telling: &Telling, refusing: &mut BTreeSet<String>) {
     for relay in &telling.relays {
         let body = Bytes::from(telling.sight.told_info().to_body());
         let told = &telling.sight.told;
         told.sent.fetch_add(body.len() as u64, Ordering::Relaxed);
+        let origin = relay.client.origin();
         match relay.client.tell(&relay.bucket, body).await {
-            Ok(()) => hurry(&telling.sight.sinks, &relay.client.origin()),
+            Ok(()) => {
+                refusing.remove(&origin);
+                hurry(&telling.sight.sinks, &origin);
+            }
+            Err(RelayError::Rejected(answer)) if refusing.insert(origin.clone()) => {
+                tracing::warn!(
+                    relay = origin,
+                    error = answer,
+                    "relay takes nothing that this node tells of itself: it is not on the relay's pages"
+                );
+            }
             // The sinks and sources of this relay say loudly enough that it is away.
             Err(error) => tracing::debug!(%error, "relay not told of this node"),
         }

@@ -36,6 +36,9 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
         tries += 1;
         let error = match worker.sink.write(batch).await {
             Ok(()) => return delivered(worker, batch, tries),
+            Err(SinkError::TooLarge(reason)) if batch.events.len() > 1 => {
+                return Fate::Dead(reason, attempts);
+            }
             Err(error) => error,
         };
         // Away, or something before it that says so; not one that has said when it wants to be asked again.
@@ -45,7 +48,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
             SinkError::Dropped { reason, failed } => {
                 return dropped(worker, batch, &reason, failed);
             }
-            SinkError::Paused(reason) => {
+            SinkError::TooLarge(reason) | SinkError::Paused(reason) => {
                 worker.meter.paused(&reason);
                 worker.trace.retried(batch, tries, &reason);
                 let state = change(worker);

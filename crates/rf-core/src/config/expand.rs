@@ -23,6 +23,8 @@ pub(super) struct Expansion {
     pub(super) substituted: bool,
     /// The variables that are not set and have no default; they became nothing.
     pub(super) missing: Vec<String>,
+    /// Whether there is a `${` that names no variable; it stands as it is.
+    pub(super) is_odd: bool,
 }
 
 /// Expands a whole value: `$file:PATH`, where the path may hold variables, or a text with variables.
@@ -30,7 +32,7 @@ pub(super) fn expand(value: &str, env: &Environment<'_>) -> Result<Expansion, St
     let Some(path) = value.strip_prefix(FILE_PREFIX) else { return expand_variables(value, env) };
     let path = expand_variables(path, env)?;
     match read_secret(&path.text) {
-        Ok(text) => Ok(Expansion { text, substituted: true, missing: path.missing }),
+        Ok(text) => Ok(Expansion { text, substituted: true, ..path }),
         // The path is what the user wrote, unless a variable went into it, whose text is not for the log.
         Err(reason) if path.substituted => Err(format!("cannot read the file: {reason}")),
         Err(reason) => Err(format!("cannot read {}: {reason}", path.text)),
@@ -49,11 +51,15 @@ fn expand_variables(text: &str, env: &Environment<'_>) -> Result<Expansion, Stri
         }
         done.text.push_str(before);
         rest = if let Some(inner) = after.strip_prefix('{') {
-            let (body, tail) =
-                inner.split_once('}').ok_or("`${` without `}`; write `\\$` for a plain `$`")?;
-            let (name, default) = split_default(body)?;
-            done.substitute(name, default, env);
-            tail
+            if let Some((name, default, tail)) = braced(inner)? {
+                done.substitute(name, default, env);
+                tail
+            } else {
+                // As in the original, which knows nothing but names.
+                done.is_odd = true;
+                done.text.push('$');
+                after
+            }
         } else {
             let end = after.find(|c| !is_name_char(c)).unwrap_or(after.len());
             let (name, tail) = after.split_at(end);
@@ -73,21 +79,23 @@ fn expand_variables(text: &str, env: &Environment<'_>) -> Result<Expansion, Stri
     Ok(done)
 }
 
-/// Takes the inside of `${...}` apart.
-fn split_default(body: &str) -> Result<(&str, Option<&str>), String> {
+/// A name in braces, perhaps with a default, and what follows it.
+type Braced<'t> = (&'t str, Option<&'t str>, &'t str);
+
+/// Takes apart what follows `${`; `None` when it names no variable.
+fn braced(inner: &str) -> Result<Option<Braced<'_>>, String> {
+    let Some((body, tail)) = inner.split_once('}') else { return Ok(None) };
     let (name, default) = match body.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (body, None),
     };
     if !is_name(name) {
-        return Err(
-            "expected `${NAME}` or `${NAME:-default}`; write `\\$` for a plain `$`".to_owned()
-        );
+        return Ok(None);
     }
     if default.is_some_and(|default| default.contains("${")) {
         return Err(format!("the default of `{name}` cannot hold another `${{`"));
     }
-    Ok((name, default))
+    Ok(Some((name, default, tail)))
 }
 
 impl Expansion {
@@ -179,15 +187,30 @@ mod tests {
     }
 
     #[test]
-    fn mistakes() {
+    fn braces_that_name_no_variable_stay() {
         for (input, expected) in [
-            ("a${HOST", "without `}`"),
-            ("${}", "expected `${NAME}`"),
-            ("${1}", "expected `${NAME}`"),
-            ("${HOST-x}", "expected `${NAME}`"),
-            ("${NONE:-${HOST}}", "the default of `NONE`"),
-            ("$HUGE$HUGE", "grows beyond"),
+            ("a${HOST", "a${HOST"),
+            ("${}", "${}"),
+            ("${1}", "${1}"),
+            ("${HOST-x}", "${HOST-x}"),
+            ("${a.b} of $HOST", "${a.b} of db1"),
+            ("cost ${{message}} ${HOST}", "cost ${{message}} db1"),
+            ("SELECT '${'", "SELECT '${'"),
+            ("${$HOST}", "${db1}"),
         ] {
+            let expansion = expand(input, &env).expect(input);
+            assert_eq!((expansion.text.as_str(), expansion.is_odd), (expected, true), "{input}");
+        }
+        for input in ["${HOST}", r"\${a.b}", "$ {"] {
+            assert!(!expand(input, &env).expect(input).is_odd, "{input}");
+        }
+    }
+
+    #[test]
+    fn mistakes() {
+        for (input, expected) in
+            [("${NONE:-${HOST}}", "the default of `NONE`"), ("$HUGE$HUGE", "grows beyond")]
+        {
             let error = expand(input, &env).expect_err(input);
             assert!(error.contains(expected), "{input}: {error}");
         }
@@ -203,8 +226,11 @@ mod tests {
         };
         let read = |value: &str| expand(value, &env);
 
-        let expected =
-            Expansion { text: "to\nken $HOST".to_owned(), substituted: true, missing: vec![] };
+        let expected = Expansion {
+            text: "to\nken $HOST".to_owned(),
+            substituted: true,
+            ..Expansion::default()
+        };
         assert_eq!(read(&file("plain", b"to\nken $HOST\r\n")), Ok(expected));
         assert_eq!(
             read(&file("full", &[b'x'; MAX_SECRET_FILE_BYTES])).unwrap().text.len(),

@@ -306,6 +306,9 @@ fn number(text: &str) -> Option<Number> {
     serde_json::from_str(&format!("{sign}{}.{}{exponent}", or_zero(whole), or_zero(fraction))).ok()
 }
 
+const ODD_BRACE: &str = "a `${` that names no variable stays as it is: write `\\${` if that is meant, else `${NAME}` or \
+                         `${NAME:-default}`";
+
 fn expand_strings(document: &mut Document, env: &Environment<'_>, problems: &mut Problems) {
     let mut told = Vec::new();
     for (index, slot) in document.slots_mut().iter_mut().enumerate() {
@@ -314,10 +317,12 @@ fn expand_strings(document: &mut Document, env: &Environment<'_>, problems: &mut
             continue;
         }
         match expand(text, env) {
-            Ok(Expansion { text, substituted, missing }) => {
+            Ok(Expansion { text, substituted, missing, is_odd }) => {
                 slot.value = Value::String(text);
                 slot.expanded = substituted;
-                told.extend(missing.iter().map(|name| (index, Severity::Warning, not_set(name))));
+                let odd = is_odd.then(|| ODD_BRACE.to_owned());
+                let texts = missing.iter().map(|name| not_set(name)).chain(odd);
+                told.extend(texts.map(|text| (index, Severity::Warning, text)));
             }
             Err(message) => {
                 slot.value = Value::Broken;

@@ -53,7 +53,7 @@ pub struct SourceInfo {
     /// Why it does nothing until a person acts.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "lenient")]
     pub paused: Option<String>,
-    /// When it last took an event.
+    /// When it last took an event, or was told by its origin that there is none.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "optional_number")]
     pub last_success_at_ms: Option<u64>,
     /// What went wrong last.

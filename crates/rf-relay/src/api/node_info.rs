@@ -24,7 +24,7 @@ pub(super) async fn node_info(
     }
     let max_bytes = MAX_NODE_INFO_BODY_BYTES;
     let (raw, info) = read(&relay, &parts.headers, body, max_bytes, parse).await?.value;
-    relay.nodes.told(caller.hostname, raw, info, unix_ms());
+    relay.nodes.told(&caller.hostname, raw, info, unix_ms());
     Ok(StatusCode::OK)
 }
 

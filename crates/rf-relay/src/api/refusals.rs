@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::response::Response;
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
@@ -33,16 +33,17 @@ pub(crate) fn noted(
         async move {
             let response = answer.await?;
             if response.status() == StatusCode::UNAUTHORIZED {
-                let named = buckets.as_ref().and_then(|value| value.to_str().ok());
+                let named =
+                    buckets.as_ref().and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
                 let known = relay.tokens.known(named.unwrap_or_default());
                 tracing::warn!(
                     peer = %peer.ip(),
                     bucket = known,
                     "request refused: unknown bucket or wrong token"
                 );
-                let hostname = hostname.as_ref().and_then(|value| value.to_str().ok());
-                let hostname = hostname.unwrap_or_default().trim();
-                relay.stats.refused_call(hostname, known, unix_seconds());
+                let hostname = hostname.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+                let hostname = String::from_utf8_lossy(hostname.trim_ascii());
+                relay.stats.refused_call(&hostname, known, unix_seconds());
             }
             Ok::<_, Infallible>(response)
         }

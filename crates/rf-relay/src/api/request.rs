@@ -1,10 +1,11 @@
 //! What endpoints do alike: read a body, know the caller, leave the async threads for heavy work.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use rf_core::protocol::{RF_ENV_NAME, RF_HOSTNAME};
 use rf_net::body::read_held;
 use rf_net::encoding::{Coding, decode, decoded_bytes};
@@ -16,11 +17,14 @@ use crate::stats::Caller;
 /// Up to this many bytes are decoded or coded in place; more would hold up the other requests of the thread.
 const IN_PLACE_BYTES: usize = 16 * 1024;
 
-/// Who calls, as it says itself.
+/// Who calls, as it says itself: in UTF-8 as a rule, which is more than the letters that HTTP knows.
 pub(super) fn caller(headers: &HeaderMap) -> Caller<'_> {
-    let text =
-        |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
-    Caller { env: text(RF_ENV_NAME), hostname: text(RF_HOSTNAME) }
+    Caller { env: text(headers, RF_ENV_NAME), hostname: text(headers, RF_HOSTNAME) }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Cow<'a, str> {
+    let value = headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+    String::from_utf8_lossy(value.trim_ascii())
 }
 
 /// What a body says, with the memory that it takes, which is to be held for as long as what was read lives.

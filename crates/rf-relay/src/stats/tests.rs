@@ -4,7 +4,7 @@ use super::*;
 const NOW: u64 = 1_700_000_040;
 
 fn caller<'a>(env: &'a str, hostname: &'a str) -> Caller<'a> {
-    Caller { env, hostname }
+    Caller { env: env.into(), hostname: hostname.into() }
 }
 
 fn bucket() -> BucketName {

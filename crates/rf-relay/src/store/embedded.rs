@@ -18,7 +18,7 @@ use rf_core::protocol::PulledEvent;
 use rf_core::trace::{Journal, Note, Step};
 use rf_queue::{
     Append, Budget, Commit, CommitError, DropWatch, Dropped, Found, FullReason, LeaseNote, QueueId,
-    QueueOptions, Store, StoreError, StoreOptions, StoredEvent,
+    QueueOptions, Store, StoreError, StoreOptions, StoredEvent, fit_when_empty,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -231,6 +231,11 @@ impl Bucket {
 }
 
 impl BucketStore for Embedded {
+    fn can_take(&self, bucket: &BucketName, events: &[Bytes]) -> bool {
+        let sizes = events.iter().map(|event| event.len() as u64);
+        fit_when_empty(self.bucket(bucket).config.max_bytes, sizes)
+    }
+
     fn append<'a>(
         &'a self,
         bucket: &'a BucketName,

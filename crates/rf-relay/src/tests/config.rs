@@ -108,8 +108,8 @@ fn all_errors_at_once() {
 relay.json:2:17: error: useTailnet: the relay does not join a tailnet by itself: remove the key, and use the host's \
 Tailscale, see docs/guides/tailnet.md
 relay.json:3:12: error: store: expected embedded, found \"cloud\"
-relay.json:5:14: error: buckets[\"../up\"]: not the name of a bucket: expected 1 to 128 letters, digits, `_`, `-` or `.`, \
-and no `.` at the start
+relay.json:5:14: error: buckets[\"../up\"]: not the name of a bucket: expected 1 to 255 bytes without `/`, commas and \
+control characters, without a `.` at the start, and without blanks at the ends
 relay.json:6:22: error: buckets.open.auth: expected a token, found nothing: anybody could read the bucket
 relay.json:7:43: warning: buckets.small.dbMaxSizeKb: a bucket takes at least 1024 KiB on disk: 1024 is used";
     assert_eq!(problems, expected);

@@ -150,6 +150,22 @@ async fn node_info_is_an_object_of_a_named_host() {
 }
 
 #[tokio::test]
+async fn names_of_hosts_and_environments_may_have_any_letters() {
+    with_relay(async |relay| {
+        let from = "RF-ENV-NAME: pröd\nRF-HOSTNAME: büro";
+        relay.ask(&format!("POST /record\nRF-BUCKET: a\n{from}\n{AUTH}"), "x").await;
+        let told = relay.ask(&format!("POST /node-info\nRF-BUCKET: a\n{from}\n{AUTH}"), "{}").await;
+        assert_eq!(told, "200 OK\n\n");
+        let page = whole_statusz(relay, "").await;
+        assert_eq!(page["envs"]["pröd"]["rxMessagesSinceStart"], 1);
+        assert_eq!(page["hostnames"]["büro"]["rxMessagesSinceStart"], 1);
+        assert_eq!(page["nodeInfo"], json!({ "büro": {} }));
+        assert_eq!(page["report"]["nodes"][0]["host"], "büro");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn of_a_busy_agent_of_the_original_the_newest_log_lines_are_kept() {
     with_relay(async |relay| {
         let lines = |from: usize| -> Vec<String> {

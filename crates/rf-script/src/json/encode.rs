@@ -7,8 +7,8 @@ use mlua::{Lua, Table, Value};
 use super::shapes::{Mark, Nulls, Shapes, Told};
 use super::{MAX_DEPTH, large};
 
-/// Floats below this are written as integers when they are integral.
-const MAX_PLAIN: f64 = 1e15;
+/// Whole floats below this are written as digits alone, as Go's encoder does.
+const MAX_PLAIN: f64 = 1e21;
 
 /// A value as JSON.
 ///

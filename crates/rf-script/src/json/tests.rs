@@ -87,6 +87,21 @@ fn kinds_order_and_numbers_survive() {
 }
 
 #[test]
+fn whole_floats_are_digits_as_far_as_go_writes_them() {
+    for (number, expected) in [
+        ("1e15", "1000000000000000"),
+        ("1795745739 * 1e6", "1795745739000000"),
+        ("1795745739 * 1e9", "1795745739000000000"),
+        ("-1e18", "-1000000000000000000"),
+        ("1e20", "100000000000000000000"),
+        ("1e21", "1e+21"),
+        ("1e15 + 0.5", "1000000000000000.5"),
+    ] {
+        check_script(&format!("return json_encode({number})"), expected);
+    }
+}
+
+#[test]
 fn a_script_changes_one_thing_and_the_rest_stays() {
     check_script(
         r#"local t = json_decode('{"z":1,"a":{"list":[]},"m":3}') t.m = nil t.new = 5 t.a.x = true t.b = "x" return json_encode(t)"#,
@@ -108,7 +123,7 @@ fn a_script_changes_one_thing_and_the_rest_stays() {
     );
     check_script(
         r"return json_encode({a = json_null, b = 4/2, c = 2^53})",
-        r#"{"a":null,"b":2,"c":9007199254740992.0}"#,
+        r#"{"a":null,"b":2,"c":9007199254740992}"#,
     );
     check_script(r#"return json_encode("\xff\xfe!")"#, "\"\u{fffd}\u{fffd}!\"");
     check_script(

@@ -32,6 +32,15 @@ function table.foreachi(t, f)
   end
 end
 
+local own_ipairs, getmetatable, rawget = ipairs, getmetatable, rawget
+function ipairs(t)
+  local metatable = getmetatable(t)
+  local made = type(metatable) == "table" and rawget(metatable, "__ipairs")
+  if not made then return own_ipairs(t) end
+  local step, state, first = made(t)
+  return step, state, first
+end
+
 -- For functions that end in `return called(name, pcall(raw, ...))`: the error gets the place of the script that called.
 local function called(name, ok, ...)
   if ok then return ... end

@@ -47,6 +47,22 @@ fn integral_numbers_have_no_fraction() {
 }
 
 #[test]
+fn a_metatable_says_what_ipairs_goes_through() {
+    let sum = |table: &str| {
+        format!(
+            "(function() local sum = 0 for _, v in ipairs({table}) do sum = sum + v end return sum end)()"
+        )
+    };
+    check(&sum("{1, 2, nil, 3}"), "3");
+    check(&sum("setmetatable({1, 2}, {})"), "3");
+    check(&sum("setmetatable({}, {__index = {4, 5}})"), "9");
+    check(&sum("setmetatable({1, 2}, {__metatable = false})"), "3");
+    let own = "{__ipairs = function(t) return next, {10, 20}, nil, 'cut' end}";
+    check(&sum(&format!("setmetatable({{}}, {own})")), "30");
+    check(&format!("select('#', ipairs(setmetatable({{}}, {own})))"), "3");
+}
+
+#[test]
 fn formats() {
     check("('%d'):format(3.7), ('%d'):format(-3.7), ('%5.1f|%i'):format(2, 2.5)", "3 -3   2.0|2");
     check("('%x %o %c %u'):format(255.5, 8.2, 65.9, 7)", "ff 10 A 7");

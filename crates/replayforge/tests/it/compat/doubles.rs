@@ -7,7 +7,7 @@ use rf_core::protocol::MAX_PULLED_BYTES;
 use serde_json::{Value, json};
 
 use crate::support::http::Message;
-use crate::support::ports::Ports;
+use crate::support::ports::{Ports, free_port};
 use crate::support::program::Program;
 use crate::support::server::{Answer, Server};
 use crate::support::stack::{Configs, TOKEN};
@@ -28,6 +28,8 @@ struct State {
     calls: Vec<Message>,
     /// An answer with more events is larger than a player reads.
     most: Option<usize>,
+    /// 400 rather than 404.
+    refuses_node_info: bool,
 }
 
 impl OldRelay {
@@ -72,6 +74,7 @@ impl State {
         }
         let (path, query) = request.target().split_once('?').unwrap_or((request.target(), ""));
         match (request.method(), path) {
+            ("POST", "/node-info") if self.refuses_node_info => Answer::status(400),
             ("POST", "/record-batch") => self.record(request),
             ("GET", "/first-batch") => self.first(query),
             ("DELETE", "/acknowledge-batch") => self.acknowledge(&request.body),
@@ -211,6 +214,28 @@ fn our_player_pulls_from_an_old_relay() {
 }
 
 #[test]
+fn an_empty_pull_is_no_message_of_its_source() {
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+    let relay = OldRelay::start();
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::start();
+    let ports = Ports { target: target.port, ..relay.ports() };
+    let status = free_port();
+    let mut config = Configs::new(folder.path(), ports).player;
+    config["portStatusZ"] = json!(status);
+    config["sources"][0]["hookInterval"] = json!("50ms");
+    let _player = Program::role(folder.path(), "player", &config);
+    let source = |page: &str| call(status, "GET", page, &[], b"").json()["sources"]["b"].clone();
+    eventually("the relay has answered", SOON, || {
+        source("/node-info")["lastSuccessAtMs"].is_number()
+    });
+    assert_eq!(source("/statusz")["lastMessageDate"], NEVER);
+    relay.put([json!({ "method": "POST", "path": "/one" }).to_string()]);
+    target.wait_for(1);
+    assert_ne!(source("/statusz")["lastMessageDate"], NEVER);
+}
+
+#[test]
 fn events_that_are_too_large_together_are_pulled_one_by_one_and_one_that_is_so_alone_is_told() {
     let relay = OldRelay::start();
     let folder = tempfile::tempdir().unwrap();
@@ -231,6 +256,22 @@ fn events_that_are_too_large_together_are_pulled_one_by_one_and_one_that_is_so_a
     relay.put([event(10)]);
     let line = player.wait_for("too large to be pulled");
     assert!(line.contains("larger than 64 MiB") && line.contains("DELETE /acknowledge"), "{line}");
+}
+
+#[test]
+fn a_relay_that_takes_nothing_of_a_node_is_told_of_in_the_log_once() {
+    let relay = OldRelay::start();
+    relay.state.lock().unwrap().refuses_node_info = true;
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Configs::new(folder.path(), relay.ports()).proxy;
+    config["nodeInfoEvery"] = json!("1s");
+    let mut proxy = Program::role(folder.path(), "proxy", &config);
+    let line = proxy.wait_for("relay takes nothing that this node tells of itself");
+    assert!(line.contains(" WARN ") && line.contains("it answers 400"), "{line}");
+    let told = || relay.calls().iter().filter(|call| call.target() == "/node-info").count();
+    eventually("it was told three times", SOON, || told() >= 3);
+    proxy.stop();
+    assert_eq!(proxy.log().matches("relay takes nothing").count(), 1);
 }
 
 fn limit(target: &str) -> usize {

@@ -189,6 +189,7 @@ fn config(folder: &Path, port: u16, upstream: u16, collector: u16, params: &Valu
             "type": "http",
             "url": format!("http://127.0.0.1:{collector}/"),
             "notRelay": true,
+            "config": { "batchTimeoutSecs": "1ms" },
             "maxMessagesPerMinute": -1,
         }],
     })

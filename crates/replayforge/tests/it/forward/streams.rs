@@ -205,6 +205,27 @@ fn a_websocket_is_a_tunnel() {
     assert!(second.read_rest().ends_with(b"hi"));
 }
 
+/// More than the buffers of the system take on the way.
+const FLOOD: usize = 64 * 1024 * 1024;
+
+#[test]
+fn a_tunnel_waits_for_a_client_that_does_not_read() {
+    let upstream = Upstream::start(|stream| {
+        Message::read_head(stream)?;
+        stream.get_mut().write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n",
+        )?;
+        stream.get_mut().write_all(&vec![b'x'; FLOOD])
+    });
+    let rig = Rig::start(upstream.port, &json!({ "clientTimeout": "200ms" }));
+    let mut wire = rig.connect();
+    let answer = wire
+        .exchange(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n");
+    assert_eq!(answer.status(), 101);
+    let_pass(Duration::from_secs(1));
+    assert_eq!(wire.read(FLOOD).len(), FLOOD);
+}
+
 #[test]
 fn an_upgrade_that_is_refused_is_an_answer_and_http2_is_not_asked_for() {
     let upstream = Upstream::answering(|request| match request.header("upgrade") {
@@ -276,6 +297,33 @@ fn a_slow_client_holds_back_nobody_else() {
         let rest = wire.read(LARGE - 1000);
         assert!(pattern(LARGE).ends_with(&rest[rest.len() - 500..]) || rest.len() == LARGE - 1000);
     }
+}
+
+#[test]
+fn a_client_that_sends_no_more_gets_its_answer() {
+    let upstream = Upstream::start(|stream| {
+        while read_request(stream)?.is_some() {
+            // The client's end comes before the answer, and within it.
+            let_pass(Duration::from_millis(300));
+            stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
+            let_pass(Duration::from_millis(300));
+            stream.get_mut().write_all(b"later")?;
+        }
+        Ok(())
+    });
+    let rig = Rig::start(upstream.port, &json!({ "captureResponse": true }));
+    for request in [
+        &b"GET /get HTTP/1.1\r\nHost: x\r\n\r\n"[..],
+        b"POST /post HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+    ] {
+        let mut wire = rig.connect();
+        wire.send(request);
+        wire.finish();
+        assert_eq!(wire.answer().text(), "firstlater");
+        assert!(wire.is_closed_by_peer());
+    }
+    assert_eq!(rig.event("/get")["response"]["body"], "firstlater");
+    assert_eq!(rig.event("/post")["body"], "hello");
 }
 
 #[test]

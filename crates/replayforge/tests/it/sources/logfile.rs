@@ -99,6 +99,7 @@ impl Rig {
             }],
             "sinks": [{
                 "id": "out", "type": "http", "notRelay": true, "maxMessagesPerMinute": -1,
+                "config": { "batchTimeoutSecs": "1ms" },
                 "url": format!("http://127.0.0.1:{}/lines", server.port),
             }],
         });

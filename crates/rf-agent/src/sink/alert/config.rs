@@ -9,8 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::watcher::{MAX_WINDOW, Rule};
-use crate::settings::at;
-use crate::sink::table::port::Port;
+use crate::settings::{Port, at};
 
 /// `params` of an `alert` sink; the keys are spelled as in the original.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]

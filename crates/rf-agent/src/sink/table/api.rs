@@ -110,6 +110,7 @@ async fn distinct_values(
     let mut others = Vec::new();
     for (name, text) in pairs {
         match name.as_str() {
+            "limit" if text.is_empty() => {}
             "limit" => most = limit(&text, MAX_DISTINCT)?,
             _ => others.push(name),
         }

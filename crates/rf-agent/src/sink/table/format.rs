@@ -48,7 +48,7 @@ impl Format {
     /// # Errors
     /// [`ApiError::BadRequest`] for an unknown one.
     pub(crate) fn of(pairs: &[(String, String)]) -> Result<Self, ApiError> {
-        let asked = pairs.iter().rev().find(|(name, _)| name == "format");
+        let asked = pairs.iter().rev().find(|(name, text)| name == "format" && !text.is_empty());
         asked.map_or(Ok(Self::default()), |(_, text)| text.parse())
     }
 }

@@ -95,7 +95,10 @@ impl Span {
                 "start_time" if !text.is_empty() => span.start = seconds(name, text)?,
                 "stop_time" if !text.is_empty() => span.stop = seconds(name, text)?,
                 "range_time" if !text.is_empty() => {
-                    let parsed: Result<Interval, _> = text.parse();
+                    let parsed = match text.parse::<f64>() {
+                        Ok(seconds) => Interval::from_secs_f64(seconds),
+                        Err(_no_number) => text.parse::<Interval>(),
+                    };
                     range = parsed.map(Duration::from).map_err(|invalid| {
                         ApiError::BadRequest(format!("range_time: {invalid}"))
                     })?;

@@ -23,6 +23,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) struct Progress {
     started: Instant,
     last_ms: AtomicU64,
+    is_client_awaited: AtomicBool,
     is_slow: AtomicBool,
     is_broken: AtomicBool,
 }
@@ -32,6 +33,7 @@ impl Progress {
         Arc::new(Self {
             started: Instant::now(),
             last_ms: AtomicU64::new(0),
+            is_client_awaited: AtomicBool::new(false),
             is_slow: AtomicBool::new(false),
             is_broken: AtomicBool::new(false),
         })
@@ -42,8 +44,12 @@ impl Progress {
         self.last_ms.store(now, Ordering::Relaxed);
     }
 
-    /// When the last piece of the body was sent on.
-    pub(super) fn last(&self) -> Instant {
+    /// Since when the upstream is waited for: from the last piece of the body that it took, or from now as long as it is the
+    /// client that does not go on, which has a time of its own.
+    pub(super) fn upstream_since(&self) -> Instant {
+        if self.is_client_awaited.load(Ordering::Relaxed) {
+            return Instant::now();
+        }
         self.started + Duration::from_millis(self.last_ms.load(Ordering::Relaxed))
     }
 
@@ -113,10 +119,12 @@ impl Body for RequestBody {
             this.gate = None;
         }
         let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+            this.progress.is_client_awaited.store(true, Ordering::Relaxed);
             return this.poll_patience(cx).map(|error| Some(Err(error)));
         };
         this.pause = None;
         this.progress.moved();
+        this.progress.is_client_awaited.store(false, Ordering::Relaxed);
         if matches!(frame, Some(Err(_))) {
             this.progress.is_broken.store(true, Ordering::Relaxed);
         }

@@ -52,6 +52,9 @@ pub(super) struct ForwardConfig {
     /// How long a connection may stay unused.
     #[serde(default = "default_idle_timeout")]
     pub(super) idle_timeout: Interval,
+    /// How long a client may take none of the bytes of its answer; then its connection is cut. Not after an upgrade.
+    #[serde(default = "default_client_timeout")]
+    pub(super) client_timeout: Interval,
     /// How long dialing the upstream may take; then the client gets 504.
     #[serde(default = "default_connect_timeout")]
     pub(super) connect_timeout: Interval,
@@ -119,6 +122,11 @@ pub(super) enum ForwardedHeaders {
     None,
 }
 
+/// Long, since many a server waits for ever: a film that is paused, a laptop that sleeps for a moment.
+fn default_client_timeout() -> Interval {
+    Interval::from(Duration::from_secs(300))
+}
+
 fn default_connect_timeout() -> Interval {
     Interval::from(Duration::from_secs(5))
 }
@@ -160,6 +168,7 @@ pub(super) struct Settings {
     pub(super) max_connections: NonZeroUsize,
     pub(super) request_timeout: Duration,
     pub(super) idle_timeout: Duration,
+    pub(super) client_timeout: Duration,
     pub(super) upstream_timeout: Duration,
     pub(super) preserve_host: bool,
     pub(super) forwarded_headers: ForwardedHeaders,
@@ -192,6 +201,7 @@ pub(in crate::source) fn build(
     let times = [
         ("requestTimeout", config.request_timeout),
         ("idleTimeout", config.idle_timeout),
+        ("clientTimeout", config.client_timeout),
         ("connectTimeout", config.connect_timeout),
         ("upstreamTimeout", config.upstream_timeout),
         ("upstreamIdleTimeout", config.upstream_idle_timeout),
@@ -225,6 +235,7 @@ pub(in crate::source) fn build(
         max_connections: config.max_connections,
         request_timeout: config.request_timeout.into(),
         idle_timeout: config.idle_timeout.into(),
+        client_timeout: config.client_timeout.into(),
         upstream_timeout: config.upstream_timeout.into(),
         preserve_host: config.preserve_host,
         forwarded_headers: config.forwarded_headers,

@@ -63,6 +63,12 @@ impl Forwarding {
         if *request.method() == Method::CONNECT {
             return own(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is for forward proxies\n");
         }
+        if !headers::has_one_host(request.headers()) {
+            return own(
+                StatusCode::BAD_REQUEST,
+                "The request has more than one host, or a bad one\n",
+            );
+        }
         let Some(uri) = self.settings.target.uri(&request) else {
             return own(StatusCode::BAD_REQUEST, "The target of the request cannot be sent on\n");
         };
@@ -105,7 +111,8 @@ impl Forwarding {
         Recording::begin(head, copies)
     }
 
-    /// Waits for the head of the answer, as long as the request goes on, and then as long as the file allows.
+    /// Waits for the head of the answer: as long as the client goes on with its request, and as the file allows where it is
+    /// the upstream that is waited for.
     async fn head(
         &self,
         request: Request<RequestBody>,
@@ -121,7 +128,7 @@ impl Forwarding {
                 }
                 sending.as_mut().poll(cx)
             });
-            return match timeout_at(progress.last() + patience, watched).await {
+            return match timeout_at(progress.upstream_since() + patience, watched).await {
                 Ok(Ok(response)) => Ok(response),
                 Ok(Err(_broken)) if progress.is_slow() => Err(Failure::Slow),
                 Ok(Err(_broken)) if progress.is_broken() => Err(Failure::Gone),
@@ -129,8 +136,8 @@ impl Forwarding {
                     Err(Failure::Timeout(error.to_string()))
                 }
                 Ok(Err(error)) => Err(Failure::Away(error.to_string())),
-                // The client was still sending.
-                Err(_elapsed) if Instant::now() < progress.last() + patience => continue,
+                // The client was still sending, or is.
+                Err(_elapsed) if Instant::now() < progress.upstream_since() + patience => continue,
                 Err(_elapsed) => Err(Failure::Timeout(format!("no answer within {patience:?}"))),
             };
         }

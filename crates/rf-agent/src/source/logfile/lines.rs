@@ -58,7 +58,7 @@ enum Raw {
     Long(usize),
     /// A line whose end is not in the window.
     Open,
-    /// Nothing.
+    /// Nothing, or less than a unit of which more may come.
     Empty,
 }
 
@@ -178,10 +178,13 @@ impl<'a> Lines<'a> {
         Piece { truncated: true, ..piece }
     }
 
-    /// All that there is of a line.
+    /// All that there is of a line. Half a unit waits for its other half: after it nothing would be read aright.
     fn open(&mut self) -> Piece<'a> {
-        let piece = self.piece(self.taken, self.window.len());
-        self.taken = self.window.len();
+        let rest = self.from(self.taken).len();
+        let torn = if self.flush.last { 0 } else { rest % self.rules.encoding.unit() };
+        let end = self.taken + rest - torn;
+        let piece = self.piece(self.taken, end);
+        self.taken = end;
         self.within = if self.flush.last { Within::Nothing } else { Within::Partial };
         Piece { partial: !self.flush.last, ..piece }
     }
@@ -193,7 +196,7 @@ impl<'a> Lines<'a> {
         match self.rules.encoding.line_end(seen) {
             Some(end) if end <= max => Raw::Line { end: at + end, next: at + end + unit },
             _ if rest.len() > max + unit => Raw::Long(at + self.rules.encoding.cut(rest, max)),
-            _ if rest.is_empty() => Raw::Empty,
+            _ if rest.is_empty() || (rest.len() < unit && !self.flush.last) => Raw::Empty,
             _ => Raw::Open,
         }
     }

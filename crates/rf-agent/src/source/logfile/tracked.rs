@@ -172,7 +172,7 @@ impl Tracked {
             self.flush(settings, is_deleted)
         };
         if self.looked == Some(state) && !flush.partial && !flush.group {
-            return Ok(self.quiet(is_deleted));
+            return Ok(self.quiet(settings, is_deleted));
         }
         let look = self.read_windows(settings, flush, buffer, sink)?;
         match look {
@@ -240,14 +240,15 @@ impl Tracked {
         first.filter(|after| *after > quiet).map(|after| after.saturating_sub(quiet)).min()
     }
 
-    /// A file to which nothing is added and nothing is left to read.
-    fn quiet(&mut self, is_deleted: bool) -> Look {
+    /// A file to which nothing is added and nothing is left to read, or half a unit.
+    fn quiet(&mut self, settings: &Settings, is_deleted: bool) -> Look {
         if self.broken().is_some() {
             return Look::Done;
         }
         self.trouble = None;
         let quiet = self.grown.elapsed();
-        if is_deleted && quiet > DELETED_QUIET && self.record.offset >= self.state.0 {
+        let is_read = self.record.offset + settings.encoding.unit() as u64 > self.state.0;
+        if is_deleted && quiet > DELETED_QUIET && is_read {
             return Look::Gone;
         }
         if !self.asked && quiet > ASIDE_QUIET {

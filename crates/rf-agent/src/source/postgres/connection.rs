@@ -10,7 +10,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::conn_string::ConnString;
 pub(crate) use super::ssl::SslMode;
-use crate::settings::{at, not_zero};
+use crate::settings::{Port, at, not_zero};
 
 const DEFAULT_HOST: &str = "localhost";
 const DEFAULT_PORT: u16 = 5432;
@@ -35,7 +35,8 @@ macro_rules! params_with_connection {
             pub host: Option<String>,
             /// The server's port.
             #[serde(default)]
-            pub port: Option<u16>,
+            #[schemars(extend("x-zero-is-unset" = true))]
+            pub(crate) port: Option<crate::settings::Port>,
             /// Who asks.
             #[serde(default)]
             pub user: Option<String>,
@@ -84,7 +85,7 @@ pub(crate) fn default_statement_timeout() -> Interval {
 pub(crate) struct Keys {
     pub(crate) conn_string: Secret,
     pub(crate) host: Option<String>,
-    pub(crate) port: Option<u16>,
+    pub(crate) port: Option<Port>,
     pub(crate) user: Option<String>,
     pub(crate) password: Secret,
     pub(crate) database: Option<String>,
@@ -143,7 +144,8 @@ impl Keys {
         };
         let mut config = Config::new();
         config.host(self.host.as_deref().filter(|host| !host.is_empty()).unwrap_or(DEFAULT_HOST));
-        config.port(self.port.filter(|port| *port > 0).unwrap_or(DEFAULT_PORT)).user(user);
+        let port = self.port.map(|Port(port)| port).filter(|port| *port > 0);
+        config.port(port.unwrap_or(DEFAULT_PORT)).user(user);
         if !self.password.is_empty() {
             config.password(self.password.expose());
         }

@@ -13,6 +13,8 @@ use serde_json::{Map, Value};
 const DEFAULT_PRIORITY: u8 = 13;
 /// A tag of RFC 3164 has 32 characters; some senders write more.
 const MAX_TAG: usize = 64;
+/// The name of a zone behind a time.
+const MAX_ZONE_NAME: usize = 7;
 
 const FACILITIES: [&str; 24] = [
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv",
@@ -100,7 +102,11 @@ impl<'a> Message<'a> {
     }
 
     fn read_3164(&mut self, text: &'a str, now: Timestamp, zone: &TimeZone) {
-        let Some((time, rest)) = time_3164(text, now, zone) else {
+        if let Some(Counted { host, time, rest }) = counted(text, now, zone) {
+            (self.host, self.timestamp) = (host, time);
+            return self.read_tag(rest.trim_start_matches(' '));
+        }
+        let Some((time, rest)) = time_3164(text, Writer::Any, now, zone) else {
             // Without a time there is no host, but there may be a tag.
             return self.read_tag(text);
         };
@@ -192,26 +198,83 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
+/// A message of a Cisco device that counts its messages.
+struct Counted<'a> {
+    host: Option<&'a str>,
+    time: String,
+    rest: &'a str,
+}
+
+/// Before the time stand a count, perhaps an empty one, the device's name, and a sequence number, each with a colon; the
+/// last two may be missing. `None`: it is another form.
+fn counted<'a>(text: &'a str, now: Timestamp, zone: &TimeZone) -> Option<Counted<'a>> {
+    let is_count = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+    let (_, mut rest) = text.split_once(": ").filter(|(first, _)| is_count(first))?;
+    let mut host = None;
+    loop {
+        if let Some((time, rest)) = time_3164(rest, Writer::Cisco, now, zone) {
+            return Some(Counted { host, time, rest });
+        }
+        let (word, behind) = rest.split_once(": ")?;
+        rest = behind;
+        if is_count(word) {
+            let (time, rest) = time_3164(rest, Writer::Cisco, now, zone)?;
+            return Some(Counted { host, time, rest });
+        }
+        if host.is_some() || word.contains(' ') {
+            return None;
+        }
+        host = Some(word);
+    }
+}
+
+/// Who writes a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    Any,
+    Cisco,
+}
+
+/// The name of a zone behind a time and before a colon, as Cisco devices write it, and what is behind the colon. What they
+/// say begins with `%` as a rule; where it is not certain that it is one of them, another word would be a program's name.
+fn zone_name(text: &str, writer: Writer) -> Option<(&str, &str)> {
+    let (name, rest) = text.strip_prefix(' ')?.split_once(':')?;
+    let is_name = (1..=MAX_ZONE_NAME).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let is_cisco = writer == Writer::Cisco || rest.starts_with(" %");
+    (is_name && is_cisco).then_some((name, rest))
+}
+
 /// The time at the beginning: RFC 3339, or `Oct 11 22:14:15`, perhaps with a year or fractions.
-fn time_3164<'a>(text: &'a str, now: Timestamp, zone: &TimeZone) -> Option<(String, &'a str)> {
+fn time_3164<'a>(
+    text: &'a str,
+    writer: Writer,
+    now: Timestamp,
+    zone: &TimeZone,
+) -> Option<(String, &'a str)> {
     let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
     if first.contains('T') && first.parse::<Timestamp>().is_ok() {
         return Some((first.to_owned(), rest));
     }
     // Cisco marks a clock that is not set with one of these.
     let text = text.trim_start_matches(['*', '.']);
+    let utc = TimeZone::UTC;
     for (format, has_year) in [
         ("%b %e %H:%M:%S%.f", false),
         ("%b %e %Y %H:%M:%S%.f", true),
         ("%Y %b %e %H:%M:%S%.f", true),
     ] {
         let Ok((mut parts, used)) = BrokenDownTime::parse_prefix(format, text) else { continue };
+        let rest = text.get(used..)?;
+        let (name, rest) =
+            zone_name(rest, writer).unwrap_or_else(|| ("", rest.strip_prefix(':').unwrap_or(rest)));
+        // Other names mean one zone here and another one there.
+        let zone = if matches!(name, "UTC" | "GMT") { &utc } else { zone };
         if !has_year {
             parts.set_year(Some(year_of(&parts, now, zone)?)).ok()?;
         }
         let time = zone.to_timestamp(parts.to_datetime().ok()?).ok()?;
-        let rest = text.get(used..)?;
-        return Some((time.to_string(), rest.strip_prefix(':').unwrap_or(rest)));
+        return Some((time.to_string(), rest));
     }
     None
 }
@@ -321,6 +384,66 @@ mod tests {
     }
 
     #[test]
+    fn messages_of_cisco_devices() {
+        let says = |timestamp: &str, host: Option<&str>, message: &str| {
+            let mut expected = json!({
+                "facility": "local7", "severity": "notice", "timestamp": timestamp, "message": message,
+            });
+            if let Some(host) = host {
+                expected["host"] = host.into();
+            }
+            expected
+        };
+        let message = "%SYS-5-CONFIG_I: Configured from console";
+        // With a count, a clock that is not set, and a zone.
+        check(
+            &format!("<189>29: *Mar  1 18:48:50.483 UTC: {message}"),
+            says("2026-03-01T18:48:50.483Z", None, message),
+        );
+        check(
+            &format!("<189>29: Nov 26 18:48:50.483: {message}"),
+            says("2025-11-26T17:48:50.483Z", None, message),
+        );
+        check(
+            &format!("<189>Nov 26 18:48:50.483 UTC: {message}"),
+            says("2025-11-26T18:48:50.483Z", None, message),
+        );
+        // A zone that has no one meaning is the local one.
+        check(
+            &format!("<189>Nov 26 2025 18:48:50 CET: {message}"),
+            says("2025-11-26T17:48:50Z", None, message),
+        );
+        check(
+            &format!("<189>000029: rtr1: Nov 26 18:48:50.483: {message}"),
+            says("2025-11-26T17:48:50.483Z", Some("rtr1"), message),
+        );
+        check(
+            &format!("<189>29: rtr1: 000030: Nov 26 18:48:50.483 GMT: {message}"),
+            says("2025-11-26T18:48:50.483Z", Some("rtr1"), message),
+        );
+        check(
+            &format!("<189>29: 000030: .Nov 26 18:48:50.483 UTC: {message}"),
+            says("2025-11-26T18:48:50.483Z", None, message),
+        );
+        check(
+            &format!("<189>: 2025 Nov 26 18:48:50 UTC: {message}"),
+            says("2025-11-26T18:48:50Z", None, message),
+        );
+        // What is no fixed form has no host before it.
+        check(
+            "<189>31: Nov 26 18:48:50.483 UTC: Received a packet",
+            says("2025-11-26T18:48:50.483Z", None, "Received a packet"),
+        );
+        // Without a time the number is a tag, as it may be; a program's name is no zone.
+        let mut expected = says("2026-01-02T03:04:05Z", None, "app: hello");
+        expected["app"] = "29".into();
+        check("<189>29: app: hello", expected);
+        let mut expected = says("2025-11-26T17:48:50Z", None, "hello");
+        expected["app"] = "UTC".into();
+        check("<189>Nov 26 18:48:50 UTC: hello", expected);
+    }
+
+    #[test]
     fn any_other_text_is_a_message() {
         let user =
             |message: &str| json!({ "facility": "user", "severity": "notice", "message": message });
@@ -342,6 +465,11 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn nothing_panics(text in "(<[0-9]{1,3}>)?(1 )?[ -~\\PC]{0,80}") {
+            Message::parse(&text, Timestamp::UNIX_EPOCH, &TimeZone::UTC);
+        }
+
+        #[test]
+        fn nothing_like_cisco_panics(text in "<189>[0-9]{0,3}: ([a-zé]{0,3}: ){0,3}[*.]?Nov 26 18:48:50( [A-Zé]{0,9})?:? ?%?[ -~]{0,9}") {
             Message::parse(&text, Timestamp::UNIX_EPOCH, &TimeZone::UTC);
         }
 

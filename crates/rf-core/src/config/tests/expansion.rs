@@ -21,8 +21,14 @@ fn expands_values_and_not_keys() {
     assert_eq!(value, None);
     insta::assert_snapshot!(problems, @r#"
     agent.json:2:6: error: b[0]: cannot read /nonexistent/secret: No such file or directory (os error 2)
-    agent.json:2:35: error: b[1]: `${` without `}`; write `\$` for a plain `$`
     agent.json:1:5: warning: a: the environment variable NONE is not set; an empty text is put in its place
+    agent.json:2:35: warning: b[1]: a `${` that names no variable stays as it is: write `\${` if that is meant, else `${NAME}` or `${NAME:-default}`
+    "#);
+
+    let (value, problems) = decode::<Value>("{a: 'cost ${{message}} $PORT'}");
+    assert_eq!(value, Some(json!({"a": "cost ${{message}} 8099"})));
+    insta::assert_snapshot!(problems, @r#"
+    agent.json:1:5: warning: a: a `${` that names no variable stays as it is: write `\${` if that is meant, else `${NAME}` or `${NAME:-default}`
     "#);
 }
 

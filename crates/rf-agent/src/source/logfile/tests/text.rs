@@ -95,6 +95,25 @@ fn other_encodings() {
     assert_eq!(pieces, ["café"]);
 }
 
+#[test]
+fn half_a_unit_waits_for_its_other_half() {
+    let last = Flush { last: true, ..FLUSH };
+    for (encoding, unit) in [
+        (Encoding::Utf16Le, u16::to_le_bytes as fn(u16) -> [u8; 2]),
+        (Encoding::Utf16Be, u16::to_be_bytes),
+    ] {
+        let bytes = wide("one\ntorn?", unit);
+        let torn = &bytes[..bytes.len() - 1];
+        let (pieces, rest, within) = split(torn, rules(encoding, 100), FLUSH);
+        assert_eq!((pieces.as_slice(), rest), (&["one".to_owned(), "torn…".to_owned()][..], 1));
+        assert_eq!(within, Within::Partial);
+        assert_eq!(split(&bytes[..1], rules(encoding, 100), FLUSH).1, 1, "it is nothing yet");
+        // Where nothing more will come it is what it is.
+        let (pieces, rest, _) = split(torn, rules(encoding, 100), last);
+        assert_eq!((pieces[1].as_str(), rest), ("torn\u{fffd}?", 0));
+    }
+}
+
 fn check_groups(rule: Rule, pattern: &str, flush: Flush, text: &str, expected: &[&str]) {
     let multiline = Multiline {
         rule,
@@ -148,6 +167,19 @@ async fn a_line_without_its_end_is_sent_once_and_its_rest_with_the_end() {
     assert_eq!(bodies[2], json!({ "content": "f", "continued": true }));
     assert_eq!(bodies[4], json!({ "content": "last", "partial": true }));
     assert_eq!(bodies[5], json!({ "content": "three" }));
+}
+
+#[tokio::test]
+async fn a_line_that_stops_within_a_character_goes_on_with_it() {
+    let params = json!({ "encoding": "utf-16le", "partialLineTimeout": "50ms" });
+    let rig = Rig::over_app_log(params).await;
+    let bytes = wide("torn rest\nnext\n", u16::to_le_bytes);
+    // The first half of the blank.
+    let (begun, rest) = bytes.split_at(9);
+    rig.append("app.log", begun);
+    rig.expect(&["torn"]).await;
+    rig.append("app.log", rest);
+    rig.expect(&["torn", " rest", "next"]).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `listen_port` and its like: a number, or a text with a number, as the original has it.
+//! A port of a file: a number, or a text with a number, as the original has it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserializer;
 use serde::de::{Deserialize, Error, Unexpected, Visitor};
 
-/// A port of a listener of a sink's own.
+/// A port of a listener of a sink's own, or of a database that a source asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Port(pub(crate) u16);
 
