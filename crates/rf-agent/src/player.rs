@@ -23,16 +23,14 @@ use serde_json::Value;
 
 use crate::agent::{Plan, PlannedSink, PlannedSource};
 use crate::relay_client::{BucketKey, RelayClient};
-use crate::script::config::check_pass;
 use crate::server::{self, ServedSink, ServerPlan};
 use crate::settings::{
-    at, check_buffer, check_ids, check_node_info_every, host_name, no_tailnet, parse_url,
-    store_options,
+    Listening, RouteKeys, at, check_buffer, check_ids, check_listening, check_named,
+    check_node_info_every, host_name, listens, no_tailnet, parse_url, reached, store_options,
 };
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
 use crate::stats::{StatsPlan, ToldRelay};
-use crate::whole::{Listening, check_listening, check_named, listens, reached};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "player.sqlite3";
@@ -215,19 +213,17 @@ fn check_source(
     node: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<PlannedSource> {
-    if source.transform_script.is_empty() && source.sinks.is_empty() {
-        problems.error(
-            node,
-            format!(
-                "source `{}` goes nowhere: expected sinks, a list of names of sinks, or transformScript, a Lua script",
-                source.name
-            ),
-        );
-    }
-    let known: Vec<String> = file.sinks.iter().map(|sink| sink.name.clone()).collect();
-    let script = source.script().check_source(&known, source.hook_interval, node, problems);
-    check_pass(script.as_ref(), source.sinks.is_empty(), node, problems);
-    let routes = check_routes(source, &known, node, problems);
+    let sink_nodes = node.get("sinks").map(|sinks| sinks.items()).unwrap_or_default();
+    let keys = RouteKeys {
+        source: &source.name,
+        sink_key: "name",
+        expected: "sinks, a list of names of sinks",
+        sinks: source.sinks.iter().map(String::as_str).zip(sink_nodes).collect(),
+        script: source.script(),
+        hook_interval: source.hook_interval,
+    };
+    let sinks = file.sinks.iter().map(|sink| sink.name.clone()).collect();
+    let routes = keys.check(sinks, node, problems);
     if source.relay_authentication_bearer.is_empty() {
         problems.warn(
             &at(node, "relayAuthenticationBearer"),
@@ -248,37 +244,7 @@ fn check_source(
         client: Arc::clone(client?),
         poll: source.hook_interval.map_or(DEFAULT_POLL, Duration::from),
     };
-    Some(PlannedSource {
-        id: source.name.clone(),
-        kind: "relay".to_owned(),
-        feeds: if script.is_some() { known } else { routes.clone() },
-        routes,
-        source: Box::new(built),
-        script,
-    })
-}
-
-/// The sinks of a source, each once.
-fn check_routes(
-    source: &PlayerSourceFile,
-    known: &[String],
-    node: &Node<'_>,
-    problems: &mut Problems,
-) -> Vec<String> {
-    let nodes = node.get("sinks").map(|sinks| sinks.items()).unwrap_or_default();
-    let mut routes: Vec<String> = Vec::new();
-    for (name, at) in source.sinks.iter().zip(nodes) {
-        if !known.contains(name) {
-            problems
-                .error(&at, format!("no sink has the name `{name}`; known: {}", known.join(", ")));
-        }
-        if routes.contains(name) {
-            problems.warn(&at, format!("`{name}` is named twice, and gets each event once"));
-        } else {
-            routes.push(name.clone());
-        }
-    }
-    routes
+    Some(routes.plan(&source.name, "relay", Box::new(built)))
 }
 
 fn check_sink(
