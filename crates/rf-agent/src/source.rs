@@ -3,6 +3,7 @@
 pub mod command;
 #[cfg(test)]
 pub(crate) mod contract;
+mod defaults;
 pub mod exec;
 mod forward;
 mod hand_over;

@@ -36,6 +36,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::defaults::all_interfaces;
 use super::{HoldsUp, Listening, Source, SourceContext, SourceError, forward};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::redact::{BodyForm, Defaults, RedactConfig, Redacted, Redactor};
@@ -82,10 +83,6 @@ pub struct HttpSourceConfig {
     /// What is masked in the events; nothing by default.
     #[serde(default)]
     pub redact: RedactConfig,
-}
-
-pub(super) fn all_interfaces() -> String {
-    "0.0.0.0".to_owned()
 }
 
 fn default_max_body() -> ByteSize {

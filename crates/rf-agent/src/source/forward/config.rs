@@ -19,9 +19,9 @@ use super::selection::{RuleConfig, Selection};
 use super::{ForwardSource, Upstream};
 use crate::redact::{Defaults, RedactConfig, Redactor};
 use crate::settings::{at, check_connections, host_name, not_zero};
+use crate::source::defaults::all_interfaces;
 use crate::source::http::{
-    all_interfaces, default_idle_timeout, default_max_connections, default_request_timeout,
-    header_names,
+    default_idle_timeout, default_max_connections, default_request_timeout, header_names,
 };
 use crate::source::{Source, SourceContext};
 
