@@ -1,5 +1,6 @@
 //! Sources: where events come from. A source is one file here and one line in [`SOURCES`].
 
+mod claimed_port;
 pub mod command;
 #[cfg(test)]
 pub(crate) mod contract;
