@@ -168,8 +168,7 @@ impl Agent {
         }
         let (stats, told) = plan.stats.apart();
         let instance = instance(&store).await;
-        let mut sight = Sight::new(stats, (&store, journal), &sources, &plan.sinks);
-        sight.instance = instance;
+        let sight = Sight::new(stats, instance, (&store, journal), &sources, &plan.sinks);
         let sight = Arc::new(sight);
         let sinks = plan.sinks;
         Ok(Self {

@@ -26,5 +26,4 @@ pub mod sink;
 pub mod source;
 pub mod stats;
 pub mod trace;
-mod whole;
 mod worker;

@@ -1,8 +1,10 @@
 //! Sources: where events come from. A source is one file here and one line in [`SOURCES`].
 
+mod claimed_port;
 pub mod command;
 #[cfg(test)]
 pub(crate) mod contract;
+mod defaults;
 pub mod exec;
 mod forward;
 mod hand_over;

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::run::Runs;
 use self::schedule::Schedule;
 use self::stream::Stream;
+use super::defaults::{default_max_line, root_path};
 use super::{Source, SourceContext, SourceError};
 use crate::child::{ChildCommand, CommandLine};
 use crate::pipeline::Output;
@@ -56,10 +57,10 @@ pub struct CommandSourceConfig {
     #[serde(default = "root_path")]
     pub path: String,
     /// What is kept of a run's standard output, and of its standard error; the rest is cut.
-    #[serde(default = "default_max_bytes")]
+    #[serde(default = "default_max_output")]
     pub max_output_bytes: ByteSize,
     /// A longer line is cut here.
-    #[serde(default = "default_max_bytes")]
+    #[serde(default = "default_max_line")]
     pub max_line_bytes: ByteSize,
 }
 
@@ -80,11 +81,7 @@ fn default_timeout() -> Interval {
     Interval::from_secs(10)
 }
 
-fn root_path() -> String {
-    "/".to_owned()
-}
-
-fn default_max_bytes() -> ByteSize {
+fn default_max_output() -> ByteSize {
     ByteSize::mib(1)
 }
 

@@ -14,6 +14,7 @@ use tokio::fs::File;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::defaults::default_max_line;
 use super::hand_over::{HandOver, HandedOver};
 use super::{Source, SourceContext, SourceError};
 use crate::lines::{Line, LineReader};
@@ -38,10 +39,6 @@ pub struct RepeatfileSourceConfig {
 
 fn default_interval() -> u64 {
     1000
-}
-
-fn default_max_line() -> ByteSize {
-    ByteSize::mib(1)
 }
 
 /// JSON Schema of [`RepeatfileSourceConfig`].

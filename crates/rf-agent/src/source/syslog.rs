@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::framing::Frame;
 use self::parse::Message;
+use super::defaults::{all_interfaces, root_path};
 use super::hand_over::HandOver;
 use super::local_event::LocalEvent;
 use super::{Listening, Source, SourceContext, SourceError};
@@ -73,14 +74,6 @@ pub enum Protocol {
     Udp,
     /// Connections.
     Tcp,
-}
-
-fn all_interfaces() -> String {
-    "0.0.0.0".to_owned()
-}
-
-fn root_path() -> String {
-    "/".to_owned()
 }
 
 fn default_max_message() -> ByteSize {

@@ -184,6 +184,7 @@ impl Sight {
     /// Of an agent that is about to run.
     pub(crate) fn new(
         plan: StatsPlan,
+        instance: String,
         (store, journal): (&Store, Arc<Journal>),
         sources: &[(PlannedSource, Output)],
         sinks: &[PlannedSink],
@@ -215,7 +216,7 @@ impl Sight {
             role: plan.role,
             env_name: plan.env_name,
             host_name: plan.host_name,
-            instance: String::new(),
+            instance,
             started: Instant::now(),
             every: plan.every,
             started_at_ms: now_ms(),
