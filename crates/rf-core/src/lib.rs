@@ -9,6 +9,7 @@
 
 pub mod background;
 pub mod backoff;
+pub mod clock;
 pub mod config;
 pub mod event;
 pub mod lifecycle;

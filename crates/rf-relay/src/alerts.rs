@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rf_core::clock::unix_ms;
 use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,6 @@ pub(crate) use heartbeat::beat;
 pub(crate) use tell::{Teller, tell};
 
 use crate::report::{Level, Report, Sight, Subject, ago};
-use crate::stats::unix_ms;
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);

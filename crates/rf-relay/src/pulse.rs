@@ -5,13 +5,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rf_core::clock::{unix_ms, unix_secs};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::Alerts;
 use crate::keep::{Keeper, Kept};
 use crate::report::Sight;
-use crate::stats::{unix_ms, unix_seconds};
 
 /// How often it is looked whether a chart's point is due.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ impl Pulse {
                 () = stop.cancelled() => return Ok(()),
             }
             let losses_for = self.sight.thresholds.losses_for;
-            self.sight.stats.sample(&self.sight.usages(), unix_seconds(), losses_for);
+            self.sight.stats.sample(&self.sight.usages(), unix_secs(), losses_for);
             if kept_at.elapsed() >= KEEP_EVERY {
                 kept_at = Instant::now();
                 self.keep().await;

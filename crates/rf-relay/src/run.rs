@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hyper_util::service::TowerToHyperService;
+use rf_core::clock::unix_ms;
 use rf_core::lifecycle::Tasks;
 use rf_core::trace::Journal;
 use rf_net::client::{Client, ClientOptions};
@@ -27,7 +28,7 @@ use crate::keep::Keeper;
 use crate::nodes::Nodes;
 use crate::pulse::Pulse;
 use crate::report::Sight;
-use crate::stats::{Stats, unix_ms};
+use crate::stats::Stats;
 use crate::status::{self, Access, StatusPort};
 use crate::store::BucketStore;
 

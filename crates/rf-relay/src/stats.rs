@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,17 +31,6 @@ pub(crate) const MAX_NAME_BYTES: usize = 255;
 
 /// A host that has been silent for so long is forgotten.
 pub(crate) const FORGET_AFTER_SECONDS: u64 = 3600;
-
-/// Seconds since 1970.
-pub(crate) fn unix_seconds() -> u64 {
-    unix_ms() / 1000
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 /// Who calls, as it says itself; empty where it does not.
 #[derive(Clone, Debug)]

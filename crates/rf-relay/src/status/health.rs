@@ -2,9 +2,9 @@
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
+use rf_core::clock::unix_ms;
 
 use super::{NO_STORE, PLAIN, StatusPort};
-use crate::stats::unix_ms;
 
 /// Why the relay is not alive, if it is not: buckets that cannot be opened.
 pub(super) fn broken(port: &StatusPort) -> Option<String> {

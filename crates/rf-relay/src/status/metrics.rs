@@ -7,11 +7,11 @@ mod families;
 
 use std::collections::HashMap;
 
+use rf_core::clock::unix_ms;
 use rf_core::metrics::{Agent, Form, Kind, Label, Text, Value, agents};
 
 use crate::nodes::Node;
 use crate::report::{Level, NodeReport, Presence, Report, Sight};
-use crate::stats::unix_ms;
 use families::{BUCKETS, NODES};
 
 const UNAUTHORIZED: &str = "replayforge_unauthorized_requests_total";

@@ -23,11 +23,11 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use maud::Markup;
+use rf_core::clock::unix_ms;
 use rf_net::encoding::{Coding, encode, negotiate};
 
 use super::{NO_STORE, PLAIN, StatusPort, failed, other};
 use crate::report::{BucketReport, Report};
-use crate::stats::unix_ms;
 pub(crate) use live::MAX_VIEWERS;
 
 /// What nothing on the page may do: load from elsewhere, run what is not our file, be put into a frame.

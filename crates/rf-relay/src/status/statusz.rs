@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use rf_core::clock::unix_ms;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::StatusPort;
 use crate::report::Report;
-use crate::stats::{Counts, is_recent, unix_ms};
+use crate::stats::{Counts, is_recent};
 use crate::store::Usage;
 
 /// What of it is wanted: a name given leaves only that entry in its table, and everything else as it is.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rf_core::clock::unix_ms;
 use rf_core::event::event_id;
 use rf_core::trace::{TraceReport, Waiting};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::report::Sight;
-use crate::stats::unix_ms;
 
 /// How long a person waits until all buckets are looked through.
 const PATIENCE: Duration = Duration::from_secs(3);

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use rf_core::clock::unix_ms;
 use rf_core::config::Secret;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{AUTH, TestRelay, with_config, with_embedded, with_relay};
 use crate::config::RelayConfig;
-use crate::stats::unix_ms;
 use crate::store::Usage;
 use crate::store::memory::Fault;
 
