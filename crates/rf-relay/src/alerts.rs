@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use heartbeat::beat;
 pub(crate) use tell::{Teller, tell};
 
-use crate::report::{Level, Report, Sight, Subject, ago};
+use crate::report::{Level, RelayView, Report, Subject, ago};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -157,7 +157,7 @@ fn subjects(report: &Report) -> impl Iterator<Item = (Subject, &str)> {
 
 /// Looks now and then until `stop`, writes to the log what is to be told, and hands it on.
 pub(crate) async fn run(
-    sight: Arc<Sight>,
+    view: Arc<RelayView>,
     alerts: Arc<Alerts>,
     tellers: Vec<Teller>,
     stop: CancellationToken,
@@ -169,7 +169,7 @@ pub(crate) async fn run(
             _ = ticks.tick() => {}
             () = stop.cancelled() => return Ok(()),
         }
-        let changes = alerts.look(&sight.report(unix_ms()));
+        let changes = alerts.look(&view.report(unix_ms()));
         for change in &changes {
             let (subject, id, line) = (change.subject.as_str(), change.id.as_str(), change.line());
             match &change.what {

@@ -9,7 +9,7 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use build::Sight;
+pub(crate) use build::RelayView;
 pub use words::{ago, bytes, count, span};
 
 /// How something is.

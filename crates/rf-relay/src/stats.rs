@@ -2,7 +2,7 @@
 //!
 //! Promises: a minute's counts start anew each minute; a host that has been silent for an hour is forgotten; every
 //! table is bounded, and at its bound the one that has been silent for longest makes room. The lock is held for a few
-//! additions, or for a copy of counters; nothing is encoded or written under it. `keep` writes it all to disk.
+//! additions, or for a copy of counters; nothing is encoded or written under it. `persistence` writes it all to disk.
 
 mod counts;
 

@@ -40,7 +40,7 @@ use uuid::Uuid;
 pub(crate) use access::Access;
 
 use crate::auth::Tokens;
-use crate::report::Sight;
+use crate::report::RelayView;
 
 /// The nice value of what makes answers: on processors that events keep busy it gets less than a twentieth of one. Less
 /// still would have a page wait for seconds there.
@@ -48,7 +48,7 @@ const NICENESS: i32 = 15;
 
 /// What the status port works with.
 pub(crate) struct StatusPort {
-    pub(crate) sight: Arc<Sight>,
+    pub(crate) view: Arc<RelayView>,
     pub(crate) access: Access,
     /// What opens a bucket's events.
     pub(crate) tokens: Tokens,
@@ -67,7 +67,7 @@ pub(crate) struct StatusPort {
 
 impl StatusPort {
     pub(crate) fn new(
-        sight: Arc<Sight>,
+        view: Arc<RelayView>,
         access: Access,
         tokens: Tokens,
         stop: CancellationToken,
@@ -77,7 +77,7 @@ impl StatusPort {
         let rendered = page::Rendered::default();
         let tracing = Semaphore::new(1);
         let kept = kept::Kept::default();
-        Ok(StatusPort { sight, access, tokens, rendered, kept, maker, tracing, viewers, stop })
+        Ok(StatusPort { view, access, tokens, rendered, kept, maker, tracing, viewers, stop })
     }
 
     /// Has it made from the state of the moment. `None` when that failed, which was logged.
@@ -142,7 +142,7 @@ async fn metrics_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -
     let accept = headers.get_all(header::ACCEPT).iter();
     let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
     let form = Form::negotiate(&accept);
-    let make = move |port: &StatusPort| Bytes::from(metrics::metrics(&port.sight, form));
+    let make = move |port: &StatusPort| Bytes::from(metrics::metrics(&port.view, form));
     let body = port.make_or_repeat(form.content_type().to_owned(), make).await;
     let head = [(header::CONTENT_TYPE, form.content_type()), NO_STORE];
     body.map_or_else(failed, |body| (head, body).into_response())
@@ -151,7 +151,7 @@ async fn metrics_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -
 async fn trace_page(State(port): State<Arc<StatusPort>>, Path(id): Path<String>) -> Response {
     let _one_at_a_time = port.tracing.acquire().await;
     match Uuid::parse_str(&id) {
-        Ok(id) => ([NO_STORE], Json(trace::trace(&port.sight, id).await)).into_response(),
+        Ok(id) => ([NO_STORE], Json(trace::trace(&port.view, id).await)).into_response(),
         Err(error) => {
             let text = format!("not the id of an event: {error}\n");
             (StatusCode::BAD_REQUEST, [PLAIN], text).into_response()

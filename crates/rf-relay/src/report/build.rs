@@ -20,7 +20,7 @@ use crate::stats::{Flow, HostCounts, Stats};
 use crate::store::{BucketStore, Usage};
 
 /// Everything that a report is made of.
-pub(crate) struct Sight {
+pub(crate) struct RelayView {
     pub(crate) started_at_ms: u64,
     pub(crate) absences: Absences,
     pub(crate) buckets: BTreeMap<BucketName, BucketConfig>,
@@ -33,7 +33,7 @@ pub(crate) struct Sight {
     pub(crate) journal: Arc<Journal>,
 }
 
-impl Sight {
+impl RelayView {
     /// The system as it is now.
     pub(crate) fn report(&self, now_ms: u64) -> Report {
         let (buckets, nodes) = (self.bucket_reports(now_ms), self.node_reports(now_ms));
@@ -172,7 +172,7 @@ pub(super) fn node_report(
     let mut sources: Vec<SourceReport> =
         info.sources.keys().map(|id| source_report(node, id, &mut why)).collect();
     let mut sinks: Vec<SinkReport> =
-        info.sinks.keys().map(|id| sink_report(node, id, (now_ms, limits), &mut why)).collect();
+        info.sinks.keys().map(|id| sink_report(node, id, now_ms, limits, &mut why)).collect();
     why.extend(judge::node(node, now_ms, limits));
     if is_silent {
         // What it told before it fell silent is not so any more, or cannot be known.
@@ -232,7 +232,8 @@ fn source_report(node: &Node, id: &str, why: &mut Vec<Why>) -> SourceReport {
 fn sink_report(
     node: &Node,
     id: &str,
-    (now_ms, limits): (u64, &Thresholds),
+    now_ms: u64,
+    limits: &Thresholds,
     why: &mut Vec<Why>,
 ) -> SinkReport {
     let sink = &node.info.sinks[id];
@@ -241,7 +242,7 @@ fn sink_report(
         sink.queue.oldest_at_ms.map(|at| at.saturating_add_signed(-node.past.skew_ms));
     let per_minute = node.past.sink_rates.get(id).copied().unwrap_or_default();
     let facts = judge::SinkFacts { oldest_at_ms, per_minute, now_ms };
-    let wrong = judge::sink((id, sink), &facts, limits);
+    let wrong = judge::sink(id, sink, &facts, limits);
     let level = worst(&wrong);
     why.extend(wrong);
     let quantile = |share| sink.latency.as_ref().and_then(|latency| latency.quantile_ms(share));

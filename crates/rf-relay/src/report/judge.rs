@@ -150,11 +150,7 @@ pub(super) struct SinkFacts {
 }
 
 /// The sentences about a sink.
-pub(super) fn sink(
-    (id, sink): (&str, &SinkInfo),
-    facts: &SinkFacts,
-    limits: &Thresholds,
-) -> Vec<Why> {
+pub(super) fn sink(id: &str, sink: &SinkInfo, facts: &SinkFacts, limits: &Thresholds) -> Vec<Why> {
     let now_ms = facts.now_ms;
     let mut why = Reasons::default();
     let error = standing(sink.last_error.as_ref(), sink.last_success_at_ms);

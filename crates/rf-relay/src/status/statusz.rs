@@ -32,16 +32,16 @@ impl Filter {
 
 /// The whole page as JSON.
 pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
-    let (now_ms, sight) = (unix_ms(), &port.sight);
+    let (now_ms, view) = (unix_ms(), &port.view);
     let now = now_ms / 1000;
     let bucket = |(name, usage): (crate::bucket::BucketName, Usage)| {
-        let stats = sight.stats.bucket(name.as_str(), now);
+        let stats = view.stats.bucket(name.as_str(), now);
         let mut entry = Entry::new("relay", name.as_str(), &stats.counts, Some(&usage));
         let (dropped_full, dropped_age) = stats.dropped(&usage);
         (entry.dropped_full, entry.dropped_age) = (Some(dropped_full), Some(dropped_age));
         (name.to_string(), entry)
     };
-    let usages = sight.usages();
+    let usages = view.usages();
     let usages =
         usages.into_iter().filter(|(b, _)| Filter::has(filter.bucket.as_ref(), b.as_str()));
     let named = |kind, named: Vec<(String, Counts)>, wanted: Option<&String>| {
@@ -51,9 +51,9 @@ pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
         };
         named.into_iter().filter(|(name, _)| Filter::has(wanted, name)).map(entry).collect()
     };
-    let hosts = sight.stats.hostnames(now);
+    let hosts = view.stats.hostnames(now);
     let hosts = hosts.into_iter().map(|(name, host)| (name, host.counts)).collect();
-    let mut report = sight.report(now_ms);
+    let mut report = view.report(now_ms);
     report.buckets.retain(|bucket| Filter::has(filter.bucket.as_ref(), &bucket.name));
     report.nodes.retain(|node| {
         Filter::has(filter.hostname.as_ref(), &node.host)
@@ -61,9 +61,9 @@ pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
             && Filter::has(filter.node.as_ref(), &node.id)
     });
     let page = Page {
-        uptime: go_duration(now_ms.saturating_sub(sight.started_at_ms) / 1000),
+        uptime: go_duration(now_ms.saturating_sub(view.started_at_ms) / 1000),
         buckets: usages.map(bucket).collect(),
-        envs: named("env", sight.stats.envs(now), filter.env.as_ref()),
+        envs: named("env", view.stats.envs(now), filter.env.as_ref()),
         hostnames: named("hostname", hosts, filter.hostname.as_ref()),
         node_info: node_info(port, filter, now_ms),
         report,
@@ -73,9 +73,9 @@ pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
 
 /// By host, as in the original: of several agents of one host the one that told last.
 fn node_info(port: &StatusPort, filter: &Filter, now_ms: u64) -> BTreeMap<String, Box<RawValue>> {
-    let mut nodes = port.sight.nodes.all(now_ms);
+    let mut nodes = port.view.nodes.all(now_ms);
     nodes.retain(|node| Filter::has(filter.hostname.as_ref(), &node.id.host));
-    let absences = &port.sight.absences;
+    let absences = &port.view.absences;
     nodes.retain(|node| is_recent(absences.silence_ms(node.past.last_seen_ms, now_ms)));
     nodes.sort_by_key(|node| node.past.last_seen_ms);
     nodes.iter().map(|node| (node.id.host.clone(), node.raw.clone())).collect()
