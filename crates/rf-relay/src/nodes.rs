@@ -80,7 +80,8 @@ pub(crate) struct Past {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Beat {
     /// Seconds since 1970, by the relay's clock.
-    pub(crate) at: u64,
+    #[serde(rename = "at")]
+    pub(crate) at_secs: u64,
     /// Events a minute that came in, or where it has no source, that went out.
     pub(crate) rate: u64,
 }
@@ -249,9 +250,9 @@ impl Past {
         let none = NodeInfo::default();
         let same_run = before.info.started_at_ms == info.started_at_ms;
         let old = if same_run { &before.info } else { &none };
-        let minutes_ms = now_ms.saturating_sub(before.past.last_seen_ms).max(1);
+        let elapsed_ms = now_ms.saturating_sub(before.past.last_seen_ms).max(1);
         let rate = |more: u64| {
-            u64::try_from(u128::from(more) * 60_000 / u128::from(minutes_ms)).unwrap_or(u64::MAX)
+            u64::try_from(u128::from(more) * 60_000 / u128::from(elapsed_ms)).unwrap_or(u64::MAX)
         };
         past.source_rates = rates(&info.sources, &old.sources, |source| source.received, rate);
         past.sink_rates = rates(
@@ -264,7 +265,7 @@ impl Past {
             |rates: &BTreeMap<String, u64>| rates.values().fold(0_u64, |a, b| a.saturating_add(*b));
         let (received, sent) = (sum(&past.source_rates), sum(&past.sink_rates));
         past.beats.push_back(Beat {
-            at: now_ms / 1000,
+            at_secs: now_ms / 1000,
             rate: if info.sources.is_empty() { sent } else { received },
         });
         while past.beats.len() > MAX_BEATS {
@@ -278,9 +279,9 @@ impl Past {
         past
     }
 
-    /// Events dropped, and events that became dead letters, in messages since `since`.
-    pub(crate) fn losses_since(&self, since: u64) -> (u64, u64) {
-        self.losses.since(since)
+    /// Events dropped, and events that became dead letters, in messages since `since_secs`.
+    pub(crate) fn losses_since(&self, since_secs: u64) -> (u64, u64) {
+        self.losses.since(since_secs)
     }
 }
 
@@ -398,7 +399,7 @@ mod tests {
             "past":{"first_seen_ms":1,"last_seen_ms":1700000040000,
                 "beats":[{"at":1,"rate":2,"dropped":3,"dead":4}]}}]"#;
         let nodes = again(kept);
-        assert_eq!(nodes.all(NOW)[0].past.beats, [Beat { at: 1, rate: 2 }]);
+        assert_eq!(nodes.all(NOW)[0].past.beats, [Beat { at_secs: 1, rate: 2 }]);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::absences::Absences;
 use crate::bucket::BucketName;
 use crate::store::Usage;
 use counts::Counted;
-pub(crate) use counts::{Chart, Counts, Point, Recent, Totals, points_per_hour};
+pub(crate) use counts::{Chart, Counts, POINT_MINUTES, POINTS_PER_HOUR, Point, Recent, Totals};
 
 /// Environments, hosts: so many of each are counted.
 pub(crate) const MAX_NAMES: usize = 1000;
@@ -82,10 +82,12 @@ pub(crate) struct HostCounts {
 #[serde(default)]
 pub(crate) struct Flow {
     pub(crate) written: u64,
-    pub(crate) written_at: Option<u64>,
+    #[serde(rename = "written_at")]
+    pub(crate) written_at_secs: Option<u64>,
     pub(crate) written_recently: Recent,
     pub(crate) read: u64,
-    pub(crate) read_at: Option<u64>,
+    #[serde(rename = "read_at")]
+    pub(crate) read_at_secs: Option<u64>,
     pub(crate) read_recently: Recent,
 }
 
@@ -132,24 +134,30 @@ impl Stats {
         caller: &Caller<'_>,
         buckets: &[BucketName],
         messages: u64,
-        now: u64,
+        now_secs: u64,
     ) {
-        self.count(caller, buckets, now, Counted::Received(messages));
+        self.count(caller, buckets, now_secs, Counted::Received(messages));
     }
 
     /// `messages` of a bucket were handed out.
-    pub(crate) fn sent(&self, caller: &Caller<'_>, bucket: &BucketName, messages: u64, now: u64) {
-        self.count(caller, std::slice::from_ref(bucket), now, Counted::Sent(messages));
+    pub(crate) fn sent(
+        &self,
+        caller: &Caller<'_>,
+        bucket: &BucketName,
+        messages: u64,
+        now_secs: u64,
+    ) {
+        self.count(caller, std::slice::from_ref(bucket), now_secs, Counted::Sent(messages));
     }
 
     /// A long poll for `bucket` begins; when it ends it is counted as [`Stats::sent`].
-    pub(crate) fn asked(&self, caller: &Caller<'_>, bucket: &BucketName, now: u64) {
-        self.count(caller, std::slice::from_ref(bucket), now, Counted::Asked);
+    pub(crate) fn asked(&self, caller: &Caller<'_>, bucket: &BucketName, now_secs: u64) {
+        self.count(caller, std::slice::from_ref(bucket), now_secs, Counted::Asked);
     }
 
     /// A batch was refused because `bucket` is full.
-    pub(crate) fn refused(&self, bucket: &BucketName, now: u64) {
-        self.bucket_mut(&mut self.lock(), bucket).counts.update(now, Counted::Refused);
+    pub(crate) fn refused(&self, bucket: &BucketName, now_secs: u64) {
+        self.bucket_mut(&mut self.lock(), bucket).counts.update(now_secs, Counted::Refused);
     }
 
     /// A token was shown that does not open what was asked for.
@@ -163,54 +171,59 @@ impl Stats {
     }
 
     /// Adds a point to each bucket's chart when its time has come; losses are remembered for `losses_for`.
-    pub(crate) fn sample(&self, usages: &[(BucketName, Usage)], now: u64, losses_for: Duration) {
+    pub(crate) fn sample(
+        &self,
+        usages: &[(BucketName, Usage)],
+        now_secs: u64,
+        losses_for: Duration,
+    ) {
         let mut tables = self.lock();
         for (name, usage) in usages {
             let bucket = self.bucket_mut(&mut tables, name);
             let totals = bucket.totals(usage);
-            bucket.chart.sample((now, losses_for), totals, usage.events, usage.used_bytes);
+            bucket.chart.sample(now_secs, totals, usage, losses_for);
         }
     }
 
-    /// A bucket's counters, with the minute's of `now`.
-    pub(crate) fn bucket(&self, bucket: &str, now: u64) -> BucketCounts {
+    /// A bucket's counters, with the minute's of `now_secs`.
+    pub(crate) fn bucket(&self, bucket: &str, now_secs: u64) -> BucketCounts {
         let mut found = self.lock().buckets.get(bucket).cloned().unwrap_or_default();
-        found.counts = found.counts.at(now);
+        found.counts = found.counts.at(now_secs);
         found
     }
 
     /// The counts of all environments.
-    pub(crate) fn envs(&self, now: u64) -> Vec<(String, Counts)> {
-        self.lock().envs.iter().map(|(name, counts)| (name.clone(), counts.at(now))).collect()
+    pub(crate) fn envs(&self, now_secs: u64) -> Vec<(String, Counts)> {
+        self.lock().envs.iter().map(|(name, counts)| (name.clone(), counts.at(now_secs))).collect()
     }
 
     /// All hosts of the last hour.
-    pub(crate) fn hostnames(&self, now: u64) -> Vec<(String, HostCounts)> {
+    pub(crate) fn hostnames(&self, now_secs: u64) -> Vec<(String, HostCounts)> {
         let mut tables = self.lock();
         tables.hostnames.retain(|_, host| {
-            is_recent(self.absences.silence_ms(host.counts.last_seen * 1000, now * 1000))
+            is_recent(self.absences.silence_ms(host.counts.last_seen_secs * 1000, now_secs * 1000))
         });
         let host = |(name, host): (&String, &HostCounts)| {
-            (name.clone(), HostCounts { counts: host.counts.at(now), ..host.clone() })
+            (name.clone(), HostCounts { counts: host.counts.at(now_secs), ..host.clone() })
         };
         tables.hostnames.iter().map(host).collect()
     }
 
-    fn count(&self, caller: &Caller<'_>, buckets: &[BucketName], now: u64, what: Counted) {
+    fn count(&self, caller: &Caller<'_>, buckets: &[BucketName], now_secs: u64, what: Counted) {
         let mut tables = self.lock();
         for bucket in buckets {
-            self.bucket_mut(&mut tables, bucket).counts.update(now, what);
+            self.bucket_mut(&mut tables, bucket).counts.update(now_secs, what);
         }
-        if let Some(counts) = entry(&mut tables.envs, &caller.env, |counts| counts.last_seen) {
-            counts.update(now, what);
+        if let Some(counts) = entry(&mut tables.envs, &caller.env, |counts| counts.last_seen_secs) {
+            counts.update(now_secs, what);
         }
         let hosts = &mut tables.hostnames;
-        if let Some(host) = entry(hosts, &caller.hostname, |host| host.counts.last_seen) {
-            host.counts.update(now, what);
+        if let Some(host) = entry(hosts, &caller.hostname, |host| host.counts.last_seen_secs) {
+            host.counts.update(now_secs, what);
             if host.env != caller.env && caller.env.len() <= MAX_NAME_BYTES {
                 (*caller.env).clone_into(&mut host.env);
             }
-            buckets.iter().for_each(|bucket| host.flow(bucket, now, what));
+            buckets.iter().for_each(|bucket| host.flow(bucket, now_secs, what));
         }
     }
 
@@ -229,7 +242,7 @@ impl Stats {
 }
 
 impl HostCounts {
-    fn flow(&mut self, bucket: &BucketName, now: u64, what: Counted) {
+    fn flow(&mut self, bucket: &BucketName, now_secs: u64, what: Counted) {
         let known = self.flows.contains_key(bucket.as_str());
         if !known && self.flows.len() >= MAX_FLOWS {
             return;
@@ -241,15 +254,15 @@ impl HostCounts {
         match what {
             Counted::Received(messages) => {
                 flow.written += messages;
-                flow.written_at = Some(now);
-                flow.written_recently.add(messages, now);
+                flow.written_at_secs = Some(now_secs);
+                flow.written_recently.add(messages, now_secs);
             }
             Counted::Sent(messages) => {
                 flow.read += messages;
-                flow.read_at = Some(now);
-                flow.read_recently.add(messages, now);
+                flow.read_at_secs = Some(now_secs);
+                flow.read_recently.add(messages, now_secs);
             }
-            Counted::Asked => flow.read_at = Some(now),
+            Counted::Asked => flow.read_at_secs = Some(now_secs),
             Counted::Refused => {}
         }
     }

@@ -92,8 +92,8 @@ impl RelayView {
             dropped_full,
             dropped_age,
             holders,
-            received_at_ms: counts.rx_last.map(|at| at * 1000),
-            asked_at_ms: counts.tx_last.map(|at| at * 1000),
+            received_at_ms: counts.rx_last_secs.map(|at| at * 1000),
+            asked_at_ms: counts.tx_last_secs.map(|at| at * 1000),
             ..BucketReport::default()
         };
         let since = now.saturating_sub(self.thresholds.losses_for.as_secs());
@@ -271,8 +271,8 @@ fn sink_report(
 }
 
 /// A host that calls without telling of itself: one entry for what it writes, one for what it reads.
-fn only_calls(name: &str, host: &mut HostCounts, heard: bool, now: u64) -> Vec<NodeReport> {
-    let (writes, reads) = (take_writes(host, now), take_reads(host, now));
+fn only_calls(name: &str, host: &mut HostCounts, heard: bool, now_secs: u64) -> Vec<NodeReport> {
+    let (writes, reads) = (take_writes(host, now_secs), take_reads(host, now_secs));
     let is_both = !writes.is_empty() && !reads.is_empty();
     let one = |role: Role, writes: Vec<FlowReport>, reads: Vec<FlowReport>| {
         let flows = || writes.iter().chain(&reads);
@@ -319,27 +319,27 @@ fn missing_node(host: &str, listened: Duration, limits: &Thresholds) -> NodeRepo
 }
 
 /// Taken, so that of two agents of one host only one has them.
-fn take_writes(host: &mut HostCounts, now: u64) -> Vec<FlowReport> {
+fn take_writes(host: &mut HostCounts, now_secs: u64) -> Vec<FlowReport> {
     let flow = |(bucket, flow): (&String, &mut Flow)| {
-        let at = flow.written_at.take()?;
+        let at_secs = flow.written_at_secs.take()?;
         Some(FlowReport {
             bucket: bucket.clone(),
-            per_minute: flow.written_recently.per_minute(now),
+            per_minute: flow.written_recently.per_minute(now_secs),
             events: flow.written,
-            at_ms: Some(at * 1000),
+            at_ms: Some(at_secs * 1000),
         })
     };
     sorted(host.flows.iter_mut().filter_map(flow).collect())
 }
 
-fn take_reads(host: &mut HostCounts, now: u64) -> Vec<FlowReport> {
+fn take_reads(host: &mut HostCounts, now_secs: u64) -> Vec<FlowReport> {
     let flow = |(bucket, flow): (&String, &mut Flow)| {
-        let at = flow.read_at.take()?;
+        let at_secs = flow.read_at_secs.take()?;
         Some(FlowReport {
             bucket: bucket.clone(),
-            per_minute: flow.read_recently.per_minute(now),
+            per_minute: flow.read_recently.per_minute(now_secs),
             events: flow.read,
-            at_ms: Some(at * 1000),
+            at_ms: Some(at_secs * 1000),
         })
     };
     sorted(host.flows.iter_mut().filter_map(flow).collect())

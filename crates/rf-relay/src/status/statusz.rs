@@ -33,9 +33,9 @@ impl Filter {
 /// The whole page as JSON.
 pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
     let (now_ms, view) = (unix_ms(), &port.view);
-    let now = now_ms / 1000;
+    let now_secs = now_ms / 1000;
     let bucket = |(name, usage): (crate::bucket::BucketName, Usage)| {
-        let stats = view.stats.bucket(name.as_str(), now);
+        let stats = view.stats.bucket(name.as_str(), now_secs);
         let mut entry = Entry::new("relay", name.as_str(), &stats.counts, Some(&usage));
         let (dropped_full, dropped_age) = stats.dropped(&usage);
         (entry.dropped_full, entry.dropped_age) = (Some(dropped_full), Some(dropped_age));
@@ -51,7 +51,7 @@ pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
         };
         named.into_iter().filter(|(name, _)| Filter::has(wanted, name)).map(entry).collect()
     };
-    let hosts = view.stats.hostnames(now);
+    let hosts = view.stats.hostnames(now_secs);
     let hosts = hosts.into_iter().map(|(name, host)| (name, host.counts)).collect();
     let mut report = view.report(now_ms);
     report.buckets.retain(|bucket| Filter::has(filter.bucket.as_ref(), &bucket.name));
@@ -63,7 +63,7 @@ pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
     let page = Page {
         uptime: go_duration(now_ms.saturating_sub(view.started_at_ms) / 1000),
         buckets: usages.map(bucket).collect(),
-        envs: named("env", view.stats.envs(now), filter.env.as_ref()),
+        envs: named("env", view.stats.envs(now_secs), filter.env.as_ref()),
         hostnames: named("hostname", hosts, filter.hostname.as_ref()),
         node_info: node_info(port, filter, now_ms),
         report,
@@ -126,11 +126,11 @@ impl Entry {
             rx_messages_by_minute: counts.rx_messages_minute,
             last_minute_rx_messages: counts.rx_messages_last_minute,
             rx_messages_since_start: counts.rx_messages_since_start,
-            rx_last_message_date: go_date(counts.rx_last),
+            rx_last_message_date: go_date(counts.rx_last_secs),
             rx_query_by_minute: counts.rx_queries_minute,
             tx_message_by_minute: counts.tx_messages_minute,
             tx_query_by_minute: counts.tx_queries_minute,
-            tx_last_access: go_date(counts.tx_last),
+            tx_last_access: go_date(counts.tx_last_secs),
             events: usage.map(|usage| usage.events),
             dropped_full: None,
             dropped_age: None,
@@ -139,8 +139,8 @@ impl Entry {
 }
 
 /// RFC 3339 in UTC; "never" is the zero time of Go, as dashboards of the original know it.
-fn go_date(unix_seconds: Option<u64>) -> String {
-    let Some(seconds) = unix_seconds else { return "0001-01-01T00:00:00Z".to_owned() };
+fn go_date(unix_secs: Option<u64>) -> String {
+    let Some(seconds) = unix_secs else { return "0001-01-01T00:00:00Z".to_owned() };
     let (year, month, day) = civil_date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
