@@ -18,7 +18,7 @@ use crate::losses::Losses;
 use crate::stats::{MAX_NAME_BYTES, drop_stalest, is_recent};
 
 /// So many nodes are remembered.
-const MAX_NODES: usize = 1000;
+pub(crate) const MAX_NODES: usize = 1000;
 
 /// Bytes of all that they told.
 const MAX_NODE_INFOS_BYTES: usize = 16 * 1024 * 1024;
