@@ -1,6 +1,6 @@
 //! Notifications: a subject and a message, to chat services, push services, mail and webhooks.
 //!
-//! Used by the sink `notification` of an agent, and meant for a relay's own alarms too, so it knows neither.
+//! Used by the sink `notification` of an agent and by the alerts of a relay, so it knows neither.
 //!
 //! Must not know: events, queues, retries. It sends one message once, and says what the service answered.
 //!
