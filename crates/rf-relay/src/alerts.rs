@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use heartbeat::beat;
 pub(crate) use tell::{Teller, tell};
 
-use crate::report::{Level, RelayView, Report, Subject, ago};
+use crate::report::{ITSELF, Level, RelayView, Report, Subject, ago};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -152,7 +152,8 @@ impl Alerts {
 fn subjects(report: &Report) -> impl Iterator<Item = (Subject, &str)> {
     let buckets = report.buckets.iter().map(|bucket| (Subject::Bucket, bucket.name.as_str()));
     let names = report.nodes.iter().flat_map(|node| [node.id.as_str(), node.host.as_str()]);
-    buckets.chain(names.map(|name| (Subject::Node, name)))
+    let relay = std::iter::once((Subject::Relay, ITSELF));
+    relay.chain(buckets).chain(names.map(|name| (Subject::Node, name)))
 }
 
 /// Looks now and then until `stop`, writes to the log what is to be told, and hands it on.

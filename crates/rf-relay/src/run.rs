@@ -92,6 +92,7 @@ pub(crate) async fn run_with(
     let view = Arc::new(RelayView {
         started_at_ms,
         absences: absences.clone(),
+        data_dir: config.data_dir.clone(),
         buckets: config.buckets.clone(),
         expected: config.expected_nodes.clone(),
         thresholds: config.thresholds.clone(),

@@ -56,6 +56,21 @@ fn rates_losses_and_skew_follow_from_two_messages() {
 }
 
 #[test]
+fn what_scripts_filter_out_is_no_loss() {
+    let nodes = Nodes::default();
+    nodes.told("web", raw("{}"), info(0, 0, 7), NOW);
+    let mut second = info(0, 0, 7);
+    let reasons = [(BY_SCRIPT, 100), (rf_core::node_info::SCRIPT_ERROR, 2), ("tooLarge", 1)];
+    let source = second.sources.get_mut("in").unwrap();
+    source.dropped = reasons.map(|(why, count)| (why.to_owned(), count)).into();
+    second.sinks.get_mut("out").unwrap().dropped.insert(BY_SCRIPT.to_owned(), 10);
+    nodes.told("web", raw("{}"), second.clone(), NOW + MINUTE);
+    let past = nodes.all(NOW + MINUTE)[0].past.clone();
+    assert_eq!(past.losses_since(NOW / 1000), (3, 0));
+    assert_eq!(dropped(&second), 113, "it is told all the same");
+}
+
+#[test]
 fn a_loss_is_known_for_as_long_as_it_counts_however_often_a_node_tells() {
     for (losses_for, every_ms) in [(15 * A_MINUTE, 1000), (180 * A_MINUTE, MINUTE)] {
         let nodes = Nodes::new(&[], Vec::new(), Absences::default(), losses_for);
