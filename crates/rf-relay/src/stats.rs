@@ -33,7 +33,7 @@ const MAX_FLOWS: usize = 64;
 pub(crate) const MAX_NAME_BYTES: usize = 255;
 
 /// A host that has been silent for so long is forgotten.
-pub(crate) const FORGET_AFTER_SECONDS: u64 = 3600;
+pub(crate) const FORGET_AFTER_SECS: u64 = 3600;
 
 /// Who calls, as it says itself; empty where it does not.
 #[derive(Clone, Debug)]
@@ -178,14 +178,14 @@ impl Stats {
     }
 
     /// The same of a call to the API in a host's name, and those of the buckets that it named that there are.
-    pub(crate) fn refused_call(&self, hostname: &str, buckets: Option<String>, now: u64) {
+    pub(crate) fn refused_call(&self, hostname: &str, buckets: Option<String>, now_secs: u64) {
         self.count_unauthorized();
-        self.refused_calls.note(hostname, RefusedCall { at: now, buckets });
+        self.refused_calls.note(hostname, RefusedCall { at_secs: now_secs, buckets });
     }
 
     /// By host, the newest call of the last minutes that was refused so.
-    pub(crate) fn refused_calls(&self, now: u64) -> HashMap<String, RefusedCall> {
-        self.refused_calls.lately(now)
+    pub(crate) fn refused_calls(&self, now_secs: u64) -> HashMap<String, RefusedCall> {
+        self.refused_calls.lately(now_secs)
     }
 
     /// How often a token was shown that does not open what was asked for.
@@ -323,7 +323,7 @@ pub(crate) fn drop_stalest<K: Clone + Eq + std::hash::Hash, V>(
 
 /// Whether one that is silent for so long is still remembered.
 pub(crate) fn is_recent(silence_ms: u64) -> bool {
-    silence_ms < FORGET_AFTER_SECONDS * 1000
+    silence_ms < FORGET_AFTER_SECS * 1000
 }
 
 #[cfg(test)]

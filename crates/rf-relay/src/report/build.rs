@@ -77,9 +77,9 @@ impl RelayView {
         holders: u64,
         now_ms: u64,
     ) -> BucketReport {
-        let now = now_ms / 1000;
+        let now_secs = now_ms / 1000;
         let usage = self.store.usage(name);
-        let stats = self.stats.bucket(name.as_str(), now);
+        let stats = self.stats.bucket(name.as_str(), now_secs);
         let (dropped_full, dropped_age, dropped_damaged) = stats.dropped(&usage);
         let counts = &stats.counts;
         let mut report = BucketReport {
@@ -90,8 +90,8 @@ impl RelayView {
             events_max_bytes: usage.events_max_bytes,
             oldest_at_ms: usage.oldest_at_ms,
             ttl_secs: config.ttl.map_or(0, |ttl| ttl.as_secs()),
-            rx_per_minute: counts.rx_per_minute(now),
-            tx_per_minute: counts.tx_per_minute(now),
+            rx_per_minute: counts.rx_per_minute(now_secs),
+            tx_per_minute: counts.tx_per_minute(now_secs),
             received: counts.rx_messages_since_start,
             sent: counts.tx_messages_since_start,
             refused: counts.refused,
@@ -103,12 +103,12 @@ impl RelayView {
             asked_at_ms: counts.tx_last_secs.map(|at| at * 1000),
             ..BucketReport::default()
         };
-        let since = now.saturating_sub(self.thresholds.losses_for.as_secs());
+        let since_secs = now_secs.saturating_sub(self.thresholds.losses_for.as_secs());
         let facts = judge::BucketFacts {
             failure: usage.failure.as_deref(),
             trouble: usage.trouble.as_ref(),
             when_full: config.when_full,
-            losses: stats.chart.losses_since(since, stats.totals(&usage)),
+            losses: stats.chart.losses_since(since_secs, stats.totals(&usage)),
             now_ms,
         };
         report.why = judge::bucket(&report, &facts, &self.thresholds);
@@ -121,22 +121,28 @@ impl RelayView {
             self.stats.hostnames(now_ms / 1000).into_iter().collect();
         let told = self.nodes.all(now_ms);
         let mut reports: Vec<NodeReport> = Vec::with_capacity(told.len());
-        let now = now_ms / 1000;
+        let now_secs = now_ms / 1000;
         for node in &told {
             let mut report = node_report(node, now_ms, &self.thresholds, &self.absences);
             if let Some(host) = hosts.get_mut(&node.id.host) {
                 // Each agent of a host has its own direction; what is left over is for the next one.
-                report.writes =
-                    if node.id.role == Role::Player { Vec::new() } else { take_writes(host, now) };
-                report.reads =
-                    if node.id.role == Role::Proxy { Vec::new() } else { take_reads(host, now) };
+                report.writes = if node.id.role == Role::Player {
+                    Vec::new()
+                } else {
+                    take_writes(host, now_secs)
+                };
+                report.reads = if node.id.role == Role::Proxy {
+                    Vec::new()
+                } else {
+                    take_reads(host, now_secs)
+                };
             }
             reports.push(report);
         }
         let names: BTreeSet<String> = told.iter().map(|node| node.id.host.clone()).collect();
         reports.extend(hosts.iter_mut().flat_map(|(name, host)| {
             let heard = names.contains(name);
-            only_calls(name, host, heard, now)
+            only_calls(name, host, heard, now_secs)
         }));
         let known: BTreeSet<String> = reports.iter().map(|node| node.host.clone()).collect();
         let missing = self.expected.iter().filter(|host| !known.contains(*host));
@@ -144,7 +150,7 @@ impl RelayView {
         let listened = Duration::from_millis(self.absences.silence_ms(0, now_ms));
         reports.extend(missing.map(|host| missing_node(host, listened, &self.thresholds)));
         let expected: BTreeSet<&String> = self.expected.iter().collect();
-        let refused = self.stats.refused_calls(now);
+        let refused = self.stats.refused_calls(now_secs);
         for report in &mut reports {
             report.expected = expected.contains(&report.host);
             if report.expected && report.presence == Presence::CallsOnly {
@@ -174,7 +180,7 @@ impl RelayView {
     fn judge_refused(&self, report: &mut NodeReport, call: &RefusedCall, now_ms: u64) {
         let flows = report.writes.iter().chain(&report.reads).filter_map(|flow| flow.at_ms);
         let taken_ms = flows.chain(report.last_seen_ms).max().unwrap_or_default();
-        if taken_ms / 1000 > call.at {
+        if taken_ms / 1000 > call.at_secs {
             return;
         }
         if report.presence == Presence::Silent {

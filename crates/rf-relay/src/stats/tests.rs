@@ -145,7 +145,7 @@ fn the_newest_refused_call_of_a_host_is_known_for_some_minutes() {
     stats.refused_call("", None, NOW + 2000);
     let calls = stats.refused_calls(NOW + 2000);
     assert_eq!(calls.len(), 1, "{calls:?}");
-    assert_eq!(calls["web"], RefusedCall { at: NOW + 2000, buckets: Some("b".to_owned()) });
+    assert_eq!(calls["web"], RefusedCall { at_secs: NOW + 2000, buckets: Some("b".to_owned()) });
     assert_eq!(stats.unauthorized(), MAX_NAMES as u64 + 7);
     assert_eq!(stats.refused_calls(NOW + 2181).len(), 0);
 }
