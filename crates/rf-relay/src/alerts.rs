@@ -39,14 +39,14 @@ pub(crate) struct Alerts {
 pub(crate) type KeptAlerts = Vec<(Key, Open)>;
 
 /// What is wrong with what.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Key {
     subject: Subject,
     id: String,
     key: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Open {
     since_ms: u64,
     /// The worst that was told.
@@ -54,7 +54,7 @@ pub(crate) struct Open {
 }
 
 /// Something to be told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Change {
     pub(crate) subject: Subject,
     pub(crate) id: String,
@@ -62,7 +62,7 @@ pub(crate) struct Change {
 }
 
 /// What has become of it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum What {
     /// It is wrong.
     Wrong {
@@ -95,9 +95,9 @@ impl Change {
 }
 
 impl Alerts {
-    pub(crate) fn new(after: Duration, least: Level, kept: KeptAlerts) -> Alerts {
+    pub(crate) fn new(after: Duration, least: Level, kept: KeptAlerts) -> Self {
         let open = kept.into_iter().take(MAX_OPEN).collect();
-        Alerts { after, least, open: Mutex::new(open) }
+        Self { after, least, open: Mutex::new(open) }
     }
 
     /// What shall be kept.

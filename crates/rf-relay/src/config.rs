@@ -106,7 +106,7 @@ pub struct BucketFile {
 }
 
 /// What happens to new events when a bucket is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum WhenFull {
     /// They are refused, and the proxy keeps them until there is room.
@@ -117,7 +117,7 @@ pub enum WhenFull {
 }
 
 /// What an answered batch survives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Durability {
     /// A power loss.
@@ -160,7 +160,7 @@ fn default_db_max_size_kb() -> u64 {
 }
 
 /// A configuration that makes sense.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct RelayConfig {
     /// The address of the API.
     pub listen_address: String,
@@ -196,7 +196,7 @@ pub struct RelayConfig {
 const IDLE_CLOSE: Duration = Duration::from_secs(30);
 
 /// Where the status page is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StatusAddress {
     /// The address to listen on.
     pub address: String,
@@ -205,7 +205,7 @@ pub struct StatusAddress {
 }
 
 /// One bucket, checked.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct BucketConfig {
     /// More than blanks.
     pub auth: Secret,
@@ -220,7 +220,7 @@ pub struct BucketConfig {
 }
 
 /// What a request may hold.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RequestLimits {
     /// Bytes of a body, as sent and as decoded.
     pub max_body_bytes: usize,
@@ -253,7 +253,7 @@ impl From<Durability> for rf_queue::Durability {
 #[cfg(test)]
 impl RelayConfig {
     /// Small buckets with the token `token`, and a status page.
-    pub(crate) fn for_tests(data_dir: &std::path::Path, buckets: &[&str]) -> RelayConfig {
+    pub(crate) fn for_tests(data_dir: &std::path::Path, buckets: &[&str]) -> Self {
         let bucket = |name: &&str| {
             let config = BucketConfig {
                 auth: Secret::new("token"),
@@ -264,7 +264,7 @@ impl RelayConfig {
             };
             (BucketName::new(name).expect("a good name"), config)
         };
-        RelayConfig {
+        Self {
             listen_address: "127.0.0.1".to_owned(),
             port: 0,
             status: None,

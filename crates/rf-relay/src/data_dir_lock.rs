@@ -22,17 +22,17 @@ impl DataDirLock {
     ///
     /// # Errors
     /// When the folder cannot be had, or another relay has it.
-    pub(crate) fn take(folder: &Path) -> anyhow::Result<DataDirLock> {
+    pub(crate) fn take(folder: &Path) -> anyhow::Result<Self> {
         let shown = folder.display();
         std::fs::create_dir_all(folder).with_context(|| format!("dataDir {shown}"))?;
         match lock(&folder.join(LOCK_NAME)) {
-            Ok(file) => Ok(DataDirLock { _lock: Some(file) }),
+            Ok(file) => Ok(Self { _lock: Some(file) }),
             Err(TryLockError::WouldBlock) => anyhow::bail!(
                 "dataDir {shown} is in use by another relay: stop that one, or give this one a folder of its own"
             ),
             Err(TryLockError::Error(error)) => {
                 tracing::warn!(path = %shown, %error, "the data folder cannot be locked, see that no second relay uses it");
-                Ok(DataDirLock { _lock: None })
+                Ok(Self { _lock: None })
             }
         }
     }

@@ -15,12 +15,12 @@ const SHARES: u64 = 60;
 const MAX_LOSSES: usize = 120;
 
 /// The newest last.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Losses(VecDeque<Loss>);
 
 /// Of two kinds: for good, and those that somebody can still mend.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Loss {
     /// When the newest of it was noted, in seconds since 1970.
     #[serde(rename = "at")]

@@ -30,7 +30,7 @@ const MAX_BEATS: usize = 60;
 const NEXT_LIFE_AFTER_MS: u64 = 2 * 60_000;
 
 /// Which agent.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct NodeId {
     pub(crate) host: String,
     pub(crate) role: Role,
@@ -49,7 +49,7 @@ impl NodeId {
 }
 
 /// What an agent told last, and what followed from the messages before.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Node {
     /// As it is shown: without the instance where it is the only one of its host and role.
     pub(crate) id: NodeId,
@@ -60,7 +60,7 @@ pub(crate) struct Node {
 }
 
 /// What is remembered of an agent besides its newest message.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Past {
     /// Milliseconds since 1970, by the relay's clock.
@@ -77,7 +77,7 @@ pub(crate) struct Past {
 }
 
 /// What one message said more than the one before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Beat {
     /// Seconds since 1970, by the relay's clock.
     #[serde(rename = "at")]
@@ -87,7 +87,7 @@ pub(crate) struct Beat {
 }
 
 /// As it is kept on disk.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct KeptNode {
     id: NodeId,
     raw: Box<RawValue>,
@@ -112,7 +112,7 @@ impl Nodes {
         kept: Vec<KeptNode>,
         absences: Absences,
         losses_for: Duration,
-    ) -> Nodes {
+    ) -> Self {
         let node = |kept: KeptNode| {
             // What was bounded when it came is bounded again: the file may be of another version.
             let info = NodeInfo::parse(kept.raw.get().as_bytes()).ok()?;
@@ -122,7 +122,7 @@ impl Nodes {
         let mut table = kept.into_iter().take(MAX_NODES).filter_map(node).collect();
         show_instances(&mut table);
         let expected = expected.iter().cloned().collect();
-        Nodes { table: Mutex::new(table), expected, absences, losses_for }
+        Self { table: Mutex::new(table), expected, absences, losses_for }
     }
 
     /// What shall be kept.
@@ -234,14 +234,14 @@ fn life_before(
 
 impl Past {
     /// What follows when `info` comes after what was there before.
-    fn after(before: Option<&Node>, info: &NodeInfo, now_ms: u64, losses_for: Duration) -> Past {
+    fn after(before: Option<&Node>, info: &NodeInfo, now_ms: u64, losses_for: Duration) -> Self {
         let skew_ms = if info.clock_ms == 0 {
             0
         } else {
             info.clock_ms.cast_signed().saturating_sub(now_ms.cast_signed())
         };
         let mut past =
-            Past { first_seen_ms: now_ms, last_seen_ms: now_ms, skew_ms, ..Past::default() };
+            Self { first_seen_ms: now_ms, last_seen_ms: now_ms, skew_ms, ..Self::default() };
         let Some(before) = before else { return past };
         past.first_seen_ms = before.past.first_seen_ms;
         past.beats.clone_from(&before.past.beats);

@@ -46,8 +46,8 @@ impl Kept {
         stats: Tables,
         nodes: Vec<KeptNode>,
         alerts: KeptAlerts,
-    ) -> Kept {
-        Kept { form: FORM, at_ms, absences, stats, nodes, alerts }
+    ) -> Self {
+        Self { form: FORM, at_ms, absences, stats, nodes, alerts }
     }
 
     /// All absences, with the one that ends now.
@@ -59,14 +59,14 @@ impl Kept {
 }
 
 /// Where it is kept.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StatusFile {
     path: PathBuf,
 }
 
 impl StatusFile {
-    pub(crate) fn new(data_dir: &Path) -> StatusFile {
-        StatusFile { path: data_dir.join(FILE_NAME) }
+    pub(crate) fn new(data_dir: &Path) -> Self {
+        Self { path: data_dir.join(FILE_NAME) }
     }
 
     /// What was kept; nothing at the first start, or where it cannot be read. Blocks.

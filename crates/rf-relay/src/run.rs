@@ -49,10 +49,10 @@ impl Listeners {
     ///
     /// # Errors
     /// When a port cannot be had; the text names the configuration key.
-    pub fn bind(config: &RelayConfig) -> anyhow::Result<Listeners> {
+    pub fn bind(config: &RelayConfig) -> anyhow::Result<Self> {
         let api = listen(&config.listen_address, config.port).context("relay port (key port)")?;
         let status = config.status.as_ref().map(|status| listen(&status.address, status.port));
-        Ok(Listeners { api, status: status.transpose().context("status port (key portStatusZ)")? })
+        Ok(Self { api, status: status.transpose().context("status port (key portStatusZ)")? })
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) const MAX_NAME_BYTES: usize = 255;
 pub(crate) const FORGET_AFTER_SECS: u64 = 3600;
 
 /// Who calls, as it says itself; empty where it does not.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Caller<'a> {
     pub(crate) env: Cow<'a, str>,
     pub(crate) hostname: Cow<'a, str>,
@@ -62,7 +62,7 @@ pub(crate) struct Tables {
 }
 
 /// A bucket's counters and its last hours.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct BucketCounts {
     pub(crate) counts: Counts,
@@ -74,7 +74,7 @@ pub(crate) struct BucketCounts {
 }
 
 /// A host's counters.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct HostCounts {
     pub(crate) counts: Counts,
@@ -83,7 +83,7 @@ pub(crate) struct HostCounts {
 }
 
 /// What a host wrote to a bucket and read from it.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Flow {
     pub(crate) written: u64,
@@ -119,9 +119,9 @@ impl BucketCounts {
 
 impl Stats {
     /// Goes on from what was kept, after these absences of the relay.
-    pub(crate) fn new(tables: Tables, absences: Absences) -> Stats {
+    pub(crate) fn new(tables: Tables, absences: Absences) -> Self {
         let (unauthorized, refused_calls) = (AtomicU64::new(0), RefusedCalls::default());
-        Stats { tables: Mutex::new(tables), absences, unauthorized, refused_calls }
+        Self { tables: Mutex::new(tables), absences, unauthorized, refused_calls }
     }
 
     /// What shall be kept, with what the store has counted until now.

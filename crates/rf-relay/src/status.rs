@@ -71,19 +71,19 @@ impl StatusPort {
         access: Access,
         tokens: Tokens,
         stop: CancellationToken,
-    ) -> io::Result<StatusPort> {
+    ) -> io::Result<Self> {
         let maker = Background::start("rf-status", NICENESS)?;
         let viewers = Arc::new(Semaphore::new(page::MAX_VIEWERS));
         let rendered = page::Rendered::default();
         let tracing = Semaphore::new(1);
         let kept = kept::Kept::default();
-        Ok(StatusPort { view, access, tokens, rendered, kept, maker, tracing, viewers, stop })
+        Ok(Self { view, access, tokens, rendered, kept, maker, tracing, viewers, stop })
     }
 
     /// Has it made from the state of the moment. `None` when that failed, which was logged.
     async fn make<T: Send + 'static>(
         self: &Arc<Self>,
-        make: impl FnOnce(&StatusPort) -> T + Send + 'static,
+        make: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Option<T> {
         let port = Arc::clone(self);
         self.maker.run(move || make(&port)).await
@@ -93,7 +93,7 @@ impl StatusPort {
     async fn make_or_repeat(
         self: &Arc<Self>,
         question: String,
-        make: impl FnOnce(&StatusPort) -> Bytes + Send + 'static,
+        make: impl FnOnce(&Self) -> Bytes + Send + 'static,
     ) -> Option<Bytes> {
         if let Some(body) = self.kept.get(&question) {
             return Some(body);

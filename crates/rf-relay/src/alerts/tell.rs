@@ -25,9 +25,9 @@ pub(crate) struct Teller {
 
 impl Teller {
     /// The way, and its other end for [`tell`].
-    pub(crate) fn new(target: &str) -> (Teller, mpsc::Receiver<Message>) {
+    pub(crate) fn new(target: &str) -> (Self, mpsc::Receiver<Message>) {
         let (messages, receiver) = mpsc::channel(MAX_WAITING);
-        (Teller { target: target.to_owned(), messages }, receiver)
+        (Self { target: target.to_owned(), messages }, receiver)
     }
 
     /// Has the changes told; never waits.

@@ -21,16 +21,12 @@ use crate::store::STORES;
 
 impl RelayConfig {
     /// Reads and checks a whole file; `None` if it has errors, which are in `problems` then, all of them.
-    pub fn check(root: Node<'_>, problems: &mut Problems) -> Option<RelayConfig> {
-        RelayConfig::check_on(root, None, problems)
+    pub fn check(root: Node<'_>, problems: &mut Problems) -> Option<Self> {
+        Self::check_on(root, None, problems)
     }
 
     /// The same for a relay that was told on its command line which port it has, whatever the file says.
-    pub fn check_on(
-        root: Node<'_>,
-        port: Option<u16>,
-        problems: &mut Problems,
-    ) -> Option<RelayConfig> {
+    pub fn check_on(root: Node<'_>, port: Option<u16>, problems: &mut Problems) -> Option<Self> {
         let errors_before = problems.error_count();
         let mut file: RelayConfigFile = root.decode(problems)?;
         file.port = port.unwrap_or(file.port);
@@ -65,7 +61,7 @@ impl RelayConfig {
         }
         let limits = file.limits;
         let port = file.port_status_z.filter(|port| *port != 0);
-        Some(RelayConfig {
+        Some(Self {
             listen_address: file.listen_address,
             port: file.port,
             status_hosts: OwnHosts::new(file.status_hosts.iter().chain([&file.status_address])),

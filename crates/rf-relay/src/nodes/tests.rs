@@ -7,8 +7,8 @@ const MINUTE: u64 = 60_000;
 const A_MINUTE: Duration = Duration::from_secs(60);
 
 impl Default for Nodes {
-    fn default() -> Nodes {
-        Nodes::new(&[], Vec::new(), Absences::default(), 15 * A_MINUTE)
+    fn default() -> Self {
+        Self::new(&[], Vec::new(), Absences::default(), 15 * A_MINUTE)
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) const POINTS_PER_HOUR: usize = 60 / POINT_MINUTES;
 const MAX_POINTS: usize = 6 * POINTS_PER_HOUR;
 
 /// Counts of one bucket, environment or host.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Counts {
     /// The minute, counted since 1970, that the minute counts are of.
@@ -68,7 +68,7 @@ impl Counts {
         }
     }
 
-    pub(super) fn at(&self, now_secs: u64) -> Counts {
+    pub(super) fn at(&self, now_secs: u64) -> Self {
         let mut counts = self.clone();
         counts.turn(now_secs);
         counts
@@ -99,7 +99,7 @@ impl Counts {
 }
 
 /// What happened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Counted {
     Received(u64),
     Sent(u64),
@@ -108,7 +108,7 @@ pub(super) enum Counted {
 }
 
 /// What happened within the last minute, so that a rate is there at once and fades within a minute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Recent {
     slot: u64,
     counts: [u64; SLOTS],
@@ -146,7 +146,7 @@ fn place(slot: u64) -> usize {
 }
 
 /// A bucket over [`POINT_MINUTES`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Point {
     /// Its end, in seconds since 1970.
     #[serde(rename = "at")]
@@ -164,7 +164,7 @@ pub(crate) struct Point {
 }
 
 /// What counters said when the last point was made, and the points.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Chart {
     base: Totals,
@@ -174,7 +174,7 @@ pub(crate) struct Chart {
 }
 
 /// Counters of a bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub(crate) rx: u64,
     pub(crate) tx: u64,

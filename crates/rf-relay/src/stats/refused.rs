@@ -11,7 +11,7 @@ use super::entry;
 const LATELY_SECS: u64 = 180;
 
 /// A call that was refused.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct RefusedCall {
     /// Seconds since 1970.
     pub(crate) at_secs: u64,

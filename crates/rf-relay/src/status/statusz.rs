@@ -120,8 +120,8 @@ struct Entry {
 }
 
 impl Entry {
-    fn new(kind: &'static str, id: &str, counts: &Counts, usage: Option<&Usage>) -> Entry {
-        Entry {
+    fn new(kind: &'static str, id: &str, counts: &Counts, usage: Option<&Usage>) -> Self {
+        Self {
             kind,
             id: id.to_owned(),
             database_size_kb: usage.map_or(0, |usage| usage.used_bytes / 1024),

@@ -323,13 +323,13 @@ impl BucketStore for Embedded {
 }
 
 impl From<CommitError> for AppendError {
-    fn from(error: CommitError) -> AppendError {
+    fn from(error: CommitError) -> Self {
         match error {
             CommitError::Full { reason: reason @ FullReason::Disk, .. } => {
-                AppendError::Disk(reason.to_string())
+                Self::Disk(reason.to_string())
             }
-            CommitError::Full { reason, .. } => AppendError::Full(reason.to_string()),
-            CommitError::TooLarge { bytes, limit } => AppendError::TooLarge { bytes, limit },
+            CommitError::Full { reason, .. } => Self::Full(reason.to_string()),
+            CommitError::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
             other @ (CommitError::Closed | CommitError::Failed(_)) => {
                 Unavailable(other.to_string()).into()
             }
@@ -338,7 +338,7 @@ impl From<CommitError> for AppendError {
 }
 
 impl From<StoreError> for Unavailable {
-    fn from(error: StoreError) -> Unavailable {
-        Unavailable(error.to_string())
+    fn from(error: StoreError) -> Self {
+        Self(error.to_string())
     }
 }

@@ -73,8 +73,8 @@ enum Shows {
 impl Shows {
     fn render(&self, bucket: &BucketReport) -> Markup {
         match self {
-            Shows::Events(events) => list(events),
-            Shows::Question(wrong) => bucket::ask(bucket, Some(wrong)),
+            Self::Events(events) => list(events),
+            Self::Question(wrong) => bucket::ask(bucket, Some(wrong)),
         }
     }
 }
