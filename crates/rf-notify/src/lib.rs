@@ -8,7 +8,8 @@
 //! the service's text and nowhere else, whatever it contains. No error names a URL, a token or the message.
 //!
 //! Reading order: [`message`] (what is sent, and how several become one), [`target`] (what a user writes, and what comes
-//! of it), `post` (one HTTP exchange and its answer), `service` (one file for each service).
+//! of it), `post` (one HTTP exchange and its answer), `service` (one file for each service), `text` and `template` (texts
+//! within a service's limits, and a user's own payload).
 
 pub mod message;
 mod post;

@@ -1,9 +1,9 @@
 //! What proxies and players told of themselves, and since when they are silent.
 //!
 //! Promises: one entry for each host, role and instance; the instance is shown where a host has several of a role; the newest
-//! message counts; one that has been silent for an
-//! hour is forgotten, unless its host is expected; the table is bounded in entries and bytes, and at its bound the one
-//! that has been silent for longest makes room. Nothing of this is on the way of an event.
+//! message counts; one that has been silent for an hour is forgotten, unless its host is expected; the table is bounded in
+//! entries and bytes, and at its bound the one that has been silent for longest makes room. Nothing of this is on the way of
+//! an event.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -3,11 +3,12 @@
 //! This crate knows no queue and no network. It turns one event (bytes) into an [`Outcome`]: what is emitted to which sink,
 //! what is remembered, and how it ended.
 //!
-//! Reading order: [`ScriptOptions`] (what a script may do), [`Vm`] (one Lua state with one script; `batch` is what its
-//! `TransformBatch` takes and returns, `error` how its errors are worded), [`Session`] (it goes on after a limit has cut it
-//! short), `guard` (how a call is kept within its limits), `effects` (what a call emits, logs and remembers until its
-//! [`Outcome`] is known), [`clock`]; then what scripts call: `modules` (`require`), `json`, `strings`, `grok`, `functions`,
-//! `prelude`. Beside them [`missing_names`] (names that a script uses and nobody defines) and [`testing`] (tests of scripts).
+//! Reading order: `options` (what a script may do), `outcome` (what came of a call), `vm` (one Lua state with one script;
+//! `batch` is what its `TransformBatch` takes and returns, `error` how its errors are worded), `session` (it goes on after a
+//! limit has cut it short), `guard` (how a call is kept within its limits), `effects` (what a call emits, logs and remembers
+//! before its outcome is known), [`clock`]; then what scripts call: `modules` (`require`), `json`, `strings`, `grok`,
+//! `functions`, `prelude`. Beside them `missing` (what a script names of Lua's library although it is not there) and
+//! [`testing`] (tests of scripts).
 //!
 //! Invariant: no call of a script lasts much longer than [`Limits::call_time`], whatever the script does. Lua code is stopped by
 //! an instruction hook; every function of ours whose work depends on the script's input asks the guard as it goes;
