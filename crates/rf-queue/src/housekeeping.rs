@@ -220,7 +220,7 @@ impl Writer {
         self.make_wal_room(&Cost::pages(pages))?;
         let mut group = self.group()?;
         let pieces = group.state.queues[index].pieces(0, u64::MAX);
-        let first_and_last = first_rows(group.conn, pieces, most, (pages, group.tx.room.pages))?;
+        let first_and_last = first_rows(group.conn, pieces, most, pages, group.tx.room.pages)?;
         if let Some((first, last)) = first_and_last {
             if let Some(pick) = pick {
                 let picked = group.pick(index, (first, last), pick)?;

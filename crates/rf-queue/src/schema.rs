@@ -90,7 +90,7 @@ pub(crate) fn connect(path: &Path, durability: Durability) -> rusqlite::Result<C
         "synchronous",
         if durability == Durability::Commit { "FULL" } else { "NORMAL" },
     )?;
-    // Checkpoints run on a thread of their own (see `checkpoint`); inside a commit they are its whole tail latency.
+    // Checkpoints run on a thread of their own (see `space`); inside a commit they are its whole tail latency.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     // A spill would write a page of one transaction to the WAL twice, and the bound counts on once.

@@ -238,13 +238,15 @@ impl State {
         limits: &Limits,
         ends: Vec<Ends>,
     ) -> rusqlite::Result<Self> {
-        let share = limits.share(options.queues.len());
-        let segment = limits.segment_bytes_of(options);
+        let shares = QueueShares {
+            share_bytes: limits.share(options.queues.len()),
+            segment_bytes: limits.segment_bytes_of(options),
+        };
         let clock = options.clock.as_ref();
         let mut ends = ends.into_iter();
         let load = |queue: &QueueOptions| {
             let ends = ends.next().unwrap_or_default();
-            load_queue(conn, queue, (share, segment), clock, ends)
+            load_queue(conn, queue, shares, clock, ends)
         };
         let queues = options.queues.iter().map(load).collect::<rusqlite::Result<Vec<_>>>()?;
         // Tokens of leases that are gone are not given again either: somebody may still try to extend one.
@@ -427,11 +429,19 @@ fn create_queue(
     create_event_table(conn, row, 0)
 }
 
-/// With the bytes of a queue's equal share and of its segments.
+/// What each queue gets of the store's limits.
+#[derive(Debug, Clone, Copy)]
+struct QueueShares {
+    /// The equal share of one queue, which is its limit where it has none of its own.
+    share_bytes: u64,
+    /// What one of its segments holds.
+    segment_bytes: u64,
+}
+
 fn load_queue(
     conn: &Connection,
     options: &QueueOptions,
-    (share, segment): (u64, u64),
+    shares: QueueShares,
     clock: &dyn Clock,
     ends: Ends,
 ) -> rusqlite::Result<QueueState> {
@@ -447,7 +457,7 @@ fn load_queue(
     let mut queue = QueueState {
         row,
         name: options.name.clone(),
-        segments: Segments::load(conn, row, segment, counted)?,
+        segments: Segments::load(conn, row, shares.segment_bytes, counted)?,
         next_id,
         events,
         bytes,
@@ -461,7 +471,7 @@ fn load_queue(
         book: load_leases(conn, row, clock, &ends)?,
         ends,
         sizes: Sizes::default(),
-        limit_bytes: options.max_bytes.unwrap_or(share),
+        limit_bytes: options.max_bytes.unwrap_or(shares.share_bytes),
         max_age_ms: options.max_age.map(millis),
         when_full: options.when_full,
         dropped: [0; 2],

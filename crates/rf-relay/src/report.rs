@@ -10,13 +10,13 @@ mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use build::Sight;
+pub(crate) use build::RelayView;
 pub use disk::DiskRoom;
 pub use words::{ago, bytes, count, span};
 
 /// How something is.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "camelCase")]
 pub enum Level {
@@ -34,15 +34,15 @@ impl Level {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Level::Ok => "ok",
-            Level::Warn => "warn",
-            Level::Bad => "bad",
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Bad => "bad",
         }
     }
 }
 
 /// What is wrong, in words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Why {
     /// How bad it is.
@@ -54,7 +54,7 @@ pub struct Why {
 }
 
 /// The relay and all that it knows of.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Report {
     /// When it was made, milliseconds since 1970.
@@ -76,7 +76,7 @@ pub struct Report {
 }
 
 /// A bucket.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BucketReport {
     /// Its name.
@@ -148,7 +148,7 @@ pub(crate) fn percent(used: u64, limit: u64) -> u64 {
 }
 
 /// Since when nothing was heard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Presence {
     /// It tells of itself.
@@ -167,16 +167,16 @@ impl Presence {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Presence::Here => "here",
-            Presence::CallsOnly => "calls only",
-            Presence::Silent => "silent",
-            Presence::Missing => "missing",
+            Self::Here => "here",
+            Self::CallsOnly => "calls only",
+            Self::Silent => "silent",
+            Self::Missing => "missing",
         }
     }
 }
 
 /// A proxy, a player, or whoever else calls.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeReport {
     /// Names it in addresses: host, role, instance.
@@ -249,7 +249,7 @@ impl NodeReport {
 }
 
 /// A source of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SourceReport {
     /// Its id.
@@ -273,7 +273,7 @@ pub struct SourceReport {
 }
 
 /// A sink of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SinkReport {
     /// Its id.
@@ -317,7 +317,7 @@ pub struct SinkReport {
 }
 
 /// How much a node writes to a bucket, or reads from it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FlowReport {
     /// The bucket.
@@ -353,7 +353,7 @@ impl Report {
 pub(crate) const ITSELF: &str = "itself";
 
 /// What a trouble is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Subject {
     /// A bucket of this relay.
@@ -369,15 +369,15 @@ impl Subject {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Subject::Bucket => "bucket",
-            Subject::Node => "node",
-            Subject::Relay => "relay",
+            Self::Bucket => "bucket",
+            Self::Node => "node",
+            Self::Relay => "relay",
         }
     }
 }
 
 /// Something that is wrong.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trouble<'a> {
     /// What it is about.
     pub subject: Subject,

@@ -129,7 +129,7 @@ pub(crate) trait BucketStore: Send + Sync {
 pub(crate) type IsMeant = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// What became of a batch that was not refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Appended {
     /// It is stored.
     Stored,
@@ -160,7 +160,7 @@ pub(crate) enum AppendError {
 }
 
 /// The store does not work, for now.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("the bucket's store does not work: {0}")]
 pub(crate) struct Unavailable(pub(crate) String);
 
@@ -174,7 +174,7 @@ pub(crate) struct Pulled {
 }
 
 /// A bucket at a glance.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Usage {
     /// Bytes on disk.
     pub(crate) used_bytes: u64,

@@ -13,11 +13,11 @@ use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
+use rf_core::clock::unix_secs;
 use rf_core::protocol::RF_HOSTNAME;
 
 use super::Relay;
 use crate::auth::named;
-use crate::stats::unix_seconds;
 
 /// The endpoints for one connection; what they refuse is noted.
 pub(crate) fn noted(
@@ -43,7 +43,7 @@ pub(crate) fn noted(
                 );
                 let hostname = hostname.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
                 let hostname = String::from_utf8_lossy(hostname.trim_ascii());
-                relay.stats.refused_call(&hostname, known, unix_seconds());
+                relay.stats.refused_call(&hostname, known, unix_secs());
             }
             Ok::<_, Infallible>(response)
         }

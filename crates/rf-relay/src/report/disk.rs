@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::percent;
 
 /// The room of a file system, as `df` tells it: what is kept for root is neither used nor free.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DiskRoom {
     /// Bytes in all.
@@ -20,16 +20,16 @@ pub struct DiskRoom {
 
 impl DiskRoom {
     /// Of the file system that the path is on; `None` where it does not tell.
-    pub(crate) fn at(path: &Path) -> Option<DiskRoom> {
+    pub(crate) fn at(path: &Path) -> Option<Self> {
         let disk = rustix::fs::statvfs(path).ok()?;
         let blocks = [disk.f_blocks, disk.f_bfree, disk.f_bavail];
-        (disk.f_blocks > 0).then(|| DiskRoom::of(disk.f_frsize, blocks))
+        (disk.f_blocks > 0).then(|| Self::of(disk.f_frsize, blocks))
     }
 
     /// All blocks, those that are free, and those that are free for everybody.
-    fn of(block_bytes: u64, [all, free, available]: [u64; 3]) -> DiskRoom {
+    fn of(block_bytes: u64, [all, free, available]: [u64; 3]) -> Self {
         let used = all.saturating_sub(free);
-        DiskRoom {
+        Self {
             total: all.saturating_mul(block_bytes),
             free: available.saturating_mul(block_bytes),
             percent: percent(used, used.saturating_add(available)),

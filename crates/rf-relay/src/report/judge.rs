@@ -10,10 +10,10 @@ use rf_queue::StoreTrouble;
 use super::{BucketReport, DiskRoom, Level, Why, ago, bytes, count, percent, span};
 use crate::config::{Thresholds, WhenFull};
 use crate::nodes::{Node, drops, is_loss};
-use crate::stats::{FORGET_AFTER_SECONDS, RefusedCall};
+use crate::stats::{FORGET_AFTER_SECS, RefusedCall};
 
 /// Who has been silent for so long is forgotten.
-const REMEMBERED: Duration = Duration::from_secs(FORGET_AFTER_SECONDS);
+const REMEMBERED: Duration = Duration::from_secs(FORGET_AFTER_SECS);
 
 /// A queue or bucket so full is bad, from `fillPercent` on it only warns.
 const ALMOST_FULL_PERCENT: u64 = 95;
@@ -141,8 +141,8 @@ pub(super) fn missing(listened: Duration) -> Why {
 /// The sentences about a node as a whole, from what it told last.
 pub(super) fn node(node: &Node, now_ms: u64, limits: &Thresholds) -> Vec<Why> {
     let mut why = Reasons::default();
-    let since = (now_ms / 1000).saturating_sub(limits.losses_for.as_secs());
-    let (dropped, dead) = node.past.losses_since(since);
+    let since_secs = (now_ms / 1000).saturating_sub(limits.losses_for.as_secs());
+    let (dropped, dead) = node.past.losses_since(since_secs);
     if dropped > 0 {
         let lost = drops(&node.info).filter(|(reason, _)| is_loss(reason));
         let text = format!("dropped {} lately{}", events(dropped), reasons(lost));
@@ -200,11 +200,7 @@ pub(super) struct SinkFacts {
 }
 
 /// The sentences about a sink.
-pub(super) fn sink(
-    (id, sink): (&str, &SinkInfo),
-    facts: &SinkFacts,
-    limits: &Thresholds,
-) -> Vec<Why> {
+pub(super) fn sink(id: &str, sink: &SinkInfo, facts: &SinkFacts, limits: &Thresholds) -> Vec<Why> {
     let now_ms = facts.now_ms;
     let mut why = Reasons::default();
     let error = standing(sink.last_error.as_ref(), sink.last_success_at_ms);

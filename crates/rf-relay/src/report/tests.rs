@@ -279,7 +279,7 @@ fn buckets() {
 #[test]
 fn a_silent_node_whose_token_is_refused() {
     let call = |buckets: Option<&str>| crate::stats::RefusedCall {
-        at: NOW / 1000,
+        at_secs: NOW / 1000,
         buckets: buckets.map(str::to_owned),
     };
     let silent = judge::silent(Duration::from_secs(200), Some(&call(Some("shop"))));

@@ -8,13 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::entry;
 
 /// What is wrong is tried again within a minute or so.
-const LATELY_SECONDS: u64 = 180;
+const LATELY_SECS: u64 = 180;
 
 /// A call that was refused.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct RefusedCall {
     /// Seconds since 1970.
-    pub(crate) at: u64,
+    pub(crate) at_secs: u64,
     /// Those of the named buckets that there are.
     pub(crate) buckets: Option<String>,
 }
@@ -26,15 +26,15 @@ pub(super) struct RefusedCalls(Mutex<HashMap<String, RefusedCall>>);
 impl RefusedCalls {
     pub(super) fn note(&self, hostname: &str, call: RefusedCall) {
         let mut calls = self.lock();
-        if let Some(newest) = entry(&mut calls, hostname, |known| known.at) {
+        if let Some(newest) = entry(&mut calls, hostname, |known| known.at_secs) {
             *newest = call;
         }
     }
 
     /// Those of the last minutes.
-    pub(super) fn lately(&self, now: u64) -> HashMap<String, RefusedCall> {
+    pub(super) fn lately(&self, now_secs: u64) -> HashMap<String, RefusedCall> {
         let mut calls = self.lock();
-        calls.retain(|_, call| now.saturating_sub(call.at) <= LATELY_SECONDS);
+        calls.retain(|_, call| now_secs.saturating_sub(call.at_secs) <= LATELY_SECS);
         calls.clone()
     }
 

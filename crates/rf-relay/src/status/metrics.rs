@@ -7,11 +7,11 @@ mod families;
 
 use std::collections::HashMap;
 
+use rf_core::clock::unix_ms;
 use rf_core::metrics::{Agent, Form, Kind, Label, Text, Value, agents};
 
 use crate::nodes::Node;
-use crate::report::{DiskRoom, Level, NodeReport, Presence, Report, Sight};
-use crate::stats::unix_ms;
+use crate::report::{DiskRoom, Level, NodeReport, Presence, RelayView, Report};
 use families::{BUCKETS, NODES};
 
 const UNAUTHORIZED: &str = "replayforge_unauthorized_requests_total";
@@ -27,12 +27,12 @@ const DISK: [OfDisk; 2] = [
 ];
 
 /// The whole text.
-pub(super) fn metrics(sight: &Sight, form: Form) -> String {
+pub(super) fn metrics(view: &RelayView, form: Form) -> String {
     let now_ms = unix_ms();
-    let report = sight.report(now_ms);
-    let told = sight.nodes.all(now_ms);
+    let report = view.report(now_ms);
+    let told = view.nodes.all(now_ms);
     let mut text = Text::new(form);
-    relay(&mut text, &report, sight.stats.unauthorized());
+    relay(&mut text, &report, view.stats.unauthorized());
     for family in BUCKETS {
         text.family(family.name, family.kind, family.help);
         for bucket in &report.buckets {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use rf_core::clock::unix_ms;
 use rf_core::config::Secret;
 use rf_queue::StoreTrouble;
 use serde_json::{Value, json};
@@ -11,7 +12,6 @@ use tempfile::TempDir;
 
 use super::{AUTH, TestRelay, with_config, with_embedded, with_relay};
 use crate::config::RelayConfig;
-use crate::stats::unix_ms;
 use crate::store::Usage;
 use crate::store::memory::Fault;
 
