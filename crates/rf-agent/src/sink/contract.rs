@@ -4,6 +4,8 @@
 //! target has in the end. A kill is played by dropping the sink's worker in the middle of a write, after a number of
 //! steps that differs from one kill to the next, and by building the sink anew over what is on disk.
 
+mod kinds;
+
 use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;

@@ -225,4 +225,4 @@ impl ExecSource {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -11,5 +11,5 @@ pub(super) mod connection;
 pub(super) mod session;
 mod ssl;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod value;

@@ -7,6 +7,9 @@
 //! A relay of the original program knows no lease and no long poll: it is asked for at most 100 events, and after an empty
 //! answer that came at once the source pauses.
 
+#[cfg(test)]
+pub(super) mod contract;
+
 use std::sync::Arc;
 use std::time::Duration;
 
