@@ -3,6 +3,7 @@
 mod api;
 mod hostile;
 mod names;
+mod plans;
 
 use std::sync::Arc;
 use std::time::Duration;
