@@ -62,7 +62,7 @@ pub enum Command {
     ///
     /// Works on the store of a proxy or player, also while it runs.
     DeadLetters(DeadLettersArgs),
-    /// Try out the services that a player's notifications go to
+    /// Try out the services that notifications go to, a player's or a relay's
     Notify {
         /// What to do.
         #[command(subcommand)]
@@ -255,7 +255,7 @@ pub enum DeadLettersAction {
 /// What to do with notifications.
 #[derive(Debug, Subcommand)]
 pub enum NotifyAction {
-    /// Send one notification to every service of a player's file, and say what came back
+    /// Send one notification to every service of a player's or a relay's file, and say what came back
     ///
     /// Starts nothing and touches no queue. Exit code 1 when a service did not take it.
     Test(NotifyTestArgs),
@@ -264,10 +264,10 @@ pub enum NotifyAction {
 /// Arguments of `notify test`.
 #[derive(Debug, Args)]
 pub struct NotifyTestArgs {
-    /// The configuration file of the player
+    /// The configuration file of the player, or of the relay
     #[arg(short, long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Only this sink
+    /// Only this sink; `alerts` are the services of a relay
     #[arg(value_name = "SINK")]
     pub sink: Option<String>,
 }

@@ -12,13 +12,18 @@ mod status_port;
 mod tap;
 mod trace;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
 
 use clap::CommandFactory;
+use clap_complete::Shell;
 
 use crate::cli::{Cli, Command, Role};
 use crate::running::Exit;
+
+/// The program, as a shell knows it.
+const PROGRAM: &str = "replayforge";
 
 /// Does what was asked.
 pub fn run(cli: Cli) -> Exit {
@@ -39,12 +44,21 @@ pub fn run(cli: Cli) -> Exit {
         Command::Tap(args) => tap::run(&args),
         Command::Trace(args) => trace::run(&args),
         Command::Script { action } => script::run(&action),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "replayforge", &mut script);
-            print(&script)
-        }
+        Command::Completions { shell } => print(&completions(shell)),
     }
+}
+
+/// What completes the commands that a person may want: clap would name those that its help hides, too.
+fn completions(shell: Shell) -> Vec<u8> {
+    let all = Cli::command();
+    let for_people = all.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+    let mut command = clap::Command::new(PROGRAM)
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(all.get_arguments().cloned())
+        .subcommands(for_people);
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, PROGRAM, &mut script);
+    script
 }
 
 /// Writes to standard output; a reader that has gone (`| head`) is no failure.
@@ -70,6 +84,11 @@ fn told(error: &anyhow::Error) -> String {
 
 /// What to say of a store that is not there, or cannot be read.
 fn no_store(path: &Path) -> String {
+    let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    if File::open(path).is_err_and(denied) {
+        return "the store cannot be opened (run this as the user that the agent runs as)"
+            .to_owned();
+    }
     let hint = match std::env::current_dir() {
         Ok(folder) if path.is_relative() => {
             format!(" Its dataDir begins in the working directory, {}", folder.display())
@@ -90,9 +109,22 @@ mod tests {
     use std::io;
 
     use anyhow::Context;
+    use clap::ValueEnum;
+    use clap_complete::Shell;
     use rf_queue::OpenError;
 
-    use super::told;
+    use super::{completions, told};
+
+    #[test]
+    fn no_shell_offers_what_is_for_the_program_itself() {
+        for shell in Shell::value_variants() {
+            let script = String::from_utf8(completions(*shell)).expect("a text");
+            for offered in ["dead-letters", "trace", "config", "version"] {
+                assert!(script.contains(offered), "{shell}: no {offered}");
+            }
+            assert!(!script.contains(rf_agent::child::GUARD_COMMAND), "{shell}");
+        }
+    }
 
     #[test]
     fn nothing_is_said_twice() {

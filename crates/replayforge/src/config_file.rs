@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use rf_agent::agent::Plan;
 use rf_agent::{player, proxy};
-use rf_core::config::{Document, Node, Problems, load};
-use rf_relay::config::RelayConfig;
+use rf_core::config::{Document, Node, Problems, load, nearest, schema_of};
+use rf_relay::config::{RelayConfig, RelayConfigFile};
+use serde_json::Value;
 
 use crate::cli::Role;
 use crate::logging::settings::{is_level, level_names};
@@ -46,6 +47,7 @@ pub fn read_on(path: &Path, role: Option<Role>, port: Option<u16>) -> Outcome {
         return Outcome { checked: None, problems, verbosity: None };
     };
     let verbosity = verbosity(&document, &mut problems);
+    let is_guess = role.is_none() && owner(&document).is_none();
     let role = role.unwrap_or_else(|| guess_role(&document));
     if let Some(other) = owner_instead(role, &document) {
         let name = name(other);
@@ -64,6 +66,13 @@ pub fn read_on(path: &Path, role: Option<Role>, port: Option<u16>) -> Outcome {
             .map(|config| Checked::Relay(Box::new(config))),
     };
     let checked = checked.filter(|_| !problems.has_errors());
+    if is_guess && !problems.is_ok() {
+        let text = format!(
+            "checked as a {}'s file, for it looks like one; --role says otherwise",
+            name(role)
+        );
+        problems.warn(&document.root(), text);
+    }
     Outcome { checked, problems, verbosity }
 }
 
@@ -102,9 +111,13 @@ pub fn store_path(path: &Path) -> Result<PathBuf, Problems> {
 
 /// The role whose file this is, when it is not `role`'s. A file with keys of several, or of none, is whoever's it is read as.
 fn owner_instead(role: Role, document: &Document) -> Option<Role> {
+    owner(document).filter(|_| !has_keys_of(role, &document.root()))
+}
+
+/// The role that some of the file's keys belong to.
+pub fn owner(document: &Document) -> Option<Role> {
     let root = document.root();
-    let roles = [Role::Relay, Role::Player, Role::Proxy];
-    roles.into_iter().find(|owner| has_keys_of(*owner, &root)).filter(|_| !has_keys_of(role, &root))
+    [Role::Relay, Role::Player, Role::Proxy].into_iter().find(|role| has_keys_of(*role, &root))
 }
 
 /// Whether the file has what only this role has.
@@ -115,7 +128,9 @@ fn has_keys_of(role: Role, root: &Node<'_>) -> bool {
     };
     match role {
         Role::Relay => root.get("buckets").is_some(),
-        Role::Player => root.get("relayUrl").is_some(),
+        Role::Player => {
+            root.get("relayUrl").is_some() || has("sources", "relayAuthenticationBearer")
+        }
         Role::Proxy => has("sources", "id") || has("sources", "type") || has("sinks", "url"),
     }
 }
@@ -125,14 +140,87 @@ fn name(role: Role) -> String {
     role.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-/// Each role has a key that the others lack.
+/// Each role has keys that the others lack. Where they are missing, it is the one that knows most of the file's keys.
 fn guess_role(document: &Document) -> Role {
-    let root = document.root();
-    if root.get("buckets").is_some() {
-        Role::Relay
-    } else if root.get("relayUrl").is_some() {
-        Role::Player
-    } else {
-        Role::Proxy
+    owner(document).unwrap_or_else(|| {
+        let rated = [Role::Proxy, Role::Player, Role::Relay]
+            .map(|role| (likeness(role, &document.root()), role));
+        // Of equals the first.
+        let best = rated.into_iter().reduce(|best, next| if next.0 > best.0 { next } else { best });
+        best.map_or(Role::Proxy, |(_, role)| role)
+    })
+}
+
+/// How many of the file's keys the role knows, twice; a key that is only like a known one counts once.
+fn likeness(role: Role, root: &Node<'_>) -> usize {
+    let schema = schema(role);
+    let known: Vec<&str> = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flat_map(|properties| properties.keys().map(String::as_str))
+        .collect();
+    let rate = |key: &str| {
+        if known.iter().any(|name| name.eq_ignore_ascii_case(key)) {
+            2
+        } else {
+            usize::from(nearest(key, known.iter().copied()).is_some())
+        }
+    };
+    root.entries().iter().map(|(key, _)| rate(key)).sum()
+}
+
+/// What a role's file may hold, as a JSON Schema.
+pub fn schema(role: Role) -> Value {
+    let schema = match role {
+        Role::Proxy => proxy::schema(),
+        Role::Player => player::schema(),
+        Role::Relay => schema_of::<RelayConfigFile>(),
+    };
+    schema.to_value()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_role_is_guessed_by_what_is_like_its_keys() {
+        let check = |text: &str, expected: Role| {
+            let mut problems = Problems::new();
+            let document =
+                rf_core::config::parse("file", text, &|_| None, &mut problems).expect("JSON5");
+            assert_eq!(guess_role(&document), expected, "{text}");
+        };
+        check("{ buckets: {} }", Role::Relay);
+        check("{ port: 8081, bucket: { shop: { auth: 't' } } }", Role::Relay);
+        check("{ port: 8081 }", Role::Relay);
+        check("{ relayUri: 'http://a', sources: [{ name: 'b' }], sinks: [] }", Role::Player);
+        check("{ sources: [{ name: 'b', relayAuthenticationBearer: 't' }] }", Role::Player);
+        check("{ exposedPort: 1, sources: [] }", Role::Player);
+        check("{ sources: [{ id: 'a' }], sinks: [{ url: 'x' }] }", Role::Proxy);
+        check("{ sources: [], sinks: [] }", Role::Proxy);
+        check("{}", Role::Proxy);
+    }
+
+    #[test]
+    fn a_guess_is_told_with_what_is_wrong() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("relay.json");
+        let told = |text: &str, role: Option<Role>| {
+            std::fs::write(&file, text).expect("written");
+            read(&file, role).problems.to_string()
+        };
+        let slip = "{ port: 8081, bucket: { shop: { auth: 't' } } }";
+        let guess = "checked as a relay's file, for it looks like one; --role says otherwise";
+        let problems = told(slip, None);
+        assert!(
+            problems.contains("did you mean `buckets`?") && problems.contains(guess),
+            "{problems}"
+        );
+        assert!(!told(slip, Some(Role::Relay)).contains("--role"));
+        assert_eq!(
+            told("{ port: 8081, buckets: { shop: { auth: 'choose-a-long-random-text' } } }", None),
+            ""
+        );
     }
 }

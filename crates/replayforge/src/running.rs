@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -11,6 +12,9 @@ use crate::logging::LevelSwitch;
 
 /// Threads for blocking work (opening stores, printing): a few, since queues have their own.
 const MAX_BLOCKING_THREADS: usize = 16;
+/// They stay once they were needed, as the first is at each start: Tokio panics where there is none and the system gives no
+/// new one, as while a limit of threads is reached.
+const BLOCKING_THREADS_STAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Files are for their owner alone (queues hold requests, with what is secret in them), and connections may be as many as
 /// the system allows: the soft limit of 1024 is for programs that use `select`.
@@ -88,6 +92,7 @@ where
 {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .thread_keep_alive(BLOCKING_THREADS_STAY)
         .enable_all()
         .build()?;
     runtime.block_on(async {

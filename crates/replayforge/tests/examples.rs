@@ -10,6 +10,9 @@
 //!   `docs/sinks/KIND.md`.
 
 #[cfg(test)]
+#[path = "it/support/json_schema.rs"]
+mod json_schema;
+#[cfg(test)]
 #[path = "it/support/markdown.rs"]
 mod markdown;
 
@@ -20,8 +23,10 @@ mod examples {
     use std::path::{Path, PathBuf};
     use std::process::{Command, Output};
 
+    use rf_core::config::{Problems, parse};
     use serde_json::Value;
 
+    use crate::json_schema::complaints;
     use crate::markdown::blocks;
 
     const ROLES: [&str; 3] = ["relay", "proxy", "player"];
@@ -154,9 +159,7 @@ mod examples {
     fn the_manual_names_every_key_with_its_default() {
         let page = read(&root().join("docs/reference/configuration.md"));
         for role in ROLES {
-            let output =
-                Command::new(PROGRAM).args(["schema", role]).output().expect("the program");
-            let schema: Value = serde_json::from_slice(&output.stdout).expect("a schema");
+            let schema = schema(role);
             let mut known = BTreeMap::new();
             collect_keys(&schema, &schema, "", &mut known);
             check_table(&format!("{role}.json"), &table(&page, &format!("## {role}.json")), &known);
@@ -168,9 +171,7 @@ mod examples {
         for (role, component, folder) in
             [("proxy", "ProxySourceFile", "sources"), ("player", "PlayerSinkFile", "sinks")]
         {
-            let output =
-                Command::new(PROGRAM).args(["schema", role]).output().expect("the program");
-            let schema: Value = serde_json::from_slice(&output.stdout).expect("a schema");
+            let schema = schema(role);
             let kinds =
                 schema["$defs"][component]["allOf"].as_array().expect("a rule for each kind");
             assert!(!kinds.is_empty());
@@ -182,6 +183,80 @@ mod examples {
                 check_table(&file, &table(&read(&root().join(&file)), "## Keys"), &known);
             }
         }
+    }
+
+    /// A start may fail a few times in a row, as long as a port is held or a disk is full.
+    #[test]
+    fn no_unit_in_the_manual_gives_up_starting_again() {
+        let pages = manual().into_iter();
+        let blocks: Vec<_> = pages.flat_map(|page| blocks(&read(&page), "ini")).collect();
+        let restarting: Vec<_> =
+            blocks.iter().filter(|unit| unit.contains("\nRestart=always\n")).collect();
+        assert!(!restarting.is_empty(), "no unit was found");
+        for unit in restarting {
+            let (head, _) = unit.split_once("\n[Service]\n").expect("a unit has a service");
+            assert!(head.contains("\nStartLimitIntervalSec=0"), "{unit}");
+        }
+    }
+
+    fn schema(role: &str) -> Value {
+        let output = Command::new(PROGRAM).args(["schema", role]).output().expect("the program");
+        serde_json::from_slice(&output.stdout).expect("a schema")
+    }
+
+    #[test]
+    fn an_editor_accepts_every_file_of_the_manual_and_of_the_examples() {
+        let mut texts: Vec<(&str, String)> = Vec::new();
+        for page in manual() {
+            let blocks = blocks(&read(&page), "json5").into_iter();
+            texts.extend(blocks.filter_map(|block| Some((role_of(&block)?, block))));
+        }
+        for file in files(&root().join("examples"), "json") {
+            let name = file_name(&file);
+            let role = ROLES.into_iter().find(|role| name.starts_with(role));
+            texts.extend(role.map(|role| (role, read(&file))));
+        }
+        assert!(texts.len() > 40, "{} files", texts.len());
+        for (role, text) in &texts {
+            assert_eq!(editor_says(role, text), Vec::<String>::new(), "{role}:\n{text}");
+        }
+    }
+
+    #[test]
+    fn an_editor_accepts_what_the_program_does() {
+        let check = |role: &str, text: &str, expected: &str| {
+            let told = editor_says(role, text).join("\n");
+            assert_eq!(told.is_empty(), expected.is_empty(), "{text}: {told}");
+            assert!(told.contains(expected), "{text}: {told}");
+        };
+        check("relay", r#"{ "$schema": "./relay.schema.json", "port": "${PORT:-8081}" }"#, "");
+        check("relay", r#"{ "buckets": { "shop": { "auth": "x", "tls": 60 } } }"#, "");
+        check(
+            "player",
+            r#"{ "$schema": "./x", "relayUrl": "http://x", "enableStatusZ": "$ON" }"#,
+            "",
+        );
+        let source = |port: &str| {
+            let source = format!(
+                r#"{{ "id": "a", "type": "http", "targetSink": "b", "params": {{ "listenPort": {port} }} }}"#
+            );
+            format!(r#"{{ "sources": [{source}], "sinks": [] }}"#)
+        };
+        check("proxy", &source("8080"), "");
+        check("proxy", &source("\"${PORT}\""), "");
+        check("proxy", &source("\"8080\""), ".sources[0].params.listenPort");
+        check("relay", r#"{ "prot": 8081 }"#, ".prot: nothing may stand here");
+    }
+
+    /// What a validator says of a file, in which variables stand for themselves.
+    fn editor_says(role: &str, text: &str) -> Vec<String> {
+        let mut problems = Problems::new();
+        let text = text.replace("$file:", "file:");
+        let variable = |name: &str| Some(format!("${name}"));
+        let document = parse("file", &text, &variable, &mut problems).expect("JSON5");
+        let value: Value = document.root().decode(&mut problems).expect("a value");
+        assert!(problems.is_ok(), "{problems}");
+        complaints(&schema(role), &value)
     }
 
     fn check_table(what: &str, told: &BTreeMap<String, String>, known: &BTreeMap<String, String>) {
@@ -214,6 +289,10 @@ mod examples {
         }
         let required = shape["required"].as_array().cloned().unwrap_or_default();
         for (name, property) in shape["properties"].as_object().into_iter().flatten() {
+            // Nothing that the manual advises: the editor's own key, and names of the original.
+            if name == "$schema" || property.get("x-alias-of").is_some() {
+                continue;
+            }
             let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             let cell = if required.contains(&name.as_str().into()) {
                 "required".to_owned()

@@ -11,7 +11,9 @@ use std::time::Duration;
 use rf_core::lifecycle::{TaskFailure, Tasks};
 use rf_core::trace::Journal;
 use rf_net::listen::ListenError;
-use rf_queue::{Checkpoint, Commit, OpenError, QueueOptions, Store, StoreOptions, StoredEvent};
+use rf_queue::{
+    Checkpoint, Commit, OpenError, QueueOptions, Store, StoreOptions, StoredEvent, may_pass,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -141,7 +143,9 @@ impl Agent {
         }
         let server = plan.server.map(Server::bind).transpose()?;
         let status = plan.stats.status.as_ref();
-        let status = status.map(|(address, port)| StatusPort::bind(address, *port)).transpose()?;
+        let status = status
+            .map(|(address, port)| StatusPort::bind(address, *port, &plan.stats.status_hosts))
+            .transpose()?;
         let (mut addresses, mut sources, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
         for mut planned in plan.sources {
             for Listening { address, protocol } in planned.source.start()? {
@@ -351,18 +355,26 @@ async fn instance(store: &Store) -> String {
     instance
 }
 
+/// On a disk that does not let the store be opened now the agent starts all the same: traffic passes, sources wait or
+/// refuse, and the opening is tried again until it is done.
 async fn open_store(options: StoreOptions) -> Result<Store, AgentError> {
     let path = options.path.clone();
     let opened = tokio::task::spawn_blocking(move || {
-        if let Some(folder) = options.path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|source| AgentError::Folder { path: folder.to_owned(), source })?;
+        if let Some(folder) = options.path.parent()
+            && let Err(source) = std::fs::create_dir_all(folder)
+            && !may_pass(&source)
+        {
+            return Err(AgentError::Folder { path: folder.to_owned(), source });
         }
-        Store::open(options).map_err(AgentError::from)
+        Store::open_when_possible(options).map_err(AgentError::from)
     });
     let opened = opened.await.map_err(|error| AgentError::StoreFailed(error.to_string()))??;
     for notice in &opened.notices {
-        tracing::warn!(path = %path.display(), "{notice}");
+        if notice.is_loss() {
+            tracing::error!(path = %path.display(), "{notice}");
+        } else {
+            tracing::warn!(path = %path.display(), "{notice}");
+        }
     }
     Ok(opened.store)
 }

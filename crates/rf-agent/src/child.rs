@@ -9,8 +9,10 @@
 
 mod command_line;
 pub mod guard;
+mod obstacle;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -69,7 +71,8 @@ pub struct Child {
 }
 
 impl ChildCommand {
-    /// Whether `command` is one, with `shell` or without; a problem is told at its key.
+    /// Whether `command` is one, with `shell` or without; a problem is told at its key, and so is a program that is not
+    /// there.
     pub(crate) fn checked(
         self,
         shell: bool,
@@ -78,7 +81,28 @@ impl ChildCommand {
     ) -> Option<Self> {
         let command = self.command.checked(shell);
         let wrong = |message| problems.error(&at(params, "command"), message);
-        Some(Self { command: command.map_err(wrong).ok()?, ..self })
+        let checked = Self { command: command.map_err(wrong).ok()?, ..self };
+        if let Some(reason) = obstacle::of_files(&checked) {
+            problems.warn(&at(params, "command"), format!("the program cannot be run: {reason}"));
+        }
+        Some(checked)
+    }
+
+    /// The code that the program ended with.
+    ///
+    /// # Errors
+    /// When it never ran: the code is the [`guard`]'s, and there is a reason for it. Standard error says the same, but may
+    /// say what is secret, too.
+    pub(crate) fn ran(&self, exit_code: i32) -> std::io::Result<i32> {
+        let is_guards = [guard::CANNOT_RUN, guard::NOT_FOUND].map(i32::from).contains(&exit_code);
+        let reason = if is_guards { obstacle::of(self) } else { None };
+        match reason {
+            Some(reason) => {
+                let program = self.command.argv().first().map_or("", String::as_str);
+                Err(cannot_run(format_args!("{program}: {reason}")))
+            }
+            None => Ok(exit_code),
+        }
     }
 
     /// Starts the program. One that cannot be started ends with 126 or 127 and says why on its standard error, as in a
@@ -95,13 +119,17 @@ impl ChildCommand {
         command.stdin(if input == Input::Piped { Stdio::piped() } else { Stdio::null() });
         // A group of its own: a Ctrl-C for the agent is not for its children, which get their SIGTERM in time.
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        let mut guard = command.spawn()?;
+        let mut guard = command.spawn().map_err(cannot_run)?;
         let id = guard.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let group = id.ok_or_else(|| std::io::Error::other("the child has no process id"))?;
         let (stdin, stdout, stderr) =
             (guard.stdin.take(), guard.stdout.take(), guard.stderr.take());
         Ok(Child { stdin, stdout, stderr, guard, group, has_ended: false })
     }
+}
+
+fn cannot_run(reason: impl fmt::Display) -> std::io::Error {
+    std::io::Error::other(format!("the program cannot be run: {reason}"))
 }
 
 #[cfg(not(test))]

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Uri};
-use rf_core::config::{Document, Interval, Node, Problems, Secret, at_most, check_folder};
+use http::HeaderValue;
+use rf_core::config::{
+    Document, Interval, Node, Problems, Secret, at_most, check_folder, did_you_mean,
+};
 use rf_core::node_info::Role;
 use rf_core::trace::MAX_STEPS;
 use rf_net::address::Place;
@@ -27,13 +29,13 @@ use crate::script::config::{
 use crate::server::{self, ServedSink, ServerPlan};
 use crate::settings::{
     BufferConfig, DurabilityConfig, at, check_buffer, check_ids, check_node_info_every,
-    default_node_info_every, default_trace_steps, host_name, loopback, no_tailnet, store_options,
-    working_directory,
+    default_node_info_every, default_trace_steps, host_name, loopback, no_tailnet, parse_url,
+    store_options, working_directory,
 };
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
 use crate::stats::{StatsPlan, ToldRelay};
-use crate::whole::{Listening, check_listening, check_named, listens};
+use crate::whole::{Listening, check_listening, check_named, listens, reached};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "player.sqlite3";
@@ -117,6 +119,9 @@ pub struct PlayerFile {
     #[serde(default = "loopback")]
     #[schemars(extend("x-zero-is-unset" = true))]
     pub status_address: String,
+    /// Further names that the status page answers to on loopback.
+    #[serde(default)]
+    pub status_hosts: Vec<String>,
 }
 
 /// Tailnet settings.
@@ -232,7 +237,9 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
     let served = file.sinks.iter().zip(&sinks).map(|(sink, planned)| served(sink, planned));
     let server = server::plan(&file, &root, served.collect(), problems)?;
-    check_listening(&listening(&file, &root, &sinks, &sink_nodes, &server), problems);
+    let listening = listening(&file, &root, &sinks, &sink_nodes, &server);
+    check_listening(&listening, problems);
+    check_urls(&root, &sink_nodes, &listening, problems);
     if problems.has_errors() {
         return None;
     }
@@ -265,6 +272,28 @@ fn listening<'a>(
         listens("the status page", vec![place], root, ("portStatusZ", "statusAddress"))
     });
     own.into_iter().chain(sinks.iter().zip(nodes).filter_map(of_sink)).chain(status).collect()
+}
+
+/// Warns of URLs that lead to the player itself, which neither keeps events for others nor takes any.
+fn check_urls(
+    root: &Node<'_>,
+    sinks: &[Node<'_>],
+    listening: &[Listening<'_>],
+    problems: &mut Problems,
+) {
+    let is_http =
+        |sink: &&Node<'_>| sink.get("type").and_then(|kind| kind.as_str()) == Some("http");
+    let mut urls: Vec<Node<'_>> = root.get("relayUrl").into_iter().collect();
+    for params in sinks.iter().filter(is_http).filter_map(|sink| sink.get("params")) {
+        urls.extend(params.get("targetHost"));
+        urls.extend(params.get("targetHosts").map(|hosts| hosts.items()).unwrap_or_default());
+    }
+    for url in &urls {
+        if let Some(part) = url.as_str().and_then(|text| reached(listening, text)) {
+            let text = format!("this leads back to the player itself: {} listens there", part.name);
+            problems.warn(url, text);
+        }
+    }
 }
 
 /// All sinks that get events: from a source, or from another sink, as notifications of an `alert`.
@@ -300,6 +329,7 @@ fn stats(file: &PlayerFile, client: Option<Arc<RelayClient>>) -> StatsPlan {
         every: file.node_info_every.into(),
         data_dir: file.data_dir.clone(),
         status: port.map(|port| (file.status_address.clone(), port)),
+        status_hosts: file.status_hosts.clone(),
         relays: told.into_iter().collect(),
         logs: Arc::default(),
     }
@@ -328,14 +358,9 @@ fn relay_client(
     let wanted = "expected the relay's URL, such as https://relay.example.com/";
     let url_at = at(root, "relayUrl");
     let slash = if file.relay_url.ends_with('/') { "" } else { "/" };
-    let uri: Uri = format!("{}{slash}", file.relay_url)
-        .parse()
-        .map_err(|error| problems.error(&url_at, format!("{wanted}: {error}")))
+    let uri = parse_url(&format!("{}{slash}", file.relay_url), wanted)
+        .map_err(|reason| problems.error(&url_at, reason))
         .ok()?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
-        problems.error(&url_at, wanted);
-        return None;
-    }
     let client =
         Client::new(&ClientOptions { ca_file: file.ca_file.clone(), ..ClientOptions::default() });
     let client =
@@ -363,14 +388,7 @@ fn check_source(
     let known: Vec<String> = file.sinks.iter().map(|sink| sink.name.clone()).collect();
     let script = source.script().check_source(&known, source.hook_interval, node, problems);
     check_pass(script.as_ref(), source.sinks.is_empty(), node, problems);
-    for (name, at) in
-        source.sinks.iter().zip(node.get("sinks").map(|sinks| sinks.items()).unwrap_or_default())
-    {
-        if !known.contains(name) {
-            problems
-                .error(&at, format!("no sink has the name `{name}`; known: {}", known.join(", ")));
-        }
-    }
+    let routes = check_routes(source, &known, node, problems);
     if source.relay_authentication_bearer.is_empty() {
         problems.warn(
             &at(node, "relayAuthenticationBearer"),
@@ -394,11 +412,34 @@ fn check_source(
     Some(PlannedSource {
         id: source.name.clone(),
         kind: "relay".to_owned(),
-        feeds: if script.is_some() { known } else { source.sinks.clone() },
-        routes: source.sinks.clone(),
+        feeds: if script.is_some() { known } else { routes.clone() },
+        routes,
         source: Box::new(built),
         script,
     })
+}
+
+/// The sinks of a source, each once.
+fn check_routes(
+    source: &PlayerSourceFile,
+    known: &[String],
+    node: &Node<'_>,
+    problems: &mut Problems,
+) -> Vec<String> {
+    let nodes = node.get("sinks").map(|sinks| sinks.items()).unwrap_or_default();
+    let mut routes: Vec<String> = Vec::new();
+    for (name, at) in source.sinks.iter().zip(nodes) {
+        if !known.contains(name) {
+            problems
+                .error(&at, format!("no sink has the name `{name}`; known: {}", known.join(", ")));
+        }
+        if routes.contains(name) {
+            problems.warn(&at, format!("`{name}` is named twice, and gets each event once"));
+        } else {
+            routes.push(name.clone());
+        }
+    }
+    routes
 }
 
 fn check_sink(
@@ -417,8 +458,9 @@ fn check_sink(
         let built = exec::of_type(&sink.kind, &context, &params, problems);
         let built = built.unwrap_or_else(|reason| {
             let known: Vec<&str> = SINKS.iter().map(|kind| kind.name).collect();
+            let meant = did_you_mean(&sink.kind, known.iter().copied());
             let message = format!(
-                "sink type `{}` is not in this version; known: {}; {reason}",
+                "there is no sink type `{}`{meant}; known: {}; {reason}",
                 sink.kind,
                 known.join(", ")
             );

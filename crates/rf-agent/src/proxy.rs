@@ -12,8 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
-use rf_core::config::{ByteSize, Document, Node, Problems, Secret, at_most, check_folder};
+use rf_core::config::{
+    ByteSize, Document, Node, Problems, Secret, at_most, check_folder, did_you_mean,
+};
 use rf_core::node_info::Role;
+use rf_core::protocol::MAX_NAMES;
 use rf_core::trace::MAX_STEPS;
 use rf_net::address::Place;
 use rf_net::client::{Client, ClientOptions};
@@ -25,13 +28,13 @@ use crate::script::batch::BatchScript;
 use crate::script::config::{Hook, check_pass};
 use crate::settings::{
     at, check_buffer, check_ids, check_node_info_every, host_name, no_effect_yet, no_tailnet,
-    store_options,
+    parse_url, store_options,
 };
 use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{EventLimit, RateLimits, Shape, Sink};
 use crate::source::{SOURCES, SourceContext};
 use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
-use crate::whole::{Listening, check_listening, check_named, listens};
+use crate::whole::{Listening, check_listening, check_named, listens, reached};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "proxy.sqlite3";
@@ -78,7 +81,9 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
         .zip(&source_nodes)
         .map(|(source, node)| check_source(&file, source, node, problems))
         .collect();
-    check_listening(&listening(&file, &root, &sources, &source_nodes), problems);
+    let listening = listening(&file, &root, &sources, &source_nodes);
+    check_listening(&listening, problems);
+    check_urls(&file, &sink_nodes, &sources, &listening, problems);
     let sinks = sinks.into_iter().collect::<Option<Vec<_>>>()?;
     let sources = sources.into_iter().collect::<Option<Vec<_>>>()?;
     if problems.has_errors() {
@@ -98,7 +103,7 @@ fn listening<'a>(
 ) -> Vec<Listening<'a>> {
     let of_source = |(source, node): (&Option<PlannedSource>, &Node<'a>)| {
         let source = source.as_ref()?;
-        let (name, params) = (format!("source `{}`", source.id), at(node, "params"));
+        let (name, params) = (source_name(&source.id), at(node, "params"));
         let keys = ("listenPort", "listenAddress");
         Some(listens(name, source.source.places(), &params, keys))
     };
@@ -108,6 +113,31 @@ fn listening<'a>(
         listens("the status page", vec![place], root, ("portStatusZ", "statusAddress"))
     }));
     all
+}
+
+/// Reports sinks that send to the proxy itself: no relay is there, and what a source takes comes back to its sink, again and
+/// again.
+fn check_urls(
+    file: &ProxyFile,
+    nodes: &[Node<'_>],
+    sources: &[Option<PlannedSource>],
+    listening: &[Listening<'_>],
+    problems: &mut Problems,
+) {
+    for (sink, node) in file.sinks.iter().zip(nodes) {
+        let Some(part) = reached(listening, &sink.url) else { continue };
+        let feeds_it = |source: &PlannedSource| {
+            part.name == source_name(&source.id) && source.routes.contains(&sink.id)
+        };
+        if !sink.not_relay || sources.iter().flatten().any(feeds_it) {
+            let text = format!("this leads back to the proxy itself: {} listens there", part.name);
+            problems.error(&at(node, "url"), text);
+        }
+    }
+}
+
+fn source_name(id: &str) -> String {
+    format!("source `{id}`")
 }
 
 fn status_port(file: &ProxyFile) -> Option<u16> {
@@ -137,6 +167,7 @@ fn stats(file: &ProxyFile, host: &str) -> StatsPlan {
         every: file.node_info_every.into(),
         data_dir: file.data_dir.clone(),
         status: port.map(|port| (file.status_address.clone(), port)),
+        status_hosts: file.status_hosts.clone(),
         relays,
         logs: Arc::default(),
     }
@@ -192,14 +223,10 @@ fn check_source(
     let kind_at = at(node, "type");
     let Some(kind) = SOURCES.iter().find(|kind| kind.name == source.kind) else {
         let known: Vec<&str> = SOURCES.iter().map(|kind| kind.name).collect();
-        problems.error(
-            &kind_at,
-            format!(
-                "source type `{}` is not in this version; known: {}",
-                source.kind,
-                known.join(", ")
-            ),
-        );
+        let meant = did_you_mean(&source.kind, known.iter().copied());
+        let known = known.join(", ");
+        let text = format!("there is no source type `{}`{meant}; known: {known}", source.kind);
+        problems.error(&kind_at, text);
         return None;
     };
     let params = node.object("params");
@@ -259,6 +286,9 @@ fn build_sink(
             format!("sink `{}` has no buckets: expected the names of the relay's buckets", sink.id),
         );
         return None;
+    }
+    if !sink.not_relay && sink.buckets.len() > MAX_NAMES {
+        problems.error(&at(node, "buckets"), format!("expected at most {MAX_NAMES} names"));
     }
     if !sink.not_relay && sink.auth_bearer.is_empty() {
         problems.warn(
@@ -334,16 +364,9 @@ fn linger(sink: &ProxySinkFile) -> Duration {
 
 /// Where batches are posted: under the relay's URL, or to an API's URL as it stands.
 fn batch_uri(url: &str, not_relay: bool) -> Result<Uri, String> {
-    let wanted = "expected a URL such as https://relay.example.com/";
     let slash = if url.ends_with('/') { "" } else { "/" };
     let full = if not_relay { url.to_owned() } else { format!("{url}{slash}{RECORD_BATCH}") };
-    let uri: Uri = full.parse().map_err(|error| format!("{wanted}: {error}"))?;
-    let is_http = matches!(uri.scheme_str(), Some("http" | "https"));
-    if is_http && uri.host().is_some_and(|host| !host.is_empty()) {
-        Ok(uri)
-    } else {
-        Err(wanted.to_owned())
-    }
+    parse_url(&full, "expected a URL such as https://relay.example.com/")
 }
 
 /// Where the dead letters of a proxy with this file lie.

@@ -9,13 +9,14 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use rf_core::config::Secret;
 use rf_core::protocol::{
-    ExtendLease, MAX_PULLED_BYTES, PulledEvent, RF_BUCKET, RF_ENV_NAME, RF_HOSTNAME, RF_LEASE,
-    encode_ids, parse_pulled,
+    ACKNOWLEDGED, ExtendLease, MAX_PULLED_BYTES, NONE_IS_THERE, PulledEvent, RF_BUCKET,
+    RF_ENV_NAME, RF_HOSTNAME, RF_LEASE, encode_ids, parse_pulled,
 };
 use rf_net::body::{BodyError, read_capped};
 use rf_net::client::{Client, ClientError};
 use rf_net::encoding::{self, Coding, DecodeError};
 use rf_net::mask::Mask;
+use serde::Deserialize;
 
 /// How long a call may take, besides the time that the relay was asked to wait.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,6 +45,15 @@ pub(crate) struct Pulled {
     pub(crate) events: Vec<PulledEvent>,
     /// `None`: the relay knows no leases.
     pub(crate) lease: Option<String>,
+}
+
+/// What became of an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acknowledged {
+    /// The events are not in the bucket any more.
+    Surely,
+    /// The answer may be that of a relay of the original, or of somebody before the relay: the next pull tells.
+    Perhaps,
 }
 
 /// Why a call did not work.
@@ -132,10 +142,21 @@ impl RelayClient {
         &self,
         bucket: &BucketKey,
         ids: &[u64],
-    ) -> Result<(), RelayError> {
+    ) -> Result<Acknowledged, RelayError> {
         let request =
             self.request(Method::DELETE, "acknowledge-batch", bucket, encode_ids(ids).into())?;
-        self.call(bucket, request).await
+        let response = self.send(request, CALL_TIMEOUT).await?;
+        let status = response.status();
+        let body = read(response).await?;
+        if status != StatusCode::NOT_FOUND {
+            self.judge(bucket, status, &body)?;
+        }
+        let is_of_relay = if status == StatusCode::NOT_FOUND {
+            refusal(&body).is_some_and(|words| words == NONE_IS_THERE)
+        } else {
+            body.ends_with(ACKNOWLEDGED.as_bytes())
+        };
+        Ok(if is_of_relay { Acknowledged::Surely } else { Acknowledged::Perhaps })
     }
 
     /// Gives events back before their lease runs out.
@@ -251,6 +272,21 @@ impl RelayClient {
             error => RelayError::Away(error.to_string()),
         })
     }
+}
+
+/// Whether a body is that of a relay's refusal; others before it answer with pages, texts or JSON of their own.
+pub(crate) fn is_refusal(body: &[u8]) -> bool {
+    refusal(body).is_some()
+}
+
+/// The words of a relay's refusal.
+fn refusal(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Refusal {
+        error: String,
+    }
+    serde_json::from_slice(body).ok().map(|Refusal { error }| error)
 }
 
 /// Scheme, host and port of a URL: without user, password, path and query.

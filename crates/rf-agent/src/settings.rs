@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use rf_core::config::{ByteSize, Interval, Node, Problems, at_most};
 use rf_core::node_info::DEFAULT_EVERY_SECS;
 use rf_net::serve::MAX_CONNECTIONS;
@@ -169,6 +169,24 @@ impl JsonSchema for StatusPattern {
 /// The value of a key, or the whole object where the key is missing: where a problem is reported.
 pub(crate) fn at<'a>(node: &Node<'a>, key: &str) -> Node<'a> {
     node.get(key).unwrap_or(*node)
+}
+
+/// A URL of `http` or `https` with a host.
+///
+/// # Errors
+/// What was `wanted`, and what keeps the text from being that; it is not quoted.
+pub(crate) fn parse_url(text: &str, wanted: &str) -> Result<Uri, String> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme.as_deref() {
+        None => return Err(format!("{wanted}: it does not begin with http:// or https://")),
+        Some("http" | "https") => {}
+        Some(_) => return Err(format!("{wanted}: its scheme is neither http nor https")),
+    }
+    let uri: Uri = text.parse().map_err(|error| format!("{wanted}: {error}"))?;
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(format!("{wanted}: it names no host"));
+    }
+    Ok(uri)
 }
 
 /// Reports ids that are used twice or cannot name a queue.
@@ -351,6 +369,25 @@ pub(crate) fn with_params(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_keeps_a_text_from_being_a_url_is_told() {
+        let check = |text: &str, expected: Result<&str, &str>| {
+            let parsed = parse_url(text, "expected a URL");
+            match (&parsed, expected) {
+                (Ok(uri), Ok(host)) => assert_eq!(uri.host(), Some(host), "{text}"),
+                (Err(told), Err(expected)) => {
+                    assert_eq!(told, &format!("expected a URL: {expected}"), "{text}");
+                }
+                _ => panic!("{text}: {parsed:?}"),
+            }
+        };
+        check("http://127.0.0.1:8081", Ok("127.0.0.1"));
+        check("HTTPS://relay.example.com/below/", Ok("relay.example.com"));
+        check("127.0.0.1:8081", Err("it does not begin with http:// or https://"));
+        check("", Err("it does not begin with http:// or https://"));
+        check("ftp://relay.example.com", Err("its scheme is neither http nor https"));
+    }
 
     #[test]
     fn a_store_gives_way_to_traffic_unless_clients_wait_for_it() {

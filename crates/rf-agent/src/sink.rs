@@ -61,12 +61,22 @@ pub enum SinkError {
     /// A person must act (a wrong token): tried again slowly, never given up, announced loudly.
     #[error("{0}")]
     Paused(String),
+    /// Something between here and the target lets nothing so large pass. A smaller batch may; one event alone is kept as with
+    /// [`SinkError::Paused`].
+    #[error("{0}")]
+    TooLarge(String),
     /// Will never work.
     #[error("{0}")]
     Permanent(String),
-    /// A script of the sink wants nothing of it written: it leaves the queue, and counts as dropped.
-    #[error("{0}")]
-    Dropped(String),
+    /// A script of the sink wants nothing of it written, or failed over it with `onError: drop`: it leaves the queue, and counts
+    /// as dropped.
+    #[error("{reason}")]
+    Dropped {
+        /// Which of the two, for a person.
+        reason: String,
+        /// It was the second.
+        failed: bool,
+    },
 }
 
 /// How a sink wants to be fed.

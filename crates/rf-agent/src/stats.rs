@@ -53,6 +53,8 @@ pub struct StatsPlan {
     pub(crate) data_dir: PathBuf,
     /// Address and port of the status page, if there shall be one.
     pub(crate) status: Option<(String, u16)>,
+    /// `statusHosts`.
+    pub(crate) status_hosts: Vec<String>,
     /// The relays that are told.
     pub(crate) relays: Vec<ToldRelay>,
     /// Lines of the log; set by the program.

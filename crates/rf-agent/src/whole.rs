@@ -1,9 +1,12 @@
-//! What shows only where a file is looked at as a whole: two parts that want one port, and sinks that get nothing.
+//! What shows only where a file is looked at as a whole: two parts that want one port, URLs that lead back to the file's own
+//! ports, and sinks that get nothing.
 
+use http::Uri;
+use http::uri::Scheme;
 use rf_core::config::{Node, Problems};
 use rf_net::address::{self, Place};
 
-use crate::settings::at;
+use crate::settings::{at, host_name};
 
 /// A part of a file that is to listen.
 pub(crate) type Listening<'a> = address::Listening<Node<'a>>;
@@ -24,6 +27,15 @@ pub(crate) fn check_listening(all: &[Listening<'_>], problems: &mut Problems) {
     address::check_listening(all, Node::shown, |at, text| problems.error(at, text));
 }
 
+/// The part of the file that a request to this URL would come to.
+pub(crate) fn reached<'l, 'n>(all: &'l [Listening<'n>], url: &str) -> Option<&'l Listening<'n>> {
+    let uri: Uri = url.parse().ok()?;
+    let usual = if uri.scheme() == Some(&Scheme::HTTPS) { 443 } else { 80 };
+    let (host, port) = (uri.host()?, uri.port_u16().unwrap_or(usual));
+    let host = if host.eq_ignore_ascii_case(&host_name("")) { "localhost" } else { host };
+    all.iter().find(|part| part.places.iter().any(|place| place.is_reached(host, port)))
+}
+
 /// Warns of sinks that nobody names, by the names of all that are named. Scripts name sinks, too: with one nothing is known.
 pub(crate) fn check_named(sinks: &[Node<'_>], key: &str, named: &[&str], problems: &mut Problems) {
     for sink in sinks {
@@ -39,11 +51,17 @@ mod tests {
     use rf_core::config::parse;
 
     use super::*;
-    use crate::settings::host_name;
+
+    const RELAY: &str = r#"url: "http://127.0.0.1:1", authBearer: "t", buckets: ["b"]"#;
 
     /// What is said of a proxy's file with these sources, one that feeds the sink `out`, and these further keys.
     fn of_proxy(sources: &str, keys: &str) -> String {
-        let sinks = r#"[{ id: "out", type: "http", url: "http://127.0.0.1:1", authBearer: "t", buckets: ["b"] }]"#;
+        of_proxy_with(sources, RELAY, keys)
+    }
+
+    /// The same with these keys of the sink `out`.
+    fn of_proxy_with(sources: &str, sink: &str, keys: &str) -> String {
+        let sinks = format!(r#"[{{ id: "out", type: "http", {sink} }}]"#);
         let text = format!("{{ sources: [{sources}], sinks: {sinks}, {keys} }}");
         let mut problems = Problems::new();
         let document = parse("proxy.json", &text, &|_| None, &mut problems).unwrap();
@@ -113,6 +131,32 @@ mod tests {
             "listenPort: 8080, listenAddress: \"192.0.2.1\", forwardTo: \"http://127.0.0.1:8080\"",
             false,
         );
+    }
+
+    #[test]
+    fn a_sink_does_not_send_to_its_own_proxy() {
+        let web = source("web", "http", "listenPort: 8080");
+        let told = |sink: &str, expected: &str| {
+            let problems = of_proxy_with(&web, sink, "portStatusZ: 8090");
+            assert!(problems.ends_with(expected), "{sink}: {problems}");
+            assert_eq!(problems.is_empty(), expected.is_empty(), "{sink}: {problems}");
+        };
+        let relay = |url: &str| format!(r#"url: "{url}", authBearer: "t", buckets: ["b"]"#);
+        let back =
+            "error: sinks[0].url: this leads back to the proxy itself: source `web` listens there";
+        told(&relay("http://127.0.0.1:8080/"), back);
+        told(&relay("http://localhost:8080"), back);
+        told(&relay(&format!("http://{}:8080", host_name(""))), back);
+        told(r#"url: "http://127.0.0.1:8080/api", notRelay: true"#, back);
+        let status = "error: sinks[0].url: this leads back to the proxy itself: the status page listens there";
+        told(&relay("http://127.0.0.1:8090/"), status);
+        told(&relay("http://127.0.0.1:8081/"), "");
+        told(&relay("http://relay.example.com:8080/"), "");
+        // What another source takes does not come back by itself.
+        let other = source("other", "http", "listenPort: 8082");
+        let chained = other.replace("targetSink: \"out\"", "targetSink: \"printed\"");
+        let sinks = r#"url: "http://127.0.0.1:8082/", notRelay: true }, { id: "printed", type: "http", url: ":dbg>stdout:""#;
+        assert_eq!(of_proxy_with(&format!("{web}, {chained}"), sinks, ""), "");
     }
 
     #[test]
@@ -193,6 +237,27 @@ mod tests {
         );
         let taken = "error: sinks[0].params.listen_port: the server listens there already";
         told("exposedPort: 8090", taken);
+    }
+
+    #[test]
+    fn a_player_does_not_send_to_itself() {
+        let source = r#"{ name: "b", relayAuthenticationBearer: "t", sinks: ["out"] }"#;
+        let told = |hosts: &str, expected: &str| {
+            let out = format!(r#"{{ name: "out", type: "http", params: {{ {hosts} }} }}"#);
+            let problems = of_player(source, &out, "exposedPort: 8090");
+            assert!(problems.ends_with(expected), "{hosts}: {problems}");
+            assert_eq!(problems.is_empty(), expected.is_empty(), "{hosts}: {problems}");
+        };
+        let back = "this leads back to the player itself: the server listens there";
+        told(
+            r#"targetHost: "http://localhost:8090""#,
+            &format!("warning: sinks[0].params.targetHost: {back}"),
+        );
+        told(
+            r#"targetHosts: ["http://127.0.0.1:1", "http://127.0.0.1:8090"]"#,
+            &format!("warning: sinks[0].params.targetHosts[1]: {back}"),
+        );
+        told(r#"targetHost: "http://127.0.0.1:8091""#, "");
     }
 
     #[test]

@@ -14,6 +14,8 @@ mod content;
 mod ids;
 mod pulled;
 
+use std::collections::HashSet;
+
 pub use batch::{encode_batch, parse_batch};
 pub use ids::{ExtendLease, encode_ids, parse_ids};
 pub use pulled::{
@@ -34,6 +36,11 @@ pub const RF_BATCH_ID: &str = "rf-batch-id";
 /// Names the lease under which events were pulled.
 pub const RF_LEASE: &str = "rf-lease";
 
+/// How a relay's answer to an acknowledgement ends: so many events are gone.
+pub const ACKNOWLEDGED: &str = "acknowledged";
+/// What a relay says where none of the events to acknowledge is in the bucket.
+pub const NONE_IS_THERE: &str = "none of these events is there";
+
 /// The longest [`RF_BATCH_ID`] that a relay takes.
 pub const MAX_BATCH_ID_BYTES: usize = 128;
 
@@ -51,17 +58,16 @@ pub enum WireError {
     },
 }
 
+/// Buckets that a request may name; one that names more opens none of them.
+pub const MAX_NAMES: usize = 1000;
+
 /// The names in a header such as [`RF_BUCKETS`]: blanks around them and empty ones are skipped, a repeated one counts
-/// once.
+/// once. Where there are more than [`MAX_NAMES`], one more than that is returned, so that the caller can tell.
 #[must_use]
 pub fn name_list(value: &str) -> Vec<&str> {
-    let mut names = Vec::new();
-    for name in value.split(',').map(str::trim) {
-        if !name.is_empty() && !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names
+    let mut seen = HashSet::new();
+    let names = value.split(',').map(str::trim);
+    names.filter(|name| !name.is_empty() && seen.insert(*name)).take(MAX_NAMES + 1).collect()
 }
 
 #[cfg(test)]
@@ -74,5 +80,13 @@ mod tests {
         assert_eq!(name_list(" a , b,c "), ["a", "b", "c"]);
         assert_eq!(name_list("a,,b,a,"), ["a", "b"]);
         assert_eq!(name_list(" "), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn more_names_than_allowed_are_noticed_and_not_read() {
+        let names = |count: usize| -> String { (0..count).map(|n| format!("{n},")).collect() };
+        assert_eq!(name_list(&names(MAX_NAMES)).len(), MAX_NAMES);
+        assert_eq!(name_list(&names(20_000)).len(), MAX_NAMES + 1);
+        assert_eq!(name_list(&names(MAX_NAMES).repeat(20)).len(), MAX_NAMES, "repeats");
     }
 }

@@ -181,8 +181,18 @@ pub(crate) fn host_and_port(uri: &Uri) -> Option<String> {
     Some(format!("{host}:{}", uri.port_u16().unwrap_or(default_port)))
 }
 
-/// What rustls says of an answer that is none of TLS.
-const NO_TLS: &str = "InvalidContentType";
+/// What rustls says, which are names of its own code, and what a person can do about it.
+const TLS_WORDS: [(&str, &str); 3] = [
+    ("InvalidContentType", "no TLS is spoken there: is it http:// instead of https://?"),
+    (
+        "CaUsedAsEndEntity",
+        "the server shows an authority's certificate as its own: make one for the server, with basicConstraints=CA:FALSE",
+    ),
+    (
+        "UnknownIssuer",
+        "the server's certificate is of an authority that is not trusted: name the PEM file of the authority in caFile",
+    ),
+];
 
 /// The innermost cause: the layers above it only say that the one below failed.
 pub(crate) fn root_cause(error: &dyn Error) -> String {
@@ -191,8 +201,17 @@ pub(crate) fn root_cause(error: &dyn Error) -> String {
         cause = deeper;
     }
     let text = cause.to_string();
-    if text.contains(NO_TLS) {
-        return "no TLS is spoken there: is it http:// instead of https://?".to_owned();
+    match TLS_WORDS.iter().find(|(name, _)| text.contains(name)) {
+        Some((_, words)) => (*words).to_owned(),
+        None => plain_names(&text),
     }
-    text
+}
+
+/// The names that a certificate is for, without the type that they have in code.
+fn plain_names(text: &str) -> String {
+    ["DnsName(", "IpAddress("].iter().fold(text.to_owned(), |text, kind| {
+        let mut parts = text.split(kind);
+        let before = parts.next().unwrap_or_default().to_owned();
+        parts.fold(before, |told, part| told + &part.replacen(')', "", 1))
+    })
 }

@@ -38,7 +38,7 @@ impl BodyMemory {
         Held { memory: self.clone(), taken: None }
     }
 
-    /// Waits until `bytes` are free. Only for work that ends without the help of a client, who could hold up everybody else.
+    /// Waits until `bytes` are free. What a client could hold up is to be waited for with a limit of time.
     pub async fn wait_for(&self, bytes: usize) -> Held {
         let mut held = self.begin();
         let pieces = self.pieces_of(bytes);
@@ -72,6 +72,14 @@ impl Held {
         }
         true
     }
+
+    /// Gives back what a body of `bytes` does not need.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let wanted = self.memory.pieces_of(bytes) as usize;
+        let Some(taken) = &mut self.taken else { return };
+        let spare = taken.num_permits().saturating_sub(wanted);
+        drop(taken.split(spare));
+    }
 }
 
 #[cfg(test)]
@@ -88,6 +96,10 @@ mod tests {
         assert!(!other.grow_to(MIB + 1), "nothing is left");
         assert!(memory.begin().grow_to(FREE_BYTES), "a small one takes nothing");
         assert!(one.grow_to(2 * MIB), "it has that already");
+        one.shrink_to(3 * MIB);
+        one.shrink_to(2 * MIB);
+        assert!(other.grow_to(2 * MIB));
+        one.shrink_to(0);
         drop(one);
         assert!(other.grow_to(4 * MIB));
         drop(other);

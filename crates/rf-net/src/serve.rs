@@ -245,7 +245,8 @@ async fn connection<T, S, B>(
     }
 }
 
-async fn pause_after(error: &io::Error, stop: &CancellationToken) {
+/// Waits a little after an error that may pass, as when others have closed files; until `stop` at the most.
+pub(crate) async fn pause_after(error: &io::Error, stop: &CancellationToken) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
         // The client left before we took it: nothing to wait for.

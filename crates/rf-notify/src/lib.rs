@@ -18,4 +18,4 @@ mod template;
 mod text;
 
 pub use message::Message;
-pub use target::{NotifyError, Target, TargetConfig};
+pub use target::{NotifyError, Sent, Target, TargetConfig};

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::message::Message;
 use crate::service::Service;
-use crate::target::NotifyError;
+use crate::target::{NotifyError, Sent};
 use crate::text::one_line;
 
 /// Most of an answer that is read.
@@ -51,7 +51,7 @@ impl<F: Form> Service for Post<F> {
         &'a self,
         message: &'a Message,
         id: &'a str,
-    ) -> BoxFuture<'a, Result<String, NotifyError>> {
+    ) -> BoxFuture<'a, Result<Sent, NotifyError>> {
         Box::pin(async move {
             let request = self.form.request(message, id).map_err(NotifyError::Permanent)?;
             let mask = Mask::of(request.uri(), request.headers());
@@ -68,7 +68,7 @@ impl<F: Form> Service for Post<F> {
             let answer = String::from_utf8_lossy(&body);
             if head.status.is_success() {
                 let refusal = self.form.hidden_refusal(&answer);
-                return refusal.map_or_else(|| Ok(head.status.to_string()), Err);
+                return refusal.map_or_else(|| Ok(Sent::whole(head.status.to_string())), Err);
             }
             Err(refusal(head.status, asked, &answer, &mask))
         })

@@ -16,17 +16,17 @@ use futures_util::future::BoxFuture;
 use rf_net::client::Client;
 
 use crate::message::Message;
-use crate::target::{NotifyError, TargetConfig, Wrong};
+use crate::target::{NotifyError, Sent, TargetConfig, Wrong};
 use crate::text::Room;
 
 /// A service that is configured and checked.
 pub(crate) trait Service: Send + Sync {
-    /// Sends one message once; what the service answered.
+    /// Sends one message once.
     fn send<'a>(
         &'a self,
         message: &'a Message,
         id: &'a str,
-    ) -> BoxFuture<'a, Result<String, NotifyError>>;
+    ) -> BoxFuture<'a, Result<Sent, NotifyError>>;
 }
 
 /// One kind of service.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rf_core::config::{Interval, Node, Problems, Secret};
+use rf_core::config::{Interval, Node, Problems, Secret, did_you_mean};
 use rf_net::client::{Client, ClientOptions};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -116,6 +116,22 @@ fn default_timeout() -> Interval {
     Interval::from_secs(15)
 }
 
+/// What came of a message that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// What the service answered.
+    pub answer: String,
+    /// Who of several did not get it, and why: a person must act.
+    pub missed: Option<String>,
+}
+
+impl Sent {
+    /// To everybody.
+    pub(crate) fn whole(answer: String) -> Self {
+        Self { answer, missed: None }
+    }
+}
+
 /// Why a message was not sent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotifyError {
@@ -163,7 +179,8 @@ impl Target {
     ) -> Option<Self> {
         let Some(kind) = KINDS.iter().find(|kind| kind.name == config.kind) else {
             let known: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
-            let message = format!("no kind `{}`; known: {}", config.kind, known.join(", "));
+            let meant = did_you_mean(&config.kind, known.iter().copied());
+            let message = format!("no kind `{}`{meant}; known: {}", config.kind, known.join(", "));
             problems.error(&at(node, "kind"), message);
             return None;
         };
@@ -210,11 +227,11 @@ impl Target {
         Message::grouped(messages, self.room)
     }
 
-    /// Sends one message once; `id` is the same whenever it is sent again. What the service answered.
+    /// Sends one message once; `id` is the same whenever it is sent again.
     ///
     /// # Errors
     /// [`NotifyError`] says what to do next.
-    pub async fn send(&self, message: &Message, id: &str) -> Result<String, NotifyError> {
+    pub async fn send(&self, message: &Message, id: &str) -> Result<Sent, NotifyError> {
         self.service.send(message, id).await
     }
 }

@@ -100,10 +100,18 @@ impl Tx {
     }
 
     /// Whether the transaction may write so many rows in all and so many pages more.
-    pub(crate) fn wal_takes(&self, limits: &Limits, appended: PageEstimate, other: u64) -> bool {
+    fn wal_takes(&self, limits: &Limits, appended: PageEstimate, other: u64) -> bool {
         let db_pages = self.file_pages.max(self.room.after(appended));
         let dirty = appended.dirty_pages(db_pages) + self.other + other;
         limits.wal_fits(self.wal_len, self.wal_frames, dirty, db_pages)
+    }
+
+    /// The same for a part of what it was admitted with. How long the WAL's file may be was asked then, beside a database that
+    /// was to be no smaller: asked again, with an estimate that is a page off, it could be too long by now.
+    pub(crate) fn still_takes(&self, limits: &Limits, appended: PageEstimate, other: u64) -> bool {
+        let db_pages = self.file_pages.max(self.room.after(appended));
+        let dirty = appended.dirty_pages(db_pages) + self.other + other;
+        limits.wal_fits(0, self.wal_frames, dirty, db_pages)
     }
 }
 
@@ -171,8 +179,16 @@ impl Group<'_> {
             cost.rows.add_table(self.tables());
             cost.rows.add_row((point.key.len() + point.value.as_ref().map_or(0, Vec::len)) as u64);
         }
+        let letters = commit.dead.len() + commit.letters.len();
+        // Several may push out one another.
+        let pushed_out = |size: u64| {
+            let pages = removal_pages(1, stored_bytes(size), self.tx.room.pages);
+            if letters > 1 { pages } else { 0 }
+        };
+        cost.other += if letters > 0 { self.tables() + ROUNDING_PAGES } else { 0 };
         for bury in &commit.dead {
             let size = self.size(bury.queue.0, bury.id)?.unwrap_or(0);
+            cost.other += pushed_out(size);
             cost.rows.add_table(self.tables());
             cost.rows.add_row(
                 size + letter_overhead(&bury.reason, &self.state.queues[bury.queue.0].name),
@@ -182,6 +198,7 @@ impl Group<'_> {
         for letter in &commit.letters {
             let queue = &self.state.queues[letter.queue.0].name;
             let size = letter.content.len() as u64;
+            cost.other += pushed_out(size);
             cost.rows.add_table(self.tables());
             cost.rows.add_row(size + letter_overhead(&letter.reason, queue));
         }
@@ -280,7 +297,10 @@ fn largest_part(commit: &Commit) -> (PageEstimate, bool) {
 }
 
 /// An id in `batches` and its index, and the one that it pushes out there: two leaves each, which may split.
-const BATCH_PAGES: u64 = 8;
+pub(crate) const BATCH_PAGES: u64 = 8;
+
+/// With a page for each table: by so much less may be thought free when room is asked for again, letter by letter.
+const ROUNDING_PAGES: u64 = 6;
 
 /// Pages that removing so many ids dirties, wherever they lie.
 pub(crate) fn removed_ids_pages(ids: u64) -> u64 {
@@ -290,4 +310,27 @@ pub(crate) fn removed_ids_pages(ids: u64) -> u64 {
 /// Bytes of a dead letter beside its content.
 pub(crate) fn letter_overhead(reason: &str, queue: &str) -> u64 {
     (reason.len() + queue.len() + 40) as u64
+}
+
+/// Whether events of these sizes fit together into a store of `max_bytes` that has one queue, without a limit of its own, and
+/// is empty. If so, a commit of them alone is never [`CommitError::TooLarge`]; if not, it is, but for very little.
+pub fn fit_when_empty(max_bytes: u64, sizes: impl Iterator<Item = u64> + Clone) -> bool {
+    let limits = Limits::new(max_bytes);
+    if sizes.clone().map(stored_bytes).sum::<u64>() > limits.share(1) {
+        return false;
+    }
+    let mut rows = PageEstimate::default();
+    rows.add_table(1);
+    sizes.clone().for_each(|size| rows.add_row(size));
+    // As in `Group::no_room`. What depends there on how full the file is, is here as if it were full.
+    let is_alone = sizes.clone().nth(1).is_none();
+    rows.add_segments(u64::from(is_alone && limits.segment_bytes() > 0));
+    let db_pages = base_pages(1) + rows.pages();
+    let dirty = if is_alone {
+        rows.dirty_pages(db_pages) + moving_pages(limits.db_cap()) + BATCH_PAGES
+    } else {
+        let largest = PageEstimate::of_row(sizes.max().unwrap_or(0));
+        largest.dirty_pages(db_pages).max(limits.step_pages())
+    };
+    limits.append_fits(dirty, db_pages)
 }

@@ -20,6 +20,8 @@ type Answer = (oneshot::Sender<Outcome>, Outcome);
 pub struct CommitReply {
     sender: oneshot::Sender<Outcome>,
     runtime: Option<Handle>,
+    /// Events that a try of the commit has removed in transactions that stand, before the rest of it was undone.
+    pub(crate) removed: u64,
 }
 
 /// The answer to a commit that another thread submits; see [`crate::Store::submit`].
@@ -30,7 +32,7 @@ impl PendingCommit {
     /// The two ends of an answer. To be called where the answer will be waited for.
     pub fn new() -> (CommitReply, Self) {
         let (sender, receiver) = oneshot::channel();
-        (CommitReply { sender, runtime: Handle::try_current().ok() }, Self(receiver))
+        (CommitReply { sender, runtime: Handle::try_current().ok(), removed: 0 }, Self(receiver))
     }
 
     /// The answer, once it has come.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::failure;
 use crate::types::MIN_STORE_BYTES;
 
 /// Why a queue took no more.
@@ -12,7 +13,7 @@ pub enum FullReason {
     Queue,
     /// The bound of the store's files.
     Store,
-    /// The disk has no room.
+    /// The disk has no room, or cannot be written.
     Disk,
     /// Too much is waiting for the writer.
     Busy,
@@ -23,7 +24,7 @@ impl fmt::Display for FullReason {
         f.write_str(match self {
             Self::Queue => "the queue's size limit is reached",
             Self::Store => "the store's size limit is reached",
-            Self::Disk => "the disk is full",
+            Self::Disk => "the disk is full or cannot be written",
             Self::Busy => "too many commits are waiting",
         })
     }
@@ -87,6 +88,14 @@ pub enum OpenError {
         /// Why.
         source: std::io::Error,
     },
+    /// The system gives no thread for the writer.
+    #[error("no thread for the writer of {path}: {source}")]
+    Thread {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The database refused.
     #[error("{path}: {source}")]
     Database {
@@ -112,6 +121,17 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    /// Whether the disk may let the store be opened later: it is full, may only be read, or fails.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => failure::may_pass(source),
+            Self::Database { path, source } => failure::may_open_later(path, source),
+            _ => false,
+        }
+    }
+}
+
 /// Something that opening a store did that a person should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
@@ -125,6 +145,11 @@ pub enum Notice {
         lost: u64,
         /// What the database said.
         reason: String,
+    },
+    /// The file was empty or gone, though there had been events in it.
+    Emptied {
+        /// The database file.
+        path: PathBuf,
     },
     /// Events of the original program were taken over.
     Migrated {
@@ -142,6 +167,18 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// Whether events are lost, or may be.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Damaged { lost, .. } => *lost > 0,
+            Self::Emptied { .. } => true,
+            Self::Migrated { .. } | Self::Orphan { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -149,6 +186,11 @@ impl fmt::Display for Notice {
                 f,
                 "database was damaged ({reason}): set aside as {}, {salvaged} events salvaged, {lost} could not be read",
                 kept_as.display()
+            ),
+            Self::Emptied { path } => write!(
+                f,
+                "{} was emptied or removed, and the events in it are lost, if there were any: a new database is begun",
+                path.display()
             ),
             Self::Migrated { from, events } => {
                 write!(

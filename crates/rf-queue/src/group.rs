@@ -4,11 +4,13 @@
 
 use std::borrow::Cow;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::admit::{Room, letter_overhead};
+use crate::admit::{BATCH_PAGES, Room, letter_overhead};
 use crate::lease::{Hold, Span};
-use crate::limits::{Limits, PageEstimate, moving_pages, removal_pages, stored_bytes};
+use crate::limits::{
+    Limits, PAGE, PageEstimate, base_pages, moving_pages, removal_pages, stored_bytes,
+};
 use crate::rows::{read, runs, sql_id};
 use crate::sql;
 use crate::state::State;
@@ -67,6 +69,23 @@ struct StoredLetter<'a> {
     attempts: u32,
 }
 
+/// Letters that a commit will write, as far as that can be told before.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Letters {
+    number: u64,
+    bytes: u64,
+    rows: PageEstimate,
+    /// Pages that become free when the events leave their queues.
+    freed: u64,
+}
+
+/// A letter that may have to make room.
+pub(crate) struct OldLetter {
+    id: i64,
+    pub(crate) bytes: u64,
+    queue: String,
+}
+
 /// An open transaction.
 pub(crate) struct Group<'a> {
     pub(crate) conn: &'a Connection,
@@ -107,10 +126,19 @@ impl Group<'_> {
         Ok(receipt)
     }
 
-    /// Whether the batch was stored by an earlier commit, be it one of this transaction.
-    pub(crate) fn is_repeat(&self, commit: &Commit) -> rusqlite::Result<bool> {
+    /// Whether the batch was stored by an earlier commit, be it one of this transaction. Its id is then remembered anew, since
+    /// it may be repeated again: it moves to the newest ones, but only from the older half, so that somebody who repeats a batch
+    /// all the time does not push the ids of others out.
+    pub(crate) fn is_repeat(&mut self, commit: &Commit) -> rusqlite::Result<bool> {
         let Some(id) = &commit.batch_id else { return Ok(false) };
-        self.conn.prepare_cached(sql::HAS_BATCH)?.exists([id])
+        let mut find = self.conn.prepare_cached(sql::FIND_BATCH)?;
+        let found = find.query_row([id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let Some((seq, newest)): Option<(u64, u64)> = found else { return Ok(false) };
+        if newest.saturating_sub(seq) > self.limits.max_batch_ids() / 2 {
+            self.conn.prepare_cached(sql::MOVE_BATCH)?.execute([seq, newest + 1])?;
+            self.tx.other += BATCH_PAGES;
+        }
+        Ok(true)
     }
 
     fn remember_batch(&mut self, id: &str) -> rusqlite::Result<()> {
@@ -120,7 +148,7 @@ impl Group<'_> {
         if old > 0 {
             self.conn.prepare_cached(sql::PRUNE_BATCHES)?.execute([old])?;
         }
-        self.tx.other += 8;
+        self.tx.other += BATCH_PAGES;
         Ok(())
     }
 
@@ -131,7 +159,7 @@ impl Group<'_> {
         let tables = self.tables();
         self.tx.appended.add_table(tables);
         let queue = &mut self.state.queues[append.queue.0];
-        let at = self.tx.wall_ms.max(queue.last_at);
+        let at = queue.time_of_next(self.tx.wall_ms);
         (queue.dirty, queue.announce, queue.last_at) = (true, true, at);
         let mut rest = &append.events[..];
         while !rest.is_empty() {
@@ -233,17 +261,58 @@ impl Group<'_> {
         }
         let bytes = letter.content.len();
         tracing::error!(queue = name, id, bytes, "no room for a dead letter: the event is gone");
-        self.state.dropped_dead += 1;
+        self.state.count_letter_lost(queue);
         Ok(())
     }
 
-    /// Pushes old letters out until a new one of `size` is within the bounds; false when it can never be.
+    /// The letters that a commit will write.
+    pub(crate) fn letters_of(&self, commit: &Commit) -> rusqlite::Result<Letters> {
+        let mut letters = Letters::default();
+        for bury in &commit.dead {
+            if let Some(size) = self.size(bury.queue.0, bury.id)? {
+                self.expect_letter(&mut letters, size, (bury.queue.0, bury.reason.as_str()));
+                letters.freed += stored_bytes(size) / PAGE;
+            }
+        }
+        for letter in &commit.letters {
+            let size = letter.content.len() as u64;
+            self.expect_letter(&mut letters, size, (letter.queue.0, letter.reason.as_str()));
+        }
+        Ok(letters)
+    }
+
+    /// One that can never be kept whole will be cut.
+    fn expect_letter(&self, letters: &mut Letters, size: u64, (queue, reason): (usize, &str)) {
+        let overhead = letter_overhead(reason, &self.state.queues[queue].name);
+        let whole = PageEstimate::of_row(size + overhead);
+        let appended = self.tx.appended.plus(whole, self.tables());
+        let db_pages = self.tx.room.after(appended).min(self.limits.db_cap());
+        let alone = whole.pages() + base_pages(self.state.queues.len() as u64);
+        let fits = alone <= self.limits.db_cap()
+            && self.limits.wal_fits(0, 0, whole.dirty_pages(db_pages), db_pages);
+        let kept = if fits { size } else { size.min(HEADS_OF_LETTERS[0] as u64) };
+        letters.number += 1;
+        letters.bytes += kept;
+        letters.rows = letters.rows.plus(PageEstimate::of_row(kept + overhead), self.tables());
+    }
+
+    /// Whether letters are within the bounds beside those that there are.
+    pub(crate) fn has_place_for(&self, letters: &Letters) -> rusqlite::Result<bool> {
+        let appended = self.tx.appended.plus(letters.rows, self.tables());
+        let pages = self.look()?.after(appended).saturating_sub(letters.freed);
+        let counted = self.state.dead_letters + letters.number <= self.max_dead
+            && self.state.dead_bytes + letters.bytes <= self.limits.dead_bytes();
+        Ok(letters.number == 0 || (counted && pages <= self.limits.db_cap()))
+    }
+
+    /// Pushes old letters out until a new one of `size` is within the bounds; false when it can never be. Mostly they have gone
+    /// ahead of the commit (see [`crate::ahead`]).
     fn make_room_for_letter(&mut self, size: u64, row: PageEstimate) -> rusqlite::Result<bool> {
         loop {
             self.tx.room = self.look()?;
             let appended = self.tx.appended.plus(row, self.tables());
             let after = self.tx.room.after(appended);
-            if !self.tx.wal_takes(self.limits, appended, 0) {
+            if !self.tx.still_takes(self.limits, appended, 0) {
                 return Ok(false);
             }
             let in_file = after <= self.limits.db_cap();
@@ -252,23 +321,29 @@ impl Group<'_> {
             if in_file && (counted || self.state.dead_letters == 0) {
                 return Ok(self.max_dead > 0);
             }
-            if !self.drop_oldest_letter()? {
+            let Some(oldest) = self.oldest_letter()? else { return Ok(false) };
+            let pages = removal_pages(1, stored_bytes(oldest.bytes), self.tx.room.pages);
+            if !self.tx.still_takes(self.limits, appended, pages) {
                 return Ok(false);
             }
+            self.drop_letter(&oldest)?;
         }
     }
 
-    fn drop_oldest_letter(&mut self) -> rusqlite::Result<bool> {
-        let oldest: Option<(i64, u64, String)> = self
-            .conn
-            .prepare_cached(sql::OLDEST_DEAD)?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-            .optional()?;
-        let Some((id, size, queue)) = oldest else { return Ok(false) };
-        self.conn.prepare_cached(sql::DELETE_DEAD)?.execute([id])?;
-        self.state.count_letter_out(&queue, size);
-        self.tx.other += removal_pages(1, stored_bytes(size), self.tx.room.pages);
-        Ok(true)
+    pub(crate) fn oldest_letter(&self) -> rusqlite::Result<Option<OldLetter>> {
+        let mut select = self.conn.prepare_cached(sql::OLDEST_DEAD)?;
+        let letter = |row: &Row<'_>| {
+            Ok(OldLetter { id: row.get(0)?, bytes: row.get(1)?, queue: row.get(2)? })
+        };
+        select.query_row([], letter).optional()
+    }
+
+    pub(crate) fn drop_letter(&mut self, letter: &OldLetter) -> rusqlite::Result<()> {
+        self.conn.prepare_cached(sql::DELETE_DEAD)?.execute([letter.id])?;
+        self.state.count_letter_out(&letter.queue, letter.bytes);
+        self.tx.other += removal_pages(1, stored_bytes(letter.bytes), self.tx.room.pages);
+        reached("letter dropped");
+        Ok(())
     }
 
     /// The file's pages as they are by now.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use rusqlite::OptionalExtension;
 
-use crate::admit::{Admission, Cost, Room, removed_ids_pages};
+use crate::admit::{Admission, Cost, Room};
 use crate::clock::millis;
 use crate::failure::Kind;
 use crate::limits::{PAGE, removal_pages, stored_bytes};
-use crate::rows::runs;
-use crate::space::{is_worth_shrinking, shrink_step};
+use crate::schema::count_try;
+use crate::space::{free_bytes, is_worth_shrinking, shrink_step};
 use crate::sql;
 use crate::state::QueueState;
 use crate::tidy::first_rows;
@@ -22,8 +22,6 @@ use crate::writer::Writer;
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// Idle this long, the place of what has left is given back, and the WAL is emptied, so that its file shrinks.
 const SETTLE_AFTER_MS: u64 = 5_000;
-/// Events removed by one step of the age limit or of dropping the oldest.
-pub(crate) const REMOVAL_STEP: u64 = 500;
 
 /// When things were last done.
 #[derive(Debug, Default)]
@@ -100,6 +98,10 @@ impl Writer {
         self.housekeeping.looked_at_ms = now;
         let since = if idle { *self.housekeeping.idle_since_ms.get_or_insert(now) } else { now };
         self.keep_reserve();
+        if std::mem::take(&mut self.disk_refused) {
+            // Nobody says when others have made room on the disk. Whoever finds none is refused once more.
+            self.shared.announce_room();
+        }
         let result = self
             .retry_dead_letters()
             .and_then(|()| self.give_space_back(now.saturating_sub(since)));
@@ -111,7 +113,7 @@ impl Writer {
         let Err(error) = result else { return };
         tracing::warn!(path = %self.options.path.display(), %error, "housekeeping put off");
         if self.undo(&error) == Kind::DiskFull {
-            self.make_room_on_disk();
+            self.make_room_on_disk(&error);
         }
     }
 
@@ -122,23 +124,57 @@ impl Writer {
             return;
         }
         self.housekeeping.reserve_tried = true;
+        if self.disk_full {
+            self.try_disk();
+        } else {
+            self.housekeeping.reserved = self.fill_reserve();
+        }
+    }
+
+    /// Makes the reserve, if there is room for it.
+    pub(crate) fn fill_reserve(&self) -> bool {
+        let filled = self.reserve.fill();
+        if let Err(error) = &filled {
+            tracing::debug!(path = %self.options.path.display(), %error, "no room for the reserve");
+        }
+        filled.is_ok()
+    }
+
+    /// Takes events again once the disk takes writes, and has some room for them.
+    fn try_disk(&mut self) {
+        if let Err(reason) = self.write_to_disk() {
+            tracing::debug!(path = %self.options.path.display(), reason, "the disk still takes nothing");
+            return;
+        }
+        tracing::info!(path = %self.options.path.display(), state = "up", "the disk takes writes again, new events are taken");
+        self.disk_full = false;
+        self.shared.disk_works();
+        self.shared.announce_room();
+    }
+
+    fn write_to_disk(&mut self) -> Result<(), String> {
         // What has been removed since may have made room, once the files follow.
-        if self.disk_full
-            && let Err(error) = self.empty_wal()
-        {
-            tracing::debug!(path = %self.options.path.display(), %error, "the disk is still full");
+        self.empty_wal().map_err(|error| error.to_string())?;
+        // With room for the reserve alone the next few events would fill the disk again.
+        let reserve = self.limits.reserve();
+        let wanted = if self.reserve.exists() { reserve } else { 2 * reserve };
+        if free_bytes(&self.options.path).is_some_and(|free| free < wanted) {
+            return Err(format!("less than {wanted} bytes are free"));
         }
-        match self.reserve.fill() {
-            Ok(()) if self.disk_full => {
-                tracing::info!(path = %self.options.path.display(), state = "up", "the disk has room again, new events are taken");
-                self.disk_full = false;
-                self.shared.announce_room();
-            }
-            Ok(()) => self.housekeeping.reserved = true,
-            Err(error) => {
-                tracing::debug!(path = %self.options.path.display(), %error, "no room for the reserve");
-            }
-        }
+        self.reserve.fill().map_err(|error| error.to_string())?;
+        // A disk that may only be read has the reserve, and room.
+        self.write_something().map_err(|error| {
+            self.undo(&error);
+            drop(self.reserve.give_up());
+            error.to_string()
+        })
+    }
+
+    fn write_something(&mut self) -> rusqlite::Result<()> {
+        let group = self.small_group()?;
+        count_try(group.conn)?;
+        group.tx.other += 2;
+        self.end_transaction()
     }
 
     fn return_leases(&mut self) -> rusqlite::Result<()> {
@@ -197,57 +233,6 @@ impl Writer {
             group.state.queues[index].look_again(group.conn)?;
         }
         Ok(())
-    }
-
-    /// Removes that would take the WAL over its cap go ahead of their commit, in transactions of their own if need be.
-    pub(crate) fn remove_large(&mut self, commit: &mut Commit) -> rusqlite::Result<u64> {
-        let ids: u64 = commit.removes.iter().map(|remove| remove.ids.len() as u64).sum();
-        if removed_ids_pages(ids) <= self.limits.step_pages() {
-            return Ok(0);
-        }
-        let mut removed = 0;
-        for remove in std::mem::take(&mut commit.removes) {
-            for (first, last) in runs(&remove.ids) {
-                removed += self.remove_in_steps(remove.queue.0, first, last)?;
-            }
-        }
-        if removed > 0 {
-            // The commit itself has no removes any more that would tell of the room.
-            self.shared.announce_room();
-        }
-        Ok(removed)
-    }
-
-    fn remove_in_steps(&mut self, queue: usize, first: u64, last: u64) -> rusqlite::Result<u64> {
-        let most = self.limits.step_pages();
-        let mut group = self.group()?;
-        if let Some(there) = group.state.queues[queue].sizes.of(first, last)
-            && group.passes(queue, first)?
-        {
-            return group.remove_measured(queue, (first, last), there);
-        }
-        let (mut removed, mut from, mut step) = (0, first, REMOVAL_STEP);
-        while from <= last {
-            let to = last.min(from + step - 1);
-            let mut group = self.group()?;
-            let there = group.measure(queue, from, to)?;
-            let pages = if group.passes(queue, from)? {
-                0
-            } else {
-                removal_pages(there.events, there.stored, group.tx.room.pages)
-            };
-            if pages > most && step > 1 {
-                step /= 2;
-                continue;
-            }
-            if !self.make_wal_room(&Cost::pages(pages))? {
-                // In a new transaction it may be another matter.
-                continue;
-            }
-            removed += self.group()?.remove_measured(queue, (from, to), there)?;
-            from = to + 1;
-        }
-        Ok(removed)
     }
 
     /// Moves dead letters that the command line marked back into their queues, one commit each, as far as there is room.
@@ -345,7 +330,7 @@ impl Writer {
 
     /// Gives all free pages of the file back, because the WAL needs their place.
     pub(crate) fn shrink_for_wal(&mut self) -> rusqlite::Result<()> {
-        self.end_group();
+        self.cut_group()?;
         while self.shrink_one_step()? {}
         self.empty_wal()
     }

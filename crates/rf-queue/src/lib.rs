@@ -9,10 +9,10 @@
 //!
 //! # Reading order
 //! `types` and `errors` (the words), `store` (the handle), `mailbox` (the hand-over to the writer thread; `handed`: a lease on its way back), `writer` (its loop),
-//! `transaction` (BEGIN to COMMIT, and what happens when either fails), `answers`, `admit` (does it fit), `limits` (the
-//! arithmetic of that), `group`, `removal`, `state`, `segments` and `shared` (what is done, what is counted, where it lies,
+//! `transaction` (BEGIN to COMMIT, and what happens when either fails), `answers`, `ahead` (what is done before the rest of a
+//! commit), `admit` (does it fit), `limits` (the arithmetic of that), `group`, `removal`, `state`, `segments` and `shared` (what is done, what is counted, where it lies,
 //! what others see of it), `lease`, `parts` (appends too large for one transaction), `housekeeping`, `tidy`, `space` (WAL,
-//! checkpoints, reserve), then `open` with `schema`, `salvage`, `migrate` and `adopt`; `find` and `dead` are for people who
+//! checkpoints, reserve), then `open` with `later`, `schema`, `salvage`, `migrate` and `adopt`; `find` and `dead` are for people who
 //! look.
 //!
 //! # Files
@@ -48,11 +48,12 @@
 //! 6. COMMIT, which syncs. Only now are the counters published, readers woken and everybody answered.
 //!
 //! An error anywhere undoes the whole group: nothing of it stands, everybody in it is told, and the counters in memory are
-//! read from the database again. On a full disk the removes of the group are tried again by themselves.
+//! read from the database again. On a full disk the requests of the group are tried again one by one, and appends refused.
 //!
-//! Two kinds of commit take more than one transaction. *Many removes* go ahead of the rest when the WAL cannot take them
-//! at once; what was removed had been delivered, so a kill in between leaves the safe side. *A large append* is written in
-//! parts that do not count until the last transaction moves `next_id` over them.
+//! Two kinds of commit may take more than one transaction. *Many removes*, and *several burials*, go ahead of the rest when
+//! the WAL cannot take them at once; what was removed had been delivered, and what was buried is a letter, so a kill in
+//! between leaves the safe side. *A large append* is written in parts that do not count until the last transaction moves
+//! `next_id` over them; it is answered as soon as that is committed, before anything else can fail.
 //!
 //! # Who writes
 //! The writer thread alone writes events, counters, leases, checkpoints. The checkpoint thread copies the WAL into the
@@ -78,7 +79,8 @@
 //! | --- | --- | --- | --- |
 //! | before COMMIT | frames without a commit mark in the WAL | nothing | they are passed over: nothing was done |
 //! | after COMMIT, before the answer | all of the group | nothing | all is there; a repeat with the batch id is a no-op |
-//! | between two transactions of removes | the first removes | nothing | what is left comes again |
+//! | between two transactions of removes or burials | the first of them | nothing | what is left comes again |
+//! | between pushing old letters out and the letter that needs their place | without the old ones | nothing | the event is in its queue still |
 //! | between two parts of an append | rows from `next_id` on | nothing | they are removed |
 //! | in a checkpoint | the WAL is whole still | whatever was told | SQLite reads the WAL |
 //! | after a removal at the front | the rows, behind the counter | | nobody sees them; their segment is emptied later |
@@ -86,24 +88,33 @@
 //! | while salvaging | the note, the damaged file, a part of the new one | | goes on; ids that are there are passed over |
 //! | while taking over the original's file | the events so far, and how far that is | | goes on from there |
 //!
+//! Where no kill but a failing disk ends a COMMIT, the callers are told an error, and yet all of the group may be there at the
+//! next start: its frames may have reached the WAL before the sync failed.
+//!
 //! With [`Durability::Process`] the same holds for a killed process; a loss of power may take the newest commits, always
 //! whole ones from the end. The tests in `tests/crash` kill a process at each of these steps.
 //!
 //! # Leases
 //! Ranges of ids, held until a moment or returned. The end is stored as wall time with its ttl and kept as monotonic time,
-//! so that a clock that jumps ends no lease early, and a start after a clock that was set back none later than its ttl.
+//! so that a clock that jumps ends no lease early (also not when a transaction is undone: see `ends`), and a start after a clock that was set back none later than its ttl.
 //! Returned events come first, oldest first; nothing overtakes an event that did not fit the budget.
 //!
 //! # A full disk
 //! The first failing write gives up the reserve: appends are refused ([`FullReason::Disk`]), removes go on in its room. Each
-//! second the store tries to make it again, and takes events as soon as it can.
+//! second the store looks whether the disk has room for the reserve and as much again, and takes a write; then it takes
+//! events. A disk that may only be read is met in the same way. [`Store::trouble`] tells of both, and of requests that the
+//! database has refused.
+//!
+//! A store that cannot even be opened, since the disk is full, may only be read or fails, may begin without its database
+//! ([`Store::open_when_possible`], `later`): it refuses everything and tries again.
 //!
 //! # Damage
 //! Files up to 32 MiB are checked at every start, larger ones after damage was seen. A damaged one is set aside, what can be
-//! read of it goes into a new one, and [`Notice::Damaged`] says how much that was. Damage that is met while running stops
-//! the store ([`Store::failed`]): going on could answer `Ok` for what cannot be read back. Content has no checksum of its
-//! own: a page of it that is overwritten with other bytes is not noticed. Where the page of `queues` is lost, events that
-//! have left and have their place still come again.
+//! read of it goes into a new one, and [`Notice::Damaged`] says how much that was; [`QueueUsage::dropped_damaged`] counts
+//! what is lost. A file that is empty or gone beside its reserve had events: [`Notice::Emptied`]. Damage that is met while
+//! running stops the store ([`Store::failed`]): going on could answer `Ok` for what cannot be read back. Content has no
+//! checksum of its own: a page of it that is overwritten with other bytes is not noticed. Where the page of `queues` is
+//! lost, events that have left and have their place still come again.
 //!
 //! # Sleep
 //! With [`StoreOptions::idle_close`] a store without work closes its files and ends its threads; the next request starts
@@ -112,15 +123,18 @@
 
 mod admit;
 mod adopt;
+mod ahead;
 mod answers;
 mod clock;
 mod dead;
+mod ends;
 mod errors;
 mod failure;
 mod find;
 mod group;
 mod handed;
 mod housekeeping;
+mod later;
 mod lease;
 mod limits;
 mod mailbox;
@@ -144,17 +158,19 @@ mod transaction;
 mod types;
 mod writer;
 
+pub use admit::fit_when_empty;
 pub use answers::{CommitReply, PendingCommit};
 pub use clock::{Clock, SystemClock};
 pub use dead::{DeadLetters, Which};
 pub use errors::{CommitError, FullReason, Notice, OpenError, StoreError};
+pub use failure::may_pass;
 pub use find::{Found, FoundEvent, FoundLetter, find};
 pub use store::{Opened, Store};
 pub use types::{
     Append, Budget, Bury, Checkpoint, Commit, DeadLetter, DiskUsage, DropWatch, Dropped,
     Durability, Import, LeaseNote, Leased, Letter, MAX_BATCH_ID_BYTES, MAX_STORE_BYTES,
-    MIN_STORE_BYTES, QueueId, QueueOptions, QueueUsage, Receipt, Remove, StoreOptions, StoredEvent,
-    TellDrops, WhenFull,
+    MIN_STORE_BYTES, QueueId, QueueOptions, QueueUsage, Receipt, Remove, StoreOptions,
+    StoreTrouble, StoredEvent, TellDrops, WhenFull,
 };
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ impl Limits {
         self.append_cap() * PAGE / DEAD_SHARE
     }
 
-    /// Batch ids remembered: a sender repeats its newest batch, not one from long ago.
+    /// Batch ids remembered, of all senders together.
     pub(crate) fn max_batch_ids(&self) -> u64 {
         (self.max_bytes / 16 / BATCH_ROW).clamp(64, 20_000)
     }

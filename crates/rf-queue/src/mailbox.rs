@@ -4,7 +4,7 @@
 //! commit, which is how groups grow by themselves.
 
 use std::fs::File;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -18,6 +18,9 @@ use crate::types::{Budget, Checkpoint, Commit, LeaseNote, QueueId, StoredEvent};
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 /// Requests that may wait for the writer.
 const MAX_WAITING_OPS: usize = 16 * 1024;
+
+/// The file that is locked as long as a store has its database; empty until the lock could be taken.
+pub(crate) type Lock = OnceLock<File>;
 
 /// One request and where its answer goes. A receiver that has gone is no error: the work is done all the same.
 pub(crate) enum Op {
@@ -117,7 +120,7 @@ struct Waiting {
     turned_away: bool,
     /// A writer thread exists and will look here again. It keeps the store's lock, so that nobody opens the database
     /// anew, in this process or another, before the last of its commits is done.
-    running: Option<Arc<File>>,
+    running: Option<Arc<Lock>>,
     asleep: bool,
     closed: bool,
 }
@@ -140,12 +143,12 @@ pub(crate) struct Mailbox {
 
 impl Mailbox {
     /// A mailbox whose writer is about to be started.
-    pub(crate) fn running(lock: &Arc<File>) -> Self {
+    pub(crate) fn running(lock: &Arc<Lock>) -> Self {
         let waiting = Waiting { running: Some(Arc::clone(lock)), ..Waiting::default() };
         Self { waiting: Mutex::new(waiting), wake: Condvar::new() }
     }
 
-    pub(crate) fn submit(&self, op: Op, lock: &Arc<File>) -> Submitted {
+    pub(crate) fn submit(&self, op: Op, lock: &Arc<Lock>) -> Submitted {
         let mut waiting = self.lock();
         if waiting.closed {
             return Submitted::Closed(op);

@@ -7,10 +7,13 @@
 //! users have, or not at all ([`time_of`]): then it counts as stored now, for nothing may be dropped for its age by mistake.
 //!
 //! Events are taken over in small transactions, each of which also stores how far that has come: a kill costs nothing,
-//! and a file that is larger than the limit gives as much as there is room for, and the rest at later starts.
+//! and a file that is larger than the limit gives as much as there is room for, and the rest at later starts. How far it has
+//! come is forgotten as soon as the file is out of the way, and holds for that very file only: somebody may go back to the
+//! original for a while, and what it queues then has the same name and the same ids.
 
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
@@ -32,7 +35,7 @@ const MILLIS: &str = "CAST(CASE \
     ELSE unixepoch(timestamp) * 1000 END AS INTEGER)";
 
 /// Where a bucket's file of the original goes.
-const ORIGINAL: &str = ".original";
+pub(crate) const ORIGINAL: &str = ".original";
 
 /// Whose ids the events get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,18 +79,30 @@ pub(crate) fn take_over(writer: &mut Writer, notices: &mut Vec<Notice>) -> Resul
         let own = Import { path: original, queue: first.name.clone() };
         if let Some(events) = take_over_file(writer, &own, Ids::Kept)? {
             remove(&own.path, "")?;
+            forget(writer, &own)?;
             notices.extend((events > 0).then_some(Notice::Migrated { from: path, events }));
         }
     }
     for import in writer.options.imports.clone() {
         if let Some(events) = take_over_file(writer, &import, Ids::New)? {
-            let done = beside(&import.path, ".migrated");
-            fs::rename(&import.path, done)
+            fs::rename(&import.path, free_name(&import.path))
                 .map_err(|source| OpenError::Io { path: import.path.clone(), source })?;
+            forget(writer, &import)?;
             notices.push(Notice::Migrated { from: import.path, events });
         }
     }
     Ok(())
+}
+
+/// `NAME.migrated`, or `NAME.migrated-2` and so on where there is one from before.
+fn free_name(path: &Path) -> PathBuf {
+    let mut name = beside(path, ".migrated");
+    let mut number = 1_u32;
+    while name.exists() {
+        number += 1;
+        name = beside(path, &format!(".migrated-{number}"));
+    }
+    name
 }
 
 /// How many events were taken over, if that was the last of them; `None` when there is no such file or no room.
@@ -98,7 +113,8 @@ fn take_over_file(
 ) -> Result<Option<u64>, OpenError> {
     let db = |source| OpenError::Database { path: import.path.clone(), source };
     if !import.path.exists() {
-        forget_progress(writer, import).map_err(db)?;
+        // Killed between the renaming and the forgetting.
+        forget(writer, import)?;
         return Ok(None);
     }
     let Some(queue) = writer.state.queues.iter().position(|queue| queue.name == import.queue)
@@ -106,7 +122,10 @@ fn take_over_file(
         tracing::warn!(path = %import.path.display(), queue = import.queue, "no such queue: the original's events wait");
         return Ok(None);
     };
-    let events = copy_tables(writer, import, (queue, ids)).map_err(db)?;
+    let file = fs::metadata(&import.path)
+        .map_err(|source| OpenError::Io { path: import.path.clone(), source })?
+        .ino();
+    let events = copy_tables(writer, import, file, (queue, ids)).map_err(db)?;
     if events.is_none() {
         tracing::warn!(
             path = %import.path.display(),
@@ -135,6 +154,7 @@ fn remove(path: &Path, suffix: &str) -> Result<(), OpenError> {
 fn copy_tables(
     writer: &mut Writer,
     import: &Import,
+    file: u64,
     to: (usize, Ids),
 ) -> rusqlite::Result<Option<u64>> {
     let old = Connection::open_with_flags(&import.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -146,6 +166,9 @@ fn copy_tables(
         let at = time_of(&old, table, writer.options.clock.wall_ms())?;
         let key = progress_key(&import.path, table);
         let mut progress = Progress::load(&writer.conn, &key)?;
+        if progress.file != file || !has_row(&old, table, progress.after)? {
+            progress = Progress { file, ..Progress::default() };
+        }
         loop {
             let mut events = read_chunk(&old, (table, &at), progress.after)?;
             let Some(last) = events.last().map(|event| event.id) else { break };
@@ -153,7 +176,8 @@ fn copy_tables(
                 let next = writer.state.queues[to.0].next_id;
                 (next..).zip(&mut events).for_each(|(id, event)| event.id = id);
             }
-            progress = Progress { after: last, events: progress.events + events.len() as u64 };
+            progress =
+                Progress { after: last, events: progress.events + events.len() as u64, ..progress };
             if writer.adopt(to.0, &events, Some(&progress.checkpoint(&key)))?.is_none() {
                 return Ok(None);
             }
@@ -163,11 +187,12 @@ fn copy_tables(
     Ok(Some(total))
 }
 
-/// How far a table was taken over.
+/// How far a table of a file, which has that number in its file system, was taken over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Progress {
     after: u64,
     events: u64,
+    file: u64,
 }
 
 impl Progress {
@@ -176,8 +201,9 @@ impl Progress {
             conn.query_row(sql::GET_CHECKPOINT, [key], |row| row.get(0)).optional()?;
         let parse = |bytes: Vec<u8>| {
             let text = String::from_utf8(bytes).ok()?;
-            let (after, events) = text.split_once(' ')?;
-            Some(Self { after: after.parse().ok()?, events: events.parse().ok()? })
+            let mut numbers = text.split(' ').map(str::parse::<u64>);
+            let mut number = || numbers.next()?.ok();
+            Some(Self { after: number()?, events: number()?, file: number()? })
         };
         Ok(stored.and_then(parse).unwrap_or_default())
     }
@@ -185,7 +211,7 @@ impl Progress {
     fn checkpoint(self, key: &str) -> Checkpoint {
         Checkpoint {
             key: key.to_owned(),
-            value: Some(format!("{} {}", self.after, self.events).into_bytes()),
+            value: Some(format!("{} {} {}", self.after, self.events, self.file).into_bytes()),
         }
     }
 }
@@ -194,7 +220,12 @@ fn progress_key(path: &Path, table: &str) -> String {
     format!("import:{}:{table}", path.display())
 }
 
-/// A file of that name that appears later is another file: somebody went back to the original for a while.
+/// A file of that name that appears later is another file.
+fn forget(writer: &mut Writer, import: &Import) -> Result<(), OpenError> {
+    forget_progress(writer, import)
+        .map_err(|source| OpenError::Database { path: writer.options.path.clone(), source })
+}
+
 fn forget_progress(writer: &mut Writer, import: &Import) -> rusqlite::Result<()> {
     for table in TABLES {
         let key = progress_key(&import.path, table);
@@ -204,6 +235,11 @@ fn forget_progress(writer: &mut Writer, import: &Import) -> rusqlite::Result<()>
         }
     }
     Ok(())
+}
+
+/// A row that was taken over and is gone shows that the original has worked on the file since.
+fn has_row(old: &Connection, table: &str, id: u64) -> rusqlite::Result<bool> {
+    old.prepare(&format!("SELECT 1 FROM {table} WHERE id = ?1"))?.exists([sql_id(id)])
 }
 
 /// The next rows, with the ids that they have there.

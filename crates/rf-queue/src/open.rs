@@ -1,15 +1,17 @@
 //! Opening a database: lock, damage check, tables, events of the original, counters.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::admit::Room;
+use crate::ahead::Early;
 use crate::errors::{Notice, OpenError};
 use crate::failure::{self, Kind};
 use crate::housekeeping::Housekeeping;
 use crate::limits::{Limits, PAGE, PageEstimate};
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Lock, Mailbox};
 use crate::salvage::SetAside;
 use crate::shared::Shared;
 use crate::space::{Checkpointer, Reserve, Wal, beside};
@@ -21,8 +23,8 @@ use crate::{migrate, salvage, schema};
 /// Files up to this size are checked whole at every start; larger ones only after damage was seen.
 const ALWAYS_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
 
-/// Locks `NAME.lock` beside the database for as long as the file lives.
-pub(crate) fn take_lock(options: &StoreOptions) -> Result<File, OpenError> {
+/// What no opening would mend.
+pub(crate) fn check(options: &StoreOptions) -> Result<(), OpenError> {
     if options.max_bytes < MIN_STORE_BYTES {
         return Err(OpenError::TooSmall(options.max_bytes));
     }
@@ -31,6 +33,11 @@ pub(crate) fn take_lock(options: &StoreOptions) -> Result<File, OpenError> {
             return Err(OpenError::SameName(queue.name.clone()));
         }
     }
+    Ok(())
+}
+
+/// Locks `NAME.lock` beside the database for as long as the file lives.
+pub(crate) fn take_lock(options: &StoreOptions) -> Result<File, OpenError> {
     let path = beside(&options.path, ".lock");
     let io = |source| OpenError::Io { path: path.clone(), source };
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(io)?;
@@ -39,6 +46,20 @@ pub(crate) fn take_lock(options: &StoreOptions) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: options.path.clone() }),
         Err(TryLockError::Error(source)) => Err(io(source)),
     }
+}
+
+/// The first opening, with the lock; whatever comes of it, a lock that was taken is kept.
+pub(crate) fn first(
+    options: &StoreOptions,
+    shared: &Arc<Shared>,
+    mailbox: &Arc<Mailbox>,
+    lock: &Lock,
+) -> Result<(Writer, Vec<Notice>), OpenError> {
+    if lock.get().is_none() {
+        // Nobody else fills it: a store is opened by one thread.
+        drop(lock.set(take_lock(options)?));
+    }
+    open(options, shared, mailbox)
 }
 
 /// The first opening: everything is looked at. On a full disk the reserve makes room for it.
@@ -56,7 +77,12 @@ pub(crate) fn reopen(
     shared: &Arc<Shared>,
     mailbox: &Arc<Mailbox>,
 ) -> Result<Writer, OpenError> {
-    with_reserve(options, || assemble(options, shared, mailbox), |writer| writer)
+    let open = || -> Result<Writer, OpenError> {
+        let mut writer = assemble(options, shared, mailbox)?;
+        writer.state.count_on(shared);
+        Ok(writer)
+    };
+    with_reserve(options, open, |writer| writer)
 }
 
 fn with_reserve<T>(
@@ -71,10 +97,10 @@ fn with_reserve<T>(
     let reserve = Reserve::new(&options.path, 0);
     match open() {
         Err(error) if is_full(&error) && reserve.exists() => {
-            tracing::error!(path = %options.path.display(), state = "down", "the disk is full: new events are refused, removing goes on");
-            reserve.give_up();
+            // Where even that fails, the next try says why.
+            drop(reserve.give_up());
             let mut opened = open()?;
-            writer(&mut opened).disk_full = true;
+            writer(&mut opened).disk_fails("the disk is full");
             Ok(opened)
         }
         done => done,
@@ -87,6 +113,9 @@ fn open_whole(
     mailbox: &Arc<Mailbox>,
 ) -> Result<(Writer, Vec<Notice>), OpenError> {
     let mut notices = Vec::new();
+    if is_emptied(&options.path) {
+        notices.push(Notice::Emptied { path: options.path.clone() });
+    }
     let damaged = find_damage(options)?;
     if damaged.is_none() {
         migrate::move_original(options)?;
@@ -100,7 +129,9 @@ fn open_whole(
     notices.extend(orphans(&writer.conn, options).map_err(db)?);
     match writer.empty_wal() {
         // Killed on a full disk, when the reserve was gone already: what there is can still be read and, mostly, removed.
-        Err(error) if failure::kind(&error) == Kind::DiskFull => writer.disk_full = true,
+        Err(error) if failure::kind(&error) == Kind::DiskFull => {
+            writer.disk_fails("the disk is full");
+        }
         done => done.map_err(db)?,
     }
     writer.publish();
@@ -136,6 +167,7 @@ fn assemble(
         wal,
         reserve: Reserve::new(&options.path, limits.reserve()),
         disk_full: false,
+        disk_refused: false,
         data_version: None,
         room: Some(room),
         file_pages: fs::metadata(&options.path).map_or(0, |meta| meta.len() / PAGE),
@@ -144,10 +176,22 @@ fn assemble(
         housekeeping: Housekeeping::default(),
         tx: None,
         applied: Vec::new(),
+        early: Early::default(),
         conn,
     };
     writer.remove_left_parts().map_err(db)?;
     Ok(writer)
+}
+
+/// Whether the database is empty or gone beside its reserve, which is made with the first event: as a file system may leave
+/// it after a crash. Not where it was moved out of the way.
+fn is_emptied(path: &Path) -> bool {
+    let is_empty = match fs::metadata(path) {
+        Ok(meta) => meta.len() == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    let was_moved = || salvage::noted(path).is_some() || beside(path, migrate::ORIGINAL).exists();
+    is_empty && beside(path, ".reserve").exists() && !was_moved()
 }
 
 /// A file that cannot be used is moved out of the way.

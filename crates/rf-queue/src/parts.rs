@@ -24,7 +24,7 @@ const REMOVED_AT_ONCE: u64 = 8;
 impl Writer {
     /// Applies an admitted commit; the answer is as durable as any when it returns.
     pub(crate) fn apply_in_parts(&mut self, commit: &Commit) -> rusqlite::Result<Receipt> {
-        self.end_group();
+        self.cut_group()?;
         let result = self.write_parts(commit).and_then(|at| self.count_parts(commit, at));
         if result.is_err() {
             // The error goes to the caller, who undoes the open transaction; the parts before it stand.
@@ -91,6 +91,7 @@ impl Writer {
 
     fn count_parts(&mut self, commit: &Commit, wall: u64) -> rusqlite::Result<Receipt> {
         let rest = Commit { appends: Vec::new(), ..commit.clone() };
+        self.drop_letters_for(&rest)?;
         let cost = self.small_group()?.cost(&rest)?;
         self.make_wal_room(&cost)?;
         let mut group = self.group()?;

@@ -54,7 +54,9 @@ pub(crate) const DELETE_CHECKPOINT: &str = "DELETE FROM checkpoints WHERE key = 
 pub(crate) const GET_CHECKPOINT: &str = "SELECT value FROM checkpoints WHERE key = ?1";
 pub(crate) const GET_CHECKPOINTS: &str =
     "SELECT key, value FROM checkpoints WHERE key >= ?1 ORDER BY key";
-pub(crate) const HAS_BATCH: &str = "SELECT 1 FROM batches WHERE id = ?1";
+pub(crate) const FIND_BATCH: &str =
+    "SELECT seq, (SELECT max(seq) FROM batches) FROM batches WHERE id = ?1";
+pub(crate) const MOVE_BATCH: &str = "UPDATE batches SET seq = ?2 WHERE seq = ?1";
 pub(crate) const PUT_BATCH: &str = "INSERT INTO batches (id) VALUES (?1)";
 pub(crate) const PRUNE_BATCHES: &str = "DELETE FROM batches WHERE seq <= ?1";
 pub(crate) const PUT_DEAD: &str = "INSERT INTO dead_letters (queue, at, dead_at, reason, attempts, content) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";

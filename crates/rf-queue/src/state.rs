@@ -3,9 +3,12 @@
 //! The writer thread alone owns it. It is loaded from the database and written back in the same transaction as the rows
 //! that it counts; after a rolled-back transaction it is loaded again.
 
+use std::path::Path;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::clock::{Clock, millis};
+use crate::ends::Ends;
 use crate::errors::Notice;
 use crate::lease::{LeaseBook, Range};
 use crate::limits::{Limits, stored_bytes};
@@ -20,6 +23,9 @@ use crate::types::{Dropped, QueueOptions, QueueUsage, StoreOptions, WhenFull};
 /// Ids of a new database start at the unix second times this. A bucket that was deleted and made anew therefore does
 /// not hand out ids that a player may still acknowledge from the old one, and ids stay below 2^53 (safe in JSON).
 const IDS_PER_SECOND: u64 = 1 << 16;
+
+/// A clock that is so far behind a queue was wrong before, or is now.
+const CLOCK_BEHIND_MS: u64 = 60 * 60 * 1000;
 
 /// Dropping that goes on is told again after so long.
 const TELL_AGAIN_MS: u64 = 3 * 60 * 1000;
@@ -39,13 +45,17 @@ pub(crate) struct QueueState {
     pub(crate) stored: u64,
     /// Events up to this id are gone.
     pub(crate) removed: u64,
-    /// Wall clock of the newest append; `at` never goes back along the ids, so that the age limit is a prefix.
+    /// Wall clock of the newest append; `at` never goes back along the ids of a queue's events, so that the age limit is a prefix.
     pub(crate) last_at: u64,
+    /// How far the clock was behind that at the newest append, if that is much; and whether it was told.
+    behind_ms: Option<u64>,
+    behind_told: bool,
     /// The oldest event, as (id, at).
     pub(crate) head: Option<(u64, u64)>,
     /// Dead letters that came from it.
     pub(crate) dead_letters: u64,
     pub(crate) book: LeaseBook,
+    ends: Ends,
     pub(crate) sizes: Sizes,
     pub(crate) limit_bytes: u64,
     pub(crate) max_age_ms: Option<u64>,
@@ -53,6 +63,8 @@ pub(crate) struct QueueState {
     /// Events dropped since the store was opened, and by the open transaction, by [`Dropped`].
     dropped: [u64; 2],
     dropping: [u64; 2],
+    /// Events that could not be salvaged when the store was opened.
+    pub(crate) damaged: u64,
     /// What a watch picked of the events that the open transaction has dropped.
     pub(crate) picked: Vec<(Dropped, Vec<u128>)>,
     pub(crate) dirty: bool,
@@ -60,11 +72,36 @@ pub(crate) struct QueueState {
     pub(crate) head_moved: bool,
     /// Events became available: readers are told after the commit.
     pub(crate) announce: bool,
-    /// When dropping was last told in the log (monotonic ms), by [`Dropped`].
-    told_at: [Option<u64>; 2],
+    /// Dead letters that are gone: pushed out by newer ones, or never written for want of room.
+    dropped_dead: u64,
+    dropping_dead: u64,
+    /// When dropping was last told in the log (monotonic ms), by [`Dropped`], and then that of dead letters.
+    told_at: [Option<u64>; 3],
 }
 
 impl QueueState {
+    /// The time of what is appended now. An empty queue begins anew, so that one start with a clock that was ahead is forgotten.
+    pub(crate) fn time_of_next(&mut self, wall: u64) -> u64 {
+        let at = if self.events == 0 { wall } else { wall.max(self.last_at) };
+        self.behind_ms = Some(at - wall).filter(|behind| *behind > CLOCK_BEHIND_MS);
+        at
+    }
+
+    /// Has the log say when the clock turns out to be far behind the queue, and when it is no longer.
+    pub(crate) fn tell_of_clock(&mut self, path: &Path) {
+        if self.behind_ms.is_some() == self.behind_told {
+            return;
+        }
+        self.behind_told = self.behind_ms.is_some();
+        let (path, queue) = (path.display(), self.name.as_str());
+        if let Some(behind_ms) = self.behind_ms {
+            let seconds = behind_ms / 1000;
+            tracing::warn!(%path, queue, seconds, state = "down", "the clock is behind the events of this queue: their age counts only when it has caught up, or the queue was empty");
+        } else {
+            tracing::info!(%path, queue, state = "up", "the clock is not behind the events of this queue any more");
+        }
+    }
+
     /// Counts an event that was written.
     pub(crate) fn count_in(&mut self, id: u64, at: u64, content: u64) {
         self.head.get_or_insert((id, at));
@@ -98,12 +135,25 @@ impl QueueState {
         for (why, text) in texts.into_iter().enumerate() {
             let events = std::mem::take(&mut self.dropping[why]);
             self.dropped[why] += events;
-            let told_at = &mut self.told_at[why];
-            if events > 0 && told_at.is_none_or(|at| now.saturating_sub(at) >= TELL_AGAIN_MS) {
-                *told_at = Some(now);
+            if events > 0 && self.may_tell(why, now) {
                 tracing::warn!(queue = self.name, dropped = self.dropped[why], "{text}");
             }
         }
+        let letters = std::mem::take(&mut self.dropping_dead);
+        self.dropped_dead += letters;
+        if letters > 0 && self.may_tell(texts.len(), now) {
+            let text = "dead letters are at their limit, the oldest are dropped";
+            tracing::warn!(queue = self.name, dropped = self.dropped_dead, "{text}");
+        }
+    }
+
+    fn may_tell(&mut self, what: usize, now: u64) -> bool {
+        let told_at = &mut self.told_at[what];
+        let may = told_at.is_none_or(|at| now.saturating_sub(at) >= TELL_AGAIN_MS);
+        if may {
+            *told_at = Some(now);
+        }
+        may
     }
 
     /// What there may be of `first..=last`, in order.
@@ -158,7 +208,9 @@ pub(crate) struct State {
     epoch_stored: bool,
     pub(crate) dead_letters: u64,
     pub(crate) dead_bytes: u64,
-    pub(crate) dropped_dead: u64,
+    /// Dead letters that are gone, those of queues that are no longer configured among them; and by the open transaction.
+    dropped_dead: u64,
+    dropping_dead: u64,
 }
 
 impl State {
@@ -174,27 +226,37 @@ impl State {
         for queue in &options.queues {
             create_queue(&tx, queue, options.clock.as_ref())?;
         }
-        let state = Self::load(&tx, options, limits)?;
+        let state = Self::load(&tx, options, limits, Vec::new())?;
         tx.commit()?;
         Ok(state)
     }
 
-    fn load(conn: &Connection, options: &StoreOptions, limits: &Limits) -> rusqlite::Result<Self> {
+    /// With the ends of leases that are known, by queue.
+    fn load(
+        conn: &Connection,
+        options: &StoreOptions,
+        limits: &Limits,
+        ends: Vec<Ends>,
+    ) -> rusqlite::Result<Self> {
         let share = limits.share(options.queues.len());
         let segment = limits.segment_bytes_of(options);
         let clock = options.clock.as_ref();
-        let load = |queue: &QueueOptions| load_queue(conn, queue, (share, segment), clock);
+        let mut ends = ends.into_iter();
+        let load = |queue: &QueueOptions| {
+            let ends = ends.next().unwrap_or_default();
+            load_queue(conn, queue, (share, segment), clock, ends)
+        };
         let queues = options.queues.iter().map(load).collect::<rusqlite::Result<Vec<_>>>()?;
         // Tokens of leases that are gone are not given again either: somebody may still try to extend one.
         let next_token = (token_epoch(conn)? + 1) << TOKENS_PER_EPOCH;
-        let (dead_letters, dead_bytes, dropped_dead) = (0, 0, 0);
         let mut state = Self {
             queues,
             next_token,
             epoch_stored: false,
-            dead_letters,
-            dead_bytes,
-            dropped_dead,
+            dead_letters: 0,
+            dead_bytes: 0,
+            dropped_dead: 0,
+            dropping_dead: 0,
         };
         state.count_dead(conn)?;
         Ok(state)
@@ -229,10 +291,17 @@ impl State {
     pub(crate) fn count_letter_out(&mut self, queue: &str, bytes: u64) {
         self.dead_letters = self.dead_letters.saturating_sub(1);
         self.dead_bytes = self.dead_bytes.saturating_sub(bytes);
-        self.dropped_dead += 1;
+        self.dropping_dead += 1;
         if let Some(queue) = self.named(queue) {
             queue.dead_letters = queue.dead_letters.saturating_sub(1);
+            queue.dropping_dead += 1;
         }
+    }
+
+    /// There was no room for a dead letter.
+    pub(crate) fn count_letter_lost(&mut self, queue: usize) {
+        self.dropping_dead += 1;
+        self.queues[queue].dropping_dead += 1;
     }
 
     fn named(&mut self, queue: &str) -> Option<&mut QueueState> {
@@ -246,13 +315,28 @@ impl State {
         options: &StoreOptions,
         limits: &Limits,
     ) -> rusqlite::Result<()> {
-        let mut fresh = Self::load(conn, options, limits)?;
+        let ends = self.queues.iter_mut().map(|queue| std::mem::take(&mut queue.ends)).collect();
+        let mut fresh = Self::load(conn, options, limits, ends)?;
         for (new, old) in fresh.queues.iter_mut().zip(&self.queues) {
-            (new.dropped, new.told_at) = (old.dropped, old.told_at);
+            (new.dropped, new.dropped_dead, new.told_at) =
+                (old.dropped, old.dropped_dead, old.told_at);
+            (new.damaged, new.behind_ms, new.behind_told) =
+                (old.damaged, old.behind_ms, old.behind_told);
         }
         fresh.dropped_dead = self.dropped_dead;
         *self = fresh;
         Ok(())
+    }
+
+    /// Goes on counting from what was shown before the store slept.
+    pub(crate) fn count_on(&mut self, shared: &Shared) {
+        for (queue, shown) in self.queues.iter_mut().zip(&shared.queues) {
+            let usage = *lock(&shown.usage);
+            queue.dropped = [usage.dropped_full, usage.dropped_age];
+            queue.damaged = usage.dropped_damaged;
+            queue.dropped_dead = usage.dropped_dead;
+        }
+        self.dropped_dead = lock(&shared.disk).dropped_dead;
     }
 
     /// Writes what changed, inside the running transaction.
@@ -302,22 +386,25 @@ impl State {
                 next_id: queue.next_id,
                 dropped_full: queue.dropped[Dropped::Full as usize],
                 dropped_age: queue.dropped[Dropped::Aged as usize],
+                dropped_damaged: queue.damaged,
                 dead_letters: queue.dead_letters,
+                dropped_dead: queue.dropped_dead,
             };
             *lock(&out.usage) = usage;
             if std::mem::take(&mut queue.announce) {
                 out.available.send_modify(|version| *version += 1);
             }
         }
+        self.dropped_dead += std::mem::take(&mut self.dropping_dead);
         let mut disk = lock(&shared.disk);
         disk.used_bytes = used_bytes;
         disk.dead_letters = self.dead_letters;
         disk.dropped_dead = self.dropped_dead;
     }
 
-    /// Whether the open transaction has dropped events.
+    /// Whether events or dead letters were dropped that are not published.
     pub(crate) fn has_dropped(&self) -> bool {
-        self.queues.iter().any(|queue| queue.dropping != [0; 2])
+        self.dropping_dead > 0 || self.queues.iter().any(|queue| queue.dropping != [0; 2])
     }
 
     pub(crate) fn next_lease_expiry(&self) -> Option<u64> {
@@ -346,6 +433,7 @@ fn load_queue(
     options: &QueueOptions,
     (share, segment): (u64, u64),
     clock: &dyn Clock,
+    ends: Ends,
 ) -> rusqlite::Result<QueueState> {
     let find =
         "SELECT id, next_id, events, bytes, stored, last_at, removed FROM queues WHERE name = ?1";
@@ -366,27 +454,39 @@ fn load_queue(
         stored,
         removed,
         last_at,
+        behind_ms: None,
+        behind_told: false,
         head: None,
         dead_letters: 0,
-        book: load_leases(conn, row, clock)?,
+        book: load_leases(conn, row, clock, &ends)?,
+        ends,
         sizes: Sizes::default(),
         limit_bytes: options.max_bytes.unwrap_or(share),
         max_age_ms: options.max_age.map(millis),
         when_full: options.when_full,
         dropped: [0; 2],
         dropping: [0; 2],
+        damaged: 0,
+        dropped_dead: 0,
+        dropping_dead: 0,
         picked: Vec::new(),
         dirty: false,
         head_moved: false,
         announce: false,
-        told_at: [None; 2],
+        told_at: [None; 3],
     };
     queue.head = queue.find_head(conn)?;
     Ok(queue)
 }
 
-/// Wall-clock ends become monotonic ones. A clock that was set back cannot make a lease last longer than it was given for.
-fn load_leases(conn: &Connection, row: i64, clock: &dyn Clock) -> rusqlite::Result<LeaseBook> {
+/// Wall-clock ends become monotonic ones. A clock that was set back cannot make a lease last longer than it was given for, and
+/// one that jumps while the program runs does not matter.
+fn load_leases(
+    conn: &Connection,
+    row: i64,
+    clock: &dyn Clock,
+    ends: &Ends,
+) -> rusqlite::Result<LeaseBook> {
     let (wall, mono) = (clock.wall_ms(), clock.mono_ms());
     let mut select = conn.prepare(
         "SELECT first, last, attempts, until_ms, ttl_ms, token FROM leases WHERE queue = ?1",
@@ -394,11 +494,10 @@ fn load_leases(conn: &Connection, row: i64, clock: &dyn Clock) -> rusqlite::Resu
     let ranges = select.query_map([row], |r| {
         let ttl_ms: u64 = r.get(4)?;
         let until: Option<u64> = r.get(3)?;
-        let until = until.map(|at| mono + at.saturating_sub(wall).min(ttl_ms));
-        Ok((
-            r.get(0)?,
-            Range { last: r.get(1)?, attempts: r.get(2)?, until, ttl_ms, token: r.get(5)? },
-        ))
+        let token: u64 = r.get(5)?;
+        let by_wall = |at: u64| mono + at.saturating_sub(wall).min(ttl_ms);
+        let until = until.map(|at| ends.of((token, at)).unwrap_or_else(|| by_wall(at)));
+        Ok((r.get(0)?, Range { last: r.get(1)?, attempts: r.get(2)?, until, ttl_ms, token }))
     })?;
     Ok(LeaseBook::load(ranges.collect::<rusqlite::Result<Vec<_>>>()?))
 }
@@ -413,6 +512,9 @@ fn save_leases(
         match range {
             Some(r) => {
                 let until = r.until.map(|at| wall + at.saturating_sub(mono));
+                if let (Some(at), Some(end)) = (until, r.until) {
+                    queue.ends.note((r.token, at), end, mono);
+                }
                 conn.prepare_cached(sql::PUT_LEASE)?.execute(params![
                     queue.row, first, r.last, r.attempts, until, r.ttl_ms, r.token
                 ])?;

@@ -1,7 +1,7 @@
 //! The handle that the rest of the program holds: hands requests to the writer thread and waits for its answers.
 
-use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::process::setpriority_process;
@@ -12,14 +12,14 @@ use crate::answers::{CommitReply, PendingCommit};
 use crate::errors::{CommitError, FullReason, Notice, OpenError, StoreError};
 use crate::find::{Found, find};
 use crate::handed::Handed;
-use crate::mailbox::{Mailbox, Op, Submitted};
-use crate::open;
+use crate::mailbox::{Lock, Mailbox, Op, Submitted};
 use crate::shared::{Shared, lock};
 use crate::types::{
     Budget, Checkpoint, Commit, DiskUsage, LeaseNote, Leased, QueueId, QueueUsage, Receipt, Remove,
-    StoreOptions, StoredEvent, WhenFull,
+    StoreOptions, StoreTrouble, StoredEvent, WhenFull,
 };
 use crate::writer::Writer;
+use crate::{later, open};
 
 /// A store and what opening it did.
 #[derive(Debug)]
@@ -41,7 +41,7 @@ struct Inner {
     mailbox: Arc<Mailbox>,
     shared: Arc<Shared>,
     /// Held locked as long as the store or its writer lives: a second process would count wrongly.
-    lock: Arc<File>,
+    lock: Arc<Lock>,
 }
 
 impl std::fmt::Debug for Store {
@@ -63,14 +63,29 @@ impl Store {
     /// # Errors
     /// [`OpenError`]: another process has it open, the limit is too small, the folder is missing, a newer format.
     pub fn open(options: StoreOptions) -> Result<Opened, OpenError> {
-        let lock = Arc::new(open::take_lock(&options)?);
-        let shared = Shared::new(&options);
-        let mailbox = Arc::new(Mailbox::running(&lock));
-        let (writer, notices) = open::open(&options, &shared, &mailbox)?;
-        let path = options.path.clone();
-        let inner = Inner { options, mailbox, shared, lock };
-        inner.start(Some(writer)).map_err(|source| OpenError::Io { path, source })?;
-        Ok(Opened { store: Self { inner: Arc::new(inner) }, notices })
+        let inner = Inner::new(options)?;
+        let opened = open::first(&inner.options, &inner.shared, &inner.mailbox, &inner.lock)?;
+        inner.run(opened)
+    }
+
+    /// As [`Self::open`], and makes the folder. Where the disk is full, may only be read or fails, so that the database cannot
+    /// be opened now, the store begins without it: everything is refused as [`StoreError::Failed`], and the opening is tried
+    /// again until it is done, or turns out never to be possible ([`Self::failed`]). Its notices are logged then.
+    ///
+    /// # Errors
+    /// [`OpenError`] that does not pass by itself.
+    pub fn open_when_possible(options: StoreOptions) -> Result<Opened, OpenError> {
+        let inner = Inner::new(options)?;
+        match later::open(&inner.options, &inner.shared, &inner.mailbox, &inner.lock) {
+            Ok(opened) => inner.run(opened),
+            Err(error) if error.may_pass() => inner.run_later(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether its database is open; see [`Self::open_when_possible`].
+    pub fn is_open(&self) -> bool {
+        !self.inner.shared.is_waiting.load(Ordering::Relaxed)
     }
 
     /// The queue of that name.
@@ -287,6 +302,12 @@ impl Store {
         *lock(&self.inner.shared.disk)
     }
 
+    /// What keeps the store from its work, from memory: a disk that takes nothing, files that cannot be opened, or requests
+    /// that the database has refused within the last minute. It goes on by itself once that is over.
+    pub fn trouble(&self) -> Option<StoreTrouble> {
+        self.inner.shared.trouble(self.inner.options.clock.as_ref())
+    }
+
     /// Resolves when the store can no longer keep its promise (damaged file, panic of the writer); the process must end.
     pub async fn failed(&self) -> String {
         let mut fatal = self.inner.shared.fatal.subscribe();
@@ -346,6 +367,47 @@ enum Refused {
 }
 
 impl Inner {
+    fn new(options: StoreOptions) -> Result<Self, OpenError> {
+        open::check(&options)?;
+        let lock = Arc::<Lock>::default();
+        let mailbox = Arc::new(Mailbox::running(&lock));
+        Ok(Self { mailbox, shared: Shared::new(&options), lock, options })
+    }
+
+    fn run(self, (writer, notices): (Writer, Vec<Notice>)) -> Result<Opened, OpenError> {
+        let no_thread = |source| OpenError::Thread { path: self.options.path.clone(), source };
+        self.start(Some(writer)).map_err(no_thread)?;
+        Ok(Opened { store: Store { inner: Arc::new(self) }, notices })
+    }
+
+    fn run_later(self, error: OpenError) -> Result<Opened, OpenError> {
+        self.shared.is_waiting.store(true, Ordering::Relaxed);
+        let no_thread = |source| OpenError::Thread { path: self.options.path.clone(), source };
+        self.start_later(error).map_err(no_thread)?;
+        Ok(Opened { store: Store { inner: Arc::new(self) }, notices: Vec::new() })
+    }
+
+    /// Starts the thread that opens the database as soon as it can be, and is the writer from then on.
+    fn start_later(&self, error: OpenError) -> std::io::Result<()> {
+        let (options, shared, mailbox) =
+            (self.options.clone(), Arc::clone(&self.shared), Arc::clone(&self.mailbox));
+        // Not longer than for the opening: the mailbox keeps the lock of a writer that runs.
+        let lock = Arc::clone(&self.lock);
+        let thread = std::thread::Builder::new().name("rf-store".to_owned());
+        let body = move || {
+            give_way(options.niceness);
+            guard(&mailbox, &shared, || {
+                let writer = later::wait(error, &options, &shared, &mailbox, &lock);
+                drop(lock);
+                match writer {
+                    Some(writer) => live(Some(writer), &options, &shared, &mailbox),
+                    None => mailbox.refuse_waiting(&StoreError::Closed),
+                }
+            });
+        };
+        thread.spawn(body).map(drop)
+    }
+
     /// Starts the writer thread. Opening again happens on it, so that nobody who asks waits for the disk.
     fn start(&self, writer: Option<Writer>) -> std::io::Result<()> {
         let (options, shared, mailbox) =
@@ -377,9 +439,16 @@ fn live(
 ) {
     loop {
         match writer.take().map_or_else(|| open::reopen(options, shared, mailbox), Ok) {
-            Ok(writer) => writer.run(),
+            Ok(writer) => {
+                if !writer.disk_full {
+                    shared.disk_works();
+                }
+                writer.run();
+            }
             Err(error) => {
                 tracing::error!(%error, "the store cannot be opened again");
+                let text = format!("it cannot be opened again: {error}");
+                shared.disk_fails(&text, options.clock.as_ref());
                 return mailbox.refuse_waiting(&StoreError::Failed(error.to_string()));
             }
         }

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use rusqlite::{Connection, params};
 
 use crate::admit::Cost;
+use crate::ahead::REMOVAL_STEP;
 use crate::group::Group;
-use crate::housekeeping::REMOVAL_STEP;
 use crate::limits::{SEGMENT_DIRTY, emptying_pages, moving_pages, removal_pages, stored_bytes};
 use crate::rows::sql_id;
 use crate::segments::{Due, Hurry, Piece};
@@ -27,7 +27,7 @@ impl Writer {
 
     /// Gives back all that there is, in as many transactions as it takes.
     pub(crate) fn tidy_all(&mut self) -> rusqlite::Result<()> {
-        self.end_group();
+        self.cut_group()?;
         for queue in 0..self.state.queues.len() {
             while let Some(due) = self.due(queue, Hurry::All) {
                 self.do_due(queue, due)?;

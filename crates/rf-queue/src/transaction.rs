@@ -4,7 +4,6 @@
 //! that is undone is followed by loading the state again, whoever began it.
 
 use std::fs;
-use std::path::Path;
 
 use crate::admit::{Cost, Room};
 use crate::answers::Answers;
@@ -13,6 +12,7 @@ use crate::failure::{self, Kind};
 use crate::group::{Group, Tx};
 use crate::limits::{FIXED_PAGES, PAGE};
 use crate::mailbox::Op;
+use crate::space::free_bytes;
 use crate::step::reached;
 use crate::writer::{Writer, answer};
 
@@ -68,7 +68,7 @@ impl Writer {
             return Ok(true);
         }
         if !self.applied.is_empty() || self.tx.as_ref().is_some_and(Tx::has_written) {
-            self.end_group();
+            self.cut_group()?;
             self.begin_with_room(cost)?;
             return Ok(false);
         }
@@ -114,8 +114,20 @@ impl Writer {
         }
     }
 
-    fn answer_applied(&mut self) {
-        if self.applied.is_empty() {
+    /// As [`Self::end_group`], in the middle of a request. What it has done in that transaction is done only now; when that
+    /// fails it fails as well, while the others have been answered.
+    pub(crate) fn cut_group(&mut self) -> rusqlite::Result<()> {
+        let ended = self.end_transaction();
+        match &ended {
+            Ok(()) => self.answer_applied(),
+            Err(error) => self.recover(error),
+        }
+        ended
+    }
+
+    /// Nothing is open: what was applied has been committed.
+    pub(crate) fn answer_applied(&mut self) {
+        if self.applied.is_empty() && !self.state.has_dropped() {
             return;
         }
         let removed = self.state.has_dropped() || self.applied.iter().any(|(op, _)| op.removes());
@@ -145,6 +157,7 @@ impl Writer {
         reached("before commit");
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         reached("after commit");
+        self.early.commit();
         if let Some(tx) = self.tx.take() {
             self.check_estimate(&tx);
         }
@@ -175,6 +188,7 @@ impl Writer {
     /// After an error: nothing of the transaction stands, neither on disk nor in memory.
     pub(crate) fn undo(&mut self, error: &rusqlite::Error) -> Kind {
         self.roll_back();
+        self.early.undo();
         // What a failed commit has left in the files is not known.
         self.data_version = None;
         self.stop_if_damaged(error);
@@ -198,7 +212,7 @@ impl Writer {
         }
         self.remove_left_parts().or_else(|error| {
             self.roll_back();
-            if failure::kind(&error) == Kind::DiskFull && self.make_room_on_disk() {
+            if failure::kind(&error) == Kind::DiskFull && self.make_room_on_disk(&error) {
                 return self.remove_left_parts();
             }
             Err(error)
@@ -208,20 +222,33 @@ impl Writer {
     /// On a full disk the removals in the undone transaction are tried again without the appends; everything else is
     /// answered with the error.
     pub(crate) fn recover(&mut self, error: &rusqlite::Error) {
+        debug_assert!(
+            self.tx.is_some() || self.applied.len() <= 1,
+            "what was committed has been answered"
+        );
         let ops: Vec<Op> = self.applied.drain(..).map(|(op, _)| op).collect();
         let kind = self.undo(error);
         if kind == Kind::DiskFull {
-            self.make_room_on_disk();
-            return ops.into_iter().for_each(|op| self.serve_alone(op));
+            self.make_room_on_disk(error);
+            // In the middle of a request, what that has done is not forgotten for the others.
+            let early = std::mem::take(&mut self.early);
+            ops.into_iter().for_each(|op| self.serve_alone(op));
+            self.early = early;
+            return;
         }
         let path = self.options.path.display();
         tracing::error!(%path, %error, requests = ops.len(), "transaction refused by the database");
-        let refusal = StoreError::Failed(error.to_string());
+        let text = error.to_string();
+        self.shared.request_failed(&text, self.options.clock.as_ref());
+        let refusal = StoreError::Failed(text);
         ops.into_iter().for_each(|op| op.refuse(&refusal));
     }
 
     /// One request in a transaction of its own, without a second try.
     fn serve_alone(&mut self, mut op: Op) {
+        if self.stopped {
+            return op.refuse(&StoreError::Closed);
+        }
         let result =
             self.apply(&mut op).and_then(|outcome| self.end_transaction().map(|()| outcome));
         match result {
@@ -238,7 +265,7 @@ impl Writer {
 
     /// Going on with a damaged file could make it worse, and could answer Ok for what cannot be read back.
     pub(crate) fn stop_if_damaged(&mut self, error: &rusqlite::Error) {
-        if failure::kind(error) != Kind::Damaged {
+        if self.stopped || failure::kind(error) != Kind::Damaged {
             return;
         }
         crate::salvage::mark(&self.options.path);
@@ -255,17 +282,26 @@ impl Writer {
     }
 
     /// Gives up the reserve and empties the WAL into its place; false when even that failed.
-    pub(crate) fn make_room_on_disk(&mut self) -> bool {
-        if !self.disk_full {
-            tracing::error!(path = %self.options.path.display(), state = "down", "the disk is full: new events are refused, removing goes on");
-        }
-        self.disk_full = true;
-        self.reserve.give_up();
+    pub(crate) fn make_room_on_disk(&mut self, error: &rusqlite::Error) -> bool {
+        let free = free_bytes(&self.options.path);
+        let has_room = free.is_some_and(|free| free > self.limits.reserve());
+        let freed = self.reserve.give_up();
+        self.disk_fails(&failure::disk_reason(error, freed, has_room));
         let emptied = self.empty_wal();
         if let Err(error) = &emptied {
-            tracing::error!(path = %self.options.path.display(), %error, "the WAL cannot be emptied on the full disk");
+            tracing::error!(path = %self.options.path.display(), %error, "the WAL cannot be emptied");
         }
         emptied.is_ok()
+    }
+
+    /// From now on appends are refused, until the disk takes writes again.
+    pub(crate) fn disk_fails(&mut self, reason: &str) {
+        if self.disk_full {
+            return;
+        }
+        self.disk_full = true;
+        tracing::error!(path = %self.options.path.display(), state = "down", "{reason}: new events are refused");
+        self.shared.disk_fails(reason, self.options.clock.as_ref());
     }
 
     /// Whether the disk has room for the WAL of this and for what the database grows by; asked only when the reserve could
@@ -275,12 +311,8 @@ impl Writer {
         if pages <= self.limits.reserve_pages() {
             return true;
         }
-        let folder = self.options.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let found = rustix::fs::statvfs(folder.unwrap_or(Path::new(".")));
         // A disk that does not say is not asked.
-        found.map_or(true, |disk| {
-            disk.f_bavail.saturating_mul(disk.f_frsize) > 2 * (pages + FIXED_PAGES) * PAGE
-        })
+        free_bytes(&self.options.path).is_none_or(|free| free > 2 * (pages + FIXED_PAGES) * PAGE)
     }
 }
 

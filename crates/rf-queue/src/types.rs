@@ -134,7 +134,7 @@ impl StoreOptions {
 }
 
 /// A database of the original program that feeds a queue. When all its events are taken over it is renamed to
-/// `NAME.migrated`; a file that is not there is passed over.
+/// `NAME.migrated`, or to `NAME.migrated-2` and so on; a file that is not there is passed over.
 #[derive(Debug, Clone)]
 pub struct Import {
     /// The original's file.
@@ -222,15 +222,16 @@ pub struct Letter {
 
 /// One request to the store: applied as a whole, or not at all.
 ///
-/// Order within: removes, burials, letters, appends, checkpoints. Removes that are larger than the WAL may take are done in
-/// transactions of their own *before* the rest: a crash, or a refusal of the rest, then leaves the checkpoints as they
-/// were, with part of the removes done, which is the safe side for every caller (what was removed had been delivered).
+/// Order within: removes, burials, letters, appends, checkpoints. Removes, and burials where there are several, that are more
+/// than the WAL may take are done in transactions of their own *before* the rest: a crash, or a refusal of the rest, then
+/// leaves the checkpoints as they were, with part of the removes and burials done, which is the safe side for every caller
+/// (what was removed had been delivered, what was buried is a letter).
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
     /// Events to add.
     pub appends: Vec<Append>,
     /// A commit whose id is already stored is a no-op with [`Receipt::duplicate`]. At most [`MAX_BATCH_ID_BYTES`]; the
-    /// newest 20,000 are remembered, fewer in a store of less than 150 MiB.
+    /// newest 20,000 are remembered, fewer in a store of less than 150 MiB. One that is repeated counts as new.
     pub batch_id: Option<String>,
     /// Values to set.
     pub checkpoints: Vec<Checkpoint>,
@@ -315,8 +316,21 @@ pub struct QueueUsage {
     pub dropped_full: u64,
     /// Events dropped by the age limit since the store was opened.
     pub dropped_age: u64,
+    /// Events that could not be read any more when the store was opened, since the file was damaged.
+    pub dropped_damaged: u64,
     /// Dead letters kept that came from it.
     pub dead_letters: u64,
+    /// Dead letters from it that are gone since the store was opened: newer ones pushed them out, or there was no room.
+    pub dropped_dead: u64,
+}
+
+/// What keeps a store from its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreTrouble {
+    /// Since when, milliseconds since 1970.
+    pub since_ms: u64,
+    /// What it is, for a person.
+    pub text: String,
 }
 
 /// A store at a glance; kept in memory.
@@ -330,7 +344,7 @@ pub struct DiskUsage {
     pub events_max_bytes: u64,
     /// Dead letters kept, also those of queues that are no longer configured.
     pub dead_letters: u64,
-    /// Dead letters pushed out by newer ones since the store was opened.
+    /// Dead letters that are gone since the store was opened: newer ones pushed them out, or there was no room.
     pub dropped_dead: u64,
 }
 

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::oneshot;
 
 use crate::admit::{Admission, Cost, Room};
+use crate::ahead::Early;
 use crate::answers::Answers;
 use crate::clock::millis;
 use crate::errors::{CommitError, FullReason, StoreError};
@@ -43,8 +44,10 @@ pub(crate) struct Writer {
     pub(crate) wal: Wal,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) reserve: Reserve,
-    /// Set while the disk has no room: appends are refused until the reserve could be made again.
+    /// Set while the disk has no room, or cannot be written: appends are refused until it takes a write again.
     pub(crate) disk_full: bool,
+    /// An append was refused because it alone is more than the disk has room for: whoever waits is to try again.
+    pub(crate) disk_refused: bool,
     /// `PRAGMA data_version` at the last BEGIN: it moves when the command line writes. What is known of the files by
     /// counting holds only while it stands still.
     pub(crate) data_version: Option<i64>,
@@ -61,6 +64,8 @@ pub(crate) struct Writer {
     pub(crate) tx: Option<Tx>,
     /// Requests applied in the open transaction, answered after its commit.
     pub(crate) applied: Vec<(Op, Outcome)>,
+    /// What the commit at hand has removed ahead of its rest.
+    pub(crate) early: Early,
 }
 
 /// What a request led to, once its transaction is committed.
@@ -99,7 +104,11 @@ impl Writer {
         }
         self.checkpointer.stop();
         // The next start needs a little room as well.
-        self.keep_reserve();
+        if self.disk_full {
+            self.fill_reserve();
+        } else {
+            self.keep_reserve();
+        }
     }
 
     fn serve(&mut self, ops: Vec<Op>) {
@@ -124,8 +133,17 @@ impl Writer {
     /// Applies one request in the open transaction. When that fails, the whole transaction is undone and everybody in it
     /// is told; what was answered before was committed before.
     fn serve_write(&mut self, mut op: Op) {
+        if self.stopped {
+            return op.refuse(&StoreError::Closed);
+        }
         match self.apply(&mut op) {
-            Ok(outcome) => self.applied.push((op, outcome)),
+            Ok(outcome) => {
+                self.applied.push((op, outcome));
+                if self.tx.is_none() {
+                    // Committed already: what fails from here on is none of its business.
+                    self.answer_applied();
+                }
+            }
             Err(error) => {
                 self.applied.push((op, Outcome::Done));
                 self.recover(&error);
@@ -138,7 +156,9 @@ impl Writer {
 
     pub(crate) fn apply(&mut self, op: &mut Op) -> rusqlite::Result<Outcome> {
         match op {
-            Op::Commit(commit, _) => self.apply_commit(commit).map(Outcome::Commit),
+            Op::Commit(commit, reply) => {
+                self.apply_commit(commit, &mut reply.removed).map(Outcome::Commit)
+            }
             Op::Lease { queue, budget, ttl, note, .. } => {
                 let mut group = self.small_group()?;
                 let leased = group.lease(queue.0, *budget, millis(*ttl))?;
@@ -161,14 +181,39 @@ impl Writer {
         }
     }
 
+    /// `removed` is what earlier tries have removed for good.
     fn apply_commit(
         &mut self,
         commit: &mut Commit,
+        removed: &mut u64,
     ) -> rusqlite::Result<Result<Receipt, CommitError>> {
         if self.small_group()?.is_repeat(commit)? {
             return Ok(Ok(Receipt { duplicate: true, removed: 0 }));
         }
-        let early = self.remove_large(commit)?;
+        self.early = Early::after(*removed);
+        let ahead = self.take_ahead(commit);
+        let result = match self.go_ahead(&ahead) {
+            Ok(Ok(())) => self.apply_rest(commit),
+            Ok(Err(refused)) => Ok(Err(refused)),
+            Err(error) => Err(error),
+        };
+        // Left in the request: on a full disk it is applied once more.
+        ahead.give_back(commit);
+        let early = std::mem::take(&mut self.early);
+        *removed = early.kept();
+        if *removed > 0 {
+            self.shared.announce_room();
+        }
+        let total =
+            |receipt: Receipt| Receipt { removed: receipt.removed + early.open(), ..receipt };
+        result.map(|outcome| outcome.map(total))
+    }
+
+    /// Applies an admitted commit, but for what goes ahead of it.
+    pub(crate) fn apply_rest(
+        &mut self,
+        commit: &Commit,
+    ) -> rusqlite::Result<Result<Receipt, CommitError>> {
         let (mut shrunk, mut tidied) = (false, false);
         loop {
             if self.disk_full && !commit.appends.is_empty() {
@@ -180,16 +225,11 @@ impl Writer {
                     self.drop_oldest(queue, bytes)?;
                     (shrunk, tidied) = (false, false);
                 }
-                Admission::InParts => {
-                    let mut receipt = self.apply_in_parts(commit)?;
-                    receipt.removed += early;
-                    return Ok(Ok(receipt));
-                }
+                Admission::InParts => return self.apply_in_parts(commit).map(Ok),
                 Admission::Tidy if tidied => {
                     return Ok(Err(self.full(commit, FullReason::Store)));
                 }
                 Admission::Tidy => {
-                    self.keep_removed(early)?;
                     self.tidy_all()?;
                     tidied = true;
                 }
@@ -197,27 +237,23 @@ impl Writer {
                     return Ok(Err(self.full(commit, FullReason::Store)));
                 }
                 Admission::Shrink => {
-                    self.keep_removed(early)?;
                     self.shrink_for_wal()?;
                     shrunk = true;
                 }
                 Admission::Now(cost) if !self.disk_takes(&cost) => {
+                    self.disk_refused = true;
                     return Ok(Err(self.full(commit, FullReason::Disk)));
                 }
                 Admission::Now(cost) => {
-                    if self.make_wal_room(&cost)? {
-                        let mut receipt = self.group()?.apply(commit)?;
-                        receipt.removed += early;
-                        return Ok(Ok(receipt));
+                    if self.drop_letters_for(commit)? {
+                        // There are new pages to give back.
+                        shrunk = false;
+                    } else if self.make_wal_room(&cost)? {
+                        return self.group()?.apply(commit).map(Ok);
                     }
                 }
             }
         }
-    }
-
-    /// Commits what a commit has removed ahead of itself: if that fails, it has failed as a whole.
-    fn keep_removed(&mut self, early: u64) -> rusqlite::Result<()> {
-        if early == 0 { Ok(()) } else { self.end_transaction() }
     }
 
     fn full(&self, commit: &Commit, reason: FullReason) -> CommitError {
@@ -227,6 +263,9 @@ impl Writer {
     }
 
     fn answer_read(&mut self, op: Op) {
+        if self.stopped {
+            return op.refuse(&StoreError::Closed);
+        }
         match op {
             Op::Read { queue, after, budget, reply } => {
                 let state = &mut self.state.queues[queue.0];
@@ -257,7 +296,9 @@ impl Writer {
 
     fn read_failed(&mut self, error: &rusqlite::Error) -> StoreError {
         self.stop_if_damaged(error);
-        StoreError::Failed(error.to_string())
+        let text = error.to_string();
+        self.shared.request_failed(&text, self.options.clock.as_ref());
+        StoreError::Failed(text)
     }
 
     pub(crate) fn publish(&mut self) {
@@ -267,6 +308,9 @@ impl Writer {
         // What has been passed makes room as soon as that is needed.
         let used = (pages * crate::limits::PAGE).saturating_sub(passed);
         self.state.publish(&self.shared, used, now);
+        for queue in &mut self.state.queues {
+            queue.tell_of_clock(&self.options.path);
+        }
         if let Some(watch) = &self.options.drops {
             for queue in &mut self.state.queues {
                 for (why, picked) in queue.picked.drain(..) {
@@ -283,12 +327,17 @@ impl Writer {
     }
 }
 
-/// Pages of a lease with its note, a release, an extension.
-const SMALL_CHANGE: u64 = 6;
+/// Pages of a lease with its note, a release, an extension, a batch id that is remembered anew.
+const SMALL_CHANGE: u64 = 8;
 
 pub(crate) fn answer(op: Op, outcome: Outcome, commits: &mut Answers, mailbox: &Arc<Mailbox>) {
     match (op, outcome) {
-        (Op::Commit(_, reply), Outcome::Commit(result)) => commits.add(reply, result),
+        (Op::Commit(_, reply), Outcome::Commit(result)) => {
+            let earlier = reply.removed;
+            let total =
+                |receipt: Receipt| Receipt { removed: receipt.removed + earlier, ..receipt };
+            commits.add(reply, result.map(total));
+        }
         (Op::Lease { queue, reply, .. }, Outcome::Leased(leased)) => {
             send(reply, Ok(Handed::new(leased, queue, mailbox)));
         }
@@ -314,16 +363,32 @@ mod tests {
     use super::*;
     use crate::answers::PendingCommit;
     use crate::open;
-    use crate::types::{Budget, QueueId, QueueOptions};
+    use crate::types::{Budget, QueueId, QueueOptions, Remove};
+
+    fn writer(max_bytes: u64) -> (TempDir, Writer) {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("store.sqlite3");
+        let options = StoreOptions::new(path, max_bytes, vec![QueueOptions::new("q")]);
+        let lock = Arc::new(open::take_lock(&options).unwrap().into());
+        let mailbox = Arc::new(Mailbox::running(&lock));
+        let (writer, _) = open::open(&options, &Shared::new(&options), &mailbox).unwrap();
+        (folder, writer)
+    }
+
+    fn failure(code: i32) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)
+    }
+
+    /// Applies a commit in the open transaction.
+    fn write(writer: &mut Writer, commit: Commit) -> PendingCommit {
+        let (reply, pending) = PendingCommit::new();
+        writer.serve_write(Op::Commit(commit, reply));
+        pending
+    }
 
     #[test]
     fn a_lease_that_is_tried_again_on_a_full_disk_is_noted_all_the_same() {
-        let folder = TempDir::new().unwrap();
-        let path = folder.path().join("store.sqlite3");
-        let options = StoreOptions::new(path, 16 << 20, vec![QueueOptions::new("q")]);
-        let lock = Arc::new(open::take_lock(&options).unwrap());
-        let mailbox = Arc::new(Mailbox::running(&lock));
-        let (mut writer, _) = open::open(&options, &Shared::new(&options), &mailbox).unwrap();
+        let (_folder, mut writer) = writer(16 << 20);
         let queue = QueueId(0);
         let (reply, _pending) = PendingCommit::new();
         writer.serve(vec![Op::Commit(Commit::append(queue, vec!["event".into()]), reply)]);
@@ -335,13 +400,66 @@ mod tests {
         let outcome = writer.apply(&mut op).unwrap();
         writer.applied.push((op, outcome));
         // As when the commit finds no room.
-        let full = ffi::Error::new(ffi::SQLITE_FULL);
-        writer.recover(&rusqlite::Error::SqliteFailure(full, None));
+        writer.recover(&failure(ffi::SQLITE_FULL));
         let leased = leased.try_recv().unwrap().unwrap().take();
         assert_eq!(leased.events.len(), 1);
         let noted: Vec<u8> =
             writer.conn.query_row(sql::GET_CHECKPOINT, ["holder:1"], |row| row.get(0)).unwrap();
         assert_eq!(noted, format!("{} me", leased.token).into_bytes());
+        writer.retire();
+    }
+
+    #[test]
+    fn an_append_in_parts_is_answered_before_anything_else_can_fail() {
+        let (_folder, mut writer) = writer(1 << 20);
+        let events = vec![vec![b'x'; 9_000].into(); 50];
+        let pending = write(&mut writer, Commit::append(QueueId(0), events));
+        assert!(writer.tx.is_none(), "it was written in parts");
+        writer.recover(&failure(ffi::SQLITE_FULL));
+        assert_eq!(pending.outcome_here(), Ok(Receipt::default()));
+        assert_eq!(writer.state.queues[0].events, 50);
+        writer.retire();
+    }
+
+    #[test]
+    fn large_removes_that_were_undone_are_done_again_with_their_checkpoint() {
+        let (_folder, mut writer) = writer(1 << 20);
+        let queue = QueueId(0);
+        let appended = write(&mut writer, Commit::append(queue, vec!["event".into(); 200]));
+        writer.end_group();
+        assert!(appended.outcome_here().is_ok());
+        let next_id = writer.state.queues[0].next_id;
+        // Not at the front, and no two of them beside each other.
+        let ids: Vec<u64> = (next_id - 199..next_id).step_by(2).collect();
+        let number = ids.len() as u64;
+        let checkpoint = Checkpoint { key: "at".to_owned(), value: Some(b"1".to_vec()) };
+        let commit = Commit {
+            removes: vec![Remove { queue, ids }],
+            checkpoints: vec![checkpoint],
+            ..Commit::default()
+        };
+        let pending = write(&mut writer, commit);
+        writer.recover(&failure(ffi::SQLITE_FULL));
+        assert_eq!(pending.outcome_here(), Ok(Receipt { removed: number, duplicate: false }));
+        assert_eq!(writer.state.queues[0].events, 200 - number);
+        let noted: Vec<u8> =
+            writer.conn.query_row(sql::GET_CHECKPOINT, ["at"], |row| row.get(0)).unwrap();
+        assert_eq!(noted, b"1");
+        writer.retire();
+    }
+
+    #[test]
+    fn nothing_is_served_after_damage() {
+        let (_folder, mut writer) = writer(16 << 20);
+        let before = write(&mut writer, Commit::append(QueueId(0), vec!["a".into()]));
+        writer.recover(&failure(ffi::SQLITE_CORRUPT));
+        let after = write(&mut writer, Commit::append(QueueId(0), vec!["b".into()]));
+        writer.end_group();
+        assert!(matches!(before.outcome_here(), Err(CommitError::Failed(_))));
+        assert_eq!(after.outcome_here(), Err(CommitError::Closed));
+        let rows: u64 =
+            writer.conn.query_row("SELECT count(*) FROM q_1", [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, 0);
         writer.retire();
     }
 }

@@ -5,6 +5,7 @@
 //! is logged and counted.
 
 mod acknowledge;
+mod answers;
 mod error;
 mod holders;
 mod lease;
@@ -25,6 +26,7 @@ use rf_core::trace::Journal;
 use rf_net::memory::BodyMemory;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use answers::Answers;
 pub(crate) use error::ApiError;
 pub(crate) use holders::Holders;
 pub(crate) use refusals::noted;
@@ -50,6 +52,8 @@ pub(crate) struct Relay {
     pub(crate) body_memory: BodyMemory,
     /// Of those that came compressed, decompressed.
     pub(crate) decoding_memory: BodyMemory,
+    /// Of events on their way out.
+    pub(crate) answers: Answers,
     /// Long polls are answered at once when this is cancelled.
     pub(crate) stop: CancellationToken,
 }

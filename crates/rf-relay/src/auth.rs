@@ -1,14 +1,15 @@
 //! Who may touch a bucket.
 //!
 //! Promises: every named bucket is checked before the answer, whatever the first one said; a bucket that does not exist
-//! costs the same comparison as one that does and is the same refusal; nothing of a token is logged. Blanks at the ends of a
-//! token do not count: HTTP takes them off the end of a header.
+//! costs the same comparison as one that does and is the same refusal; no request costs more than a bounded number of
+//! comparisons; nothing of a token is logged. Blanks at the ends of a token do not count: HTTP takes them off the end of a
+//! header.
 
 use std::collections::HashMap;
 
 use http::{HeaderMap, HeaderValue, header};
 use rf_core::config::Secret;
-use rf_core::protocol::{RF_BUCKET, RF_BUCKETS, name_list};
+use rf_core::protocol::{MAX_NAMES, RF_BUCKET, RF_BUCKETS, name_list};
 
 use crate::api::ApiError;
 use crate::bucket::BucketName;
@@ -36,9 +37,11 @@ impl Tokens {
         let named = named(headers).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
         let named = named.unwrap_or_default();
         let token = bearer(headers);
+        let names = name_list(named);
         let mut allowed = Vec::new();
-        let mut refused = false;
-        for name in name_list(named) {
+        // Depends on nothing but the header, so it tells nothing of the buckets.
+        let mut refused = names.len() > MAX_NAMES;
+        for name in names {
             let known = self.by_bucket.get_key_value(name);
             let fits =
                 known.map_or(&self.decoy, |(_, secret)| secret).matches(token) && !token.is_empty();
@@ -124,6 +127,23 @@ mod tests {
             &[("authorization", "Bearer no bucket has this token"), (RF_BUCKETS, "x")],
             Err(ApiError::Unauthorized),
         );
+    }
+
+    #[test]
+    fn more_names_than_allowed_open_nothing() {
+        let names: Vec<BucketName> =
+            (0..=MAX_NAMES).map(|number| BucketName::new(&format!("b{number}")).unwrap()).collect();
+        let secret = Secret::new("one");
+        let tokens = Tokens::new(names.iter().map(|name| (name, &secret)));
+        let opened = |count: usize| {
+            let named: Vec<&str> = names[..count].iter().map(BucketName::as_str).collect();
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer one"));
+            headers.insert(RF_BUCKETS, named.join(",").parse().unwrap());
+            tokens.buckets(&headers).map(|buckets| buckets.len())
+        };
+        assert_eq!(opened(MAX_NAMES), Ok(MAX_NAMES));
+        assert_eq!(opened(MAX_NAMES + 1), Err(ApiError::Unauthorized));
     }
 
     #[test]

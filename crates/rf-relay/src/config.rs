@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderValue;
-use rf_core::config::{Node, Problems, Secret, at_most, check_folder};
+use rf_core::config::{Document, Node, Problems, Secret, at_most, check_folder};
 use rf_core::trace::MAX_STEPS;
 use rf_net::address::{self, Listening, Place};
 use rf_net::own_host::{OwnHosts, is_loopback};
 use rf_net::serve::ServerLimits;
+use rf_notify::Target;
 use rf_queue::{MAX_STORE_BYTES, MIN_STORE_BYTES};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,14 @@ use crate::bucket::BucketName;
 use crate::store::{STORES, StoreKind};
 pub use alerts::{AlertLevel, AlertsConfig, AlertsFile, Thresholds};
 pub use limits::LimitsFile;
+
+/// The services that a relay's file names for its alerts.
+pub fn notification_targets(document: &Document, problems: &mut Problems) -> Vec<Target> {
+    let root = document.root();
+    let Some(file) = root.decode::<RelayConfigFile>(problems) else { return Vec::new() };
+    let (_thresholds, alerts) = file.alerts.check(root.get("alerts").unwrap_or(root), problems);
+    alerts.notify
+}
 
 /// The configuration of a relay: the place where proxies leave events and players fetch them.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -438,7 +447,8 @@ impl RelayConfig {
             status_auth: None,
             status_hosts: OwnHosts::default(),
             expected_nodes: Vec::new(),
-            thresholds: Thresholds::default(),
+            // Whatever disk the tests run on, it is well.
+            thresholds: Thresholds { disk_percent: u8::MAX, ..Thresholds::default() },
             alerts: AlertsConfig::default(),
             trace_steps: 1000,
             data_dir: data_dir.to_owned(),

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::{self, Alerts, Teller};
-use crate::api::{Holders, Relay, noted, router};
+use crate::api::{Answers, Holders, Relay, noted, router};
 use crate::auth::Tokens;
 use crate::config::{AlertsConfig, RelayConfig};
 use crate::folder::Claim;
@@ -90,6 +90,7 @@ pub(crate) async fn run_with(
     let sight = Arc::new(Sight {
         started_at_ms,
         absences: absences.clone(),
+        data_dir: config.data_dir.clone(),
         buckets: config.buckets.clone(),
         expected: config.expected_nodes.clone(),
         thresholds: config.thresholds.clone(),
@@ -112,6 +113,7 @@ pub(crate) async fn run_with(
         journal: Arc::clone(&sight.journal),
         body_memory: body_memory(),
         decoding_memory: body_memory(),
+        answers: Answers::new(config.buckets.keys(), requests.body_memory_bytes),
         limits: config.requests.clone(),
         stop: stop.clone(),
     };

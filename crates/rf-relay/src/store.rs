@@ -2,7 +2,7 @@
 //!
 //! Every store runs the `contract` tests. What they hold it to:
 //! - an append is all or nothing, and `Ok` only when it is as durable as the bucket's configuration says;
-//! - a repeat of a batch id is a no-op that says so;
+//! - a repeat of a batch id is a no-op that says so, also where the batch could not be taken any more;
 //! - a pull without a lease shows everybody the same events, oldest first; a leased event is not leased again until
 //!   the lease ends, and counts an attempt then;
 //! - ids only grow; acknowledged events never come back;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rf_core::protocol::PulledEvent;
 use rf_core::trace::Journal;
-use rf_queue::{Budget, Found};
+use rf_queue::{Budget, Found, StoreTrouble};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +42,10 @@ pub(crate) const STORES: &[StoreKind] = &[StoreKind { name: "embedded", open: em
 
 /// Keeps the events of buckets. It is only asked for buckets of the configuration that it was made with.
 pub(crate) trait BucketStore: Send + Sync {
+    /// Whether the events would fit into the bucket together if it were empty; without I/O. If so, an append of them is never
+    /// [`AppendError::TooLarge`].
+    fn can_take(&self, bucket: &BucketName, events: &[Bytes]) -> bool;
+
     /// Adds events at the end of a bucket, in order. A `batch_id` that the bucket has seen makes it a no-op.
     fn append<'a>(
         &'a self,
@@ -139,6 +143,9 @@ pub(crate) enum AppendError {
     /// There is no room now.
     #[error("the bucket is full: {0}")]
     Full(String),
+    /// The disk takes nothing now.
+    #[error("{0}")]
+    Disk(String),
     /// It would not fit into an empty bucket either.
     #[error("the batch of {bytes} bytes can never fit into the bucket, which takes {limit}")]
     TooLarge {
@@ -183,6 +190,10 @@ pub(crate) struct Usage {
     pub(crate) dropped_full: u64,
     /// Events dropped because they were too old, since the start.
     pub(crate) dropped_age: u64,
+    /// Events lost with a database that was damaged, found at the start.
+    pub(crate) dropped_damaged: u64,
     /// Why the bucket cannot be opened, if it cannot.
     pub(crate) failure: Option<String>,
+    /// What keeps it from its work since, as a full disk.
+    pub(crate) trouble: Option<StoreTrouble>,
 }

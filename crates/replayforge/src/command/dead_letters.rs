@@ -1,11 +1,13 @@
 //! `dead-letters`: list, show, retry, edit and purge what could not be delivered.
 
-use std::io::Read;
+use std::borrow::Cow;
+use std::io::{IsTerminal, Read};
 use std::path::Path;
 
 use anyhow::Context;
 use rf_queue::{DeadLetter, DeadLetters, Which};
 
+use super::status::plain;
 use super::{complain, no_store, print, told};
 use crate::cli::{DeadLettersAction, WhichArgs};
 use crate::config_file::store_path;
@@ -66,7 +68,8 @@ fn act(path: &Path, action: DeadLettersAction) -> anyhow::Result<Done> {
         }
         DeadLettersAction::Show { id, .. } => {
             let letter = letters.get(id)?.with_context(|| there_is_no(&[id]))?;
-            Done::whole([&letter.content[..], b"\n"].concat())
+            let shown = shown(&letter.content, std::io::stdout().is_terminal());
+            Done::whole([&shown[..], b"\n"].concat())
         }
         DeadLettersAction::Retry { which, .. } => {
             let (which, missing) = which_letters(&letters, which)?;
@@ -91,6 +94,16 @@ fn act(path: &Path, action: DeadLettersAction) -> anyhow::Result<Done> {
             Done { text: text.into(), missing }
         }
     })
+}
+
+/// An event as it is, so that it can be edited; for a terminal, which it must not steer, line by line without what could.
+fn shown(content: &[u8], is_terminal: bool) -> Cow<'_, [u8]> {
+    if !is_terminal {
+        return Cow::Borrowed(content);
+    }
+    let text = String::from_utf8_lossy(content);
+    let lines: Vec<String> = text.split('\n').map(plain).collect();
+    Cow::Owned(lines.join("\n").into_bytes())
 }
 
 /// Which letters are meant, and the numbers that no letter has.
@@ -154,6 +167,7 @@ fn as_table(letters: &[DeadLetter]) -> String {
 fn as_row(letter: &DeadLetter) -> String {
     let reason: String =
         letter.reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let reason = plain(&reason);
     let mark = if letter.retry { " (to be retried)" } else { "" };
     let time = utc(letter.dead_at_ms);
     format!(
@@ -183,4 +197,37 @@ fn as_json(letters: &[DeadLetter]) -> String {
 fn utc(ms: u64) -> String {
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
     httpdate::fmt_http_date(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_event_holds_does_not_steer_a_terminal() {
+        let check = |content: &str, on_terminal: &str| {
+            assert_eq!(shown(content.as_bytes(), false), content.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&shown(content.as_bytes(), true)), on_terminal);
+        };
+        check("{\"path\":\"/a\"}", "{\"path\":\"/a\"}");
+        check("one\ntwo ü\n", "one\ntwo ü\n");
+        check("\x1b]0;pwned\x07", "\u{fffd}]0;pwned\u{fffd}");
+        check("a\u{9b}2J\u{202e}b\rc", "a\u{fffd}2J\u{fffd}b\u{fffd}c");
+        assert_eq!(shown(b"\xff", false), &b"\xff"[..], "for a file every byte stays");
+    }
+
+    #[test]
+    fn nor_does_a_reason() {
+        let letter = DeadLetter {
+            id: 1,
+            queue: "target".to_owned(),
+            at_ms: 0,
+            dead_at_ms: 0,
+            reason: "it says\u{202e}\x1b[2J".to_owned(),
+            attempts: 1,
+            retry: false,
+            content: bytes::Bytes::new(),
+        };
+        assert!(as_row(&letter).ends_with("it says\u{fffd} [2J\n"), "{}", as_row(&letter));
+    }
 }

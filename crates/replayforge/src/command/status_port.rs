@@ -54,6 +54,9 @@ impl StatusPort {
         let answer = self.client.send(request, TIMEOUT).await?;
         match answer.status() {
             StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED if self.token.is_some() => anyhow::bail!(
+                "the relay refuses the token that {TOKEN_VARIABLE} or the file of --token-file holds: expected its statusAuth"
+            ),
             StatusCode::UNAUTHORIZED => anyhow::bail!(
                 "the relay asks for a token: set {TOKEN_VARIABLE} to its statusAuth, or use --token-file"
             ),
@@ -69,7 +72,9 @@ impl StatusPort {
 
 /// A token from a file, or from the environment: never from the command line, where everybody on the machine sees it.
 pub(super) fn token(variable: &str, file: Option<&PathBuf>) -> anyhow::Result<Option<String>> {
-    let Some(file) = file else { return Ok(environment(variable)) };
+    let Some(file) = file else {
+        return Ok(environment(variable).filter(|token| !token.is_empty()));
+    };
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     Ok(Some(text.trim_end().to_owned()))
 }

@@ -149,6 +149,36 @@ fn a_paused_sink_is_not_ready_and_its_relay_is_told_why() {
     assert!(logs.contains("sink is paused until this is mended"), "{logs}");
 }
 
+/// A foreign name can be made to point at 127.0.0.1; then the page of another site may read what it gets.
+#[test]
+fn a_foreign_name_reads_nothing() {
+    let [proxy, player] = [free_port(), free_port()];
+    let _stack = Stack::with(|configs| {
+        configs.proxy["portStatusZ"] = json!(proxy);
+        configs.player["portStatusZ"] = json!(player);
+        configs.player["statusHosts"] = json!(["player.tail.example"]);
+    });
+    let ask = |port: u16, path: &str, host: &str| {
+        call(port, "GET", path, &[("Host", host.as_bytes())], b"")
+    };
+    let id = "/trace/00000000-0000-0000-0000-000000000007";
+    for port in [proxy, player] {
+        for path in ["/statusz", "/node-info", "/metrics", id, "/trace/x"] {
+            let answer = ask(port, path, "rebound.example");
+            assert_eq!(answer.status(), 403, "{path}");
+            assert_eq!(answer.text(), "this name is not known: add it to statusHosts\n");
+        }
+        for path in ["/", "/healthz", "/readyz"] {
+            assert_eq!(ask(port, path, "rebound.example").text(), "ok", "{path}");
+        }
+        for host in ["127.0.0.1:1", "[::1]:1", "localhost"] {
+            assert_eq!(ask(port, "/statusz", host).status(), 200, "{host}");
+        }
+    }
+    assert_eq!(ask(player, "/statusz", "Player.tail.example:443").status(), 200);
+    assert_eq!(ask(proxy, "/statusz", "player.tail.example").status(), 403);
+}
+
 #[test]
 fn systemd_is_told_and_its_watchdog_fed() {
     let folder = tempfile::tempdir().unwrap();

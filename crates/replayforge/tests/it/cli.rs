@@ -131,7 +131,7 @@ fn an_unknown_key_is_an_error_in_check_and_a_warning_at_the_start() {
 }
 
 #[test]
-fn what_is_not_in_this_version_is_refused_with_that_reason() {
+fn what_is_not_there_is_refused_with_that_reason() {
     let folder = temp();
     let check = |role: &str, change: &dyn Fn(&mut Configs), text: &str| {
         let mut configs = Configs::new(folder.path(), Ports::free());
@@ -150,12 +150,12 @@ fn what_is_not_in_this_version_is_refused_with_that_reason() {
     check(
         "proxy",
         &|configs| configs.proxy["sources"][0]["type"] = json!("cassette"),
-        "`cassette` is not in this version; known: http",
+        "there is no source type `cassette`; known: http",
     );
     check(
         "player",
-        &|configs| configs.player["sinks"][0]["type"] = json!("cassette"),
-        "`cassette` is not in this version; known: http",
+        &|configs| configs.player["sinks"][0]["type"] = json!("timeseries"),
+        "there is no sink type `timeseries`; did you mean \"time_series\"?; known: http",
     );
 }
 

@@ -141,7 +141,8 @@ fn drain_bucket(port: u16) -> Vec<(String, Vec<u8>)> {
     drain(port, "b")
 }
 
-fn drain(port: u16, bucket: &str) -> Vec<(String, Vec<u8>)> {
+/// The same of any bucket.
+pub(crate) fn drain(port: u16, bucket: &str) -> Vec<(String, Vec<u8>)> {
     let authorization = format!("Bearer {TOKEN}");
     let headers = [("RF-BUCKET", bucket.as_bytes()), ("Authorization", authorization.as_bytes())];
     let mut found = Vec::new();

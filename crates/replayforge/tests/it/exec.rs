@@ -52,6 +52,29 @@ fn a_type_of_its_own_is_a_program_in_the_working_directory() {
 }
 
 #[test]
+fn a_program_that_hangs_at_one_event_is_started_again_for_the_others() {
+    let stack = Stack::with(|configs| {
+        let data = configs.player["dataDir"].as_str().unwrap().to_owned();
+        let program = Path::new(&data).with_file_name("hangs");
+        let hangs = "case $line in *hang*) sleep 3600 ;; esac\n    echo \"$line\" >>out";
+        let script = PROGRAM.replace("echo \"$line\" >>out", hangs);
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        configs.player["sinks"][0]["type"] = json!("exec");
+        configs.player["sinks"][0]["params"] =
+            json!({ "command": [program], "timeout": "1s", "maxAttempts": 2 });
+    });
+    let out = stack.folder().join("out");
+    let told = || fs::read_to_string(&out).unwrap_or_default();
+    for body in ["one;", "hang;", "two;", "three;"] {
+        post(stack.ports.proxy, "/a", body.as_bytes());
+    }
+    stack.player.wait_for("the program gave no answer within 1s, and is started again");
+    let all = ["one;", "two;", "three;"];
+    eventually("the other events", SOON, || all.iter().all(|body| told().contains(body)));
+}
+
+#[test]
 fn a_program_gets_every_event_over_kills() {
     let mut stack = Stack::with(|configs| {
         let data = configs.player["dataDir"].as_str().unwrap().to_owned();
@@ -81,6 +104,16 @@ fn a_program_gets_every_event_over_kills() {
     let expected: BTreeSet<String> =
         (0..KILLS * EVENTS).map(|number| format!("event {number};")).collect();
     eventually("every event", LEASED, || told().into_iter().collect::<BTreeSet<_>>() == expected);
+}
+
+#[test]
+fn a_program_that_cannot_be_run_says_why() {
+    let stack = Stack::with(|configs| {
+        configs.player["sinks"][0]["type"] = json!("exec");
+        configs.player["sinks"][0]["params"] = json!({ "command": ["/no/such/program"] });
+    });
+    let line = stack.player.wait_for("is started again");
+    assert!(line.contains("/no/such/program: No such file or directory"), "{line}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::support::ports::Ports;
 use crate::support::program::Program;
 use crate::support::stack::{Configs, Stack, TOKEN};
 use crate::support::target::Target;
-use crate::support::wait::{SOON, eventually, let_pass};
+use crate::support::wait::{SOON, always_for, eventually, let_pass};
 use crate::support::wire::{call, post};
 
 const FLOOD: Duration = Duration::from_secs(4);
@@ -366,4 +366,18 @@ fn a_pulled_event_that_can_never_fit_is_a_dead_letter_and_those_behind_it_go_on(
     post(stack.ports.proxy, "/after", b"3");
     assert_eq!(stack.target.wait_for(3)[2].target(), "/after");
     assert_eq!(stack.player.log().matches(told).count(), 0, "{}", stack.player.log());
+}
+
+/// Where no thread is to be had, as in a container with too low a limit, the one that is there does the work.
+#[test]
+fn a_thread_for_blocking_work_stays_in_an_idle_program() {
+    /// Tokio's own patience with idle threads is 10 s.
+    const IDLE: Duration = Duration::from_secs(12);
+    let folder = tempfile::tempdir().unwrap();
+    let configs = Configs::new(folder.path(), Ports::free());
+    let proxy = Program::role(folder.path(), "proxy", &configs.proxy);
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let of_runtime = || proxy.threads().iter().filter(|name| *name == "tokio-rt-worker").count();
+    eventually("all threads have their names", SOON, || of_runtime() > cores);
+    always_for("there is one thread more than there are cores", IDLE, || of_runtime() > cores);
 }

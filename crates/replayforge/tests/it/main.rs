@@ -8,6 +8,7 @@
 //! | [`hostile`] | so do the shapes that clients can legally, and less legally, send |
 //! | [`compat`] | programs, files and databases of the original work with ours |
 //! | [`outage`], [`mending`], [`letters`] | what is away, wrong, full or broken costs time and never events |
+//! | [`halves`] | a batch that is refused as a whole arrives in parts, once; only a relay blames an event |
 //! | [`forward`] | traffic through `forwardTo` is untouched and never waits; the copy is true and shows no secret |
 //! | [`crash`] | what was acknowledged survives a SIGKILL of any role at any moment |
 //! | [`scripted`] | the same holds with scripts in the way, however hostile |
@@ -61,6 +62,8 @@ mod file;
 mod fixtures;
 #[cfg(test)]
 mod forward;
+#[cfg(test)]
+mod halves;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]

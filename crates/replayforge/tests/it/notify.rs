@@ -158,3 +158,29 @@ fn notify_test_sends_one_and_says_what_came_back() {
     assert_eq!(finished.code, Some(78));
     assert!(finished.log.contains("is named `alert`; known: alerts, other"), "{finished:?}");
 }
+
+#[test]
+fn notify_test_tries_what_a_relay_tells() {
+    let server = Server::start(0, |_| Answer::status(200).with_body("ok"));
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("http://127.0.0.1:{}/services/secret", server.port);
+    let check = |notify: &Value, args: &[&str], code: i32, expected: &str| {
+        let relay = json!({ "buckets": { "b": { "auth": "t" } }, "alerts": { "notify": notify } });
+        let config = write_config(folder.path(), "relay", &relay);
+        let args = [&["notify", "test", "-c", &config], args].concat();
+        let finished = Program::run(folder.path(), &args, &[]);
+        assert_eq!(finished.code, Some(code), "{finished:?}");
+        let told = format!("{}{}", finished.output, finished.log);
+        assert!(told.contains(expected), "{finished:?}");
+    };
+    let phone = json!({ "phone": { "kind": "slack", "url": url } });
+    check(&phone, &[], 0, "alerts/phone: 200 OK (");
+    check(&phone, &["alerts"], 0, "alerts/phone: 200 OK (");
+    check(&phone, &["chat"], 78, "is named `chat`; known: alerts");
+    check(&json!({}), &[], 78, "alerts.notify names no service");
+    check(&json!({ "x": { "kind": "slack" } }), &[], 78, "alerts.notify.x: kind `slack` needs url");
+    let proxy = json!({ "sources": [{ "id": "a", "type": "stdin" }] });
+    let config = write_config(folder.path(), "proxy", &proxy);
+    let finished = Program::run(folder.path(), &["notify", "test", "-c", &config], &[]);
+    assert!(finished.log.contains("this looks like a proxy's file"), "{finished:?}");
+}

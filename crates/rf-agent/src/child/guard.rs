@@ -27,8 +27,8 @@ use super::KILL_AFTER;
 
 /// What the guard itself ends with when it cannot do its work; 126 and 127 are about the program, all as with `env`.
 const FAILED: u8 = 125;
-const CANNOT_RUN: u8 = 126;
-const NOT_FOUND: u8 = 127;
+pub(super) const CANNOT_RUN: u8 = 126;
+pub(super) const NOT_FOUND: u8 = 127;
 
 /// How long killed processes may take to be gone; one that hangs in the kernel takes longer, and is left.
 const GONE_AFTER: Duration = Duration::from_secs(2);

@@ -12,7 +12,8 @@ use crate::settings::at;
 /// Keys of `params` that name a file.
 const KEYS: [&str; 3] = ["database", "path", "logFilePath"];
 
-/// Reports sinks with the file of another one, or with the player's own `store`. The nodes are the sinks' in the file.
+/// Reports sinks with the file of another one, with the player's own `store`, or with a folder. The nodes are the sinks' in
+/// the file.
 pub(super) fn check(
     store: &Path,
     sinks: &[Option<PlannedSink>],
@@ -34,11 +35,15 @@ pub(super) fn check(
             );
             continue;
         }
+        let params = at(node, "params");
+        let named = KEYS.iter().find_map(|key| params.get(key)).unwrap_or(params);
+        if path.is_dir() {
+            problems.error(&named, format!("sink `{}`: expected a file, found a folder", sink.id));
+            continue;
+        }
         let path = plain(&path);
         if let Some((_, other)) = known.iter().find(|(other, _)| *other == path) {
             let name = &sink.id;
-            let params = at(node, "params");
-            let named = KEYS.iter().find_map(|key| params.get(key)).unwrap_or(params);
             match other {
                 None => {
                     let message = format!("sink `{name}` would write into the player's own queue");
@@ -135,6 +140,17 @@ mod tests {
             }
         }
         check(folder.path(), &[("a", "db", "database: \"memory\"")], &[]);
+    }
+
+    #[test]
+    fn a_folder_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        std::fs::create_dir(folder.join("sub")).unwrap();
+        let expected = ["sinks[0].params.database: sink `a`: expected a file, found a folder"];
+        for kind in ["db", "time_series", "alert"] {
+            check(folder, &[("a", kind, "database: \"sub\"")], &expected);
+        }
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub struct ProxyFile {
     #[serde(default = "loopback")]
     #[schemars(extend("x-zero-is-unset" = true))]
     pub status_address: String,
+    /// Further names that the status page answers to on loopback.
+    #[serde(default)]
+    pub status_hosts: Vec<String>,
     /// Serve a status page; implied by a port.
     #[serde(default, rename = "enableStatusZ")]
     pub enable_status_z: bool,

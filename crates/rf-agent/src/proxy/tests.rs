@@ -32,6 +32,13 @@ fn missing_params_are_empty_ones() {
 }
 
 #[test]
+fn a_key_of_a_type_is_told_to_stand_in_params() {
+    let (_, told) = checked("{ id: 's', type: 'http', targetSink: 'a', listenPort: 8080 }");
+    let expected = "unknown key `listenPort`; the keys of a type stand in `params`; known here: ";
+    assert!(told.contains(expected), "{told}");
+}
+
+#[test]
 fn an_empty_hook_interval_is_none() {
     for interval in ["", ", hookInterval: ''", ", hookInterval: null", ", hookInterval: 0"] {
         let stdin = format!("{{ id: 's', type: 'stdin', targetSink: 'a'{interval} }}");
@@ -58,7 +65,7 @@ fn events_wait_for_company_where_an_api_is_posted_to() {
             format!("{{ sinks: [{{ id: 'a', type: 'http', {keys} }}], dataDir: '/nowhere' }}");
         let mut problems = Problems::new();
         let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
-        let plan = super::check(&document, &mut problems).unwrap_or_else(|| panic!("{problems}"));
+        let plan = check(&document, &mut problems).unwrap_or_else(|| panic!("{problems}"));
         assert_eq!(plan.sinks[0].sink.shape().linger, expected, "{keys}");
     };
     let api = "url: 'http://api.example/', notRelay: true";
@@ -69,4 +76,22 @@ fn events_wait_for_company_where_an_api_is_posted_to() {
     check(relay, Duration::ZERO);
     check(&format!("{relay}, config: {{ batchTimeoutSecs: 5 }}"), Duration::from_secs(5));
     check("url: ':dbg>stdout:', notRelay: true", Duration::ZERO);
+}
+
+#[test]
+fn more_buckets_than_a_relay_takes_are_refused() {
+    let told = |count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("'b{n}'")).collect();
+        let text = format!(
+            "{{ sources: [], sinks: [{{ id: 'a', type: 'http', url: 'http://relay/', authBearer: 't', buckets: [{}] }}], dataDir: '/nowhere' }}",
+            names.join(",")
+        );
+        let mut problems = Problems::new();
+        let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+        check(&document, &mut problems);
+        problems.to_string()
+    };
+    let expected = "sinks[0].buckets: expected at most 1000 names";
+    assert!(!told(1000).contains(expected), "{}", told(1000));
+    assert!(told(1001).contains(expected), "{}", told(1001));
 }

@@ -100,7 +100,8 @@ impl Redactor {
         let body_text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let first = body_text.iter().find(|byte| !byte.is_ascii_whitespace()).copied();
         let names = [&self.fields, &self.query];
-        let is_text = is(b"json") || is(b"form") || is(b"xml") || is(b"text/");
+        let is_json = is(b"json") || is(b"javascript") || is(b"event-stream");
+        let is_text = is_json || is(b"form") || is(b"xml") || is(b"text/");
         // UTF-16 and UTF-32: names would not be found in them.
         let is_wide =
             body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff") || body.contains(&0);
@@ -109,8 +110,11 @@ impl Redactor {
         }
         let shaped = if is(b"multipart/") {
             boundary(content_type).and_then(|boundary| multipart::mask(body, boundary, &names))
-        } else if matches!(first, Some(b'{' | b'[')) {
-            json::mask(body, &self.fields)
+        } else if matches!(first, Some(b'{' | b'['))
+            || (is_json && first != Some(b'<') && body.contains(&b'"'))
+        {
+            // It may begin with anything: `)]}',`, `while(1);`, the name of a function, `data:`, a comment, a quote.
+            self.masked_json(body)
         } else if is(b"xml") || (first == Some(b'<') && !is(b"html")) {
             xml::mask(body, &self.fields)
         } else if kind.is_empty()
@@ -118,7 +122,8 @@ impl Redactor {
             || is(b"text/plain")
             || is(b"json")
         {
-            form::mask(body, &names)
+            let form = form::mask(body, &names);
+            self.masked_json(form.as_deref().unwrap_or(body)).or(form)
         } else {
             None
         };
@@ -127,6 +132,12 @@ impl Redactor {
             Cow::Owned(masked) => Some(masked),
             Cow::Borrowed(_) => shaped,
         })
+    }
+
+    /// Fields of text that is JSON, or has JSON somewhere in it.
+    fn masked_json(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let masked = json::mask(text, &self.fields);
+        json::mask_names(masked.as_deref().unwrap_or(text), &self.fields).or(masked)
     }
 }
 

@@ -14,6 +14,45 @@ pub(super) fn mask(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
     mask_nested(text, fields, MAX_NESTED)
 }
 
+/// The text with the values of `fields` masked behind everything that looks like their name; `None` when there are none in
+/// it. In JSON with other text around it (a prefix against hijacking, comments, a call) a single quotation mark makes names
+/// of the texts between them, and [`mask`] passes over the true ones. Paths are not followed.
+pub(super) fn mask_names(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
+    let mask = format!("\"{MASK}\"");
+    let mut out = Vec::new();
+    let (mut copied, mut at) = (0, 0);
+    while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
+        let start = at + found;
+        at = start + 1;
+        // What is escaped begins no name. So no part of the text is looked at more than twice.
+        if start > 0 && text[start - 1] == b'\\' {
+            continue;
+        }
+        let end = string_end(text, start);
+        let colon = skip_blanks(text, end);
+        if text.get(colon) != Some(&b':') {
+            continue;
+        }
+        let name = inner(text, start, end);
+        let value = skip_blanks(text, colon + 1);
+        if value == text.len()
+            || text[value..].starts_with(mask.as_bytes())
+            || !fields.has_name(unescaped(name).as_deref().unwrap_or(name))
+        {
+            continue;
+        }
+        out.extend_from_slice(&text[copied..value]);
+        out.extend_from_slice(mask.as_bytes());
+        copied = value_end(text, value);
+        at = copied;
+    }
+    if copied == 0 {
+        return None;
+    }
+    out.extend_from_slice(&text[copied..]);
+    Some(out)
+}
+
 fn mask_nested(text: &[u8], fields: &Fields, nested: usize) -> Option<Vec<u8>> {
     let masker = Masker {
         text,

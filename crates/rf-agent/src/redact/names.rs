@@ -87,6 +87,11 @@ impl Fields {
         !self.paths.is_empty()
     }
 
+    /// Whether a field of this name is meant wherever it stands.
+    pub(super) fn has_name(&self, name: &[u8]) -> bool {
+        self.names.contains(name)
+    }
+
     /// Whether the field `name` within the objects of `outer`, outermost first, is meant.
     pub(super) fn matches(&self, outer: &[Vec<u8>], name: &[u8]) -> bool {
         self.names.contains(name)

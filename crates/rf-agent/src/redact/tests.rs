@@ -168,6 +168,84 @@ fn forms_multipart_and_xml_are_masked() {
 }
 
 #[test]
+fn no_quote_in_xml_hides_what_stands_behind_it() {
+    let redactor = usual(json!({}));
+    for before in [
+        "<!-- don't -->",
+        "<!-- say \"no -->",
+        "<!-- a='don't' -->",
+        "<![CDATA[O'Neil]]>",
+        "<?x don't?>",
+        "<n>O'Neil</n>",
+        "<!DOCTYPE r [<!ENTITY e \"it's\">]>",
+        "<n don't>x</n>",
+        "<n a=\">\" b='it>s'/>",
+        "<n a='open/>",
+    ] {
+        let body = format!("<r>{before}<password>x</password><o token = \"x\"/></r>");
+        let expected = format!("<r>{before}<password>***</password><o token = \"***\"/></r>");
+        check_body(&redactor, "application/xml", &body, &expected);
+    }
+    // What is no longer in use may still be a secret.
+    for (body, expected) in [
+        ("<r><!-- <password>x</password> --></r>", "<r><!-- <password>***</password> --></r>"),
+        ("<r><![CDATA[<b token='x'/>]]></r>", "<r><![CDATA[<b token='***'/>]]></r>"),
+        ("<?cfg don't token=\"x\"?><r/>", "<?cfg don't token=\"***\"?><r/>"),
+        ("<r><a token='x<y' b='z'/></r>", "<r><a token='***' b='z'/></r>"),
+        ("<r><a token='x<y' otp='z'/></r>", "<r><a token='***' otp='***'/></r>"),
+        ("<r><a b='x<y' otp='z'/></r>", "<r><a b='x<y' otp='***'/></r>"),
+    ] {
+        check_body(&redactor, "text/xml", body, expected);
+    }
+    let stray = BodyForm { content_type: b"text/xml", ..WHOLE };
+    let masked = text(&redactor.body(b"<r><password n='<'>hunter</password><a/></r>", stray));
+    assert!(!masked.contains("hunter") && masked.ends_with("</password><a/></r>"), "{masked}");
+}
+
+#[test]
+fn json_is_found_in_what_is_around_it() {
+    let redactor = usual(json!({}));
+    let json = |value: &str| format!(r#"{{"a":1,"password":{value},"u":{{"token":[{value}]}}}}"#);
+    let (plain, masked) = (json("\"x\""), json("\"x\"").replace("[\"x\"]", "\"***\""));
+    let masked = masked.replace("\"x\"", "\"***\"");
+    for (content_type, before, after) in [
+        ("application/json", ")]}',\n", ""),
+        ("application/json", "while(1);", ""),
+        ("application/json", "// don't, 5\" wide\n", "\n"),
+        ("application/json", "/* \" */", ""),
+        ("application/json-seq", "\x1e", "\n"),
+        ("application/javascript", "cb(", ");"),
+        ("text/event-stream", "event: x\ndata: ", "\n\n"),
+        ("text/plain", ")]}',\n", ""),
+        ("", "cb(", ")"),
+    ] {
+        let (body, expected) =
+            (format!("{before}{plain}{after}"), format!("{before}{masked}{after}"));
+        check_body(&redactor, content_type, &body, &expected);
+    }
+    let text = |value: &str| serde_json::to_string(value).unwrap();
+    check_body(&redactor, "application/json", &text(&plain), &text(&masked));
+    check_body(&redactor, "application/json", "a=b&password=x", "a=b&password=***");
+    check_body(
+        &redactor,
+        "application/x-www-form-urlencoded",
+        "password=x&j={\"token\":\"x\"}",
+        "password=***&j={\"token\":\"***\"}",
+    );
+}
+
+#[test]
+fn a_body_of_quotes_is_looked_through_once() {
+    let redactor = usual(json!({}));
+    for piece in ["\"", "\\\"", "\\\\\"", "\":", "<a b='", "<!\""] {
+        let body = piece.repeat(100_000);
+        for content_type in ["application/json", "application/xml", "text/plain"] {
+            check_body(&redactor, content_type, &body, &body);
+        }
+    }
+}
+
+#[test]
 fn targets_and_headers_are_masked() {
     let redactor = usual(json!({ "patterns": ["\\b4[0-9]{15}\\b"], "headers": ["X-Own"] }));
     let target = |text: &str| redactor.target(text).into_owned();

@@ -1,4 +1,7 @@
 //! Elements and attributes of XML, by their local names, without parsing it: it may be cut anywhere.
+//!
+//! Invariant: every `<` that is not masked is looked at as the beginning of a tag, also within a comment, CDATA, a processing
+//! instruction or a value. So no quote can hide what stands behind it.
 
 use memchr::memmem;
 
@@ -18,13 +21,27 @@ pub(super) fn mask(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
     while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr(b'<', rest)) {
         let tag = at + found + 1;
         let name = &text[tag..tag + name_length(&text[tag..])];
-        let tag_end = tag + tag_length(&text[tag..]);
-        for (from, to) in attributes(text, tag + name.len(), tag_end, fields) {
-            replace(from, to, &mut copied);
+        let mut tag_end = tag + tag_length(&text[tag..]);
+        let mut from = tag + name.len();
+        loop {
+            for (from, to) in attributes(text, from, tag_end, fields) {
+                replace(from, to, &mut copied);
+            }
+            if copied <= tag_end {
+                break;
+            }
+            // A value with a `<` in it was masked: the tag goes on behind it.
+            from = copied;
+            tag_end = copied + tag_length(&text[copied..]);
         }
         at = tag_end;
-        let is_whole = text[tag..tag_end].ends_with(b">") && !text[tag..tag_end].ends_with(b"/>");
-        if !name.is_empty() && is_whole && fields.matches(&[], local(name)) {
+        let has_content = if text[tag..tag_end].ends_with(b">") {
+            !text[tag..tag_end].ends_with(b"/>")
+        } else {
+            // A stray `<` ended the tag, or the text is cut.
+            tag_end < text.len()
+        };
+        if !name.is_empty() && has_content && fields.matches(&[], local(name)) {
             // Up to its own end tag; a cut text has none.
             let close = [b"</", name].concat();
             let end = memmem::find(&text[at..], &close).map_or(text.len(), |found| at + found);
@@ -55,8 +72,8 @@ fn attributes(text: &[u8], from: usize, to: usize, fields: &Fields) -> Vec<(usiz
             at = equals + 1;
             continue;
         };
-        let end = memchr::memchr(quote, text.get(value + 1..to).unwrap_or_default())
-            .map_or(to, |end| value + 1 + end);
+        let end = memchr::memchr(quote, text.get(value + 1..).unwrap_or_default())
+            .map_or(text.len(), |end| value + 1 + end);
         if fields.matches(&[], local(name)) {
             found.push((value + 1, end));
         }
@@ -65,16 +82,20 @@ fn attributes(text: &[u8], from: usize, to: usize, fields: &Fields) -> Vec<(usiz
     found
 }
 
-/// Up to and with the `>` that ends the tag, which a quoted value may hold, too.
+/// Up to and with the `>` that ends the tag, which a quoted value may hold, too; or up to the next `<`, which no value may
+/// hold. Only behind `=` a quote begins a value: elsewhere, as in a comment, it is an apostrophe.
 fn tag_length(tag: &[u8]) -> usize {
     let mut quote = None;
+    let mut is_behind_equals = false;
     for (index, byte) in tag.iter().enumerate() {
         match (quote, byte) {
+            (_, b'<') => return index,
             (None, b'>') => return index + 1,
-            (None, b'"' | b'\'') => quote = Some(*byte),
+            (None, b'"' | b'\'') if is_behind_equals => quote = Some(*byte),
             (Some(open), byte) if *byte == open => quote = None,
             _ => {}
         }
+        is_behind_equals = *byte == b'=' || (is_behind_equals && byte.is_ascii_whitespace());
     }
     tag.len()
 }

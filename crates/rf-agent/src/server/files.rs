@@ -1,7 +1,8 @@
 //! Files of one folder.
 //!
 //! Promise: nothing outside of the folder is ever served, whatever the path says and wherever a symbolic link in the folder
-//! points; names that begin with a dot are not there. Ranges, types and conditional requests are `ServeFile`'s.
+//! points; names that begin with a dot are not there. Ranges, types and conditional requests are `ServeFile`'s, but for
+//! ranges that are to be passed over.
 
 use std::convert::Infallible;
 use std::io;
@@ -9,9 +10,9 @@ use std::path::{Component, Path, PathBuf};
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, LOCATION};
+use http::header::{CACHE_CONTROL, LOCATION, RANGE};
 use http::request::Parts;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use percent_encoding::percent_decode_str;
 use rf_core::config::{Node, Problems};
 use tower::ServiceExt;
@@ -131,12 +132,34 @@ async fn send(path: &Path, head: &Parts) -> Response {
     let mut copy = Request::new(Body::empty());
     copy.method_mut().clone_from(&head.method);
     copy.headers_mut().clone_from(&head.headers);
+    if !asks_for_one_range(&head.headers) {
+        // RFC 9110, 14.2: what is no valid range is as if it were not there, and of several the whole may be sent.
+        copy.headers_mut().remove(RANGE);
+    }
     let sent: Result<_, Infallible> = ServeFile::new(path).oneshot(copy).await;
     let mut response = sent.into_response();
     // Asked again at each use, and answered 304 while it is the same: an edit shows at once.
     let revalidate = HeaderValue::from_static("no-cache");
     response.headers_mut().insert(CACHE_CONTROL, revalidate);
     response
+}
+
+/// `bytes=1-3`, `bytes=1-` or `bytes=-3`.
+fn asks_for_one_range(headers: &HeaderMap) -> bool {
+    let mut ranges = headers.get_all(RANGE).iter();
+    let (Some(range), None) = (ranges.next(), ranges.next()) else { return false };
+    let range = range.to_str().ok().and_then(|range| range.strip_prefix("bytes="));
+    let Some((first, last)) = range.and_then(|range| range.split_once('-')) else { return false };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match (first, last) {
+        ("", last) => is_number(last),
+        (first, "") => is_number(first),
+        (first, last) if is_number(first) && is_number(last) => {
+            let [first, last] = [first, last].map(|text| text.parse::<u64>().ok());
+            first.is_some() && first <= last
+        }
+        _ => false,
+    }
 }
 
 fn redirect_into(path: &str) -> Response {

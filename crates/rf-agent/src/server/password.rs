@@ -1,20 +1,31 @@
 //! Passwords and tokens of the server, as they are or as hashes of other programs.
 //!
 //! Promises: a text is compared in constant time; a hash is computed on a blocking thread, one at a time, so that guessing
-//! cannot take the machine from the events; what has been verified once is not computed again.
+//! cannot take the machine from the events; none is computed for what is too long to be a password; what has been verified
+//! once is not computed again, and what was wrong not within a minute.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use argon2::{Argon2, PasswordVerifier};
 use rf_core::config::Secret;
 use sha_crypt::ShaCrypt;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Candidates that are remembered as right: more than there are credentials would only be several spellings of one.
 const MAX_KNOWN: usize = 64;
+/// Candidates that are remembered as wrong.
+const MAX_WRONG: usize = 256;
+/// For so long: a program that goes on asking with an old token costs no computation each time.
+const WRONG_FOR: Duration = Duration::from_secs(60);
+
+/// Longest password that a hash is held against. The time for `$5$` and `$6$` grows with the square of the length, and a head
+/// has room for a candidate that would cost seconds.
+const MAX_HASHED_BYTES: usize = 1024;
 
 /// What a candidate must be.
 #[derive(Debug, Clone)]
@@ -88,7 +99,11 @@ pub(super) struct Verifier {
     /// Differs in each process, so that what is remembered says nothing outside of it.
     key: [u8; 32],
     known: Mutex<HashSet<[u8; 32]>>,
-    turn: Semaphore,
+    /// And since when.
+    wrong: Mutex<HashMap<[u8; 32], Instant>>,
+    turn: Arc<Semaphore>,
+    #[cfg(test)]
+    computed: std::sync::atomic::AtomicUsize,
 }
 
 impl Verifier {
@@ -96,7 +111,28 @@ impl Verifier {
         let mut key = [0; 32];
         key[..16].copy_from_slice(Uuid::new_v4().as_bytes());
         key[16..].copy_from_slice(Uuid::new_v4().as_bytes());
-        Self { key, known: Mutex::default(), turn: Semaphore::new(1) }
+        Self {
+            key,
+            known: Mutex::default(),
+            wrong: Mutex::default(),
+            turn: Arc::new(Semaphore::new(1)),
+            #[cfg(test)]
+            computed: <_>::default(),
+        }
+    }
+
+    /// How many hashes were computed.
+    #[cfg(test)]
+    pub(super) fn computed(&self) -> usize {
+        self.computed.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Whether the candidate is the password, as far as one can tell without computing a hash.
+    pub(super) fn recalls(&self, password: &Password, candidate: &[u8]) -> bool {
+        match password {
+            Password::Plain(secret) => secret.matches(candidate),
+            Password::Hash(_, secret) => self.knows(&self.mark(secret, candidate)),
+        }
     }
 
     /// Whether the candidate is the password.
@@ -105,20 +141,33 @@ impl Verifier {
             Password::Plain(secret) => return secret.matches(candidate),
             Password::Hash(kind, secret) => (*kind, secret.clone()),
         };
+        if candidate.len() > MAX_HASHED_BYTES {
+            return false;
+        }
         let mark = self.mark(&secret, candidate);
         if self.knows(&mark) {
             return true;
         }
         // The semaphore is never closed; several of a browser's first requests wait for one computation.
-        let Ok(_turn) = self.turn.acquire().await else { return false };
+        let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else { return false };
         if self.knows(&mark) {
             return true;
         }
+        if self.is_wrong(&mark) {
+            return false;
+        }
+        #[cfg(test)]
+        self.computed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let candidate = candidate.to_vec();
-        let compute = move || kind.is_of(secret.expose(), &candidate);
-        let is_right = tokio::task::spawn_blocking(compute).await.unwrap_or(false);
+        // The turn lasts as long as the computation, which goes on when the client leaves.
+        let compute = move || (kind.is_of(secret.expose(), &candidate), turn);
+        let Ok((is_right, _turn)) = tokio::task::spawn_blocking(compute).await else {
+            return false;
+        };
         if is_right {
             self.remember(mark);
+        } else {
+            self.remember_wrong(mark);
         }
         is_right
     }
@@ -144,10 +193,29 @@ impl Verifier {
         }
         known.insert(mark);
     }
+
+    fn is_wrong(&self, mark: &[u8; 32]) -> bool {
+        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        wrong.get(mark).is_some_and(|since| since.elapsed() < WRONG_FOR)
+    }
+
+    fn remember_wrong(&self, mark: [u8; 32]) {
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        if wrong.len() >= MAX_WRONG {
+            wrong.retain(|_, since| since.elapsed() < WRONG_FOR);
+        }
+        // Of many that are guessed at a time none needs to be remembered.
+        if wrong.len() >= MAX_WRONG {
+            wrong.clear();
+        }
+        wrong.insert(mark, Instant::now());
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     /// Of `htpasswd -nbB`, `openssl passwd -6`, `openssl passwd -5` and `argon2 -id`: the password is `hunter2`.
@@ -178,6 +246,40 @@ mod tests {
             assert!(!verifier.verify(&password, b"hunter3").await, "{hash}");
             assert_eq!(verifier.known.lock().unwrap().len(), 1);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_candidate_is_remembered_for_a_minute() {
+        let password = Password::new(Secret::new(HASHES[0].0)).unwrap();
+        let verifier = Verifier::new();
+        for expected in [1, 1, 2] {
+            assert!(!verifier.verify(&password, b"hunter3").await);
+            assert_eq!(verifier.computed(), expected);
+            tokio::time::advance(WRONG_FOR / 2).await;
+        }
+        for n in 0..2 * MAX_WRONG {
+            verifier.remember_wrong(verifier.mark(&Secret::new("x"), &n.to_le_bytes()));
+            assert!(verifier.wrong.lock().unwrap().len() <= MAX_WRONG);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_for_a_password_is_refused_before_anything_is_computed() {
+        let longest = "x".repeat(MAX_HASHED_BYTES);
+        for (hash, _) in HASHES {
+            let password = Password::new(Secret::new(hash)).unwrap();
+            let verifier = Verifier::new();
+            // Nothing can be computed while nobody gets a turn.
+            let turn = verifier.turn.acquire().await.unwrap();
+            assert!(!verifier.verify(&password, format!("{longest}x").as_bytes()).await, "{hash}");
+            let waits = verifier.verify(&password, longest.as_bytes()).now_or_never();
+            assert_eq!(waits, None, "{hash}");
+            drop(turn);
+            assert!(!verifier.verify(&password, longest.as_bytes()).await, "{hash}");
+        }
+        // A text is only compared.
+        let password = Password::new(Secret::new(format!("{longest}x"))).unwrap();
+        assert!(Verifier::new().verify(&password, format!("{longest}x").as_bytes()).await);
     }
 
     #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! It is started with the agent and again when it ends. Each event is a line on its standard input, JSON with an `id`; the
 //! program answers with a line on its standard output: `ok ID`, `retry ID [reason]` or `reject ID [reason]`. An event whose
-//! answer does not come, because the program ended or took too long, is handed over again: at least once.
+//! answer does not come, because the program ended or took too long, is handed over again: at least once. A program that
+//! answers nothing at all for as long as one answer may take is ended and started again.
 
 mod pending;
 mod session;
@@ -26,7 +27,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use self::session::{Job, Session};
+use self::session::{Job, Session, no_answer_within};
 use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, singles};
 use crate::child::{ChildCommand, CommandLine};
 use crate::settings::not_zero;
@@ -161,7 +162,8 @@ impl Sink for Exec {
     fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             let mut waiting = self.waiting.lock().await;
-            let session = Session { name: &self.name, child: &self.child, stop: &stop };
+            let (name, child) = (&self.name, &self.child);
+            let session = Session { name, child, stop: &stop, timeout: self.timeout };
             session.go_on(&mut waiting).await;
         })
     }
@@ -179,10 +181,9 @@ impl Exec {
         };
         match tokio::time::timeout(self.timeout, exchange).await {
             Ok(outcome) => outcome,
-            Err(_elapsed) => Err(SinkError::Retry {
-                reason: format!("the program gave no answer within {:?}", self.timeout),
-                after: None,
-            }),
+            Err(_elapsed) => {
+                Err(SinkError::Retry { reason: no_answer_within(self.timeout), after: None })
+            }
         }
     }
 }

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use rf_core::config::{Interval, Node, Problems, schema_of};
 use rf_core::event::ReplayRequest;
-use rf_notify::{Message, NotifyError, Target, TargetConfig};
+use rf_notify::{Message, NotifyError, Sent, Target, TargetConfig};
 use rf_queue::{Checkpoint, StoredEvent};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
@@ -249,12 +249,24 @@ impl Notification {
                 continue;
             }
             let id = format!("{}-{first}-{}", self.name, messages.len());
-            if let Err(error) = target.send(&target.grouped(&messages), &id).await {
-                return (reached, Err(sink_error(target.name(), error)));
+            match target.send(&target.grouped(&messages), &id).await {
+                Ok(Sent { missed, .. }) => self.tell_of_missed(target, missed),
+                Err(error) => return (reached, Err(sink_error(target.name(), error))),
             }
             reached = group.last().map_or(reached, |(id, _)| *id);
         }
         (reached, Ok(()))
+    }
+
+    fn tell_of_missed(&self, target: &Target, missed: Option<String>) {
+        if let Some(missed) = missed {
+            tracing::warn!(
+                sink = self.name,
+                webhook = target.name(),
+                missed,
+                "a notification did not reach everybody: check the addresses"
+            );
+        }
     }
 
     /// Keeps the progress in memory first: what was sent is not sent again by this process, even if it cannot be stored.

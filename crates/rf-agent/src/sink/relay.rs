@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::IDEMPOTENCY_KEY;
 use super::{Shape, Sink, SinkBatch, SinkError, SinkHost, SinkStartError, Traffic};
-use crate::relay_client::origin;
+use crate::relay_client::{is_refusal, origin};
 use crate::script::batch::{BatchScript, Posted, TransformError};
 
 /// The URL that prints batches instead of sending them.
@@ -45,6 +45,14 @@ const MIN_COMPRESSED_BYTES: usize = 1024;
 /// As much of a refusal's text is shown.
 const MAX_REFUSAL_BYTES: usize = 16 * 1024;
 const SHOWN_REFUSAL_CHARS: usize = 200;
+/// How answers of web servers (nginx, and those in Go) begin where TLS, or the certificate of the client, is missing. They have
+/// status 400, and blame no event.
+const TLS_IS_MISSING: [&str; 4] = [
+    "<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port",
+    "<html>\r\n<head><title>400 No required SSL certificate was sent",
+    "<html>\r\n<head><title>400 The SSL certificate error",
+    "Client sent an HTTP request to an HTTPS server.",
+];
 
 /// Where and how batches are sent.
 pub(crate) struct RelaySink {
@@ -126,7 +134,7 @@ impl RelaySink {
         };
         let messages = batch.events.iter().map(|event| event.content.clone()).collect();
         match script.transform(messages).await {
-            Ok(Posted::Nothing { reason }) => Err(SinkError::Dropped(reason)),
+            Ok(Posted::Nothing { reason, failed }) => Err(SinkError::Dropped { reason, failed }),
             Ok(Posted::Messages(messages, steer)) => {
                 let body = encode_batch(messages.iter().map(|message| &message[..]));
                 self.post(&batch.id, body.into(), &steer).await
@@ -188,28 +196,65 @@ impl RelaySink {
         if status.is_success() {
             return Ok(());
         }
-        let text = body
-            .map(|body| {
-                let text = mask.text(String::from_utf8_lossy(&body).trim());
-                text.chars().take(SHOWN_REFUSAL_CHARS).collect()
-            })
-            .unwrap_or_else(|_unread| String::new());
+        let body = body.unwrap_or_default();
+        let text = mask.text(String::from_utf8_lossy(&body).trim());
+        let text: String = text.chars().take(SHOWN_REFUSAL_CHARS).collect();
         let reason = format!("{url} answered {status}: {text}");
-        Err(match status {
-            // What is wrong with the batch itself: the worker finds the event that is to blame.
-            StatusCode::BAD_REQUEST
-            | StatusCode::PAYLOAD_TOO_LARGE
-            | StatusCode::UNPROCESSABLE_ENTITY => SinkError::Permanent(reason),
-            // 415: a relay that cannot read zstd any more, after a downgrade; the next try is plain.
-            StatusCode::REQUEST_TIMEOUT
-            | StatusCode::TOO_EARLY
-            | StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::UNSUPPORTED_MEDIA_TYPE => SinkError::Retry { reason, after },
-            // Wrong token, wrong URL, or not what we talk to: no event is to blame, a person must act.
-            _ if status.is_client_error() || status.is_redirection() => SinkError::Paused(reason),
-            _ => SinkError::Retry { reason, after },
-        })
+        let by = if wants_tls(&body) {
+            Refuser::WantsTls
+        } else if !self.is_relay || (names_zstd && is_refusal(&body)) {
+            Refuser::Target
+        } else {
+            Refuser::Other
+        };
+        Err(refused(status, by, reason, after))
     }
+}
+
+/// Who has refused a batch. A relay's refusals are JSON, and like all its answers they name the codings that it reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refuser {
+    /// The relay or API itself.
+    Target,
+    /// A web server that is spoken to without TLS, or without a certificate.
+    WantsTls,
+    /// Something that is not known as a relay: what stands before it, or a relay of the original, which refuses no events.
+    Other,
+}
+
+/// What a refusal means for the events. Only the target's own can blame one of them.
+fn refused(status: StatusCode, by: Refuser, reason: String, after: Option<Duration>) -> SinkError {
+    let hint = match by {
+        Refuser::Target => "",
+        Refuser::WantsTls => " (is it https:// instead of http://, or is a certificate missing?)",
+        Refuser::Other => " (not in the words of a relay: does something before it refuse?)",
+    };
+    match status {
+        // What is wrong with the batch itself: the worker finds the event that is to blame.
+        StatusCode::BAD_REQUEST
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::UNPROCESSABLE_ENTITY
+            if by == Refuser::Target =>
+        {
+            SinkError::Permanent(reason)
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => SinkError::TooLarge(format!("{reason}{hint}")),
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
+            SinkError::Paused(format!("{reason}{hint}"))
+        }
+        // 415: a relay that cannot read zstd any more, after a downgrade; the next try is plain.
+        StatusCode::REQUEST_TIMEOUT
+        | StatusCode::TOO_EARLY
+        | StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE => SinkError::Retry { reason, after },
+        // Wrong token, wrong URL, or not what we talk to: no event is to blame, a person must act.
+        _ if status.is_client_error() || status.is_redirection() => SinkError::Paused(reason),
+        _ => SinkError::Retry { reason, after },
+    }
+}
+
+fn wants_tls(body: &[u8]) -> bool {
+    TLS_IS_MISSING.iter().any(|words| body.starts_with(words.as_bytes()))
 }
 
 impl Sink for RelaySink {

@@ -16,6 +16,7 @@ pub(crate) mod applied;
 pub(crate) mod batch;
 pub(crate) mod call;
 pub(crate) mod connect;
+mod contains;
 pub(crate) mod database;
 pub(crate) mod failure;
 pub(crate) mod format;

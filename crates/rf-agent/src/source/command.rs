@@ -191,9 +191,13 @@ mod tests {
         check(json!({ "command": "df | wc", "shell": true, "cron": "*/5 * * * *" }), "");
         check(json!({ "command": ["tail", "-F", "x"], "mode": "stream" }), "");
         check(json!({ "command": ["df"] }), "expected intervalSeconds or cron");
-        check(json!({ "command": ["df"], "intervalSeconds": 1, "cron": "@daily" }), "one of both");
+        check(json!({ "command": ["df"], "intervalSeconds": 1, "cron": "@daily" }), "only one of");
         check(json!({ "command": ["df"], "intervalSeconds": 0 }), "above zero");
-        check(json!({ "command": ["df"], "cron": "61 * * * *" }), "cron");
+        let cron = |pattern: &str| json!({ "command": ["df"], "cron": pattern });
+        check(cron("61 * * * *"), "the minute is wrong: ");
+        check(cron("0 0 1 13 *"), "the month is wrong: ");
+        check(cron("61 * * * * *"), "the second is wrong: ");
+        check(cron("* *"), "expected a cron pattern such as");
         check(json!({ "command": "df", "intervalSeconds": 1 }), "\"shell\": true");
         check(json!({ "command": ["x"], "mode": "stream", "cron": "@daily" }), "all the time");
     }

@@ -127,7 +127,7 @@ impl ExecSource {
         let talking = async {
             tokio::join!(self.talk(stdin, stdout, out, stop), drain_stderr(&self.id, stderr)).0
         };
-        read_until_end(talking, &mut child, stop).await
+        self.child.ran(read_until_end(talking, &mut child, stop).await?)
     }
 
     /// Until the program closes its output, or does not read its answers. It is heard while it stops, too.

@@ -55,7 +55,7 @@ impl Restarts {
                 "the program has ended and is started again; LOG_LEVEL=debug shows its standard error"
             ),
             Err(error) => {
-                tracing::warn!(source = id, %error, ?pause, "the program cannot be run and is started again");
+                tracing::warn!(source = id, %error, ?pause, "the program is started again");
             }
         }
         tokio::select! {

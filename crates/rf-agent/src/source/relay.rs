@@ -2,13 +2,16 @@
 //!
 //! Exactly once into the player's queues: the transaction that stores a batch also stores the relay's ids of it (the
 //! checkpoint `pull:BUCKET`). A player that is killed after that commit and before its acknowledgement finds the ids at the
-//! next start and acknowledges them before it pulls again.
+//! next start and acknowledges them before it pulls again. An answer to an acknowledgement that may not be the relay's proves
+//! nothing: the ids are kept until a pull has worked, and what it brings of them is not stored again.
 //!
 //! A relay of the original program knows no lease and no long poll: it is asked for at most 100 events, and after an empty
 //! answer that came at once the source pauses.
 
 #[cfg(test)]
 pub(super) mod contract;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +28,7 @@ use uuid::Uuid;
 use super::hand_over::BURIED;
 use super::{Source, SourceError};
 use crate::pipeline::{Batch, Kept, Output, Rejected};
-use crate::relay_client::{BucketKey, Pull, Pulled, RelayClient, RelayError};
+use crate::relay_client::{Acknowledged, BucketKey, Pull, Pulled, RelayClient, RelayError};
 
 /// Events asked for at a time of a relay that knows leases.
 const PULL_EVENTS: usize = 1000;
@@ -53,6 +56,9 @@ const HELP_PAUSE: Duration = Duration::from_secs(30);
 /// An event that a relay took which did not know how much a player reads.
 const TOO_LARGE: &str = "the first event of the bucket is too large to be pulled and holds the others back: \
                          the relay's GET /first shows it, DELETE /acknowledge?id=ID removes it";
+
+/// Somebody answers acknowledgements in the place of the relay, which gives the same events again.
+const UNHEARD: &str = "the relay gives events again whose acknowledgement was answered: does something before it answer?";
 
 /// One bucket of one relay.
 pub(crate) struct RelaySource {
@@ -84,6 +90,7 @@ impl Source for RelaySource {
                 leases: false,
                 most: PULL_EVENTS,
                 backoff: Backoff::new(BACKOFF.0, BACKOFF.1),
+                unheard: Backoff::new(BACKOFF.0, BACKOFF.1),
             };
             puller.run().await;
             Ok(())
@@ -105,6 +112,8 @@ struct Puller<'a> {
     /// does not look at their bytes.
     most: usize,
     backoff: Backoff,
+    /// Between acknowledgements that do not reach the relay, while it can be pulled from.
+    unheard: Backoff,
 }
 
 impl Puller<'_> {
@@ -125,6 +134,7 @@ impl Puller<'_> {
             };
             match pulled {
                 Ok(pulled) if pulled.events.is_empty() => {
+                    self.forget_acknowledged();
                     self.answered();
                     self.out.meter().works();
                     let is_at_once = !wait.is_zero() && asked.elapsed() < AT_ONCE;
@@ -205,24 +215,44 @@ impl Puller<'_> {
 
     /// Stores a batch, holding its lease meanwhile. What is not stored when the agent stops is given back.
     async fn accept(&mut self, pulled: Pulled) {
+        let Pulled { events, lease } = pulled;
+        let (again, fresh): (Vec<PulledEvent>, Vec<PulledEvent>) =
+            events.into_iter().partition(|event| self.unacknowledged.contains(&event.id));
+        // The relay gives the oldest first: where it brings none of them, there are none.
+        if again.is_empty() {
+            self.forget_acknowledged();
+        }
         let stored = {
-            let storing = self.store(&pulled.events);
-            let holding = self.hold(pulled.lease.as_deref());
+            let storing = self.store(&fresh);
+            let holding = self.hold(lease.as_deref());
             tokio::select! {
                 stored = storing => stored,
                 () = holding => 0,
             }
         };
-        let ids: Vec<u64> = pulled.events.iter().map(|event| event.id).collect();
+        let ids: Vec<u64> = fresh.iter().map(|event| event.id).collect();
         let (stored, rest) = ids.split_at(stored);
-        self.unacknowledged = stored.to_vec();
+        self.unacknowledged.extend_from_slice(stored);
         if !rest.is_empty()
             && self.stop.is_cancelled()
-            && pulled.lease.is_some()
+            && lease.is_some()
             && let Err(error) = self.source.client.release(&self.source.bucket, rest).await
         {
             tracing::debug!(source = self.source.id, %error, "events not given back, their lease runs out by itself");
         }
+        if !again.is_empty() {
+            let state = self.out.meter().fortune.goes_down().then_some("down");
+            self.out.meter().failed(UNHEARD);
+            tracing::warn!(source = self.source.id, state, "{UNHEARD}");
+            let pause = self.unheard.next_delay();
+            self.pause(pause).await;
+        }
+    }
+
+    /// What is stored here is not in the bucket any more.
+    fn forget_acknowledged(&mut self) {
+        self.unacknowledged.clear();
+        self.unheard.reset();
     }
 
     /// Tries until the queues take the events; how many of them, from the first on. Less than all when the agent stops. One
@@ -232,7 +262,8 @@ impl Puller<'_> {
         while stored < events.len() {
             let end = (stored + step).min(events.len());
             // Always the ids from the batch's start: the checkpoint holds all that is not acknowledged yet.
-            let ids: Vec<u64> = events[..end].iter().map(|event| event.id).collect();
+            let new = events[..end].iter().map(|event| event.id);
+            let ids: Vec<u64> = self.unacknowledged.iter().copied().chain(new).collect();
             let checkpoint = Checkpoint { key: self.key(), value: Some(encode_ids(&ids)) };
             let contents = events[stored..end].iter().map(|event| event.content.clone()).collect();
             let batch = Batch { events: contents, checkpoints: vec![checkpoint] };
@@ -275,16 +306,18 @@ impl Puller<'_> {
         }
     }
 
-    /// Acknowledges what is stored, trying until the relay answers; false when the agent stops first.
+    /// Acknowledges what is stored, trying until there is an answer; false when the agent stops first. Of ids whose answer may
+    /// not be the relay's the next pull tells.
     async fn acknowledge(&mut self) -> bool {
         while !self.unacknowledged.is_empty() {
             let ids = &self.unacknowledged;
             match self.source.client.acknowledge(&self.source.bucket, ids).await {
-                Ok(()) => {
-                    self.unacknowledged.clear();
+                Ok(Acknowledged::Surely) => {
+                    self.forget_acknowledged();
                     self.answered();
                     return true;
                 }
+                Ok(Acknowledged::Perhaps) => return true,
                 Err(error) => {
                     if self.pause_after(&error).await {
                         return false;

@@ -38,7 +38,8 @@ fn why(sight: &Sight, sink: &SeenSink) -> Option<String> {
     })
 }
 
-/// Whether the data path lives: the store answers. What the watchdog is fed by.
+/// Whether the data path lives: the store answers, or waits for its disk, which no restart would mend. What the watchdog is
+/// fed by.
 pub(super) async fn is_alive(sight: &Sight) -> bool {
-    sight.store.checkpoint("alive").await.is_ok()
+    !sight.store.is_open() || sight.store.checkpoint("alive").await.is_ok()
 }

@@ -1,4 +1,7 @@
 //! The status port of proxy and player.
+//!
+//! It asks for no token. Promise: on loopback, whoever asks for a foreign name is told nothing but `ok` and the status code
+//! of `/healthz` and `/readyz`, since a page of another site can have a name that leads here.
 
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
@@ -6,13 +9,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rf_core::lifecycle::Tasks;
 use rf_core::metrics::Form;
 use rf_net::listen::{ListenError, listen};
+use rf_net::own_host::{OwnHosts, is_loopback};
 use rf_net::serve::{ServerLimits, serve};
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -21,6 +25,7 @@ use super::health::{is_alive, stuck};
 use super::metrics::metrics;
 use super::sight::Sight;
 use super::statusz::{Filter, page};
+use crate::settings::host_name;
 
 /// Connections at a time: people and scrapers.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not zero");
@@ -28,19 +33,36 @@ const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not ze
 /// A status port that is claimed and does not answer yet.
 pub(crate) struct StatusPort {
     listener: TcpListener,
+    hosts: KnownHosts,
+}
+
+/// The names that the port answers to; `None`, where others than this machine reach it: all.
+#[derive(Clone)]
+struct KnownHosts(Option<Arc<OwnHosts>>);
+
+impl KnownHosts {
+    fn new(address: &str, further: &[String]) -> Self {
+        let names = || further.iter().cloned().chain([address.to_owned(), host_name("")]);
+        Self(is_loopback(address).then(|| Arc::new(OwnHosts::new(names()))))
+    }
+
+    fn know(&self, headers: &HeaderMap) -> bool {
+        self.0.as_ref().is_none_or(|hosts| hosts.know(headers))
+    }
 }
 
 impl StatusPort {
-    /// Claims the port.
+    /// Claims the port. `further` are names that it answers to besides those of this machine.
     ///
     /// # Errors
     /// When it cannot be had.
-    pub(crate) fn bind(address: &str, port: u16) -> Result<Self, ListenError> {
+    pub(crate) fn bind(address: &str, port: u16, further: &[String]) -> Result<Self, ListenError> {
         let listener = listen(address, port)?;
+        let hosts = KnownHosts::new(address, further);
         if let Ok(address) = listener.local_addr() {
             tracing::info!(%address, "status page started");
         }
-        Ok(Self { listener })
+        Ok(Self { listener, hosts })
     }
 
     /// Answers until the group stops.
@@ -49,9 +71,13 @@ impl StatusPort {
         tasks.spawn("status page", async move {
             let limits =
                 ServerLimits { max_connections: MAX_CONNECTIONS, ..ServerLimits::default() };
+            let hosts = self.hosts;
             let service_for = move |_peer| {
-                let sight = Arc::clone(&sight);
-                service_fn(move |request| answer(Arc::clone(&sight), request))
+                let (sight, hosts) = (Arc::clone(&sight), hosts.clone());
+                service_fn(move |request: Request<Incoming>| {
+                    let is_own = hosts.know(request.headers());
+                    answer(Arc::clone(&sight), is_own, request)
+                })
             };
             serve(self.listener, service_for, limits, stop).await;
             Ok::<(), Infallible>(())
@@ -75,11 +101,22 @@ async fn trace(sight: &Sight, path: &str) -> (StatusCode, &'static str, String) 
     }
 }
 
+/// Whether a path tells anything of this program.
+fn is_guarded(path: &str) -> bool {
+    matches!(path, "/statusz" | "/node-info" | "/metrics") || path.starts_with(TRACE)
+}
+
+/// `is_own` says whether the request asks for a name that the port answers to.
 async fn answer(
     sight: Arc<Sight>,
+    is_own: bool,
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, kind, body) = match request.uri().path() {
+        path if !is_own && is_guarded(path) => {
+            let text = "this name is not known: add it to statusHosts\n".to_owned();
+            (StatusCode::FORBIDDEN, "text/plain", text)
+        }
         "/statusz" => {
             let filter = filter(request.uri().query().unwrap_or_default());
             (StatusCode::OK, "application/json", page(&sight, &filter).to_string())
@@ -102,6 +139,7 @@ async fn answer(
         }
         "/readyz" => match stuck(&sight) {
             reasons if reasons.is_empty() => (StatusCode::OK, "text/plain", "ok".to_owned()),
+            _ if !is_own => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "not ok".to_owned()),
             reasons => (StatusCode::SERVICE_UNAVAILABLE, "text/plain", reasons.join("\n") + "\n"),
         },
         _ if matches!(*request.method(), Method::GET | Method::HEAD) => {

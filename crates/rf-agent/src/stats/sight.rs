@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rf_core::node_info::{
-    LogLine, MAX_LOG_LINES, NodeInfo, QueueInfo, Role, SinkInfo, SourceInfo, Wiring,
+    BY_SCRIPT, LogLine, MAX_LOG_LINES, NodeInfo, QueueInfo, Role, SCRIPT_ERROR, SinkInfo,
+    SourceInfo, Wiring,
 };
 use rf_core::recent_logs::{Part, RecentLogs};
 use rf_core::trace::{Journal, TraceReport};
@@ -87,8 +88,11 @@ impl SeenSource {
         if let Some(script) = &self.script {
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let said = script.dropped().values().sum::<u64>();
-            let by_script = said + count(&script.filtered) + count(&script.dropped_on_error);
-            dropped.extend(by_reason(&[("script", by_script)]));
+            let by_script = [
+                (BY_SCRIPT, said + count(&script.filtered)),
+                (SCRIPT_ERROR, count(&script.dropped_on_error)),
+            ];
+            dropped.extend(by_reason(&by_script));
         }
         dropped
     }
@@ -153,7 +157,10 @@ impl SeenSink {
             dropped: by_reason(&[
                 ("full", usage.dropped_full),
                 ("age", usage.dropped_age),
-                ("script", count(&meter.dropped_by_script)),
+                ("damaged", usage.dropped_damaged),
+                (BY_SCRIPT, count(&meter.dropped_by_script)),
+                (SCRIPT_ERROR, count(&meter.dropped_on_error)),
+                ("deadLetter", usage.dropped_dead),
             ]),
             dead_lettered: count(&meter.dead_lettered),
             dead_letters: usage.dead_letters,
@@ -300,5 +307,44 @@ impl Sight {
             .chain(sinks)
             .filter_map(|(kind, id, fortune)| Some((format!("{kind} {id}"), fortune.trouble()?)));
         troubles.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rf_queue::{Commit, Letter, QueueOptions, StoreOptions};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_letter_that_is_pushed_out_is_told_as_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let queues = vec![QueueOptions::new("sink")];
+        let mut options = StoreOptions::new(folder.path().join("q.sqlite3"), 4 << 20, queues);
+        options.max_dead_letters = 2;
+        let store = Store::open(options).unwrap().store;
+        let queue = store.queue("sink").unwrap();
+        let sink = SeenSink {
+            id: "sink".to_owned(),
+            kind: "http".to_owned(),
+            wired_to: None,
+            target: String::new(),
+            url: String::new(),
+            traffic: None,
+            queue,
+            max_bytes: 0,
+            meter: Arc::default(),
+            reached: Arc::default(),
+        };
+        let letter = Letter { queue, content: "bad".into(), reason: "refused".to_owned() };
+        for expected in [0, 0, 1, 2] {
+            let letters = vec![letter.clone()];
+            store.commit(Commit { letters, ..Commit::default() }).await.unwrap();
+            let info = sink.info(&store);
+            assert_eq!(info.dropped.get("deadLetter").copied().unwrap_or(0), expected);
+            assert_eq!(info.dropped.is_empty(), expected == 0);
+        }
+        assert_eq!(sink.info(&store).dead_letters, 2);
+        store.close().await;
     }
 }

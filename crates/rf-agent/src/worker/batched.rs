@@ -10,6 +10,11 @@
 //! in their order: the target may have both, the first, or none. Never is a third sent before the removal of the first is
 //! stored, but for a sink that knows by itself how far it is and asks for less
 //! ([`Shape::removed_together`](crate::sink::Shape::removed_together)).
+//!
+//! A batch that is refused for good goes on as its halves. They are stored in its place before the first of them is sent: so
+//! a restart repeats the halves that the target may have, and never the whole, which it might take now. Their events come
+//! from the same range of ids, which only ever loses events. So a half that is repeated brings nothing that it had not the
+//! first time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::deliver::age_of;
-use super::delivery::Delivery;
+use super::delivery::{Delivery, End, halves};
 use super::done::Done;
 use super::rate::Rate;
 use super::{FlushTimer, Interrupted, Worker};
@@ -154,27 +159,29 @@ impl Shipper<'_> {
         Ok(())
     }
 
-    /// The head of the queue behind what is already done; what is too large to be sent is buried on the way.
+    /// The head of the queue behind what is already done; what is too large to be sent is buried on the way. Nothing when the
+    /// time of a stop is over before something else is found.
     async fn read(&mut self) -> Result<Vec<StoredEvent>, Interrupted> {
-        let mut events = read(self.worker, self.cursor, budget(self.worker)).await?;
-        if let Some((at, limit)) = first_too_large(self.worker, &events) {
+        while !self.flush.is_over() {
+            let mut events = read(self.worker, self.cursor, budget(self.worker)).await?;
+            let Some((at, limit)) = first_too_large(self.worker, &events) else {
+                return Ok(events);
+            };
             if at > 0 {
                 events.truncate(at);
-            } else {
-                let large = events.swap_remove(0);
-                let reason = format!(
-                    "{} bytes are more than {} ({})",
-                    large.content.len(),
-                    limit.name,
-                    limit.bytes
-                );
-                self.cursor = self.cursor.max(large.id);
-                self.done.give_up(self.worker, &large, reason, 0);
-                self.settle().await?;
-                return Box::pin(self.read()).await;
+                return Ok(events);
             }
+            for large in events.iter().take_while(|event| event.content.len() > limit.bytes) {
+                let (bytes, EventLimit { bytes: most, name }) = (large.content.len(), limit);
+                let reason = format!("{bytes} bytes are more than {name} ({most})");
+                self.cursor = self.cursor.max(large.id);
+                self.done.give_up(self.worker, large, reason, 0);
+            }
+            // No event stays in memory while it is buried.
+            drop(events);
+            self.settle().await?;
         }
-        Ok(events)
+        Ok(Vec::new())
     }
 
     async fn begin(&mut self, events: Vec<StoredEvent>) -> Result<Option<SinkBatch>, Interrupted> {
@@ -188,24 +195,27 @@ impl Shipper<'_> {
         Ok(Some(batch))
     }
 
-    /// Sends one batch, and meanwhile commits what is done and prepares the next; false when the agent stops before its end.
+    /// Sends one batch, and meanwhile commits what is done and prepares the next; false when the agent stops before its end. One
+    /// that is refused as a whole is not at its end: its halves are the next ones.
     async fn ship(&mut self, batch: SinkBatch) -> Result<bool, Interrupted> {
         let worker = self.worker;
         let mut before = std::mem::take(&mut self.done);
         if !worker.sink.shape().ahead && !before.is_empty() {
-            // Two batches are left by another kind of sink of this name. This one relies on the order.
-            commit_with(worker, std::mem::take(&mut before), &[&batch]).await?;
+            // Halves, or batches that are left by another kind of sink of this name. This one relies on the order.
+            let flights: Vec<&SinkBatch> = [&batch].into_iter().chain(&self.ahead).collect();
+            commit_with(worker, std::mem::take(&mut before), &flights).await?;
         }
-        let wants_more = self.ahead.is_empty();
+        let ahead = &self.ahead;
         let mut delivery = Delivery::new(worker, &mut self.rate, self.cursor);
         let written = CancellationToken::new();
         let writing = async {
-            let is_whole = delivery.run(&batch).await;
+            let end = delivery.run(&batch).await;
             written.cancel();
-            is_whole
+            end
         };
         let beside = async {
-            let next = if wants_more { look_ahead(worker, &before, &batch).await? } else { None };
+            let next =
+                if ahead.is_empty() { look_ahead(worker, &before, &batch).await? } else { None };
             if let Some(next) = &next {
                 worker.sink.prepare(next);
             }
@@ -214,20 +224,33 @@ impl Shipper<'_> {
                 return Ok((before, next));
             }
             if next.is_some() || !before.is_empty() {
-                let flights: Vec<&SinkBatch> = [&batch].into_iter().chain(&next).collect();
+                let flights: Vec<&SinkBatch> =
+                    [&batch].into_iter().chain(ahead).chain(&next).collect();
                 commit_with(worker, before, &flights).await?;
             }
             Ok::<_, Interrupted>((Done::default(), next))
         };
         // The queue is asked first: it reads while the sink makes its write ready.
-        let (beside, is_whole) = tokio::join!(beside, writing);
+        let (beside, end) = tokio::join!(beside, writing);
         let (cursor, done) = delivery.end();
         let (before, next) = beside?;
         self.cursor = cursor;
         self.done = before;
         self.done.extend(done);
         self.ahead.extend(next);
-        Ok(is_whole)
+        if matches!(end, End::Refused) {
+            self.halve(batch).await?;
+        }
+        Ok(!matches!(end, End::Stopped))
+    }
+
+    /// Puts the halves of a batch into its place.
+    async fn halve(&mut self, batch: SinkBatch) -> Result<(), Interrupted> {
+        for half in halves(batch).into_iter().rev() {
+            self.ahead.push_front(half);
+        }
+        let flights: Vec<&SinkBatch> = self.ahead.iter().collect();
+        commit_with(self.worker, std::mem::take(&mut self.done), &flights).await
     }
 
     /// Commits what is done without beginning a batch.

@@ -36,14 +36,19 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
         tries += 1;
         let error = match worker.sink.write(batch).await {
             Ok(()) => return delivered(worker, batch, tries),
+            Err(SinkError::TooLarge(reason)) if batch.events.len() > 1 => {
+                return Fate::Dead(reason, attempts);
+            }
             Err(error) => error,
         };
         // Away, or something before it that says so; not one that has said when it wants to be asked again.
         let is_away = matches!(error, SinkError::Away(_) | SinkError::Retry { after: None, .. });
         let pause = match error {
             SinkError::Permanent(reason) => return Fate::Dead(reason, attempts),
-            SinkError::Dropped(reason) => return dropped(worker, batch, &reason),
-            SinkError::Paused(reason) => {
+            SinkError::Dropped { reason, failed } => {
+                return dropped(worker, batch, &reason, failed);
+            }
+            SinkError::TooLarge(reason) | SinkError::Paused(reason) => {
                 worker.meter.paused(&reason);
                 worker.trace.retried(batch, tries, &reason);
                 let state = change(worker);
@@ -102,8 +107,8 @@ fn delivered(worker: &Worker, batch: &SinkBatch, tries: u32) -> Fate {
 }
 
 /// Counts and notes that nothing of the batch is to be sent.
-fn dropped(worker: &Worker, batch: &SinkBatch, reason: &str) -> Fate {
-    worker.meter.dropped_by_script(batch.events.len());
+fn dropped(worker: &Worker, batch: &SinkBatch, reason: &str, failed: bool) -> Fate {
+    worker.meter.dropped(batch.events.len(), failed);
     worker.trace.dropped(batch, reason);
     Fate::Dropped
 }

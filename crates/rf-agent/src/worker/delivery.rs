@@ -1,12 +1,20 @@
-//! One batch of [`batched`](super::batched), with its halves, and what the queue has to forget of it.
-
-use std::borrow::Cow;
+//! One batch of [`batched`](super::batched), or a half of one, and what the queue has to forget of it.
 
 use super::Worker;
 use super::deliver::{Fate, deliver};
 use super::done::Done;
 use super::rate::Rate;
 use crate::sink::SinkBatch;
+
+/// How a batch ended.
+pub(super) enum End {
+    /// Nothing of it is to be sent any more.
+    Over,
+    /// It was refused as a whole: its halves may fare better.
+    Refused,
+    /// The agent stops before.
+    Stopped,
+}
 
 /// A batch on its way.
 pub(super) struct Delivery<'a> {
@@ -28,45 +36,46 @@ impl<'a> Delivery<'a> {
         (self.cursor, self.done)
     }
 
-    /// Sends it, halving it where a part of it is refused for good; false when the agent stops before its end.
-    pub(super) async fn run(&mut self, batch: &SinkBatch) -> bool {
-        let mut parts = vec![Cow::Borrowed(batch)];
-        while let Some(part) = parts.pop() {
-            let bytes = part.events.iter().map(|event| event.content.len()).sum();
-            self.rate.spend(part.events.len(), bytes);
-            match deliver(self.worker, &part).await {
-                Fate::Delivered => {
-                    self.remove(&part);
-                    if let Some(observer) = &self.worker.observer {
-                        part.events.iter().for_each(|event| observer(&self.worker.id, event));
-                    }
-                }
-                Fate::Dropped => self.remove(&part),
-                Fate::Kept => return false,
-                Fate::Dead(reason, attempts) if part.events.len() == 1 => {
-                    let event = &part.events[0];
-                    self.cursor = self.cursor.max(event.id);
-                    self.done.give_up(self.worker, event, reason, attempts);
-                }
-                // The halves have ids of their own, the same ones at every repeat.
-                Fate::Dead(..) => {
-                    let mut front = part.into_owned();
-                    let back = front.events.split_off(front.events.len() / 2);
-                    for (half, events) in [(1, back), (0, front.events)] {
-                        let id = format!("{}.{half}", front.id);
-                        parts.push(Cow::Owned(SinkBatch { id, events }));
-                    }
+    /// Sends it until it has an end.
+    pub(super) async fn run(&mut self, batch: &SinkBatch) -> End {
+        let bytes = batch.events.iter().map(|event| event.content.len()).sum();
+        self.rate.spend(batch.events.len(), bytes);
+        match deliver(self.worker, batch).await {
+            Fate::Delivered => {
+                self.remove(batch);
+                if let Some(observer) = &self.worker.observer {
+                    batch.events.iter().for_each(|event| observer(&self.worker.id, event));
                 }
             }
+            Fate::Dropped => self.remove(batch),
+            Fate::Kept => return End::Stopped,
+            Fate::Dead(reason, attempts) => {
+                let [event] = &batch.events[..] else { return End::Refused };
+                self.cursor = self.cursor.max(event.id);
+                self.done.give_up(self.worker, event, reason, attempts);
+            }
         }
-        true
+        End::Over
     }
 
-    fn remove(&mut self, part: &SinkBatch) {
-        self.cursor = part.events.last().map_or(self.cursor, |event| event.id);
-        self.done.remove(self.worker, part.events.iter().map(|event| event.id));
+    fn remove(&mut self, batch: &SinkBatch) {
+        self.cursor = batch.events.last().map_or(self.cursor, |event| event.id);
+        self.done.remove(self.worker, batch.events.iter().map(|event| event.id));
         if let Some(progress) = self.worker.sink.progress() {
             self.done.checkpoint(progress);
         }
     }
+}
+
+/// The halves of a batch, or of a half. Each has the id of the whole batch with the ids of its first and last event behind it,
+/// so that no other events ever have its id.
+pub(super) fn halves(batch: SinkBatch) -> [SinkBatch; 2] {
+    let SinkBatch { id, events: mut front } = batch;
+    let back = front.split_off(front.len() / 2);
+    let whole = id.split_once('.').map_or(&*id, |(whole, _)| whole);
+    [front, back].map(|events| {
+        let ends = [events.first(), events.last()];
+        let [first, last] = ends.map(|event| event.map_or(0, |event| event.id));
+        SinkBatch { id: format!("{whole}.{first}-{last}"), events }
+    })
 }

@@ -1,5 +1,6 @@
 //! The contract of the workers, with a sink that does as the test says.
 
+mod halves;
 mod linger;
 mod refusals;
 mod together;
@@ -346,6 +347,20 @@ async fn an_event_too_large_to_be_sent_is_buried_and_its_neighbours_go_on() {
         DeadLetters::open(&folder.path().join("q.sqlite3")).unwrap().list(None, 0, 10).unwrap();
     let reasons: Vec<&str> = dead.iter().map(|letter| letter.reason.as_str()).collect();
     assert_eq!(reasons, ["1001 bytes are more than the limit (1000)"]);
+}
+
+/// One call within the other for each of them would be the end of the stack, and of the memory.
+#[tokio::test]
+async fn any_number_of_events_may_be_too_large_to_be_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    let large = (0..10_000).map(|n| format!("large {n:06}"));
+    bench.append(large.chain(["b".to_owned()])).await;
+    let event_limit = Some(EventLimit { bytes: 11, name: "the limit" });
+    let sink = Recorder::new(Shape { max_events: 100, event_limit, ..shape(true) }, |_| Ok(()));
+    bench.run(&sink, bench.wait_empty()).await;
+    assert_eq!(sink.wait_delivered(1).await, ["b"]);
+    assert_eq!(bench.meter.dead_lettered.load(Ordering::SeqCst), 10_000);
 }
 
 #[tokio::test]

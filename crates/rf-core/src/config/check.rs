@@ -8,7 +8,7 @@
 use serde_json::{Map, Number, Value};
 
 use super::document::{self, HIDDEN, Node};
-use super::nearest::nearest;
+use super::nearest::{did_you_mean, nearest};
 use super::problem::{Problems, Severity};
 use super::shape::{Additional, Property, Shape, expected};
 
@@ -17,6 +17,9 @@ const MAX_KEYS_NAMED: usize = 12;
 
 /// A key that editors put at the top of a file to find the schema.
 const SCHEMA_KEY: &str = "$schema";
+
+/// The key for what the schema of a file cannot say: it depends on the type of a source or sink.
+const PARAMS: &str = "params";
 
 /// One walk over a value and its schema.
 pub(super) struct Checker<'p> {
@@ -228,8 +231,8 @@ impl<'p> Checker<'p> {
         let found = found(node, shapes);
         let names: Vec<&str> =
             shapes.iter().filter_map(Shape::allowed).flatten().filter_map(Value::as_str).collect();
-        let meant = node.as_str().filter(|_| found != HIDDEN).and_then(|text| nearest(text, names));
-        let hint = meant.map(|meant| format!("; did you mean \"{meant}\"?")).unwrap_or_default();
+        let text = node.as_str().filter(|_| found != HIDDEN);
+        let hint = text.map(|text| did_you_mean(text, names)).unwrap_or_default();
         self.problems.error(&node, format!("expected {}, found {found}{hint}", expected(shapes)));
         Value::Null
     }
@@ -309,9 +312,18 @@ fn likeness(name: &str, property: &Property<'_>) -> Option<Likeness> {
 fn unknown_key(name: &str, properties: &[Property<'_>]) -> String {
     let known = || properties.iter().map(|property| property.name);
     let unknown = format!("unknown key `{}`", name.escape_debug());
+    if let Some(place) = place_of(name, properties) {
+        return format!("{unknown}; it belongs in `{place}`");
+    }
     if let Some(meant) = nearest(name, known()) {
         return format!("{unknown}; did you mean `{meant}`?");
     }
+    let of_type = if known().any(|name| name == PARAMS) {
+        format!("; the keys of a type stand in `{PARAMS}`")
+    } else {
+        String::new()
+    };
+    let unknown = format!("{unknown}{of_type}");
     let listed: Vec<String> =
         known().take(MAX_KEYS_NAMED).map(|name| format!("`{name}`")).collect();
     match listed.as_slice() {
@@ -321,6 +333,13 @@ fn unknown_key(name: &str, properties: &[Property<'_>]) -> String {
         }
         names => format!("{unknown}; known here: {}", names.join(", ")),
     }
+}
+
+/// The object beside it that has a key of this name.
+fn place_of<'s>(name: &str, properties: &[Property<'s>]) -> Option<&'s str> {
+    let has = |shape: &Shape<'_>| shape.properties().iter().any(|inner| inner.name == name);
+    let holds = |property: &&Property<'_>| property.shape.alternatives().iter().any(has);
+    properties.iter().find(holds).map(|property| property.name)
 }
 
 /// The value as problems show it.

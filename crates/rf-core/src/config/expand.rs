@@ -29,13 +29,18 @@ pub(super) struct Expansion {
 
 /// Expands a whole value: `$file:PATH`, where the path may hold variables, or a text with variables.
 pub(super) fn expand(value: &str, env: &Environment<'_>) -> Result<Expansion, String> {
-    let Some(path) = value.strip_prefix(FILE_PREFIX) else { return expand_variables(value, env) };
-    let path = expand_variables(path, env)?;
+    let Some(written) = value.strip_prefix(FILE_PREFIX) else {
+        return expand_variables(value, env);
+    };
+    let path = expand_variables(written, env)?;
     match read_secret(&path.text) {
         Ok(text) => Ok(Expansion { text, substituted: true, ..path }),
-        // The path is what the user wrote, unless a variable went into it, whose text is not for the log.
-        Err(reason) if path.substituted => Err(format!("cannot read the file: {reason}")),
-        Err(reason) => Err(format!("cannot read {}: {reason}", path.text)),
+        // As the user wrote it: the text of a variable is not for the log.
+        Err(reason) => {
+            let unset = |name: &String| format!("; the environment variable {name} is not set");
+            let unset: String = path.missing.iter().map(unset).collect();
+            Err(format!("cannot read {written}: {reason}{unset}"))
+        }
     }
 }
 
@@ -241,7 +246,11 @@ mod tests {
         let from_env = |name: &str| (name == "CREDENTIALS").then(|| folder.clone());
         assert_eq!(expand("$file:$CREDENTIALS/plain", &from_env).unwrap().text, "to\nken $HOST");
         let error = expand("$file:$CREDENTIALS/none", &from_env).unwrap_err();
-        assert!(error.starts_with("cannot read the file: ") && !error.contains(&folder), "{error}");
+        let expected = "cannot read $CREDENTIALS/none: No such file or directory (os error 2)";
+        assert_eq!(error, expected);
+        let error = expand("$file:${NONE}/token", &from_env).unwrap_err();
+        let expected = "cannot read ${NONE}/token: No such file or directory (os error 2); the environment variable NONE is not set";
+        assert_eq!(error, expected);
 
         for (value, expected) in [
             (file("long", &[b'x'; MAX_SECRET_FILE_BYTES + 1]), "longer than 65536 bytes"),

@@ -23,6 +23,13 @@ const MAX_HOURS: u64 = MAX_NANOS / (3600 * NANOS_PER_SEC);
 /// What may be written, for problems and for the schema.
 const EXPECTED: &str = "a duration such as \"300ms\" or \"2h45m\", or a number of seconds";
 
+/// Units that the original has not, as Grafana writes them; they are read and not printed.
+const LONG_UNITS: [(&str, u64); 3] = [
+    ("d", 24 * 3600 * NANOS_PER_SEC),
+    ("w", 7 * 24 * 3600 * NANOS_PER_SEC),
+    ("y", 365 * 24 * 3600 * NANOS_PER_SEC),
+];
+
 /// The units from the longest; of two names of a unit the first is printed.
 const UNITS: [(&str, u64); 8] = [
     ("h", 3600 * NANOS_PER_SEC),
@@ -102,7 +109,7 @@ impl From<Interval> for Duration {
 impl FromStr for Interval {
     type Err = InvalidInterval;
 
-    /// Reads `300ms`, `2h45m`, `1.5h`; a plain `0` needs no unit.
+    /// Reads `300ms`, `2h45m`, `1.5h`, `7d`; a plain `0` needs no unit.
     fn from_str(text: &str) -> Result<Interval, InvalidInterval> {
         let mut rest = text.strip_prefix('+').unwrap_or(text);
         if rest == "0" {
@@ -113,8 +120,11 @@ impl FromStr for Interval {
             let (number, after) = decimal::split_number(rest);
             let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
             let (name, tail) = after.split_at(end);
-            let (_, unit) =
-                UNITS.iter().find(|(known, _)| *known == name).ok_or(InvalidInterval::NoTime)?;
+            let (_, unit) = UNITS
+                .iter()
+                .chain(&LONG_UNITS)
+                .find(|(known, _)| *known == name)
+                .ok_or(InvalidInterval::NoTime)?;
             let part = decimal::times(number, *unit).ok_or(InvalidInterval::NoTime)?;
             nanos = nanos.checked_add(part).ok_or(InvalidInterval::TooLong)?;
             if tail.is_empty() {
@@ -229,6 +239,22 @@ mod tests {
     }
 
     #[test]
+    fn reads_days_weeks_and_years() {
+        let day = 24 * 3600;
+        for (text, seconds) in [
+            ("1d", day),
+            ("1d12h", day * 3 / 2),
+            ("0.5d", day / 2),
+            ("1w", 7 * day),
+            ("1y", 365 * day),
+        ] {
+            let interval: Interval = text.parse().unwrap();
+            assert_eq!(interval, Interval::from_secs(seconds), "{text}");
+            assert_eq!(interval.to_string().parse(), Ok(interval), "{text}");
+        }
+    }
+
+    #[test]
     fn refuses_the_rest() {
         for value in [
             json!(""),
@@ -236,7 +262,8 @@ mod tests {
             json!("5 s"),
             json!("-5s"),
             json!("s"),
-            json!("1d"),
+            json!("1M"),
+            json!("300y"),
             json!("1.2.3s"),
             json!(".s"),
             json!("1h "),

@@ -4,16 +4,19 @@
 const MIN_LIKENESS: f64 = 0.8;
 
 /// The candidate most like the word, without regard to case; `None` when none is like it.
-pub(super) fn nearest<'c>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'c str>,
-) -> Option<&'c str> {
+pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let word = word.to_lowercase();
     let rated = candidates
         .into_iter()
         .map(|name| (strsim::jaro_winkler(&word, &name.to_lowercase()), name));
     let best = rated.reduce(|best, next| if next.0 > best.0 { next } else { best });
     best.filter(|(likeness, _)| *likeness >= MIN_LIKENESS).map(|(_, name)| name)
+}
+
+/// What is to be said behind a word that is not known: the one that was most likely meant, if there is one.
+pub fn did_you_mean<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> String {
+    let meant = nearest(word, candidates);
+    meant.map(|meant| format!("; did you mean \"{meant}\"?")).unwrap_or_default()
 }
 
 #[cfg(test)]

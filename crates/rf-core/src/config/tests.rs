@@ -185,6 +185,15 @@ fn tells_all_mistakes_of_a_file_at_once() {
 }
 
 #[test]
+fn a_key_of_an_inner_object_is_told_where_it_belongs() {
+    let text = r#"{"sources": [], "sinks": [{"id": "a", "batchMaxEvents": 7}]}"#;
+    let expected =
+        "warning: sinks[0].batchMaxEvents: unknown key `batchMaxEvents`; it belongs in `config`";
+    let problems = problems_of(text);
+    assert!(problems.ends_with(expected), "{problems}");
+}
+
+#[test]
 fn keeps_secrets_and_expanded_values_out_of_problems() {
     let text = r#"{
   "sources": [{"id": "a", "type": "$TOKEN", "hookInterval": "x$TOKEN"}],

@@ -21,9 +21,9 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/data").join(name)
 }
 
-/// Answers one request over TLS as `localhost`; an error is the client leaving during the handshake.
-fn serve_one(listener: &TcpListener) -> std::io::Result<()> {
-    let certificate = CertificateDer::from_pem_file(data("localhost.pem")).unwrap();
+/// Answers one request over TLS as `localhost`, with this certificate; an error is the client leaving during the handshake.
+fn serve_one(listener: &TcpListener, certificate: &str) -> std::io::Result<()> {
+    let certificate = CertificateDer::from_pem_file(data(certificate)).unwrap();
     let key = PrivateKeyDer::from_pem_file(data("localhost.key")).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -46,9 +46,18 @@ fn serve_one(listener: &TcpListener) -> std::io::Result<()> {
 
 /// Asks a TLS server that calls itself `localhost` at `host`; `Ok` is the status, `Err` the error's text.
 async fn ask(host: &str, ca_file: Option<PathBuf>) -> Result<u16, String> {
+    ask_server("localhost.pem", host, ca_file).await
+}
+
+/// The same of a server with this certificate.
+async fn ask_server(
+    certificate: &'static str,
+    host: &str,
+    ca_file: Option<PathBuf>,
+) -> Result<u16, String> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let serving = tokio::task::spawn_blocking(move || serve_one(&listener));
+    let serving = tokio::task::spawn_blocking(move || serve_one(&listener, certificate));
     let client = Client::new(&ClientOptions { ca_file, ..ClientOptions::default() }).unwrap();
     let request =
         Request::get(format!("https://{host}:{port}/")).body(Full::<Bytes>::default()).unwrap();
@@ -70,9 +79,18 @@ async fn an_authority_from_a_file_is_trusted() {
 #[tokio::test]
 async fn an_unknown_authority_or_another_name_is_not() {
     let unknown = ask("localhost", None).await.expect_err("not trusted");
-    assert!(unknown.contains("UnknownIssuer"), "{unknown}");
+    assert!(unknown.contains("not trusted") && unknown.contains("caFile"), "{unknown}");
     let misnamed = ask("127.0.0.1", Some(data("ca.pem"))).await.expect_err("not its name");
     assert!(misnamed.contains("not valid for name"), "{misnamed}");
+    assert!(misnamed.ends_with("only valid for \"localhost\""), "{misnamed}");
+}
+
+#[tokio::test]
+async fn an_authority_that_serves_by_itself_is_told_with_what_to_do() {
+    for ca_file in [None, Some(data("self-signed.pem"))] {
+        let told = ask_server("self-signed.pem", "localhost", ca_file).await.expect_err("refused");
+        assert!(told.contains("basicConstraints=CA:FALSE"), "{told}");
+    }
 }
 
 #[test]
@@ -91,7 +109,7 @@ fn a_bad_file_of_authorities_is_named() {
 fn shake(trust: Trust<'_>, name: &'static str) -> Option<String> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let serving = std::thread::spawn(move || serve_one(&listener));
+    let serving = std::thread::spawn(move || serve_one(&listener, "localhost.pem"));
     let config = Arc::new(client_config_trusting(trust).unwrap());
     let client = ClientConnection::new(config, name.try_into().unwrap()).unwrap();
     let mut stream = StreamOwned::new(client, TcpStream::connect(address).unwrap());

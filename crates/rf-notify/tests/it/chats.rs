@@ -33,7 +33,8 @@ async fn discord_takes_a_message_and_calls_nobody() {
     let service = Service::start(discord).await;
     let url = format!("{}/api/webhooks/1/token", service.url);
     let discord = target(&json!({ "kind": "discord", "url": url }));
-    assert_eq!(discord.send(&hostile(), "id").await, Ok("204 No Content".to_owned()));
+    let sent = discord.send(&hostile(), "id").await.unwrap();
+    assert_eq!((sent.answer.as_str(), sent.missed), ("204 No Content", None));
     let content = service.only().json["content"].as_str().unwrap().to_owned();
     assert_eq!(content, format!("**{}**\n{}", hostile().subject, hostile().text));
 }

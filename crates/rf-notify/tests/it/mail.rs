@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rf_notify::NotifyError;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt};
 
 use super::support::{build, hostile, message, target};
 
@@ -18,12 +19,12 @@ struct MailServer {
 
 impl MailServer {
     fn start(mode: &str) -> MailServer {
+        MailServer::with(mode, &tls("localhost.pem"), &tls("localhost.key"))
+    }
+
+    fn with(mode: &str, certificate: &Path, key: &Path) -> MailServer {
         let mut python = Command::new("/usr/bin/python3");
-        python
-            .arg(data("mail_server.py"))
-            .arg(mode)
-            .arg(tls("localhost.pem"))
-            .arg(tls("localhost.key"));
+        python.arg(data("mail_server.py")).arg(mode).arg(certificate).arg(key);
         let mut child = python
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -79,8 +80,8 @@ fn with_login(mut config: Value, password: &str) -> Value {
 async fn a_mail_arrives_through_starttls_with_a_login() {
     let mut server = MailServer::start("starttls");
     let email = target(&with_login(config(server.port, "starttls"), "pass"));
-    let answer = email.send(&hostile(), "alerts-1-1").await.unwrap();
-    assert!(answer.starts_with("250 "), "{answer}");
+    let sent = email.send(&hostile(), "alerts-1-1").await.unwrap();
+    assert!(sent.answer.starts_with("250 ") && sent.missed.is_none(), "{sent:?}");
     let mail = server.mail();
     assert_eq!(mail["from"], "rf@example.com");
     assert_eq!(mail["to"], json!(["ops@example.com", "boss@example.com"]));
@@ -111,7 +112,10 @@ async fn a_mail_server_says_what_is_wrong() {
     let mut unknown = with_login(config(server.port, "starttls"), "pass");
     unknown["to"] = json!(["unknown@example.com"]);
     let refused = target(&unknown).send(&message("s", "m"), "id").await.unwrap_err();
-    assert!(matches!(refused, NotifyError::Refused(_)), "{refused:?}");
+    assert_eq!(
+        refused,
+        NotifyError::Refused("mail server localhost: 550 5.1.1 no such user".to_owned())
+    );
     let mut busy = with_login(config(server.port, "starttls"), "pass");
     busy["to"] = json!(["busy@example.com"]);
     let later = target(&busy).send(&message("s", "m"), "id").await.unwrap_err();
@@ -121,6 +125,81 @@ async fn a_mail_server_says_what_is_wrong() {
     let email = target(&config(port, "starttls"));
     let away = email.send(&message("s", "m"), "id").await.unwrap_err();
     assert!(matches!(away, NotifyError::Away(_)), "{away:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_refused_keeps_the_mail_from_nobody_else() {
+    let mut server = MailServer::start("plain");
+    let mut config = config(server.port, "none");
+    config["to"] = json!(["unknown@example.com", "ops@example.com", "unknown@example.org"]);
+    let sent = target(&config).send(&message("s", "m"), "id").await.unwrap();
+    let missed = "unknown@example.com: mail server localhost: 550 5.1.1 no such user; \
+                  unknown@example.org: mail server localhost: 550 5.1.1 no such user";
+    assert_eq!(sent.missed.as_deref(), Some(missed));
+    assert_eq!(server.mail()["to"], json!(["ops@example.com"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_put_off_is_tried_again_alone() {
+    let mut server = MailServer::start("plain");
+    let mut config = config(server.port, "none");
+    config["to"] = json!(["slow@example.com", "ops@example.com"]);
+    let email = target(&config);
+    let later = email.send(&message("s", "m"), "id").await.unwrap_err();
+    assert!(matches!(later, NotifyError::Retry { .. }), "{later:?}");
+    assert_eq!(server.mail()["to"], json!(["ops@example.com"]));
+    let sent = email.send(&message("s", "m"), "id").await.unwrap();
+    assert_eq!(sent.missed, None);
+    let mail = server.mail();
+    assert_eq!(mail["to"], json!(["slow@example.com"]));
+    assert_eq!(mail["messageId"], "<id@example.com>");
+    // The next mail goes to both.
+    email.send(&message("s", "m"), "id2").await.unwrap();
+    assert_eq!(server.mail()["to"], json!(["slow@example.com", "ops@example.com"]));
+}
+
+/// What becomes of a mail to a server that says this, line after line, whatever it is told.
+async fn said(lines: &[&str]) -> NotifyError {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = config(listener.local_addr().unwrap().port(), "none");
+    config["host"] = json!("127.0.0.1");
+    let server = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = tokio::io::BufReader::new(stream);
+        let mut told = String::new();
+        for (n, line) in lines.iter().enumerate() {
+            if n > 0 {
+                stream.read_line(&mut told).await.unwrap();
+            }
+            stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+        }
+        // Read to the goodbye or the end: closed with something unread, the last reply might get lost.
+        loop {
+            told.clear();
+            let length = stream.read_line(&mut told).await.unwrap_or_default();
+            if length == 0 || told.starts_with("QUIT") {
+                break;
+            }
+        }
+    };
+    let email = target(&config);
+    let message = message("s", "m");
+    let (outcome, ()) = tokio::join!(email.send(&message, "id"), server);
+    outcome.unwrap_err()
+}
+
+#[tokio::test]
+async fn only_what_is_said_of_the_mail_itself_is_held_against_it() {
+    let closed = said(&["554 no SMTP service here"]).await;
+    let reason = "mail server 127.0.0.1: 554 no SMTP service here".to_owned();
+    assert_eq!(closed, NotifyError::Retry { reason, after: None });
+    let no_greeting = said(&["220 hello", "502 not now"]).await;
+    assert!(matches!(no_greeting, NotifyError::Retry { .. }), "{no_greeting:?}");
+    let sender = said(&["220 hello", "250 hello", "554 go away"]).await;
+    assert!(matches!(sender, NotifyError::Refused(_)), "{sender:?}");
+    let taken = ["220 hello", "250 hello", "250 ok", "250 ok", "250 ok", "354 go on"];
+    let content = said(&[&taken[..], &["552 too large"]].concat()).await;
+    assert!(matches!(content, NotifyError::Permanent(_)), "{content:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,4 +225,15 @@ async fn a_certificate_of_an_unknown_authority_is_refused() {
     config.as_object_mut().unwrap().remove("caFile");
     let refused = target(&config).send(&message("s", "m"), "id").await.unwrap_err();
     assert!(refused.to_string().contains("certificate"), "{refused:?}");
+    assert!(!refused.to_string().contains("onnection error"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_as_a_server_is_told_in_words() {
+    let server = MailServer::with("tls", &data("authority.pem"), &data("authority.key"));
+    let mut config = config(server.port, "tls");
+    config["caFile"] = json!(data("authority.pem"));
+    let refused = target(&config).send(&message("s", "m"), "id").await.unwrap_err();
+    let words = "mail server localhost: its certificate is that of an authority itself";
+    assert!(refused.to_string().starts_with(words), "{refused:?}");
 }

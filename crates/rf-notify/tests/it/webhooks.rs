@@ -80,6 +80,7 @@ fn a_wrong_file_is_told_what_is_expected_and_shows_no_secret() {
         assert!(!problems.contains("secret"), "{problems}");
     };
     check(json!({ "kind": "fax" }), "no kind `fax`; known: webhook, discord, slack");
+    check(json!({ "kind": "discrod" }), "no kind `discrod`; did you mean \"discord\"?; known: ");
     check(json!({ "kind": "discord" }), "kind `discord` needs url");
     check(
         json!({ "kind": "discord", "url": "http://h/secret", "topic": "x" }),

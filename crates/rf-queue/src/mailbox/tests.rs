@@ -3,8 +3,8 @@ use crate::answers::PendingCommit;
 
 const FOREVER: Duration = Duration::from_secs(3600);
 
-fn mailbox() -> (Mailbox, Arc<File>) {
-    let lock = Arc::new(tempfile::tempfile().unwrap());
+fn mailbox() -> (Mailbox, Arc<Lock>) {
+    let lock = Arc::new(Lock::from(tempfile::tempfile().unwrap()));
     (Mailbox::running(&lock), lock)
 }
 

@@ -108,6 +108,32 @@ async fn a_batch_that_was_stored_before_is_not_stored_again() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_repeated_is_remembered_for_as_long_as_a_new_one() {
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    let most = crate::limits::Limits::new(MIB).max_batch_ids();
+    let batch =
+        |id: String| Commit { batch_id: Some(id), ..Commit::append(rig.q(), vec!["x".into()]) };
+    let store = async |id: String| rig.store().commit(batch(id)).await.unwrap().duplicate;
+    assert!(!store("mine".to_owned()).await);
+    for round in 0..4 {
+        for n in 0..most * 2 / 3 {
+            assert!(!store(format!("{round}.{n}")).await);
+        }
+        for _ in 0..10 {
+            assert!(store("mine".to_owned()).await, "round {round}");
+        }
+    }
+    assert!(
+        store(format!("3.{}", most / 2)).await,
+        "those of others are not pushed out by repeats"
+    );
+    for n in 0..=most {
+        assert!(!store(format!("last.{n}")).await);
+    }
+    assert!(!store("mine".to_owned()).await, "not for ever");
+}
+
+#[tokio::test]
 async fn old_batch_ids_are_forgotten() {
     let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
     let kept = crate::limits::Limits::new(MIB).max_batch_ids();

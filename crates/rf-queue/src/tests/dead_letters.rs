@@ -1,7 +1,9 @@
 //! Burying, and what the command line does to dead letters while the store is open.
 
 use super::rig::{MIB, Rig, bury, filled, set};
-use crate::{Commit, DeadLetters, Letter, QueueOptions, Store, StoreOptions, Which};
+use crate::{
+    Bury, Commit, DeadLetters, Durability, Letter, QueueOptions, Store, StoreOptions, Which,
+};
 
 async fn bury_all(rig: &Rig) {
     for id in rig.ids().await {
@@ -227,4 +229,44 @@ async fn the_command_line_keeps_to_the_bound_of_a_full_store() {
     assert!(total() <= MIB, "{}", total());
     assert_eq!(letters.purge(&Which::All(None)).unwrap(), count);
     assert!(total() <= MIB, "{}", total());
+}
+
+/// Groups of burials grow the file while the WAL is as long as it may be.
+#[tokio::test]
+async fn no_letter_is_lost_while_the_wal_is_at_its_bound() {
+    let mut rig = Rig::closed(10 * MIB, vec![QueueOptions::new("q")]);
+    rig.options.durability = Durability::Process;
+    rig.open().unwrap();
+    for _ in 0..30 {
+        rig.store().commit(Commit::append(rig.q(), vec![filled(354); 100])).await.unwrap();
+    }
+    let letter = |&id| Bury { queue: rig.q(), id, reason: "refused".to_owned(), attempts: 1 };
+    for some in rig.ids().await.chunks(32) {
+        let dead = some.iter().map(letter).collect();
+        rig.store().commit(Commit { dead, ..Commit::default() }).await.unwrap();
+    }
+    let disk = rig.store().disk();
+    assert_eq!((disk.dead_letters, disk.dropped_dead, rig.usage().events), (3000, 0, 0));
+}
+
+#[tokio::test]
+async fn a_large_letter_pushes_out_as_many_small_ones_as_it_needs() {
+    const LARGE: usize = 900_000;
+    let mut rig = Rig::with(10 * MIB, vec![QueueOptions::new("q")]);
+    let small = Letter { queue: rig.q(), content: filled(354), reason: "refused".to_owned() };
+    for _ in 0..30 {
+        let letters = vec![small.clone(); 100];
+        rig.store().commit(Commit { letters, ..Commit::default() }).await.unwrap();
+    }
+    rig.store().commit(Commit::append(rig.q(), vec![filled(LARGE)])).await.unwrap();
+    bury_all(&rig).await;
+    let disk = rig.store().disk();
+    assert_eq!(disk.dead_letters + disk.dropped_dead, 3001);
+    assert_eq!(rig.usage().dropped_dead, disk.dropped_dead, "counted for the queue, too");
+    assert!((400..3000).contains(&disk.dead_letters), "{disk:?}");
+    let kept = DeadLetters::open(rig.path()).unwrap().list(None, 0, 5000).unwrap();
+    assert_eq!(kept.len() as u64, disk.dead_letters);
+    assert_eq!(kept.last().map(|letter| letter.content.len()), Some(LARGE), "whole");
+    rig.reopen().await;
+    assert_eq!(rig.usage().dropped_dead, 0, "since the store was opened");
 }

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::rig::{EVERYTHING, MIB, Rig, filled};
-use crate::{Commit, CommitError, DropWatch, Dropped, FullReason, QueueOptions, WhenFull};
+use crate::{
+    Commit, CommitError, DropWatch, Dropped, FullReason, QueueOptions, WhenFull, fit_when_empty,
+};
 
 fn queue(name: &str, when_full: WhenFull) -> QueueOptions {
     QueueOptions { when_full, ..QueueOptions::new(name) }
@@ -58,6 +60,31 @@ async fn most_of_the_bytes_are_for_content() {
             check(mib, len, percent).await;
         }
     }
+}
+
+#[tokio::test]
+async fn what_fits_when_empty_is_never_too_large() {
+    let check = async |count: usize, len: usize| {
+        let rig = Rig::with(MIB, vec![queue("q", WhenFull::Reject)]);
+        let fits = fit_when_empty(MIB, std::iter::repeat_n(len as u64, count));
+        let taken = rig.store().commit(Commit::append(rig.q(), vec![filled(len); count])).await;
+        match &taken {
+            // What is said is from above: a little more fits.
+            Ok(_) => {}
+            Err(CommitError::TooLarge { .. }) => assert!(!fits, "{count} of {len} bytes"),
+            Err(error) => panic!("{count} of {len} bytes: {error}"),
+        }
+        fits
+    };
+    for (len, least) in [(100, 3_000), (5_000, 80), (30_000, 10), (200_000, 1)] {
+        let mut count = least;
+        while check(count, len).await {
+            count += count.div_ceil(10);
+        }
+        assert!(count > least, "{least} of {len} bytes must fit");
+    }
+    assert!(check(1, 300_000).await);
+    assert!(!check(1, 500_000).await);
 }
 
 #[tokio::test]
@@ -259,6 +286,27 @@ async fn events_leave_when_they_are_too_old() {
     rig.store().poke().await.unwrap();
     assert_eq!(rig.texts().await, [""; 0]);
     assert_eq!(rig.store().read(rig.queue("keeps"), 0, EVERYTHING).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_once_is_forgotten_when_the_queue_is_empty() {
+    let years = Duration::from_secs(20 * 365 * 86_400);
+    let aging = QueueOptions { max_age: Some(Duration::from_secs(60)), ..QueueOptions::new("q") };
+    let mut rig = Rig::with(MIB, vec![aging]);
+    rig.clock.advance(years);
+    rig.append(&["ahead"]).await.unwrap();
+    let ahead = rig.usage().oldest_at_ms;
+    rig.clock.set_wall_back(years);
+    rig.append(&["behind it"]).await.unwrap();
+    assert_eq!(rig.all().await[1].at_ms, ahead.unwrap(), "time never goes back along a queue");
+    rig.ack(rig.ids().await).await;
+    rig.reopen().await;
+    rig.append(&["right"]).await.unwrap();
+    assert!(rig.usage().oldest_at_ms < ahead);
+    rig.clock.advance(Duration::from_secs(60));
+    assert!(rig.store().is_due());
+    rig.store().poke().await.unwrap();
+    assert_eq!((rig.usage().events, rig.usage().dropped_age), (0, 1));
 }
 
 #[tokio::test]

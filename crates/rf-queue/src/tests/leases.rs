@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::rig::{MIB, Rig, TTL, filled, texts};
-use crate::{Budget, Commit, QueueOptions, StoredEvent};
+use super::rig::{MIB, Rig, TTL, filled, set, texts};
+use crate::{Budget, Commit, CommitError, QueueOptions, StoredEvent};
 
 fn attempts(events: &[StoredEvent]) -> Vec<u32> {
     events.iter().map(|event| event.attempts).collect()
@@ -175,4 +175,24 @@ async fn a_queue_full_of_holes_keeps_giving() {
     let (_, again) = rig.lease(usize::MAX).await;
     assert_eq!(ids(&again), odd);
     assert!(again.iter().all(|event| event.attempts == 1));
+}
+
+#[tokio::test]
+async fn a_clock_set_forward_ends_no_lease_when_a_transaction_is_undone() {
+    let rig = Rig::new();
+    rig.append(&["a"]).await.unwrap();
+    rig.lease(1).await;
+    rig.clock.set_wall_forward(Duration::from_secs(3600));
+    let conn = rusqlite::Connection::open(rig.path()).unwrap();
+    conn.execute_batch(
+        "CREATE TRIGGER refuse BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ABORT, 'as the test wants'); END",
+    )
+    .unwrap();
+    let commit =
+        Commit { checkpoints: vec![set("at", "1")], ..Commit::append(rig.q(), vec!["b".into()]) };
+    let refused = rig.store().commit(commit).await;
+    assert!(matches!(refused, Err(CommitError::Failed(_))), "{refused:?}");
+    assert_eq!(rig.lease(9).await.1, []);
+    rig.clock.advance(TTL);
+    assert_eq!(texts(&rig.lease(9).await.1), ["a"]);
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, params};
 
-use super::rig::{MIB, Rig, texts};
-use crate::{Import, Notice, QueueOptions, StoreOptions};
+use super::rig::{MIB, Rig, set, texts};
+use crate::{Commit, Import, Notice, QueueOptions, StoreOptions};
 
 /// A relay bucket as the original writes it.
 pub(super) fn original(path: &Path, contents: &[String]) {
@@ -208,4 +208,31 @@ async fn a_file_for_a_queue_that_is_not_configured_is_left_alone() {
     rig.open().unwrap();
     assert_eq!((rig.notices.len(), rig.usage().events), (0, 0));
     assert!(path.exists());
+}
+
+#[tokio::test]
+async fn what_the_original_queued_while_it_was_back_is_taken_over() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    let path = rig.path().with_file_name("a-sink.sqlite3");
+    rig.options.imports = vec![Import { path: path.clone(), queue: "q".to_owned() }];
+    let migrated = |events| Notice::Migrated { from: path.clone(), events };
+    // Each file is a new one, whose ids begin at 1.
+    sink(&path, &["a", "b", "c"]);
+    rig.open().unwrap();
+    assert_eq!(rig.notices, [migrated(3)]);
+    rig.close().await;
+    sink(&path, &["d", "e"]);
+    rig.open().unwrap();
+    assert_eq!(rig.notices, [migrated(2)]);
+    // As if killed before it was forgotten how far the file was taken over.
+    let key = format!("import:{}:sink_events", path.display());
+    let checkpoints = vec![set(&key, "2 2 1")];
+    rig.store().commit(Commit { checkpoints, ..Commit::default() }).await.unwrap();
+    rig.close().await;
+    sink(&path, &["f", "g"]);
+    rig.open().unwrap();
+    assert_eq!(rig.notices, [migrated(2)]);
+    assert_eq!(rig.texts().await, ["a", "b", "c", "d", "e", "f", "g"]);
+    let kept = ["", "-2", "-3"].map(|n| path.with_file_name(format!("a-sink.sqlite3.migrated{n}")));
+    assert!(kept.iter().all(|file| file.exists()), "none is overwritten");
 }

@@ -31,6 +31,10 @@ impl TestClock {
         self.mono.fetch_add(by, Ordering::SeqCst);
     }
 
+    pub(super) fn set_wall_forward(&self, by: Duration) {
+        self.wall.fetch_add(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
     pub(super) fn set_wall_back(&self, by: Duration) {
         self.wall.fetch_sub(u64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
@@ -83,6 +87,12 @@ impl Rig {
         let Opened { store, notices } = Store::open(self.options.clone())?;
         (self.store, self.notices) = (Some(store), notices);
         Ok(())
+    }
+
+    /// The same on a disk that may not let the database be opened now.
+    pub(super) fn open_when_possible(&mut self) {
+        let Opened { store, notices } = Store::open_when_possible(self.options.clone()).unwrap();
+        (self.store, self.notices) = (Some(store), notices);
     }
 
     pub(super) async fn close(&mut self) {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use rf_core::backoff::Backoff;
-use rf_notify::{Message, NotifyError, Target};
+use rf_notify::{Message, NotifyError, Sent, Target};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -72,7 +72,16 @@ async fn send(target: &Target, message: &Message) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     for _ in 0..GIVE_UP_AFTER {
         let (reason, wait) = match target.send(message, &id).await {
-            Ok(_answer) => return,
+            Ok(Sent { missed, .. }) => {
+                if let Some(missed) = missed {
+                    tracing::warn!(
+                        target = target.name(),
+                        missed,
+                        "an alert did not reach everybody: check the addresses"
+                    );
+                }
+                return;
+            }
             Err(NotifyError::Retry { reason, after }) => (reason, after),
             Err(NotifyError::Away(reason)) => (reason, None),
             Err(error @ (NotifyError::Refused(_) | NotifyError::Permanent(_))) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use rf_core::protocol::parse_ids;
+use rf_core::protocol::{ACKNOWLEDGED, NONE_IS_THERE, parse_ids};
 
 use super::query::Query;
 use super::request::read;
@@ -38,8 +38,8 @@ pub(super) async fn acknowledge(
 
 async fn remove(relay: &Relay, bucket: &BucketName, ids: Vec<u64>) -> Result<String, ApiError> {
     match relay.store.acknowledge(bucket, ids).await? {
-        0 => Err(ApiError::NotFound("none of these events is there")),
-        1 => Ok("1 event acknowledged".to_owned()),
-        many => Ok(format!("{many} events acknowledged")),
+        0 => Err(ApiError::NotFound(NONE_IS_THERE)),
+        1 => Ok(format!("1 event {ACKNOWLEDGED}")),
+        many => Ok(format!("{many} events {ACKNOWLEDGED}")),
     }
 }

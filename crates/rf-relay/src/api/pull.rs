@@ -2,7 +2,7 @@
 //!
 //! Promises: without a lease, exactly the original's answer; a long poll is answered as soon as there are events, when
 //! its time is over, and at once when the relay stops. An answer that its client never gets costs an event the time of
-//! its lease, nothing else.
+//! its lease, nothing else; nothing is read before there is memory for the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +17,14 @@ use rf_net::encoding::{Coding, encode, negotiate};
 use rf_queue::Budget;
 use tokio::time::Instant;
 
+use super::answers::Reserved;
 use super::holders::{Before, MAX_HOLDER_BYTES, Turn};
 use super::query::Query;
 use super::request::{caller, heavy, lease_time};
 use super::{ApiError, Relay};
 use crate::bucket::BucketName;
 use crate::stats::unix_seconds;
-use crate::store::{Pulled, Unavailable};
+use crate::store::Pulled;
 
 /// Most events of an answer without a lease, and how many when no limit is given: as the original.
 const MAX_EVENTS: usize = 100;
@@ -45,6 +46,21 @@ struct Pull {
     wait: Duration,
 }
 
+/// Events that were pulled.
+#[derive(Default)]
+struct Given {
+    pulled: Pulled,
+    /// Memory for them; `None` only where nothing was looked for.
+    memory: Option<Reserved>,
+}
+
+impl Given {
+    fn unless_empty(self) -> Option<(Pulled, Reserved)> {
+        let memory = self.memory.filter(|_| !self.pulled.events.is_empty())?;
+        Some((self.pulled, memory))
+    }
+}
+
 pub(super) async fn first_batch(
     State(relay): State<Arc<Relay>>,
     request: Request,
@@ -52,12 +68,12 @@ pub(super) async fn first_batch(
     let bucket = relay.tokens.bucket(request.headers())?;
     let pull = parse(&Query::of(request.uri())?)?;
     note_wait(&relay, request.headers(), &bucket, &pull);
-    let pulled = pull_as_holder(&relay, &bucket, &pull).await?;
-    account(&relay, request.headers(), &bucket, &pulled);
-    if pulled.events.is_empty() {
+    let given = pull_as_holder(&relay, &bucket, &pull).await?;
+    account(&relay, request.headers(), &bucket, &given.pulled);
+    let Some(given) = given.unless_empty() else {
         return Ok((StatusCode::NOT_FOUND, [JSON], "[]").into_response());
-    }
-    answer(request.headers(), pulled, |array| array).await
+    };
+    answer(&relay, &bucket, request.headers(), given, |array| array).await
 }
 
 pub(super) async fn first(
@@ -68,12 +84,13 @@ pub(super) async fn first(
     let mut pull = parse(&Query::of(request.uri())?)?;
     pull.budget.events = 1;
     note_wait(&relay, request.headers(), &bucket, &pull);
-    let pulled = pull_as_holder(&relay, &bucket, &pull).await?;
-    account(&relay, request.headers(), &bucket, &pulled);
-    if pulled.events.is_empty() {
+    let given = pull_as_holder(&relay, &bucket, &pull).await?;
+    account(&relay, request.headers(), &bucket, &given.pulled);
+    let Some(given) = given.unless_empty() else {
         return Err(ApiError::NotFound("the bucket has no event to give"));
-    }
-    answer(request.headers(), pulled, |array| array.slice(1..array.len() - 1)).await
+    };
+    let only = |array: Bytes| array.slice(1..array.len() - 1);
+    answer(&relay, &bucket, request.headers(), given, only).await
 }
 
 /// A reader that waits is one that is there, also before its first answer.
@@ -115,7 +132,7 @@ async fn pull_as_holder(
     relay: &Relay,
     bucket: &BucketName,
     pull: &Pull,
-) -> Result<Pulled, Unavailable> {
+) -> Result<Given, ApiError> {
     let Some(holder) = pull.holder.as_deref().filter(|_| pull.lease.is_some()) else {
         return wait_for_events(relay, bucket, pull, None).await;
     };
@@ -142,7 +159,7 @@ async fn wait_for_events(
     bucket: &BucketName,
     pull: &Pull,
     turn: Option<&Turn>,
-) -> Result<Pulled, Unavailable> {
+) -> Result<Given, ApiError> {
     if pull.wait.is_zero() {
         return Ok(pull_now(relay, bucket, pull, turn).await?.unwrap_or_default());
     }
@@ -151,12 +168,14 @@ async fn wait_for_events(
     loop {
         // Marked before looking, so that an event that comes in between is noticed.
         news.mark_unchanged();
-        let Some(pulled) = pull_now(relay, bucket, pull, turn).await? else {
-            return Ok(Pulled::default());
+        let Some(given) = pull_now(relay, bucket, pull, turn).await? else {
+            return Ok(Given::default());
         };
-        if !pulled.events.is_empty() || relay.stop.is_cancelled() {
-            return Ok(pulled);
+        if !given.pulled.events.is_empty() || relay.stop.is_cancelled() {
+            return Ok(given);
         }
+        // Who waits for events holds no memory.
+        drop(given);
         // Only waiting is interrupted here, never a pull that may have leased.
         let nothing_more = tokio::select! {
             changed = news.changed() => changed.is_err(),
@@ -164,7 +183,7 @@ async fn wait_for_events(
             () = relay.stop.cancelled() => true,
         };
         if nothing_more {
-            return Ok(Pulled::default());
+            return Ok(Given::default());
         }
     }
 }
@@ -175,9 +194,11 @@ async fn pull_now(
     bucket: &BucketName,
     pull: &Pull,
     turn: Option<&Turn>,
-) -> Result<Option<Pulled>, Unavailable> {
+) -> Result<Option<Given>, ApiError> {
+    let memory = Some(relay.answers.reserve(bucket, pull.budget.bytes).await?);
     let Some(turn) = turn else {
-        return relay.store.pull(bucket, pull.budget, pull.lease, None).await.map(Some);
+        let pulled = relay.store.pull(bucket, pull.budget, pull.lease, None).await?;
+        return Ok(Some(Given { pulled, memory }));
     };
     // A lock across awaits, for the order is what it is there for; only pulls of one and the same holder meet at it.
     let _one = turn.one_leases.lock().await;
@@ -191,12 +212,14 @@ async fn pull_now(
         relay.store.extend(bucket, lease, Duration::ZERO).await?;
         return Ok(None);
     }
-    Ok(Some(pulled))
+    Ok(Some(Given { pulled, memory }))
 }
 
 async fn answer(
+    relay: &Relay,
+    bucket: &BucketName,
     headers: &HeaderMap,
-    pulled: Pulled,
+    (pulled, memory): (Pulled, Reserved),
     shape: impl FnOnce(Bytes) -> Bytes + Send + 'static,
 ) -> Result<Response, ApiError> {
     let wanted = negotiate(headers, &[Coding::Zstd]);
@@ -208,6 +231,16 @@ async fn answer(
         (encode(coding, &body), coding)
     })
     .await?;
+    let body = match memory.hold(body) {
+        Ok(body) => body,
+        Err(error) => {
+            // Nobody gets these events, so others may have them.
+            if let Some(lease) = &lease {
+                relay.store.extend(bucket, lease, Duration::ZERO).await?;
+            }
+            return Err(error);
+        }
+    };
     let mut response = ([JSON], body).into_response();
     if coding != Coding::Identity {
         response

@@ -2,7 +2,8 @@
 //!
 //! Promises: all tokens are checked before anything is written; 200 only after the commit of every named bucket. If
 //! some buckets took a batch and others did not, the sender is told to repeat it, and the batch id keeps the repeat out
-//! of those that have it; without an id, as from old senders, they get it twice. What is taken can be pulled.
+//! of those that have it; without an id, as from old senders, they get it twice. A batch that one bucket can never take is
+//! in none of them, since the sender cuts it into others, with other ids. What is taken can be pulled.
 
 use std::sync::Arc;
 
@@ -130,13 +131,9 @@ async fn append(
     }
     // Slices of the body: a look at them costs no copy of an event.
     let tapped = relay.taps.any().then(|| events.clone());
-    // At once, not in turn: the time of the slowest commit, not of all. (`repeat_n` copies for all but the last.)
-    let copies = std::iter::repeat_n((events, batch_id), buckets.len());
-    let append = |(bucket, (events, batch_id))| relay.store.append(bucket, events, batch_id);
-    let outcomes = join_all(buckets.iter().zip(copies).map(append)).await;
     let mut stored = Vec::new();
     let mut refusals = Vec::new();
-    for (bucket, outcome) in buckets.iter().zip(outcomes) {
+    for (bucket, outcome) in append_to_all(relay, buckets, events, batch_id).await {
         match outcome {
             Ok(Appended::Stored) => {
                 arrival.note(relay, Step::Stored, bucket);
@@ -163,9 +160,45 @@ async fn append(
     Err(refusal(refusals))
 }
 
+/// What each bucket says; where one of them will refuse the events for ever, no other is asked.
+async fn append_to_all<'a>(
+    relay: &Relay,
+    buckets: &'a [BucketName],
+    events: Vec<Bytes>,
+    batch_id: Option<String>,
+) -> Vec<(&'a BucketName, Result<Appended, AppendError>)> {
+    // A single bucket takes all or nothing by itself.
+    let (safe, doubtful): (Vec<&BucketName>, Vec<&BucketName>) = buckets
+        .iter()
+        .partition(|bucket| buckets.len() == 1 || relay.store.can_take(bucket, &events));
+    let mut outcomes = Vec::new();
+    if !doubtful.is_empty() {
+        // Asked all the same: one that has stored the batch before, when its limit was another, says so.
+        outcomes = append_to(relay, doubtful, events.clone(), batch_id.clone()).await;
+    }
+    if outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
+        outcomes.extend(append_to(relay, safe, events, batch_id).await);
+    }
+    outcomes
+}
+
+/// Asks these buckets at once, not in turn: the time of the slowest commit, not of all.
+async fn append_to<'a>(
+    relay: &Relay,
+    buckets: Vec<&'a BucketName>,
+    events: Vec<Bytes>,
+    batch_id: Option<String>,
+) -> Vec<(&'a BucketName, Result<Appended, AppendError>)> {
+    // `repeat_n` copies for all but the last.
+    let copies = std::iter::repeat_n((events, batch_id), buckets.len());
+    let append = |(bucket, (events, batch_id))| relay.store.append(bucket, events, batch_id);
+    let outcomes = join_all(buckets.iter().copied().zip(copies).map(append)).await;
+    buckets.into_iter().zip(outcomes).collect()
+}
+
 /// One answer for several refusals: what goes away by itself first, what the sender has to change last.
 fn refusal(refusals: Vec<(&BucketName, AppendError)>) -> ApiError {
-    let mut full = Vec::new();
+    let (mut full, mut disk) = (Vec::new(), Vec::new());
     let mut too_large = None;
     for (bucket, error) in refusals {
         match error {
@@ -176,10 +209,17 @@ fn refusal(refusals: Vec<(&BucketName, AppendError)>) -> ApiError {
                 tracing::warn!(%bucket, reason, "bucket is full, a batch is refused");
                 full.push(bucket.clone());
             }
+            AppendError::Disk(reason) => {
+                tracing::warn!(%bucket, reason, "the disk takes nothing, a batch is refused");
+                disk.push(bucket.clone());
+            }
             AppendError::TooLarge { .. } => {
                 too_large = Some(ApiError::TooLarge(format!("bucket {bucket}: {error}")));
             }
         }
+    }
+    if !disk.is_empty() {
+        return ApiError::Disk(disk);
     }
     too_large.filter(|_| full.is_empty()).unwrap_or(ApiError::Full(full))
 }

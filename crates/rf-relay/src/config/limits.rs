@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 pub struct LimitsFile {
     /// Bytes of a body, as sent and as decoded; at most 64 MiB.
     pub max_body_bytes: ByteSize,
-    /// Memory for all bodies that are being read or stored, and as much again for those that are decompressed.
+    /// Memory for all bodies that are being read or stored, as much again for those that are decompressed, and for
+    /// answers.
     pub body_memory_bytes: ByteSize,
     /// Events of a batch.
     pub max_batch_events: NonZeroUsize,

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::memory::Memory;
-use super::{Appended, BucketStore, Pulled, STORES, StoreKind};
+use super::{AppendError, Appended, BucketStore, Pulled, STORES, StoreKind};
 use crate::bucket::BucketName;
 use crate::config::RelayConfig;
 
@@ -25,6 +25,7 @@ async fn check_bucket_store_contract(store: &dyn BucketStore) {
     check_order_and_ids(store, &a).await;
     check_buckets_are_apart(store, &a, &b).await;
     check_batch_ids(store, &a, &b).await;
+    check_can_take(store, &a).await;
     check_budgets(store, &a).await;
     check_leases(store, &a).await;
     check_holders(store, &a).await;
@@ -108,6 +109,16 @@ async fn check_batch_ids(store: &dyn BucketStore, a: &BucketName, b: &BucketName
     acknowledge_all(store, a).await;
     assert_eq!(append(a, "batch-1").await, Appended::Duplicate, "also when the events are gone");
     acknowledge_all(store, b).await;
+}
+
+async fn check_can_take(store: &dyn BucketStore, bucket: &BucketName) {
+    let small = vec![Bytes::from_static(b"x")];
+    assert!(store.can_take(bucket, &small));
+    let large = vec![Bytes::from(vec![b'x'; 4096]); 512];
+    if !store.can_take(bucket, &large) {
+        let refused = store.append(bucket, large, None).await;
+        assert!(matches!(refused, Err(AppendError::TooLarge { .. })), "{refused:?}");
+    }
 }
 
 async fn check_budgets(store: &dyn BucketStore, bucket: &BucketName) {

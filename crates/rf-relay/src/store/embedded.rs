@@ -17,8 +17,8 @@ use rf_core::event::event_id;
 use rf_core::protocol::PulledEvent;
 use rf_core::trace::{Journal, Note, Step};
 use rf_queue::{
-    Append, Budget, Commit, CommitError, DropWatch, Dropped, Found, LeaseNote, QueueId,
-    QueueOptions, Store, StoreError, StoreOptions, StoredEvent,
+    Append, Budget, Commit, CommitError, DropWatch, Dropped, Found, FullReason, LeaseNote, QueueId,
+    QueueOptions, Store, StoreError, StoreOptions, StoredEvent, fit_when_empty,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -150,6 +150,13 @@ impl Embedded {
                 {
                     tracing::warn!(bucket = %bucket.name, %error, "events that are too old cannot be dropped now");
                 }
+                // One that sleeps finds out by this whether its files can be opened again.
+                if round.is_multiple_of(ROUNDS_TO_OPEN)
+                    && open.store.trouble().is_some()
+                    && let Err(error) = open.store.poke().await
+                {
+                    tracing::debug!(bucket = %bucket.name, %error, "the bucket's database still does not work");
+                }
             }
         }
     }
@@ -192,7 +199,11 @@ impl Bucket {
         };
         let opened = Store::open(options).map_err(|error| unavailable(&error))?;
         for notice in &opened.notices {
-            tracing::warn!(bucket = %self.name, "{notice}");
+            if notice.is_loss() {
+                tracing::error!(bucket = %self.name, "{notice}");
+            } else {
+                tracing::warn!(bucket = %self.name, "{notice}");
+            }
         }
         let queue =
             opened.store.queue(QUEUE).ok_or_else(|| unavailable(&"the database has no queue"))?;
@@ -220,6 +231,11 @@ impl Bucket {
 }
 
 impl BucketStore for Embedded {
+    fn can_take(&self, bucket: &BucketName, events: &[Bytes]) -> bool {
+        let sizes = events.iter().map(|event| event.len() as u64);
+        fit_when_empty(self.bucket(bucket).config.max_bytes, sizes)
+    }
+
     fn append<'a>(
         &'a self,
         bucket: &'a BucketName,
@@ -381,6 +397,8 @@ impl BucketStore for Embedded {
             oldest_at_ms: queue.oldest_at_ms,
             dropped_full: queue.dropped_full,
             dropped_age: queue.dropped_age,
+            dropped_damaged: queue.dropped_damaged,
+            trouble: open.store.trouble(),
             ..configured
         }
     }
@@ -417,6 +435,9 @@ impl BucketStore for Embedded {
 impl From<CommitError> for AppendError {
     fn from(error: CommitError) -> AppendError {
         match error {
+            CommitError::Full { reason: reason @ FullReason::Disk, .. } => {
+                AppendError::Disk(reason.to_string())
+            }
             CommitError::Full { reason, .. } => AppendError::Full(reason.to_string()),
             CommitError::TooLarge { bytes, limit } => AppendError::TooLarge { bytes, limit },
             other @ (CommitError::Closed | CommitError::Failed(_)) => {

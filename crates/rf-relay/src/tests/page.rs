@@ -66,6 +66,21 @@ async fn nothing_hostile_is_shown_unescaped() {
 }
 
 #[tokio::test]
+async fn a_map_has_no_empty_side() {
+    with_relay(async |relay| {
+        let page = page(relay, "/").await;
+        assert!(page.contains("viewBox=\"475 0 230 "), "only buckets: {page}");
+    })
+    .await;
+    with_relay(async |relay| {
+        tell(relay).await;
+        let page = page(relay, "/").await;
+        assert!(page.contains("viewBox=\"0 0 705 "), "nobody reads: {page}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn only_browsers_get_the_page() {
     with_relay(async |relay| {
         for head in [

@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 use rf_net::encoding::{Coding, decode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use super::{AUTH, TestRelay, exchange, with_relay};
+use super::{AUTH, TestRelay, exchange, with_config, with_relay};
+use crate::config::RelayConfig;
 
 async fn pull(relay: &TestRelay, target: &str) -> String {
     relay.ask(&format!("GET {target}\nRF-BUCKET: a\n{AUTH}"), "").await
@@ -138,6 +141,38 @@ async fn large_answers_are_coded_for_who_wants_it() {
         );
         assert_eq!(ask("gzip").await.text(), json(&body));
         assert_eq!(ask("zstd;q=0").await.text(), json(&body));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn readers_that_do_not_read_take_a_bounded_memory_and_hold_up_no_other_bucket() {
+    let large_bodies = |config: &mut RelayConfig| config.requests.max_body_bytes = 16 * 1024 * 1024;
+    with_config(large_bodies, async |relay| {
+        // An answer holds nearly the 8 MiB that are reserved for it, and no socket buffers all of that.
+        relay.record(&format!("[\"{}\"]", "x".repeat(8 * 1024 * 1024 - 1000))).await;
+        let ask =
+            format!("GET /first-batch HTTP/1.1\r\nHost: relay\r\nRF-BUCKET: a\r\n{AUTH}\r\n\r\n");
+        let mut slow = Vec::new();
+        for _ in 0..8 {
+            let mut stream = TcpStream::connect(relay.api).await.unwrap();
+            stream.write_all(ask.as_bytes()).await.unwrap();
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.unwrap();
+            assert_eq!(&status, b"HTTP/1.1 200");
+            slow.push(stream);
+        }
+        let refused = pull(relay, "/first-batch").await;
+        assert!(
+            refused.starts_with("429 ")
+                && refused.contains("retry-after: 1")
+                && refused.contains("limits.bodyMemoryBytes"),
+            "{refused}"
+        );
+        assert_eq!(relay.pull("b").await, "[]");
+        drop(slow);
+        let answer = pull(relay, "/first-batch").await;
+        assert!(answer.starts_with("200 "), "{}", answer.len());
     })
     .await;
 }

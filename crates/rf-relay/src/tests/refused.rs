@@ -27,6 +27,22 @@ async fn nothing_is_written_unless_the_token_fits_every_bucket() {
 }
 
 #[tokio::test]
+async fn a_head_full_of_names_is_one_refusal_and_names_none_of_them() {
+    with_relay(async |relay| {
+        let names: String = (0..9_000).map(|n| format!("n{n},")).collect();
+        for head in [format!("RF-BUCKETS: {names}"), format!("RF-BUCKETS: a,{names}\n{AUTH}")] {
+            let answer = relay.ask(&format!("GET /first-batch\n{head}"), "").await;
+            assert_eq!(answer, format!("{REFUSED}{REFUSED_BODY}"));
+        }
+        // As many repeats are one name.
+        let head = format!("GET /first-batch\nRF-BUCKETS: {}\n{AUTH}", "a,".repeat(30_000));
+        let answer = relay.ask(&head, "").await;
+        assert!(answer.starts_with("404 ") && answer.ends_with("[]"), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn every_endpoint_wants_a_token_and_tells_nothing_without() {
     with_relay(async |relay| {
         for endpoint in [

@@ -1,6 +1,6 @@
 //! A report as text. Names and sentences come from other machines: what could steer a terminal is taken out.
 
-use rf_relay::report::{BucketReport, Level, NodeReport, Report, ago, bytes, count};
+use rf_relay::report::{BucketReport, Level, NodeReport, Presence, Report, ago, bytes, count};
 
 /// The whole report.
 pub(super) fn status(report: &Report, url: &str) -> String {
@@ -91,28 +91,41 @@ fn bucket_row(bucket: &BucketReport, now_ms: u64) -> Vec<String> {
             bytes(bucket.events_limit()),
             bucket.fill()
         ),
-        count(bucket.dropped_full + bucket.dropped_age),
+        count(bucket.dropped()),
         count(bucket.refused),
     ]
 }
 
 fn node_row(node: &NodeReport, now_ms: u64) -> Vec<String> {
+    // Of a machine that has told nothing of itself all three are zero.
+    let figures = [node.cpu_percent, node.memory_percent, node.disk_percent];
+    let is_known = figures.iter().any(|percent| *percent > 0.0);
+    let of_machine =
+        |percent: f64| if is_known { format!("{percent:.0} %") } else { "-".to_owned() };
     vec![
         plain(&node.host),
         node.role.clone(),
-        word(node.level).to_owned(),
+        state(node).to_owned(),
         age(node.last_seen_ms, now_ms),
         count(node.per_minute),
         count(node.queued),
-        format!("{} %", node.fill_percent),
+        if node.sinks.is_empty() { "-".to_owned() } else { format!("{} %", node.fill_percent) },
         age(node.oldest_at_ms, now_ms),
         count(node.dropped),
         count(node.dead_letters),
-        format!("{:.0} %", node.cpu_percent),
-        format!("{:.0} %", node.memory_percent),
-        format!("{:.0} %", node.disk_percent),
+        of_machine(node.cpu_percent),
+        of_machine(node.memory_percent),
+        of_machine(node.disk_percent),
         plain(&node.version),
     ]
+}
+
+/// A node that is expected, and has its time to come yet, is neither well nor in trouble.
+fn state(node: &NodeReport) -> &'static str {
+    match (node.presence, node.level) {
+        (Presence::Missing, Level::Ok) => node.presence_word(),
+        (_, level) => word(level),
+    }
 }
 
 fn age(at_ms: Option<u64>, now_ms: u64) -> String {
@@ -176,6 +189,7 @@ mod tests {
                 ..BucketReport::default()
             }],
             nodes: vec![node("a", Vec::new()), node("b\n\u{202e}", vec![why])],
+            ..Report::default()
         }
     }
 
@@ -198,6 +212,27 @@ mod tests {
         );
         assert!(lines[8].starts_with("b\u{fffd}\u{fffd}   proxy  TROUBLE  3 min"), "{text}");
         assert!(lines[9].starts_with("a     proxy  ok       3 min"), "{text}");
+    }
+
+    #[test]
+    fn a_node_that_was_never_heard_of_is_awaited_and_has_no_figures() {
+        let mut report = report();
+        report.nodes = vec![NodeReport {
+            host: "nowhere".to_owned(),
+            role: "unknown".to_owned(),
+            presence: Presence::Missing,
+            ..NodeReport::default()
+        }];
+        let row = |report: &Report| {
+            let text = status(report, "http://relay:8090");
+            let last = text.lines().next_back().unwrap_or_default().to_owned();
+            last.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(row(&report), "nowhere unknown awaited - 0 0 - - 0 0 - - -");
+        report.nodes[0].level = Level::Bad;
+        assert!(row(&report).starts_with("nowhere unknown TROUBLE - "), "{}", row(&report));
+        report.nodes[0].cpu_percent = 7.0;
+        assert!(row(&report).ends_with(" 7 % 0 % 0 %"), "{}", row(&report));
     }
 
     #[test]

@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use super::rig::{Rig, Upstream, ok};
+use crate::support::ports::free_port;
 use crate::support::server::Answer;
+use crate::support::small_disk::SmallDisk;
 use crate::support::wait::{SOON, eventually};
 use crate::support::wire::{call, post};
 
@@ -300,6 +302,60 @@ fn the_plain_source_masks_what_it_is_told_to() {
     rig.event("/plain");
     assert!(rig.proxy.stop().success());
     assert_eq!(leaks(&rig.folder().join("proxy")), Vec::<String>::new());
+}
+
+/// Every request goes through, whatever the disk allows; clients of the plain source beside it wait.
+#[test]
+fn traffic_passes_where_the_queue_cannot_be_opened_and_is_copied_once_it_can() {
+    let upstream = Upstream::answering(|_| ok(b"fine"));
+    let (mut disk, status, plain) = (None, free_port(), free_port());
+    let mut rig = Rig::with(upstream.port, &json!({}), |config| {
+        let mounted = SmallDisk::mount(PathBuf::from(config["dataDir"].as_str().unwrap()));
+        // The first start of all, so that there is no reserve to be given up.
+        mounted.fill(0);
+        disk = Some(mounted);
+        config["portStatusZ"] = json!(status);
+        let params = json!({ "listenPort": plain, "listenAddress": "127.0.0.1" });
+        let source =
+            json!({ "id": "plain", "type": "http", "params": params, "targetSink": "out" });
+        config["sources"].as_array_mut().unwrap().push(source);
+    });
+    let disk = disk.expect("the rig asks for its file once");
+    rig.proxy.expect_error("the database cannot be opened");
+    rig.proxy.expect_error("the queue cannot be read or written");
+    let told = |path: &str| call(status, "GET", path, &[], b"");
+    let port = rig.port;
+    let passes = |path: &str| assert_eq!(call(port, "GET", path, &[], b"").text(), "fine");
+    let lost = || told("/node-info").json()["sources"]["in"]["dropped"]["refused"].as_u64();
+
+    passes("/lost/1");
+    eventually("the copy is counted as lost", SOON, || lost() == Some(1));
+    let refused = call(plain, "POST", "/", &[], b"x");
+    assert_eq!((refused.status(), refused.header("Retry-After").as_deref()), (503, Some("1")));
+    eventually("it is not ready", SOON, || {
+        let ready = told("/readyz");
+        ready.status() == 503 && ready.text().contains("it cannot be opened now")
+    });
+    assert_eq!(told("/healthz").status(), 200, "a restart would not mend it");
+    disk.make_room();
+    eventually("it is ready", SOON, || told("/readyz").status() == 200);
+    passes("/kept/1");
+    rig.event("/kept/1");
+    post(plain, "/plain", b"x");
+    rig.event("/plain");
+
+    assert!(rig.proxy.stop().success());
+    disk.protect();
+    rig.proxy.restart();
+    passes("/lost/2");
+    eventually("the copy is counted as lost", SOON, || lost() == Some(1));
+    disk.unprotect();
+    eventually("it is ready", SOON, || told("/readyz").status() == 200);
+    passes("/kept/2");
+    rig.event("/kept/2");
+    let copied = rig.events();
+    assert!(!copied.iter().any(|event| event["path"].as_str().unwrap().contains("lost")));
+    assert!(rig.proxy.stop().success());
 }
 
 /// Whether a file below `folder` holds this.

@@ -241,6 +241,49 @@ fn trailers_pass_both_ways() {
 }
 
 #[test]
+fn a_request_of_two_hosts_or_a_bad_one_is_refused() {
+    let upstream = Upstream::answering(|request| ok(request.values("host").concat().as_slice()));
+    let rig = Rig::start(upstream.port, &json!({}));
+    let ask = |hosts: &[&str]| {
+        let hosts: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+        rig.connect().exchange(format!("GET / HTTP/1.1\r\n{hosts}\r\n").as_bytes())
+    };
+    for hosts in [
+        &["a.example", "b.example"][..],
+        &["a.example", "a.example"],
+        &["a.example", ""],
+        &["a b/../@c"],
+        &["user@a.example"],
+        &["a.example/x"],
+    ] {
+        let answer = ask(hosts);
+        assert_eq!(answer.status(), 400, "{hosts:?}");
+        assert_eq!(answer.text(), "The request has more than one host, or a bad one\n");
+    }
+    assert_eq!(upstream.accepted(), 0, "none of them was passed on");
+    for host in ["a.example", "A_b.example:81", "127.0.0.1:1", "[::1]:1"] {
+        let answer = ask(&[host]);
+        assert_eq!((answer.status(), answer.text().as_str()), (200, host));
+    }
+}
+
+#[test]
+fn an_answer_that_is_chunked_and_names_a_length_comes_whole() {
+    let upstream = Upstream::answering(|request| {
+        match request.target() {
+        "/plain" => ok(b"next"),
+        _ => b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n".to_vec(),
+    }
+    });
+    let rig = Rig::start(upstream.port, &json!({}));
+    let mut wire = rig.connect();
+    let answer = wire.exchange(b"GET /both HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!((answer.text().as_str(), answer.header("content-length")), ("hello world", None));
+    let next = wire.exchange(b"GET /plain HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_eq!(next.text(), "next", "the connection stays in step");
+}
+
+#[test]
 fn a_get_with_a_chunked_body_keeps_it() {
     let upstream = Upstream::answering(|request| ok(&request.body));
     let rig = Rig::start(upstream.port, &json!({}));

@@ -3,20 +3,22 @@ use crate::support::stack::Stack;
 use crate::support::wait::{SOON, eventually};
 use crate::support::wire::post;
 
+/// A stack whose player watches tables with these `scripts`, and shows them on this port.
+fn watched(port: u16, scripts: &Value) -> Stack {
+    Stack::with(|configs| {
+        configs.player["exposedPort"] = port.into();
+        configs.player["sources"][0]["sinks"] = json!(["Watchdog"]);
+        let params = json!({ "database": "watch.sqlite3", "scripts": scripts });
+        configs.player["sinks"] =
+            json!([{ "name": "Watchdog", "id": "watch", "type": "alert", "params": params }]);
+    })
+}
+
 /// The whole way: events are posted to a proxy, and their alarm is seen, silenced and heard again at the player.
 #[test]
 fn what_is_wrong_comes_first_and_can_be_silenced() {
     let port = free_port();
-    let stack = Stack::with(|configs| {
-        configs.player["exposedPort"] = port.into();
-        configs.player["sources"][0]["sinks"] = json!(["Watchdog"]);
-        let params = json!({
-            "database": "watch.sqlite3",
-            "scripts": { "both": { "heartbeatInterval": "1s" } },
-        });
-        configs.player["sinks"] =
-            json!([{ "name": "Watchdog", "id": "watch", "type": "alert", "params": params }]);
-    });
+    let stack = watched(port, &json!({ "both": { "heartbeatInterval": "1s" } }));
     for table in ["/web", "/both"] {
         for _ in 0..3 {
             post(stack.ports.proxy, table, json!({ "status": HOSTILE }).to_string().as_bytes());
@@ -54,4 +56,53 @@ fn what_is_wrong_comes_first_and_can_be_silenced() {
     browser.wait_for(".count", "3 rows");
     assert_eq!(browser.log(), Vec::<String>::new());
     assert_eq!(browser.run("return window.hit ?? null;"), Value::Null);
+}
+
+#[test]
+fn a_choice_in_the_making_hides_nothing_and_is_kept() {
+    let port = free_port();
+    let scripts = json!({
+        "web": { "consecutiveBad": 2, "outOf": 3 },
+        "quiet": { "silencedUntil": "2100-06-15T12:00:00Z" },
+    });
+    let stack = watched(port, &scripts);
+    let tell = |table: &str, statuses: &[&str]| {
+        for status in statuses {
+            post(stack.ports.proxy, table, json!({ "status": status }).to_string().as_bytes());
+        }
+    };
+    tell("/web", &["down", "down", "ok"]);
+    tell("/mail", &["ok"]);
+    tell("/quiet", &["ok"]);
+    let browser = Browser::start();
+    browser.open(&format!("http://127.0.0.1:{port}/#/watch"));
+    browser.wait_for("h1", "Watchdog");
+    eventually("the alarm is seen", SOON, || {
+        browser.press(&["r"]);
+        browser.texts(".pill") == ["bad", "ok", "ok"]
+    });
+    browser.wait_for(".card.bad", ": \u{201c}down\u{201d}, the last event was good");
+    browser.wait_for(".card", "silenced by the configuration until 2100-06-15");
+    assert_eq!(browser.texts(".card button"), ["Silence", "Silence"], "the file's has no end");
+
+    browser.choose(".card.bad select", "4 hours");
+    browser.run("document.querySelector('.card.bad select').focus();");
+    tell("/mail", &["down", "down", "down"]);
+    // The page asks again by itself.
+    browser.wait_for(".note", "2 of 3 tables need a look.");
+    assert_eq!(browser.texts(".card b"), ["mail", "web", "quiet"]);
+    assert_eq!(browser.texts(".pill"), ["bad", "bad", "ok"]);
+    let chosen = "return document.activeElement.matches('li:nth-child(2) select') && document.activeElement.value;";
+    assert_eq!(browser.run(chosen), "4h");
+    // Drawn anew once the focus is elsewhere, the choice still holds; so does the focus of a button.
+    browser.run(
+        "document.querySelector('li:nth-child(2) select').id = 'before';
+        document.querySelector('li:nth-child(2) button').focus();",
+    );
+    browser.press(&["r"]);
+    browser.wait_until_gone("#before");
+    let kept = "return document.activeElement.matches('li:nth-child(2) button')
+        && document.querySelector('li:nth-child(2) select').value;";
+    assert_eq!(browser.run(kept), "4h");
+    assert_eq!(browser.log(), Vec::<String>::new());
 }

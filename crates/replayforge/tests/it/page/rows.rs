@@ -163,6 +163,53 @@ fn rows_are_sorted_filtered_and_paged() {
 }
 
 #[test]
+fn columns_may_be_called_as_parameters_are() {
+    let shown = Shown::with(|database| {
+        database
+            .execute_batch(
+                "CREATE TABLE o (id TEXT PRIMARY KEY, _rpf_id INTEGER, \"limit\" INTEGER, \"order\" TEXT, \"after\" INTEGER);
+                 INSERT INTO o VALUES ('a', 1, 5, 'zz', 1), ('b', 2, 7, 'q', NULL), ('c', 3, NULL, 'zz', 2);",
+            )
+            .unwrap();
+    });
+    let browser = &shown.browser;
+    let ids = || browser.texts("tbody td:first-child");
+    shown.open("/shop/o");
+    browser.wait_for(".count", "3 rows");
+    for (column, value, expected) in
+        [("limit", "5", vec!["a"]), ("after", "2", vec!["c"]), ("order", "zz", vec!["c", "a"])]
+    {
+        browser.choose("select[name=column]", column);
+        browser.choose("select[name=test]", "is");
+        browser.type_into("input[name=value]", value);
+        browser.press(&[key::ENTER]);
+        browser.wait_for(".chip b", column);
+        eventually(column, SOON, || ids() == expected);
+        browser.click(".chip button");
+        browser.wait_for(".count", "3 rows");
+    }
+    browser.click("tbody tr:nth-child(2)");
+    browser.click("dialog button[aria-label='Only rows with this limit']");
+    eventually("the row with this limit", SOON, || ids() == ["b"]);
+    // As somebody might write it.
+    shown.open("/shop/o?limit=5");
+    eventually("the condition", SOON, || ids() == ["a"]);
+    shown.assert_clean();
+}
+
+#[test]
+fn a_download_says_how_much_it_is() {
+    let shown = Shown::with(|database| orders(database, 101));
+    let browser = &shown.browser;
+    shown.open("/shop/orders");
+    browser.wait_for(".downloads", "at most 100,000 rows");
+    shown.open("/shop/orders?status=failed");
+    browser.wait_for(".count", "10 rows");
+    let downloads = browser.text(".downloads").unwrap();
+    assert!(!downloads.contains("at most"), "{downloads}");
+}
+
+#[test]
 fn the_keyboard_is_enough() {
     let shown = Shown::with(|database| orders(database, 150));
     let browser = &shown.browser;

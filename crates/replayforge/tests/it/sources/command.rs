@@ -50,10 +50,21 @@ fn each_line_of_a_run_at_the_times_of_a_pattern_is_an_event() {
 fn a_program_that_cannot_be_run_says_so_as_in_a_shell() {
     let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
     let params = json!({ "command": ["/no/such/program"], "intervalSeconds": 60 });
-    let _proxy = proxy(folder.path(), &target, "command", &params);
+    let proxy = proxy(folder.path(), &target, "command", &params);
     let body = wait_for_bodies(&target, 1).remove(0);
+    let line = proxy.wait_for("the command has not run");
+    assert!(line.contains("/no/such/program: No such file or directory"), "{line}");
     assert_eq!(body["exit_code"], 127);
     assert!(body["stderr"].as_str().unwrap().contains("/no/such/program cannot be run"), "{body}");
+}
+
+#[test]
+fn a_stream_that_cannot_be_run_says_why() {
+    let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
+    let params = json!({ "command": ["no-such-program"], "mode": "stream" });
+    let proxy = proxy(folder.path(), &target, "command", &params);
+    let line = proxy.wait_for("the program is started again");
+    assert!(line.contains("no-such-program: there is no such program in PATH"), "{line}");
 }
 
 /// A shell line as a file has to write it: `$` belongs to the file's own variables.

@@ -100,5 +100,17 @@ signal.pause()
 "#;
     let params = json!({ "command": ["python3", "-c", script] });
     let proxy = proxy(folder.path(), &target, "exec", &params);
-    proxy.wait_for("the program does not read its answers");
+    let line = proxy.wait_for("the program does not read its answers");
+    assert!(line.contains("the program is started again"), "{line}");
+}
+
+#[test]
+fn a_program_that_cannot_be_run_says_why() {
+    let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
+    let params = json!({ "command": ["/no/such/program"] });
+    let proxy = proxy(folder.path(), &target, "exec", &params);
+    let told = proxy.wait_for("sources[0].params.command: the program cannot be run: No such file");
+    assert!(told.contains(" WARN "), "{told}");
+    let line = proxy.wait_for("the program is started again");
+    assert!(line.contains("/no/such/program: No such file or directory"), "{line}");
 }

@@ -385,6 +385,20 @@ fn a_line_that_can_never_fit_is_a_dead_letter_and_the_status_page_counts_it() {
 }
 
 #[test]
+fn what_keeps_lines_from_being_read_is_said() {
+    let rig = Rig::with(|config| {
+        let params = &mut config["sources"][0]["params"];
+        let folder = Path::new(params["filePath"].as_str().unwrap()).parent().unwrap().to_owned();
+        fs::write(folder.join("file"), "").unwrap();
+        *params = json!({ "filePaths": [folder.join("none.log"), folder.join("file/app.log")] });
+    });
+    let line = rig.proxy.wait_for("there is no such file yet");
+    assert!(line.contains(" INFO ") && line.contains("none.log"), "{line}");
+    let line = rig.proxy.wait_for("folder cannot be read");
+    assert!(line.contains(" WARN ") && line.contains("Not a directory"), "{line}");
+}
+
+#[test]
 fn a_real_access_log_arrives_line_by_line() {
     let rig = Rig::start();
     let text = include_str!("../../fixtures/access.log");

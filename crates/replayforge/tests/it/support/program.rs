@@ -152,6 +152,15 @@ impl Program {
         kill_process(Pid::from_child(child), signal).expect("an own process can be signalled");
     }
 
+    /// Names of its threads.
+    pub(crate) fn threads(&self) -> Vec<String> {
+        let id = self.child.as_ref().expect("the program runs").id();
+        let tasks = std::fs::read_dir(format!("/proc/{id}/task")).expect("the program runs");
+        // One that ends just now has no name.
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm")).ok();
+        tasks.flatten().filter_map(name).map(|name| name.trim_end().to_owned()).collect()
+    }
+
     /// SIGKILL, at once.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::KILL);

@@ -24,7 +24,8 @@ struct Seen {
 /// Levels as the report names them.
 fn level(word: &str) -> String {
     match word {
-        "ok" | "✓ ok" => "ok",
+        // The page says beside the level that a node is awaited.
+        "ok" | "✓ ok" | "awaited" => "ok",
         "warning" | "! warning" => "warn",
         "TROUBLE" | "✕ trouble" => "bad",
         other => panic!("no level: {other:?}"),

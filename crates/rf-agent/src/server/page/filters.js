@@ -15,6 +15,12 @@ const TESTS = [
   ["_null", "is missing"],
 ];
 
+/** Parameters of the API's own: of columns that are called so, "is" is asked by another name. */
+const RESERVED = ["limit", "after", "format", "order"];
+
+/** The name of the condition that a column is a value. */
+export const is = (column) => (RESERVED.includes(column) ? `${column}_eq` : column);
+
 /** Whether a name in a route is the page's own and no condition: no column's name holds a dot, and `order` is none in the API. */
 const isOwn = (name) => name === "order" || name.startsWith(".");
 
@@ -28,13 +34,16 @@ export const RANGES = [
   ["30d", "30 days", 2592000],
 ];
 
-/** `[name, value]` of the conditions of a route. */
-export const conditions = (pairs) => [...pairs].filter(([name]) => !isOwn(name));
+/** `[name, value]` of the conditions of a route, as they stand there. */
+const written = (pairs) => [...pairs].filter(([name]) => !isOwn(name));
+
+/** The same, as the API is asked. */
+export const conditions = (pairs) => written(pairs).map(([name, value]) => [is(name), value]);
 
 /** A condition in words: column, sign, value. */
 function words([name, value], columns) {
   if (columns.includes(name)) return [name, "is", value];
-  for (const [suffix, sign] of TESTS) {
+  for (const [suffix, sign] of [...TESTS, ["_eq", "is"]]) {
     const column = name.slice(0, name.length - suffix.length);
     if (suffix && name.endsWith(suffix) && columns.includes(column)) {
       return suffix === "_null" ? [column, value === "false" ? "is there" : sign, ""] : [column, sign, value];
@@ -48,7 +57,7 @@ const without = (name, value) => [...here().pairs].filter(([n, v]) => n !== name
 
 /** The bar: what is filtered, and a form for more. `change(pairs)` gets the new pairs of the route. */
 export function bar(columns, pairs, change) {
-  const chips = conditions(pairs).map(([name, value]) => {
+  const chips = written(pairs).map(([name, value]) => {
     const [column, sign, text] = words([name, value], columns);
     const remove = () => change(without(name, value));
     const label = `${column} ${sign} ${text}`.trim();
@@ -64,7 +73,8 @@ export function bar(columns, pairs, change) {
   const add = (event) => {
     event.preventDefault();
     if (!value.value && test.value !== "_null" && test.value !== "") return value.focus();
-    const pair = [column.value + test.value, test.value === "_null" ? "true" : value.value];
+    const name = test.value === "" ? is(column.value) : column.value + test.value;
+    const pair = [name, test.value === "_null" ? "true" : value.value];
     change([...without(...pair), pair]);
   };
   return h("div", { class: "filters" },

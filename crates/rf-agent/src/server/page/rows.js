@@ -7,11 +7,13 @@ import { Newest, Refused, get, url } from "./api.js";
 import { Choice } from "./columns.js";
 import { open } from "./detail.js";
 import { h, say } from "./dom.js";
-import { bar, conditions, range, secondsOf } from "./filters.js";
+import { bar, conditions, is, range, secondsOf } from "./filters.js";
 import * as format from "./format.js";
 import { go, here, link } from "./route.js";
 
 const PAGE = 100;
+/** As many as the API answers at a time. */
+const MOST = 100_000;
 const NUMBER = "_rpf_id";
 const LIVE_EVERY_MS = 5000;
 
@@ -56,13 +58,15 @@ export class Rows {
     this.live = h("button", { type: "button", "aria-pressed": "false", title: "Ask again every 5 seconds",
       onclick: () => this.#setLive(!this.#isLive) }, "Live");
     const download = ["csv", "ndjson"].map((kind) =>
-      h("a", { href: url([this.place.sink, "query-table", this.place.table], this.#asked({ format: kind, limit: 100000 })),
+      h("a", { href: url([this.place.sink, "query-table", this.place.table], this.#asked({ format: kind, limit: MOST })),
         download: `${this.place.table}.${kind}` }, kind.toUpperCase()));
+    const most = `at most ${MOST.toLocaleString("en")} rows`;
+    this.most = h("small", { title: `${most} in this order: filter, or sort another way, for others`, hidden: true }, most);
     return h("div", { class: "tools" },
       bar(this.choice.all, pairs, (changed) => this.#to(changed.filter(([name]) => name !== ".at"))),
       h("div", { class: "right" }, since, this.choice.menu(() => this.#draw()), this.live,
         h("button", { type: "button", title: "r", onclick: () => this.load() }, "Refresh"),
-        h("span", { class: "downloads" }, download)));
+        h("span", { class: "downloads" }, download, this.most)));
   }
 
   get #order() {
@@ -115,6 +119,8 @@ export class Rows {
     this.note.replaceChildren();
     this.note.classList.remove("wrong");
     this.#draw();
+    // What is on one page is whole.
+    this.most.hidden = !hasBefore && !hasAfter;
     const [first, last] = [this.#rows[0], this.#rows.at(-1)].map((row) => row?.[NUMBER]);
     const canPage = first !== undefined && first !== null;
     const to = (at) => link({ ...this.place, pairs: [...[...this.place.pairs].filter(([name]) => name !== ".at"), ...(at ? [[".at", at]] : [])] });
@@ -183,7 +189,7 @@ export class Rows {
   #open(place) {
     const row = this.#rows[place];
     const filter = (column, value) => {
-      const pair = value === null ? [`${column}_null`, "true"] : [column, String(value)];
+      const pair = value === null ? [`${column}_null`, "true"] : [is(column), String(value)];
       this.#to([...[...here().pairs].filter(([name]) => name !== ".at"), pair]);
     };
     open(row, this.choice.all, { filter, closed: () => this.#row(place)?.focus() });

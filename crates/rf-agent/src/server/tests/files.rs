@@ -106,6 +106,21 @@ async fn parts_and_conditions_work() {
     assert_eq!((part.status.as_u16(), part.text().as_str()), (206, "012"));
     assert_eq!(part.header("content-range"), "bytes 1-3/12");
     assert_eq!(server.ask("GET", path, &[("range", "bytes=50-")], "").await.status, 416);
+    for (range, status, expected) in [
+        ("bytes=-2", 206, "9]"),
+        ("bytes=10-", 206, "9]"),
+        ("bytes=10-99", 206, "9]"),
+        // What is no range, or several, is passed over.
+        ("bytes=abc", 200, "[0123456789]"),
+        ("bytes=5-2", 200, "[0123456789]"),
+        ("bytes=-", 200, "[0123456789]"),
+        ("bytes=+1-3", 200, "[0123456789]"),
+        ("bytes=0-1,5-6", 200, "[0123456789]"),
+        ("lines=1-3", 200, "[0123456789]"),
+    ] {
+        let part = server.ask("GET", path, &[("range", range)], "").await;
+        assert_eq!((part.status.as_u16(), part.text().as_str()), (status, expected), "{range}");
+    }
     let first = server.get(path).await;
     let since = first.header("last-modified");
     let again = server.ask("GET", path, &[("if-modified-since", since)], "").await;

@@ -68,11 +68,12 @@ async fn status(State(sink): State<Arc<AlertSink>>) -> Result<Json<Value>, ApiEr
 /// Times in seconds since 1970, as everywhere in these APIs.
 fn show(shown: &Shown) -> Value {
     let seconds = |us: Option<i64>| us.map(|us| us.div_euclid(1_000_000));
-    let Shown { table, watch, rule, silenced_until_us } = shown;
+    let Shown { table, watch, rule, silenced } = shown;
     json!({
         "table": table,
         "state": watch.state(),
         "status": watch.status,
+        "bad_status": watch.bad_status,
         "bad_events": watch.bad_events(rule),
         "bad_needed": rule.bad,
         "out_of": rule.of,
@@ -80,7 +81,8 @@ fn show(shown: &Shown) -> Value {
         "bad_since": seconds(watch.bad_since_us),
         "missing_since": seconds(watch.missing_since_us),
         "heartbeat_secs": seconds(rule.heartbeat),
-        "silenced_until": seconds(*silenced_until_us),
+        "silenced_until": seconds(silenced.map(|silenced| silenced.until_us)),
+        "silenced_by": silenced.map(|silenced| if silenced.by_file { "file" } else { "api" }),
     })
 }
 

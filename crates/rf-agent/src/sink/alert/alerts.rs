@@ -50,7 +50,15 @@ pub(super) struct Shown {
     pub(super) table: String,
     pub(super) watch: Watch,
     pub(super) rule: Rule,
-    pub(super) silenced_until_us: Option<i64>,
+    pub(super) silenced: Option<Silent>,
+}
+
+/// The silence over a table that lasts longest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Silent {
+    pub(super) until_us: i64,
+    /// By `silencedUntil` of the file, which no request can end.
+    pub(super) by_file: bool,
 }
 
 impl Alerts {
@@ -104,9 +112,11 @@ impl Alerts {
         found.map_or(&self.defaults, |(_, config)| config)
     }
 
-    fn silenced_until(&self, table: &str, now_us: i64) -> Option<i64> {
-        let by_file = self.config_of(table).silenced_until_us().filter(|until| *until > now_us);
-        by_file.max(self.silences.until(table, now_us))
+    fn silenced(&self, table: &str, now_us: i64) -> Option<Silent> {
+        let file = self.config_of(table).silenced_until_us().filter(|until| *until > now_us);
+        let asked = self.silences.until(table, now_us);
+        let until_us = file.max(asked)?;
+        Some(Silent { until_us, by_file: file >= asked })
     }
 
     fn put(&mut self, conn: &Connection, mut call: Call, now_us: i64) -> Result<(), WriteError> {
@@ -116,7 +126,7 @@ impl Alerts {
         call.body.insert("status".to_owned(), Value::String(shown.to_owned()));
         self.rows.put(conn, &call.table, call.body, now_us)?;
         let rule = self.config_of(&table).rule();
-        let silenced = self.silenced_until(&table, now_us).is_some();
+        let silenced = self.silenced(&table, now_us).is_some();
         let watch = self.watches.entry(table.clone()).or_default();
         let notices = watch.event(&rule, &status, now_us, silenced);
         self.tell(conn, &table, &notices, now_us).map_err(WriteError::Own)?;
@@ -157,7 +167,7 @@ impl Alerts {
         let tables: Vec<String> = self.watches.keys().cloned().collect();
         for table in tables {
             let rule = self.config_of(&table).rule();
-            let silenced = self.silenced_until(&table, now_us).is_some();
+            let silenced = self.silenced(&table, now_us).is_some();
             let started = self.started_us;
             let Some(watch) = self.watches.get_mut(&table) else { continue };
             let before = watch.clone();
@@ -205,7 +215,7 @@ impl Alerts {
             table: table.clone(),
             watch: watch.clone(),
             rule: self.config_of(table).rule(),
-            silenced_until_us: self.silenced_until(table, now_us),
+            silenced: self.silenced(table, now_us),
         });
         shown.collect()
     }

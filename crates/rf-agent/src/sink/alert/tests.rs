@@ -361,6 +361,32 @@ async fn silences_that_make_no_sense_are_refused() {
 }
 
 #[tokio::test]
+async fn the_status_says_what_was_bad_and_who_can_end_a_silence() {
+    let params = r#"{ "database": "alert.sqlite3", "scripts": { "web": {
+        "consecutiveBad": 2, "outOf": 3, "silencedUntil": "2100-01-01T00:00:00Z" } } }"#;
+    let mut rig = Rig::start(super::build, params).await;
+    statuses(&mut rig, &["down", "down", "ok"]).await;
+    rig.post("/mail", "{}").await;
+    assert_eq!(api(&rig, "POST", "/silences", r#"{"table":"mail","for":"1h"}"#).await.0, 204);
+    let tables = rig.json("/status").await;
+    let told = |table: &Value| {
+        ["table", "state", "status", "bad_status", "silenced_by"].map(|key| table[key].clone())
+    };
+    assert_eq!(told(&tables[0]), ["mail", "ok", "", "", "api"].map(Value::from));
+    assert_eq!(told(&tables[1]), ["web", "bad", "ok", "down", "file"].map(Value::from));
+    // The longer one is told, and the other one ends nothing.
+    let longer = r#"{"table":"*","until":"2101-01-01T00:00:00Z"}"#;
+    assert_eq!(api(&rig, "POST", "/silences", longer).await.0, 204);
+    assert_eq!(rig.json("/status").await[1]["silenced_by"], "api");
+    assert_eq!(api(&rig, "DELETE", "/silences/*", "").await.0, 204);
+    let web = &rig.json("/status").await[1];
+    assert_eq!(
+        (&web["silenced_by"], &web["silenced_until"]),
+        (&json!("file"), &json!(4_102_444_800_u64))
+    );
+}
+
+#[tokio::test]
 async fn a_silence_may_come_before_the_table() {
     let mut rig = Rig::start(super::build, PARAMS).await;
     let body = json!({ "table": "WEB", "for": "1h" }).to_string();

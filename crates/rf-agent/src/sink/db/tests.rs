@@ -373,22 +373,34 @@ async fn a_batch_with_a_bad_event_that_comes_again_in_parts_counts_once() {
 }
 
 #[tokio::test]
-async fn what_is_no_database_is_named_at_the_start() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("db.sqlite3"), "this is no database at all".repeat(100))
-        .unwrap();
-    let store = crate::sink::SinkHost {
-        store: rf_queue::Store::open(rf_queue::StoreOptions::new(
-            folder.path().join("q.sqlite3"),
-            8 << 20,
-            vec![],
-        ))
-        .unwrap()
-        .store,
-    };
-    let started = sink(super::build, folder.path(), PARAMS).start(&store).await;
-    let text = started.expect_err("no database").to_string();
-    assert!(text.contains("db.sqlite3") && text.contains("not a database"), "{text}");
+async fn a_damaged_database_is_named_and_pauses_its_sink_until_it_is_replaced() {
+    let one = |number: u64| [event("POST", "/numbers", &format!(r#"{{"number":{number}}}"#))];
+    let mut rig = rig().await;
+    for number in 0..50 {
+        rig.write(&one(number)).await;
+    }
+    let path = rig.folder.path().join("db.sqlite3");
+    // Restarted elsewhere, the sink has closed the file.
+    let elsewhere = r#"{ "database": "elsewhere.sqlite3" }"#;
+    rig.restart_with(elsewhere).await;
+    let healthy = std::fs::read(&path).unwrap();
+    let mut no_header = healthy.clone();
+    no_header[..100].fill(0);
+    let text = b"this is no database at all".repeat(100);
+    for damaged in [&text[..], &no_header[..], &healthy[..healthy.len() / 2]] {
+        std::fs::write(&path, damaged).unwrap();
+        rig.restart_with(PARAMS).await;
+        for _ in 0..2 {
+            let refused = rig.try_write(&one(50)).await;
+            let Err(SinkError::Paused(reason)) = refused else { panic!("{refused:?}") };
+            assert!(reason.contains("db.sqlite3") && reason.contains("move it away"), "{reason}");
+        }
+        // A backup is put in its place.
+        std::fs::write(&path, &healthy).unwrap();
+        rig.write(&one(50)).await;
+        assert_eq!(numbers(&rig).len(), 51);
+        rig.restart_with(elsewhere).await;
+    }
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Events that the program has and has not answered.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::sink::SinkError;
 
@@ -12,14 +14,17 @@ pub(super) type Answer = oneshot::Sender<Result<(), SinkError>>;
 /// Where the answers go, by the event's id. Somebody waits for most of them; of events whose time was up they are kept until
 /// there are too many. Invariant: there are at most `most`, or as many as somebody waits for if those are more.
 pub(super) struct Pending {
-    answers: HashMap<u64, Answer>,
+    /// With the time when the program got the event.
+    answers: HashMap<u64, (Instant, Answer)>,
     most: usize,
+    /// Since when the program owes an answer and has given none at all.
+    silent_since: Option<Instant>,
 }
 
 impl Pending {
     /// So many are waited for at a time.
     pub(super) fn new(most: usize) -> Self {
-        Self { answers: HashMap::new(), most }
+        Self { answers: HashMap::new(), most, silent_since: None }
     }
 
     /// The program gets this event.
@@ -27,29 +32,54 @@ impl Pending {
         if self.answers.len() >= self.most {
             self.forget_given_up();
         }
-        self.answers.insert(id, answer);
+        let now = Instant::now();
+        self.silent_since.get_or_insert(now);
+        self.answers.insert(id, (now, answer));
     }
 
     /// Whether nobody waits for an answer.
     pub(super) fn is_empty(&self) -> bool {
-        self.answers.values().all(Answer::is_closed)
+        self.answers.values().all(|(_, answer)| answer.is_closed())
+    }
+
+    /// Since when the program owes an answer and has given none at all.
+    pub(super) fn silent_since(&self) -> Option<Instant> {
+        self.silent_since
     }
 
     /// The program has answered.
     pub(super) fn tell(&mut self, id: u64, outcome: Result<(), SinkError>) {
-        if let Some(answer) = self.answers.remove(&id) {
+        if let Some((_, answer)) = self.answers.remove(&id) {
             tell(answer, outcome);
+        }
+        // Any answer is a sign of life, also one that comes too late.
+        self.silent_since = (!self.is_empty()).then(Instant::now);
+    }
+
+    /// The program hangs: that counts for the events that it has had for so long, and not for those behind them.
+    pub(super) fn give_up(&mut self, timeout: Duration, why: &str) {
+        for (_, (since, answer)) in self.answers.drain() {
+            let reason = why.to_owned();
+            let had_its_time = since.elapsed() >= timeout;
+            tell(
+                answer,
+                Err(if had_its_time {
+                    SinkError::Retry { reason, after: None }
+                } else {
+                    SinkError::Away(reason)
+                }),
+            );
         }
     }
 
     /// The program will answer nothing more.
     pub(super) fn tell_all(&mut self, outcome: impl Fn() -> Result<(), SinkError>) {
-        self.answers.drain().for_each(|(_, answer)| tell(answer, outcome()));
+        self.answers.drain().for_each(|(_, (_, answer))| tell(answer, outcome()));
     }
 
     /// An event whose time was up may never come again: by then it can be a dead letter.
     fn forget_given_up(&mut self) {
-        self.answers.retain(|_, answer| !answer.is_closed());
+        self.answers.retain(|_, (_, answer)| !answer.is_closed());
     }
 }
 
@@ -78,5 +108,34 @@ mod tests {
         pending.tell(1, Ok(()));
         assert_eq!(answered.try_recv(), Ok(Ok(())));
         assert!(pending.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_is_silent_from_its_first_event_or_its_last_answer_on() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut pending = Pending::new(2);
+        assert_eq!(pending.silent_since(), None);
+        let (first, _first) = oneshot::channel();
+        pending.insert(1, first);
+        tokio::time::advance(second).await;
+        let (answer, mut answered) = oneshot::channel();
+        pending.insert(2, answer);
+        assert_eq!(pending.silent_since(), Some(start));
+        pending.tell(1, Ok(()));
+        assert_eq!(pending.silent_since(), Some(start + second));
+        let (behind, mut told_behind) = oneshot::channel();
+        tokio::time::advance(second).await;
+        pending.insert(3, behind);
+        pending.give_up(second, "it hangs");
+        let reason = || "it hangs".to_owned();
+        let retry = Err(SinkError::Retry { reason: reason(), after: None });
+        assert_eq!(answered.try_recv(), Ok(retry));
+        assert_eq!(told_behind.try_recv(), Ok(Err(SinkError::Away(reason()))));
+        // Nobody waits for what it owes.
+        let (given_up, _) = oneshot::channel();
+        pending.insert(4, given_up);
+        pending.tell(9, Ok(()));
+        assert_eq!(pending.silent_since(), None);
     }
 }

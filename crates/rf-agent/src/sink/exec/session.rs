@@ -8,7 +8,7 @@ use rf_core::backoff::Backoff;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::pending::{Answer, Pending, tell};
@@ -42,6 +42,16 @@ pub(super) struct Session<'a> {
     pub(super) name: &'a str,
     pub(super) child: &'a ChildCommand,
     pub(super) stop: &'a CancellationToken,
+    /// A program that owes an answer and gives none for so long hangs.
+    pub(super) timeout: Duration,
+}
+
+/// Why no more is said to the program.
+enum Over {
+    /// One side of it is closed, or the sink stops.
+    Closed,
+    /// It hangs.
+    Silent,
 }
 
 impl Session<'_> {
@@ -51,8 +61,8 @@ impl Session<'_> {
         while !self.stop.is_cancelled() {
             let started = Instant::now();
             let why = match self.live(jobs).await {
-                Ok(code) => format!("the program ended with exit code {code}"),
-                Err(error) => format!("the program cannot be run: {error}"),
+                Ok(why) => why,
+                Err(error) => error.to_string(),
             };
             if self.stop.is_cancelled() {
                 return;
@@ -72,54 +82,61 @@ impl Session<'_> {
 
     /// Until the next life begins, events are told that there is nobody.
     async fn rest(&self, jobs: &mut mpsc::Receiver<Job>, pause: Duration, why: &str) {
-        let mut pause = pin!(sleep(pause));
-        loop {
-            tokio::select! {
-                () = &mut pause => return,
-                () = self.stop.cancelled() => return,
-                Some(job) = jobs.recv() => tell(job.answer, Err(SinkError::Away(why.to_owned()))),
-            }
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = self.stop.cancelled() => {}
+            () = turn_away(jobs, why) => {}
         }
     }
 
-    /// One life of the program, until it ends; its exit code.
-    async fn live(&self, jobs: &mut mpsc::Receiver<Job>) -> std::io::Result<i32> {
+    /// One life of the program, until it ends; how it ended.
+    async fn live(&self, jobs: &mut mpsc::Receiver<Job>) -> std::io::Result<String> {
         let mut child = self.child.spawn(Input::Piped)?;
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
-            return Err(std::io::Error::other("it has no standard input and output"));
+            return Err(std::io::Error::other("the program has no standard input and output"));
         };
         // As many are waited for at a time as the channel has places.
         let mut pending = Pending::new(jobs.max_capacity());
         let mut answers = LineReader::new(stdout, MAX_ANSWER_BYTES);
         let exchange = async {
             let ended = tokio::select! {
-                () = self.talk(jobs, stdin, &mut answers, &mut pending) => None,
-                code = child.wait() => Some(code),
+                over = self.talk(jobs, stdin, &mut answers, &mut pending) => Err(over),
+                code = child.wait() => Ok(code),
             };
+            let hung = matches!(ended, Err(Over::Silent)).then(|| no_answer_within(self.timeout));
+            if let Some(why) = &hung {
+                pending.give_up(self.timeout, why);
+            }
             let ending = async {
                 match ended {
-                    Some(code) => code,
-                    None => end(&mut child).await,
+                    Ok(code) => code,
+                    Err(_over) => tokio::select! {
+                        code = end(&mut child) => code,
+                        code = turn_away(jobs, "the program is ending") => code,
+                    },
                 }
             };
-            self.hear_out(ending, &mut answers, &mut pending).await
+            let code = self.hear_out(ending, &mut answers, &mut pending).await;
+            let ended = |code: i32| format!("the program ended with exit code {code}");
+            let code = code.and_then(|code| self.child.ran(code));
+            code.map(|code| hung.unwrap_or_else(|| ended(code)))
         };
         // Read until the end of the life, but no reason for it to go on.
         let draining = async {
             drain(self.name, stderr).await;
-            std::future::pending::<std::io::Result<i32>>().await
+            std::future::pending::<std::io::Result<String>>().await
         };
-        let code = tokio::select! {
-            code = exchange => code,
-            code = draining => code,
+        let how = tokio::select! {
+            how = exchange => how,
+            how = draining => how,
         };
         pending.tell_all(|| {
             let reason = "the program ended before it answered".to_owned();
             Err(SinkError::Retry { reason, after: None })
         });
-        code
+        how
     }
 
     /// Takes the answers that the program gives while it ends, and those that it has left in its output; its exit code.
@@ -149,15 +166,15 @@ impl Session<'_> {
         code
     }
 
-    /// Hands events over and takes answers, until one side of the program is closed or the last events after the stop are
-    /// answered. Returning closes the program's standard input.
+    /// Hands events over and takes answers, until one side of the program is closed, it hangs, or the last events after the
+    /// stop are answered. Returning closes the program's standard input.
     async fn talk(
         &self,
         jobs: &mut mpsc::Receiver<Job>,
         mut stdin: ChildStdin,
         answers: &mut LineReader<ChildStdout>,
         pending: &mut Pending,
-    ) {
+    ) -> Over {
         // Written from here, so that a program that answers before it reads on does not block both sides.
         let mut unwritten = Bytes::new();
         let mut stopped_at = None;
@@ -167,27 +184,33 @@ impl Session<'_> {
                 let stopped = *stopped_at.get_or_insert_with(Instant::now);
                 let is_quiet = pending.is_empty() && last_event.elapsed() >= QUIET;
                 if is_quiet || stopped.elapsed() >= LAST_EVENTS {
-                    return;
+                    return Over::Closed;
                 }
+            }
+            let hangs_at = pending.silent_since().map(|since| since + self.timeout);
+            // Looked at here: whichever branch comes first below, no further event goes to a program that hangs.
+            if hangs_at.is_some_and(|at| at <= Instant::now()) && stopped_at.is_none() {
+                return Over::Silent;
             }
             tokio::select! {
                 // Cancel-safe: what was written is known by what is left.
                 written = stdin.write(&unwritten), if !unwritten.is_empty() => match written {
                     Ok(count) => drop(unwritten.split_to(count)),
-                    Err(_broken_pipe) => return,
+                    Err(_broken_pipe) => return Over::Closed,
                 },
                 job = jobs.recv(), if unwritten.is_empty() => {
-                    let Some(job) = job else { return };
+                    let Some(job) = job else { return Over::Closed };
                     last_event = Instant::now();
                     pending.insert(job.id, job.answer);
                     unwritten = job.line;
                 }
                 lines = answers.next() => match lines {
                     Ok(Some(lines)) => self.take(&lines, pending),
-                    Ok(None) | Err(_) => return,
+                    Ok(None) | Err(_) => return Over::Closed,
                 },
                 () = self.stop.cancelled(), if stopped_at.is_none() => {}
                 () = sleep(QUIET), if stopped_at.is_some() => {}
+                () = until(hangs_at), if stopped_at.is_none() => {}
             }
         }
     }
@@ -216,6 +239,26 @@ impl Session<'_> {
         if let Ok(id) = id.parse() {
             pending.tell(id, outcome);
         }
+    }
+}
+
+/// Tells events that there is nobody, for as long as it is polled: it never has a result.
+async fn turn_away<T>(jobs: &mut mpsc::Receiver<Job>, why: &str) -> T {
+    while let Some(job) = jobs.recv().await {
+        tell(job.answer, Err(SinkError::Away(why.to_owned())));
+    }
+    std::future::pending().await
+}
+
+/// What becomes of an event that is not answered in time, and of a program that answers nothing.
+pub(super) fn no_answer_within(timeout: Duration) -> String {
+    format!("the program gave no answer within {timeout:?}")
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

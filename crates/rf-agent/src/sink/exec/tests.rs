@@ -103,6 +103,33 @@ async fn answers_say_what_becomes_of_an_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_hangs_is_started_again_and_costs_the_events_behind_no_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    // It hangs in its first life, and takes its time to end.
+    let script = "[ -e \"$HUNG\" ] || { touch \"$HUNG\"; trap '' TERM; read -r l; sleep 1; exit; }
+        while read -r l; do echo ok 8; done";
+    let env = json!({ "HUNG": folder.path().join("hung") });
+    let params = json!({ "command": script, "shell": true, "timeout": "2s", "env": env });
+    let sink = build_sink(&params).unwrap();
+    let stop = CancellationToken::new();
+    let event = |id| StoredEvent { id, at_ms: 0, content: "{}".into(), attempts: 0 };
+    let batch = |id: u64| SinkBatch { id: id.to_string(), events: vec![event(id)] };
+    let writing = async {
+        let hung = sink.write(&batch(7)).await;
+        let reason = no_answer_within(Duration::from_secs(2));
+        assert_eq!(hung, Err(SinkError::Retry { reason, after: None }));
+        loop {
+            match sink.write(&batch(8)).await {
+                Ok(()) => break,
+                Err(error) => assert!(matches!(error, SinkError::Away(_)), "{error:?}"),
+            }
+        }
+        stop.cancel();
+    };
+    tokio::join!(Arc::clone(&sink).run(stop.clone()), writing);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_read_after_the_end_of_the_program_counts() {
     // The answer is there only once the end of the program was seen, as when both are seen at once.
     let script =

@@ -7,8 +7,11 @@ use http::Uri;
 use http::uri::{Authority, Scheme};
 use tokio::time::Instant;
 
-/// A host that failed is passed over for so long, unless every other one failed later.
-const REST: Duration = Duration::from_secs(10);
+use crate::settings::parse_url;
+
+/// A host that failed is passed over for so long, unless every other one failed later. Each time that it fails again after
+/// its rest the next one is twice as long, up to the second: a host that hangs costs a try the whole timeout.
+const REST: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
 
 /// Scheme and authority of a host, with a path before that of the event.
 #[derive(Debug, Clone)]
@@ -22,8 +25,7 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wanted = "expected a scheme and a host, such as http://127.0.0.1:8080";
-        let uri: Uri = text.parse().map_err(|error| format!("{wanted}: {error}"))?;
-        let parts = uri.into_parts();
+        let parts = parse_url(text, wanted)?.into_parts();
         let scheme = parts
             .scheme
             .filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)
@@ -45,11 +47,34 @@ impl Target {
     }
 }
 
-/// The hosts of a sink in the order of the file, and when each failed last.
+/// The hosts of a sink in the order of the file, and how each failed last.
 #[derive(Debug)]
 pub(super) struct Targets {
     all: Vec<Target>,
-    failed: Mutex<Vec<Option<Instant>>>,
+    failed: Mutex<Vec<Option<Failed>>>,
+}
+
+/// A host that failed, and was not well since.
+#[derive(Debug, Clone, Copy)]
+struct Failed {
+    at: Instant,
+    rest: Duration,
+}
+
+impl Failed {
+    fn rests(&self) -> bool {
+        self.at.elapsed() < self.rest
+    }
+
+    /// It fails now. Several requests of one time are one failure.
+    fn again(before: Option<Failed>) -> Failed {
+        let rest = match before {
+            Some(before) if before.rests() => before.rest,
+            Some(before) => before.rest.saturating_mul(2).min(REST.1),
+            None => REST.0,
+        };
+        Failed { at: Instant::now(), rest }
+    }
 }
 
 impl Targets {
@@ -65,7 +90,7 @@ impl Targets {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut turn: Vec<(usize, &Target)> = self.all.iter().enumerate().collect();
         turn.sort_by_key(|(index, _)| {
-            failed.get(*index).copied().flatten().filter(|at| at.elapsed() < REST)
+            failed.get(*index).copied().flatten().filter(Failed::rests).map(|failed| failed.at)
         });
         turn
     }
@@ -77,7 +102,7 @@ impl Targets {
     pub(super) fn note(&self, index: usize, is_well: bool) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = failed.get_mut(index) {
-            *slot = (!is_well).then(Instant::now);
+            *slot = (!is_well).then(|| Failed::again(*slot));
         }
     }
 }
@@ -97,12 +122,34 @@ mod tests {
         check([0, 1, 2]);
         targets.note(0, false);
         check([1, 2, 0]);
-        tokio::time::advance(REST / 2).await;
+        tokio::time::advance(REST.0 / 2).await;
         targets.note(1, false);
         check([2, 0, 1]);
-        tokio::time::advance(REST / 2).await;
+        tokio::time::advance(REST.0 / 2).await;
         check([0, 2, 1]);
         targets.note(1, true);
         check([0, 1, 2]);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_goes_on_failing_rests_longer_each_time() {
+        let hosts = ["http://a", "http://b"];
+        let targets = Targets::new(hosts.iter().map(|host| Target::parse(host).unwrap()).collect());
+        let rest = async || {
+            let started = Instant::now();
+            // As several requests at a time do.
+            targets.note(0, false);
+            targets.note(0, false);
+            while targets.in_turn()[0].0 != 0 {
+                tokio::time::advance(Duration::from_secs(5)).await;
+            }
+            started.elapsed().as_secs()
+        };
+        let mut rests = Vec::new();
+        for _ in 0..7 {
+            rests.push(rest().await);
+        }
+        assert_eq!(rests, [10, 20, 40, 80, 160, 300, 300]);
+        targets.note(0, true);
+        assert_eq!(rest().await, 10);
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// Texts within their windows at the most; one more is told however often it comes.
 const MAX_SEEN: usize = 256;
-/// As much of a subject is kept for the count.
+/// As much of a subject, and of a text, is kept for the count.
 const KEPT_CHARS: usize = 100;
 
 /// An event of a batch; without a message it only lets time pass.
@@ -36,6 +36,9 @@ struct Seen {
     key: String,
     /// The beginning of it.
     subject: String,
+    /// The beginning of the text where that is not the subject: several may have one subject.
+    #[serde(default)]
+    text: String,
     until_ms: u64,
     /// How often it came since.
     counted: u64,
@@ -71,9 +74,14 @@ impl Progress {
         let over: Vec<Seen> = self.seen.extract_if(.., |seen| seen.until_ms <= now_ms).collect();
         let counted = over.into_iter().filter(|seen| seen.counted > 0);
         counted
-            .map(|seen| Message {
-                text: format!("came {} more times within {window:?}", seen.counted),
-                subject: seen.subject,
+            .map(|seen| {
+                let times = match seen.counted {
+                    1 => "once more".to_owned(),
+                    more => format!("{more} more times"),
+                };
+                let of = if seen.text.is_empty() { "" } else { ": " };
+                let text = format!("came {times} within {window:?}{of}{}", seen.text);
+                Message { text, subject: seen.subject }
             })
             .collect()
     }
@@ -90,12 +98,20 @@ impl Progress {
         }
         if self.seen.len() < MAX_SEEN {
             let until_ms = now_ms + u64::try_from(window.as_millis()).unwrap_or(u64::MAX / 2);
-            let subject = if message.subject.is_empty() { &message.text } else { &message.subject };
-            let subject = subject.chars().take(KEPT_CHARS).collect();
-            self.seen.push(Seen { key, subject, until_ms, counted: 0 });
+            let (subject, text) = match (message.subject.as_str(), message.text.as_str()) {
+                ("", text) => (text, ""),
+                both => both,
+            };
+            let (subject, text) = (beginning(subject), beginning(text));
+            self.seen.push(Seen { key, subject, text, until_ms, counted: 0 });
         }
         false
     }
+}
+
+fn beginning(text: &str) -> String {
+    let cut = text.chars().nth(KEPT_CHARS).map_or("", |_more| "…");
+    text.chars().take(KEPT_CHARS).chain(cut.chars()).collect()
 }
 
 /// FNV-1a of 128 bits: two texts of one window are never taken for the same by chance.
@@ -139,6 +155,24 @@ mod tests {
         assert_eq!(progress.next_end_ms(), None);
         let (_, told) = progress.judge(&[arrived(6, 10_001, Some("down"))], WINDOW);
         assert_eq!(texts(&told), [(6, "down")]);
+    }
+
+    #[test]
+    fn the_count_says_what_was_counted() {
+        let with = |id: u64, text: &str| {
+            let message = Message { subject: "disk".to_owned(), text: text.to_owned() };
+            Arrived { id, at_ms: 0, message: Some(message) }
+        };
+        let long = "x".repeat(101);
+        let events = ["a", "b", "b", "a", "a", long.as_str(), long.as_str()];
+        let events: Vec<Arrived> = (1..).zip(events).map(|(id, text)| with(id, text)).collect();
+        let (progress, _) = Progress::default().judge(&events, WINDOW);
+        let (_, told) = progress.judge(&[arrived(8, 10_000, None)], WINDOW);
+        let cut = format!("came once more within 10s: {}…", "x".repeat(100));
+        let expected =
+            ["came 2 more times within 10s: a", "came once more within 10s: b", cut.as_str()];
+        assert_eq!(texts(&told), expected.map(|text| (8, text)));
+        assert!(told.iter().all(|(_, message)| message.subject == "disk"));
     }
 
     #[test]

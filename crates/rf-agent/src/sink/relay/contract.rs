@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, StatusCode};
 use rf_core::lifecycle::Tasks;
 use rf_core::protocol::{RF_BATCH_ID, parse_batch};
@@ -32,13 +33,15 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn record(&mut self, headers: &HeaderMap, body: &Bytes) -> StatusCode {
+    fn record(&mut self, headers: &HeaderMap, body: &Bytes) -> (StatusCode, &'static str) {
         let numbers = parse_batch(body, 1000).unwrap();
         let numbers: Option<Vec<usize>> = numbers
             .iter()
             .map(|content| std::str::from_utf8(content).ok()?.parse::<usize>().ok())
             .collect();
-        let Some(numbers) = numbers else { return StatusCode::BAD_REQUEST };
+        // In the words of a relay: others blame no event.
+        let refused = (StatusCode::BAD_REQUEST, r#"{"error":"an event is not a number"}"#);
+        let Some(numbers) = numbers else { return refused };
         match self.batches.entry(headers[RF_BATCH_ID].to_str().unwrap().to_owned()) {
             Entry::Vacant(new) => {
                 self.events.extend(&numbers);
@@ -47,7 +50,7 @@ impl Bucket {
             Entry::Occupied(known) if *known.get() == numbers => {}
             Entry::Occupied(known) => self.changed.push(known.key().clone()),
         }
-        StatusCode::OK
+        (StatusCode::OK, "stored")
     }
 }
 
@@ -65,7 +68,8 @@ impl Relay {
         let bucket: Arc<Mutex<Bucket>> = Arc::default();
         let stored = Arc::clone(&bucket);
         let app = Router::new().fallback(move |headers: HeaderMap, body: Bytes| {
-            std::future::ready(stored.lock().unwrap().record(&headers, &body))
+            let (status, words) = stored.lock().unwrap().record(&headers, &body);
+            std::future::ready((status, [(ACCEPT_ENCODING, "zstd")], words))
         });
         let tasks = Tasks::new(CancellationToken::new());
         tasks.spawn("relay", async move { axum::serve(listener, app).await });

@@ -111,8 +111,8 @@ async fn bodies_are_counted_as_they_are_sent_and_answered() {
     assert_eq!(traffic.received.load(Ordering::Relaxed), answers as u64);
 }
 
-/// What the sink counts of three events that this script gets: delivered, dropped, dead letters.
-async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 3] {
+/// What the sink counts of three events that this script gets: delivered, dropped on purpose and for a failure, dead letters.
+async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 4] {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("batch.lua");
     std::fs::write(&path, script).unwrap();
@@ -137,7 +137,8 @@ async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 3] {
     worker.run().await;
     assert_eq!(store.usage(queue).events, 0, "all have left the queue");
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    [meter.delivered.all(), count(&meter.dropped_by_script), count(&meter.dead_lettered)]
+    let dropped = [&meter.dropped_by_script, &meter.dropped_on_error].map(count);
+    [meter.delivered.all(), dropped[0], dropped[1], count(&meter.dead_lettered)]
 }
 
 #[tokio::test]
@@ -148,10 +149,10 @@ async fn what_a_script_lets_go_is_dropped_and_not_delivered() {
         "function TransformBatch() lua_error('no') end",
     );
     for (script, on_error, expected, posts) in [
-        (empties, OnError::DeadLetter, [0, 3, 0], 0),
-        (fails, OnError::Drop, [0, 3, 0], 0),
-        (fails, OnError::DeadLetter, [0, 0, 3], 0),
-        (fails, OnError::Pass, [3, 0, 0], 1),
+        (empties, OnError::DeadLetter, [0, 3, 0, 0], 0),
+        (fails, OnError::Drop, [0, 0, 3, 0], 0),
+        (fails, OnError::DeadLetter, [0, 0, 0, 3], 0),
+        (fails, OnError::Pass, [3, 0, 0, 0], 1),
     ] {
         assert_eq!(counted(&url, script, on_error).await, expected, "{script} {on_error:?}");
         assert_eq!(got.lock().unwrap().len(), posts, "{script} {on_error:?}");
@@ -164,6 +165,72 @@ async fn what_reached_nobody_is_not_counted() {
     let sink = sink(&format!("http://{free}/record-batch"), true);
     assert!(matches!(sink.write(&batch("x")).await, Err(SinkError::Away(_))));
     assert_eq!(sink.traffic().unwrap().sent.load(Ordering::Relaxed), 0);
+}
+
+/// What it means for a batch that it is answered with this status, this `Accept-Encoding` and this body.
+async fn meaning(is_relay: bool, answer: (u16, &'static str, &'static str)) -> SinkError {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/record-batch", listener.local_addr().unwrap());
+    let (status, codings, body) = answer;
+    let status = StatusCode::from_u16(status).unwrap();
+    let app = Router::new()
+        .fallback(move || std::future::ready((status, [(ACCEPT_ENCODING, codings)], body)));
+    let tasks = Tasks::new(CancellationToken::new());
+    tasks.spawn("host", async move { axum::serve(listener, app).await });
+    sink(&url, is_relay).write(&batch("x")).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn only_a_relay_in_its_own_words_blames_an_event() {
+    let ours = r#"{"error":"not the JSON expected here"}"#;
+    let gateway = r#"{"error":"Bad Request","path":"/record-batch"}"#;
+    let page = "<html>\r\n<head><title>400 Bad Request</title></head>\r\n";
+    for status in [400, 422] {
+        let own = meaning(true, (status, "zstd, gzip", ours)).await;
+        assert!(matches!(own, SinkError::Permanent(_)), "{status}: {own}");
+        for (codings, body) in [
+            ("", ours),
+            ("gzip", ours),
+            ("zstd, gzip", gateway),
+            ("zstd, gzip", page),
+            // As a relay of the original has it.
+            ("", "bad JSON\n"),
+            ("", ""),
+        ] {
+            let other = meaning(true, (status, codings, body)).await;
+            assert!(matches!(other, SinkError::Paused(_)), "{status} {codings} {body}: {other}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_for_something_before_the_relay_may_pass_in_parts() {
+    let ours = r#"{"error":"bucket b: too large"}"#;
+    let own = meaning(true, (413, "zstd, gzip", ours)).await;
+    assert!(matches!(own, SinkError::Permanent(_)), "{own}");
+    let page = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n";
+    let other = meaning(true, (413, "", page)).await;
+    assert!(matches!(other, SinkError::TooLarge(_)), "{other}");
+    assert!(other.to_string().contains("not in the words of a relay"), "{other}");
+}
+
+#[tokio::test]
+async fn where_tls_is_missing_no_event_is_to_blame() {
+    for body in [
+        "<html>\r\n<head><title>400 The plain HTTP request was sent to HTTPS port</title></head>",
+        "<html>\r\n<head><title>400 No required SSL certificate was sent</title></head>",
+        "Client sent an HTTP request to an HTTPS server.\n",
+    ] {
+        for is_relay in [true, false] {
+            let refused = meaning(is_relay, (400, "", body)).await;
+            assert!(matches!(refused, SinkError::Paused(_)), "{refused}");
+            assert!(refused.to_string().contains("is it https://"), "{refused}");
+        }
+    }
+    // An API that quotes what it was sent.
+    let quoted = "bad event: Client sent an HTTP request to an HTTPS server.";
+    let refused = meaning(false, (400, "", quoted)).await;
+    assert!(matches!(refused, SinkError::Permanent(_)), "{refused}");
 }
 
 /// Refuses with all that it was sent.

@@ -7,6 +7,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Connection, OpenFlags};
 
+use super::contains::CONTAINS;
 use super::failure::OpenError;
 use super::identifier::is_internal;
 
@@ -24,8 +25,8 @@ const PAGE_BYTES: u32 = 8192;
 const WAL_PAGES: u32 = 4096;
 /// What is left of the write-ahead log's file once a checkpoint had it all.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
-/// Functions that our queries use; every other one is refused.
-const FUNCTIONS: [&str; 5] = ["like", "count", "max", "min", "coalesce"];
+/// Functions that our queries use, and LIKE, which a view of the user's may need; every other one is refused.
+const FUNCTIONS: [&str; 6] = [CONTAINS, "like", "count", "max", "min", "coalesce"];
 
 /// The connection of the one writer thread of a database. `max_bytes` bounds the database's file: past it a write fails as
 /// on a full disk.

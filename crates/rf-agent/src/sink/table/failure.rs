@@ -123,8 +123,8 @@ pub(crate) struct OpenError {
     pub(crate) path: PathBuf,
     /// What stands in the way.
     pub(crate) reason: String,
-    /// The disk, or another program, may let go of it: it is tried again, and its events wait. Anything else is wrong in
-    /// the configuration, and nothing starts with that.
+    /// The disk, or another program, may let go of it, or a person may put another file in its place: it is tried again, and
+    /// its events wait. Anything else is wrong in the configuration, and nothing starts with that.
     pub(crate) may_pass: bool,
 }
 
@@ -133,6 +133,13 @@ impl OpenError {
         let by_code = match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull | ErrorCode::ReadOnly | ErrorCode::SystemIoFailure) => true,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => true,
+            // The other sinks of the player have nothing to do with it.
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                let reason = format!(
+                    "{error}: the file is damaged, or no database: move it away with its -wal and -shm, or put a backup in its place"
+                );
+                return Self { path: path.to_owned(), reason, may_pass: true };
+            }
             // SQLite does not say why, and it opens for reading alone what it cannot open for writing.
             Some(ErrorCode::CannotOpen) => {
                 let opened = OpenOptions::new().create(true).truncate(false).write(true).open(path);

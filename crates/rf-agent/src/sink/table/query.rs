@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::api::CACHE_BUSTER;
 use super::api_error::ApiError;
+use super::contains::CONTAINS;
 use super::format::Format;
 use super::identifier::Identifier;
 use super::row_table::NUMBER;
@@ -21,8 +22,8 @@ pub(crate) const MAX_LIMIT: u32 = 100_000;
 const MAX_CONDITIONS: usize = 50;
 /// Values of an `_in` at the most.
 const MAX_VALUES: usize = 500;
-/// Longest pattern that SQLite compares with, in bytes; a longer one is an error of the statement.
-const MAX_PATTERN_BYTES: usize = 50_000;
+/// Longest text of a `_contains`, in bytes.
+const MAX_CONTAINED_BYTES: usize = 50_000;
 
 /// What may stand behind a column's name, and the comparison that it asks for.
 const SUFFIXES: [(&str, Test); 9] = [
@@ -136,7 +137,11 @@ impl RowQuery {
             }
             check_comparable(name, column, text)?;
         }
-        let condition = self.condition(column, test, text)?;
+        let mut condition = self.condition(column, test, text)?;
+        if matches!(test, Test::Compare(">" | ">=")) && is_of_numbers(column) {
+            // To SQLite any text, of which the empty one is the least, is greater than any number.
+            condition = format!("{condition} AND {} < ''", column.name);
+        }
         self.conditions.push(condition);
         Ok(())
     }
@@ -147,14 +152,15 @@ impl RowQuery {
             Test::Compare(operator) => format!("{name} {operator} {}", self.bind(column, text)),
             Test::Differs => format!("{name} IS NOT {}", self.bind(column, text)),
             Test::Contains => {
-                let pattern = format!("%{}%", escaped(text));
-                if pattern.len() > MAX_PATTERN_BYTES {
-                    let (name, most) = (name.as_str(), MAX_PATTERN_BYTES - 2);
+                if text.len() > MAX_CONTAINED_BYTES {
+                    let name = name.as_str();
                     return Err(ApiError::BadRequest(format!(
-                        "{name}_contains: expected at most {most} bytes, of which `%`, `_` and `\\` count twice"
+                        "{name}_contains: expected at most {MAX_CONTAINED_BYTES} bytes"
                     )));
                 }
-                format!("{name} LIKE {} ESCAPE '\\'", self.bind_value(Sql::Text(pattern)))
+                let text = self.bind_value(Sql::Text(text.to_owned()));
+                // Numbers are looked through as they are written.
+                format!("{CONTAINS}(CAST({name} AS TEXT), {text})")
             }
             Test::In => {
                 let values: Vec<&str> = text.split(',').collect();
@@ -217,7 +223,8 @@ impl RowQuery {
                     conn.prepare(&sql)?.query_row([after], |row| row.get(0)).optional()?;
                 let Some(at) = at else {
                     return Err(ApiError::BadRequest(
-                        "after: that row is gone, begin again without after".to_owned(),
+                        "after: that row is gone, or was written again: begin again without after"
+                            .to_owned(),
                     )
                     .into());
                 };
@@ -316,9 +323,8 @@ pub(crate) fn no_conditions<'a>(
     }
 }
 
-/// Text for a pattern of LIKE in which every character stands for itself.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+fn is_of_numbers(column: &Column) -> bool {
+    matches!(column.kind, Kind::Integer | Kind::Real | Kind::Boolean)
 }
 
 /// More and less are asked of numbers where the column holds some. To be equal is asked of any text: a text that is no number

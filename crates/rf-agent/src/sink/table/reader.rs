@@ -1,4 +1,5 @@
-//! Queries: on connections that cannot write, a few at a time, each with an end.
+//! Queries: on connections that cannot write, a few at a time, each with an end: its time is over, or nobody waits for it
+//! any more.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,11 +9,12 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::api_error::ApiError;
-use super::connect;
 use super::identifier::Identifier;
 use super::schema::{self, Column, Table};
+use super::{connect, contains};
 
 /// Queries of one database at a time; more wait for [`WAIT`], then are told to come back.
 const QUERIES: usize = 4;
@@ -20,8 +22,8 @@ const QUERIES: usize = 4;
 const WAIT: Duration = Duration::from_secs(5);
 /// A query may take so long, its reader's slowness included: an open query holds the write-ahead log.
 pub(crate) const MAX_QUERY_SECONDS: u64 = 30;
-/// Steps of SQLite's machine between two looks at the clock: some microseconds.
-const STEPS: i32 = 20_000;
+/// Steps of SQLite's machine between two looks at the clock: some microseconds, unless single values are very large.
+const STEPS: i32 = 1_000;
 
 /// Runs queries on a database.
 pub(crate) struct Reader {
@@ -65,15 +67,19 @@ impl Reader {
         let place = timeout(WAIT, Arc::clone(&self.places).acquire_owned()).await;
         let Ok(Ok(place)) = place else { return Err(ApiError::Busy) };
         let reader = Arc::clone(self);
-        Ok(Running(tokio::task::spawn_blocking(move || {
-            let result = reader.session(query);
+        let unwanted = CancellationToken::new();
+        let wanted = unwanted.clone().drop_guard();
+        let query = tokio::task::spawn_blocking(move || {
+            let result = reader.session(unwanted, query);
             drop(place);
             result
-        })))
+        });
+        Ok(Running { query, wanted })
     }
 
     fn session<T>(
         &self,
+        unwanted: CancellationToken,
         query: impl FnOnce(&Session<'_>) -> Result<T, QueryError>,
     ) -> Result<T, ApiError> {
         let unavailable =
@@ -84,8 +90,9 @@ impl Reader {
             None => connect::reader(&self.path).map_err(unavailable)?,
         };
         let deadline = Instant::now() + self.max_time;
-        conn.progress_handler(STEPS, Some(move || Instant::now() > deadline))
-            .map_err(unavailable)?;
+        let end = End { deadline, unwanted };
+        contains::register(&conn, end.clone()).map_err(unavailable)?;
+        conn.progress_handler(STEPS, Some(move || end.is_reached())).map_err(unavailable)?;
         let done = query(&Session { conn: &conn, deadline });
         if !matches!(done, Err(QueryError::Database(_))) {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
@@ -102,8 +109,27 @@ impl Reader {
     }
 }
 
-/// A query under way. One that nobody waits for ends by its deadline.
-pub(crate) struct Running<T>(JoinHandle<Result<T, ApiError>>);
+/// When a query has to end.
+#[derive(Clone)]
+pub(super) struct End {
+    deadline: Instant,
+    /// Cancelled when nobody waits for the query any more.
+    unwanted: CancellationToken,
+}
+
+impl End {
+    /// Whether the query has to end now.
+    pub(super) fn is_reached(&self) -> bool {
+        self.unwanted.is_cancelled() || Instant::now() > self.deadline
+    }
+}
+
+/// A query under way. When this is dropped, as when the client has left, the query ends at once and makes room for
+/// another.
+pub(crate) struct Running<T> {
+    query: JoinHandle<Result<T, ApiError>>,
+    wanted: DropGuard,
+}
 
 impl<T> Running<T> {
     /// Waits for its end.
@@ -111,7 +137,8 @@ impl<T> Running<T> {
     /// # Errors
     /// What the query says.
     pub(crate) async fn end(self) -> Result<T, ApiError> {
-        self.0.await.map_err(|error| ApiError::Unavailable { cause: error.to_string() })?
+        let Self { query, wanted: _until_the_end } = self;
+        query.await.map_err(|error| ApiError::Unavailable { cause: error.to_string() })?
     }
 }
 

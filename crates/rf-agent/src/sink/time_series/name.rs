@@ -67,19 +67,14 @@ impl Form {
     }
 }
 
-/// A length of time in whole seconds: a duration, days (`1d`), or a plain number of seconds.
+/// A length of time in whole seconds: a duration, or a plain number of seconds.
 pub(crate) fn seconds(text: &str) -> Option<i64> {
-    const DAY: i64 = 24 * 3600;
-    let number = |digits: &str| digits.parse::<u32>().ok().map(i64::from);
-    let seconds = match text.strip_suffix('d') {
-        Some(days) => number(days)?.checked_mul(DAY)?,
-        None => match number(text) {
-            Some(seconds) => seconds,
-            None => {
-                let length = Duration::from(text.parse::<Interval>().ok()?);
-                (length.subsec_nanos() == 0).then(|| i64::try_from(length.as_secs()).ok())??
-            }
-        },
+    let seconds = match text.parse::<u32>() {
+        Ok(seconds) => i64::from(seconds),
+        Err(_no_plain_number) => {
+            let length = Duration::from(text.parse::<Interval>().ok()?);
+            (length.subsec_nanos() == 0).then(|| i64::try_from(length.as_secs()).ok())??
+        }
     };
     (seconds > 0).then_some(seconds)
 }
@@ -98,6 +93,7 @@ mod tests {
         check("ts_rollup_a-b_1h", Kind::Rollup, 3600);
         check("ts_delta_x_90", Kind::Delta, 90);
         check("ts_snapshot_state_1d", Kind::Snapshot, 86_400);
+        check("ts_snapshot_state_1w", Kind::Snapshot, 7 * 86_400);
         check("TS_Gauge_CPU_60S", Kind::Gauge, 60);
         for name in [
             "",

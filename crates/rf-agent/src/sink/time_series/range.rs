@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::types::{Value as Sql, ValueRef};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::bucket::{Aggregate, Bucket, Sample};
 use super::name::{Form, Kind, seconds};
@@ -198,12 +198,14 @@ pub(super) fn write(
         table.name
     );
     let mut statement = session.conn.prepare(&sql)?;
-    for serie in series_api::list(session.conn, &table.name)? {
-        if !serie.is_asked(&query.series, &query.envs) {
-            continue;
-        }
+    let mut before = Before::of(session.conn, table, query)?;
+    for serie in series_api::asked(session.conn, &table.name, &query.series, &query.envs)? {
+        let last = match &mut before {
+            Some(before) => before.value(&serie, query.start)?,
+            None => None,
+        };
         let mut rows = statement.query(params![serie.name, serie.env, query.start, query.stop])?;
-        let mut step = Step { start: i64::MIN, buckets: BTreeMap::new(), last: None };
+        let mut step = Step { start: i64::MIN, buckets: BTreeMap::new(), last };
         while let Some(row) = rows.next()? {
             let timestamp: i64 = row.get(0)?;
             let start = query.steps.start_of(timestamp);
@@ -229,6 +231,47 @@ fn columns_of(kind: Kind) -> &'static [&'static str] {
     }
 }
 
+/// The newest value of a series before the span: what its first rate is counted from.
+struct Before<'a>(Statement<'a>);
+
+impl<'a> Before<'a> {
+    /// None where it is not needed.
+    fn of(
+        conn: &'a Connection,
+        table: &Table,
+        query: &RangeQuery,
+    ) -> Result<Option<Self>, QueryError> {
+        if query.form.kind != Kind::Gauge || !query.aggregates.contains(&Aggregate::Rate) {
+            return Ok(None);
+        }
+        let sql = format!(
+            "SELECT value FROM {} WHERE serie_name = ?1 AND env_name = ?2 AND timestamp < ?3 ORDER BY timestamp DESC LIMIT 1",
+            table.name
+        );
+        Ok(Some(Self(conn.prepare(&sql)?)))
+    }
+
+    fn value(&mut self, serie: &series_api::Serie, start: i64) -> Result<Option<f64>, QueryError> {
+        let value = self
+            .0
+            .query_row(params![serie.name, serie.env, start], |row| Ok(number(row.get_ref(0)?)))
+            .optional()?;
+        Ok(value)
+    }
+}
+
+fn number(value: ValueRef<'_>) -> f64 {
+    match value {
+        ValueRef::Integer(whole) => {
+            #[expect(clippy::cast_precision_loss, reason = "charts are drawn with floats")]
+            let real = whole as f64;
+            real
+        }
+        ValueRef::Real(real) => real,
+        _ => 0.0,
+    }
+}
+
 /// One step of one series; a snapshot has a bucket for each of its values.
 struct Step {
     start: i64,
@@ -239,17 +282,7 @@ struct Step {
 
 impl Step {
     fn add(&mut self, query: &RangeQuery, row: &rusqlite::Row<'_>) -> Result<(), QueryError> {
-        let number = |place: usize| -> rusqlite::Result<f64> {
-            Ok(match row.get_ref(place)? {
-                ValueRef::Integer(whole) => {
-                    #[expect(clippy::cast_precision_loss, reason = "charts are drawn with floats")]
-                    let real = whole as f64;
-                    real
-                }
-                ValueRef::Real(real) => real,
-                _ => 0.0,
-            })
-        };
+        let number = |place: usize| row.get_ref(place).map(number);
         let (mut spelled, mut state) = (Vec::new(), Sql::Null);
         let sample = match query.form.kind {
             Kind::Gauge => {

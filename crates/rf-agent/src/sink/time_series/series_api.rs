@@ -1,5 +1,6 @@
 //! What a time series is asked besides its rows: which series there are, and their values over time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,8 +21,8 @@ use crate::sink::table::identifier::Identifier;
 use crate::sink::table::reader::{QueryError, Reader, Session};
 use crate::sink::table::schema::{Column, Kind as Held, Table};
 
-/// Series of a table that are listed and charted; more are left out.
-pub(super) const MAX_SERIES: usize = 10_000;
+/// Series of a table that are listed; more are left out. A range of more is refused.
+const MAX_SERIES: usize = 10_000;
 
 /// The endpoints of a time series.
 pub(super) fn router(reader: Arc<Reader>) -> Router {
@@ -76,7 +77,7 @@ async fn series(
                 "SELECT min(timestamp), max(timestamp) FROM {} WHERE serie_name = ?1 AND env_name = ?2",
                 table.name
             ))?;
-            for serie in list(session.conn, &table.name)? {
+            for serie in list(session.conn, &table.name, MAX_SERIES)? {
                 let (first, last): (Sql, Sql) = ends
                     .query_row([&serie.name, &serie.env], |row| Ok((row.get(0)?, row.get(1)?)))?;
                 let (name, env) = (serie.name.as_bytes(), serie.env.as_bytes());
@@ -90,8 +91,57 @@ async fn series(
     .await
 }
 
-/// The series of a table in their order, each found by one step in the index on them.
-pub(super) fn list(conn: &Connection, table: &Identifier) -> rusqlite::Result<Vec<Serie>> {
+/// The series that a range is asked of, in their order.
+///
+/// # Errors
+/// [`ApiError::BadRequest`] where they are too many.
+pub(super) fn asked(
+    conn: &Connection,
+    table: &Identifier,
+    names: &[String],
+    envs: &[String],
+) -> Result<Vec<Serie>, QueryError> {
+    let most = MAX_SERIES + 1;
+    let mut series = match names {
+        [] => list(conn, table, most)?,
+        names => named(conn, table, names, most)?,
+    };
+    if series.len() == most {
+        let reason =
+            format!("more than {MAX_SERIES} series: name those that you want, as in serie=NAME");
+        return Err(ApiError::BadRequest(reason).into());
+    }
+    series.retain(|serie| envs.is_empty() || envs.contains(&serie.env));
+    Ok(series)
+}
+
+/// The series of these names in their order, likewise found by steps in the index.
+fn named(
+    conn: &Connection,
+    table: &Identifier,
+    names: &[String],
+    most: usize,
+) -> rusqlite::Result<Vec<Serie>> {
+    let mut first = conn.prepare(&format!(
+        "SELECT env_name FROM {table} WHERE serie_name = ?1 AND env_name IS NOT NULL ORDER BY env_name LIMIT 1"
+    ))?;
+    let mut next = conn.prepare(&format!(
+        "SELECT env_name FROM {table} WHERE serie_name = ?1 AND env_name > ?2 ORDER BY env_name LIMIT 1"
+    ))?;
+    let names: BTreeSet<&String> = names.iter().collect();
+    let mut series = Vec::new();
+    for name in names {
+        let mut found: Option<String> = first.query_row([name], |row| row.get(0)).optional()?;
+        while let Some(env) = found.take().filter(|_| series.len() < most) {
+            found = next.query_row([name, &env], |row| row.get(0)).optional()?;
+            series.push(Serie { name: name.clone(), env });
+        }
+    }
+    Ok(series)
+}
+
+/// So many of the series of a table in their order, each found by one step in the index on them.
+fn list(conn: &Connection, table: &Identifier, most: usize) -> rusqlite::Result<Vec<Serie>> {
     let mut next = conn.prepare(&format!(
         "SELECT serie_name, env_name FROM {table} WHERE (serie_name, env_name) > (?1, ?2) ORDER BY serie_name, env_name LIMIT 1"
     ))?;
@@ -101,7 +151,7 @@ pub(super) fn list(conn: &Connection, table: &Identifier) -> rusqlite::Result<Ve
     );
     let mut found = conn.query_row(&first, [], read).optional()?;
     let mut series = Vec::new();
-    while let Some(serie) = found.take().filter(|_| series.len() < MAX_SERIES) {
+    while let Some(serie) = found.take().filter(|_| series.len() < most) {
         found = next.query_row(params![serie.name, serie.env], read).optional()?;
         series.push(serie);
     }
@@ -124,14 +174,6 @@ async fn range(
         Ok(Prepared { columns, rows })
     })
     .await
-}
-
-impl Serie {
-    /// Whether the request asks for this one.
-    pub(super) fn is_asked(&self, names: &[String], envs: &[String]) -> bool {
-        (names.is_empty() || names.contains(&self.name))
-            && (envs.is_empty() || envs.contains(&self.env))
-    }
 }
 
 /// An error that only a broken table gives.

@@ -73,6 +73,9 @@ impl Runs {
                     continue;
                 }
             };
+            if let Err(error) = self.child.ran(finished.exit_code) {
+                tracing::warn!(source = self.id, %error, "the command has not run");
+            }
             if finished.timed_out {
                 tracing::warn!(source = self.id, timeout = ?self.timeout, "the command took too long and was ended");
             }

@@ -17,6 +17,9 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 /// A clock that is set back by no more is only put right: what has run in that time does not run again.
 const CORRECTION: SignedDuration = SignedDuration::from_secs(60);
 
+/// The fields of a pattern; the first may be left out.
+const FIELDS: [&str; 6] = ["second", "minute", "hour", "day of month", "month", "day of week"];
+
 /// When the next run begins.
 #[derive(Debug, Clone)]
 pub(super) enum Schedule {
@@ -35,7 +38,7 @@ impl Schedule {
         match (interval, cron) {
             (None, None) => Ok(None),
             (Some(_), Some(_)) => {
-                Err(("cron", "expected one of both, intervalSeconds or cron".to_owned()))
+                Err(("cron", "expected only one of intervalSeconds and cron".to_owned()))
             }
             (Some(interval), None) if interval.as_duration().is_zero() => {
                 Err(("intervalSeconds", "expected a time above zero".to_owned()))
@@ -44,7 +47,9 @@ impl Schedule {
             (None, Some(pattern)) => Cron::from_str(pattern)
                 .map(|cron| Some(Self::Cron(Box::new(cron))))
                 .map_err(|error| {
-                    ("cron", format!("expected a cron pattern such as \"*/5 * * * *\": {error}"))
+                    let field = wrong_field(pattern).unwrap_or_default();
+                    let wanted = "expected a cron pattern such as \"*/5 * * * *\"";
+                    ("cron", format!("{wanted}: {field}{error}"))
                 }),
         }
     }
@@ -58,6 +63,20 @@ impl Schedule {
             (Self::Cron(cron), _) => wait_for_clock(cron, ZonedDateTime::now).await,
         }
     }
+}
+
+/// The field that keeps a pattern from being one, where it is a single one.
+fn wrong_field(pattern: &str) -> Option<String> {
+    let fields: Vec<&str> = pattern.split_whitespace().collect();
+    let unnamed = FIELDS.len().checked_sub(fields.len())?;
+    let names = FIELDS.get(unnamed..).filter(|names| names.len() >= FIELDS.len() - 1)?;
+    let is_wrong = |at: usize| {
+        let mut alone = vec!["*"; fields.len()];
+        alone[at] = fields[at];
+        Cron::from_str(&alone.join(" ")).is_err()
+    };
+    let (_, name) = names.iter().enumerate().find(|(at, _)| is_wrong(*at))?;
+    Some(format!("the {name} is wrong: "))
 }
 
 /// Waits for the next time that the pattern names; for ever where there is none.

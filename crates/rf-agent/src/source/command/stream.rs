@@ -37,7 +37,7 @@ impl Stream {
         // The child is read on while it ends, so that its last words are not lost.
         let reading =
             async { tokio::join!(self.read(stdout, out, stop), drain_stderr(&self.id, stderr)).0 };
-        read_until_end(reading, &mut child, stop).await
+        self.child.ran(read_until_end(reading, &mut child, stop).await?)
     }
 
     /// Until the child closes its output. A full queue leaves the output unread, so that the child waits.

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::config::{ForwardedHeaders, Settings, client_ip};
@@ -32,6 +33,21 @@ pub(super) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let is_http2 =
         upgrade.to_str().is_ok_and(|protocol| protocol.trim().eq_ignore_ascii_case("h2c"));
     (is_asked && !is_http2).then(|| upgrade.clone())
+}
+
+/// Whether a request names one host at the most, and one that there can be. Others are refused (RFC 9112, section 3.2): the
+/// upstream might take another one for the host than what stands before it, or than the copy says.
+pub(super) fn has_one_host(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => true,
+        (Some(host), None) => {
+            let host = host.as_bytes();
+            // A target without an authority may have an empty one.
+            host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+        }
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// A request whose target is a whole URL names its host there, whatever its `Host` says (RFC 9112, section 3.2.2).
@@ -74,6 +90,10 @@ pub(super) fn for_upstream(
 /// Makes an answer's headers those for the client.
 pub(super) fn for_client(status: StatusCode, headers: &mut HeaderMap) {
     let upgrade = headers.get(UPGRADE).cloned();
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // The coding frames the body, whatever length is named besides (RFC 9112, section 6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
     remove_hop_by_hop(headers);
     if let Some(protocol) = upgrade {
         headers.insert(UPGRADE, protocol);

@@ -63,6 +63,12 @@ impl Forwarding {
         if *request.method() == Method::CONNECT {
             return own(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is for forward proxies\n");
         }
+        if !headers::has_one_host(request.headers()) {
+            return own(
+                StatusCode::BAD_REQUEST,
+                "The request has more than one host, or a bad one\n",
+            );
+        }
         let Some(uri) = self.settings.target.uri(&request) else {
             return own(StatusCode::BAD_REQUEST, "The target of the request cannot be sent on\n");
         };

@@ -50,6 +50,7 @@ impl Tailer {
     pub(super) fn scan(&mut self) -> Vec<PathBuf> {
         let began = SystemTime::now();
         let found = discover(&self.settings, &self.remembered());
+        found.tell(&self.settings.id, self.is_first_look, self.settings.poll);
         let known = self.files.iter().map(|file| file.record.family.clone()).collect();
         let there = found.files.iter().map(|found| (found.id.dev, found.id.ino)).collect();
         let mut round = Round { known, seen: HashSet::new(), found: there };

@@ -1,13 +1,13 @@
 //! Which files there are: those that are configured, and those that rotations have made of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
-use std::fs;
 use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+use std::{fs, io};
 
-use glob::MatchOptions;
+use glob::{MatchOptions, Pattern};
 
 use super::record::FileId;
 use super::settings::Settings;
@@ -43,6 +43,19 @@ pub(super) struct Discovery {
     pub(super) files: Vec<Found>,
     /// Where names are watched.
     pub(super) folders: Vec<PathBuf>,
+    /// What cannot be looked at, though it is configured or may hold what is.
+    pub(super) hidden: BTreeMap<PathBuf, Hidden>,
+    /// Folders that patterns would lead into, and why they do not.
+    pub(super) closed: BTreeMap<PathBuf, String>,
+    /// Configured files that are not there, and patterns that no file matches.
+    pub(super) absent: Vec<PathBuf>,
+}
+
+/// What cannot be looked at, with the reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hidden {
+    File(String),
+    Folder(String),
 }
 
 /// What the records say of where to look.
@@ -64,18 +77,11 @@ pub(super) fn discover(settings: &Settings, remembered: &Remembered) -> Discover
     let mut folders: Vec<PathBuf> = Vec::new();
     for path in &settings.literals {
         look.family(path, &mut folders);
-        look.add(path, path, true);
+        look.literal(path);
     }
     for pattern in &settings.patterns {
         folders.extend(fixed_folder(pattern.as_str()));
-        // The pattern was checked; a folder that cannot be read hides its files until it can.
-        for path in glob::glob(pattern.as_str()).into_iter().flatten().flatten() {
-            if !settings.excludes(&path) {
-                let family = settings.family(&path);
-                look.family(&family, &mut folders);
-                look.add(&path, &family, true);
-            }
-        }
+        look.pattern(pattern, &mut folders);
     }
     for (path, family) in remembered.places.iter().filter(|(_, family)| settings.covers(family)) {
         folders.extend(folder(path));
@@ -111,11 +117,73 @@ impl Look<'_> {
         }
     }
 
-    fn add(&mut self, path: &Path, family: &Path, asked: bool) {
-        let Ok(meta) = fs::metadata(path) else { return };
+    /// A path that is configured as it stands: whatever is not a file there is worth a word.
+    fn literal(&mut self, path: &Path) {
+        match fs::metadata(path) {
+            Ok(meta) if meta.is_file() => {
+                self.add(path, path, true);
+            }
+            Ok(meta) if meta.is_dir() => {
+                let error = io::Error::from(io::ErrorKind::IsADirectory);
+                self.hide(path, Hidden::File(error.to_string()));
+            }
+            Ok(_) => self.hide(path, Hidden::File("not a regular file".to_owned())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.found.absent.push(path.to_owned());
+            }
+            Err(error) => self.hide(path, Hidden::File(error.to_string())),
+        }
+    }
+
+    fn pattern(&mut self, pattern: &Pattern, folders: &mut Vec<PathBuf>) {
+        let mut has_files = false;
+        // The pattern was checked when the file was read.
+        for path in glob::glob(pattern.as_str()).into_iter().flatten() {
+            match path {
+                Ok(path) if self.settings.excludes(&path) => {}
+                Ok(path) => {
+                    let family = self.settings.family(&path);
+                    self.family(&family, folders);
+                    has_files |= self.add(&path, &family, true);
+                }
+                Err(error) if error.error().kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    let reason = error.error().to_string();
+                    self.found.closed.insert(error.path().to_owned(), reason);
+                }
+            }
+        }
+        if !has_files {
+            self.found.absent.push(PathBuf::from(pattern.as_str()));
+        }
+    }
+
+    /// Of a folder that is hidden, what lies below it is not told as well.
+    fn hide(&mut self, path: &Path, hidden: Hidden) {
+        if matches!(hidden, Hidden::Folder(_)) {
+            self.found.hidden.retain(|other, _| !other.starts_with(path));
+            self.found.closed.retain(|other, _| !other.starts_with(path));
+        }
+        self.found.hidden.insert(path.to_owned(), hidden);
+    }
+
+    /// Whether there is a file.
+    fn add(&mut self, path: &Path, family: &Path, asked: bool) -> bool {
+        let meta = match fs::metadata(path) {
+            Ok(meta) => meta,
+            Err(error) => {
+                if asked && error.kind() != io::ErrorKind::NotFound {
+                    self.hide(path, Hidden::File(error.to_string()));
+                }
+                return false;
+            }
+        };
         let id = FileId::of(&meta);
-        if !meta.is_file() || !self.seen.insert((id.dev, id.ino)) {
-            return;
+        if !meta.is_file() {
+            return false;
+        }
+        if !self.seen.insert((id.dev, id.ino)) {
+            return true;
         }
         let modified = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
         // A link may lead elsewhere tomorrow; its file is looked for where it is.
@@ -125,11 +193,20 @@ impl Look<'_> {
         let path = target.unwrap_or_else(|| path.to_owned());
         let (family, size) = (family.to_owned(), meta.len());
         self.found.files.push(Found { path, name, family, asked, id, size, modified });
+        true
     }
 
     /// Files of a folder that rotations made, by name or because their inode is known.
     fn rotated(&mut self, folder: &Path, inodes: &HashMap<u64, PathBuf>) {
-        let Ok(entries) = fs::read_dir(folder) else { return };
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    self.hide(folder, Hidden::Folder(error.to_string()));
+                }
+                return;
+            }
+        };
         let entries: Vec<(OsString, u64)> =
             entries.flatten().map(|entry| (entry.file_name(), entry.ino())).collect();
         let names: HashSet<&str> = entries.iter().filter_map(|(name, _)| name.to_str()).collect();
@@ -151,6 +228,33 @@ impl Look<'_> {
             if let Some(family) = known.or(by_name) {
                 self.add(&path, &family, false);
             }
+        }
+    }
+}
+
+impl Discovery {
+    /// Says what keeps files from being read. That there is nothing yet, and where patterns do not lead, is said once, at
+    /// the first look.
+    pub(super) fn tell(&self, source: &str, is_first: bool, poll: Duration) {
+        for (path, hidden) in &self.hidden {
+            match hidden {
+                Hidden::File(error) => {
+                    tracing::warn!(source, file = %path.display(), error, "file cannot be opened, trying again");
+                }
+                Hidden::Folder(error) => {
+                    tracing::warn!(source, folder = %path.display(), error, "folder cannot be read and its files are not found, trying again");
+                }
+            }
+        }
+        if !is_first {
+            return;
+        }
+        for path in &self.absent {
+            tracing::info!(source, file = %path.display(), every = ?poll, "there is no such file yet, it is looked for again and again");
+        }
+        if let Some((path, error)) = self.closed.first_key_value() {
+            let folders = self.closed.len();
+            tracing::warn!(source, folder = %path.display(), folders, error, "folders cannot be read: a pattern finds no files in them");
         }
     }
 }
@@ -192,7 +296,7 @@ impl Settings {
     /// Whether a family that is remembered is configured still.
     pub(super) fn covers(&self, family: &Path) -> bool {
         let is_literal = self.literals.iter().any(|path| path == family);
-        let matches = |pattern: &glob::Pattern| pattern.matches_path_with(family, PATHS);
+        let matches = |pattern: &Pattern| pattern.matches_path_with(family, PATHS);
         is_literal || (!self.excludes(family) && self.patterns.iter().any(matches))
     }
 }

@@ -1,6 +1,6 @@
 //! The keys of `params`, and what they come to.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use glob::Pattern;
@@ -161,6 +161,7 @@ pub(super) fn check(
             .error(params, "expected filePath, a file, or filePaths, a list of files and patterns");
         return None;
     }
+    check_paths(config, params, problems)?;
     let line = config.max_line_bytes.bytes();
     if !(MIN_LINE_BYTES..=MAX_LINE_BYTES).contains(&line) {
         let told = format!("maxLineBytes: expected {MIN_LINE_BYTES} to {MAX_LINE_BYTES} bytes");
@@ -189,6 +190,32 @@ pub(super) fn check(
         partial_timeout: nothing(config.partial_line_timeout),
         poll: context.hook_interval.unwrap_or(DEFAULT_POLL).max(MIN_POLL),
     })
+}
+
+/// Reports paths that are folders, of which no line can be read, and a pattern in the key that takes none.
+fn check_paths(
+    config: &LogfileSourceConfig,
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<()> {
+    let node = at(params, "filePath");
+    let path = &config.file_path;
+    if path.contains(['*', '?']) && !Path::new(path).exists() {
+        let told = "a path as it stands, in which `*` and `?` mean nothing; patterns go into filePaths, which is a list";
+        problems.warn(&node, told);
+    }
+    let is_folder = |node: &Node<'_>| node.as_str().is_some_and(|path| Path::new(path).is_dir());
+    let mut paths = at(params, "filePaths").items();
+    paths.push(node);
+    paths.retain(is_folder);
+    for node in &paths {
+        let told = format!(
+            "expected a file, {} is a folder; filePaths takes patterns such as \"/var/log/*.log\"",
+            node.shown()
+        );
+        problems.error(node, told);
+    }
+    paths.is_empty().then_some(())
 }
 
 fn patterns(texts: &[String], node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Pattern>> {

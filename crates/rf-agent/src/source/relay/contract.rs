@@ -13,10 +13,13 @@ use futures_util::future::BoxFuture;
 use http::{StatusCode, Uri};
 use rf_core::config::Secret;
 use rf_core::lifecycle::Tasks;
-use rf_core::protocol::{PulledEvent, RF_LEASE, encode_pulled, parse_ids};
+use rf_core::protocol::{
+    ACKNOWLEDGED, NONE_IS_THERE, PulledEvent, RF_LEASE, encode_pulled, parse_ids,
+};
 use rf_net::client::{Client, ClientOptions};
 use rf_net::listen::listen;
 use serde::Deserialize;
+use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -49,6 +52,14 @@ impl Bucket {
     fn now(&self, limit: usize) -> Vec<PulledEvent> {
         self.events.lock().unwrap().iter().take(limit).cloned().collect()
     }
+
+    /// How many of them were there.
+    fn remove(&self, ids: &[u64]) -> usize {
+        let mut events = self.events.lock().unwrap();
+        let before = events.len();
+        events.retain(|event| !ids.contains(&event.id));
+        before - events.len()
+    }
 }
 
 /// What a pull asks for.
@@ -75,10 +86,14 @@ async fn first_batch(State(bucket): State<Arc<Bucket>>, Query(asked): Query<Aske
     }
 }
 
-async fn acknowledge(State(bucket): State<Arc<Bucket>>, body: Bytes) -> StatusCode {
-    let ids = parse_ids(&body, 1000).unwrap();
-    bucket.events.lock().unwrap().retain(|event| !ids.contains(&event.id));
-    StatusCode::OK
+async fn acknowledge(State(bucket): State<Arc<Bucket>>, body: Bytes) -> (StatusCode, String) {
+    let gone = bucket.remove(&parse_ids(&body, 1000).unwrap());
+    match (gone, bucket.knows_leases) {
+        (0, true) => (StatusCode::NOT_FOUND, json!({ "error": NONE_IS_THERE }).to_string()),
+        (_, true) => (StatusCode::OK, format!("{gone} events {ACKNOWLEDGED}")),
+        (0, false) => (StatusCode::NOT_FOUND, "Not found".to_owned()),
+        (_, false) => (StatusCode::OK, "Done".to_owned()),
+    }
 }
 
 async fn nothing_to_do() -> StatusCode {

@@ -71,6 +71,11 @@ async fn what_is_given_up_is_counted_once_it_is_a_dead_letter() {
     assert_eq!((counted(), bench.store.disk().dead_letters), (3, 3));
 }
 
+/// A limit below which no event is: a batch of such events is given up in one go.
+fn given_up_at_once(stable: bool) -> Option<EventLimit> {
+    stable.then_some(EventLimit { bytes: 1, name: "the limit" })
+}
+
 /// In one transaction most of them would find no room in the WAL.
 #[tokio::test]
 async fn each_of_many_that_are_given_up_at_once_becomes_a_dead_letter() {
@@ -79,7 +84,8 @@ async fn each_of_many_that_are_given_up_at_once_becomes_a_dead_letter() {
         let bench = Bench::open(&subfolder(folder.path(), stable));
         bench.append(names(0..1000)).await;
         let whole = Shape { max_events: if stable { 1000 } else { 1 }, ..shape(stable) };
-        let sink = Recorder::new(Shape { goal_bytes: 1 << 20, ..whole }, |_| {
+        let event_limit = given_up_at_once(stable);
+        let sink = Recorder::new(Shape { goal_bytes: 1 << 20, event_limit, ..whole }, |_| {
             Err(SinkError::Permanent("bad".to_owned()))
         });
         bench.run(&sink, bench.wait_empty()).await;
@@ -107,8 +113,10 @@ async fn a_stop_between_dead_letters_loses_none_of_them_and_tries_none_again() {
             let full = "CREATE TRIGGER full BEFORE INSERT ON dead_letters WHEN (SELECT count(*) FROM dead_letters) >= 40
                         BEGIN SELECT RAISE(ABORT, 'as the test wants'); END";
             conn.execute_batch(full).unwrap();
-            let sink =
-                Recorder::new(whole.clone(), |_| Err(SinkError::Permanent("bad".to_owned())));
+            let event_limit = given_up_at_once(stable);
+            let sink = Recorder::new(Shape { event_limit, ..whole.clone() }, |_| {
+                Err(SinkError::Permanent("bad".to_owned()))
+            });
             bench.run(&sink, bench.wait_refused()).await;
             assert!((60..100).contains(&bench.left()), "stable {stable}: {}", bench.left());
             bench.store.close().await;

@@ -12,11 +12,17 @@ import sys
 from aiosmtpd.smtp import SMTP, AuthResult
 
 
+put_off = set()
+
+
 class Handler:
     async def handle_RCPT(self, server, session, envelope, address, options):
         if address.startswith("unknown@"):
             return "550 5.1.1 no such user"
         if address.startswith("busy@"):
+            return "451 4.3.0 try again later"
+        if address.startswith("slow@") and address not in put_off:
+            put_off.add(address)
             return "451 4.3.0 try again later"
         envelope.rcpt_tos.append(address)
         return "250 OK"

@@ -55,13 +55,14 @@ pub(super) fn map(report: &Report) -> Markup {
     let height =
         [&left_places, &bucket_places, &right_places].map(|column| end(column)).into_iter().max();
     let height = height.unwrap_or_default().max(60) + 24;
+    let (from, to) = span(!left.shown.is_empty(), !right.shown.is_empty());
     let by_name: BTreeMap<&str, &Place> =
         buckets.iter().map(|bucket| bucket.name.as_str()).zip(&bucket_places).collect();
     html! {
         section id="map" class="panel map" aria-labelledby="map-title" {
             h2 id="map-title" { "Map" }
             div class="map-scroll" tabindex="0" role="group" aria-label="Map of nodes and buckets; the tables below say the same" {
-                svg viewBox={ "0 0 " (WIDTH) " " (height) } width=(WIDTH) height=(height) {
+                svg class=(room(to - from)) viewBox={ (from) " 0 " (to - from) " " (height) } width=(to - from) height=(height) {
                     g class="edges" {
                         @for (node, place) in left.shown.iter().zip(&left_places) { (edges(node, place, &by_name, Side::Left)) }
                         @for (node, place) in right.shown.iter().zip(&right_places) { (edges(node, place, &by_name, Side::Right)) }
@@ -75,6 +76,21 @@ pub(super) fn map(report: &Report) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// From where to where the map goes: a side without nodes is left out.
+fn span(has_left: bool, has_right: bool) -> (u64, u64) {
+    let bucket_x = (WIDTH - BUCKET_WIDTH) / 2;
+    (if has_left { 0 } else { bucket_x }, if has_right { WIDTH } else { bucket_x + BUCKET_WIDTH })
+}
+
+/// The class that keeps a map of this width legible on a phone.
+fn room(width: u64) -> &'static str {
+    match width {
+        WIDTH => "wide",
+        BUCKET_WIDTH => "narrow",
+        _ => "half",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Series and ranges.
 
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::rig;
@@ -40,8 +41,8 @@ async fn every_aggregate_over_steps() {
         ("count", 30.0),
         ("last", 47.0),
         ("p95", 46.0),
-        // The first point of a range has none before it.
-        ("rate", 29.0 / 300.0),
+        // The first point of a range has grown since the one before the range.
+        ("rate", 30.0 / 300.0),
     ] {
         let rows = rig.json(&format!("{uri}&aggregate={aggregate}")).await;
         assert_eq!(values(&rows), [expected], "{aggregate}");
@@ -52,6 +53,44 @@ async fn every_aggregate_over_steps() {
         rows,
         json!([{ "timestamp": 1_000_200, "serie_name": "up", "env_name": "e", "min": 18, "max": 47 }])
     );
+}
+
+#[tokio::test]
+async fn rates_of_neighbouring_spans_add_up() {
+    let rig = charts().await;
+    let rates = async |start: i64, stop: i64| {
+        let uri = format!(
+            "/range/ts_gauge_g_10s?serie=up&step=1m&aggregate=rate&start={start}&stop={stop}"
+        );
+        values(&rig.json(&uri).await)
+    };
+    let whole = rates(1_000_020, 1_000_619).await;
+    // Before its first point a series has not grown.
+    assert_eq!(whole[..2], [5.0 / 60.0, 6.0 / 60.0]);
+    let parts = [rates(1_000_020, 1_000_319).await, rates(1_000_320, 1_000_619).await].concat();
+    assert_eq!(parts, whole);
+}
+
+#[tokio::test]
+async fn a_series_that_is_named_is_found_among_any_number_of_them() {
+    let rig = charts().await;
+    let conn = Connection::open(rig.folder.path().join("ts.sqlite3")).unwrap();
+    conn.execute_batch(
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 10400)
+         INSERT INTO ts_gauge_g_10s (timestamp, serie_name, env_name, value)
+         SELECT 1000020, printf('s%05d', i), printf('e%d', i % 2), i FROM n",
+    )
+    .unwrap();
+    drop(conn);
+    let uri = "/range/ts_gauge_g_10s?step=1h";
+    let found = rig.json(&format!("{uri}&serie=s10400&serie=s00003&serie=s10400&serie=none")).await;
+    assert_eq!(values(&found), [3.0, 10_400.0]);
+    assert_eq!(rig.json(&format!("{uri}&serie=s10400&env=e1")).await, json!([]));
+    let (status, reason) = rig.refusal(uri).await;
+    assert_eq!(status, 400);
+    assert!(reason.starts_with("more than 10000 series: name those"), "{reason}");
+    let listed = rig.json("/series/ts_gauge_g_10s").await;
+    assert_eq!(listed.as_array().unwrap().len(), 10_000);
 }
 
 #[tokio::test]

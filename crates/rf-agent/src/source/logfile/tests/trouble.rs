@@ -1,17 +1,20 @@
 //! Files that cannot be read to their end: compressed ones that break off or are still being written, and those that fail.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use rf_core::config::{Problems, parse};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::time::advance;
 
 use super::super::content::Content;
+use super::super::discover::{Discovery, Hidden, Remembered, discover};
 use super::super::record::Record;
 use super::super::settings::{LogfileSourceConfig, Settings, check};
 use super::super::tailer::Tailer;
@@ -201,4 +204,78 @@ async fn a_file_that_fails_holds_up_newer_ones_for_a_while_only() {
         assert_eq!(prepared.events.len(), events, "after {seconds} s");
         assert_eq!(prepared.due.is_some(), events == 0, "it is looked at again in time");
     }
+}
+
+/// What is found of a path or pattern in a folder that `make` has filled; and the folder.
+fn found(path: &str, make: impl FnOnce(&Path)) -> (Discovery, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&json!({ "filePaths": [folder.path().join(path)] }));
+    make(folder.path());
+    (discover(&settings, &Remembered::default()), folder)
+}
+
+fn hidden(what: &Hidden) -> (&'static str, &str) {
+    match what {
+        Hidden::File(error) => ("file", error),
+        Hidden::Folder(error) => ("folder", error),
+    }
+}
+
+#[test]
+fn what_keeps_a_file_from_being_read_is_found() {
+    let check = |path: &str, make: fn(&Path), at: &str, what: &str, reason: &str| {
+        let (found, folder) = found(path, make);
+        let told: Vec<_> = found.hidden.iter().map(|(path, what)| (path, hidden(what))).collect();
+        assert_eq!(told.len(), 1, "{path}: {told:?}");
+        let (place, (kind, error)) = told[0];
+        assert_eq!((place, kind), (&folder.path().join(at), what), "{path}");
+        assert!(error.to_lowercase().contains(reason), "{path}: {error}");
+        assert_eq!(found.absent, Vec::<PathBuf>::new(), "{path}");
+    };
+    let folder = |root: &Path| fs::create_dir(root.join("a.log")).unwrap();
+    check("a.log", folder, "a.log", "file", "is a directory");
+    let file = |root: &Path| fs::write(root.join("a"), "").unwrap();
+    check("a/b/c.log", file, "a/b", "folder", "not a directory");
+    let ring = |root: &Path| symlink("a.log", root.join("a.log")).unwrap();
+    check("a.log", ring, "a.log", "file", "symbolic link");
+    let device = |root: &Path| symlink("/dev/null", root.join("a.log")).unwrap();
+    check("a.log", device, "a.log", "file", "not a regular file");
+}
+
+#[test]
+fn a_folder_that_may_not_be_entered_is_found() {
+    for path in ["closed/a.log", "closed/*.log"] {
+        let mut may_all = false;
+        let (found, folder) = found(path, |root| {
+            let closed = root.join("closed");
+            fs::create_dir(&closed).unwrap();
+            fs::set_permissions(&closed, Permissions::from_mode(0o000)).unwrap();
+            may_all = fs::read_dir(&closed).is_ok();
+        });
+        if may_all {
+            println!("not tried: this user may enter every folder");
+            return;
+        }
+        let closed = folder.path().join("closed");
+        let told: Vec<_> = found.hidden.iter().map(|(path, what)| (path, hidden(what))).collect();
+        assert_eq!(told, [(&closed, ("folder", "Permission denied (os error 13)"))], "{path}");
+        assert!(found.closed.is_empty(), "{:?}", found.closed);
+        fs::set_permissions(closed, Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[test]
+fn what_is_not_there_yet_is_no_trouble() {
+    let check = |path: &str, is_absent: bool| {
+        let (found, folder) = found(path, |root| fs::write(root.join("a.log"), "").unwrap());
+        assert!(found.hidden.is_empty() && found.closed.is_empty(), "{path}: {found:?}");
+        let expected = if is_absent { vec![folder.path().join(path)] } else { Vec::new() };
+        assert_eq!(found.absent, expected, "{path}");
+    };
+    check("a.log", false);
+    check("*.log", false);
+    check("b.log", true);
+    check("none/b.log", true);
+    check("*.txt", true);
+    check("none/*.log", true);
 }

@@ -1,0 +1,135 @@
+//! Memory for events on their way out.
+//!
+//! An answer is in memory until its client has taken all of it, or has been cut off. Promises: all answers together take no
+//! more than a bound; those of one bucket no more than their part of it, so that who has the token of one does not hold up
+//! the readers of all; the largest answer that there can be always fits once the others are gone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rf_core::protocol::MAX_PULLED_BYTES;
+use rf_net::memory::{BodyMemory, Held};
+use tokio::time::timeout;
+
+use super::ApiError;
+use crate::bucket::BucketName;
+
+/// How long a pull waits for memory: other answers are taken within milliseconds, unless their readers hang.
+const WAIT: Duration = Duration::from_secs(2);
+/// Why a pull is refused.
+const USED_UP: ApiError =
+    ApiError::Busy("the memory for answers is used up (limits.bodyMemoryBytes)");
+
+/// The memory that all answers share.
+pub(crate) struct Answers {
+    all: BodyMemory,
+    by_bucket: HashMap<BucketName, BodyMemory>,
+}
+
+/// Memory for one answer; given back when this is dropped.
+pub(super) struct Reserved([Held; 2]);
+
+impl Answers {
+    /// `bytes` for the answers of these buckets.
+    pub(crate) fn new<'a>(
+        buckets: impl IntoIterator<Item = &'a BucketName>,
+        bytes: usize,
+    ) -> Answers {
+        let of_one = || BodyMemory::new(bytes / 2, MAX_PULLED_BYTES);
+        let by_bucket = buckets.into_iter().map(|name| (name.clone(), of_one())).collect();
+        Answers { all: BodyMemory::new(bytes, 2 * MAX_PULLED_BYTES), by_bucket }
+    }
+
+    /// Memory for events of a bucket that are about to be read.
+    ///
+    /// # Errors
+    /// [`ApiError::Busy`] when there is none for too long.
+    pub(super) async fn reserve(
+        &self,
+        bucket: &BucketName,
+        bytes: usize,
+    ) -> Result<Reserved, ApiError> {
+        let both = async {
+            // The part first: who waits for that must not hold what others could use.
+            let part = match self.by_bucket.get(bucket) {
+                Some(part) => part.wait_for(bytes).await,
+                None => self.all.begin(),
+            };
+            Reserved([part, self.all.wait_for(bytes).await])
+        };
+        timeout(WAIT, both).await.map_err(|_elapsed| USED_UP)
+    }
+}
+
+impl Reserved {
+    /// The answer, which holds the memory that it needs until its last byte has been handed to the system.
+    ///
+    /// # Errors
+    /// [`ApiError::Busy`] when it is larger than what was reserved for it, and there is no more.
+    pub(super) fn hold(mut self, answer: Bytes) -> Result<Bytes, ApiError> {
+        for held in &mut self.0 {
+            if !held.grow_to(answer.len()) {
+                return Err(USED_UP);
+            }
+            held.shrink_to(answer.len());
+        }
+        Ok(Bytes::from_owner(HeldAnswer { answer, _held: self }))
+    }
+}
+
+struct HeldAnswer {
+    answer: Bytes,
+    _held: Reserved,
+}
+
+impl AsRef<[u8]> for HeldAnswer {
+    fn as_ref(&self) -> &[u8] {
+        &self.answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn names() -> [BucketName; 3] {
+        ["a", "b", "c"].map(|name| BucketName::new(name).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_holds_what_it_needs_until_it_is_gone() {
+        let [a, ..] = names();
+        let answers = Answers::new(&names(), 0);
+        let mut held = Vec::new();
+        // Reserved are 8 MiB each, but only what the answers take is kept of it.
+        for _ in 0..57 {
+            let reserved = answers.reserve(&a, 8 * MIB).await.expect("memory");
+            let answer = reserved.hold(vec![b'x'; MIB].into()).expect("memory");
+            // A part of it is enough.
+            held.push(answer.slice(10..20));
+        }
+        assert_eq!(answers.reserve(&a, 8 * MIB).await.err(), Some(USED_UP));
+        assert!(answers.reserve(&a, 1000).await.is_ok(), "a small one takes nothing");
+        held.clear();
+        assert!(answers.reserve(&a, 64 * MIB).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_bucket_leaves_the_others_their_part_and_all_have_a_bound() {
+        let [a, b, c] = names();
+        let answers = Answers::new(&names(), 0);
+        let of_a = answers.reserve(&a, MAX_PULLED_BYTES).await.expect("memory");
+        assert_eq!(answers.reserve(&a, MIB).await.err(), Some(USED_UP));
+        let of_b = answers.reserve(&b, MAX_PULLED_BYTES).await.expect("memory");
+        assert_eq!(answers.reserve(&c, MIB).await.err(), Some(USED_UP), "both parts are all");
+        drop(of_a);
+        let of_a = answers.reserve(&a, MIB).await.expect("memory");
+        let of_c = answers.reserve(&c, MIB).await.expect("memory");
+        let larger = vec![0_u8; MAX_PULLED_BYTES].into();
+        assert_eq!(of_c.hold(larger).err(), Some(USED_UP), "it grows only while there is room");
+        drop((of_a, of_b));
+    }
+}
