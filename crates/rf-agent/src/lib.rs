@@ -16,6 +16,8 @@
 
 pub mod agent;
 pub mod child;
+#[cfg(test)]
+mod contract_table;
 mod lines;
 mod machine;
 pub mod pipeline;

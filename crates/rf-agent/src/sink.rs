@@ -266,7 +266,7 @@ pub struct SinkKind {
     ) -> Option<Arc<dyn Sink>>,
 }
 
-/// Every kind of sink that a player's file may name.
+/// Every kind of sink that a player's file may name. Each is held to the contract by the tests that `contract/kinds.rs` lists.
 pub const SINKS: &[SinkKind] = &[
     SinkKind { name: "http", schema: http::schema, build: http::build },
     SinkKind { name: "db", schema: db::schema, build: db::build },

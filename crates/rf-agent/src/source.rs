@@ -130,7 +130,7 @@ pub struct SourceKind {
     ) -> Option<Box<dyn Source>>,
 }
 
-/// Every kind of source that a proxy's file may name.
+/// Every kind of source that a proxy's file may name. Each is held to the contract by the tests that `contract/kinds.rs` lists.
 pub const SOURCES: &[SourceKind] = &[
     SourceKind { name: "http", schema: http::schema, build: http::build },
     SourceKind { name: "command", schema: command::schema, build: command::build },

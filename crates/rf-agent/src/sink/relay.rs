@@ -4,6 +4,8 @@
 //! worker repeats a batch with the same id and the same events, also after a restart: the relay stores it once.
 
 #[cfg(test)]
+pub(super) mod contract;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

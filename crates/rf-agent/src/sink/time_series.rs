@@ -11,7 +11,7 @@ mod series;
 mod series_api;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -4,6 +4,8 @@
 //! begins. Output is read to its end, so that the program never hangs on a full pipe, and kept within a bound. What the
 //! program itself promises is [`crate::child`]'s: it ends with the agent.
 
+#[cfg(test)]
+pub(super) mod contract;
 mod run;
 mod schedule;
 mod stream;

@@ -218,4 +218,4 @@ impl ExecSource {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

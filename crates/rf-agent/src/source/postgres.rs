@@ -12,5 +12,5 @@ mod link;
 pub(super) mod session;
 mod ssl;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod value;

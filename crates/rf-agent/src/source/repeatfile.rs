@@ -127,7 +127,7 @@ fn content(line: &Line) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write;
 
     use serde_json::json;
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_contract_of_sources_holds() {
+    pub(crate) async fn the_contract_of_sources_holds() {
         check_source_contract(|| Lines { file: tempfile::NamedTempFile::new().unwrap() }).await;
     }
 }

@@ -7,6 +7,9 @@
 //! Standard input may be a terminal, a file or a pipe that others have open as well, so it is read on a thread of its own,
 //! as it is.
 
+#[cfg(test)]
+pub(super) mod contract;
+
 use std::io::{PipeReader, PipeWriter};
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -4,6 +4,8 @@
 //! is stored, so that a full queue holds up its sender. A datagram cannot wait: those that find no room are counted, by
 //! reason, and the loss is logged once a window.
 
+#[cfg(test)]
+pub(super) mod contract;
 mod framing;
 mod parse;
 mod tcp;

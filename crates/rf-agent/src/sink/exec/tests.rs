@@ -63,7 +63,7 @@ impl Subject for Appender {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_program_keeps_the_contract() {
+pub(crate) async fn a_program_keeps_the_contract() {
     for concurrency in [1, 16] {
         let folder = tempfile::tempdir().unwrap();
         check_sink_contract(&Appender { folder, concurrency }).await;

@@ -17,7 +17,7 @@ use crate::worker::Worker;
 
 const SOON: Duration = Duration::from_secs(20);
 
-fn sink(url: &str, is_relay: bool) -> RelaySink {
+pub(super) fn sink(url: &str, is_relay: bool) -> RelaySink {
     sink_with(url, is_relay, "token")
 }
 
