@@ -1,16 +1,19 @@
 //! Redaction: secrets are masked before the first byte of an event is written anywhere.
 //!
-//! What is looked at: values of named headers, of named query parameters (also of URLs within header values), of named
-//! fields in JSON, form, multipart and XML bodies, and whatever matches a pattern, in targets, header values and bodies.
+//! What is looked at: values of named headers, of named query parameters (also of URLs within other values), user info of
+//! URLs, named fields in JSON, form, multipart and XML bodies, and whatever matches a pattern, in targets, header values and
+//! bodies.
 //!
 //! Promises:
 //! - it holds for bodies that were cut: nothing here needs the end of a body to find what is in it;
 //! - it holds for coded bodies: gzip and zstd are looked into within a bound, and a body that cannot be looked into is
 //!   left out and marked rather than kept unseen;
-//! - everything that is not masked stays as it was, byte for byte.
+//! - everything that is not masked stays as it was, byte for byte; a text within a text (such as JSON in a parameter) is
+//!   written anew where something in it is masked.
 //!
 //! Must not know: sources, events. Reading order: [`config`] (what a file says), [`names`] (which name is meant),
-//! `json`, `form`, `multipart` and `xml` (one shape of body each), [`body`] (which of them a body is).
+//! `json`, `form`, `multipart` and `xml` (one shape of body each), `value` (texts within texts), [`body`] (which of them a
+//! body is).
 
 mod body;
 mod config;
@@ -22,6 +25,7 @@ mod names;
 mod properties;
 #[cfg(test)]
 mod tests;
+mod value;
 mod xml;
 
 use std::borrow::Cow;
@@ -31,12 +35,16 @@ use regex::bytes::{NoExpand, Regex};
 pub(crate) use body::{BodyForm, Redacted, truncate};
 pub(crate) use config::{Defaults, RedactConfig};
 use names::{Fields, Names};
+use value::Look;
 
 /// Stands where a secret was.
 pub(crate) const MASK: &str = "***";
 
 /// How far a body must be known behind the place where it is cut, so that a pattern is found that lies across the cut.
 pub(crate) const CUT_MARGIN_BYTES: usize = 4 * 1024;
+
+/// So often a text is percent-decoded at the most to find what a pattern matches.
+const MAX_DECODED: usize = 3;
 
 /// What is masked, ready to be used.
 #[derive(Debug)]
@@ -51,10 +59,7 @@ pub(crate) struct Redactor {
 impl Redactor {
     /// The target of a request line, path and query.
     pub(crate) fn target<'a>(&self, target: &'a str) -> Cow<'a, str> {
-        let masked = form::mask_url(target.as_bytes(), &self.query);
-        let masked =
-            self.patterns_in_url(masked.map_or(Cow::Borrowed(target.as_bytes()), Cow::Owned));
-        match masked {
+        match self.url(target.as_bytes()) {
             Cow::Borrowed(_) => Cow::Borrowed(target),
             Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
         }
@@ -65,8 +70,16 @@ impl Redactor {
         if self.headers.contains(name.as_bytes()) {
             return Cow::Borrowed(MASK.as_bytes());
         }
-        let masked = form::mask_url(value, &self.query).map_or(Cow::Borrowed(value), Cow::Owned);
-        self.patterns_in(masked)
+        self.url(value)
+    }
+
+    fn url<'a>(&self, text: &'a [u8]) -> Cow<'a, [u8]> {
+        let masked = form::mask_url(text, self.look(false));
+        self.patterns_in_encoded(masked.map_or(Cow::Borrowed(text), Cow::Owned))
+    }
+
+    fn look(&self, is_cut: bool) -> Look<'_> {
+        Look::new(&self.fields, &self.query, is_cut)
     }
 
     /// Whether bodies have to be looked into.
@@ -84,14 +97,21 @@ impl Redactor {
     }
 
     /// Patterns also find what is percent-encoded: a segment or a value is then masked as a whole.
-    fn patterns_in_url<'a>(&self, url: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
+    fn patterns_in_encoded<'a>(&self, url: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
         let url = self.patterns_in(url);
         if self.patterns.is_empty() || !url.contains(&b'%') {
             return url;
         }
         let is_hit = |part: &[u8]| {
-            let decoded = form::decoded(part);
-            self.patterns.iter().any(|pattern| pattern.is_match(&decoded))
+            let mut decoded = form::decoded(part);
+            for _ in 0..MAX_DECODED {
+                if self.patterns.iter().any(|pattern| pattern.is_match(&decoded)) {
+                    return true;
+                }
+                let Cow::Owned(again) = form::decoded(&decoded) else { return false };
+                decoded = Cow::Owned(again);
+            }
+            false
         };
         let mut out = Vec::with_capacity(url.len());
         let mut is_changed = false;

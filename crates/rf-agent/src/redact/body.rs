@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use memchr::memmem;
 use rf_net::encoding::{Coding, decode_prefix};
 
+use super::value::Look;
 use super::{CUT_MARGIN_BYTES, Redactor, form, json, multipart, xml};
 
 /// What the headers say of a body, and how much of it is there.
@@ -47,7 +49,7 @@ impl Redactor {
             return Redacted::Omitted("its content encoding cannot be looked into");
         };
         if coding == Coding::Identity {
-            return match self.masked(body, form.content_type) {
+            return match self.masked(body, form.content_type, form.is_cut) {
                 Err(reason) => Redacted::Omitted(reason),
                 Ok(masked) => {
                     let bytes = masked.map_or(Cow::Borrowed(body), Cow::Owned);
@@ -62,7 +64,7 @@ impl Redactor {
             return Redacted::Omitted("it is not what its content encoding says");
         }
         let is_cut = form.is_cut || !is_whole;
-        match self.masked(&decoded, form.content_type) {
+        match self.masked(&decoded, form.content_type, is_cut) {
             Err(reason) => Redacted::Omitted(reason),
             // Nothing to hide: the bytes as they came are the better copy.
             Ok(None) if !is_cut && body.len() <= form.max_bytes => as_it_came(false),
@@ -94,61 +96,119 @@ impl Redactor {
     }
 
     /// `None` when there is nothing to mask.
-    fn masked(&self, body: &[u8], content_type: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
-        let kind = content_type.to_ascii_lowercase();
-        let is = |word: &[u8]| memchr::memmem::find(&kind, word).is_some();
-        let body_text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let first = body_text.iter().find(|byte| !byte.is_ascii_whitespace()).copied();
-        let names = [&self.fields, &self.query];
-        let is_json = is(b"json") || is(b"javascript") || is(b"event-stream");
-        let is_text = is_json || is(b"form") || is(b"xml") || is(b"text/");
-        // UTF-16 and UTF-32: names would not be found in them.
-        let is_wide =
-            body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff") || body.contains(&0);
-        if is_text && is_wide && !is(b"multipart/") {
-            return Err("its characters cannot be looked into");
-        }
-        let shaped = if is(b"multipart/") {
-            boundary(content_type).and_then(|boundary| multipart::mask(body, boundary, &names))
-        } else if matches!(first, Some(b'{' | b'['))
-            || (is_json && first != Some(b'<') && body.contains(&b'"'))
-        {
-            // It may begin with anything: `)]}',`, `while(1);`, the name of a function, `data:`, a comment, a quote.
-            self.masked_json(body)
-        } else if is(b"xml") || (first == Some(b'<') && !is(b"html")) {
-            xml::mask(body, &self.fields)
-        } else if kind.is_empty()
-            || is(b"x-www-form-urlencoded")
-            || is(b"text/plain")
-            || is(b"json")
-        {
-            let form = form::mask(body, &names);
-            self.masked_json(form.as_deref().unwrap_or(body)).or(form)
+    fn masked(
+        &self,
+        body: &[u8],
+        content_type: &[u8],
+        is_cut: bool,
+    ) -> Result<Option<Vec<u8>>, &'static str> {
+        let shaped = mask_shape(body, content_type, self.look(is_cut))?;
+        let before = Cow::Borrowed(shaped.as_deref().unwrap_or(body));
+        let found = if Kind::of(content_type).may_be_encoded() {
+            self.patterns_in_encoded(before)
         } else {
-            None
+            self.patterns_in(before)
         };
-        let before = shaped.as_deref().unwrap_or(body);
-        Ok(match self.patterns_in(Cow::Borrowed(before)) {
+        let masked = match found {
             Cow::Owned(masked) => Some(masked),
-            Cow::Borrowed(_) => shaped,
-        })
-    }
-
-    /// Fields of text that is JSON, or has JSON somewhere in it.
-    fn masked_json(&self, text: &[u8]) -> Option<Vec<u8>> {
-        let masked = json::mask(text, &self.fields);
-        json::mask_names(masked.as_deref().unwrap_or(text), &self.fields).or(masked)
+            Cow::Borrowed(_) => None,
+        };
+        Ok(masked.or(shaped))
     }
 }
 
-fn boundary(content_type: &[u8]) -> Option<&[u8]> {
-    let at = memchr::memmem::find(&content_type.to_ascii_lowercase(), b"boundary=")? + 9;
-    let rest = &content_type[at..];
-    let boundary = match rest.strip_prefix(b"\"") {
-        Some(quoted) => quoted.split(|byte| *byte == b'"').next(),
-        None => rest.split(|byte| matches!(byte, b';' | b' ')).next(),
-    };
-    boundary.filter(|boundary| !boundary.is_empty())
+/// What a content type says.
+struct Kind(Vec<u8>);
+
+impl Kind {
+    fn of(content_type: &[u8]) -> Self {
+        Self(content_type.to_ascii_lowercase())
+    }
+
+    fn is(&self, word: &[u8]) -> bool {
+        memmem::find(&self.0, word).is_some()
+    }
+
+    fn is_json(&self) -> bool {
+        self.is(b"json") || self.is(b"javascript") || self.is(b"event-stream")
+    }
+
+    fn is_xml(&self) -> bool {
+        // Documents of office programs are archives.
+        self.is(b"xml") && !self.is(b"openxml")
+    }
+
+    fn is_text(&self) -> bool {
+        self.is_json() || self.is_xml() || self.is(b"x-www-form-urlencoded") || self.is(b"text/")
+    }
+
+    /// It says nothing of what the bytes are.
+    fn is_unknown(&self) -> bool {
+        self.0.is_empty() || self.is(b"octet-stream")
+    }
+
+    fn may_be_encoded(&self) -> bool {
+        self.0.is_empty() || self.is(b"x-www-form-urlencoded")
+    }
+
+    fn may_be_pairs(&self) -> bool {
+        self.may_be_encoded() || self.is(b"text/plain") || self.is(b"json")
+    }
+}
+
+/// The body with its fields masked, by its shape; `None` when there are none in it.
+///
+/// # Errors
+/// Why it cannot be looked into, in words for a person.
+pub(super) fn mask_shape(
+    body: &[u8],
+    content_type: &[u8],
+    look: Look<'_>,
+) -> Result<Option<Vec<u8>>, &'static str> {
+    let kind = Kind::of(content_type);
+    if kind.is(b"multipart/") {
+        return multipart::mask(body, content_type, look);
+    }
+    if is_wide(body, &kind) {
+        return Err("its characters cannot be looked into");
+    }
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let first = text.trim_ascii_start().first();
+    Ok(if matches!(first, Some(b'{' | b'[')) {
+        // A form may begin so, too.
+        let is_pairs = kind.may_be_pairs() && !kind.is_json() && !json::is_json(text);
+        if is_pairs { form::mask_form(body, look) } else { json::mask(body, look) }
+    } else if kind.is_json() && first != Some(&b'<') && body.contains(&b'"') {
+        // It may begin with anything: `)]}',`, `while(1);`, the name of a function, `data:`, a comment, a quote.
+        json::mask(body, look)
+    } else if kind.is_xml() || (first == Some(&b'<') && !kind.is(b"html")) {
+        let masked = xml::mask(body, look);
+        json::mask_names(masked.as_deref().unwrap_or(body), look.fields).or(masked)
+    } else if kind.may_be_pairs() {
+        let masked = form::mask_form(body, look);
+        if kind.may_be_encoded() {
+            masked
+        } else {
+            form::mask_text(masked.as_deref().unwrap_or(body), look).or(masked)
+        }
+    } else if kind.is_text() {
+        // Such as a page with JSON in a script.
+        let masked = form::mask_links(body, look);
+        json::mask_names(masked.as_deref().unwrap_or(body), look.fields).or(masked)
+    } else {
+        None
+    })
+}
+
+/// UTF-16 and UTF-32: names would not be found in them.
+fn is_wide(body: &[u8], kind: &Kind) -> bool {
+    let is_marked = body.starts_with(b"\xff\xfe") || body.starts_with(b"\xfe\xff");
+    let begins = matches!(body, [b'{' | b'[' | b'<', 0, ..] | [0, b'{' | b'[' | b'<', ..]);
+    if kind.is_text() {
+        is_marked || body.contains(&0)
+    } else {
+        begins || (is_marked && kind.is_unknown())
+    }
 }
 
 /// At most `max_bytes` from the start; text is not cut within a character, so that it stays text.

@@ -45,6 +45,14 @@ const HEADERS: &[&str] = &[
     "X-Vault-Token",
     "Ocp-Apim-Subscription-Key",
     "Private-Token",
+    "X-Authorization",
+    "X-Forwarded-Access-Token",
+    "X-Auth-Request-Access-Token",
+    "X-Amzn-Oidc-Accesstoken",
+    "X-Amzn-Oidc-Data",
+    "X-Goog-Iap-Jwt-Assertion",
+    "Cf-Access-Jwt-Assertion",
+    "Cf-Access-Client-Secret",
 ];
 
 /// Names of query parameters and of fields of bodies.

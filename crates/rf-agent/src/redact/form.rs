@@ -1,81 +1,209 @@
-//! Parameters of queries and of form bodies: `name=value` pairs, percent-encoded.
+//! Parameters of queries and of form bodies: `name=value` pairs, percent-encoded; and URLs.
+//!
+//! Invariant: a masked value runs to the next `&`, or to a line break with a pair behind it; in a URL within a text, to the
+//! end of that. Servers differ in what else ends a value, and a rest of a secret must not stand behind its mask.
 
 use std::borrow::Cow;
 
-use super::MASK;
-use super::names::{Fields, normalized};
+use memchr::{memchr, memmem, memrchr};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// The pairs with the values of the `fields` masked; `None` when there are none among them.
-pub(super) fn mask(pairs: &[u8], fields: &[&Fields]) -> Option<Vec<u8>> {
-    if !pairs.contains(&b'=') {
-        return None;
-    }
+use super::names::{Fields, normalized};
+use super::value::{self, Look};
+use super::{MASK, json};
+
+/// What is escaped in a value that is written anew.
+const ESCAPED: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'*');
+
+/// User info of URLs is masked where a parameter of this name is.
+const USER_INFO: &[u8] = b"password";
+
+/// Which pairs are masked.
+#[derive(Clone, Copy)]
+struct Pairs<'a> {
+    /// Names that count outside of queries and fragments.
+    outside: &'a [&'a Fields],
+    /// Names that count in a query or a fragment.
+    in_query: &'a [&'a Fields],
+    /// There may be other text around URLs and pairs.
+    is_text: bool,
+}
+
+/// A form, with the values of fields and query parameters masked; `None` when there are none in it.
+pub(super) fn mask_form(form: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
+    let names = [look.fields, look.query];
+    mask(form, Pairs { outside: &names, in_query: &names, is_text: false }, look)
+}
+
+/// A URL, or a header that may hold one: masks user info, the query, and the fragment, which some logins use as a query.
+pub(super) fn mask_url(url: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
+    mask(url, Pairs { outside: &[], in_query: &[look.query], is_text: false }, look)
+}
+
+/// A text with URLs and pairs in it.
+pub(super) fn mask_text(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
+    let names = [look.fields, look.query];
+    mask(text, Pairs { outside: &names[..1], in_query: &names, is_text: true }, look)
+}
+
+/// The URLs in a document whose fields have another shape.
+pub(super) fn mask_links(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
+    let pairs = Pairs { outside: &[], in_query: &[look.query], is_text: true };
+    let masked = mask_user_info(text, look);
+    mask_pairs(masked.as_deref().unwrap_or(text), pairs, look).or(masked)
+}
+
+fn mask(text: &[u8], pairs: Pairs<'_>, look: Look<'_>) -> Option<Vec<u8>> {
+    let masked = mask_user_info(text, look);
+    let masked = mask_pairs(masked.as_deref().unwrap_or(text), pairs, look).or(masked);
+    let rest = masked.as_deref().unwrap_or(text);
+    // JSON that is not percent-encoded: the pairs of a form may cut through it, so it is looked at as a whole.
+    if memchr(b'"', rest).is_some() { json::mask(rest, look).or(masked) } else { masked }
+}
+
+fn mask_pairs(text: &[u8], pairs: Pairs<'_>, look: Look<'_>) -> Option<Vec<u8>> {
+    memchr(b'=', text)?;
     let mut out = Vec::new();
-    let mut copied = 0;
-    let mut start = 0;
-    for piece in pairs.split_inclusive(|byte| matches!(byte, b'&' | b';')) {
-        let pair = piece.strip_suffix(b"&").or_else(|| piece.strip_suffix(b";")).unwrap_or(piece);
-        if let Some(equals) = pair.iter().position(|byte| *byte == b'=')
-            && is_meant(&pair[..equals], fields)
-        {
-            out.extend_from_slice(&pairs[copied..start + equals + 1]);
-            out.extend_from_slice(MASK.as_bytes());
-            copied = start + pair.len();
+    let (mut copied, mut start) = (0, 0);
+    let (mut is_masked, mut is_query, mut separator) = (false, false, b'&');
+    let is_separator = |byte: &u8| begins_pair(*byte) || (pairs.is_text && ends_url(*byte));
+    for piece in text.split_inclusive(is_separator) {
+        let (pair, end) = match piece.split_last() {
+            Some((end, pair)) if is_separator(end) => (pair, *end),
+            _ => (piece, b'&'),
+        };
+        let pair_end = start + pair.len();
+        let names = if is_query { pairs.in_query } else { pairs.outside };
+        if is_masked && continues(separator, pair) {
+            if !pair.is_empty() {
+                copied = pair_end;
+            }
+        } else if let Some(equals) = memchr(b'=', pair).filter(|_| !names.is_empty()) {
+            is_masked = is_meant(&pair[..equals], names);
+            let value = &pair[equals + 1..];
+            let masked =
+                if is_masked { Some(MASK.as_bytes().to_vec()) } else { mask_encoded(value, look) };
+            if let Some(masked) = masked {
+                out.extend_from_slice(&text[copied..=start + equals]);
+                out.extend_from_slice(&masked);
+                copied = pair_end;
+            }
+        } else {
+            is_masked = false;
         }
+        if is_query && pairs.is_text && ends_url(end) {
+            (is_query, is_masked) = (false, false);
+        } else if matches!(end, b'?' | b'#') && !is_masked {
+            is_query = true;
+        }
+        separator = end;
         start += piece.len();
     }
     if copied == 0 {
         return None;
     }
-    out.extend_from_slice(&pairs[copied..]);
+    out.extend_from_slice(&text[copied..]);
     Some(out)
 }
 
-/// Masks the query of a URL, and its fragment, which some logins use as one.
-pub(super) fn mask_url(url: &[u8], fields: &Fields) -> Option<Vec<u8>> {
-    if fields.is_empty() {
-        return None;
-    }
-    let query = memchr::memchr2(b'?', b'#', url)? + 1;
-    let (before, query) = url.split_at(query);
-    let mut out = before.to_vec();
-    let mut is_changed = false;
-    for piece in query.split_inclusive(|byte| matches!(byte, b'#' | b'?')) {
-        let (pairs, end) = match piece.split_last() {
-            Some((end @ (b'#' | b'?'), pairs)) => (pairs, Some(*end)),
-            _ => (piece, None),
-        };
-        match mask(pairs, &[fields]) {
-            Some(masked) => {
-                is_changed = true;
-                out.extend_from_slice(&masked);
-            }
-            None => out.extend_from_slice(pairs),
-        }
-        out.extend(end);
-    }
-    is_changed.then_some(out)
+fn begins_pair(separator: u8) -> bool {
+    matches!(separator, b'&' | b';' | b'?' | b'#' | b'\n' | b'\r')
 }
 
-/// `user[password]` and `user.password` are the field `password` in `user`, as frameworks read them.
+/// No URL goes on behind it.
+fn ends_url(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, b'"' | b'<' | b'>')
+}
+
+/// Whether what stands behind a masked value and a separator may still be a part of that value.
+fn continues(separator: u8, pair: &[u8]) -> bool {
+    match separator {
+        b'&' => false,
+        b'\n' | b'\r' => {
+            // Lines of a key in base64 may end with `=`, too.
+            let equals = memchr(b'=', pair);
+            equals.is_none_or(|equals| equals == 0 || matches!(&pair[equals + 1..], b"" | b"="))
+        }
+        _ => true,
+    }
+}
+
+/// A value that is no secret by its name, but may hold one. What is not encoded is found where it stands.
+fn mask_encoded(value: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
+    match decoded(value) {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(text) => {
+            // It may have been encoded twice.
+            let again = || mask_encoded(&text, look.deeper()?);
+            let masked = value::mask(&text, look).or_else(again)?;
+            Some(percent_encode(&masked, ESCAPED).to_string().into_bytes())
+        }
+    }
+}
+
+/// `user:password@` of every URL in the text. Where a text is cut, the `@` may be missing.
+fn mask_user_info(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
+    if !look.query.has_name(USER_INFO) {
+        return None;
+    }
+    let mut out = Vec::new();
+    let mut copied = 0;
+    for found in memmem::find_iter(text, b"://") {
+        let start = found + 3;
+        let rest = &text[start..];
+        let length = rest.iter().position(|byte| ends_authority(*byte)).unwrap_or(rest.len());
+        let authority = &rest[..length];
+        let end = match memrchr(b'@', authority) {
+            Some(end) => end,
+            None if look.is_cut && length == rest.len() && !is_host(authority) => length,
+            None => continue,
+        };
+        if end > 0 && start >= copied {
+            out.extend_from_slice(&text[copied..start]);
+            out.extend_from_slice(MASK.as_bytes());
+            copied = start + end;
+        }
+    }
+    if copied == 0 {
+        return None;
+    }
+    out.extend_from_slice(&text[copied..]);
+    Some(out)
+}
+
+fn ends_authority(byte: u8) -> bool {
+    ends_url(byte) || matches!(byte, b'/' | b'?' | b'#' | b'\\')
+}
+
+/// A host, with a port or without; not a user and the beginning of a password.
+fn is_host(authority: &[u8]) -> bool {
+    let Some(colon) = memchr(b':', authority) else { return true };
+    authority.starts_with(b"[") || authority[colon + 1..].iter().all(u8::is_ascii_digit)
+}
+
+/// `user[password]` and `user.password` are the field `password` in `user`, as frameworks read them; `credentials[pin]` is a
+/// part of `credentials`.
 pub(super) fn is_meant(name: &[u8], fields: &[&Fields]) -> bool {
     let name = decoded(name);
-    let plain = |byte: &u8| !matches!(byte, b'[' | b']' | b'.');
-    if name.iter().all(plain) {
-        return fields.iter().any(|fields| fields.matches(&[], &name));
+    let name = name.trim_ascii();
+    let is_plain = |byte: &u8| !matches!(byte, b'[' | b']' | b'.');
+    if fields.iter().any(|fields| fields.matches(&[], name)) {
+        return true;
     }
-    let steps: Vec<&[u8]> =
-        name.split(|byte| !plain(byte)).filter(|step| !step.is_empty()).collect();
-    let Some((last, outer)) = steps.split_last() else { return false };
-    let outer: Vec<Vec<u8>> = outer.iter().map(|step| normalized(step)).collect();
-    // `tokens[0]` is an item of `tokens`.
-    let is_index = last.iter().all(u8::is_ascii_digit);
-    fields.iter().any(|fields| {
-        fields.matches(&outer, last)
-            || fields.matches(&[], &name)
-            || (is_index
-                && outer.split_last().is_some_and(|(name, outer)| fields.matches(outer, name)))
-    })
+    if name.iter().all(is_plain) {
+        return false;
+    }
+    let mut outer: Vec<Vec<u8>> = Vec::new();
+    // Lists are passed through, so an index is no step.
+    let is_step = |step: &&[u8]| !step.iter().all(u8::is_ascii_digit);
+    for step in name.split(|byte| !is_plain(byte)).filter(is_step) {
+        if fields.iter().any(|fields| fields.matches(&outer, step)) {
+            return true;
+        }
+        outer.push(normalized(step));
+    }
+    false
 }
 
 /// Percent-decoded, `+` as a blank; what is no valid escape stays.

@@ -1,27 +1,35 @@
 //! Fields of JSON text, found without parsing it: a body may be cut anywhere, be several values in a row, or be broken,
 //! and what is not masked has to stay as it is.
 //!
-//! A value that is itself JSON in a string (as webhooks like to send) is looked into as well.
+//! A string that holds another text, such as JSON (as webhooks like to send) or a URL, is looked into as well.
+
+use memchr::{memchr, memchr2, memchr3, memmem};
+use serde::de::IgnoredAny;
 
 use super::MASK;
 use super::names::{Fields, normalized};
+use super::value::{self, Look};
 
-/// JSON within a string within JSON: deeper ones are masked as a whole when they hold an object or a list.
-const MAX_NESTED: usize = 3;
+/// The text, which is JSON or has JSON somewhere in it, with the values of fields masked; `None` when there are none in it.
+pub(super) fn mask(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
+    let masked = mask_fields(text, look);
+    mask_names(masked.as_deref().unwrap_or(text), look.fields).or(masked)
+}
 
-/// The text with the values of `fields` masked; `None` when there are none in it.
-pub(super) fn mask(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
-    mask_nested(text, fields, MAX_NESTED)
+/// Whether all of it is JSON: one value or several in a row.
+pub(super) fn is_json(text: &[u8]) -> bool {
+    let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
+    values.all(|value| value.is_ok())
 }
 
 /// The text with the values of `fields` masked behind everything that looks like their name; `None` when there are none in
 /// it. In JSON with other text around it (a prefix against hijacking, comments, a call) a single quotation mark makes names
-/// of the texts between them, and [`mask`] passes over the true ones. Paths are not followed.
+/// of the texts between them, and [`Masker`] passes over the true ones. Paths are not followed.
 pub(super) fn mask_names(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
     let mask = format!("\"{MASK}\"");
     let mut out = Vec::new();
     let (mut copied, mut at) = (0, 0);
-    while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
+    while let Some(found) = text.get(at..).and_then(|rest| memchr(b'"', rest)) {
         let start = at + found;
         at = start + 1;
         // What is escaped begins no name. So no part of the text is looked at more than twice.
@@ -53,11 +61,10 @@ pub(super) fn mask_names(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn mask_nested(text: &[u8], fields: &Fields, nested: usize) -> Option<Vec<u8>> {
+fn mask_fields(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
     let masker = Masker {
         text,
-        fields,
-        nested,
+        look,
         at: 0,
         levels: Vec::new(),
         outer: Vec::new(),
@@ -79,8 +86,7 @@ enum Level {
 
 struct Masker<'a> {
     text: &'a [u8],
-    fields: &'a Fields,
-    nested: usize,
+    look: Look<'a>,
     at: usize,
     levels: Vec<Level>,
     /// Names of the objects around, outermost first; only when paths are asked for.
@@ -152,8 +158,8 @@ impl Masker<'_> {
         let name = inner(self.text, start, self.at);
         let unescaped = unescaped(name);
         let name = unescaped.as_deref().unwrap_or(name);
-        let is_hit = self.fields.matches(&self.outer, name);
-        let keeps_name = !is_hit && self.fields.has_paths();
+        let is_hit = self.look.fields.matches(&self.outer, name);
+        let keeps_name = !is_hit && self.look.fields.has_paths();
         if keeps_name {
             self.outer.push(normalized(name));
         }
@@ -168,26 +174,23 @@ impl Masker<'_> {
         }
     }
 
-    /// A value that is a string from `start` to here: it may hold JSON itself.
+    /// A value that is a string from `start` to here: it may hold another text.
     fn look_into(&mut self, start: usize) {
         let value = inner(self.text, start, self.at);
-        let first = value.iter().find(|byte| !byte.is_ascii_whitespace());
-        if !matches!(first, Some(b'{' | b'[')) || !value.contains(&b'"') {
+        // Most strings hold none of what a text with fields needs: a quote (which is escaped), a tag, a pair, user info.
+        let is_end = self.look.is_cut && self.at == self.text.len();
+        if !is_end && memchr3(b'\\', b'<', b'=', value).is_none() && memchr(b'@', value).is_none() {
             return;
         }
-        let end = self.at;
-        let Some(text) = unescaped(value) else { return };
-        let masked = if self.nested == 0 {
-            Some(MASK.as_bytes().to_vec())
-        } else {
-            mask_nested(&text, self.fields, self.nested - 1)
+        let unescaped = unescaped(value);
+        let Some(masked) = value::mask(unescaped.as_deref().unwrap_or(value), self.look) else {
+            return;
         };
-        if let Some(masked) = masked {
-            let text = String::from_utf8_lossy(&masked);
-            let escaped = serde_json::to_vec(&text).expect("writing text to memory cannot fail");
-            self.at = start;
-            self.replace(end, &escaped);
-        }
+        let text = String::from_utf8_lossy(&masked);
+        let escaped = serde_json::to_vec(&text).expect("writing text to memory cannot fail");
+        let end = self.at;
+        self.at = start;
+        self.replace(end, &escaped);
     }
 
     /// Puts `with` in the place of what lies between here and `end`.
@@ -202,7 +205,7 @@ impl Masker<'_> {
 /// Behind the string that begins at `start`; the end of the text when it is cut.
 fn string_end(text: &[u8], start: usize) -> usize {
     let mut at = start + 1;
-    while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+    while let Some(found) = text.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) {
         at += found;
         if text[at] == b'"' {
             return at + 1;
@@ -225,7 +228,7 @@ fn inner(text: &[u8], start: usize, end: usize) -> &[u8] {
 
 /// The text that an escaped one stands for; `None` when there is no escape in it. A broken end is left out.
 fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
-    memchr::memchr(b'\\', text)?;
+    memchr(b'\\', text)?;
     let mut end = text.len();
     loop {
         let quoted = [b"\"", &text[..end], b"\""].concat();
@@ -273,17 +276,51 @@ fn skip_blanks(text: &[u8], from: usize) -> usize {
     from + rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count()
 }
 
-/// Behind the value that begins at `start`.
+/// Behind the value that begins at `start`. Where that is no JSON (a comment before it, another kind of quotes, a quote within
+/// a string) it runs on to what must stand behind a value.
 fn value_end(text: &[u8], start: usize) -> usize {
-    match text[start] {
-        b'"' => string_end(text, start),
-        b'{' | b'[' => container_end(text, start),
-        _ => {
-            let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']') || byte.is_ascii_whitespace();
-            let rest = &text[start..];
-            start + rest.iter().position(ends).unwrap_or(rest.len())
+    let mut at = behind_comments(text, start);
+    if text.get(at) == Some(&b'\'') {
+        at = quoted_end(text, at);
+    }
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b',' | b'}' | b']' | b'\n' => break,
+            b'"' => at = string_end(text, at),
+            b'{' | b'[' => at = container_end(text, at),
+            _ => at += 1,
         }
     }
+    let value = text.get(start..at).unwrap_or_default();
+    start + value.trim_ascii_end().len()
+}
+
+/// A value may have comments before it, as in JSON5.
+fn behind_comments(text: &[u8], start: usize) -> usize {
+    let mut at = start;
+    loop {
+        let rest = text.get(at..).unwrap_or_default();
+        let end: &[u8] = match rest {
+            [b'/', b'*', ..] => b"*/",
+            [b'/', b'/', ..] => b"\n",
+            _ => return at,
+        };
+        let Some(length) = memmem::find(rest, end) else { return text.len() };
+        at = skip_blanks(text, at + length + end.len());
+    }
+}
+
+/// Behind a string in single quotes; the end of the text when it is cut.
+fn quoted_end(text: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(found) = text.get(at..).and_then(|rest| memchr2(b'\'', b'\\', rest)) {
+        at += found;
+        if text[at] == b'\'' {
+            return at + 1;
+        }
+        at += 2;
+    }
+    text.len()
 }
 
 fn container_end(text: &[u8], start: usize) -> usize {

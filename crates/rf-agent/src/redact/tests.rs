@@ -235,6 +235,168 @@ fn json_is_found_in_what_is_around_it() {
 }
 
 #[test]
+fn an_element_of_xml_is_masked_up_to_its_own_end() {
+    let redactor = usual(json!({}));
+    for (body, expected) in [
+        (
+            "<r><token><tokenType>b</tokenType><value>x</value></token><a/></r>",
+            "<r><token>***</token><a/></r>",
+        ),
+        (
+            "<r><password><password>x</password>y</password><a/></r>",
+            "<r><password>***</password><a/></r>",
+        ),
+        ("<r><password><password/>y</password><a/></r>", "<r><password>***</password><a/></r>"),
+        ("<r><password>x</passwordx>y</password ><a/></r>", "<r><password>***</password ><a/></r>"),
+        (
+            "<r><password><![CDATA[a</password>y]]></password><a/></r>",
+            "<r><password>***</password><a/></r>",
+        ),
+        (
+            "<r><password><!-- </password> -->y</password><a/></r>",
+            "<r><password>***</password><a/></r>",
+        ),
+        (
+            "<r><credentials user=\"x\" pin='x' xmlns:n=\"u\" Type=\"t\"/><b pin='1'/></r>",
+            "<r><credentials user=\"***\" pin='***' xmlns:n=\"u\" Type=\"t\"/><b pin='1'/></r>",
+        ),
+        (
+            "<r><u>https://u:x@h/?a=1&amp;token=x</u></r>",
+            "<r><u>https://***@h/?a=1&amp;token=***</u></r>",
+        ),
+        ("<r>{\"password\":\"x\"}</r>", "<r>{\"password\":\"***\"}</r>"),
+    ] {
+        check_body(&redactor, "text/xml", body, expected);
+    }
+}
+
+#[test]
+fn texts_within_texts_are_looked_into() {
+    let redactor = usual(json!({}));
+    let form = "application/x-www-form-urlencoded";
+    for (body, expected) in [
+        ("p=%7B%22token%22%3A%22x%22%7D&b=1", "p=%7B%22token%22%3A%22***%22%7D&b=1"),
+        (
+            "u=http%3A%2F%2Fa%2F%3Fx%3D1%26token%3Dx&b=1",
+            "u=http%3A%2F%2Fa%2F%3Fx%3D1%26token%3D***&b=1",
+        ),
+        (
+            "u=http%253A%252F%252Fa%252F%253Ftoken%253Dx",
+            "u=http%253A%252F%252Fa%252F%253Ftoken%253D***",
+        ),
+        ("u=http%3A%2F%2Fu%3Ax%40h%2Fp&b=1", "u=http%3A%2F%2F***%40h%2Fp&b=1"),
+        (
+            "x=%3Cr%3E%3Cpwd%3Ex%3C%2Fpwd%3E%3C%2Fr%3E",
+            "x=%3Cr%3E%3Cpwd%3E***%3C%2Fpwd%3E%3C%2Fr%3E",
+        ),
+        ("a=%7B%22b%22%3A+1%7D&c=%20+d", "a=%7B%22b%22%3A+1%7D&c=%20+d"),
+    ] {
+        check_body(&redactor, form, body, expected);
+    }
+    for (body, expected) in [
+        (
+            r#"{"u":"https://a/?x=1&X-Amz-Signature=x","z":1}"#,
+            r#"{"u":"https://a/?x=1&X-Amz-Signature=***","z":1}"#,
+        ),
+        (r#"{"u":"https://a/?x=1\u0026sig=x","z":1}"#, r#"{"u":"https://a/?x=1&sig=***","z":1}"#),
+        (r#"{"u":"https:\/\/u:x@h\/"}"#, r#"{"u":"https://***@h/"}"#),
+        (r#"{"b":"user=a&password=x"}"#, r#"{"b":"user=a&password=***"}"#),
+        (r#"{"d":"host=h user=a password=x"}"#, r#"{"d":"host=h user=a password=***"}"#),
+        (
+            r#"{"h":"<a href=\"https://a/?token=x&amp;b=1\">c</a>"}"#,
+            r#"{"h":"<a href=\"https://a/?token=***&amp;b=1\">c</a>"}"#,
+        ),
+        (r#"{"x":"\u003cpwd\u003ex\u003c/pwd\u003e"}"#, r#"{"x":"<pwd>***</pwd>"}"#),
+        (r#"{"m":"[a](http://a/?token=x)"}"#, r#"{"m":"[a](http://a/?token=***"}"#),
+        (
+            r#"{"n":"cn=a,dc=b,dc=c","h":"abc==","k":"key=1","e":"a@b.c","i":"docker://a:b"}"#,
+            r#"{"n":"cn=a,dc=b,dc=c","h":"abc==","k":"key=1","e":"a@b.c","i":"docker://a:b"}"#,
+        ),
+    ] {
+        check_body(&redactor, "application/json", body, expected);
+    }
+    check_body(
+        &redactor,
+        "text/html",
+        "<a href=\"/r?token=x\" key=\"1\"><script>s={\"jwt\":\"x\"}",
+        "<a href=\"/r?token=***\" key=\"1\"><script>s={\"jwt\":\"***\"}",
+    );
+    let mut nested = r#"{"password":"hunter"}"#.to_owned();
+    for _ in 0..7 {
+        nested = json!({ "a": nested }).to_string();
+        let masked = text(&redactor.body(nested.as_bytes(), WHOLE));
+        assert!(!masked.contains("hunter"), "{masked}");
+    }
+}
+
+#[test]
+fn nothing_of_a_secret_stands_behind_its_mask() {
+    let redactor = usual(json!({}));
+    let form = "application/x-www-form-urlencoded";
+    for (content_type, body, expected) in [
+        (form, "password=a;x&b=1", "password=***&b=1"),
+        (form, "password=a?x&b=1", "password=***&b=1"),
+        (form, "password=a#x=y&b=1", "password=***&b=1"),
+        (form, "+password=x", "+password=***"),
+        (form, "[a]=1&password=x", "[a]=1&password=***"),
+        (form, "j={\"password\":\"a&x\"}&b=1", "j={\"password\":\"***\"}&b=1"),
+        (
+            form,
+            "credentials[user]=x&credentials[pin]=x&u[0][pwd][]=x&t=1",
+            "credentials[user]=***&credentials[pin]=***&u[0][pwd][]=***&t=1",
+        ),
+        ("text/plain", "a=1\r\npassword=x\r\nb=2\r\n", "a=1\r\npassword=***\r\nb=2\r\n"),
+        ("text/plain", "privateKey=x\nx\nx==\nb=2", "privateKey=***\nb=2"),
+        ("text/plain", "t=1 user=a password=x y\nb=1", "t=1 user=a password=***\nb=1"),
+        ("", "password=a\"x", "password=***"),
+    ] {
+        check_body(&redactor, content_type, body, expected);
+    }
+    for (value, rest) in [
+        ("/* c, */ \"x\"", ",\"b\":1}"),
+        ("// c\n \"x\"", ",\"b\":1}"),
+        ("'a,x'", ",\"b\":1}"),
+        ("\"a\" \"x\"", ",\"b\":1}"),
+        ("x x", ",\"b\":1}"),
+        ("12", " ,\"b\":1}"),
+        ("\"a\"x\",\"b\":1}", ""),
+    ] {
+        let (body, expected) =
+            (format!("{{\"password\":{value}{rest}"), format!("{{\"password\":\"***\"{rest}"));
+        check_body(&redactor, "application/json", &body, &expected);
+    }
+}
+
+#[test]
+fn parts_are_told_apart_as_servers_do_or_left_out() {
+    let redactor = usual(json!({}));
+    let kind = "multipart/form-data; boundary=B";
+    let body = |head: &str, content: &str| {
+        format!("--B\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n--B--\r\n")
+    };
+    let check = |content_type: &str, head: &str, content: &str, expected: &str| {
+        check_body(&redactor, content_type, &body(head, content), &body(head, expected));
+    };
+    check(kind, "name*=utf-8''password", "x", "***");
+    check(kind, "name = password", "x", "***");
+    check(kind, "filename=\"a; name=b\"; name=\"password\"", "x", "***");
+    check(kind, "name=\"password\"", "a--By\r\n--Bz\r\n\r\nx", "***");
+    check("multipart/form-data; notboundary=A; boundary=B", "name=\"password\"", "x", "***");
+    check("multipart/form-data", "name=\"password\"", "x", "***");
+    check(kind, "name=\"next\"", "/a?token=x", "/a?token=***");
+    check(kind, "name=\"a\"\r\nContent-Type: text/xml", "<pwd>x</pwd>", "<pwd>***</pwd>");
+    check(kind, "name=\"a\"\r\nContent-Type: text/plain", "{\0\"", "***");
+    let inner = |content: &str| format!("--C\r\nX: y; name=\"otp\"\r\n\r\n{content}\r\n--C--");
+    let mixed = "name=\"a\"\r\nContent-Type: multipart/mixed; boundary=C";
+    check(kind, mixed, &inner("x"), &inner("***"));
+    let bare = |content: &str| body("name=\"password\"", content).replace("\r\n", "\n");
+    check_body(&redactor, kind, &bare("x"), &bare("***"));
+    let form = BodyForm { content_type: b"multipart/form-data", ..WHOLE };
+    let unknown = format!("preamble\r\n{}", bare("x"));
+    assert!(matches!(redactor.body(unknown.as_bytes(), form), Redacted::Omitted(_)));
+}
+
+#[test]
 fn a_body_of_quotes_is_looked_through_once() {
     let redactor = usual(json!({}));
     for piece in ["\"", "\\\"", "\\\\\"", "\":", "<a b='", "<!\""] {
@@ -262,6 +424,29 @@ fn targets_and_headers_are_masked() {
     assert_eq!(header("location", "/cb#access_token=x&state=y"), "/cb#access_token=***&state=y");
     assert_eq!(header("x-note", "card 4111111111111111."), "card ***.");
     assert_eq!(header("accept", "*/*"), "*/*");
+    assert_eq!(header("referer", "http://user:x@a/b"), "http://***@a/b");
+    assert_eq!(header("x-uri", "/pay/%34111111111111111"), "/pay/***");
+    assert_eq!(header("x-json", "{\"token\":\"x\"}"), "{\"token\":\"***\"}");
+    assert_eq!(target("/a?next=%2Fx%3Ftoken%3Dx&b=1"), "/a?next=%2Fx%3Ftoken%3D***&b=1");
+    assert_eq!(target("/a?d=%7B%22otp%22%3A1%7D"), "/a?d=%7B%22otp%22%3A%22***%22%7D");
+    assert_eq!(target("/a?password=b?x;y&c=d"), "/a?password=***&c=d");
+    assert_eq!(target("http://user:x@a/b"), "http://***@a/b");
+    assert_eq!(target("/pay?n=%2534111111111111111&m=1"), "/pay?n=***&m=1");
+    let form = "application/x-www-form-urlencoded";
+    check_body(&redactor, form, "n=%34111111111111111&m=1", "n=***&m=1");
+    let kept = usual(json!({ "keep": ["password"] }));
+    assert_eq!(&*kept.target("http://user:x@a/b"), "http://user:x@a/b");
+}
+
+#[test]
+fn user_info_that_is_cut_is_masked() {
+    let redactor = usual(json!({}));
+    let form = BodyForm { is_cut: true, ..WHOLE };
+    let check = |body: &str, expected: &str| {
+        assert_eq!(text(&redactor.body(body.as_bytes(), form)), expected, "{body}");
+    };
+    check(r#"{"u":"http://user:hunt"#, r#"{"u":"http://***""#);
+    check(r#"{"u":"http://host:80"#, r#"{"u":"http://host:80"#);
 }
 
 #[test]
@@ -321,6 +506,8 @@ fn coded_bodies_are_looked_into_or_left_out() {
     }
     let wide: Vec<u8> = r#"{"password":"x"}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert!(matches!(redactor.body(&wide, WHOLE), Redacted::Omitted(_)));
+    let unnamed = BodyForm { content_type: b"", ..WHOLE };
+    assert!(matches!(redactor.body(&wide, unnamed), Redacted::Omitted(_)));
 }
 
 #[test]

@@ -1,16 +1,23 @@
 //! Elements and attributes of XML, by their local names, without parsing it: it may be cut anywhere.
 //!
 //! Invariant: every `<` that is not masked is looked at as the beginning of a tag, also within a comment, CDATA, a processing
-//! instruction or a value. So no quote can hide what stands behind it.
+//! instruction or a value. So no quote can hide what stands behind it. An element is masked up to its own end tag: in what
+//! is masked, comments and CDATA are passed over, and elements of the same name are counted.
 
 use memchr::memmem;
 
-use super::MASK;
 use super::names::Fields;
+use super::value::Look;
+use super::{MASK, form};
 
-/// The text with the elements and attributes of `fields` masked; `None` when there are none in it. Paths are not
-/// followed: only names count.
-pub(super) fn mask(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
+/// The text with the elements and attributes of fields masked, and what is secret in URLs; `None` when there are none in it.
+/// Paths are not followed: only names count.
+pub(super) fn mask(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
+    let masked = mask_fields(text, look.fields);
+    form::mask_links(masked.as_deref().unwrap_or(text), look).or(masked)
+}
+
+fn mask_fields(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     let (mut copied, mut at) = (0, 0);
     let mut replace = |from: usize, to: usize, copied: &mut usize| {
@@ -22,9 +29,13 @@ pub(super) fn mask(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
         let tag = at + found + 1;
         let name = &text[tag..tag + name_length(&text[tag..])];
         let mut tag_end = tag + tag_length(&text[tag..]);
+        let is_meant = !name.is_empty() && fields.matches(&[], local(name));
+        let is_secret = |attribute: &[u8]| {
+            fields.matches(&[], local(attribute)) || (is_meant && !is_about_shape(attribute))
+        };
         let mut from = tag + name.len();
         loop {
-            for (from, to) in attributes(text, from, tag_end, fields) {
+            for (from, to) in attributes(text, from, tag_end, &is_secret) {
                 replace(from, to, &mut copied);
             }
             if copied <= tag_end {
@@ -41,10 +52,8 @@ pub(super) fn mask(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
             // A stray `<` ended the tag, or the text is cut.
             tag_end < text.len()
         };
-        if !name.is_empty() && has_content && fields.matches(&[], local(name)) {
-            // Up to its own end tag; a cut text has none.
-            let close = [b"</", name].concat();
-            let end = memmem::find(&text[at..], &close).map_or(text.len(), |found| at + found);
+        if is_meant && has_content {
+            let end = content_end(text, at, name);
             replace(at, end, &mut copied);
             at = end;
         }
@@ -56,8 +65,51 @@ pub(super) fn mask(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Places of the values of attributes that are meant.
-fn attributes(text: &[u8], from: usize, to: usize, fields: &Fields) -> Vec<(usize, usize)> {
+/// Where the content of the element `name` ends that begins at `from`: at its own end tag; a cut text has none.
+fn content_end(text: &[u8], from: usize, name: &[u8]) -> usize {
+    let (mut at, mut depth) = (from, 0_usize);
+    while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr(b'<', rest)) {
+        let tag = at + found + 1;
+        let rest = &text[tag..];
+        if let Some(length) = unparsed_length(rest) {
+            at = tag + length;
+            continue;
+        }
+        at = tag;
+        let end_tag = rest.strip_prefix(b"/");
+        let tag_text = end_tag.unwrap_or(rest);
+        if tag_text.get(..name_length(tag_text)) != Some(name) {
+            continue;
+        }
+        match (end_tag, depth) {
+            (Some(_), 0) => return tag - 1,
+            (Some(_), _) => depth -= 1,
+            (None, _) if rest[..tag_length(rest)].ends_with(b"/>") => {}
+            (None, _) => depth += 1,
+        }
+    }
+    text.len()
+}
+
+/// Up to the end of a comment or a CDATA section, which may hold anything that looks like a tag.
+fn unparsed_length(tag: &[u8]) -> Option<usize> {
+    let end: &[u8] = if tag.starts_with(b"![CDATA[") {
+        b"]]>"
+    } else if tag.starts_with(b"!--") {
+        b"-->"
+    } else {
+        return None;
+    };
+    Some(memmem::find(tag, end).map_or(tag.len(), |at| at + end.len()))
+}
+
+/// Places of the values of attributes that are secret.
+fn attributes(
+    text: &[u8],
+    from: usize,
+    to: usize,
+    is_secret: impl Fn(&[u8]) -> bool,
+) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut at = from;
     while let Some(equals) = text.get(at..to).and_then(|rest| memchr::memchr(b'=', rest)) {
@@ -74,7 +126,7 @@ fn attributes(text: &[u8], from: usize, to: usize, fields: &Fields) -> Vec<(usiz
         };
         let end = memchr::memchr(quote, text.get(value + 1..).unwrap_or_default())
             .map_or(text.len(), |end| value + 1 + end);
-        if fields.matches(&[], local(name)) {
+        if is_secret(name) {
             found.push((value + 1, end));
         }
         at = end + 1;
@@ -106,6 +158,11 @@ fn name_length(tag: &[u8]) -> usize {
 
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-' | b'.') || byte >= 0x80
+}
+
+/// Attributes that say what an element is, not what it holds: they stay where the element is masked.
+fn is_about_shape(attribute: &[u8]) -> bool {
+    attribute.starts_with(b"xml") || local(attribute).eq_ignore_ascii_case(b"type")
 }
 
 /// Without the prefix of its namespace.
