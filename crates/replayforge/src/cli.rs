@@ -1,6 +1,9 @@
 //! What can be asked of the program. The texts teach: they are the first thing that a user reads.
 
+mod dead_letters;
 mod original;
+mod script;
+mod status;
 mod values;
 
 use std::ffi::OsString;
@@ -9,11 +12,15 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use uuid::Uuid;
 
-use self::values::{interval, url};
+use self::values::interval;
 
+pub use self::dead_letters::{DeadLettersAction, DeadLettersArgs, StoreArgs, WhichArgs};
 pub use self::original::translate_original;
+pub use self::script::{
+    EventForm, ScriptAction, ScriptBenchArgs, ScriptInputArgs, ScriptRunArgs, ScriptTestArgs,
+};
+pub use self::status::{StatusArgs, TapArgs, TopArgs, TraceArgs};
 
 /// Moves requests between servers without a broker: a proxy captures them, a relay keeps them, a player replays them.
 ///
@@ -161,97 +168,6 @@ pub struct CheckArgs {
     pub role: Option<Role>,
 }
 
-/// Arguments of `dead-letters`.
-#[derive(Debug, Args)]
-pub struct DeadLettersArgs {
-    /// What to do with them.
-    #[command(subcommand)]
-    pub action: DeadLettersAction,
-}
-
-/// Which store.
-#[derive(Debug, Args)]
-pub struct StoreArgs {
-    /// The configuration file of the proxy or player
-    #[arg(short, long, value_name = "FILE")]
-    pub config: PathBuf,
-}
-
-/// Which letters.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-pub struct WhichArgs {
-    /// Their numbers, as `list` shows them
-    #[arg(value_name = "ID")]
-    pub ids: Vec<u64>,
-    /// Every letter
-    #[arg(long)]
-    pub all: bool,
-    /// Every letter of this sink
-    #[arg(long, value_name = "SINK")]
-    pub sink: Option<String>,
-}
-
-/// What to do with dead letters.
-#[derive(Debug, Subcommand)]
-pub enum DeadLettersAction {
-    /// List them, oldest first: number, sink, time, attempts, reason
-    List {
-        /// Which store.
-        #[command(flatten)]
-        store: StoreArgs,
-        /// Only of this sink
-        #[arg(long, value_name = "SINK")]
-        sink: Option<String>,
-        /// At the most so many
-        #[arg(long, default_value_t = 100)]
-        limit: usize,
-        /// Only those with a higher number
-        #[arg(long, default_value_t = 0)]
-        after: u64,
-        /// One JSON object a line, for programs
-        #[arg(long)]
-        json: bool,
-    },
-    /// Print one event as it lies there
-    Show {
-        /// Which store.
-        #[command(flatten)]
-        store: StoreArgs,
-        /// Its number
-        id: u64,
-    },
-    /// Put events back into their queue; a running agent does so within a second, another one when it starts
-    Retry {
-        /// Which store.
-        #[command(flatten)]
-        store: StoreArgs,
-        /// Which letters.
-        #[command(flatten)]
-        which: WhichArgs,
-    },
-    /// Replace the text of one event
-    Edit {
-        /// Which store.
-        #[command(flatten)]
-        store: StoreArgs,
-        /// Its number
-        id: u64,
-        /// The file with the new text; `-` reads standard input
-        #[arg(long, value_name = "FILE", default_value = "-")]
-        file: PathBuf,
-    },
-    /// Remove events for good
-    Purge {
-        /// Which store.
-        #[command(flatten)]
-        store: StoreArgs,
-        /// Which letters.
-        #[command(flatten)]
-        which: WhichArgs,
-    },
-}
-
 /// What to do with notifications.
 #[derive(Debug, Subcommand)]
 pub enum NotifyAction {
@@ -272,97 +188,6 @@ pub struct NotifyTestArgs {
     pub sink: Option<String>,
 }
 
-/// What to do with a script.
-#[derive(Debug, Subcommand)]
-pub enum ScriptAction {
-    /// Show what a script emits for each event of a file
-    ///
-    /// Prints a line `SINK<TAB>CONTENT` for each event that is emitted. What is dropped, dead or failed is told on standard
-    /// error with the number of the input's line. Exit code 1 when the script failed for an event. Lines that the script
-    /// logs are shown from level info on; `LOG_LEVEL=debug` shows more.
-    Run(ScriptRunArgs),
-    /// Run the tests beside scripts
-    ///
-    /// The tests of `nginx.lua` are in `nginx.test.json`, JSON with comments:
-    ///
-    /// {"tests": [{"name": "drops pings", "steps": [{"input": "ping", "dropped": "a ping"}]}]}
-    ///
-    /// A step has `input`, `tick` (time goes on, the timer is called) or `batch`, and what is expected: `emits`, `dropped`,
-    /// `dead`, `failed`; of a batch `messages`, `path`, `headers`. The machine's clock and variables are hidden. Exit code
-    /// 1 when a test fails or there is none, 78 when a test file is broken.
-    #[command(verbatim_doc_comment)]
-    Test(ScriptTestArgs),
-    /// Measure how many events a second a script can do, on one core and without input and output
-    Bench(ScriptBenchArgs),
-}
-
-/// Where events for a script come from.
-#[derive(Debug, Args)]
-pub struct ScriptInputArgs {
-    /// The script
-    #[arg(value_name = "SCRIPT")]
-    pub script: PathBuf,
-    /// The file with the events, one a line; `-` reads standard input. Empty lines are passed over
-    #[arg(long, value_name = "FILE")]
-    pub input: PathBuf,
-    /// What a line is: the event itself, the body of a captured POST, or a line of a log file
-    #[arg(long, value_enum, default_value_t)]
-    pub event: EventForm,
-    /// The whole file is one event
-    #[arg(long)]
-    pub whole: bool,
-    /// The names that `emit` takes, separated by commas; any name without this
-    #[arg(long, value_name = "SINKS", value_delimiter = ',')]
-    pub sinks: Vec<String>,
-}
-
-/// What a line of input is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum EventForm {
-    /// The event itself.
-    #[default]
-    Raw,
-    /// The body of a captured `POST /`.
-    Http,
-    /// A line as the `logfile` source sends it.
-    Logline,
-}
-
-/// Arguments of `script run`.
-#[derive(Debug, Args)]
-pub struct ScriptRunArgs {
-    /// Script and events.
-    #[command(flatten)]
-    pub input: ScriptInputArgs,
-}
-
-/// Arguments of `script test`.
-#[derive(Debug, Args)]
-pub struct ScriptTestArgs {
-    /// A script, a test file, or a folder that is searched with all folders in it
-    #[arg(value_name = "PATH", default_value = ".")]
-    pub path: PathBuf,
-    /// Write what really happens into the steps that fail; look at the difference before you commit it
-    ///
-    /// Only these steps are rewritten. Comments within them are lost.
-    #[arg(long)]
-    pub update: bool,
-}
-
-/// Arguments of `script bench`.
-#[derive(Debug, Args)]
-pub struct ScriptBenchArgs {
-    /// Script and events; they are read once and then gone through again and again.
-    #[command(flatten)]
-    pub input: ScriptInputArgs,
-    /// How long to measure
-    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
-    pub seconds: u64,
-    /// One JSON object, for programs
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// Arguments of the guard of a child.
 #[derive(Debug, Args)]
 pub struct ChildGuardArgs {
@@ -372,80 +197,4 @@ pub struct ChildGuardArgs {
     /// Program and arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
-}
-
-/// Arguments of `status`.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// The relay's status port
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", value_parser = url)]
-    pub relay: String,
-    /// A file with its token
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// As one JSON object, the `report` of /statusz
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `top`.
-#[derive(Debug, Args)]
-pub struct TopArgs {
-    /// The relay's status port
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8090", value_parser = url)]
-    pub relay: String,
-    /// A file with its token
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Seconds from one look to the next
-    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub every: u64,
-}
-
-/// Arguments of `tap`.
-#[derive(Debug, Args)]
-pub struct TapArgs {
-    /// The relay, as proxies and players call it
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = url)]
-    pub relay: String,
-    /// The bucket
-    #[arg(long)]
-    pub bucket: String,
-    /// A file with the bucket's token
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// Only events that contain this text
-    #[arg(long, value_name = "TEXT")]
-    pub filter: Option<String>,
-    /// End after so many
-    #[arg(long, value_name = "N")]
-    pub limit: Option<u64>,
-    /// One JSON object a line: when it came in, and the event as a text
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Arguments of `trace`.
-#[derive(Debug, Args)]
-pub struct TraceArgs {
-    /// The event: its `eventId`, which targets get as `Idempotency-Key`
-    pub id: Uuid,
-    /// The configuration file of a program; may be given several times
-    #[arg(short, long, value_name = "FILE")]
-    pub config: Vec<PathBuf>,
-    /// A relay's status port; port 8090 of this machine when no program is named
-    #[arg(long, value_name = "URL", value_parser = url)]
-    pub relay: Vec<String>,
-    /// A proxy's status port
-    #[arg(long, value_name = "URL", value_parser = url)]
-    pub proxy: Vec<String>,
-    /// A player's status port
-    #[arg(long, value_name = "URL", value_parser = url)]
-    pub player: Vec<String>,
-    /// A file with the token of the relays of `--relay`; without it, the variable `RF_STATUS_TOKEN`
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
-    /// As one JSON object: what each program knows
-    #[arg(long)]
-    pub json: bool,
 }

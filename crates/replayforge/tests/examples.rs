@@ -377,6 +377,25 @@ mod examples {
         page.split("```").step_by(2).collect()
     }
 
+    #[test]
+    fn the_reading_order_of_a_crate_names_all_its_modules() {
+        let mut missing = Vec::new();
+        for folder in fs::read_dir(root().join("crates")).expect("a folder") {
+            let path = folder.expect("an entry").path().join("src/lib.rs");
+            let text = read(&path);
+            let order: String = text.lines().filter(|line| line.starts_with("//!")).collect();
+            for line in text.lines() {
+                let line = line.strip_prefix("pub ").unwrap_or(line);
+                let module = line.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';'));
+                let Some(module) = module.filter(|module| *module != "tests") else { continue };
+                if !order.contains(&format!("`{module}`")) {
+                    missing.push(format!("{}: {module}", path.display()));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "{missing:#?}");
+    }
+
     fn root() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace")
     }

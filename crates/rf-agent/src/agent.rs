@@ -168,8 +168,7 @@ impl Agent {
         }
         let (stats, told) = plan.stats.apart();
         let instance = instance(&store).await;
-        let mut sight = Sight::new(stats, (&store, journal), &sources, &plan.sinks);
-        sight.instance = instance;
+        let sight = Sight::new(stats, instance, (&store, journal), &sources, &plan.sinks);
         let sight = Arc::new(sight);
         let sinks = plan.sinks;
         Ok(Self {
@@ -370,7 +369,11 @@ async fn open_store(options: StoreOptions) -> Result<Store, AgentError> {
     });
     let opened = opened.await.map_err(|error| AgentError::StoreFailed(error.to_string()))??;
     for notice in &opened.notices {
-        tracing::warn!(path = %path.display(), "{notice}");
+        if notice.is_loss() {
+            tracing::error!(path = %path.display(), "{notice}");
+        } else {
+            tracing::warn!(path = %path.display(), "{notice}");
+        }
     }
     Ok(opened.store)
 }

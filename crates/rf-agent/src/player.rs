@@ -1,205 +1,42 @@
-//! The configuration file of a player: the original's keys, and ours beside them.
+//! The configuration file of a player: the original's keys, and ours beside them. The keys stand in `file`; here they are
+//! checked, and become a plan.
 
-mod files;
+mod file;
+mod sink_files;
 #[cfg(test)]
 mod tests;
+
+pub use self::file::{PlayerFile, PlayerSinkFile, PlayerSourceFile, TsnetFile};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use rf_core::config::{
-    Document, Interval, Node, Problems, Secret, at_most, check_folder, did_you_mean,
-};
+use rf_core::config::{Document, Node, Problems, at_most, check_folder, did_you_mean};
 use rf_core::node_info::Role;
 use rf_core::trace::MAX_STEPS;
 use rf_net::address::Place;
 use rf_net::client::{Client, ClientOptions};
 use rf_notify::Target;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::agent::{Plan, PlannedSink, PlannedSource};
 use crate::relay_client::{BucketKey, RelayClient};
-use crate::script::config::{
-    GrokPatternsConfig, OnErrorConfig, ScriptKeys, ScriptLimitsConfig, check_pass,
-};
 use crate::server::{self, ServedSink, ServerPlan};
 use crate::settings::{
-    BufferConfig, DurabilityConfig, at, check_buffer, check_ids, check_node_info_every,
-    default_node_info_every, default_trace_steps, host_name, loopback, no_tailnet, parse_url,
-    store_options, working_directory,
+    Listening, RouteKeys, at, check_buffer, check_ids, check_listening, check_named,
+    check_node_info_every, host_name, listens, no_tailnet, parse_url, reached, store_options,
 };
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
 use crate::stats::{StatsPlan, ToldRelay};
-use crate::whole::{Listening, check_listening, check_named, listens, reached};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "player.sqlite3";
 const DEFAULT_BUFFER_BYTES: u64 = 64 * 1024 * 1024;
 /// Pause between questions to a relay without long poll where the file says nothing.
 const DEFAULT_POLL: Duration = Duration::from_secs(1);
-
-/// A player's file.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PlayerFile {
-    /// The relay's URL.
-    pub relay_url: String,
-    /// URL of the relay's status port, which the player's own server hands on below `/relay-proxy/`.
-    #[serde(default)]
-    pub relay_url_statusz: String,
-    /// Token that the relay's status port asks for (the relay's `statusAuth`).
-    #[serde(default)]
-    pub relay_status_auth: Secret,
-    /// Buckets to pull.
-    #[serde(default)]
-    pub sources: Vec<PlayerSourceFile>,
-    /// Where events go.
-    #[serde(default)]
-    pub sinks: Vec<PlayerSinkFile>,
-    /// Told to the relay with every question.
-    #[serde(default)]
-    pub env_name: String,
-    /// Told to the relay with every question; default: the machine's name.
-    #[serde(default)]
-    pub host_name: String,
-    /// Folder for everything that is written; default: the working directory.
-    #[serde(default = "working_directory")]
-    pub data_dir: PathBuf,
-    /// How long an acknowledgement lasts: `commit` survives loss of power, `process` a killed process.
-    #[serde(default)]
-    pub durability: DurabilityConfig,
-    /// A PEM file of authorities to trust besides the public ones.
-    #[serde(default)]
-    pub ca_file: Option<PathBuf>,
-    /// Tailnet settings. Not in this version.
-    #[serde(default)]
-    pub tsnet: Option<TsnetFile>,
-    /// Listen in the tailnet. Not in this version.
-    #[serde(default)]
-    pub listen_using_tailscale: bool,
-    /// Serve the status page in the tailnet. Not in this version.
-    #[serde(default)]
-    pub use_tsnet_status_z: bool,
-    /// Folder whose files the player's own server shows.
-    #[serde(default)]
-    pub static_folder_path: String,
-    /// Port of the player's own server; none or 0: there is no server.
-    #[serde(default)]
-    pub exposed_port: Option<u16>,
-    /// Address of the player's own server; default: loopback.
-    #[serde(default)]
-    pub listen_address: String,
-    /// User that the server asks for; with `httpPassword`.
-    #[serde(default)]
-    pub http_username: String,
-    /// Password of `httpUsername`, or a hash of it: bcrypt, SHA-crypt, Argon2.
-    #[serde(default)]
-    pub http_password: Option<Secret>,
-    /// Tokens for `Authorization: Bearer`, or hashes of them.
-    #[serde(default)]
-    pub http_tokens: Vec<Secret>,
-    /// Further names of this server, for browsers that reach it without credentials.
-    #[serde(default)]
-    pub http_hosts: Vec<String>,
-    /// Port of the status page; none or 0: no page.
-    #[serde(default, rename = "portStatusZ")]
-    pub port_status_z: Option<u16>,
-    /// How often the relay is told of this node; default 1m, 1s to 1h.
-    #[serde(default = "default_node_info_every")]
-    pub node_info_every: Interval,
-    /// Steps of events that are remembered for `replayforge trace`; default 100000, 0: none.
-    #[serde(default = "default_trace_steps")]
-    pub trace_steps: usize,
-    /// Where the status page listens; loopback by default, since it asks for no token.
-    #[serde(default = "loopback")]
-    #[schemars(extend("x-zero-is-unset" = true))]
-    pub status_address: String,
-    /// Further names that the status page answers to on loopback.
-    #[serde(default)]
-    pub status_hosts: Vec<String>,
-}
-
-/// Tailnet settings.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TsnetFile {
-    /// Name in the tailnet.
-    #[serde(default)]
-    pub hostname: String,
-}
-
-/// A bucket to pull.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PlayerSourceFile {
-    /// The bucket.
-    pub name: String,
-    /// Its token.
-    #[serde(default)]
-    pub relay_authentication_bearer: Secret,
-    /// Names of the sinks that get every event.
-    #[serde(default)]
-    pub sinks: Vec<String>,
-    /// Path of a Lua script, in place of the key that names sinks.
-    #[serde(default)]
-    pub transform_script: String,
-    /// What one call of the script may take.
-    #[serde(default)]
-    pub script_limits: ScriptLimitsConfig,
-    /// What becomes of an event whose script failed.
-    #[serde(default)]
-    pub on_error: OnErrorConfig,
-    /// The script may use `io` and `os.execute`.
-    #[serde(default)]
-    pub unsafe_scripts: bool,
-    /// Grok patterns beside the stock ones: a folder, or an object of names and patterns.
-    #[serde(default)]
-    pub grok_patterns: GrokPatternsConfig,
-    /// How often the script's `TimerHandler` runs; pause between questions to a relay of the original.
-    #[serde(default)]
-    #[schemars(extend("x-zero-is-unset" = true))]
-    pub hook_interval: Option<Interval>,
-}
-
-impl PlayerSourceFile {
-    fn script(&self) -> ScriptKeys<'_> {
-        ScriptKeys {
-            path: &self.transform_script,
-            limits: self.script_limits,
-            on_error: self.on_error,
-            unsafe_scripts: self.unsafe_scripts,
-            grok_patterns: &self.grok_patterns,
-        }
-    }
-}
-
-/// A sink of a player.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PlayerSinkFile {
-    /// Unique name: what sources and scripts emit to; also the queue's.
-    pub name: String,
-    /// Kind of sink.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// What URLs of the player's own server call it; default: its name.
-    #[serde(default)]
-    pub id: String,
-    /// Settings of that kind.
-    #[serde(default)]
-    pub params: Option<Value>,
-    /// For the user's own tools; shown, never read.
-    #[serde(default)]
-    pub metadata: Option<Value>,
-    /// The queue on disk.
-    #[serde(default)]
-    pub buffer: BufferConfig,
-}
 
 /// Checks a player's file. Every problem is reported; `None` when there is an error.
 pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
@@ -226,7 +63,7 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
         .zip(&sink_nodes)
         .map(|(sink, node)| check_sink(&file, sink, node, problems))
         .collect();
-    files::check(&file.data_dir.join(STORE_FILE), &sinks, &sink_nodes, problems);
+    sink_files::check(&file.data_dir.join(STORE_FILE), &sinks, &sink_nodes, problems);
     let sources: Vec<Option<PlannedSource>> = file
         .sources
         .iter()
@@ -376,19 +213,17 @@ fn check_source(
     node: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<PlannedSource> {
-    if source.transform_script.is_empty() && source.sinks.is_empty() {
-        problems.error(
-            node,
-            format!(
-                "source `{}` goes nowhere: expected sinks, a list of names of sinks, or transformScript, a Lua script",
-                source.name
-            ),
-        );
-    }
-    let known: Vec<String> = file.sinks.iter().map(|sink| sink.name.clone()).collect();
-    let script = source.script().check_source(&known, source.hook_interval, node, problems);
-    check_pass(script.as_ref(), source.sinks.is_empty(), node, problems);
-    let routes = check_routes(source, &known, node, problems);
+    let sink_nodes = node.get("sinks").map(|sinks| sinks.items()).unwrap_or_default();
+    let keys = RouteKeys {
+        source: &source.name,
+        sink_key: "name",
+        expected: "sinks, a list of names of sinks",
+        sinks: source.sinks.iter().map(String::as_str).zip(sink_nodes).collect(),
+        script: source.script(),
+        hook_interval: source.hook_interval,
+    };
+    let sinks = file.sinks.iter().map(|sink| sink.name.clone()).collect();
+    let routes = keys.check(sinks, node, problems);
     if source.relay_authentication_bearer.is_empty() {
         problems.warn(
             &at(node, "relayAuthenticationBearer"),
@@ -409,37 +244,7 @@ fn check_source(
         client: Arc::clone(client?),
         poll: source.hook_interval.map_or(DEFAULT_POLL, Duration::from),
     };
-    Some(PlannedSource {
-        id: source.name.clone(),
-        kind: "relay".to_owned(),
-        feeds: if script.is_some() { known } else { routes.clone() },
-        routes,
-        source: Box::new(built),
-        script,
-    })
-}
-
-/// The sinks of a source, each once.
-fn check_routes(
-    source: &PlayerSourceFile,
-    known: &[String],
-    node: &Node<'_>,
-    problems: &mut Problems,
-) -> Vec<String> {
-    let nodes = node.get("sinks").map(|sinks| sinks.items()).unwrap_or_default();
-    let mut routes: Vec<String> = Vec::new();
-    for (name, at) in source.sinks.iter().zip(nodes) {
-        if !known.contains(name) {
-            problems
-                .error(&at, format!("no sink has the name `{name}`; known: {}", known.join(", ")));
-        }
-        if routes.contains(name) {
-            problems.warn(&at, format!("`{name}` is named twice, and gets each event once"));
-        } else {
-            routes.push(name.clone());
-        }
-    }
-    routes
+    Some(routes.plan(&source.name, "relay", Box::new(built)))
 }
 
 fn check_sink(

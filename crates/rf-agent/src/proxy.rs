@@ -25,16 +25,16 @@ use rf_queue::{Import, StoreOptions};
 use crate::agent::{Plan, PlannedSink, PlannedSource};
 use crate::relay_client::{BucketKey, RelayClient};
 use crate::script::batch::BatchScript;
-use crate::script::config::{Hook, check_pass};
+use crate::script::config::Hook;
 use crate::settings::{
-    at, check_buffer, check_ids, check_node_info_every, host_name, no_effect_yet, no_tailnet,
-    parse_url, store_options,
+    Listening, RouteKeys, at, check_buffer, check_ids, check_listening, check_named,
+    check_node_info_every, host_name, listens, no_effect_yet, no_tailnet, parse_url, reached,
+    store_options,
 };
 use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{EventLimit, RateLimits, Shape, Sink};
 use crate::source::{SOURCES, SourceContext};
 use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
-use crate::whole::{Listening, check_listening, check_named, listens, reached};
 
 /// The store's file in `dataDir`.
 pub const STORE_FILE: &str = "proxy.sqlite3";
@@ -202,24 +202,17 @@ fn check_source(
     node: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<PlannedSource> {
-    if source.transform_script.is_empty() && source.target_sink.is_empty() {
-        problems.error(
-            node,
-            format!(
-                "source `{}` goes nowhere: expected targetSink, the id of a sink, or transformScript, a Lua script",
-                source.id
-            ),
-        );
-    }
-    let known: Vec<String> = file.sinks.iter().map(|sink| sink.id.clone()).collect();
-    let script = source.script().check_source(&known, source.hook_interval, node, problems);
-    check_pass(script.as_ref(), source.target_sink.is_empty(), node, problems);
-    if !source.target_sink.is_empty() && !known.contains(&source.target_sink) {
-        problems.error(
-            &at(node, "targetSink"),
-            format!("no sink has the id `{}`; known: {}", source.target_sink, known.join(", ")),
-        );
-    }
+    let target = source.target_sink.as_str();
+    let keys = RouteKeys {
+        source: &source.id,
+        sink_key: "id",
+        expected: "targetSink, the id of a sink",
+        sinks: if target.is_empty() { Vec::new() } else { vec![(target, at(node, "targetSink"))] },
+        script: source.script(),
+        hook_interval: source.hook_interval,
+    };
+    let sinks = file.sinks.iter().map(|sink| sink.id.clone()).collect();
+    let routes = keys.check(sinks, node, problems);
     let kind_at = at(node, "type");
     let Some(kind) = SOURCES.iter().find(|kind| kind.name == source.kind) else {
         let known: Vec<&str> = SOURCES.iter().map(|kind| kind.name).collect();
@@ -238,16 +231,7 @@ fn check_source(
         hook_interval: source.hook_interval.map(Duration::from),
     };
     let built = (kind.build)(&context, &params, problems)?;
-    let routes: Vec<String> =
-        Some(source.target_sink.clone()).filter(|sink| !sink.is_empty()).into_iter().collect();
-    Some(PlannedSource {
-        id: source.id.clone(),
-        kind: source.kind.clone(),
-        feeds: if script.is_some() { known } else { routes.clone() },
-        routes,
-        source: built,
-        script,
-    })
+    Some(routes.plan(&source.id, &source.kind, built))
 }
 
 fn check_sink(

@@ -68,9 +68,15 @@ pub enum SinkError {
     /// Will never work.
     #[error("{0}")]
     Permanent(String),
-    /// A script of the sink wants nothing of it written: it leaves the queue, and counts as dropped.
-    #[error("{0}")]
-    Dropped(String),
+    /// A script of the sink wants nothing of it written, or failed over it with `onError: drop`: it leaves the queue, and counts
+    /// as dropped.
+    #[error("{reason}")]
+    Dropped {
+        /// Which of the two, for a person.
+        reason: String,
+        /// It was the second.
+        failed: bool,
+    },
 }
 
 /// How a sink wants to be fed.
@@ -260,7 +266,7 @@ pub struct SinkKind {
     ) -> Option<Arc<dyn Sink>>,
 }
 
-/// Every kind of sink that a player's file may name.
+/// Every kind of sink that a player's file may name. Each is held to the contract by the tests that `contract/kinds.rs` lists.
 pub const SINKS: &[SinkKind] = &[
     SinkKind { name: "http", schema: http::schema, build: http::build },
     SinkKind { name: "db", schema: db::schema, build: db::build },

@@ -1,8 +1,10 @@
 //! Sources: where events come from. A source is one file here and one line in [`SOURCES`].
 
+mod claimed_port;
 pub mod command;
 #[cfg(test)]
 pub(crate) mod contract;
+mod defaults;
 pub mod exec;
 mod forward;
 mod hand_over;
@@ -128,7 +130,7 @@ pub struct SourceKind {
     ) -> Option<Box<dyn Source>>,
 }
 
-/// Every kind of source that a proxy's file may name.
+/// Every kind of source that a proxy's file may name. Each is held to the contract by the tests that `contract/kinds.rs` lists.
 pub const SOURCES: &[SourceKind] = &[
     SourceKind { name: "http", schema: http::schema, build: http::build },
     SourceKind { name: "command", schema: command::schema, build: command::build },

@@ -40,7 +40,7 @@ impl Background {
         Ok(Background { jobs })
     }
 
-    /// Does it there. `None`: it panicked, which was logged.
+    /// Does it there. `None`: it panicked, which was logged, or the thread has ended.
     pub async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -4,11 +4,13 @@
 //!
 //! Reading order: [`event`] (what travels), [`protocol`] (how it is spelled on the wire), [`config`] (how a
 //! user's file becomes a checked value), [`lifecycle`] (how tasks start, stop and fail), [`background`] (work that gives way),
-//! [`backoff`], [`node_info`] (what an agent tells its relays of itself), [`metrics`] (the
-//! same for Prometheus), [`trace`] (what a program remembers of the events that passed it).
+//! [`clock`] (the time, in whole units), [`backoff`] (how long to wait before the next try), [`node_info`] (what an agent
+//! tells its relays of itself), [`metrics`] (the same for Prometheus), [`recent_logs`] (the newest log lines of each source
+//! and sink), [`trace`] (what a program remembers of the events that passed it).
 
 pub mod background;
 pub mod backoff;
+pub mod clock;
 pub mod config;
 pub mod event;
 pub mod lifecycle;

@@ -8,8 +8,9 @@
 //!   an error that says what to do about it;
 //! - [`serve`](mod@serve): a listener and a service become a bounded server that drains when it is told to stop;
 //!   `stream` (private) holds the clocks that cut off slow clients, and [`phase`] when they run;
+//! - [`per_core`]: the same on a thread for each core, for a service that is called very often;
 //! - [`own_host`]: names that a server on loopback answers to;
-//! - [`body`]: the one way to read a body;
+//! - [`body`]: the one way to read a body; [`memory`]: what all bodies of a server share;
 //! - [`encoding`]: zstd and gzip, safe against bombs, and who accepts what;
 //! - [`client`]: the one HTTP client, over [`tls`]; [`retry_after`](mod@retry_after): when a server wants to be asked again;
 //!   [`mask`]: its answer is quoted, and its URL named, without what is secret;

@@ -1,6 +1,6 @@
 //! Notifications: a subject and a message, to chat services, push services, mail and webhooks.
 //!
-//! Used by the sink `notification` of an agent, and meant for a relay's own alarms too, so it knows neither.
+//! Used by the sink `notification` of an agent and by the alerts of a relay, so it knows neither.
 //!
 //! Must not know: events, queues, retries. It sends one message once, and says what the service answered.
 //!
@@ -8,7 +8,8 @@
 //! the service's text and nowhere else, whatever it contains. No error names a URL, a token or the message.
 //!
 //! Reading order: [`message`] (what is sent, and how several become one), [`target`] (what a user writes, and what comes
-//! of it), `post` (one HTTP exchange and its answer), `service` (one file for each service).
+//! of it), `post` (one HTTP exchange and its answer), `service` (one file for each service), `text` and `template` (texts
+//! within a service's limits, and a user's own payload).
 
 pub mod message;
 mod post;

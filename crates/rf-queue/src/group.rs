@@ -159,7 +159,7 @@ impl Group<'_> {
         let tables = self.tables();
         self.tx.appended.add_table(tables);
         let queue = &mut self.state.queues[append.queue.0];
-        let at = self.tx.wall_ms.max(queue.last_at);
+        let at = queue.time_of_next(self.tx.wall_ms);
         (queue.dirty, queue.announce, queue.last_at) = (true, true, at);
         let mut rest = &append.events[..];
         while !rest.is_empty() {
@@ -270,19 +270,19 @@ impl Group<'_> {
         let mut letters = Letters::default();
         for bury in &commit.dead {
             if let Some(size) = self.size(bury.queue.0, bury.id)? {
-                self.expect_letter(&mut letters, size, (bury.queue.0, bury.reason.as_str()));
+                self.expect_letter(&mut letters, size, bury.queue.0, bury.reason.as_str());
                 letters.freed += stored_bytes(size) / PAGE;
             }
         }
         for letter in &commit.letters {
             let size = letter.content.len() as u64;
-            self.expect_letter(&mut letters, size, (letter.queue.0, letter.reason.as_str()));
+            self.expect_letter(&mut letters, size, letter.queue.0, letter.reason.as_str());
         }
         Ok(letters)
     }
 
     /// One that can never be kept whole will be cut.
-    fn expect_letter(&self, letters: &mut Letters, size: u64, (queue, reason): (usize, &str)) {
+    fn expect_letter(&self, letters: &mut Letters, size: u64, queue: usize, reason: &str) {
         let overhead = letter_overhead(reason, &self.state.queues[queue].name);
         let whole = PageEstimate::of_row(size + overhead);
         let appended = self.tx.appended.plus(whole, self.tables());

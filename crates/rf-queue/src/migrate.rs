@@ -35,7 +35,7 @@ const MILLIS: &str = "CAST(CASE \
     ELSE unixepoch(timestamp) * 1000 END AS INTEGER)";
 
 /// Where a bucket's file of the original goes.
-const ORIGINAL: &str = ".original";
+pub(crate) const ORIGINAL: &str = ".original";
 
 /// Whose ids the events get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,7 +170,7 @@ fn copy_tables(
             progress = Progress { file, ..Progress::default() };
         }
         loop {
-            let mut events = read_chunk(&old, (table, &at), progress.after)?;
+            let mut events = read_chunk(&old, table, &at, progress.after)?;
             let Some(last) = events.last().map(|event| event.id) else { break };
             if to.1 == Ids::New {
                 let next = writer.state.queues[to.0].next_id;
@@ -242,10 +242,11 @@ fn has_row(old: &Connection, table: &str, id: u64) -> rusqlite::Result<bool> {
     old.prepare(&format!("SELECT 1 FROM {table} WHERE id = ?1"))?.exists([sql_id(id)])
 }
 
-/// The next rows, with the ids that they have there.
+/// The next rows after an id, with the ids that they have there; `at` is the SQL of their time.
 fn read_chunk(
     old: &Connection,
-    (table, at): (&str, &str),
+    table: &str,
+    at: &str,
     after: u64,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
     let select = format!(

@@ -90,7 +90,7 @@ pub(crate) fn connect(path: &Path, durability: Durability) -> rusqlite::Result<C
         "synchronous",
         if durability == Durability::Commit { "FULL" } else { "NORMAL" },
     )?;
-    // Checkpoints run on a thread of their own (see `checkpoint`); inside a commit they are its whole tail latency.
+    // Checkpoints run on a thread of their own (see `space`); inside a commit they are its whole tail latency.
     conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     // A spill would write a page of one transaction to the WAL twice, and the bound counts on once.
@@ -126,6 +126,12 @@ pub(crate) fn set_max_bytes(conn: &Connection, max_bytes: u64) -> rusqlite::Resu
     } else {
         set(conn, "max_bytes", max_bytes)
     }
+}
+
+/// Counts a try to write: a value that is another one each time, since what stays the same is not written.
+pub(crate) fn count_try(conn: &Connection) -> rusqlite::Result<()> {
+    let tries = setting(conn, "tries_to_write")?.unwrap_or(0);
+    set(conn, "tries_to_write", tries.wrapping_add(1) % (1 << 32))
 }
 
 /// How often lease tokens have been begun anew.

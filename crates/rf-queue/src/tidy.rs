@@ -103,7 +103,7 @@ impl Group<'_> {
         let piece = Piece { sql, first: 0, last: queue.removed };
         let most = (u64::MAX, u64::MAX);
         let Some((first, last)) =
-            first_rows(self.conn, std::iter::once(piece), most, (pages, self.tx.room.pages))?
+            first_rows(self.conn, std::iter::once(piece), most, pages, self.tx.room.pages)?
         else {
             queue.segments.swept(None);
             return Ok(());
@@ -120,12 +120,13 @@ impl Group<'_> {
 }
 
 /// First and last id of the first rows: those stored at or before `most.0`, until they are `most.1` bytes, as many as can be
-/// deleted with so many pages, in a file of so many, but one at the least.
+/// deleted with `pages` pages, in a file of `file_pages`, but one at the least.
 pub(crate) fn first_rows<'a>(
     conn: &Connection,
     pieces: impl Iterator<Item = Piece<'a>>,
     most: (u64, u64),
-    (pages, file_pages): (u64, u64),
+    pages: u64,
+    file_pages: u64,
 ) -> rusqlite::Result<Option<(u64, u64)>> {
     let mut first_and_last: Option<(u64, u64)> = None;
     let (mut count, mut stored) = (0, 0);

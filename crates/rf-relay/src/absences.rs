@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const MAX_ABSENCES: usize = 32;
 
 /// From the end of each run, as far as it is known, to the start of the next; milliseconds since 1970, the newest last.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Absences(VecDeque<Range<u64>>);
 

@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rf_core::clock::unix_ms;
 use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +19,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use heartbeat::beat;
 pub(crate) use tell::{Teller, tell};
 
-use crate::report::{Level, Report, Sight, Subject, ago};
-use crate::stats::unix_ms;
+use crate::report::{ITSELF, Level, RelayView, Report, Subject, ago};
 
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -39,14 +39,14 @@ pub(crate) struct Alerts {
 pub(crate) type KeptAlerts = Vec<(Key, Open)>;
 
 /// What is wrong with what.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Key {
     subject: Subject,
     id: String,
     key: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Open {
     since_ms: u64,
     /// The worst that was told.
@@ -54,7 +54,7 @@ pub(crate) struct Open {
 }
 
 /// Something to be told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Change {
     pub(crate) subject: Subject,
     pub(crate) id: String,
@@ -62,7 +62,7 @@ pub(crate) struct Change {
 }
 
 /// What has become of it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum What {
     /// It is wrong.
     Wrong {
@@ -95,9 +95,9 @@ impl Change {
 }
 
 impl Alerts {
-    pub(crate) fn new(after: Duration, least: Level, kept: KeptAlerts) -> Alerts {
+    pub(crate) fn new(after: Duration, least: Level, kept: KeptAlerts) -> Self {
         let open = kept.into_iter().take(MAX_OPEN).collect();
-        Alerts { after, least, open: Mutex::new(open) }
+        Self { after, least, open: Mutex::new(open) }
     }
 
     /// What shall be kept.
@@ -152,12 +152,13 @@ impl Alerts {
 fn subjects(report: &Report) -> impl Iterator<Item = (Subject, &str)> {
     let buckets = report.buckets.iter().map(|bucket| (Subject::Bucket, bucket.name.as_str()));
     let names = report.nodes.iter().flat_map(|node| [node.id.as_str(), node.host.as_str()]);
-    buckets.chain(names.map(|name| (Subject::Node, name)))
+    let relay = std::iter::once((Subject::Relay, ITSELF));
+    relay.chain(buckets).chain(names.map(|name| (Subject::Node, name)))
 }
 
 /// Looks now and then until `stop`, writes to the log what is to be told, and hands it on.
 pub(crate) async fn run(
-    sight: Arc<Sight>,
+    view: Arc<RelayView>,
     alerts: Arc<Alerts>,
     tellers: Vec<Teller>,
     stop: CancellationToken,
@@ -169,7 +170,7 @@ pub(crate) async fn run(
             _ = ticks.tick() => {}
             () = stop.cancelled() => return Ok(()),
         }
-        let changes = alerts.look(&sight.report(unix_ms()));
+        let changes = alerts.look(&view.report(unix_ms()));
         for change in &changes {
             let (subject, id, line) = (change.subject.as_str(), change.id.as_str(), change.line());
             match &change.what {

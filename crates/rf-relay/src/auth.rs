@@ -23,13 +23,11 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    pub(crate) fn new<'a>(
-        buckets: impl IntoIterator<Item = (&'a BucketName, &'a Secret)>,
-    ) -> Tokens {
+    pub(crate) fn new<'a>(buckets: impl IntoIterator<Item = (&'a BucketName, &'a Secret)>) -> Self {
         let bare = |secret: &Secret| Secret::new(secret.expose().trim_ascii());
         let by_bucket =
             buckets.into_iter().map(|(name, secret)| (name.clone(), bare(secret))).collect();
-        Tokens { by_bucket, decoy: Secret::new("no bucket has this token") }
+        Self { by_bucket, decoy: Secret::new("no bucket has this token") }
     }
 
     /// All buckets that the request names in `RF-BUCKETS` (or `RF-BUCKET`), if its token fits every one of them.

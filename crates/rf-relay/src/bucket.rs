@@ -8,11 +8,11 @@ const MAX_NAME_BYTES: usize = 255;
 
 /// The name of a bucket: what can be the name of a folder, and one of several in a header. A dot at the start is kept for
 /// files of the relay itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketName(Arc<str>);
 
 /// A name that no bucket can have.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
     "not the name of a bucket: expected 1 to {MAX_NAME_BYTES} bytes without `/`, commas and control characters, without \
      a `.` at the start, and without blanks at the ends"
@@ -24,13 +24,13 @@ impl BucketName {
     ///
     /// # Errors
     /// [`BadBucketName`].
-    pub fn new(name: &str) -> Result<BucketName, BadBucketName> {
+    pub fn new(name: &str) -> Result<Self, BadBucketName> {
         let good = !name.is_empty()
             && name.len() <= MAX_NAME_BYTES
             && !name.starts_with('.')
             && name.trim() == name
             && !name.contains(|letter: char| matches!(letter, '/' | ',') || letter.is_control());
-        if good { Ok(BucketName(name.into())) } else { Err(BadBucketName) }
+        if good { Ok(Self(name.into())) } else { Err(BadBucketName) }
     }
 
     /// The name, shared.

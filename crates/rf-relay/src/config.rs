@@ -1,20 +1,17 @@
 //! The user's file: [`RelayConfigFile`] is its shape, [`RelayConfig`] what is left when it makes sense.
 
 mod alerts;
+mod check;
 mod limits;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderValue;
-use rf_core::config::{Document, Node, Problems, Secret, at_most, check_folder};
-use rf_core::trace::MAX_STEPS;
-use rf_net::address::{self, Listening, Place};
-use rf_net::own_host::{OwnHosts, is_loopback};
+use rf_core::config::{Document, Problems, Secret};
+use rf_net::own_host::OwnHosts;
 use rf_net::serve::ServerLimits;
 use rf_notify::Target;
-use rf_queue::{MAX_STORE_BYTES, MIN_STORE_BYTES};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -109,7 +106,7 @@ pub struct BucketFile {
 }
 
 /// What happens to new events when a bucket is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum WhenFull {
     /// They are refused, and the proxy keeps them until there is room.
@@ -120,7 +117,7 @@ pub enum WhenFull {
 }
 
 /// What an answered batch survives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Durability {
     /// A power loss.
@@ -163,7 +160,7 @@ fn default_db_max_size_kb() -> u64 {
 }
 
 /// A configuration that makes sense.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct RelayConfig {
     /// The address of the API.
     pub listen_address: String,
@@ -199,7 +196,7 @@ pub struct RelayConfig {
 const IDLE_CLOSE: Duration = Duration::from_secs(30);
 
 /// Where the status page is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StatusAddress {
     /// The address to listen on.
     pub address: String,
@@ -208,11 +205,11 @@ pub struct StatusAddress {
 }
 
 /// One bucket, checked.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct BucketConfig {
     /// More than blanks.
     pub auth: Secret,
-    /// On disk, from [`MIN_STORE_BYTES`] to [`MAX_STORE_BYTES`].
+    /// On disk, from [`rf_queue::MIN_STORE_BYTES`] to [`rf_queue::MAX_STORE_BYTES`].
     pub max_bytes: u64,
     /// Events older than this are dropped.
     pub ttl: Option<Duration>,
@@ -223,7 +220,7 @@ pub struct BucketConfig {
 }
 
 /// What a request may hold.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RequestLimits {
     /// Bytes of a body, as sent and as decoded.
     pub max_body_bytes: usize,
@@ -233,179 +230,6 @@ pub struct RequestLimits {
     pub max_batch_events: usize,
     /// The longest that a client may be silent within a body.
     pub body_timeout: Duration,
-}
-
-impl RelayConfig {
-    /// Reads and checks a whole file; `None` if it has errors, which are in `problems` then, all of them.
-    pub fn check(root: Node<'_>, problems: &mut Problems) -> Option<RelayConfig> {
-        RelayConfig::check_on(root, None, problems)
-    }
-
-    /// The same for a relay that was told on its command line which port it has, whatever the file says.
-    pub fn check_on(
-        root: Node<'_>,
-        port: Option<u16>,
-        problems: &mut Problems,
-    ) -> Option<RelayConfig> {
-        let errors_before = problems.error_count();
-        let mut file: RelayConfigFile = root.decode(problems)?;
-        file.port = port.unwrap_or(file.port);
-        let at = |key: &str| root.get(key).unwrap_or(root);
-        check_folder(&at("dataDir"), &file.data_dir, problems);
-        file.trace_steps = at_most(&at("traceSteps"), file.trace_steps, MAX_STEPS, problems);
-        file.limits.check(at("limits"), problems);
-        check_listening(&file, &at, problems);
-        if file.use_tailnet {
-            problems.error(
-                &at("useTailnet"),
-                "the relay does not join a tailnet by itself: remove the key, and use the host's Tailscale, see \
-                 docs/guides/tailnet.md",
-            );
-        }
-        let store = STORES.iter().find(|kind| kind.name == file.store);
-        if store.is_none() {
-            let known: Vec<&str> = STORES.iter().map(|kind| kind.name).collect();
-            problems.error(
-                &at("store"),
-                format!("expected {}, found {}", known.join(" or "), at("store").shown()),
-            );
-        }
-        if file.buckets.is_empty() {
-            problems.warn(&at("buckets"), "there is no bucket, so nobody can leave an event");
-        }
-        let buckets = check_buckets(&file.buckets, at("buckets"), problems);
-        let (thresholds, alerts) = file.alerts.check(at("alerts"), problems);
-        check_status(&file, &at, problems);
-        if problems.error_count() > errors_before {
-            return None;
-        }
-        let limits = file.limits;
-        let port = file.port_status_z.filter(|port| *port != 0);
-        Some(RelayConfig {
-            listen_address: file.listen_address,
-            port: file.port,
-            status_hosts: OwnHosts::new(file.status_hosts.iter().chain([&file.status_address])),
-            status: port.map(|port| StatusAddress { address: file.status_address, port }),
-            status_auth: file.status_auth.filter(|auth| !auth.is_empty()),
-            expected_nodes: file.expected_nodes,
-            thresholds,
-            alerts,
-            trace_steps: file.trace_steps,
-            data_dir: file.data_dir,
-            buckets,
-            server: ServerLimits {
-                max_connections: limits.max_connections,
-                header_timeout: limits.header_timeout.into(),
-                idle_timeout: limits.idle_timeout.into(),
-                ..ServerLimits::default()
-            },
-            requests: RequestLimits {
-                max_body_bytes: limits.max_body_bytes.as_usize(),
-                body_memory_bytes: limits.body_memory_bytes.as_usize(),
-                max_batch_events: limits.max_batch_events.get(),
-                body_timeout: limits.body_timeout.into(),
-            },
-            store: store?,
-            idle_close: IDLE_CLOSE,
-        })
-    }
-}
-
-fn check_listening<'a>(
-    file: &RelayConfigFile,
-    at: &impl Fn(&str) -> Node<'a>,
-    problems: &mut Problems,
-) {
-    let part = |name: &str, place, (port, address)| Listening {
-        name: name.to_owned(),
-        places: vec![place],
-        port_at: at(port),
-        address_at: at(address),
-    };
-    let api = Place::tcp(&file.listen_address, file.port);
-    let mut all = vec![part("the relay itself", api, ("port", "listenAddress"))];
-    if let Some(port) = file.port_status_z.filter(|port| *port != 0) {
-        let status = Place::tcp(&file.status_address, port);
-        all.push(part("the status page", status, ("portStatusZ", "statusAddress")));
-    }
-    address::check_listening(&all, Node::shown, |at, text| problems.error(at, text));
-}
-
-/// More nodes than are remembered cannot be expected.
-const MAX_EXPECTED_NODES: usize = 1000;
-
-fn check_status<'a>(
-    file: &RelayConfigFile,
-    at: &impl Fn(&str) -> Node<'a>,
-    problems: &mut Problems,
-) {
-    let has_page = file.port_status_z.is_some_and(|port| port != 0);
-    let open = file.status_auth.as_ref().is_none_or(Secret::is_empty);
-    if has_page && open && !is_loopback(&file.status_address) {
-        problems.error(
-            &at("statusAddress"),
-            "the status page shows hosts and log lines: set statusAuth, or let it listen on 127.0.0.1",
-        );
-    }
-    if file.expected_nodes.len() > MAX_EXPECTED_NODES {
-        let text = format!("expected at most {MAX_EXPECTED_NODES} names");
-        problems.error(&at("expectedNodes"), text);
-    }
-}
-
-fn check_buckets(
-    files: &BTreeMap<String, BucketFile>,
-    at: Node<'_>,
-    problems: &mut Problems,
-) -> BTreeMap<BucketName, BucketConfig> {
-    let mut buckets = BTreeMap::new();
-    for (name, file) in files {
-        let at = at.get(name).unwrap_or(at);
-        match BucketName::new(name) {
-            Ok(name) => drop(buckets.insert(name, check_bucket(file, at, problems))),
-            Err(error) => problems.error(&at, error.to_string()),
-        }
-    }
-    buckets
-}
-
-fn check_bucket(file: &BucketFile, at: Node<'_>, problems: &mut Problems) -> BucketConfig {
-    if file.auth.expose().trim_ascii().is_empty() {
-        problems.error(
-            &at.get("auth").unwrap_or(at),
-            "expected a token, found nothing: anybody could read the bucket",
-        );
-    } else if !can_be_shown(&file.auth) {
-        problems.error(
-            &at.get("auth").unwrap_or(at),
-            "no header can carry this token: expected a text without line breaks and other control characters",
-        );
-    }
-    let asked = file.db_max_size_kb.saturating_mul(1024);
-    let size_at = at.get("dbMaxSizeKb").unwrap_or(at);
-    if asked < MIN_STORE_BYTES {
-        let least = MIN_STORE_BYTES / 1024;
-        problems.warn(
-            &size_at,
-            format!("a bucket takes at least {least} KiB on disk: {least} is used"),
-        );
-    }
-    if asked > MAX_STORE_BYTES {
-        let most = MAX_STORE_BYTES / 1024;
-        problems.warn(&size_at, format!("a database holds at most {most} KiB: {most} is used"));
-    }
-    BucketConfig {
-        auth: file.auth.clone(),
-        max_bytes: asked.clamp(MIN_STORE_BYTES, MAX_STORE_BYTES),
-        ttl: (file.ttl_secs > 0).then(|| Duration::from_secs(file.ttl_secs)),
-        when_full: file.when_full,
-        durability: file.durability,
-    }
-}
-
-/// Whether a request can show the token as `auth` reads it: blanks at its ends do not count there.
-fn can_be_shown(token: &Secret) -> bool {
-    HeaderValue::from_bytes(token.expose().as_bytes()).is_ok()
 }
 
 impl From<WhenFull> for rf_queue::WhenFull {
@@ -429,25 +253,26 @@ impl From<Durability> for rf_queue::Durability {
 #[cfg(test)]
 impl RelayConfig {
     /// Small buckets with the token `token`, and a status page.
-    pub(crate) fn for_tests(data_dir: &std::path::Path, buckets: &[&str]) -> RelayConfig {
+    pub(crate) fn for_tests(data_dir: &std::path::Path, buckets: &[&str]) -> Self {
         let bucket = |name: &&str| {
             let config = BucketConfig {
                 auth: Secret::new("token"),
-                max_bytes: MIN_STORE_BYTES,
+                max_bytes: rf_queue::MIN_STORE_BYTES,
                 ttl: None,
                 when_full: WhenFull::Reject,
                 durability: Durability::Process,
             };
             (BucketName::new(name).expect("a good name"), config)
         };
-        RelayConfig {
+        Self {
             listen_address: "127.0.0.1".to_owned(),
             port: 0,
             status: None,
             status_auth: None,
             status_hosts: OwnHosts::default(),
             expected_nodes: Vec::new(),
-            thresholds: Thresholds::default(),
+            // Whatever disk the tests run on, it is well.
+            thresholds: Thresholds { disk_percent: u8::MAX, ..Thresholds::default() },
             alerts: AlertsConfig::default(),
             trace_steps: 1000,
             data_dir: data_dir.to_owned(),

@@ -1,7 +1,7 @@
 //! The relay: the meeting place of proxies and players, authenticated buckets behind an HTTP API.
 //!
-//! Must not know: Lua, and what is inside of an event. It stores text and hands it out; only its journal wants the id, which is
-//! found as bytes.
+//! Must not know: Lua, and what is inside of an event. It stores text and hands it out. There are two exceptions: its journal
+//! finds the id of an event as bytes, and the page shows an event as JSON to a person who has the bucket's token.
 //!
 //! Reading order:
 //! - [`config`]: the user's file;
@@ -9,8 +9,10 @@
 //! - `store`: what a store of buckets promises, and the embedded one, a database a bucket;
 //! - `auth`: who may touch a bucket;
 //! - `api`: the endpoints, one file a group;
-//! - `stats`, `nodes`: what the relay counts, and what proxies and players told of themselves; `keep` has it over restarts;
-//! - `folder`: one relay at a time has the data folder;
+//! - `stats`, `nodes`: what the relay counts, and what proxies and players told of themselves; both use `losses` (what was
+//!   lost lately) and `absences` (when the relay was not there to hear anybody);
+//! - `sampler`: adds points to the charts, and has `persistence` write what was counted to disk, for the next start;
+//! - `data_dir_lock`: one relay at a time has the data folder;
 //! - [`report`]: all of it at a glance, with what is wrong in words;
 //! - `alerts`: what is wrong is told to people, once;
 //! - `status`: the status port, where the report is shown to people and programs;
@@ -32,13 +34,13 @@ mod api;
 mod auth;
 pub mod bucket;
 pub mod config;
-mod folder;
-mod keep;
+mod data_dir_lock;
 mod losses;
 mod nodes;
-mod pulse;
+mod persistence;
 pub mod report;
 pub mod run;
+mod sampler;
 mod stats;
 mod status;
 mod store;

@@ -15,36 +15,37 @@ const SHARES: u64 = 60;
 const MAX_LOSSES: usize = 120;
 
 /// The newest last.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Losses(VecDeque<Loss>);
 
 /// Of two kinds: for good, and those that somebody can still mend.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Loss {
     /// When the newest of it was noted, in seconds since 1970.
-    at: u64,
+    #[serde(rename = "at")]
+    at_secs: u64,
     events: (u64, u64),
 }
 
 impl Losses {
-    /// Something was lost until `at`, or nothing; what is older than `kept_for` is forgotten.
-    pub(crate) fn note(&mut self, at: u64, lost: (u64, u64), kept_for: Duration) {
-        let kept_for = kept_for.as_secs();
-        let since = at.saturating_sub(kept_for);
-        while self.0.front().is_some_and(|oldest| oldest.at < since) {
+    /// Something was lost until `now_secs`, or nothing; what is older than `kept_for` is forgotten.
+    pub(crate) fn note(&mut self, now_secs: u64, lost: (u64, u64), kept_for: Duration) {
+        let kept_secs = kept_for.as_secs();
+        let since_secs = now_secs.saturating_sub(kept_secs);
+        while self.0.front().is_some_and(|oldest| oldest.at_secs < since_secs) {
             self.0.pop_front();
         }
         if lost == (0, 0) {
             return;
         }
-        let share = kept_for.div_ceil(SHARES).max(1);
+        let share_secs = kept_secs.div_ceil(SHARES).max(1);
         match self.0.back_mut() {
-            Some(last) if last.at / share == at / share => {
-                last.at = last.at.max(at);
+            Some(last) if last.at_secs / share_secs == now_secs / share_secs => {
+                last.at_secs = last.at_secs.max(now_secs);
                 last.events = sum(last.events, lost);
             }
-            _ => self.0.push_back(Loss { at, events: lost }),
+            _ => self.0.push_back(Loss { at_secs: now_secs, events: lost }),
         }
         while self.0.len() > MAX_LOSSES {
             self.0.pop_front();
@@ -52,8 +53,8 @@ impl Losses {
     }
 
     /// What was lost since then.
-    pub(crate) fn since(&self, since: u64) -> (u64, u64) {
-        let lately = self.0.iter().filter(|loss| loss.at >= since);
+    pub(crate) fn since(&self, since_secs: u64) -> (u64, u64) {
+        let lately = self.0.iter().filter(|loss| loss.at_secs >= since_secs);
         lately.fold((0, 0), |found, loss| sum(found, loss.events))
     }
 }

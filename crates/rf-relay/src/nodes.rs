@@ -1,15 +1,15 @@
 //! What proxies and players told of themselves, and since when they are silent.
 //!
 //! Promises: one entry for each host, role and instance; the instance is shown where a host has several of a role; the newest
-//! message counts; one that has been silent for an
-//! hour is forgotten, unless its host is expected; the table is bounded in entries and bytes, and at its bound the one
-//! that has been silent for longest makes room. Nothing of this is on the way of an event.
+//! message counts; one that has been silent for an hour is forgotten, unless its host is expected; the table is bounded in
+//! entries and bytes, and at its bound the one that has been silent for longest makes room. Nothing of this is on the way of
+//! an event.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rf_core::node_info::{NodeInfo, Role};
+use rf_core::node_info::{BY_SCRIPT, NodeInfo, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -18,7 +18,7 @@ use crate::losses::Losses;
 use crate::stats::{MAX_NAME_BYTES, drop_stalest, is_recent};
 
 /// So many nodes are remembered.
-const MAX_NODES: usize = 1000;
+pub(crate) const MAX_NODES: usize = 1000;
 
 /// Bytes of all that they told.
 const MAX_NODE_INFOS_BYTES: usize = 16 * 1024 * 1024;
@@ -30,7 +30,7 @@ const MAX_BEATS: usize = 60;
 const NEXT_LIFE_AFTER_MS: u64 = 2 * 60_000;
 
 /// Which agent.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct NodeId {
     pub(crate) host: String,
     pub(crate) role: Role,
@@ -49,7 +49,7 @@ impl NodeId {
 }
 
 /// What an agent told last, and what followed from the messages before.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Node {
     /// As it is shown: without the instance where it is the only one of its host and role.
     pub(crate) id: NodeId,
@@ -60,7 +60,7 @@ pub(crate) struct Node {
 }
 
 /// What is remembered of an agent besides its newest message.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Past {
     /// Milliseconds since 1970, by the relay's clock.
@@ -77,16 +77,17 @@ pub(crate) struct Past {
 }
 
 /// What one message said more than the one before.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Beat {
     /// Seconds since 1970, by the relay's clock.
-    pub(crate) at: u64,
+    #[serde(rename = "at")]
+    pub(crate) at_secs: u64,
     /// Events a minute that came in, or where it has no source, that went out.
     pub(crate) rate: u64,
 }
 
 /// As it is kept on disk.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct KeptNode {
     id: NodeId,
     raw: Box<RawValue>,
@@ -111,7 +112,7 @@ impl Nodes {
         kept: Vec<KeptNode>,
         absences: Absences,
         losses_for: Duration,
-    ) -> Nodes {
+    ) -> Self {
         let node = |kept: KeptNode| {
             // What was bounded when it came is bounded again: the file may be of another version.
             let info = NodeInfo::parse(kept.raw.get().as_bytes()).ok()?;
@@ -121,7 +122,7 @@ impl Nodes {
         let mut table = kept.into_iter().take(MAX_NODES).filter_map(node).collect();
         show_instances(&mut table);
         let expected = expected.iter().cloned().collect();
-        Nodes { table: Mutex::new(table), expected, absences, losses_for }
+        Self { table: Mutex::new(table), expected, absences, losses_for }
     }
 
     /// What shall be kept.
@@ -233,14 +234,14 @@ fn life_before(
 
 impl Past {
     /// What follows when `info` comes after what was there before.
-    fn after(before: Option<&Node>, info: &NodeInfo, now_ms: u64, losses_for: Duration) -> Past {
+    fn after(before: Option<&Node>, info: &NodeInfo, now_ms: u64, losses_for: Duration) -> Self {
         let skew_ms = if info.clock_ms == 0 {
             0
         } else {
             info.clock_ms.cast_signed().saturating_sub(now_ms.cast_signed())
         };
         let mut past =
-            Past { first_seen_ms: now_ms, last_seen_ms: now_ms, skew_ms, ..Past::default() };
+            Self { first_seen_ms: now_ms, last_seen_ms: now_ms, skew_ms, ..Self::default() };
         let Some(before) = before else { return past };
         past.first_seen_ms = before.past.first_seen_ms;
         past.beats.clone_from(&before.past.beats);
@@ -249,9 +250,9 @@ impl Past {
         let none = NodeInfo::default();
         let same_run = before.info.started_at_ms == info.started_at_ms;
         let old = if same_run { &before.info } else { &none };
-        let minutes_ms = now_ms.saturating_sub(before.past.last_seen_ms).max(1);
+        let elapsed_ms = now_ms.saturating_sub(before.past.last_seen_ms).max(1);
         let rate = |more: u64| {
-            u64::try_from(u128::from(more) * 60_000 / u128::from(minutes_ms)).unwrap_or(u64::MAX)
+            u64::try_from(u128::from(more) * 60_000 / u128::from(elapsed_ms)).unwrap_or(u64::MAX)
         };
         past.source_rates = rates(&info.sources, &old.sources, |source| source.received, rate);
         past.sink_rates = rates(
@@ -264,23 +265,23 @@ impl Past {
             |rates: &BTreeMap<String, u64>| rates.values().fold(0_u64, |a, b| a.saturating_add(*b));
         let (received, sent) = (sum(&past.source_rates), sum(&past.sink_rates));
         past.beats.push_back(Beat {
-            at: now_ms / 1000,
+            at_secs: now_ms / 1000,
             rate: if info.sources.is_empty() { sent } else { received },
         });
         while past.beats.len() > MAX_BEATS {
             past.beats.pop_front();
         }
         let lost = (
-            dropped(info).saturating_sub(dropped(old)),
+            lost(info).saturating_sub(lost(old)),
             dead_lettered(info).saturating_sub(dead_lettered(old)),
         );
         past.losses.note(now_ms / 1000, lost, losses_for);
         past
     }
 
-    /// Events dropped, and events that became dead letters, in messages since `since`.
-    pub(crate) fn losses_since(&self, since: u64) -> (u64, u64) {
-        self.losses.since(since)
+    /// Events dropped, and events that became dead letters, in messages since `since_secs`.
+    pub(crate) fn losses_since(&self, since_secs: u64) -> (u64, u64) {
+        self.losses.since(since_secs)
     }
 }
 
@@ -299,9 +300,24 @@ fn rates<V>(
 
 /// All that its sources and sinks dropped since its start.
 pub(crate) fn dropped(info: &NodeInfo) -> u64 {
-    let sources = info.sources.values().flat_map(|source| source.dropped.values());
-    let sinks = info.sinks.values().flat_map(|sink| sink.dropped.values());
-    sources.chain(sinks).fold(0, |sum, count| sum.saturating_add(*count))
+    drops(info).fold(0, |sum, (_, count)| sum.saturating_add(count))
+}
+
+/// All that its sources and sinks dropped since its start and that nobody wanted to be dropped.
+fn lost(info: &NodeInfo) -> u64 {
+    drops(info).filter(|(why, _)| is_loss(why)).fold(0, |sum, (_, count)| sum.saturating_add(count))
+}
+
+/// Whether events that are gone for this reason are lost. What a script filters out is not.
+pub(crate) fn is_loss(reason: &str) -> bool {
+    reason != BY_SCRIPT
+}
+
+/// What its sources and sinks dropped since its start: the reason, and how many events.
+pub(crate) fn drops(info: &NodeInfo) -> impl Iterator<Item = (&str, u64)> {
+    let sources = info.sources.values().flat_map(|source| &source.dropped);
+    let sinks = info.sinks.values().flat_map(|sink| &sink.dropped);
+    sources.chain(sinks).map(|(reason, count)| (reason.as_str(), *count))
 }
 
 /// All of its events that became dead letters since its start.
@@ -312,185 +328,4 @@ pub(crate) fn dead_lettered(info: &NodeInfo) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use rf_core::node_info::{MAX_NODE_INFO_BYTES, SinkInfo, SourceInfo};
-
-    use super::*;
-
-    const NOW: u64 = 1_700_000_040_000;
-    const MINUTE: u64 = 60_000;
-    const A_MINUTE: Duration = Duration::from_secs(60);
-
-    impl Default for Nodes {
-        fn default() -> Nodes {
-            Nodes::new(&[], Vec::new(), Absences::default(), 15 * A_MINUTE)
-        }
-    }
-
-    /// Those that were kept, after a restart of the relay.
-    fn again(kept: &[u8]) -> Nodes {
-        let kept = serde_json::from_slice(kept).unwrap();
-        Nodes::new(&[], kept, Absences::default(), 15 * A_MINUTE)
-    }
-
-    fn raw(text: &str) -> Box<RawValue> {
-        RawValue::from_string(text.to_owned()).unwrap()
-    }
-
-    fn info(received: u64, dropped: u64, started: u64) -> NodeInfo {
-        let source = SourceInfo { received, ..SourceInfo::default() };
-        let sink =
-            SinkInfo { dropped: [("full".to_owned(), dropped)].into(), ..SinkInfo::default() };
-        NodeInfo {
-            role: Role::Proxy,
-            started_at_ms: started,
-            sources: [("in".to_owned(), source)].into(),
-            sinks: [("out".to_owned(), sink)].into(),
-            ..NodeInfo::default()
-        }
-    }
-
-    fn ids(nodes: &Nodes, now: u64) -> Vec<String> {
-        nodes.all(now).iter().map(|node| node.id.text()).collect()
-    }
-
-    #[test]
-    fn rates_losses_and_skew_follow_from_two_messages() {
-        let nodes = Nodes::default();
-        nodes.told("web", raw("{}"), info(100, 1, 7), NOW);
-        let second = NodeInfo { clock_ms: NOW + MINUTE - 5000, ..info(160, 4, 7) };
-        nodes.told("web", raw("{}"), second, NOW + MINUTE);
-        let past = nodes.all(NOW + MINUTE)[0].past.clone();
-        assert_eq!((past.skew_ms, past.source_rates["in"]), (-5000, 60));
-        assert_eq!(past.losses_since(NOW / 1000), (3, 0));
-
-        nodes.told("web", raw("{}"), info(30, 2, 8), NOW + 2 * MINUTE);
-        let past = nodes.all(NOW + 2 * MINUTE)[0].past.clone();
-        assert_eq!(past.source_rates["in"], 30, "a start sets counters back");
-        assert_eq!(past.losses_since(NOW / 1000), (5, 0));
-        assert_eq!(past.losses_since(NOW / 1000 + 61), (2, 0));
-    }
-
-    #[test]
-    fn a_loss_is_known_for_as_long_as_it_counts_however_often_a_node_tells() {
-        for (losses_for, every_ms) in [(15 * A_MINUTE, 1000), (180 * A_MINUTE, MINUTE)] {
-            let nodes = Nodes::new(&[], Vec::new(), Absences::default(), losses_for);
-            nodes.told("web", raw("{}"), info(0, 1, 7), NOW);
-            let (lost_at, for_secs) = (NOW + every_ms, losses_for.as_secs());
-            let mut now = lost_at;
-            while now <= lost_at + for_secs * 1000 {
-                nodes.told("web", raw("{}"), info(0, 4, 7), now);
-                let past = nodes.all(now)[0].past.clone();
-                let since = now / 1000 - for_secs;
-                assert_eq!(past.losses_since(since), (3, 0), "{every_ms}: {}", now - lost_at);
-                assert!(past.beats.len() <= MAX_BEATS);
-                now += every_ms;
-            }
-            nodes.told("web", raw("{}"), info(0, 4, 7), now);
-            let past = nodes.all(now)[0].past.clone();
-            assert_eq!(past.losses_since(now / 1000 - for_secs), (0, 0), "{every_ms}");
-        }
-    }
-
-    #[test]
-    fn what_another_version_has_kept_of_a_node_is_read() {
-        let kept = br#"[{"id":{"host":"web","role":"proxy","instance":""},"raw":{},
-            "past":{"first_seen_ms":1,"last_seen_ms":1700000040000,
-                "beats":[{"at":1,"rate":2,"dropped":3,"dead":4}]}}]"#;
-        let nodes = again(kept);
-        assert_eq!(nodes.all(NOW)[0].past.beats, [Beat { at: 1, rate: 2 }]);
-    }
-
-    #[test]
-    fn agents_of_one_host_are_told_apart() {
-        let nodes = Nodes::default();
-        nodes.told("web", raw("{}"), NodeInfo::default(), NOW);
-        nodes.told("web", raw("{}"), info(1, 0, 7), NOW);
-        let second = NodeInfo { instance: "2".to_owned(), ..info(1, 0, 7) };
-        nodes.told("web", raw("{}"), second, NOW);
-        assert_eq!(ids(&nodes, NOW), ["web/proxy", "web/proxy/2", "web"]);
-    }
-
-    /// A proxy of `web` that was started at `started` and tells now.
-    fn tell(nodes: &Nodes, instance: &str, started: u64, now: u64) {
-        let info = NodeInfo { instance: instance.to_owned(), clock_ms: now, ..info(1, 0, started) };
-        let text = serde_json::to_string(&info).unwrap();
-        nodes.told("web", raw(&text), info, now);
-    }
-
-    #[test]
-    fn an_instance_is_shown_only_where_there_are_several() {
-        let nodes = Nodes::default();
-        tell(&nodes, "a", NOW - MINUTE, NOW);
-        assert_eq!(ids(&nodes, NOW), ["web/proxy"]);
-        tell(&nodes, "b", NOW - MINUTE, NOW);
-        assert_eq!(ids(&nodes, NOW), ["web/proxy/a", "web/proxy/b"]);
-        tell(&nodes, "a", NOW - MINUTE, NOW + MINUTE);
-        assert_eq!(ids(&nodes, NOW + MINUTE), ["web/proxy/a", "web/proxy/b"]);
-        // Over a restart of the relay, too.
-        let kept = serde_json::to_vec(&nodes.kept()).unwrap();
-        let again = again(&kept);
-        assert_eq!(ids(&again, NOW + MINUTE), ["web/proxy/a", "web/proxy/b"]);
-        tell(&again, "a", NOW - MINUTE, NOW + 30 * MINUTE);
-        assert_eq!(ids(&again, NOW + 61 * MINUTE), ["web/proxy"], "the other is forgotten");
-        tell(&again, "a", NOW - MINUTE, NOW + 62 * MINUTE);
-        assert_eq!(ids(&again, NOW + 62 * MINUTE), ["web/proxy"], "no entry has become two");
-    }
-
-    #[test]
-    fn another_instance_that_was_started_later_is_the_next_life_of_a_silent_one() {
-        // As an update from a version without instances, and a container without a disk of its own.
-        for old in ["", "a"] {
-            let nodes = Nodes::default();
-            tell(&nodes, old, NOW - MINUTE, NOW);
-            tell(&nodes, "b", NOW + 1, NOW + MINUTE);
-            assert_eq!(ids(&nodes, NOW + MINUTE).len(), 2, "it may still tell");
-            tell(&nodes, "b", NOW + 1, NOW + 3 * MINUTE);
-            assert_eq!(ids(&nodes, NOW + 3 * MINUTE), ["web/proxy"]);
-        }
-        // One that was there before the other fell silent is another one, whatever is started again.
-        let nodes = Nodes::default();
-        tell(&nodes, "b", NOW - MINUTE, NOW - 1);
-        tell(&nodes, "a", NOW - MINUTE, NOW);
-        tell(&nodes, "b", NOW + 1, NOW + 3 * MINUTE);
-        assert_eq!(ids(&nodes, NOW + 3 * MINUTE).len(), 2);
-    }
-
-    #[test]
-    fn silent_ones_are_forgotten_after_an_hour_unless_expected() {
-        let expected = ["db".to_owned()];
-        let nodes = Nodes::new(&expected, Vec::new(), Absences::default(), 15 * A_MINUTE);
-        nodes.told("web", raw("{}"), NodeInfo::default(), NOW);
-        nodes.told("db", raw("{}"), NodeInfo::default(), NOW);
-        assert_eq!(ids(&nodes, NOW + 59 * MINUTE), ["db", "web"]);
-        assert_eq!(ids(&nodes, NOW + 60 * MINUTE), ["db"]);
-    }
-
-    #[test]
-    fn the_table_is_bounded_in_bytes_and_absurd_names_are_left_out() {
-        let nodes = Nodes::default();
-        let large = format!("{{\"x\":\"{}\"}}", "x".repeat(MAX_NODE_INFO_BYTES - 8));
-        for n in 0..65 {
-            nodes.told(&format!("host-{n}"), raw(&large), NodeInfo::default(), NOW + n);
-        }
-        nodes.told(&"x".repeat(MAX_NAME_BYTES + 1), raw("{}"), NodeInfo::default(), NOW + 99);
-        let ids = ids(&nodes, NOW + 100);
-        assert_eq!(ids.len(), MAX_NODE_INFOS_BYTES / MAX_NODE_INFO_BYTES);
-        assert!(!ids.contains(&"host-0".to_owned()) && ids.contains(&"host-1".to_owned()));
-    }
-
-    #[test]
-    fn what_is_kept_comes_back() {
-        let nodes = Nodes::default();
-        for (n, received) in [(0, 5), (1, 65)] {
-            let info = info(received, 0, 7);
-            let text = serde_json::to_string(&info).unwrap();
-            nodes.told("web", raw(&text), info, NOW + n * MINUTE);
-        }
-        let kept = serde_json::to_vec(&nodes.kept()).unwrap();
-        let again = again(&kept);
-        let (before, after) = (&nodes.all(NOW)[0], &again.all(NOW)[0]);
-        assert_eq!((&after.info, &after.past), (&before.info, &before.past));
-        assert_eq!(after.past.source_rates["in"], 60);
-    }
-}
+mod tests;

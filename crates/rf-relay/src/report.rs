@@ -4,17 +4,19 @@
 //! `build` puts it together from counters, stores and what nodes told; `judge` finds what is wrong.
 
 mod build;
+mod disk;
 mod judge;
 mod words;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use build::Sight;
+pub(crate) use build::RelayView;
+pub use disk::DiskRoom;
 pub use words::{ago, bytes, count, span};
 
 /// How something is.
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(rename_all = "camelCase")]
 pub enum Level {
@@ -32,15 +34,15 @@ impl Level {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Level::Ok => "ok",
-            Level::Warn => "warn",
-            Level::Bad => "bad",
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Bad => "bad",
         }
     }
 }
 
 /// What is wrong, in words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Why {
     /// How bad it is.
@@ -52,7 +54,7 @@ pub struct Why {
 }
 
 /// The relay and all that it knows of.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Report {
     /// When it was made, milliseconds since 1970.
@@ -63,6 +65,10 @@ pub struct Report {
     pub version: String,
     /// The worst of all.
     pub level: Level,
+    /// What is wrong with the relay itself, worst first.
+    pub why: Vec<Why>,
+    /// The file system of its data folder, where that tells.
+    pub disk: Option<DiskRoom>,
     /// Buckets, by name.
     pub buckets: Vec<BucketReport>,
     /// Nodes, by host.
@@ -70,7 +76,7 @@ pub struct Report {
 }
 
 /// A bucket.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BucketReport {
     /// Its name.
@@ -105,6 +111,8 @@ pub struct BucketReport {
     pub dropped_full: u64,
     /// Events dropped by `ttlSecs`.
     pub dropped_age: u64,
+    /// Events lost with a database that was damaged.
+    pub dropped_damaged: u64,
     /// Players that hold a lease.
     pub holders: u64,
     /// When something last came in.
@@ -118,6 +126,12 @@ impl BucketReport {
     #[must_use]
     pub fn fill(&self) -> u64 {
         percent(self.used_bytes, self.events_limit())
+    }
+
+    /// Events that are gone, for whatever reason.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped_full + self.dropped_age + self.dropped_damaged
     }
 
     /// Bytes on disk up to which events are taken.
@@ -134,7 +148,7 @@ pub(crate) fn percent(used: u64, limit: u64) -> u64 {
 }
 
 /// Since when nothing was heard.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Presence {
     /// It tells of itself.
@@ -153,16 +167,16 @@ impl Presence {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Presence::Here => "here",
-            Presence::CallsOnly => "calls only",
-            Presence::Silent => "silent",
-            Presence::Missing => "missing",
+            Self::Here => "here",
+            Self::CallsOnly => "calls only",
+            Self::Silent => "silent",
+            Self::Missing => "missing",
         }
     }
 }
 
 /// A proxy, a player, or whoever else calls.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NodeReport {
     /// Names it in addresses: host, role, instance.
@@ -235,7 +249,7 @@ impl NodeReport {
 }
 
 /// A source of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SourceReport {
     /// Its id.
@@ -259,7 +273,7 @@ pub struct SourceReport {
 }
 
 /// A sink of a node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SinkReport {
     /// Its id.
@@ -303,7 +317,7 @@ pub struct SinkReport {
 }
 
 /// How much a node writes to a bucket, or reads from it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct FlowReport {
     /// The bucket.
@@ -317,7 +331,7 @@ pub struct FlowReport {
 }
 
 impl Report {
-    /// Everything that is wrong, worst first: what it is about (`node ID` or `bucket NAME`), and why.
+    /// Everything that is wrong, worst first: what it is about (`node ID`, `bucket NAME` or `relay itself`), and why.
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble<'_>> {
         let buckets = self.buckets.iter().flat_map(|bucket| {
@@ -328,20 +342,26 @@ impl Report {
             let of = |why| Trouble { subject: Subject::Node, id: &node.id, why };
             node.why.iter().map(of)
         });
-        let mut all: Vec<_> = buckets.chain(nodes).collect();
+        let of = |why| Trouble { subject: Subject::Relay, id: ITSELF, why };
+        let mut all: Vec<_> = self.why.iter().map(of).chain(buckets).chain(nodes).collect();
         all.sort_by_key(|trouble| std::cmp::Reverse(trouble.why.level));
         all
     }
 }
 
+/// The name of the relay among the subjects of its troubles.
+pub(crate) const ITSELF: &str = "itself";
+
 /// What a trouble is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Subject {
     /// A bucket of this relay.
     Bucket,
     /// A proxy or player.
     Node,
+    /// This relay.
+    Relay,
 }
 
 impl Subject {
@@ -349,14 +369,15 @@ impl Subject {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Subject::Bucket => "bucket",
-            Subject::Node => "node",
+            Self::Bucket => "bucket",
+            Self::Node => "node",
+            Self::Relay => "relay",
         }
     }
 }
 
 /// Something that is wrong.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Trouble<'a> {
     /// What it is about.
     pub subject: Subject,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hyper_util::service::TowerToHyperService;
+use rf_core::clock::unix_ms;
 use rf_core::lifecycle::Tasks;
 use rf_core::trace::Journal;
 use rf_net::client::{Client, ClientOptions};
@@ -22,12 +23,12 @@ use crate::alerts::{self, Alerts, Teller};
 use crate::api::{Answers, Holders, Relay, noted, router};
 use crate::auth::Tokens;
 use crate::config::{AlertsConfig, RelayConfig};
-use crate::folder::Claim;
-use crate::keep::Keeper;
+use crate::data_dir_lock::DataDirLock;
 use crate::nodes::Nodes;
-use crate::pulse::Pulse;
-use crate::report::Sight;
-use crate::stats::{Stats, unix_ms};
+use crate::persistence::StatusFile;
+use crate::report::RelayView;
+use crate::sampler::Sampler;
+use crate::stats::Stats;
 use crate::status::{self, Access, StatusPort};
 use crate::store::BucketStore;
 
@@ -48,10 +49,10 @@ impl Listeners {
     ///
     /// # Errors
     /// When a port cannot be had; the text names the configuration key.
-    pub fn bind(config: &RelayConfig) -> anyhow::Result<Listeners> {
+    pub fn bind(config: &RelayConfig) -> anyhow::Result<Self> {
         let api = listen(&config.listen_address, config.port).context("relay port (key port)")?;
         let status = config.status.as_ref().map(|status| listen(&status.address, status.port));
-        Ok(Listeners { api, status: status.transpose().context("status port (key portStatusZ)")? })
+        Ok(Self { api, status: status.transpose().context("status port (key portStatusZ)")? })
     }
 }
 
@@ -66,30 +67,32 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let folder = config.data_dir.clone();
     // Given back at the end, when nothing of this relay is in the folder any longer.
-    let _claim = tokio::task::spawn_blocking(move || Claim::take(&folder)).await??;
+    let _lock = tokio::task::spawn_blocking(move || DataDirLock::take(&folder)).await??;
     let journal = Arc::new(Journal::new(config.trace_steps));
     let store = (config.store.open)(&config, &journal);
-    run_with((store, journal), config, listeners, stop).await
+    run_with(store, journal, config, listeners, stop).await
 }
 
 /// Runs a relay over a store, which it closes at the end; both note what happens to events.
 pub(crate) async fn run_with(
-    (store, journal): (Arc<dyn BucketStore>, Arc<Journal>),
+    store: Arc<dyn BucketStore>,
+    journal: Arc<Journal>,
     config: RelayConfig,
     listeners: Listeners,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let keeper = Keeper::new(&config.data_dir);
-    let loading = keeper.clone();
+    let status_file = StatusFile::new(&config.data_dir);
+    let loading = status_file.clone();
     let kept = tokio::task::spawn_blocking(move || loading.load()).await?;
     let tasks = Tasks::new(stop.child_token());
     let stop = tasks.stop_token().clone();
     let started_at_ms = unix_ms();
     let absences = kept.absences_until(started_at_ms);
     let losses_for = config.thresholds.losses_for;
-    let sight = Arc::new(Sight {
+    let view = Arc::new(RelayView {
         started_at_ms,
         absences: absences.clone(),
+        data_dir: config.data_dir.clone(),
         buckets: config.buckets.clone(),
         expected: config.expected_nodes.clone(),
         thresholds: config.thresholds.clone(),
@@ -105,11 +108,11 @@ pub(crate) async fn run_with(
     let relay = Relay {
         tokens: tokens.clone(),
         store: Arc::clone(&store),
-        stats: Arc::clone(&sight.stats),
-        nodes: Arc::clone(&sight.nodes),
-        holders: Arc::clone(&sight.holders),
+        stats: Arc::clone(&view.stats),
+        nodes: Arc::clone(&view.nodes),
+        holders: Arc::clone(&view.holders),
         taps: Arc::default(),
-        journal: Arc::clone(&sight.journal),
+        journal: Arc::clone(&view.journal),
         body_memory: body_memory(),
         decoding_memory: body_memory(),
         answers: Answers::new(config.buckets.keys(), requests.body_memory_bytes),
@@ -118,7 +121,7 @@ pub(crate) async fn run_with(
     };
     let access =
         Access { auth: config.status_auth.clone(), own_hosts: config.status_hosts.clone() };
-    let status = StatusPort::new(Arc::clone(&sight), access, tokens, stop.clone())
+    let status = StatusPort::new(Arc::clone(&view), access, tokens, stop.clone())
         .context("a thread for the status")?;
     let grace = config.server.drain + GRACE_BEYOND_DRAIN;
     tracing::info!(address = %listeners.api.local_addr()?, buckets = config.buckets.len(), "relay started");
@@ -127,9 +130,10 @@ pub(crate) async fn run_with(
     tasks.spawn("bucket store", async move { working.work(stop_working).await });
     let AlertsConfig { after, least, .. } = config.alerts;
     let alerts = Arc::new(Alerts::new(after, least, kept.alerts));
-    let pulse = Arc::new(Pulse { sight: Arc::clone(&sight), alerts: Arc::clone(&alerts), keeper });
-    tasks.spawn("relay pulse", Arc::clone(&pulse).run(stop.clone()));
-    spawn_alerts(&tasks, &config.alerts, sight, alerts)?;
+    let sampler =
+        Arc::new(Sampler { view: Arc::clone(&view), alerts: Arc::clone(&alerts), status_file });
+    tasks.spawn("relay sampler", Arc::clone(&sampler).run(stop.clone()));
+    spawn_alerts(&tasks, &config.alerts, view, alerts)?;
     if let Some(listener) = listeners.status {
         tracing::info!(address = %listener.local_addr()?, "status page started");
         tasks.spawn("relay status", serve_status(listener, status, config.clone(), stop.clone()));
@@ -137,7 +141,7 @@ pub(crate) async fn run_with(
     tasks.spawn("relay api", serve_api(listeners.api, relay, config, stop));
 
     let ended = tasks.join(grace).await;
-    pulse.keep().await;
+    sampler.keep().await;
     store.close().await;
     tracing::info!("relay stopped");
     Ok(ended?)
@@ -147,7 +151,7 @@ pub(crate) async fn run_with(
 fn spawn_alerts(
     tasks: &Tasks,
     config: &AlertsConfig,
-    sight: Arc<Sight>,
+    view: Arc<RelayView>,
     alerts: Arc<Alerts>,
 ) -> anyhow::Result<()> {
     let stop = tasks.stop_token();
@@ -160,11 +164,11 @@ fn spawn_alerts(
     }
     if let Some(url) = &config.heartbeat_url {
         let client = Client::new(&ClientOptions::default())?;
-        let beat = (url.clone(), config.heartbeat_every);
-        tasks
-            .spawn("relay heartbeat", alerts::beat(Arc::clone(&sight), beat, client, stop.clone()));
+        let (url, every) = (url.clone(), config.heartbeat_every);
+        let beat = alerts::beat(Arc::clone(&view), url, every, client, stop.clone());
+        tasks.spawn("relay heartbeat", beat);
     }
-    tasks.spawn("relay alerts", alerts::run(sight, alerts, tellers, stop.clone()));
+    tasks.spawn("relay alerts", alerts::run(view, alerts, tellers, stop.clone()));
     Ok(())
 }
 

@@ -40,7 +40,7 @@ use uuid::Uuid;
 pub(crate) use access::Access;
 
 use crate::auth::Tokens;
-use crate::report::Sight;
+use crate::report::RelayView;
 
 /// The nice value of what makes answers: on processors that events keep busy it gets less than a twentieth of one. Less
 /// still would have a page wait for seconds there.
@@ -48,7 +48,7 @@ const NICENESS: i32 = 15;
 
 /// What the status port works with.
 pub(crate) struct StatusPort {
-    pub(crate) sight: Arc<Sight>,
+    pub(crate) view: Arc<RelayView>,
     pub(crate) access: Access,
     /// What opens a bucket's events.
     pub(crate) tokens: Tokens,
@@ -67,23 +67,23 @@ pub(crate) struct StatusPort {
 
 impl StatusPort {
     pub(crate) fn new(
-        sight: Arc<Sight>,
+        view: Arc<RelayView>,
         access: Access,
         tokens: Tokens,
         stop: CancellationToken,
-    ) -> io::Result<StatusPort> {
+    ) -> io::Result<Self> {
         let maker = Background::start("rf-status", NICENESS)?;
         let viewers = Arc::new(Semaphore::new(page::MAX_VIEWERS));
         let rendered = page::Rendered::default();
         let tracing = Semaphore::new(1);
         let kept = kept::Kept::default();
-        Ok(StatusPort { sight, access, tokens, rendered, kept, maker, tracing, viewers, stop })
+        Ok(Self { view, access, tokens, rendered, kept, maker, tracing, viewers, stop })
     }
 
     /// Has it made from the state of the moment. `None` when that failed, which was logged.
     async fn make<T: Send + 'static>(
         self: &Arc<Self>,
-        make: impl FnOnce(&StatusPort) -> T + Send + 'static,
+        make: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Option<T> {
         let port = Arc::clone(self);
         self.maker.run(move || make(&port)).await
@@ -93,7 +93,7 @@ impl StatusPort {
     async fn make_or_repeat(
         self: &Arc<Self>,
         question: String,
-        make: impl FnOnce(&StatusPort) -> Bytes + Send + 'static,
+        make: impl FnOnce(&Self) -> Bytes + Send + 'static,
     ) -> Option<Bytes> {
         if let Some(body) = self.kept.get(&question) {
             return Some(body);
@@ -142,7 +142,7 @@ async fn metrics_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -
     let accept = headers.get_all(header::ACCEPT).iter();
     let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
     let form = Form::negotiate(&accept);
-    let make = move |port: &StatusPort| Bytes::from(metrics::metrics(&port.sight, form));
+    let make = move |port: &StatusPort| Bytes::from(metrics::metrics(&port.view, form));
     let body = port.make_or_repeat(form.content_type().to_owned(), make).await;
     let head = [(header::CONTENT_TYPE, form.content_type()), NO_STORE];
     body.map_or_else(failed, |body| (head, body).into_response())
@@ -151,7 +151,7 @@ async fn metrics_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap) -
 async fn trace_page(State(port): State<Arc<StatusPort>>, Path(id): Path<String>) -> Response {
     let _one_at_a_time = port.tracing.acquire().await;
     match Uuid::parse_str(&id) {
-        Ok(id) => ([NO_STORE], Json(trace::trace(&port.sight, id).await)).into_response(),
+        Ok(id) => ([NO_STORE], Json(trace::trace(&port.view, id).await)).into_response(),
         Err(error) => {
             let text = format!("not the id of an event: {error}\n");
             (StatusCode::BAD_REQUEST, [PLAIN], text).into_response()

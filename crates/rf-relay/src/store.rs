@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rf_core::protocol::PulledEvent;
 use rf_core::trace::Journal;
-use rf_queue::{Budget, Found};
+use rf_queue::{Budget, Found, StoreTrouble};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -129,7 +129,7 @@ pub(crate) trait BucketStore: Send + Sync {
 pub(crate) type IsMeant = Arc<dyn Fn(&[u8]) -> bool + Send + Sync>;
 
 /// What became of a batch that was not refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Appended {
     /// It is stored.
     Stored,
@@ -143,6 +143,9 @@ pub(crate) enum AppendError {
     /// There is no room now.
     #[error("the bucket is full: {0}")]
     Full(String),
+    /// The disk takes nothing now.
+    #[error("{0}")]
+    Disk(String),
     /// It would not fit into an empty bucket either.
     #[error("the batch of {bytes} bytes can never fit into the bucket, which takes {limit}")]
     TooLarge {
@@ -157,7 +160,7 @@ pub(crate) enum AppendError {
 }
 
 /// The store does not work, for now.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("the bucket's store does not work: {0}")]
 pub(crate) struct Unavailable(pub(crate) String);
 
@@ -171,7 +174,7 @@ pub(crate) struct Pulled {
 }
 
 /// A bucket at a glance.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Usage {
     /// Bytes on disk.
     pub(crate) used_bytes: u64,
@@ -187,6 +190,10 @@ pub(crate) struct Usage {
     pub(crate) dropped_full: u64,
     /// Events dropped because they were too old, since the start.
     pub(crate) dropped_age: u64,
+    /// Events lost with a database that was damaged, found at the start.
+    pub(crate) dropped_damaged: u64,
     /// Why the bucket cannot be opened, if it cannot.
     pub(crate) failure: Option<String>,
+    /// What keeps it from its work since, as a full disk.
+    pub(crate) trouble: Option<StoreTrouble>,
 }

@@ -51,7 +51,7 @@ async fn with_config(change: impl FnOnce(&mut RelayConfig), script: impl AsyncFn
     let (relay, listeners) = prepare();
     let journal = Arc::new(Journal::new(config.trace_steps));
     let store = Arc::new(relay.memory.clone());
-    let running = run_with((store, journal), config, listeners, relay.stop.clone());
+    let running = run_with(store, journal, config, listeners, relay.stop.clone());
     join(running, &relay, script).await;
 }
 

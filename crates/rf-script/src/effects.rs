@@ -7,7 +7,7 @@ use mlua::{Function, Lua, LuaString, MultiValue, Value};
 
 use crate::json;
 use crate::outcome::{Emit, End, KvChange, Outcome};
-use crate::vm::{Host, text_of};
+use crate::vm::Host;
 
 /// A reason given by `drop` or `dead` is cut at so many bytes.
 const MAX_REASON_BYTES: usize = 1024;
@@ -243,4 +243,25 @@ fn log_function(lua: &Lua, host: &Host, level: &'static str) -> mlua::Result<Fun
         }
         Ok(())
     })
+}
+
+/// Values as text for a person or for an event, with a blank between two of them.
+pub(crate) fn text_of(lua: &Lua, values: &MultiValue) -> mlua::Result<String> {
+    let mut text = String::new();
+    for value in values {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        let piece = match value {
+            Value::String(piece) => Some(piece.clone()),
+            Value::Nil => Some(lua.create_string("nil")?),
+            Value::Boolean(yes) => Some(lua.create_string(yes.to_string())?),
+            other => lua.coerce_string(other.clone())?,
+        };
+        match piece {
+            Some(piece) => text.push_str(&piece.to_string_lossy()),
+            None => text.push_str(value.type_name()),
+        }
+    }
+    Ok(text)
 }

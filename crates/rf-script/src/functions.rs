@@ -145,10 +145,11 @@ mod tests {
     use mlua::{Lua, MultiValue};
 
     use crate::clock::FakeClock;
-    use crate::effects::Effects;
+    use crate::effects::{Effects, text_of};
+    use crate::error::describe;
     use crate::guard::Guard;
     use crate::options::ScriptOptions;
-    use crate::vm::{Host, describe, text_of};
+    use crate::vm::Host;
 
     /// 2026-11-24 03:04:05.678901 UTC.
     pub(super) const NOW_US: i64 = 1_795_489_445_678_901;

@@ -46,3 +46,9 @@ pub struct Outcome {
     /// How it ended.
     pub end: End,
 }
+
+impl Outcome {
+    pub(crate) fn failed(reason: String) -> Self {
+        Self { emits: Vec::new(), kv: Vec::new(), end: End::Failed(reason) }
+    }
+}

@@ -10,7 +10,8 @@ mod tests;
 
 use mlua::{Function, Lua, LuaString, Table, Value};
 
-use crate::vm::{Host, OUT_OF_MEMORY, describe};
+use crate::error::describe;
+use crate::vm::{Host, OUT_OF_MEMORY};
 
 /// In order of their installation, with the names that tracebacks give them: places in brackets are not a script's.
 const CHUNKS: [(&str, &str); 3] = [

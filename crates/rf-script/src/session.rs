@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::batch::Transformed;
+use crate::error::{CallError, LoadError};
 use crate::options::ScriptOptions;
 use crate::outcome::{KvChange, Outcome};
-use crate::vm::{CallError, LoadError, Transformed, Vm, read_script};
+use crate::vm::{Vm, read_script};
 
 /// One script over many events.
 pub struct Session {

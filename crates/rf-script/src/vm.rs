@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mlua::chunk::ChunkMode;
-use mlua::{
-    Function, HookTriggers, Lua, LuaOptions, LuaString, MultiValue, StdLib, Table, Value, VmState,
-};
+use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Value, VmState};
 
+use crate::batch::{Transformed, read_messages, read_request};
 use crate::effects::Effects;
+use crate::error::{CallError, LoadError, describe};
 use crate::guard::Guard;
 use crate::options::ScriptOptions;
 use crate::outcome::{End, KvChange, Outcome};
@@ -36,47 +36,6 @@ pub(crate) struct Host {
     pub(crate) options: Arc<ScriptOptions>,
     /// What the call under way has emitted, logged and remembered.
     pub(crate) effects: Rc<RefCell<Effects>>,
-}
-
-/// Why a script cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The file.
-    #[error("{path}: {reason}")]
-    File {
-        /// Which.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-    /// The script; the text has file and line.
-    #[error("{0}")]
-    Script(String),
-}
-
-/// Why a call other than of an event failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct CallError(pub String);
-
-/// What `TransformBatch` may steer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Request {
-    /// Appended to the sink's URL.
-    pub path: String,
-    /// Headers beside the sink's.
-    pub headers: Vec<(String, String)>,
-}
-
-/// What `TransformBatch` made of a batch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Transformed {
-    /// What is to be sent.
-    pub messages: Vec<Bytes>,
-    /// Where to, and with what.
-    pub request: Request,
-    /// What `kv_set` changed.
-    pub kv: Vec<KvChange>,
 }
 
 /// See [`Vm::is_whole`].
@@ -236,25 +195,34 @@ impl Vm {
     }
 
     fn call(&self, run: impl FnOnce(&Lua) -> mlua::Result<()>) -> Outcome {
-        self.host.effects.borrow_mut().begin();
-        self.arm(1);
-        let result = run(&self.lua);
-        let mut effects = self.host.effects.borrow_mut();
-        // A script that swallowed the error of its time limit was still cut short.
-        let result = if self.host.guard.expired() { self.host.guard.check() } else { result };
-        match result {
+        match self.guarded(1, run) {
             Ok(()) => {
-                let outcome = effects.finish();
+                let outcome = self.host.effects.borrow_mut().finish();
                 if outcome.end != End::Done && self.host.guard.was_full() {
                     self.spent.set(true);
                 }
                 outcome
             }
-            Err(error) => {
-                effects.forget();
-                Outcome::failed(self.reason(&error))
-            }
+            Err(reason) => Outcome::failed(reason),
         }
+    }
+
+    /// Runs one call, which may last `factor` times the time of a call. What it remembered is forgotten when it fails.
+    fn guarded<T>(
+        &self,
+        factor: u32,
+        run: impl FnOnce(&Lua) -> mlua::Result<T>,
+    ) -> Result<T, String> {
+        self.host.effects.borrow_mut().begin();
+        self.arm(factor);
+        let result = run(&self.lua);
+        // A script that swallowed the error of its time limit was still cut short.
+        let result =
+            if self.host.guard.expired() { self.host.guard.check().and(result) } else { result };
+        result.map_err(|error| {
+            self.host.effects.borrow_mut().forget();
+            self.reason(&error)
+        })
     }
 
     /// Why a call failed; notes whether the VM can go on after that.
@@ -285,33 +253,21 @@ impl Vm {
         let Some(transform) = &self.transform else {
             return Ok(Transformed { messages: messages.to_vec(), ..Transformed::default() });
         };
-        self.host.effects.borrow_mut().begin();
-        self.arm(LOAD_FACTOR);
-        let run = || {
-            let table = self.lua.create_table_with_capacity(messages.len(), 0)?;
+        let transformed = self.guarded(LOAD_FACTOR, |lua| {
+            let table = lua.create_table_with_capacity(messages.len(), 0)?;
             for message in messages {
-                table.raw_push(self.lua.create_string(message)?)?;
+                table.raw_push(lua.create_string(message)?)?;
             }
-            let request = self.lua.create_table()?;
+            let request = lua.create_table()?;
             request.raw_set("path", "")?;
-            request.raw_set("headers", self.lua.create_table()?)?;
+            request.raw_set("headers", lua.create_table()?)?;
             let (messages, changed) = transform.call::<(Value, Value)>((table, &request))?;
             let changed = if let Value::Table(changed) = changed { changed } else { request };
-            Ok((read_messages(&self.lua, messages)?, read_request(&changed)?))
-        };
-        let result = run();
-        let result =
-            if self.host.guard.expired() { self.host.guard.check().and(result) } else { result };
-        let mut effects = self.host.effects.borrow_mut();
-        match result {
-            Ok((messages, request)) => {
-                Ok(Transformed { messages, request, kv: effects.take_changes() })
-            }
-            Err(error) => {
-                effects.forget();
-                Err(CallError(self.reason(&error)))
-            }
-        }
+            Ok((read_messages(lua, messages)?, read_request(&changed)?))
+        });
+        let (messages, request) = transformed.map_err(CallError)?;
+        let kv = self.host.effects.borrow_mut().take_changes();
+        Ok(Transformed { messages, request, kv })
     }
 
     /// What `kv_set` remembered so far, to make another VM with.
@@ -337,11 +293,9 @@ impl Vm {
         let Some(extract) = &self.extract_status else {
             return Err(CallError("the script has no function extractStatus".to_owned()));
         };
-        self.host.effects.borrow_mut().begin();
-        self.arm(1);
-        let run = || {
-            let status = extract.call::<Value>(self.lua.create_string(json)?)?;
-            match self.lua.coerce_string(status.clone())? {
+        let status = self.guarded(1, |lua| {
+            let status = extract.call::<Value>(lua.create_string(json)?)?;
+            match lua.coerce_string(status.clone())? {
                 Some(text) => Ok(text.to_string_lossy()),
                 None if status.is_nil() => Ok(String::new()),
                 None => Err(mlua::Error::RuntimeError(format!(
@@ -349,14 +303,8 @@ impl Vm {
                     status.type_name()
                 ))),
             }
-        };
-        let result = run();
-        let result =
-            if self.host.guard.expired() { self.host.guard.check().and(result) } else { result };
-        result.map_err(|error: mlua::Error| {
-            self.host.effects.borrow_mut().forget();
-            CallError(self.reason(&error))
-        })
+        });
+        status.map_err(CallError)
     }
 }
 
@@ -375,88 +323,4 @@ pub fn read_script(path: &Path) -> Result<Vec<u8>, LoadError> {
         return Err(file(format!("{size} bytes, a script may have {MAX_SCRIPT_BYTES}")));
     }
     std::fs::read(path).map_err(|error| file(error.to_string()))
-}
-
-fn read_messages(lua: &Lua, messages: Value) -> mlua::Result<Vec<Bytes>> {
-    let Value::Table(messages) = messages else {
-        let kind = messages.type_name();
-        return Err(mlua::Error::RuntimeError(format!(
-            "TransformBatch returned {kind} as its first value: expected a table of strings"
-        )));
-    };
-    let mut read = Vec::with_capacity(messages.raw_len());
-    for message in messages.sequence_values::<Value>() {
-        read.push(effects::content(lua, &message?)?);
-    }
-    Ok(read)
-}
-
-fn read_request(request: &Table) -> mlua::Result<Request> {
-    let path: Option<LuaString> = request.get("path")?;
-    let mut read = Request {
-        path: path.map(|path| path.to_string_lossy()).unwrap_or_default(),
-        headers: Vec::new(),
-    };
-    if let Some(headers) = request.get::<Option<Table>>("headers")? {
-        for pair in headers.pairs::<LuaString, LuaString>() {
-            let (name, value) = pair?;
-            read.headers.push((name.to_string_lossy(), value.to_string_lossy()));
-        }
-    }
-    read.headers.sort();
-    Ok(read)
-}
-
-/// An error for a person: the script's file, line and message, without the traceback.
-pub(crate) fn describe(error: &mlua::Error) -> String {
-    let text = match error {
-        mlua::Error::CallbackError { traceback, cause } => {
-            let place = place_in(traceback);
-            let cause = describe(cause);
-            if cause.contains(".lua:") { cause } else { format!("{place}{cause}") }
-        }
-        mlua::Error::RuntimeError(text) => text.clone(),
-        mlua::Error::SyntaxError { message, .. } => message.clone(),
-        other => other.to_string(),
-    };
-    let end = text.find("\nstack traceback:").unwrap_or(text.len());
-    text.get(..end).unwrap_or(&text).trim_end().to_owned()
-}
-
-/// The first place in the script that a traceback names, as `name.lua:12: `.
-fn place_in(traceback: &str) -> String {
-    let mut lines = traceback.lines().map(str::trim);
-    let place = lines.find_map(|line| {
-        let (place, _) = line.split_once(": in ")?;
-        place.rsplit_once(':')?.1.parse::<u32>().ok()?;
-        (!place.starts_with('[')).then(|| format!("{place}: "))
-    });
-    place.unwrap_or_default()
-}
-
-impl Outcome {
-    pub(crate) fn failed(reason: String) -> Self {
-        Self { emits: Vec::new(), kv: Vec::new(), end: End::Failed(reason) }
-    }
-}
-
-/// A function that takes whatever it is given.
-pub(crate) fn text_of(lua: &Lua, values: &MultiValue) -> mlua::Result<String> {
-    let mut text = String::new();
-    for value in values {
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        let piece = match value {
-            Value::String(piece) => Some(piece.clone()),
-            Value::Nil => Some(lua.create_string("nil")?),
-            Value::Boolean(yes) => Some(lua.create_string(yes.to_string())?),
-            other => lua.coerce_string(other.clone())?,
-        };
-        match piece {
-            Some(piece) => text.push_str(&piece.to_string_lossy()),
-            None => text.push_str(value.type_name()),
-        }
-    }
-    Ok(text)
 }

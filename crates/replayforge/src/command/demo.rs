@@ -20,7 +20,7 @@ use super::{complain, told};
 use crate::cli::{DemoArgs, Role};
 use crate::config_file::{self, Checked};
 use crate::logging;
-use crate::logging::settings::Settings;
+use crate::logging::settings::{LEVEL_VARIABLES, Settings};
 use crate::running::{Control, Exit, prepare_process, run_role};
 
 mod journey;
@@ -41,7 +41,7 @@ struct Ports {
 pub(super) fn run(args: &DemoArgs) -> Exit {
     let settings = Settings::read(
         |name| config_file::environment(name).or_else(|| quiet(name)),
-        &["LOG_LEVEL"],
+        LEVEL_VARIABLES,
         None,
     );
     if let Err(error) = logging::init(&settings) {
@@ -60,7 +60,7 @@ pub(super) fn run(args: &DemoArgs) -> Exit {
 
 /// The demo's own lines are what is to be seen.
 fn quiet(name: &str) -> Option<String> {
-    (name == "LOG_LEVEL").then(|| "warn".to_owned())
+    LEVEL_VARIABLES.contains(&name).then(|| "warn".to_owned())
 }
 
 fn start(dir: Option<PathBuf>) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{complain, told};
 use crate::cli::{Role, RoleArgs};
 use crate::config_file::{self, Checked, environment};
-use crate::logging::settings::Settings;
+use crate::logging::settings::{LEVEL_VARIABLES, PROXY_LEVEL_VARIABLES, Settings};
 use crate::logging::{self, Logging};
 use crate::running::{Control, Exit, prepare_process, run_logging_role};
 
@@ -19,8 +19,7 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
         complain(&outcome.problems.to_string());
         return Exit::Config;
     };
-    let variables: &[&str] =
-        if role == Role::Proxy { &["RPF_LOG_LEVEL", "LOG_LEVEL"] } else { &["LOG_LEVEL"] };
+    let variables = if role == Role::Proxy { PROXY_LEVEL_VARIABLES } else { LEVEL_VARIABLES };
     let flag = args.verbosity.clone();
     let environment = |name: &str| {
         flag.clone().filter(|_| variables.contains(&name)).or_else(|| environment(name))

@@ -11,16 +11,17 @@ use super::{complain, print, told};
 use crate::cli::{ScriptAction, ScriptInputArgs};
 use crate::config_file;
 use crate::logging;
-use crate::logging::settings::Settings;
+use crate::logging::settings::{LEVEL_VARIABLES, Settings};
 use crate::running::Exit;
 
 pub(super) fn run(action: &ScriptAction) -> Exit {
     // What a script logs is a part of trying it; in tests and measurements it is noise.
     let level = if matches!(action, ScriptAction::Run(_)) { "info" } else { "error" };
     let environment = |name: &str| {
-        config_file::environment(name).or_else(|| (name == "LOG_LEVEL").then(|| level.to_owned()))
+        config_file::environment(name)
+            .or_else(|| LEVEL_VARIABLES.contains(&name).then(|| level.to_owned()))
     };
-    if let Err(error) = logging::init(&Settings::read(environment, &["LOG_LEVEL"], None)) {
+    if let Err(error) = logging::init(&Settings::read(environment, LEVEL_VARIABLES, None)) {
         complain(&format!("logging cannot be set up: {error}"));
         return Exit::Failed;
     }

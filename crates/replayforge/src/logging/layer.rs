@@ -3,8 +3,9 @@
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use rf_core::clock::unix_ms;
 use rf_core::node_info::LogLine;
 use rf_core::recent_logs::{Part, RecentLogs};
 use serde_json::Value;
@@ -13,7 +14,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime as LogTime};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::{LookupSpan, Scope};
 
@@ -137,9 +138,8 @@ impl LogLayer {
         let why = value("error").or_else(|| value("reason"));
         let text =
             why.map_or_else(|| fields.message.clone(), |why| format!("{}: {why}", fields.message));
-        let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let at_ms = u64::try_from(at_ms).unwrap_or(u64::MAX);
-        self.recent.keep(part, &id, LogLine { at_ms, level: level.to_owned(), text });
+        let line = LogLine { at_ms: unix_ms(), level: level.to_owned(), text };
+        self.recent.keep(part, &id, line);
     }
 }
 
@@ -224,7 +224,7 @@ fn suppressed_line(time: &str, lines: u64, look: Look) -> String {
 fn timestamp() -> String {
     let mut text = String::new();
     // Writing into a string cannot fail, and a line without a time is better than none.
-    LogTime.format_time(&mut Writer::new(&mut text)).unwrap_or_default();
+    SystemTime.format_time(&mut Writer::new(&mut text)).unwrap_or_default();
     text
 }
 

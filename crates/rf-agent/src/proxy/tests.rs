@@ -6,6 +6,9 @@ use rf_core::config::{Problems, parse};
 
 use super::check;
 use crate::agent::Plan;
+use crate::settings::host_name;
+
+const RELAY: &str = r#"url: "http://127.0.0.1:1", authBearer: "t", buckets: ["b"]"#;
 
 /// Checks a file with this source and a sink that prints; gives what is told, too.
 fn checked(source: &str) -> (Option<Plan>, String) {
@@ -15,6 +18,27 @@ fn checked(source: &str) -> (Option<Plan>, String) {
     let mut problems = Problems::new();
     let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
     (check(&document, &mut problems), problems.to_string())
+}
+
+/// What is said of a proxy's file with these sources, one that feeds the sink `out`, and these further keys.
+fn told_of(sources: &str, keys: &str) -> String {
+    told_with(sources, RELAY, keys)
+}
+
+/// The same with these keys of the sink `out`.
+fn told_with(sources: &str, sink: &str, keys: &str) -> String {
+    let sinks = format!(r#"[{{ id: "out", type: "http", {sink} }}]"#);
+    let text = format!("{{ sources: [{sources}], sinks: {sinks}, {keys} }}");
+    let mut problems = Problems::new();
+    let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+    let plan = check(&document, &mut problems);
+    assert_eq!(plan.is_none(), problems.has_errors(), "{problems}");
+    problems.to_string()
+}
+
+/// A source of this type with these params.
+fn source(id: &str, kind: &str, params: &str) -> String {
+    format!("{{ id: \"{id}\", type: \"{kind}\", targetSink: \"out\", params: {{ {params} }} }}")
 }
 
 #[test]
@@ -94,4 +118,119 @@ fn more_buckets_than_a_relay_takes_are_refused() {
     let expected = "sinks[0].buckets: expected at most 1000 names";
     assert!(!told(1000).contains(expected), "{}", told(1000));
     assert!(told(1001).contains(expected), "{}", told(1001));
+}
+
+#[test]
+fn a_port_is_listened_on_once() {
+    let told = |one: &str, other: &str, expected: &str| {
+        let problems = told_of(&format!("{one}, {other}"), "portStatusZ: 8090");
+        assert!(problems.ends_with(expected), "{problems}");
+        assert_eq!(problems.is_empty(), expected.is_empty(), "{problems}");
+    };
+    let web = source("web", "http", "listenPort: 8080");
+    let logs = |params: &str| source("logs", "syslog", params);
+    let taken = "error: sources[1].params.listenPort: source `web` listens there already";
+    told(&web, &source("more", "http", "listenPort: 8080, listenAddress: \"127.0.0.1\""), taken);
+    told(&web, &logs("listenPort: 8080"), taken);
+    told(&web, &logs("listenPort: 8080, protocol: \"udp\""), "");
+    told(&web, &logs("listenPort: 8081"), "");
+    told(&source("web", "http", "listenPort: 0"), &logs("listenPort: 0"), "");
+    let status = "error: portStatusZ: source `logs` listens there already";
+    told(&web, &logs("listenPort: 8090"), status);
+    told(&web, &logs("listenPort: 8090, protocol: \"udp\""), "");
+}
+
+#[test]
+fn an_address_that_can_be_none_is_told() {
+    let expected = "error: sources[0].params.listenAddress: expected an IP address or a name, found \"999.1.1.1\"";
+    for kind in ["http", "syslog"] {
+        let web = source("web", kind, "listenPort: 8080, listenAddress: \"999.1.1.1\"");
+        let problems = told_of(&web, "");
+        assert!(problems.ends_with(expected), "{problems}");
+    }
+}
+
+#[test]
+fn a_source_does_not_forward_to_itself() {
+    let told = |params: &str, is_refused: bool| {
+        let problems = told_of(&source("web", "http", params), "");
+        let expected =
+            "error: sources[0].params.forwardTo: this is where the source itself listens";
+        assert_eq!(problems.contains(expected), is_refused, "{params}: {problems}");
+        assert_eq!(problems.is_empty(), !is_refused, "{params}: {problems}");
+    };
+    told("listenPort: 8080, forwardTo: \"http://127.0.0.1:8080\"", true);
+    told("listenPort: 8080, forwardTo: \"http://localhost:8080/below\"", true);
+    told("listenPort: 80, forwardTo: \"http://[::1]\", listenAddress: \"::\"", true);
+    told("listenPort: 443, forwardTo: \"https://127.0.0.1\"", true);
+    let own = host_name("");
+    told(&format!("listenPort: 8080, forwardTo: \"http://{own}:8080\""), true);
+    told("listenPort: 8080, forwardTo: \"http://127.0.0.1:8081\"", false);
+    told("listenPort: 0, forwardTo: \"http://127.0.0.1:8080\"", false);
+    // Another address of this machine may be another program's.
+    told(
+        "listenPort: 8080, listenAddress: \"192.0.2.1\", forwardTo: \"http://127.0.0.1:8080\"",
+        false,
+    );
+}
+
+#[test]
+fn a_sink_does_not_send_to_its_own_proxy() {
+    let web = source("web", "http", "listenPort: 8080");
+    let told = |sink: &str, expected: &str| {
+        let problems = told_with(&web, sink, "portStatusZ: 8090");
+        assert!(problems.ends_with(expected), "{sink}: {problems}");
+        assert_eq!(problems.is_empty(), expected.is_empty(), "{sink}: {problems}");
+    };
+    let relay = |url: &str| format!(r#"url: "{url}", authBearer: "t", buckets: ["b"]"#);
+    let back =
+        "error: sinks[0].url: this leads back to the proxy itself: source `web` listens there";
+    told(&relay("http://127.0.0.1:8080/"), back);
+    told(&relay("http://localhost:8080"), back);
+    told(&relay(&format!("http://{}:8080", host_name(""))), back);
+    told(r#"url: "http://127.0.0.1:8080/api", notRelay: true"#, back);
+    let status =
+        "error: sinks[0].url: this leads back to the proxy itself: the status page listens there";
+    told(&relay("http://127.0.0.1:8090/"), status);
+    told(&relay("http://127.0.0.1:8081/"), "");
+    told(&relay("http://relay.example.com:8080/"), "");
+    // What another source takes does not come back by itself.
+    let other = source("other", "http", "listenPort: 8082");
+    let chained = other.replace("targetSink: \"out\"", "targetSink: \"printed\"");
+    let sinks = r#"url: "http://127.0.0.1:8082/", notRelay: true }, { id: "printed", type: "http", url: ":dbg>stdout:""#;
+    assert_eq!(told_with(&format!("{web}, {chained}"), sinks, ""), "");
+}
+
+#[test]
+fn what_cannot_work_in_a_proxy_is_told() {
+    let told = |params: &str, keys: &str, expected: &str| {
+        let problems = told_of(&source("web", "http", params), keys);
+        assert!(problems.ends_with(expected), "{problems}");
+    };
+    let no_time = "error: sources[0].params.requestTimeout: expected a time above zero";
+    told("listenPort: 8080, requestTimeout: 0", "", no_time);
+    let every = "error: nodeInfoEvery: expected 1s to 1h";
+    told("listenPort: 8080", "nodeInfoEvery: \"2h\"", every);
+    let most = "more than 1048576 are of no use: 1048576 is used";
+    told(
+        "listenPort: 8080, maxConnections: 2000000",
+        "",
+        &format!("params.maxConnections: {most}"),
+    );
+    told(
+        "listenPort: 8080",
+        "traceSteps: 99999999999",
+        "traceSteps: more than 10000000 are of no use: 10000000 is used",
+    );
+    told(
+        "listenPort: 8080",
+        "dataDir: \"/dev/null\"",
+        "error: dataDir: expected a folder, /dev/null is a file",
+    );
+}
+
+#[test]
+fn a_sink_that_no_source_names_is_told() {
+    let told = told_of("{ id: \"a\", type: \"stdin\", params: {} }", "");
+    assert!(told.contains("warning: sinks[0].id: no source names this sink"), "{told}");
 }

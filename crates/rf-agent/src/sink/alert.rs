@@ -11,7 +11,7 @@ mod scripts;
 mod silence;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod watcher;
 
 use std::collections::BTreeMap;

@@ -2,7 +2,10 @@
 //!
 //! A sink's author implements [`Subject`] beside the sink's own tests: how the sink is built, what it takes, and what its
 //! target has in the end. A kill is played by dropping the sink's worker in the middle of a write, after a number of
-//! steps that differs from one kill to the next, and by building the sink anew over what is on disk.
+//! steps that differs from one kill to the next, and by building the sink anew over what is on disk. Which kinds run these
+//! tests is listed in [`kinds`], and a kind that is missing there fails a test.
+
+mod kinds;
 
 use std::future::poll_fn;
 use std::path::Path;

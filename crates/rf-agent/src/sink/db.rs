@@ -4,7 +4,7 @@
 
 mod state;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use super::table::api_error::ApiError;
 use super::table::database::{self, Database};
+use super::table::defaults::localhost;
 use super::table::row_api;
 use super::table::table_sink::TableSink;
 use super::{Sink, SinkContext};
@@ -51,10 +52,6 @@ pub struct DbSinkConfig {
     #[serde(default)]
     #[schemars(extend("x-zero-is-unset" = true))]
     pub static_dir: Option<PathBuf>,
-}
-
-fn localhost() -> String {
-    "localhost".to_owned()
 }
 
 /// JSON Schema of [`DbSinkConfig`].

@@ -8,7 +8,7 @@
 mod pending;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -17,7 +17,7 @@ mod finished;
 mod format;
 mod rotation;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod writer;
 
 use std::path::PathBuf;

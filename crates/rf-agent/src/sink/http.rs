@@ -3,7 +3,7 @@
 //! At least once: the same event carries the same `Idempotency-Key` however often it is sent, and to whichever host.
 
 #[cfg(test)]
-mod contract;
+pub(super) mod contract;
 mod request;
 mod targets;
 #[cfg(test)]

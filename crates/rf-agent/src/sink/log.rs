@@ -3,6 +3,9 @@
 //! In the program's log they are lines like all others: below `LOG_LEVEL` they are not shown, repeats are muted, a flood is
 //! counted. A file of its own gets every event, exactly once, and is bounded: it is a [`super::file`] sink of lines.
 
+#[cfg(test)]
+pub(super) mod contract;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;

@@ -9,7 +9,7 @@
 //!   (`progress`), so a kill at any point repeats the one message that was under way and loses none.
 
 #[cfg(test)]
-mod contract;
+pub(super) mod contract;
 mod progress;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,8 @@
 //! worker repeats a batch with the same id and the same events, also after a restart: the relay stores it once.
 
 #[cfg(test)]
+pub(super) mod contract;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
@@ -132,7 +134,7 @@ impl RelaySink {
         };
         let messages = batch.events.iter().map(|event| event.content.clone()).collect();
         match script.transform(messages).await {
-            Ok(Posted::Nothing { reason }) => Err(SinkError::Dropped(reason)),
+            Ok(Posted::Nothing { reason, failed }) => Err(SinkError::Dropped { reason, failed }),
             Ok(Posted::Messages(messages, steer)) => {
                 let body = encode_batch(messages.iter().map(|message| &message[..]));
                 self.post(&batch.id, body.into(), &steer).await

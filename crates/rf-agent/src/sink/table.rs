@@ -5,7 +5,7 @@
 //! [`identifier`] alone, and every value is bound; a query reads the users' tables and cannot do anything else
 //! ([`connect`]), ends in time ([`reader`]) and answers in little memory ([`answer`]).
 //!
-//! Reading order: [`identifier`], [`schema`] and [`value`] (what a table is), [`connect`], [`database`], [`table_sink`]; writing: [`writer`] (the thread),
+//! Reading order: [`identifier`], [`schema`] and [`value`] (what a table is), [`connect`], [`database`], [`defaults`], [`table_sink`]; writing: [`writer`] (the thread),
 //! [`call`] (an event, read), [`batch`] with [`applied`], [`rows`] with [`row_table`] and [`index`](mod@index), [`retention`];
 //! reading: [`reader`], [`query`], [`format`](mod@format), [`answer`], [`api`], [`row_api`].
 
@@ -18,6 +18,7 @@ pub(crate) mod call;
 pub(crate) mod connect;
 mod contains;
 pub(crate) mod database;
+pub(crate) mod defaults;
 pub(crate) mod failure;
 pub(crate) mod format;
 #[cfg(test)]

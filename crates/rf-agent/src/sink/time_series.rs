@@ -11,7 +11,7 @@ mod series;
 mod series_api;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use serde::Deserialize;
 
 use self::state::State;
 use super::table::database::{self, Database};
+use super::table::defaults::localhost;
 use super::table::table_sink::TableSink;
 use super::{Sink, SinkContext};
 use crate::settings::Port;
@@ -46,10 +47,6 @@ pub struct TimeSeriesSinkConfig {
     #[serde(default = "localhost")]
     #[schemars(extend("x-zero-is-unset" = true))]
     pub listen_host: String,
-}
-
-fn localhost() -> String {
-    "localhost".to_owned()
 }
 
 fn day() -> u64 {

@@ -4,6 +4,8 @@
 //! begins. Output is read to its end, so that the program never hangs on a full pipe, and kept within a bound. What the
 //! program itself promises is [`crate::child`]'s: it ends with the agent.
 
+#[cfg(test)]
+pub(super) mod contract;
 mod run;
 mod schedule;
 mod stream;
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use self::run::Runs;
 use self::schedule::Schedule;
 use self::stream::Stream;
+use super::defaults::{default_max_line, root_path};
 use super::{Source, SourceContext, SourceError};
 use crate::child::{ChildCommand, CommandLine};
 use crate::pipeline::Output;
@@ -56,10 +59,10 @@ pub struct CommandSourceConfig {
     #[serde(default = "root_path")]
     pub path: String,
     /// What is kept of a run's standard output, and of its standard error; the rest is cut.
-    #[serde(default = "default_max_bytes")]
+    #[serde(default = "default_max_output")]
     pub max_output_bytes: ByteSize,
     /// A longer line is cut here.
-    #[serde(default = "default_max_bytes")]
+    #[serde(default = "default_max_line")]
     pub max_line_bytes: ByteSize,
 }
 
@@ -80,11 +83,7 @@ fn default_timeout() -> Interval {
     Interval::from_secs(10)
 }
 
-fn root_path() -> String {
-    "/".to_owned()
-}
-
-fn default_max_bytes() -> ByteSize {
+fn default_max_output() -> ByteSize {
     ByteSize::mib(1)
 }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::protocol::{Answer, Id, parse};
+use super::defaults::{default_max_line, root_path};
 use super::hand_over::{HandOver, HandedOver};
 use super::keep_running::{Restarts, drain_stderr, read_until_end};
 use super::{Source, SourceContext, SourceError};
@@ -50,14 +51,6 @@ pub struct ExecSourceConfig {
     /// A longer line is refused.
     #[serde(default = "default_max_line")]
     pub max_line_bytes: ByteSize,
-}
-
-fn root_path() -> String {
-    "/".to_owned()
-}
-
-fn default_max_line() -> ByteSize {
-    ByteSize::mib(1)
 }
 
 /// JSON Schema of [`ExecSourceConfig`].
@@ -225,4 +218,4 @@ impl ExecSource {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

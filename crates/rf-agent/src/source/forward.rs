@@ -24,7 +24,6 @@ mod selection;
 mod service;
 
 use std::convert::Infallible;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,7 +33,6 @@ use rf_core::lifecycle::Tasks;
 use rf_net::address::Place;
 use rf_net::per_core::serve_each;
 use rf_net::serve::{ServeReport, ServerLimits};
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +42,8 @@ use self::bodies::RequestBody;
 use self::config::Settings;
 use self::copies::Copies;
 use self::service::{Forwarding, Tunnels};
-use super::http::{HALF_CLOSED_TIMEOUT, claim};
+use super::claimed_port::ClaimedPort;
+use super::http::HALF_CLOSED_TIMEOUT;
 use super::{HoldsUp, Listening, Source, SourceError};
 use crate::pipeline::Output;
 
@@ -56,8 +55,8 @@ type Upstream = rf_net::upstream::Upstream<RequestBody>;
 /// The source, before it runs.
 struct ForwardSource {
     id: String,
+    port: ClaimedPort,
     settings: Settings,
-    listeners: Vec<TcpListener>,
 }
 
 impl Source for ForwardSource {
@@ -66,14 +65,11 @@ impl Source for ForwardSource {
     }
 
     fn places(&self) -> Vec<Place> {
-        vec![Place::tcp(&self.settings.listen_address, self.settings.listen_port)]
+        self.port.places()
     }
 
     fn start(&mut self) -> Result<Vec<Listening>, SourceError> {
-        let (listeners, address) =
-            claim(&self.id, &self.settings.listen_address, self.settings.listen_port)?;
-        self.listeners = listeners;
-        Ok(vec![Listening { address, protocol: "http" }])
+        self.port.claim(&self.id)
     }
 
     fn run(
@@ -99,9 +95,10 @@ impl Source for ForwardSource {
                 .map(|capture| Copies::start(&id, Arc::clone(capture), out, &copying))
                 .transpose()
                 .map_err(|error| fail(error.to_string()))?;
-            let limits = limits(&settings, self.listeners.len());
+            let limits = limits(&settings, &self.port);
+            let listeners = self.port.into_listeners();
             let mut forwardings = Vec::new();
-            for _ in &self.listeners {
+            for _ in &listeners {
                 forwardings.push(Arc::new(Forwarding {
                     id: id.clone(),
                     settings: Arc::clone(&settings),
@@ -123,7 +120,7 @@ impl Source for ForwardSource {
                     })
                 }
             };
-            let served = serve_each(self.listeners, for_thread, limits, stop).await;
+            let served = serve_each(listeners, for_thread, limits, stop).await;
             let reports = served.map_err(|error| fail(error.to_string()))?;
             let ServeReport { accepted, accept_errors, panics, cut } = reports.into_iter().sum();
             tracing::debug!(source = id, accepted, accept_errors, panics, cut, "forwarding closed");
@@ -137,11 +134,10 @@ impl Source for ForwardSource {
     }
 }
 
-/// What each of so many accept loops takes from its clients.
-fn limits(settings: &Settings, loops: usize) -> ServerLimits {
-    let share = settings.max_connections.get().div_ceil(loops.max(1));
+/// What each accept loop takes from its clients.
+fn limits(settings: &Settings, port: &ClaimedPort) -> ServerLimits {
     ServerLimits {
-        max_connections: NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN),
+        max_connections: port.share(settings.max_connections),
         header_timeout: settings.request_timeout,
         idle_timeout: settings.idle_timeout,
         write_timeout: settings.client_timeout,

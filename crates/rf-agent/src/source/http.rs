@@ -3,189 +3,55 @@
 //! Promise: `200 Request received` is answered only after the event is durable in every sink's queue. When it is not, the
 //! client is told (413, 503 with `Retry-After`) and keeps its request.
 
+mod config;
+
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{
-    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, GetAll, HeaderName, RETRY_AFTER,
-};
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, GetAll, HeaderName, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
 use rf_core::event::{BodyNotes, CapturedRequest, encode_exchange};
 use rf_net::address::Place;
 use rf_net::body::{BodyError, read_held};
-use rf_net::listen::listen_shared;
 use rf_net::memory::BodyMemory;
 use rf_net::per_core::serve_per_core;
 use rf_net::serve::{ServeReport, ServerLimits};
-use schemars::{JsonSchema, Schema};
-use serde::Deserialize;
-use serde_json::{Map, Value};
-
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{HoldsUp, Listening, Source, SourceContext, SourceError, forward};
+pub use self::config::HttpSourceConfig;
+pub(super) use self::config::{
+    build, default_idle_timeout, default_max_connections, default_request_timeout, header_names,
+    schema,
+};
+use super::claimed_port::ClaimedPort;
+use super::{HoldsUp, Listening, Source, SourceError};
 use crate::pipeline::{Batch, Output, Rejected};
-use crate::redact::{BodyForm, Defaults, RedactConfig, Redacted, Redactor};
-use crate::settings::{at, check_connections, not_zero};
+use crate::redact::{BodyForm, Redacted, Redactor};
 
 /// What the original answers.
 const RECEIVED: &str = "Request received";
 const BUSY: &str = "Server busy, try again later";
-/// With this key the source is a reverse proxy: see [`forward`].
-const FORWARD_TO: &str = "forwardTo";
 /// A client that has closed its sending side may wait for its answer, or have left.
 pub(super) const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Told to a client whose request was refused for now.
 const RETRY_AFTER_SECS: &str = "1";
 
-/// `params` of an `http` source.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HttpSourceConfig {
-    /// Port to listen on; 0 takes any free one and logs which.
-    pub listen_port: u16,
-    /// Address to listen on: all interfaces by default.
-    #[serde(default = "all_interfaces")]
-    #[schemars(extend("x-zero-is-unset" = true))]
-    pub listen_address: String,
-    /// Largest body; a larger one is answered 413.
-    #[serde(default = "default_max_body")]
-    pub max_body_bytes: ByteSize,
-    /// Memory for all bodies that are being read or stored; when it is used up, larger ones are answered 503.
-    #[serde(default = "default_body_memory")]
-    pub body_memory_bytes: ByteSize,
-    /// Headers that are not kept, besides `Connection` and `Cookie`.
-    #[serde(default)]
-    pub drop_headers: Vec<String>,
-    /// Connections at a time; at the limit, accepting pauses.
-    #[serde(default = "default_max_connections")]
-    pub max_connections: NonZeroUsize,
-    /// How long a request's head, and each piece of its body, may take.
-    #[serde(default = "default_request_timeout")]
-    pub request_timeout: Interval,
-    /// How long a connection may stay unused.
-    #[serde(default = "default_idle_timeout")]
-    pub idle_timeout: Interval,
-    /// What is masked in the events; nothing by default.
-    #[serde(default)]
-    pub redact: RedactConfig,
-}
-
-pub(super) fn all_interfaces() -> String {
-    "0.0.0.0".to_owned()
-}
-
-fn default_max_body() -> ByteSize {
-    ByteSize::mib(8)
-}
-
-fn default_body_memory() -> ByteSize {
-    ByteSize::mib(64)
-}
-
-pub(super) fn default_max_connections() -> NonZeroUsize {
-    NonZeroUsize::new(4096).expect("4096 is not zero")
-}
-
-pub(super) fn default_request_timeout() -> Interval {
-    Interval::from(Duration::from_secs(30))
-}
-
-pub(super) fn default_idle_timeout() -> Interval {
-    Interval::from(Duration::from_secs(75))
-}
-
-/// JSON Schema of the `params`: the keys of [`HttpSourceConfig`], and with `forwardTo` those of `ForwardConfig`.
-pub(super) fn schema() -> Schema {
-    let mut schema = schema_of::<HttpSourceConfig>();
-    let forward = forward::schema().to_value();
-    for part in ["properties", "$defs"] {
-        let Some(more) = forward.get(part).and_then(Value::as_object) else { continue };
-        let known = schema.ensure_object().entry(part).or_insert_with(|| Value::Object(Map::new()));
-        let Some(known) = known.as_object_mut() else { continue };
-        for (name, shape) in more {
-            known.entry(name).or_insert_with(|| shape.clone());
-        }
-    }
-    schema
-}
-
-/// Checks the configuration and makes the source.
-pub(super) fn build(
-    context: &SourceContext<'_>,
-    params: &Node<'_>,
-    problems: &mut Problems,
-) -> Option<Box<dyn Source>> {
-    if params.get(FORWARD_TO).is_some() {
-        return forward::build(context, params, problems);
-    }
-    let mut config: HttpSourceConfig = params.decode(problems)?;
-    config.max_connections = check_connections(params, config.max_connections, problems);
-    let times = [("requestTimeout", config.request_timeout), ("idleTimeout", config.idle_timeout)];
-    not_zero(params, &times, problems);
-    let mut drop_headers = header_names(&config.drop_headers, params, problems)?;
-    drop_headers.extend([CONNECTION, COOKIE]);
-    let before = problems.error_count();
-    let redactor = config.redact.build(Defaults::Off, &at(params, "redact"), problems);
-    if problems.error_count() > before {
-        return None;
-    }
-    let id = context.id.to_owned();
-    Some(Box::new(HttpSource { id, config, drop_headers, redactor, listeners: Vec::new() }))
-}
-
-/// `dropHeaders`, checked.
-pub(super) fn header_names(
-    names: &[String],
-    params: &Node<'_>,
-    problems: &mut Problems,
-) -> Option<Vec<HeaderName>> {
-    let mut checked = Vec::with_capacity(names.len());
-    for name in names {
-        match HeaderName::try_from(name.as_str()) {
-            Ok(name) => checked.push(name),
-            Err(_invalid) => {
-                problems.error(params, format!("dropHeaders: `{name}` is not a header name"));
-                return None;
-            }
-        }
-    }
-    Some(checked)
-}
-
-/// Claims the port, once for each core; and where it is.
-pub(super) fn claim(
-    id: &str,
-    address: &str,
-    port: u16,
-) -> Result<(Vec<TcpListener>, SocketAddr), SourceError> {
-    let fail = |reason: String| SourceError { id: id.to_owned(), reason };
-    let loops = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let listeners = listen_shared(address, port, loops)
-        .map_err(|error| fail(format!("listenPort: {error}")))?;
-    let address = listeners[0].local_addr().map_err(|error| fail(error.to_string()))?;
-    Ok((listeners, address))
-}
-
 struct HttpSource {
     id: String,
     config: HttpSourceConfig,
+    port: ClaimedPort,
     drop_headers: Vec<HeaderName>,
     redactor: Option<Redactor>,
-    listeners: Vec<TcpListener>,
 }
 
 impl Source for HttpSource {
@@ -194,14 +60,11 @@ impl Source for HttpSource {
     }
 
     fn places(&self) -> Vec<Place> {
-        vec![Place::tcp(&self.config.listen_address, self.config.listen_port)]
+        self.port.places()
     }
 
     fn start(&mut self) -> Result<Vec<Listening>, SourceError> {
-        let (listeners, address) =
-            claim(&self.id, &self.config.listen_address, self.config.listen_port)?;
-        self.listeners = listeners;
-        Ok(vec![Listening { address, protocol: "http" }])
+        self.port.claim(&self.id)
     }
 
     fn run(
@@ -210,9 +73,8 @@ impl Source for HttpSource {
         stop: CancellationToken,
     ) -> BoxFuture<'static, Result<(), SourceError>> {
         Box::pin(async move {
-            let share = self.config.max_connections.get().div_ceil(self.listeners.len().max(1));
             let limits = ServerLimits {
-                max_connections: NonZeroUsize::new(share).unwrap_or(NonZeroUsize::MIN),
+                max_connections: self.port.share(self.config.max_connections),
                 header_timeout: self.config.request_timeout.into(),
                 idle_timeout: self.config.idle_timeout.into(),
                 half_closed_timeout: HALF_CLOSED_TIMEOUT,
@@ -238,7 +100,8 @@ impl Source for HttpSource {
                     async move { Ok::<_, Infallible>(capture.answer(peer, request).await) }
                 })
             };
-            let served = serve_per_core(self.listeners, service_for, limits, stop).await;
+            let listeners = self.port.into_listeners();
+            let served = serve_per_core(listeners, service_for, limits, stop).await;
             let reports = served.map_err(|error| SourceError {
                 id: capture.id.clone(),
                 reason: error.to_string(),

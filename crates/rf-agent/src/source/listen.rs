@@ -24,6 +24,7 @@ use serde_json::json;
 use tokio_postgres::Notification;
 use tokio_util::sync::CancellationToken;
 
+use super::defaults::{default_max_rows, root_path};
 use super::hand_over::BURIED;
 use super::local_event::LocalEvent;
 use super::postgres::connection::{Keys, Server, SslMode, params_with_connection};
@@ -55,20 +56,16 @@ params_with_connection! {
         #[serde(default)]
         pub cursor: String,
         /// The events' path.
-        #[serde(default = "default_path")]
+        #[serde(default = "root_path")]
         pub path: String,
         /// Rows of the query that are read at a time.
-        #[serde(default = "super::pgcall::default_max_rows")]
+        #[serde(default = "default_max_rows")]
         #[schemars(range(min = 1))]
         pub max_rows: usize,
         /// The same in bytes, as JSON.
         #[serde(default = "default_max_bytes")]
         pub max_bytes: ByteSize,
     }
-}
-
-fn default_path() -> String {
-    "/".to_owned()
 }
 
 fn default_max_bytes() -> ByteSize {

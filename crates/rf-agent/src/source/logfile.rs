@@ -35,7 +35,7 @@ mod run;
 mod settings;
 mod tailer;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tracked;
 mod trouble;
 mod unpack;

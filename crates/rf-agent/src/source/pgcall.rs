@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::defaults::{default_max_rows, root_path};
 use super::hand_over::{HandOver, HandedOver};
 use super::local_event::LocalEvent;
 use super::postgres::connection::{Keys, Server, SslMode, params_with_connection};
@@ -33,7 +34,7 @@ params_with_connection! {
         #[schemars(length(min = 1, max = 100))]
         pub calls: Vec<PgcallConfig>,
         /// The events' path.
-        #[serde(default = "default_path")]
+        #[serde(default = "root_path")]
         #[schemars(extend("x-zero-is-unset" = true))]
         pub path: String,
         /// Rows of one call; further ones are left out and marked.
@@ -58,14 +59,6 @@ pub struct PgcallConfig {
 
 fn default_interval() -> Interval {
     Interval::from_secs(60)
-}
-
-fn default_path() -> String {
-    "/".to_owned()
-}
-
-pub(super) fn default_max_rows() -> usize {
-    10_000
 }
 
 fn default_max_bytes() -> ByteSize {

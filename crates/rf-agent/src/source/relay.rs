@@ -9,6 +9,8 @@
 //! answer that came at once the source pauses.
 
 #[cfg(test)]
+pub(super) mod contract;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use tokio::fs::File;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::defaults::default_max_line;
 use super::hand_over::{HandOver, HandedOver};
 use super::{Source, SourceContext, SourceError};
 use crate::lines::{Line, LineReader};
@@ -38,10 +39,6 @@ pub struct RepeatfileSourceConfig {
 
 fn default_interval() -> u64 {
     1000
-}
-
-fn default_max_line() -> ByteSize {
-    ByteSize::mib(1)
 }
 
 /// JSON Schema of [`RepeatfileSourceConfig`].
@@ -130,7 +127,7 @@ fn content(line: &Line) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write;
 
     use serde_json::json;
@@ -163,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_contract_of_sources_holds() {
+    pub(crate) async fn the_contract_of_sources_holds() {
         check_source_contract(|| Lines { file: tempfile::NamedTempFile::new().unwrap() }).await;
     }
 }

@@ -7,6 +7,9 @@
 //! Standard input may be a terminal, a file or a pipe that others have open as well, so it is read on a thread of its own,
 //! as it is.
 
+#[cfg(test)]
+pub(super) mod contract;
+
 use std::io::{PipeReader, PipeWriter};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +23,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::defaults::{default_max_line, root_path};
 use super::hand_over::HandOver;
 use super::local_event::line_event;
 use super::{Listening, Source, SourceContext, SourceError};
@@ -42,14 +46,6 @@ pub struct StdinSourceConfig {
     /// A longer line is cut here.
     #[serde(default = "default_max_line")]
     pub max_line_bytes: ByteSize,
-}
-
-fn root_path() -> String {
-    "/".to_owned()
-}
-
-fn default_max_line() -> ByteSize {
-    ByteSize::mib(1)
 }
 
 /// JSON Schema of [`StdinSourceConfig`].

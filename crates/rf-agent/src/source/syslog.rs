@@ -4,6 +4,8 @@
 //! is stored, so that a full queue holds up its sender. A datagram cannot wait: those that find no room are counted, by
 //! reason, and the loss is logged once a window.
 
+#[cfg(test)]
+pub(super) mod contract;
 mod framing;
 mod parse;
 mod tcp;
@@ -26,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::framing::Frame;
 use self::parse::Message;
+use super::defaults::{all_interfaces, root_path};
 use super::hand_over::HandOver;
 use super::local_event::LocalEvent;
 use super::{Listening, Source, SourceContext, SourceError};
@@ -73,14 +76,6 @@ pub enum Protocol {
     Udp,
     /// Connections.
     Tcp,
-}
-
-fn all_interfaces() -> String {
-    "0.0.0.0".to_owned()
-}
-
-fn root_path() -> String {
-    "/".to_owned()
 }
 
 fn default_max_message() -> ByteSize {

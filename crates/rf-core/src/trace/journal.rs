@@ -5,11 +5,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use uuid::Uuid;
 
 use super::report::{JournalSpan, Passed, Step};
+use crate::clock::unix_us;
 use crate::event::event_id;
 
 /// Steps that are remembered where the file says nothing: at most 10 MiB, for single events.
@@ -112,7 +112,7 @@ impl Journal {
         if !self.is_on() {
             return;
         }
-        let at_us = now_us();
+        let at_us = unix_us();
         let most = self.limit.div_ceil(SEGMENTS);
         for ids in ids.chunks(most) {
             let mut ring = self.lock();
@@ -180,12 +180,6 @@ impl Segment {
             detail: note.detail.as_deref().map(str::to_owned),
         })
     }
-}
-
-/// Microseconds since 1970.
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

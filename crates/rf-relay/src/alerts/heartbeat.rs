@@ -12,15 +12,16 @@ use rf_net::client::Client;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::report::Sight;
+use crate::report::RelayView;
 
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Calls `url` each `every` until `stop`, as long as all buckets can be opened.
+/// Calls `url` each `every` until `stop`, as long as all buckets work.
 pub(crate) async fn beat(
-    sight: Arc<Sight>,
-    (url, every): (Secret, Duration),
+    view: Arc<RelayView>,
+    url: Secret,
+    every: Duration,
     client: Client,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
@@ -31,8 +32,13 @@ pub(crate) async fn beat(
             _ = ticks.tick() => {}
             () = stop.cancelled() => return Ok(()),
         }
-        if sight.usages().iter().any(|(_, usage)| usage.failure.is_some()) {
+        let usages = view.usages();
+        if usages.iter().any(|(_, usage)| usage.failure.is_some()) {
             tracing::warn!("no heartbeat: a bucket cannot be opened");
+            continue;
+        }
+        if usages.iter().any(|(_, usage)| usage.trouble.is_some()) {
+            tracing::warn!("no heartbeat: the database of a bucket does not work");
             continue;
         }
         tokio::select! {

@@ -4,12 +4,12 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use rf_core::backoff::Backoff;
+use rf_core::clock::unix_ms;
 use rf_notify::{Message, NotifyError, Sent, Target};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::Change;
-use crate::stats::unix_ms;
 
 /// Messages that wait for one service; further ones are not sent, which the log says.
 const MAX_WAITING: usize = 100;
@@ -25,9 +25,9 @@ pub(crate) struct Teller {
 
 impl Teller {
     /// The way, and its other end for [`tell`].
-    pub(crate) fn new(target: &str) -> (Teller, mpsc::Receiver<Message>) {
+    pub(crate) fn new(target: &str) -> (Self, mpsc::Receiver<Message>) {
         let (messages, receiver) = mpsc::channel(MAX_WAITING);
-        (Teller { target: target.to_owned(), messages }, receiver)
+        (Self { target: target.to_owned(), messages }, receiver)
     }
 
     /// Has the changes told; never waits.

@@ -32,13 +32,10 @@ pub(super) struct Reserved([Held; 2]);
 
 impl Answers {
     /// `bytes` for the answers of these buckets.
-    pub(crate) fn new<'a>(
-        buckets: impl IntoIterator<Item = &'a BucketName>,
-        bytes: usize,
-    ) -> Answers {
+    pub(crate) fn new<'a>(buckets: impl IntoIterator<Item = &'a BucketName>, bytes: usize) -> Self {
         let of_one = || BodyMemory::new(bytes / 2, MAX_PULLED_BYTES);
         let by_bucket = buckets.into_iter().map(|name| (name.clone(), of_one())).collect();
-        Answers { all: BodyMemory::new(bytes, 2 * MAX_PULLED_BYTES), by_bucket }
+        Self { all: BodyMemory::new(bytes, 2 * MAX_PULLED_BYTES), by_bucket }
     }
 
     /// Memory for events of a bucket that are about to be read.

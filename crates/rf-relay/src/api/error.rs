@@ -33,6 +33,9 @@ pub(crate) enum ApiError {
     /// These buckets have no room now.
     #[error("full: {}", names(.0))]
     Full(Vec<BucketName>),
+    /// The relay's disk takes nothing for these buckets now.
+    #[error("the relay's disk takes nothing now: {}", names(.0))]
+    Disk(Vec<BucketName>),
     /// There is no place for one more.
     #[error("{0}")]
     Busy(&'static str),
@@ -60,27 +63,27 @@ fn names(buckets: &[BucketName]) -> String {
 impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
-            ApiError::Unauthorized => StatusCode::UNAUTHORIZED,
-            ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
-            ApiError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            ApiError::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            ApiError::UnsupportedEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ApiError::Full(_) | ApiError::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
-            ApiError::NotFound(_) | ApiError::NoSuchPath => StatusCode::NOT_FOUND,
-            ApiError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            ApiError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::UnsupportedEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Full(_) | Self::Disk(_) | Self::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::NotFound(_) | Self::NoSuchPath => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     fn header(&self) -> Option<(header::HeaderName, HeaderValue)> {
         match self {
-            ApiError::Unauthorized => {
+            Self::Unauthorized => {
                 Some((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
             }
-            ApiError::UnsupportedEncoding(_) => {
+            Self::UnsupportedEncoding(_) => {
                 Some((header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED)))
             }
-            ApiError::Full(_) | ApiError::Busy(_) | ApiError::Unavailable { .. } => {
+            Self::Full(_) | Self::Disk(_) | Self::Busy(_) | Self::Unavailable { .. } => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
             }
             _ => None,
@@ -90,7 +93,7 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if let ApiError::Unavailable { cause } = &self {
+        if let Self::Unavailable { cause } = &self {
             tracing::error!(error = cause, "request refused, the store does not work");
         }
         let body = axum::Json(serde_json::json!({ "error": self.to_string() }));
@@ -101,46 +104,46 @@ impl IntoResponse for ApiError {
 }
 
 impl From<BodyError> for ApiError {
-    fn from(error: BodyError) -> ApiError {
+    fn from(error: BodyError) -> Self {
         match error {
-            BodyError::TooLarge { .. } => ApiError::TooLarge(error.to_string()),
-            BodyError::Timeout => ApiError::TooSlow,
+            BodyError::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            BodyError::Timeout => Self::TooSlow,
             BodyError::NoMemory => {
-                ApiError::Busy("the memory for bodies is used up (limits.bodyMemoryBytes)")
+                Self::Busy("the memory for bodies is used up (limits.bodyMemoryBytes)")
             }
-            BodyError::Broken(_) => ApiError::BadRequest(error.to_string()),
+            BodyError::Broken(_) => Self::BadRequest(error.to_string()),
         }
     }
 }
 
 impl From<UnknownCoding> for ApiError {
-    fn from(error: UnknownCoding) -> ApiError {
-        ApiError::UnsupportedEncoding(error.to_string())
+    fn from(error: UnknownCoding) -> Self {
+        Self::UnsupportedEncoding(error.to_string())
     }
 }
 
 impl From<DecodeError> for ApiError {
-    fn from(error: DecodeError) -> ApiError {
+    fn from(error: DecodeError) -> Self {
         match error {
-            DecodeError::TooLarge { .. } => ApiError::TooLarge(error.to_string()),
-            DecodeError::Broken { .. } => ApiError::BadRequest(error.to_string()),
+            DecodeError::TooLarge { .. } => Self::TooLarge(error.to_string()),
+            DecodeError::Broken { .. } => Self::BadRequest(error.to_string()),
         }
     }
 }
 
 impl From<WireError> for ApiError {
-    fn from(error: WireError) -> ApiError {
+    fn from(error: WireError) -> Self {
         match error {
-            WireError::TooMany { .. } => ApiError::TooLarge(error.to_string()),
+            WireError::TooMany { .. } => Self::TooLarge(error.to_string()),
             WireError::Malformed(_) => {
-                ApiError::BadRequest(format!("not the JSON expected here: {error}"))
+                Self::BadRequest(format!("not the JSON expected here: {error}"))
             }
         }
     }
 }
 
 impl From<Unavailable> for ApiError {
-    fn from(error: Unavailable) -> ApiError {
-        ApiError::Unavailable { cause: error.to_string() }
+    fn from(error: Unavailable) -> Self {
+        Self::Unavailable { cause: error.to_string() }
     }
 }

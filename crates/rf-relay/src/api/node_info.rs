@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use bytes::Bytes;
 use http::StatusCode;
+use rf_core::clock::unix_ms;
 use rf_core::node_info::{MAX_NODE_INFO_BODY_BYTES, MAX_NODE_INFO_BYTES, NodeInfo, kept_part};
 use serde_json::value::RawValue;
 
 use super::request::{caller, read};
 use super::{ApiError, Relay};
-use crate::stats::unix_ms;
 
 pub(super) async fn node_info(
     State(relay): State<Arc<Relay>>,

@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use rf_core::clock::unix_secs;
 use rf_core::protocol::{RF_LEASE, encode_pulled};
 use rf_core::trace::{Note, Step};
 use rf_net::encoding::{Coding, encode, negotiate};
@@ -23,7 +24,6 @@ use super::query::Query;
 use super::request::{caller, heavy, lease_time};
 use super::{ApiError, Relay};
 use crate::bucket::BucketName;
-use crate::stats::unix_seconds;
 use crate::store::Pulled;
 
 /// Most events of an answer without a lease, and how many when no limit is given: as the original.
@@ -96,14 +96,14 @@ pub(super) async fn first(
 /// A reader that waits is one that is there, also before its first answer.
 fn note_wait(relay: &Relay, headers: &HeaderMap, bucket: &BucketName, pull: &Pull) {
     if !pull.wait.is_zero() {
-        relay.stats.asked(&caller(headers), bucket, unix_seconds());
+        relay.stats.asked(&caller(headers), bucket, unix_secs());
     }
 }
 
 /// Counts what is handed out, and notes to whom.
 fn account(relay: &Relay, headers: &HeaderMap, bucket: &BucketName, pulled: &Pulled) {
     let caller = caller(headers);
-    relay.stats.sent(&caller, bucket, pulled.events.len() as u64, unix_seconds());
+    relay.stats.sent(&caller, bucket, pulled.events.len() as u64, unix_secs());
     for alike in pulled.events.chunk_by(|one, next| one.attempts == next.attempts) {
         let times = alike.first().map_or(1, |event| event.attempts + 1);
         let to = format!("by {}", caller.hostname);

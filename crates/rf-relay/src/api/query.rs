@@ -16,12 +16,12 @@ use super::ApiError;
 pub(super) struct Query(HashMap<String, String>);
 
 impl Query {
-    pub(super) fn of(uri: &Uri) -> Result<Query, ApiError> {
+    pub(super) fn of(uri: &Uri) -> Result<Self, ApiError> {
         let bad = |error: &dyn Display| {
             ApiError::BadRequest(format!("the query cannot be read: {error}"))
         };
         AxumQuery::try_from_uri(uri)
-            .map(|AxumQuery(values)| Query(values))
+            .map(|AxumQuery(values)| Self(values))
             .map_err(|error| bad(&error))
     }
 

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use rf_core::clock::unix_secs;
 use rf_core::protocol::{
     MAX_BATCH_ID_BYTES, MAX_PULLED_EVENT_BYTES, RF_BATCH_ID, can_be_pulled, parse_batch,
 };
@@ -22,7 +23,6 @@ use uuid::Uuid;
 use super::request::{Read, caller, read};
 use super::{ApiError, Relay};
 use crate::bucket::BucketName;
-use crate::stats::unix_seconds;
 use crate::store::{AppendError, Appended};
 
 pub(super) async fn record_batch(State(relay): State<Arc<Relay>>, request: Request) -> Response {
@@ -66,7 +66,7 @@ async fn receive(
     let stored = append(relay, &buckets, events, batch_id, &arrival).await?;
     // A repeat is a query, but brings no messages.
     let received = if stored.is_empty() { 0 } else { count };
-    relay.stats.received(&caller(&parts.headers), &stored, received, unix_seconds());
+    relay.stats.received(&caller(&parts.headers), &stored, received, unix_secs());
     tracing::debug!(buckets = buckets.len(), records = count, "batch recorded");
     Ok(())
 }
@@ -154,7 +154,7 @@ async fn append(
     }
     for (bucket, error) in &refusals {
         if matches!(error, AppendError::Full(_)) {
-            relay.stats.refused(bucket, unix_seconds());
+            relay.stats.refused(bucket, unix_secs());
         }
     }
     Err(refusal(refusals))
@@ -198,7 +198,7 @@ async fn append_to<'a>(
 
 /// One answer for several refusals: what goes away by itself first, what the sender has to change last.
 fn refusal(refusals: Vec<(&BucketName, AppendError)>) -> ApiError {
-    let mut full = Vec::new();
+    let (mut full, mut disk) = (Vec::new(), Vec::new());
     let mut too_large = None;
     for (bucket, error) in refusals {
         match error {
@@ -209,10 +209,17 @@ fn refusal(refusals: Vec<(&BucketName, AppendError)>) -> ApiError {
                 tracing::warn!(%bucket, reason, "bucket is full, a batch is refused");
                 full.push(bucket.clone());
             }
+            AppendError::Disk(reason) => {
+                tracing::warn!(%bucket, reason, "the disk takes nothing, a batch is refused");
+                disk.push(bucket.clone());
+            }
             AppendError::TooLarge { .. } => {
                 too_large = Some(ApiError::TooLarge(format!("bucket {bucket}: {error}")));
             }
         }
+    }
+    if !disk.is_empty() {
+        return ApiError::Disk(disk);
     }
     too_large.filter(|_| full.is_empty()).unwrap_or(ApiError::Full(full))
 }

@@ -15,11 +15,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http::header;
+use rf_core::clock::unix_ms;
 use tokio::sync::mpsc;
 
 use super::{ApiError, Relay};
 use crate::bucket::BucketName;
-use crate::stats::unix_ms;
 
 /// So many read along at a time.
 const MAX_TAPS: usize = 16;

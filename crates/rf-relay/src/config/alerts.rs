@@ -44,7 +44,7 @@ pub struct AlertsFile {
 }
 
 /// From which level on something is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum AlertLevel {
     /// What may become trouble, too.
@@ -55,7 +55,7 @@ pub enum AlertLevel {
 }
 
 /// Who is told of what, checked.
-#[derive(Clone, Debug)]
+#[derive(Debug, Clone)]
 pub struct AlertsConfig {
     /// How long it must last.
     pub after: Duration,
@@ -70,7 +70,7 @@ pub struct AlertsConfig {
 }
 
 impl Default for AlertsConfig {
-    fn default() -> AlertsConfig {
+    fn default() -> Self {
         AlertsFile::default().told(Vec::new())
     }
 }
@@ -79,8 +79,8 @@ impl Default for AlertsConfig {
 const MAX_NOTIFY: usize = 32;
 
 impl Default for AlertsFile {
-    fn default() -> AlertsFile {
-        AlertsFile {
+    fn default() -> Self {
+        Self {
             node_silent_after: Interval::from_secs(180),
             fill_percent: 80,
             oldest_event: Interval::from_secs(600),
@@ -97,7 +97,7 @@ impl Default for AlertsFile {
 }
 
 /// The same, checked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Thresholds {
     /// Silence of a node.
     pub node_silent_after: Duration,
@@ -114,7 +114,7 @@ pub struct Thresholds {
 }
 
 impl Default for Thresholds {
-    fn default() -> Thresholds {
+    fn default() -> Self {
         AlertsFile::default().thresholds()
     }
 }

@@ -30,9 +30,9 @@ pub struct LimitsFile {
 }
 
 impl Default for LimitsFile {
-    fn default() -> LimitsFile {
+    fn default() -> Self {
         let server = ServerLimits::default();
-        LimitsFile {
+        Self {
             max_body_bytes: ByteSize::mib(32),
             body_memory_bytes: ByteSize::mib(128),
             max_batch_events: NonZeroUsize::new(100_000).expect("100,000 is not zero"),

@@ -1,6 +1,7 @@
 //! From counters, stores and what nodes told to a [`Report`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,21 +9,22 @@ use rf_core::node_info::Role;
 use rf_core::trace::Journal;
 
 use super::{
-    BucketReport, FlowReport, Level, NodeReport, Presence, Report, SinkReport, SourceReport, Why,
-    judge,
+    BucketReport, DiskRoom, FlowReport, Level, NodeReport, Presence, Report, SinkReport,
+    SourceReport, Why, judge,
 };
 use crate::absences::Absences;
 use crate::api::Holders;
 use crate::bucket::BucketName;
 use crate::config::{BucketConfig, Thresholds};
 use crate::nodes::{Node, Nodes, dropped};
-use crate::stats::{Flow, HostCounts, Stats};
+use crate::stats::{Flow, HostCounts, RefusedCall, Stats};
 use crate::store::{BucketStore, Usage};
 
 /// Everything that a report is made of.
-pub(crate) struct Sight {
+pub(crate) struct RelayView {
     pub(crate) started_at_ms: u64,
     pub(crate) absences: Absences,
+    pub(crate) data_dir: PathBuf,
     pub(crate) buckets: BTreeMap<BucketName, BucketConfig>,
     pub(crate) expected: Vec<String>,
     pub(crate) thresholds: Thresholds,
@@ -33,17 +35,21 @@ pub(crate) struct Sight {
     pub(crate) journal: Arc<Journal>,
 }
 
-impl Sight {
+impl RelayView {
     /// The system as it is now.
     pub(crate) fn report(&self, now_ms: u64) -> Report {
         let (buckets, nodes) = (self.bucket_reports(now_ms), self.node_reports(now_ms));
         let worst_bucket = buckets.iter().map(|bucket| bucket.level).max();
         let worst_node = nodes.iter().map(|node| node.level).max();
+        let disk = DiskRoom::at(&self.data_dir);
+        let why = judge::relay(disk.as_ref(), &self.thresholds);
         Report {
             at_ms: now_ms,
             started_at_ms: self.started_at_ms,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            level: worst_bucket.max(worst_node).unwrap_or_default(),
+            level: worst_bucket.max(worst_node).max(Some(worst(&why))).unwrap_or_default(),
+            why,
+            disk,
             buckets,
             nodes,
         }
@@ -71,10 +77,10 @@ impl Sight {
         holders: u64,
         now_ms: u64,
     ) -> BucketReport {
-        let now = now_ms / 1000;
+        let now_secs = now_ms / 1000;
         let usage = self.store.usage(name);
-        let stats = self.stats.bucket(name.as_str(), now);
-        let (dropped_full, dropped_age) = stats.dropped(&usage);
+        let stats = self.stats.bucket(name.as_str(), now_secs);
+        let (dropped_full, dropped_age, dropped_damaged) = stats.dropped(&usage);
         let counts = &stats.counts;
         let mut report = BucketReport {
             name: name.to_string(),
@@ -84,23 +90,25 @@ impl Sight {
             events_max_bytes: usage.events_max_bytes,
             oldest_at_ms: usage.oldest_at_ms,
             ttl_secs: config.ttl.map_or(0, |ttl| ttl.as_secs()),
-            rx_per_minute: counts.rx_per_minute(now),
-            tx_per_minute: counts.tx_per_minute(now),
+            rx_per_minute: counts.rx_per_minute(now_secs),
+            tx_per_minute: counts.tx_per_minute(now_secs),
             received: counts.rx_messages_since_start,
             sent: counts.tx_messages_since_start,
             refused: counts.refused,
             dropped_full,
             dropped_age,
+            dropped_damaged,
             holders,
-            received_at_ms: counts.rx_last.map(|at| at * 1000),
-            asked_at_ms: counts.tx_last.map(|at| at * 1000),
+            received_at_ms: counts.rx_last_secs.map(|at| at * 1000),
+            asked_at_ms: counts.tx_last_secs.map(|at| at * 1000),
             ..BucketReport::default()
         };
-        let since = now.saturating_sub(self.thresholds.losses_for.as_secs());
+        let since_secs = now_secs.saturating_sub(self.thresholds.losses_for.as_secs());
         let facts = judge::BucketFacts {
             failure: usage.failure.as_deref(),
+            trouble: usage.trouble.as_ref(),
             when_full: config.when_full,
-            losses: stats.chart.losses_since(since, stats.totals(&usage)),
+            losses: stats.chart.losses_since(since_secs, stats.totals(&usage)),
             now_ms,
         };
         report.why = judge::bucket(&report, &facts, &self.thresholds);
@@ -113,22 +121,28 @@ impl Sight {
             self.stats.hostnames(now_ms / 1000).into_iter().collect();
         let told = self.nodes.all(now_ms);
         let mut reports: Vec<NodeReport> = Vec::with_capacity(told.len());
-        let now = now_ms / 1000;
+        let now_secs = now_ms / 1000;
         for node in &told {
             let mut report = node_report(node, now_ms, &self.thresholds, &self.absences);
             if let Some(host) = hosts.get_mut(&node.id.host) {
                 // Each agent of a host has its own direction; what is left over is for the next one.
-                report.writes =
-                    if node.id.role == Role::Player { Vec::new() } else { take_writes(host, now) };
-                report.reads =
-                    if node.id.role == Role::Proxy { Vec::new() } else { take_reads(host, now) };
+                report.writes = if node.id.role == Role::Player {
+                    Vec::new()
+                } else {
+                    take_writes(host, now_secs)
+                };
+                report.reads = if node.id.role == Role::Proxy {
+                    Vec::new()
+                } else {
+                    take_reads(host, now_secs)
+                };
             }
             reports.push(report);
         }
         let names: BTreeSet<String> = told.iter().map(|node| node.id.host.clone()).collect();
         reports.extend(hosts.iter_mut().flat_map(|(name, host)| {
             let heard = names.contains(name);
-            only_calls(name, host, heard, now)
+            only_calls(name, host, heard, now_secs)
         }));
         let known: BTreeSet<String> = reports.iter().map(|node| node.host.clone()).collect();
         let missing = self.expected.iter().filter(|host| !known.contains(*host));
@@ -136,10 +150,14 @@ impl Sight {
         let listened = Duration::from_millis(self.absences.silence_ms(0, now_ms));
         reports.extend(missing.map(|host| missing_node(host, listened, &self.thresholds)));
         let expected: BTreeSet<&String> = self.expected.iter().collect();
+        let refused = self.stats.refused_calls(now_secs);
         for report in &mut reports {
             report.expected = expected.contains(&report.host);
             if report.expected && report.presence == Presence::CallsOnly {
                 self.judge_caller(report, now_ms);
+            }
+            if let Some(call) = refused.get(&report.host) {
+                self.judge_refused(report, call, now_ms);
             }
         }
         reports.sort_by(|a, b| a.id.cmp(&b.id));
@@ -153,9 +171,27 @@ impl Sight {
         let silence = Duration::from_millis(self.absences.silence_ms(last_seen_ms, now_ms));
         if silence > self.thresholds.node_silent_after {
             report.presence = Presence::Silent;
-            report.why = vec![judge::silent(silence)];
+            report.why = vec![judge::silent(silence, None)];
             report.level = worst(&report.why);
         }
+    }
+
+    /// A host in whose name somebody calls with a wrong token, and did not with a right one since.
+    fn judge_refused(&self, report: &mut NodeReport, call: &RefusedCall, now_ms: u64) {
+        let flows = report.writes.iter().chain(&report.reads).filter_map(|flow| flow.at_ms);
+        let taken_ms = flows.chain(report.last_seen_ms).max().unwrap_or_default();
+        if taken_ms / 1000 > call.at_secs {
+            return;
+        }
+        if report.presence == Presence::Silent {
+            let last_seen_ms = report.last_seen_ms.unwrap_or_default();
+            let silence = self.absences.silence_ms(last_seen_ms, now_ms);
+            report.why = vec![judge::silent(Duration::from_millis(silence), Some(call))];
+        } else {
+            report.why.push(judge::refused(call));
+            report.why.sort_by_key(|why| std::cmp::Reverse(why.level));
+        }
+        report.level = worst(&report.why);
     }
 }
 
@@ -172,11 +208,11 @@ pub(super) fn node_report(
     let mut sources: Vec<SourceReport> =
         info.sources.keys().map(|id| source_report(node, id, &mut why)).collect();
     let mut sinks: Vec<SinkReport> =
-        info.sinks.keys().map(|id| sink_report(node, id, (now_ms, limits), &mut why)).collect();
+        info.sinks.keys().map(|id| sink_report(node, id, now_ms, limits, &mut why)).collect();
     why.extend(judge::node(node, now_ms, limits));
     if is_silent {
         // What it told before it fell silent is not so any more, or cannot be known.
-        why = vec![judge::silent(silence)];
+        why = vec![judge::silent(silence, None)];
         sources.iter_mut().for_each(|source| source.per_minute = 0);
         sinks.iter_mut().for_each(|sink| sink.per_minute = 0);
     }
@@ -232,7 +268,8 @@ fn source_report(node: &Node, id: &str, why: &mut Vec<Why>) -> SourceReport {
 fn sink_report(
     node: &Node,
     id: &str,
-    (now_ms, limits): (u64, &Thresholds),
+    now_ms: u64,
+    limits: &Thresholds,
     why: &mut Vec<Why>,
 ) -> SinkReport {
     let sink = &node.info.sinks[id];
@@ -241,7 +278,7 @@ fn sink_report(
         sink.queue.oldest_at_ms.map(|at| at.saturating_add_signed(-node.past.skew_ms));
     let per_minute = node.past.sink_rates.get(id).copied().unwrap_or_default();
     let facts = judge::SinkFacts { oldest_at_ms, per_minute, now_ms };
-    let wrong = judge::sink((id, sink), &facts, limits);
+    let wrong = judge::sink(id, sink, &facts, limits);
     let level = worst(&wrong);
     why.extend(wrong);
     let quantile = |share| sink.latency.as_ref().and_then(|latency| latency.quantile_ms(share));
@@ -270,8 +307,8 @@ fn sink_report(
 }
 
 /// A host that calls without telling of itself: one entry for what it writes, one for what it reads.
-fn only_calls(name: &str, host: &mut HostCounts, heard: bool, now: u64) -> Vec<NodeReport> {
-    let (writes, reads) = (take_writes(host, now), take_reads(host, now));
+fn only_calls(name: &str, host: &mut HostCounts, heard: bool, now_secs: u64) -> Vec<NodeReport> {
+    let (writes, reads) = (take_writes(host, now_secs), take_reads(host, now_secs));
     let is_both = !writes.is_empty() && !reads.is_empty();
     let one = |role: Role, writes: Vec<FlowReport>, reads: Vec<FlowReport>| {
         let flows = || writes.iter().chain(&reads);
@@ -318,27 +355,27 @@ fn missing_node(host: &str, listened: Duration, limits: &Thresholds) -> NodeRepo
 }
 
 /// Taken, so that of two agents of one host only one has them.
-fn take_writes(host: &mut HostCounts, now: u64) -> Vec<FlowReport> {
+fn take_writes(host: &mut HostCounts, now_secs: u64) -> Vec<FlowReport> {
     let flow = |(bucket, flow): (&String, &mut Flow)| {
-        let at = flow.written_at.take()?;
+        let at_secs = flow.written_at_secs.take()?;
         Some(FlowReport {
             bucket: bucket.clone(),
-            per_minute: flow.written_recently.per_minute(now),
+            per_minute: flow.written_recently.per_minute(now_secs),
             events: flow.written,
-            at_ms: Some(at * 1000),
+            at_ms: Some(at_secs * 1000),
         })
     };
     sorted(host.flows.iter_mut().filter_map(flow).collect())
 }
 
-fn take_reads(host: &mut HostCounts, now: u64) -> Vec<FlowReport> {
+fn take_reads(host: &mut HostCounts, now_secs: u64) -> Vec<FlowReport> {
     let flow = |(bucket, flow): (&String, &mut Flow)| {
-        let at = flow.read_at.take()?;
+        let at_secs = flow.read_at_secs.take()?;
         Some(FlowReport {
             bucket: bucket.clone(),
-            per_minute: flow.read_recently.per_minute(now),
+            per_minute: flow.read_recently.per_minute(now_secs),
             events: flow.read,
-            at_ms: Some(at * 1000),
+            at_ms: Some(at_secs * 1000),
         })
     };
     sorted(host.flows.iter_mut().filter_map(flow).collect())

@@ -6,32 +6,38 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::losses::Losses;
+use crate::store::Usage;
 
 /// The slots of [`Recent`]: ten seconds each.
-const SLOT_SECONDS: u64 = 10;
+const SLOT_SECS: u64 = 10;
 const SLOTS: usize = 6;
 
 /// A point of a chart is of so many minutes.
-pub(crate) const POINT_MINUTES: u64 = 2;
+pub(crate) const POINT_MINUTES: usize = 2;
+/// Points of an hour.
+pub(crate) const POINTS_PER_HOUR: usize = 60 / POINT_MINUTES;
 /// Points that are kept: six hours.
-pub(crate) const MAX_POINTS: usize = 180;
+const MAX_POINTS: usize = 6 * POINTS_PER_HOUR;
 
 /// Counts of one bucket, environment or host.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Counts {
     /// The minute, counted since 1970, that the minute counts are of.
     minute: u64,
-    pub(super) last_seen: u64,
+    #[serde(rename = "last_seen")]
+    pub(super) last_seen_secs: u64,
     pub(crate) rx_messages_minute: u64,
     pub(crate) rx_messages_last_minute: u64,
     pub(crate) rx_messages_since_start: u64,
     pub(crate) rx_queries_minute: u64,
-    pub(crate) rx_last: Option<u64>,
+    #[serde(rename = "rx_last")]
+    pub(crate) rx_last_secs: Option<u64>,
     pub(crate) tx_messages_minute: u64,
     pub(crate) tx_messages_since_start: u64,
     pub(crate) tx_queries_minute: u64,
-    pub(crate) tx_last: Option<u64>,
+    #[serde(rename = "tx_last")]
+    pub(crate) tx_last_secs: Option<u64>,
     /// Batches that were answered "full".
     pub(crate) refused: u64,
     rx_recent: Recent,
@@ -39,46 +45,46 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    pub(super) fn update(&mut self, now: u64, what: Counted) {
-        self.turn(now);
-        self.last_seen = now;
+    pub(super) fn update(&mut self, now_secs: u64, what: Counted) {
+        self.turn(now_secs);
+        self.last_seen_secs = now_secs;
         match what {
             Counted::Received(messages) => {
                 self.rx_messages_minute += messages;
                 self.rx_messages_since_start += messages;
                 self.rx_queries_minute += 1;
-                self.rx_last = Some(now);
-                self.rx_recent.add(messages, now);
+                self.rx_last_secs = Some(now_secs);
+                self.rx_recent.add(messages, now_secs);
             }
             Counted::Sent(messages) => {
                 self.tx_messages_minute += messages;
                 self.tx_messages_since_start += messages;
                 self.tx_queries_minute += 1;
-                self.tx_last = Some(now);
-                self.tx_recent.add(messages, now);
+                self.tx_last_secs = Some(now_secs);
+                self.tx_recent.add(messages, now_secs);
             }
-            Counted::Asked => self.tx_last = Some(now),
+            Counted::Asked => self.tx_last_secs = Some(now_secs),
             Counted::Refused => self.refused += 1,
         }
     }
 
-    pub(super) fn at(&self, now: u64) -> Counts {
+    pub(super) fn at(&self, now_secs: u64) -> Self {
         let mut counts = self.clone();
-        counts.turn(now);
+        counts.turn(now_secs);
         counts
     }
 
-    pub(crate) fn rx_per_minute(&self, now: u64) -> u64 {
-        self.rx_recent.per_minute(now)
+    pub(crate) fn rx_per_minute(&self, now_secs: u64) -> u64 {
+        self.rx_recent.per_minute(now_secs)
     }
 
-    pub(crate) fn tx_per_minute(&self, now: u64) -> u64 {
-        self.tx_recent.per_minute(now)
+    pub(crate) fn tx_per_minute(&self, now_secs: u64) -> u64 {
+        self.tx_recent.per_minute(now_secs)
     }
 
     /// Starts a new minute if there is one; also when the clock was set back.
-    fn turn(&mut self, now: u64) {
-        let minute = now / 60;
+    fn turn(&mut self, now_secs: u64) {
+        let minute = now_secs / 60;
         if minute == self.minute {
             return;
         }
@@ -93,7 +99,7 @@ impl Counts {
 }
 
 /// What happened.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Counted {
     Received(u64),
     Sent(u64),
@@ -102,29 +108,29 @@ pub(super) enum Counted {
 }
 
 /// What happened within the last minute, so that a rate is there at once and fades within a minute.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Recent {
     slot: u64,
     counts: [u64; SLOTS],
 }
 
 impl Recent {
-    pub(crate) fn add(&mut self, count: u64, now: u64) {
-        self.turn(now);
-        self.counts[place(now / SLOT_SECONDS)] += count;
+    pub(crate) fn add(&mut self, count: u64, now_secs: u64) {
+        self.turn(now_secs);
+        self.counts[place(now_secs / SLOT_SECS)] += count;
     }
 
     /// The rate: the slot that is running counts as far as it has run.
-    pub(crate) fn per_minute(&self, now: u64) -> u64 {
+    pub(crate) fn per_minute(&self, now_secs: u64) -> u64 {
         let mut recent = *self;
-        recent.turn(now);
+        recent.turn(now_secs);
         let sum: u64 = recent.counts.iter().sum();
-        let seconds = (SLOTS as u64 - 1) * SLOT_SECONDS + now % SLOT_SECONDS + 1;
+        let seconds = (SLOTS as u64 - 1) * SLOT_SECS + now_secs % SLOT_SECS + 1;
         (sum * 60).div_ceil(seconds)
     }
 
-    fn turn(&mut self, now: u64) {
-        let slot = now / SLOT_SECONDS;
+    fn turn(&mut self, now_secs: u64) {
+        let slot = now_secs / SLOT_SECS;
         let passed = slot.abs_diff(self.slot);
         if slot < self.slot || passed >= SLOTS as u64 {
             self.counts = [0; SLOTS];
@@ -140,10 +146,11 @@ fn place(slot: u64) -> usize {
 }
 
 /// A bucket over [`POINT_MINUTES`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Point {
     /// Its end, in seconds since 1970.
-    pub(crate) at: u64,
+    #[serde(rename = "at")]
+    pub(crate) at_secs: u64,
     pub(crate) rx: u64,
     pub(crate) tx: u64,
     /// Events that were dropped.
@@ -156,13 +163,8 @@ pub(crate) struct Point {
     pub(crate) bytes: u64,
 }
 
-/// Points of an hour.
-pub(crate) const fn points_per_hour() -> usize {
-    30
-}
-
 /// What counters said when the last point was made, and the points.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Chart {
     base: Totals,
@@ -172,7 +174,7 @@ pub(crate) struct Chart {
 }
 
 /// Counters of a bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Totals {
     pub(crate) rx: u64,
     pub(crate) tx: u64,
@@ -184,26 +186,27 @@ impl Chart {
     /// Adds a point when its time has come; losses are remembered for `losses_for`.
     pub(super) fn sample(
         &mut self,
-        (now, losses_for): (u64, Duration),
+        now_secs: u64,
         totals: Totals,
-        events: u64,
-        bytes: u64,
+        usage: &Usage,
+        losses_for: Duration,
     ) {
-        let length = POINT_MINUTES * 60;
-        let due = self.points.back().is_none_or(|last| now / length != last.at / length);
+        let length_secs = POINT_MINUTES as u64 * 60;
+        let point = |secs: u64| secs / length_secs;
+        let due = self.points.back().is_none_or(|last| point(now_secs) != point(last.at_secs));
         if !due {
             return;
         }
         let (dropped, refused) = self.lost_beyond_points(totals);
-        self.losses.note(now, (dropped, refused), losses_for);
+        self.losses.note(now_secs, (dropped, refused), losses_for);
         self.points.push_back(Point {
-            at: now,
+            at_secs: now_secs,
             rx: totals.rx.saturating_sub(self.base.rx),
             tx: totals.tx.saturating_sub(self.base.tx),
             dropped,
             refused,
-            events,
-            bytes,
+            events: usage.events,
+            bytes: usage.used_bytes,
         });
         self.base = totals;
         while self.points.len() > MAX_POINTS {
@@ -215,10 +218,10 @@ impl Chart {
         self.points.iter()
     }
 
-    /// What was dropped and refused since `since`, with what has been counted since the last point.
-    pub(crate) fn losses_since(&self, since: u64, totals: Totals) -> (u64, u64) {
+    /// What was dropped and refused since `since_secs`, with what has been counted since the last point.
+    pub(crate) fn losses_since(&self, since_secs: u64, totals: Totals) -> (u64, u64) {
         let (dropped, refused) = self.lost_beyond_points(totals);
-        let before = self.losses.since(since);
+        let before = self.losses.since(since_secs);
         (before.0.saturating_add(dropped), before.1.saturating_add(refused))
     }
 
@@ -254,24 +257,25 @@ mod tests {
         let mut chart = Chart::default();
         for minute in 0..1000_u64 {
             let totals = Totals { rx: minute * 10, dropped: minute, ..Totals::default() };
-            chart.sample((NOW + minute * 60, HOUR), totals, minute, 7);
+            let usage = Usage { events: minute, used_bytes: 7, ..Usage::default() };
+            chart.sample(NOW + minute * 60, totals, &usage, HOUR);
         }
         assert_eq!(chart.points().len(), MAX_POINTS);
         let last = chart.points().next_back().copied().unwrap();
         assert_eq!((last.rx, last.dropped, last.bytes), (20, 2, 7));
         let now = Totals { dropped: 1005, refused: 1, ..Totals::default() };
-        let (dropped, refused) = chart.losses_since(last.at - 1, now);
+        let (dropped, refused) = chart.losses_since(last.at_secs - 1, now);
         assert!((dropped >= 7) && refused == 1, "{dropped} {refused}");
     }
 
     #[test]
     fn a_loss_may_count_for_longer_than_a_chart_has_points() {
-        let mut chart = Chart::default();
-        chart.sample((NOW, 24 * HOUR), Totals::default(), 0, 0);
+        let (mut chart, usage) = (Chart::default(), Usage::default());
+        chart.sample(NOW, Totals::default(), &usage, 24 * HOUR);
         let lost = Totals { dropped: 5, ..Totals::default() };
         for hour in 1..=24 {
             let now = NOW + hour * 3600;
-            (0..30).for_each(|two| chart.sample((now + two * 120, 24 * HOUR), lost, 0, 0));
+            (0..30).for_each(|two| chart.sample(now + two * 120, lost, &usage, 24 * HOUR));
             assert_eq!(chart.losses_since(NOW, lost), (5, 0), "{hour}");
         }
         assert_eq!(chart.points().len(), MAX_POINTS);

@@ -23,11 +23,11 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use maud::Markup;
+use rf_core::clock::unix_ms;
 use rf_net::encoding::{Coding, encode, negotiate};
 
 use super::{NO_STORE, PLAIN, StatusPort, failed, other};
 use crate::report::{BucketReport, Report};
-use crate::stats::unix_ms;
 pub(crate) use live::MAX_VIEWERS;
 
 /// What nothing on the page may do: load from elsewhere, run what is not our file, be put into a frame.
@@ -90,7 +90,7 @@ fn render_home(port: &StatusPort, all: bool) -> Page {
     {
         return page.clone();
     }
-    let html: Bytes = home::page(&port.sight.report(now_ms), all).into_string().into();
+    let html: Bytes = home::page(&port.view.report(now_ms), all).into_string().into();
     let page = Page { at_ms: now_ms, gzip: encode(Coding::Gzip, &html), html };
     pages.insert(all, page.clone());
     page
@@ -105,11 +105,11 @@ async fn node_page(State(port): State<Arc<StatusPort>>, headers: HeaderMap, uri:
 }
 
 fn render_node(port: &StatusPort, id: &str) -> Response {
-    let report = port.sight.report(unix_ms());
+    let report = port.view.report(unix_ms());
     let Some(found) = report.nodes.iter().find(|node| node.id == id) else {
         return missing(&report, "There is no such node. It may have been silent for an hour.");
     };
-    let nodes = port.sight.nodes.all(report.at_ms);
+    let nodes = port.view.nodes.all(report.at_ms);
     let told = nodes.iter().find(|node| node.id.text() == id).map(AsRef::as_ref);
     shown(StatusCode::OK, &node::page(&report, found, told))
 }
@@ -134,11 +134,11 @@ fn render_bucket(
     status: StatusCode,
     events: impl FnOnce(&BucketReport) -> Option<Markup>,
 ) -> Response {
-    let report = port.sight.report(unix_ms());
+    let report = port.view.report(unix_ms());
     let Some(found) = report.buckets.iter().find(|bucket| bucket.name == name) else {
         return missing(&report, "There is no such bucket in the relay's configuration.");
     };
-    let counts = port.sight.stats.bucket(name, report.at_ms / 1000);
+    let counts = port.view.stats.bucket(name, report.at_ms / 1000);
     let events = events(found);
     shown(status, &bucket::page(&report, found, &counts.chart, events.as_ref()))
 }

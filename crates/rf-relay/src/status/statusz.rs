@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use rf_core::clock::unix_ms;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::StatusPort;
 use crate::report::Report;
-use crate::stats::{Counts, is_recent, unix_ms};
+use crate::stats::{Counts, is_recent};
 use crate::store::Usage;
 
 /// What of it is wanted: a name given leaves only that entry in its table, and everything else as it is.
@@ -31,16 +32,17 @@ impl Filter {
 
 /// The whole page as JSON.
 pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
-    let (now_ms, sight) = (unix_ms(), &port.sight);
-    let now = now_ms / 1000;
+    let (now_ms, view) = (unix_ms(), &port.view);
+    let now_secs = now_ms / 1000;
     let bucket = |(name, usage): (crate::bucket::BucketName, Usage)| {
-        let stats = sight.stats.bucket(name.as_str(), now);
+        let stats = view.stats.bucket(name.as_str(), now_secs);
         let mut entry = Entry::new("relay", name.as_str(), &stats.counts, Some(&usage));
-        let (dropped_full, dropped_age) = stats.dropped(&usage);
-        (entry.dropped_full, entry.dropped_age) = (Some(dropped_full), Some(dropped_age));
+        let (full, age, damaged) = stats.dropped(&usage);
+        (entry.dropped_full, entry.dropped_age) = (Some(full), Some(age));
+        entry.dropped_damaged = Some(damaged);
         (name.to_string(), entry)
     };
-    let usages = sight.usages();
+    let usages = view.usages();
     let usages =
         usages.into_iter().filter(|(b, _)| Filter::has(filter.bucket.as_ref(), b.as_str()));
     let named = |kind, named: Vec<(String, Counts)>, wanted: Option<&String>| {
@@ -50,9 +52,9 @@ pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
         };
         named.into_iter().filter(|(name, _)| Filter::has(wanted, name)).map(entry).collect()
     };
-    let hosts = sight.stats.hostnames(now);
+    let hosts = view.stats.hostnames(now_secs);
     let hosts = hosts.into_iter().map(|(name, host)| (name, host.counts)).collect();
-    let mut report = sight.report(now_ms);
+    let mut report = view.report(now_ms);
     report.buckets.retain(|bucket| Filter::has(filter.bucket.as_ref(), &bucket.name));
     report.nodes.retain(|node| {
         Filter::has(filter.hostname.as_ref(), &node.host)
@@ -60,9 +62,9 @@ pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
             && Filter::has(filter.node.as_ref(), &node.id)
     });
     let page = Page {
-        uptime: go_duration(now_ms.saturating_sub(sight.started_at_ms) / 1000),
+        uptime: go_duration(now_ms.saturating_sub(view.started_at_ms) / 1000),
         buckets: usages.map(bucket).collect(),
-        envs: named("env", sight.stats.envs(now), filter.env.as_ref()),
+        envs: named("env", view.stats.envs(now_secs), filter.env.as_ref()),
         hostnames: named("hostname", hosts, filter.hostname.as_ref()),
         node_info: node_info(port, filter, now_ms),
         report,
@@ -72,9 +74,9 @@ pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
 
 /// By host, as in the original: of several agents of one host the one that told last.
 fn node_info(port: &StatusPort, filter: &Filter, now_ms: u64) -> BTreeMap<String, Box<RawValue>> {
-    let mut nodes = port.sight.nodes.all(now_ms);
+    let mut nodes = port.view.nodes.all(now_ms);
     nodes.retain(|node| Filter::has(filter.hostname.as_ref(), &node.id.host));
-    let absences = &port.sight.absences;
+    let absences = &port.view.absences;
     nodes.retain(|node| is_recent(absences.silence_ms(node.past.last_seen_ms, now_ms)));
     nodes.sort_by_key(|node| node.past.last_seen_ms);
     nodes.iter().map(|node| (node.id.host.clone(), node.raw.clone())).collect()
@@ -113,11 +115,13 @@ struct Entry {
     dropped_full: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped_age: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped_damaged: Option<u64>,
 }
 
 impl Entry {
-    fn new(kind: &'static str, id: &str, counts: &Counts, usage: Option<&Usage>) -> Entry {
-        Entry {
+    fn new(kind: &'static str, id: &str, counts: &Counts, usage: Option<&Usage>) -> Self {
+        Self {
             kind,
             id: id.to_owned(),
             database_size_kb: usage.map_or(0, |usage| usage.used_bytes / 1024),
@@ -125,21 +129,22 @@ impl Entry {
             rx_messages_by_minute: counts.rx_messages_minute,
             last_minute_rx_messages: counts.rx_messages_last_minute,
             rx_messages_since_start: counts.rx_messages_since_start,
-            rx_last_message_date: go_date(counts.rx_last),
+            rx_last_message_date: go_date(counts.rx_last_secs),
             rx_query_by_minute: counts.rx_queries_minute,
             tx_message_by_minute: counts.tx_messages_minute,
             tx_query_by_minute: counts.tx_queries_minute,
-            tx_last_access: go_date(counts.tx_last),
+            tx_last_access: go_date(counts.tx_last_secs),
             events: usage.map(|usage| usage.events),
             dropped_full: None,
             dropped_age: None,
+            dropped_damaged: None,
         }
     }
 }
 
 /// RFC 3339 in UTC; "never" is the zero time of Go, as dashboards of the original know it.
-fn go_date(unix_seconds: Option<u64>) -> String {
-    let Some(seconds) = unix_seconds else { return "0001-01-01T00:00:00Z".to_owned() };
+fn go_date(unix_secs: Option<u64>) -> String {
+    let Some(seconds) = unix_secs else { return "0001-01-01T00:00:00Z".to_owned() };
     let (year, month, day) = civil_date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")

@@ -3,36 +3,36 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rf_core::clock::unix_ms;
 use rf_core::event::event_id;
 use rf_core::trace::{TraceReport, Waiting};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::report::Sight;
-use crate::stats::unix_ms;
+use crate::report::RelayView;
 
 /// How long a person waits until all buckets are looked through.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What is remembered of the event, and which buckets hold it now.
-pub(super) async fn trace(sight: &Sight, id: Uuid) -> TraceReport {
+pub(super) async fn trace(view: &RelayView, id: Uuid) -> TraceReport {
     let mut report = TraceReport {
         id: id.to_string(),
         role: "relay".to_owned(),
         clock_us: unix_ms() * 1000,
         // Before the buckets are searched: an event that moves meanwhile is seen twice rather than not at all.
-        steps: sight.journal.of(id),
-        journal: sight.journal.span(),
+        steps: view.journal.of(id),
+        journal: view.journal.span(),
         ..TraceReport::default()
     };
     let until = Instant::now() + PATIENCE;
     let is_meant = Arc::new(move |content: &[u8]| event_id(content) == Some(id));
-    for bucket in sight.buckets.keys() {
-        if sight.store.usage(bucket).events == 0 {
+    for bucket in view.buckets.keys() {
+        if view.store.usage(bucket).events == 0 {
             continue;
         }
         let patience = until.saturating_duration_since(Instant::now());
-        match sight.store.find(bucket, is_meant.clone(), patience).await {
+        match view.store.find(bucket, is_meant.clone(), patience).await {
             Ok(found) => {
                 let place = || bucket.as_str().to_owned();
                 report.waiting.extend(found.waiting.into_iter().map(|event| Waiting {

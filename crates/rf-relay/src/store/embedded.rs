@@ -4,49 +4,34 @@
 //! its threads and files by itself, so that hundreds of buckets cost next to nothing. One that cannot be opened answers
 //! "unavailable", is told in the log and by `/healthz`, and is tried again at its next use.
 
+mod bucket;
+
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use futures_util::{FutureExt, StreamExt, stream};
-use rf_core::event::event_id;
 use rf_core::protocol::PulledEvent;
-use rf_core::trace::{Journal, Note, Step};
+use rf_core::trace::Journal;
 use rf_queue::{
-    Append, Budget, Commit, CommitError, DropWatch, Dropped, Found, LeaseNote, QueueId,
-    QueueOptions, Store, StoreError, StoreOptions, StoredEvent, fit_when_empty,
+    Append, Budget, Commit, CommitError, Found, FullReason, LeaseNote, StoreError, StoredEvent,
+    fit_when_empty,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{AppendError, Appended, BucketStore, IsMeant, Pulled, Unavailable, Usage};
 use crate::bucket::BucketName;
 use crate::config::{BucketConfig, RelayConfig};
-
-/// The file in the bucket's folder, as in the original.
-const FILE_NAME: &str = "relay.sqlite3";
-
-/// The one queue in each database.
-const QUEUE: &str = "events";
+use bucket::{Bucket, Open};
 
 /// Opening reads and may salvage a whole file: more at once would only fight over the disk.
 const OPENING_AT_ONCE: u32 = 4;
 
-/// What players hold between pull and acknowledgement stays in memory; a sleeping bucket has none.
-const CACHE_BYTES: u32 = 8 * 1024 * 1024;
-
 /// Content of the newest events, for a person to look at.
 const NEWEST_BYTES: usize = 1024 * 1024;
-
-/// Places for the newest leases of holders in a bucket, by its bytes. Names share them, and the newest has its place: clients
-/// cannot fill a bucket with names, and a page or two of a small one is all that they take.
-const HOLDER_PLACES: RangeInclusive<u64> = 16..=256;
-const BYTES_PER_HOLDER_PLACE: u64 = 256 * 1024;
 
 /// How often buckets are looked at, which is in memory and takes microseconds.
 const ROUND: Duration = Duration::from_secs(1);
@@ -58,36 +43,9 @@ struct Embedded {
     opening: Arc<Semaphore>,
 }
 
-struct Bucket {
-    name: BucketName,
-    path: PathBuf,
-    config: BucketConfig,
-    idle_close: Duration,
-    journal: Arc<Journal>,
-    open: OnceLock<Open>,
-    /// Held, on threads that may block only, while the database is opened: two would lock each other out.
-    one_opens: Mutex<()>,
-    failure: Mutex<Option<String>>,
-}
-
-struct Open {
-    store: Store,
-    queue: QueueId,
-}
-
 pub(super) fn open(config: &RelayConfig, journal: &Arc<Journal>) -> Arc<dyn BucketStore> {
     let bucket = |(name, bucket): (&BucketName, &BucketConfig)| {
-        let bucket = Bucket {
-            name: name.clone(),
-            path: config.data_dir.join(name.as_str()).join(FILE_NAME),
-            config: bucket.clone(),
-            idle_close: config.idle_close,
-            journal: Arc::clone(journal),
-            open: OnceLock::new(),
-            one_opens: Mutex::default(),
-            failure: Mutex::default(),
-        };
-        (name.clone(), Arc::new(bucket))
+        (name.clone(), Arc::new(Bucket::new(name, bucket, config, journal)))
     };
     Arc::new(Embedded {
         buckets: config.buckets.iter().map(bucket).collect(),
@@ -102,7 +60,7 @@ impl Embedded {
 
     async fn opened(&self, name: &BucketName) -> Result<&Open, Unavailable> {
         let bucket = self.bucket(name);
-        if let Some(open) = bucket.open.get() {
+        if let Some(open) = bucket.get() {
             return Ok(open);
         }
         let closed = |_| Unavailable("the relay is stopping".to_owned());
@@ -115,7 +73,7 @@ impl Embedded {
             outcome
         });
         outcome.await.map_err(|panic| Unavailable(panic.to_string()))??;
-        bucket.open.get().ok_or_else(|| Unavailable("not open".to_owned()))
+        bucket.get().ok_or_else(|| Unavailable("not open".to_owned()))
     }
 
     async fn open_all(&self) {
@@ -141,7 +99,7 @@ impl Embedded {
                 self.open_all().await;
             }
             for bucket in self.buckets.values() {
-                let Some(open) = bucket.open.get() else { continue };
+                let Some(open) = bucket.get() else { continue };
                 if let Some(reason) = open.store.failed().now_or_never() {
                     return Unavailable(format!("bucket {}: {reason}", bucket.name));
                 }
@@ -150,72 +108,15 @@ impl Embedded {
                 {
                     tracing::warn!(bucket = %bucket.name, %error, "events that are too old cannot be dropped now");
                 }
+                // One that sleeps finds out by this whether its files can be opened again.
+                if round.is_multiple_of(ROUNDS_TO_OPEN)
+                    && open.store.trouble().is_some()
+                    && let Err(error) = open.store.poke().await
+                {
+                    tracing::debug!(bucket = %bucket.name, %error, "the bucket's database still does not work");
+                }
             }
         }
-    }
-}
-
-impl Bucket {
-    fn open(&self) -> Result<(), Unavailable> {
-        let _one = self.one_opens.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.open.get().is_some() {
-            return Ok(());
-        }
-        let outcome = self.open_store();
-        let failure = outcome.as_ref().err().map(ToString::to_string);
-        if let Some(error) = &failure {
-            tracing::error!(bucket = %self.name, error, "bucket cannot be opened");
-        }
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
-        let open = outcome?;
-        self.open.get_or_init(|| open);
-        Ok(())
-    }
-
-    fn open_store(&self) -> Result<Open, Unavailable> {
-        let unavailable = |error: &dyn std::fmt::Display| Unavailable(error.to_string());
-        if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| Unavailable(format!("{}: {error}", folder.display())))?;
-        }
-        let queue = QueueOptions {
-            max_age: self.config.ttl,
-            when_full: self.config.when_full.into(),
-            ..QueueOptions::new(QUEUE)
-        };
-        let options = StoreOptions {
-            durability: self.config.durability.into(),
-            idle_close: Some(self.idle_close),
-            cache_bytes: CACHE_BYTES,
-            drops: self.journal.is_on().then(|| self.watch_drops()),
-            ..StoreOptions::new(&self.path, self.config.max_bytes, vec![queue])
-        };
-        let opened = Store::open(options).map_err(|error| unavailable(&error))?;
-        for notice in &opened.notices {
-            tracing::warn!(bucket = %self.name, "{notice}");
-        }
-        let queue =
-            opened.store.queue(QUEUE).ok_or_else(|| unavailable(&"the database has no queue"))?;
-        Ok(Open { store: opened.store, queue })
-    }
-
-    /// Where the newest lease of a holder is noted.
-    fn key_of(&self, holder: &str) -> String {
-        key_of(holder, holder_places(self.config.max_bytes))
-    }
-
-    /// Has the journal told of what the bucket drops by its limits.
-    fn watch_drops(&self) -> DropWatch {
-        let (journal, bucket) = (Arc::clone(&self.journal), self.name.clone());
-        let tell = move |_: &str, why: Dropped, ids: &[u128]| {
-            let reason = match why {
-                Dropped::Full => "the bucket was full (whenFull: dropOldest)",
-                Dropped::Aged => "it waited longer than ttlSecs",
-            };
-            let ids: Vec<Uuid> = ids.iter().copied().map(Uuid::from_u128).collect();
-            journal.note_ids(&Note::new(Step::Dropped, bucket.shared()).detail(reason), &ids);
-        };
-        DropWatch { pick: |content| event_id(content).map(|id| id.as_u128()), tell: Arc::new(tell) }
     }
 }
 
@@ -374,9 +275,9 @@ impl BucketStore for Embedded {
 
     fn usage(&self, bucket: &BucketName) -> Usage {
         let bucket = self.bucket(bucket);
-        let failure = bucket.failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let configured = Usage { max_bytes: bucket.config.max_bytes, failure, ..Usage::default() };
-        let Some(open) = bucket.open.get() else { return configured };
+        let (max_bytes, failure) = (bucket.config.max_bytes, bucket.failure());
+        let configured = Usage { max_bytes, failure, ..Usage::default() };
+        let Some(open) = bucket.get() else { return configured };
         let queue = open.store.usage(open.queue);
         let disk = open.store.disk();
         Usage {
@@ -386,6 +287,8 @@ impl BucketStore for Embedded {
             oldest_at_ms: queue.oldest_at_ms,
             dropped_full: queue.dropped_full,
             dropped_age: queue.dropped_age,
+            dropped_damaged: queue.dropped_damaged,
+            trouble: open.store.trouble(),
             ..configured
         }
     }
@@ -410,7 +313,7 @@ impl BucketStore for Embedded {
             join_all(
                 self.buckets
                     .values()
-                    .filter_map(|bucket| bucket.open.get())
+                    .filter_map(|bucket| bucket.get())
                     .map(|open| open.store.close()),
             )
             .await;
@@ -420,10 +323,13 @@ impl BucketStore for Embedded {
 }
 
 impl From<CommitError> for AppendError {
-    fn from(error: CommitError) -> AppendError {
+    fn from(error: CommitError) -> Self {
         match error {
-            CommitError::Full { reason, .. } => AppendError::Full(reason.to_string()),
-            CommitError::TooLarge { bytes, limit } => AppendError::TooLarge { bytes, limit },
+            CommitError::Full { reason: reason @ FullReason::Disk, .. } => {
+                Self::Disk(reason.to_string())
+            }
+            CommitError::Full { reason, .. } => Self::Full(reason.to_string()),
+            CommitError::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
             other @ (CommitError::Closed | CommitError::Failed(_)) => {
                 Unavailable(other.to_string()).into()
             }
@@ -432,36 +338,7 @@ impl From<CommitError> for AppendError {
 }
 
 impl From<StoreError> for Unavailable {
-    fn from(error: StoreError) -> Unavailable {
-        Unavailable(error.to_string())
-    }
-}
-
-fn holder_places(max_bytes: u64) -> u64 {
-    (max_bytes / BYTES_PER_HOLDER_PLACE).clamp(*HOLDER_PLACES.start(), *HOLDER_PLACES.end())
-}
-
-/// The key of a holder's newest lease: by its name, and the same in every version of the program (FNV-1a).
-fn key_of(holder: &str, places: u64) -> String {
-    let mix = |mixed: u64, byte: u8| (mixed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    let mixed = holder.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
-    format!("holder:{}", mixed % places)
-}
-
-#[cfg(test)]
-mod tests {
-    use rf_queue::MIN_STORE_BYTES;
-
-    use super::*;
-
-    #[test]
-    fn clients_cannot_fill_a_small_bucket_with_names() {
-        let places = |bytes| {
-            let keys = (0..10_000).map(|name| key_of(&name.to_string(), holder_places(bytes)));
-            keys.collect::<std::collections::HashSet<_>>().len()
-        };
-        assert_eq!(places(MIN_STORE_BYTES), 16);
-        assert_eq!(places(100 * 1024 * 1024), 256);
-        assert_eq!(places(u64::MAX), 256);
+    fn from(error: StoreError) -> Self {
+        Self(error.to_string())
     }
 }

@@ -3,10 +3,11 @@ use std::time::Duration;
 use mlua::{Function, Lua, MultiValue, Table, Value};
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
 
+use crate::error::describe;
 use crate::guard::OUT_OF_TIME;
 use crate::options::ScriptOptions;
 use crate::outcome::End;
-use crate::vm::{Vm, describe};
+use crate::vm::Vm;
 
 /// What a script sees of each function, as text, errors included.
 const PROBE: &str = r##"

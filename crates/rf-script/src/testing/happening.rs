@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::batch::{Request, Transformed};
+use crate::error::CallError;
 use crate::outcome::{End as CallEnd, Outcome};
 use crate::session::Session;
-use crate::vm::{CallError, Request, Transformed};
 
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Happening {

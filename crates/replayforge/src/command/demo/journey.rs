@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use rf_core::clock::unix_us;
 use rf_core::event::ReplayRequest;
 use rf_queue::StoredEvent;
 use tokio::sync::watch;
@@ -23,7 +24,7 @@ pub(super) struct Journeys {
 impl Journeys {
     /// The relay has answered for the event.
     pub(super) fn relayed(&self, event: &StoredEvent) {
-        let now = now_us();
+        let now = unix_us();
         if let Some(id) = event_id(event) {
             let mut under_way = self.lock();
             if under_way.len() >= MAX_UNDER_WAY {
@@ -36,7 +37,7 @@ impl Journeys {
 
     /// The target has answered; the line that tells the request's way.
     pub(super) fn replayed(&self, event: &StoredEvent) -> String {
-        let now = now_us();
+        let now = unix_us();
         self.counts.send_modify(|(_, replayed)| *replayed += 1);
         let Ok(request) = ReplayRequest::parse(&event.content) else {
             return "an event without a request".to_owned();
@@ -93,9 +94,4 @@ fn shown(target: &str) -> String {
 fn clock(us: u64) -> String {
     let (seconds, ms) = (us / 1_000_000, us / 1000 % 1000);
     format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
-}
-
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -251,6 +251,7 @@ fn a_row_is_shown_in_full_and_as_text() {
     shown.assert_clean();
 }
 
+/// That such a page is read from an index is asked of SQLite itself, in the tests of the sink `db`.
 #[test]
 fn a_million_rows_are_a_page_at_a_time() {
     let shown = Shown::with(|database| orders(database, 1_000_000));
@@ -266,10 +267,6 @@ fn a_million_rows_are_a_page_at_a_time() {
         eventually(place, SOON, || {
             browser.text("tbody td:nth-child(2)").is_some_and(|id| id == first)
         });
-        let count = browser.text(".count").unwrap();
-        let took: f64 = count.split(" · ").nth(1).unwrap().trim_end_matches(" ms").parse().unwrap();
-        // A page of these takes some 10 ms; one that looked at every row would take a second.
-        assert!(took < 500.0, "{place}: {count}");
     }
     shown.open("/shop/orders/chart?.span=24h");
     browser.wait_for(".note", " rows, a bar is 15 min");

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::watcher::{MAX_WINDOW, Rule};
 use crate::settings::{Port, at};
+use crate::sink::table::defaults::localhost;
 
 /// `params` of an `alert` sink; the keys are spelled as in the original.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -82,10 +83,6 @@ impl Default for AlertTableConfig {
             silenced_until: None,
         }
     }
-}
-
-fn localhost() -> String {
-    "localhost".to_owned()
 }
 
 fn three() -> u32 {

@@ -55,7 +55,7 @@ impl Subject for AlertSubject {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn alert_keeps_the_contract_of_sinks() {
+pub(crate) async fn alert_keeps_the_contract_of_sinks() {
     check_sink_contract(&AlertSubject(tempfile::tempdir().unwrap())).await;
 }
 

@@ -3,6 +3,7 @@
 mod api;
 mod hostile;
 mod names;
+mod plans;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +114,7 @@ async fn a_batch_that_was_found_bad_beforehand_is_refused_and_its_halves_are_rea
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn db_keeps_the_contract_of_sinks() {
+pub(crate) async fn db_keeps_the_contract_of_sinks() {
     check_sink_contract(&DbSubject(tempfile::tempdir().unwrap())).await;
 }
 

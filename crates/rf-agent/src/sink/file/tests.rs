@@ -82,12 +82,12 @@ async fn check_contract(params: Value, active: &'static [&'static str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_file_keeps_the_contract() {
+pub(crate) async fn one_file_keeps_the_contract() {
     check_contract(json!({ "path": "in/events.ndjson" }), &["in/events.ndjson"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn small_compressed_files_keep_the_contract() {
+pub(crate) async fn small_compressed_files_keep_the_contract() {
     let params =
         json!({ "path": "e.log", "format": "raw", "rotateBytes": 300, "compress": "gzip" });
     check_contract(params, &["e.log"]).await;
@@ -97,13 +97,13 @@ async fn small_compressed_files_keep_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_for_each_path_keeps_the_contract() {
+pub(crate) async fn a_file_for_each_path_keeps_the_contract() {
     let params = json!({ "path": "x/{path}.ndjson", "rotateBytes": 500 });
     check_contract(params, &["x/0.ndjson", "x/1.ndjson", "x/2.ndjson"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_archive_keeps_the_contract() {
+pub(crate) async fn an_archive_keeps_the_contract() {
     check_contract(json!({ "path": "a.har", "format": "har", "rotateBytes": 5000 }), &["a.har"])
         .await;
 }

@@ -73,11 +73,11 @@ impl Subject for Numbers {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_gets_everything_in_order() {
+pub(crate) async fn a_host_gets_everything_in_order() {
     check_sink_contract(&Numbers::start(1).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_gets_everything_of_many_at_a_time() {
+pub(crate) async fn a_host_gets_everything_of_many_at_a_time() {
     check_sink_contract(&Numbers::start(16).await).await;
 }

@@ -39,6 +39,6 @@ impl Subject for Told {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_is_told_everything() {
+pub(crate) async fn a_service_is_told_everything() {
     check_sink_contract(&Told(Service::start(|_| 200).await)).await;
 }

@@ -67,7 +67,7 @@ impl Subject for CounterSubject {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn time_series_keeps_the_contract_of_sinks() {
+pub(crate) async fn time_series_keeps_the_contract_of_sinks() {
     check_sink_contract(&CounterSubject(tempfile::tempdir().unwrap())).await;
 }
 

@@ -19,6 +19,8 @@ enum Manner {
     CheckpointFirst,
     CheckpointLater,
     ForgetsWhatIsRefused,
+    /// Likewise, and reads everything again at each start.
+    StartsOverAndForgets,
 }
 
 /// A list of numbers, and a source that reads it in pieces.
@@ -45,6 +47,13 @@ impl Origin for List {
     fn number(&self, event: &[u8]) -> Option<u64> {
         std::str::from_utf8(event).ok()?.parse().ok()
     }
+
+    fn delivery(&self) -> Delivery {
+        match self.manner {
+            Manner::StartsOverAndForgets => Delivery::AtLeastOnce,
+            _ => Delivery::ExactlyOnce,
+        }
+    }
 }
 
 impl Source for ListSource {
@@ -65,7 +74,12 @@ impl Source for ListSource {
 
 impl ListSource {
     async fn read(&self, out: &Output) {
+        let starts_over = self.manner == Manner::StartsOverAndForgets;
+        let forgets = starts_over || self.manner == Manner::ForgetsWhatIsRefused;
         let mut at = loop {
+            if starts_over {
+                break 0;
+            }
             if let Ok(stored) = out.checkpoint("at").await {
                 break stored.map_or(0, |at| String::from_utf8(at).unwrap().parse().unwrap());
             }
@@ -83,7 +97,7 @@ impl ListSource {
             match self.store(out, events, next).await {
                 Ok(()) => at = next,
                 Err(Rejected::TooLarge { .. }) => most = 1,
-                Err(_) if self.manner == Manner::ForgetsWhatIsRefused => at = next,
+                Err(_) if forgets => at = next,
                 Err(_) => {}
             }
         }
@@ -94,7 +108,7 @@ impl ListSource {
         let checkpoints = vec![Checkpoint { key, value: Some(next.to_string().into_bytes()) }];
         let checkpoint = Batch { events: Vec::new(), checkpoints: checkpoints.clone() };
         match self.manner {
-            Manner::Right | Manner::ForgetsWhatIsRefused => {
+            Manner::Right | Manner::ForgetsWhatIsRefused | Manner::StartsOverAndForgets => {
                 out.send(Batch { events, checkpoints }).await
             }
             Manner::CheckpointFirst => {
@@ -134,6 +148,12 @@ async fn a_checkpoint_after_its_events_is_found() {
 #[should_panic(expected = "lost")]
 async fn a_refusal_that_is_not_tried_again_is_found() {
     check_manner(Manner::ForgetsWhatIsRefused).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "lost")]
+async fn a_refusal_that_only_the_next_start_would_mend_is_found() {
+    check_manner(Manner::StartsOverAndForgets).await;
 }
 
 /// A client that posts each number until it is answered 200.
@@ -186,6 +206,6 @@ impl Origin for Client {
 }
 
 #[tokio::test]
-async fn http_keeps_the_contract() {
+pub(super) async fn http_keeps_the_contract() {
     check_source_contract(|| Client { port: AtomicU64::new(0) }).await;
 }

@@ -52,11 +52,11 @@ impl Origin for Spool {
 }
 
 #[tokio::test]
-async fn the_contract_of_sources_holds_with_the_example_in_shell() {
+pub(crate) async fn the_contract_of_sources_holds_with_the_example_in_shell() {
     check_source_contract(|| spool("spool.sh")).await;
 }
 
 #[tokio::test]
-async fn the_contract_of_sources_holds_with_the_example_in_python() {
+pub(crate) async fn the_contract_of_sources_holds_with_the_example_in_python() {
     check_source_contract(|| spool("spool.py")).await;
 }

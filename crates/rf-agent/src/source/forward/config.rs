@@ -19,9 +19,10 @@ use super::selection::{RuleConfig, Selection};
 use super::{ForwardSource, Upstream};
 use crate::redact::{Defaults, RedactConfig, Redactor};
 use crate::settings::{at, check_connections, host_name, not_zero};
+use crate::source::claimed_port::ClaimedPort;
+use crate::source::defaults::all_interfaces;
 use crate::source::http::{
-    all_interfaces, default_idle_timeout, default_max_connections, default_request_timeout,
-    header_names,
+    default_idle_timeout, default_max_connections, default_request_timeout, header_names,
 };
 use crate::source::{Source, SourceContext};
 
@@ -163,8 +164,6 @@ pub(in crate::source) fn schema() -> Schema {
 
 /// The checked file.
 pub(super) struct Settings {
-    pub(super) listen_port: u16,
-    pub(super) listen_address: String,
     pub(super) max_connections: NonZeroUsize,
     pub(super) request_timeout: Duration,
     pub(super) idle_timeout: Duration,
@@ -230,8 +229,6 @@ pub(in crate::source) fn build(
     }
     let capture = check_capture(&config, params, problems)?;
     let settings = Settings {
-        listen_port: config.listen_port,
-        listen_address: config.listen_address,
         max_connections: config.max_connections,
         request_timeout: config.request_timeout.into(),
         idle_timeout: config.idle_timeout.into(),
@@ -244,7 +241,8 @@ pub(in crate::source) fn build(
         client,
         capture: config.capture.then(|| Arc::new(capture)),
     };
-    Some(Box::new(ForwardSource { id: context.id.to_owned(), settings, listeners: Vec::new() }))
+    let port = ClaimedPort::new(config.listen_address, config.listen_port);
+    Some(Box::new(ForwardSource { id: context.id.to_owned(), port, settings }))
 }
 
 fn check_capture(

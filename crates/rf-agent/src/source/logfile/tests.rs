@@ -1,6 +1,6 @@
 //! The source as it runs: over real files and a real store.
 
-mod contract;
+pub(crate) mod contract;
 mod copies;
 mod params;
 mod rig;

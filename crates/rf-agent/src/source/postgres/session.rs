@@ -3,36 +3,26 @@
 //! Promises: no statement lasts longer than its time limit, also when the server says nothing any more; a statement that
 //! fails leaves the session as good as before, or says that it is lost; what comes over the wire is held within bounds.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::pin;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use tokio_postgres::error::{DbError, Severity};
-use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{
-    AsyncMessage, Client, Column, Connection, Notification, SimpleQueryMessage, SimpleQueryRow,
-    Socket,
-};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{Client, Column, Notification, SimpleQueryMessage, SimpleQueryRow};
 
 use super::connection::Server;
+use super::link::Link;
 use super::value;
 
 /// Dialing, TLS and the log-in together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The server ends a statement that takes too long; one that does not answer so much later is gone.
 const GRACE: Duration = Duration::from_secs(5);
-/// Notifications that wait to be taken, and their bytes.
-const MAX_INBOX: usize = 10_000;
-const MAX_INBOX_BYTES: usize = 8 * 1024 * 1024;
 /// Classes of errors whose texts name tables, roles and limits, and not what is in the rows. The first two characters of a
 /// SQLSTATE are its class.
 const PLAIN_CLASSES: [&str; 9] = ["08", "28", "3D", "3F", "42", "53", "54", "57", "58"];
-
-type Wire = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
 
 /// Why a statement has no result.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -85,7 +75,7 @@ fn is_fatal(error: &DbError) -> bool {
 }
 
 /// The innermost cause: the layers above it only say that the one below failed.
-fn told(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn told(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;
@@ -129,96 +119,6 @@ pub(crate) struct Session {
     statement_timeout: Duration,
 }
 
-/// The connection itself.
-struct Link {
-    /// `None` once it has ended: the socket is closed then.
-    wire: Option<Box<Wire>>,
-    /// Why it ended.
-    end: SessionError,
-    inbox: Inbox,
-}
-
-/// Notifications that have come.
-#[derive(Default)]
-struct Inbox {
-    waiting: VecDeque<Notification>,
-    bytes: usize,
-}
-
-impl Inbox {
-    /// False when there is no room.
-    fn take(&mut self, notification: Notification) -> bool {
-        let bytes = size(&notification);
-        if self.waiting.len() >= MAX_INBOX || self.bytes + bytes > MAX_INBOX_BYTES {
-            return false;
-        }
-        self.bytes += bytes;
-        self.waiting.push_back(notification);
-        true
-    }
-
-    /// Up to `bytes` of them, but at least one if there is one.
-    fn give(&mut self, bytes: usize) -> Vec<Notification> {
-        let mut given = Vec::new();
-        let mut left = bytes;
-        while let Some(size) = self.waiting.front().map(size) {
-            if !given.is_empty() && size > left {
-                break;
-            }
-            left = left.saturating_sub(size);
-            self.bytes -= size;
-            given.extend(self.waiting.pop_front());
-        }
-        given
-    }
-}
-
-impl Link {
-    /// Does the work and keeps the connection going meanwhile.
-    async fn drive<T>(&mut self, work: impl Future<Output = T>) -> Result<T, SessionError> {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(Ok(done));
-            }
-            let Poll::Ready(end) = self.poll(cx) else { return Poll::Pending };
-            // The last words before the end (an administrator stops the server) are for the work.
-            match work.as_mut().poll(cx) {
-                Poll::Ready(done) => Poll::Ready(Ok(done)),
-                Poll::Pending => Poll::Ready(Err(end)),
-            }
-        })
-        .await
-    }
-
-    /// Ready when the connection has ended.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<SessionError> {
-        let Some(wire) = &mut self.wire else { return Poll::Ready(self.end.clone()) };
-        let end = loop {
-            match ready!(wire.poll_message(cx)) {
-                Some(Ok(AsyncMessage::Notification(notification))) => {
-                    // A listener that does not read would fill the server's own queue, and then every NOTIFY there fails.
-                    if !self.inbox.take(notification) {
-                        break format!(
-                            "more than {MAX_INBOX} notifications, or {MAX_INBOX_BYTES} bytes of them, wait for room in the queues"
-                        );
-                    }
-                }
-                Some(Ok(_notice)) => {}
-                Some(Err(error)) => break told(&error),
-                None => break "the connection ended".to_owned(),
-            }
-        };
-        self.end = SessionError::Lost(end);
-        self.wire = None;
-        Poll::Ready(self.end.clone())
-    }
-}
-
-fn size(notification: &Notification) -> usize {
-    notification.channel().len() + notification.payload().len()
-}
-
 impl Server {
     /// Host and port, for messages.
     pub(crate) fn name(&self) -> &str {
@@ -236,10 +136,8 @@ impl Server {
         let connecting = async {
             let connected = self.config.connect(self.tls.clone()).await;
             let (client, wire) = connected.map_err(|error| lost(told(&error)))?;
-            let end = SessionError::Lost("the connection ended".to_owned());
-            let link = Link { wire: Some(Box::new(wire)), end, inbox: Inbox::default() };
             let statement_timeout = self.statement_timeout;
-            let mut session = Session { client, link, statement_timeout };
+            let mut session = Session { client, link: Link::new(wire), statement_timeout };
             session.run(&self.set_up()).await.map_err(|error| lost(error.to_string()))?;
             Ok(session)
         };
@@ -315,7 +213,7 @@ impl Session {
     ) -> Result<Vec<Notification>, SessionError> {
         poll_fn(|cx| {
             let ended = self.link.poll(cx);
-            match (self.link.inbox.waiting.is_empty(), ended) {
+            match (self.link.inbox.is_empty(), ended) {
                 (false, _) => Poll::Ready(Ok(())),
                 (true, Poll::Ready(end)) => Poll::Ready(Err(end)),
                 (true, Poll::Pending) => Poll::Pending,

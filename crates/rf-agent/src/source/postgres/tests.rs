@@ -145,11 +145,11 @@ async fn check(has_cursor: bool) {
 }
 
 #[tokio::test]
-async fn notifications_keep_the_contract() {
+pub(crate) async fn notifications_keep_the_contract() {
     check(false).await;
 }
 
 #[tokio::test]
-async fn rows_behind_a_cursor_keep_the_contract() {
+pub(crate) async fn rows_behind_a_cursor_keep_the_contract() {
     check(true).await;
 }

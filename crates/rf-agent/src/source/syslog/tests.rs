@@ -1,5 +1,6 @@
 //! Over real sockets, into a real queue.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rf_core::event::ReplayRequest;
@@ -13,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 use crate::pipeline::Output;
 use crate::source::SourceError;
 use crate::source::contract::build_source;
+use crate::stats::SourceMeter;
 
 const SOON: Duration = Duration::from_secs(20);
 
 struct Rig {
     _folder: tempfile::TempDir,
     store: Store,
+    meter: Arc<SourceMeter>,
     port: u16,
     stop: CancellationToken,
 }
@@ -36,7 +39,8 @@ async fn with_source(params: Value, test: impl AsyncFnOnce(&Rig)) -> Vec<Value> 
     let mut source = build_source("syslog", &keys);
     let port = source.start().unwrap()[0].address.port();
     let stop = CancellationToken::new();
-    let rig = Rig { _folder: folder, store, port, stop: stop.clone() };
+    let meter = Arc::clone(out.meter());
+    let rig = Rig { _folder: folder, store, meter, port, stop: stop.clone() };
     let running = source.run(out, stop);
     let testing = async {
         test(&rig).await;
@@ -173,15 +177,11 @@ async fn a_full_queue_holds_up_connections_and_nothing_of_them_is_lost() {
 async fn drain(rig: &Rig, count: usize) {
     let queue = rig.store.queue("q").unwrap();
     let since = Instant::now();
-    let (mut seen, mut quiet) = (0, 0);
-    // Full: nothing has come for a while.
-    while quiet < 20 {
-        let now = bodies(rig).await.len();
-        quiet = if now == seen && now > 0 { quiet + 1 } else { 0 };
-        seen = now;
-        sleep(Duration::from_millis(20)).await;
+    while rig.meter.fortune.paused().is_none() {
+        assert!(since.elapsed() < SOON, "the queue never becomes full");
+        sleep(Duration::from_millis(5)).await;
     }
-    assert!(seen < count, "the queue is too large for this test");
+    assert!(bodies(rig).await.len() < count, "the queue is too large for this test");
     let mut next = 0;
     while next < count {
         assert!(since.elapsed() < 2 * SOON, "only {next} of {count}");

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{layout, parts};
 use crate::report::{BucketReport, FlowReport, NodeReport, Report, bytes, count};
-use crate::stats::{Chart, Point, points_per_hour};
+use crate::stats::{Chart, POINT_MINUTES, POINTS_PER_HOUR, Point};
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 120.0;
@@ -67,14 +67,14 @@ fn facts(report: &Report, bucket: &BucketReport) -> Markup {
             (parts::fact("Players with a lease", &parts::number(bucket.holders)))
             (parts::fact("Last in", &parts::when(bucket.received_at_ms, report.at_ms)))
             (parts::fact("Last asked for", &parts::when(bucket.asked_at_ms, report.at_ms)))
-            (parts::fact("Dropped", &html! { (count(bucket.dropped_full)) " when full, " (count(bucket.dropped_age)) " too old" }))
+            (parts::fact("Dropped", &html! { (count(bucket.dropped_full)) " when full, " (count(bucket.dropped_age)) " too old, " (count(bucket.dropped_damaged)) " with a damaged database" }))
             (parts::fact("Refused", &html! { (count(bucket.refused)) " batches" }))
         }
     }
 }
 
 fn per_minute(events: u64) -> u64 {
-    events.div_ceil(60 / points_per_hour() as u64)
+    events.div_ceil(POINT_MINUTES as u64)
 }
 
 fn figures(bucket: &BucketReport) -> [Plot; 4] {
@@ -113,7 +113,7 @@ fn plot(points: &[Point], plot: &Plot) -> Markup {
     let values: Vec<u64> = points.iter().map(value).collect();
     let most = values.iter().copied().max().unwrap_or_default();
     let top = limit.map_or(most, |limit| limit.max(most));
-    let hours = points.len() / points_per_hour();
+    let hours = points.len() / POINTS_PER_HOUR;
     html! {
         figure class="chart" {
             figcaption { (title) }
@@ -125,7 +125,7 @@ fn plot(points: &[Point], plot: &Plot) -> Markup {
                     @if limit.is_some() { line class="limit" x1="0" y1=(TOP) x2=(WIDTH) y2=(TOP) {} }
                     polyline class=(class) points=(line(&values, top)) {}
                     text x="2" y="12" { (shown(top)) }
-                    text x="2" y=(HEIGHT + 15.0) { @if hours > 0 { (hours) " h ago" } @else { (points.len() * 2) " min ago" } }
+                    text x="2" y=(HEIGHT + 15.0) { @if hours > 0 { (hours) " h ago" } @else { (points.len() * POINT_MINUTES) " min ago" } }
                     text class="right" x=(WIDTH - 2.0) y=(HEIGHT + 15.0) { "now: " (shown(values.last().copied().unwrap_or_default())) }
                 }
             }

@@ -40,7 +40,7 @@ pub(super) async fn page(State(port): State<Arc<StatusPort>>, request: Request) 
     let field = |name| form.get(name).map(String::as_str).unwrap_or_default();
     let (name, token) = (field("name").to_owned(), field("token"));
     let (status, shows) = match port.tokens.opened_by(&name, token) {
-        Some(bucket) => match port.sight.store.newest(&bucket, MAX_EVENTS).await {
+        Some(bucket) => match port.view.store.newest(&bucket, MAX_EVENTS).await {
             Ok(events) => (StatusCode::OK, Shows::Events(events)),
             Err(error) => {
                 tracing::error!(%bucket, %error, "events cannot be shown");
@@ -49,7 +49,7 @@ pub(super) async fn page(State(port): State<Arc<StatusPort>>, request: Request) 
             }
         },
         None => {
-            port.sight.stats.count_unauthorized();
+            port.view.stats.count_unauthorized();
             let bucket = port.tokens.known(&name);
             tracing::warn!(bucket, "events not shown: unknown bucket or wrong token");
             tokio::time::sleep(WRONG_TOKEN_PAUSE).await;
@@ -73,8 +73,8 @@ enum Shows {
 impl Shows {
     fn render(&self, bucket: &BucketReport) -> Markup {
         match self {
-            Shows::Events(events) => list(events),
-            Shows::Question(wrong) => bucket::ask(bucket, Some(wrong)),
+            Self::Events(events) => list(events),
+            Self::Question(wrong) => bucket::ask(bucket, Some(wrong)),
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) async fn live(State(port): State<Arc<StatusPort>>, headers: HeaderMap
     let Ok(place) = Arc::clone(&port.viewers).try_acquire_owned() else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many pages are open").into_response();
     };
-    let large = port.sight.nodes.len() + port.sight.buckets.len() > LARGE;
+    let large = port.view.nodes.len() + port.view.buckets.len() > LARGE;
     let every = if large { SLOW_TICK } else { TICK };
     let ticks = stream::unfold((port, place, 0_u64), move |(port, place, number)| async move {
         tokio::select! {

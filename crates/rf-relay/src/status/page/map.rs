@@ -241,7 +241,7 @@ fn edges(node: &NodeReport, place: &Place, buckets: &BTreeMap<&str, &Place>, sid
     html! {
         @for (bucket, (rate, level)) in flows {
             @if let Some(to) = buckets.get(bucket) {
-                (edge(place.middle(), to.middle(), side, (rate, if gone { Level::Bad } else { level })))
+                (edge(place.middle(), to.middle(), side, rate, if gone { Level::Bad } else { level }))
             }
         }
     }
@@ -262,7 +262,7 @@ fn flows<'a>(
     flows
 }
 
-fn edge(node_y: u64, bucket_y: u64, side: Side, (rate, level): (u64, Level)) -> Markup {
+fn edge(node_y: u64, bucket_y: u64, side: Side, rate: u64, level: Level) -> Markup {
     let bucket_x = (WIDTH - BUCKET_WIDTH) / 2;
     let (x1, y1, x2, y2) = match side {
         Side::Left => (BOX_WIDTH, node_y, bucket_x, bucket_y),

@@ -91,26 +91,26 @@ async fn check(manner: Manner) {
 }
 
 #[tokio::test]
-async fn the_contract_holds_for_a_file_that_grows() {
+pub(crate) async fn the_contract_holds_for_a_file_that_grows() {
     check(Manner::Grow).await;
 }
 
 #[tokio::test]
-async fn the_contract_holds_for_lines_that_come_in_pieces() {
+pub(crate) async fn the_contract_holds_for_lines_that_come_in_pieces() {
     check(Manner::Pieces).await;
 }
 
 #[tokio::test]
-async fn the_contract_holds_for_renames() {
+pub(crate) async fn the_contract_holds_for_renames() {
     check(Manner::Rename).await;
 }
 
 #[tokio::test]
-async fn the_contract_holds_for_copies() {
+pub(crate) async fn the_contract_holds_for_copies() {
     check(Manner::CopyAndTruncate).await;
 }
 
 #[tokio::test]
-async fn the_contract_holds_for_compression() {
+pub(crate) async fn the_contract_holds_for_compression() {
     check(Manner::RenameAndCompress).await;
 }

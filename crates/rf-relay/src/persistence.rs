@@ -41,12 +41,13 @@ pub(crate) struct Kept {
 impl Kept {
     /// What is to be written; `at_ms` is not after any of it.
     pub(crate) fn new(
-        (at_ms, absences): (u64, Absences),
+        at_ms: u64,
+        absences: Absences,
         stats: Tables,
         nodes: Vec<KeptNode>,
         alerts: KeptAlerts,
-    ) -> Kept {
-        Kept { form: FORM, at_ms, absences, stats, nodes, alerts }
+    ) -> Self {
+        Self { form: FORM, at_ms, absences, stats, nodes, alerts }
     }
 
     /// All absences, with the one that ends now.
@@ -58,14 +59,14 @@ impl Kept {
 }
 
 /// Where it is kept.
-#[derive(Clone, Debug)]
-pub(crate) struct Keeper {
+#[derive(Debug, Clone)]
+pub(crate) struct StatusFile {
     path: PathBuf,
 }
 
-impl Keeper {
-    pub(crate) fn new(data_dir: &Path) -> Keeper {
-        Keeper { path: data_dir.join(FILE_NAME) }
+impl StatusFile {
+    pub(crate) fn new(data_dir: &Path) -> Self {
+        Self { path: data_dir.join(FILE_NAME) }
     }
 
     /// What was kept; nothing at the first start, or where it cannot be read. Blocks.
@@ -132,7 +133,7 @@ mod tests {
         let mut absences = Absences::default();
         absences.add(200..300);
         let tables = stats.to_tables(|_| Some(Usage::default()));
-        Kept::new((1000, absences), tables, Vec::new(), Vec::new())
+        Kept::new(1000, absences, tables, Vec::new(), Vec::new())
     }
 
     fn received(kept: Kept) -> u64 {
@@ -145,32 +146,32 @@ mod tests {
     #[test]
     fn what_is_kept_comes_back() {
         let folder = TempDir::new().unwrap();
-        let keeper = Keeper::new(folder.path());
-        assert_eq!(received(keeper.load()), 0);
-        keeper.save(&kept());
-        assert_eq!(received(keeper.load()), 5);
+        let status_file = StatusFile::new(folder.path());
+        assert_eq!(received(status_file.load()), 0);
+        status_file.save(&kept());
+        assert_eq!(received(status_file.load()), 5);
         // Heard last at 100: the relay was there for 100, then for 700, and since its start at 1500 for 60.
-        assert_eq!(keeper.load().absences_until(1500).silence_ms(100, 1560), 860);
+        assert_eq!(status_file.load().absences_until(1500).silence_ms(100, 1560), 860);
     }
 
     #[test]
     fn a_broken_file_costs_statistics_only_and_half_a_file_is_not_read() {
         let folder = TempDir::new().unwrap();
-        let keeper = Keeper::new(folder.path());
-        keeper.save(&kept());
+        let status_file = StatusFile::new(folder.path());
+        status_file.save(&kept());
         // A kill while writing leaves this beside.
         std::fs::write(folder.path().join(".relay-status.json.new"), "{\"form\":1,\"sta").unwrap();
-        assert_eq!(received(keeper.load()), 5);
+        assert_eq!(received(status_file.load()), 5);
         for broken in ["", "{", "[]", "{\"form\":2}", "{}", "\0"] {
-            std::fs::write(&keeper.path, broken).unwrap();
-            assert_eq!(received(keeper.load()), 0, "{broken:?}");
+            std::fs::write(&status_file.path, broken).unwrap();
+            assert_eq!(received(status_file.load()), 0, "{broken:?}");
         }
     }
 
     #[test]
     fn a_folder_that_cannot_be_written_is_no_failure() {
-        let keeper = Keeper::new(Path::new("/nowhere/at/all"));
-        keeper.save(&kept());
-        assert_eq!(received(keeper.load()), 0);
+        let status_file = StatusFile::new(Path::new("/nowhere/at/all"));
+        status_file.save(&kept());
+        assert_eq!(received(status_file.load()), 0);
     }
 }

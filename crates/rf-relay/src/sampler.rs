@@ -5,13 +5,13 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rf_core::clock::{unix_ms, unix_secs};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::Alerts;
-use crate::keep::{Keeper, Kept};
-use crate::report::Sight;
-use crate::stats::{unix_ms, unix_seconds};
+use crate::persistence::{Kept, StatusFile};
+use crate::report::RelayView;
 
 /// How often it is looked whether a chart's point is due.
 const SAMPLE_EVERY: Duration = Duration::from_secs(5);
@@ -20,14 +20,14 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 const KEEP_EVERY: Duration = Duration::from_secs(60);
 
 /// What is kept, and where.
-pub(crate) struct Pulse {
-    pub(crate) sight: Arc<Sight>,
+pub(crate) struct Sampler {
+    pub(crate) view: Arc<RelayView>,
     pub(crate) alerts: Arc<Alerts>,
-    pub(crate) keeper: Keeper,
+    pub(crate) status_file: StatusFile,
 }
 
-impl Pulse {
-    /// Runs until `stop`. Who stops the relay calls [`Pulse::keep`] once more when nothing is counted any longer.
+impl Sampler {
+    /// Runs until `stop`. Who stops the relay calls [`Sampler::keep`] once more when nothing is counted any longer.
     pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<(), Infallible> {
         let mut ticks = tokio::time::interval(SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -37,8 +37,8 @@ impl Pulse {
                 _ = ticks.tick() => {}
                 () = stop.cancelled() => return Ok(()),
             }
-            let losses_for = self.sight.thresholds.losses_for;
-            self.sight.stats.sample(&self.sight.usages(), unix_seconds(), losses_for);
+            let losses_for = self.view.thresholds.losses_for;
+            self.view.stats.sample(&self.view.usages(), unix_secs(), losses_for);
             if kept_at.elapsed() >= KEEP_EVERY {
                 kept_at = Instant::now();
                 self.keep().await;
@@ -48,16 +48,16 @@ impl Pulse {
 
     /// Writes what was counted to disk.
     pub(crate) async fn keep(self: &Arc<Self>) {
-        let pulse = Arc::clone(self);
+        let sampler = Arc::clone(self);
         let saved = tokio::task::spawn_blocking(move || {
-            let sight = &pulse.sight;
+            let view = &sampler.view;
             // Before the rest is looked at: what is heard meanwhile is newer, and not taken for silence.
             let noted_at_ms = unix_ms();
-            let usages: HashMap<_, _> = sight.usages().into_iter().collect();
-            let stats = sight.stats.to_tables(|name| usages.get(name).cloned());
-            let heard = (noted_at_ms, sight.absences.clone());
-            let kept = Kept::new(heard, stats, sight.nodes.kept(), pulse.alerts.kept());
-            pulse.keeper.save(&kept);
+            let usages: HashMap<_, _> = view.usages().into_iter().collect();
+            let stats = view.stats.to_tables(|name| usages.get(name).cloned());
+            let (absences, nodes) = (view.absences.clone(), view.nodes.kept());
+            let kept = Kept::new(noted_at_ms, absences, stats, nodes, sampler.alerts.kept());
+            sampler.status_file.save(&kept);
         });
         if let Err(error) = saved.await {
             tracing::error!(%error, "statistics could not be kept");

@@ -1,0 +1,58 @@
+//! The wall clock, in whole units since 1970 (UTC).
+//!
+//! For times that are shown, stored or sent to another program. It may jump when the machine's clock is set: measure spans
+//! with `tokio::time::Instant`. A clock before 1970 reads 0.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Seconds since 1970.
+#[must_use]
+pub fn unix_secs() -> u64 {
+    since_1970().as_secs()
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    millis(since_1970())
+}
+
+/// Microseconds since 1970.
+#[must_use]
+pub fn unix_us() -> u64 {
+    micros(since_1970())
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn millis(since: Duration) -> u64 {
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn micros(since: Duration) -> u64 {
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_whole_and_saturate() {
+        let since = Duration::new(1_700_000_000, 123_456_789);
+        assert_eq!((millis(since), micros(since)), (1_700_000_000_123, 1_700_000_000_123_456));
+        assert_eq!((millis(Duration::MAX), micros(Duration::MAX)), (u64::MAX, u64::MAX));
+        assert_eq!((millis(Duration::ZERO), micros(Duration::ZERO)), (0, 0));
+    }
+
+    #[test]
+    fn all_read_the_same_clock() {
+        let (secs, ms, us) = (unix_secs(), unix_ms(), unix_us());
+        // Later than this was written, and within a minute of each other.
+        assert!(secs > 1_700_000_000, "{secs}");
+        assert!((ms / 1000).abs_diff(secs) < 60, "{secs} s, {ms} ms");
+        assert!((us / 1_000_000).abs_diff(secs) < 60, "{secs} s, {us} us");
+    }
+}
