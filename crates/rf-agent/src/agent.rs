@@ -370,7 +370,11 @@ async fn open_store(options: StoreOptions) -> Result<Store, AgentError> {
     });
     let opened = opened.await.map_err(|error| AgentError::StoreFailed(error.to_string()))??;
     for notice in &opened.notices {
-        tracing::warn!(path = %path.display(), "{notice}");
+        if notice.is_loss() {
+            tracing::error!(path = %path.display(), "{notice}");
+        } else {
+            tracing::warn!(path = %path.display(), "{notice}");
+        }
     }
     Ok(opened.store)
 }

@@ -68,9 +68,15 @@ pub enum SinkError {
     /// Will never work.
     #[error("{0}")]
     Permanent(String),
-    /// A script of the sink wants nothing of it written: it leaves the queue, and counts as dropped.
-    #[error("{0}")]
-    Dropped(String),
+    /// A script of the sink wants nothing of it written, or failed over it with `onError: drop`: it leaves the queue, and counts
+    /// as dropped.
+    #[error("{reason}")]
+    Dropped {
+        /// Which of the two, for a person.
+        reason: String,
+        /// It was the second.
+        failed: bool,
+    },
 }
 
 /// How a sink wants to be fed.

@@ -37,6 +37,10 @@ pub const MAX_TEXT_CHARS: usize = 300;
 pub const MAX_NAME_CHARS: usize = 128;
 /// Reasons by which drops are told apart, and buckets that one component names.
 pub const MAX_LISTED: usize = 32;
+/// Why events were dropped that a script did not want: that is its work, and no trouble.
+pub const BY_SCRIPT: &str = "script";
+/// Why events were dropped that a script failed over, with `onError: drop`.
+pub const SCRIPT_ERROR: &str = "scriptError";
 
 /// What is kept of a body, at most [`MAX_NODE_INFO_BYTES`]: the body itself, or where that is larger all of it but the oldest
 /// lines of each `recentLogs`, else all but `statuszInfo`. `None` where that is not enough.

@@ -13,7 +13,7 @@ pub enum FullReason {
     Queue,
     /// The bound of the store's files.
     Store,
-    /// The disk has no room.
+    /// The disk has no room, or cannot be written.
     Disk,
     /// Too much is waiting for the writer.
     Busy,
@@ -24,7 +24,7 @@ impl fmt::Display for FullReason {
         f.write_str(match self {
             Self::Queue => "the queue's size limit is reached",
             Self::Store => "the store's size limit is reached",
-            Self::Disk => "the disk is full",
+            Self::Disk => "the disk is full or cannot be written",
             Self::Busy => "too many commits are waiting",
         })
     }
@@ -146,6 +146,11 @@ pub enum Notice {
         /// What the database said.
         reason: String,
     },
+    /// The file was empty or gone, though there had been events in it.
+    Emptied {
+        /// The database file.
+        path: PathBuf,
+    },
     /// Events of the original program were taken over.
     Migrated {
         /// From which file.
@@ -162,6 +167,18 @@ pub enum Notice {
     },
 }
 
+impl Notice {
+    /// Whether events are lost, or may be.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        match self {
+            Self::Damaged { lost, .. } => *lost > 0,
+            Self::Emptied { .. } => true,
+            Self::Migrated { .. } | Self::Orphan { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -169,6 +186,11 @@ impl fmt::Display for Notice {
                 f,
                 "database was damaged ({reason}): set aside as {}, {salvaged} events salvaged, {lost} could not be read",
                 kept_as.display()
+            ),
+            Self::Emptied { path } => write!(
+                f,
+                "{} was emptied or removed, and the events in it are lost, if there were any: a new database is begun",
+                path.display()
             ),
             Self::Migrated { from, events } => {
                 write!(

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// No room on the disk: free the reserve, refuse appends, go on removing.
+    /// No room on the disk, or it cannot be written: free the reserve, refuse appends, go on removing.
     DiskFull,
     /// The file is damaged: stop, so that the next start sets it aside.
     Damaged,
@@ -32,6 +32,19 @@ pub(crate) fn kind(error: &Error) -> Kind {
             Kind::Damaged
         }
         _ => Kind::Other,
+    }
+}
+
+/// What is wrong with the disk after an error of [`Kind::DiskFull`], for a person: `freed` says what became of the reserve, and
+/// `has_room` whether the disk had some before that.
+pub(crate) fn disk_reason(error: &Error, freed: io::Result<()>, has_room: bool) -> String {
+    let is_write = |e: &ffi::Error| e.extended_code == ffi::SQLITE_IOERR_WRITE;
+    match freed {
+        Err(reason) => format!("the disk cannot be written: {reason}"),
+        Ok(()) if has_room && error.sqlite_error().is_some_and(is_write) => {
+            format!("the disk cannot be written: {error}")
+        }
+        Ok(()) => "the disk is full".to_owned(),
     }
 }
 
@@ -58,4 +71,25 @@ pub(crate) fn may_open_later(path: &Path, error: &Error) -> bool {
 pub(crate) fn wal_held() -> Error {
     let message = "the WAL cannot be emptied: another process holds a read open on the database";
     Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), Some(message.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_cannot_be_written_is_not_called_full() {
+        let read_only = || Err(io::Error::from_raw_os_error(30));
+        let check = |code: i32, freed: io::Result<()>, has_room: bool, expected: &str| {
+            let error = Error::SqliteFailure(ffi::Error::new(code), None);
+            assert_eq!(kind(&error), Kind::DiskFull);
+            let reason = disk_reason(&error, freed, has_room);
+            assert!(reason.starts_with(expected), "{reason}");
+        };
+        let write = ffi::SQLITE_IOERR_WRITE;
+        check(write, read_only(), true, "the disk cannot be written: Read-only file system");
+        check(write, Ok(()), true, "the disk cannot be written: ");
+        check(write, Ok(()), false, "the disk is full");
+        check(ffi::SQLITE_FULL, Ok(()), true, "the disk is full");
+    }
 }

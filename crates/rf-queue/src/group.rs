@@ -159,7 +159,7 @@ impl Group<'_> {
         let tables = self.tables();
         self.tx.appended.add_table(tables);
         let queue = &mut self.state.queues[append.queue.0];
-        let at = self.tx.wall_ms.max(queue.last_at);
+        let at = queue.time_of_next(self.tx.wall_ms);
         (queue.dirty, queue.announce, queue.last_at) = (true, true, at);
         let mut rest = &append.events[..];
         while !rest.is_empty() {

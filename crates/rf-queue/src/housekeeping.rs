@@ -9,7 +9,8 @@ use crate::admit::{Admission, Cost, Room};
 use crate::clock::millis;
 use crate::failure::Kind;
 use crate::limits::{PAGE, removal_pages, stored_bytes};
-use crate::space::{is_worth_shrinking, shrink_step};
+use crate::schema::count_try;
+use crate::space::{free_bytes, is_worth_shrinking, shrink_step};
 use crate::sql;
 use crate::state::QueueState;
 use crate::tidy::first_rows;
@@ -112,7 +113,7 @@ impl Writer {
         let Err(error) = result else { return };
         tracing::warn!(path = %self.options.path.display(), %error, "housekeeping put off");
         if self.undo(&error) == Kind::DiskFull {
-            self.make_room_on_disk();
+            self.make_room_on_disk(&error);
         }
     }
 
@@ -123,23 +124,57 @@ impl Writer {
             return;
         }
         self.housekeeping.reserve_tried = true;
+        if self.disk_full {
+            self.try_disk();
+        } else {
+            self.housekeeping.reserved = self.fill_reserve();
+        }
+    }
+
+    /// Makes the reserve, if there is room for it.
+    pub(crate) fn fill_reserve(&self) -> bool {
+        let filled = self.reserve.fill();
+        if let Err(error) = &filled {
+            tracing::debug!(path = %self.options.path.display(), %error, "no room for the reserve");
+        }
+        filled.is_ok()
+    }
+
+    /// Takes events again once the disk takes writes, and has some room for them.
+    fn try_disk(&mut self) {
+        if let Err(reason) = self.write_to_disk() {
+            tracing::debug!(path = %self.options.path.display(), reason, "the disk still takes nothing");
+            return;
+        }
+        tracing::info!(path = %self.options.path.display(), state = "up", "the disk takes writes again, new events are taken");
+        self.disk_full = false;
+        self.shared.disk_works();
+        self.shared.announce_room();
+    }
+
+    fn write_to_disk(&mut self) -> Result<(), String> {
         // What has been removed since may have made room, once the files follow.
-        if self.disk_full
-            && let Err(error) = self.empty_wal()
-        {
-            tracing::debug!(path = %self.options.path.display(), %error, "the disk is still full");
+        self.empty_wal().map_err(|error| error.to_string())?;
+        // With room for the reserve alone the next few events would fill the disk again.
+        let reserve = self.limits.reserve();
+        let wanted = if self.reserve.exists() { reserve } else { 2 * reserve };
+        if free_bytes(&self.options.path).is_some_and(|free| free < wanted) {
+            return Err(format!("less than {wanted} bytes are free"));
         }
-        match self.reserve.fill() {
-            Ok(()) if self.disk_full => {
-                tracing::info!(path = %self.options.path.display(), state = "up", "the disk has room again, new events are taken");
-                self.disk_full = false;
-                self.shared.announce_room();
-            }
-            Ok(()) => self.housekeeping.reserved = true,
-            Err(error) => {
-                tracing::debug!(path = %self.options.path.display(), %error, "no room for the reserve");
-            }
-        }
+        self.reserve.fill().map_err(|error| error.to_string())?;
+        // A disk that may only be read has the reserve, and room.
+        self.write_something().map_err(|error| {
+            self.undo(&error);
+            drop(self.reserve.give_up());
+            error.to_string()
+        })
+    }
+
+    fn write_something(&mut self) -> rusqlite::Result<()> {
+        let group = self.small_group()?;
+        count_try(group.conn)?;
+        group.tx.other += 2;
+        self.end_transaction()
     }
 
     fn return_leases(&mut self) -> rusqlite::Result<()> {

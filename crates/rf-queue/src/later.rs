@@ -46,6 +46,7 @@ pub(crate) fn wait(
     tracing::error!(path = %path.display(), %error, state = "down", "the database cannot be opened: everything is refused until it can be");
     let mut pause = FIRST_PAUSE;
     loop {
+        shared.disk_fails(&format!("it cannot be opened now: {error}"), options.clock.as_ref());
         refuse_for(pause, &error, shared, mailbox);
         if mailbox.is_closed() {
             return None;
@@ -71,7 +72,11 @@ pub(crate) fn wait(
 /// Nobody else hears of them any more: whoever opened the store has gone on.
 fn announce(path: &Path, notices: &[Notice]) {
     for notice in notices {
-        tracing::warn!(path = %path.display(), "{notice}");
+        if notice.is_loss() {
+            tracing::error!(path = %path.display(), "{notice}");
+        } else {
+            tracing::warn!(path = %path.display(), "{notice}");
+        }
     }
     tracing::info!(path = %path.display(), state = "up", "the database is open");
 }

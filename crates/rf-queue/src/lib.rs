@@ -101,17 +101,20 @@
 //!
 //! # A full disk
 //! The first failing write gives up the reserve: appends are refused ([`FullReason::Disk`]), removes go on in its room. Each
-//! second the store tries to make it again, and takes events as soon as it can.
+//! second the store looks whether the disk has room for the reserve and as much again, and takes a write; then it takes
+//! events. A disk that may only be read is met in the same way. [`Store::trouble`] tells of both, and of requests that the
+//! database has refused.
 //!
 //! A store that cannot even be opened, since the disk is full, may only be read or fails, may begin without its database
 //! ([`Store::open_when_possible`], `later`): it refuses everything and tries again.
 //!
 //! # Damage
 //! Files up to 32 MiB are checked at every start, larger ones after damage was seen. A damaged one is set aside, what can be
-//! read of it goes into a new one, and [`Notice::Damaged`] says how much that was. Damage that is met while running stops
-//! the store ([`Store::failed`]): going on could answer `Ok` for what cannot be read back. Content has no checksum of its
-//! own: a page of it that is overwritten with other bytes is not noticed. Where the page of `queues` is lost, events that
-//! have left and have their place still come again.
+//! read of it goes into a new one, and [`Notice::Damaged`] says how much that was; [`QueueUsage::dropped_damaged`] counts
+//! what is lost. A file that is empty or gone beside its reserve had events: [`Notice::Emptied`]. Damage that is met while
+//! running stops the store ([`Store::failed`]): going on could answer `Ok` for what cannot be read back. Content has no
+//! checksum of its own: a page of it that is overwritten with other bytes is not noticed. Where the page of `queues` is
+//! lost, events that have left and have their place still come again.
 //!
 //! # Sleep
 //! With [`StoreOptions::idle_close`] a store without work closes its files and ends its threads; the next request starts
@@ -166,8 +169,8 @@ pub use store::{Opened, Store};
 pub use types::{
     Append, Budget, Bury, Checkpoint, Commit, DeadLetter, DiskUsage, DropWatch, Dropped,
     Durability, Import, LeaseNote, Leased, Letter, MAX_BATCH_ID_BYTES, MAX_STORE_BYTES,
-    MIN_STORE_BYTES, QueueId, QueueOptions, QueueUsage, Receipt, Remove, StoreOptions, StoredEvent,
-    TellDrops, WhenFull,
+    MIN_STORE_BYTES, QueueId, QueueOptions, QueueUsage, Receipt, Remove, StoreOptions,
+    StoreTrouble, StoredEvent, TellDrops, WhenFull,
 };
 
 #[cfg(test)]

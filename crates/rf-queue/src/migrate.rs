@@ -35,7 +35,7 @@ const MILLIS: &str = "CAST(CASE \
     ELSE unixepoch(timestamp) * 1000 END AS INTEGER)";
 
 /// Where a bucket's file of the original goes.
-const ORIGINAL: &str = ".original";
+pub(crate) const ORIGINAL: &str = ".original";
 
 /// Whose ids the events get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

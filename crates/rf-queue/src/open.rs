@@ -1,6 +1,7 @@
 //! Opening a database: lock, damage check, tables, events of the original, counters.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -76,7 +77,12 @@ pub(crate) fn reopen(
     shared: &Arc<Shared>,
     mailbox: &Arc<Mailbox>,
 ) -> Result<Writer, OpenError> {
-    with_reserve(options, || assemble(options, shared, mailbox), |writer| writer)
+    let open = || -> Result<Writer, OpenError> {
+        let mut writer = assemble(options, shared, mailbox)?;
+        writer.state.count_on(shared);
+        Ok(writer)
+    };
+    with_reserve(options, open, |writer| writer)
 }
 
 fn with_reserve<T>(
@@ -91,10 +97,10 @@ fn with_reserve<T>(
     let reserve = Reserve::new(&options.path, 0);
     match open() {
         Err(error) if is_full(&error) && reserve.exists() => {
-            tracing::error!(path = %options.path.display(), state = "down", "the disk is full: new events are refused, removing goes on");
-            reserve.give_up();
+            // Where even that fails, the next try says why.
+            drop(reserve.give_up());
             let mut opened = open()?;
-            writer(&mut opened).disk_full = true;
+            writer(&mut opened).disk_fails("the disk is full");
             Ok(opened)
         }
         done => done,
@@ -107,6 +113,9 @@ fn open_whole(
     mailbox: &Arc<Mailbox>,
 ) -> Result<(Writer, Vec<Notice>), OpenError> {
     let mut notices = Vec::new();
+    if is_emptied(&options.path) {
+        notices.push(Notice::Emptied { path: options.path.clone() });
+    }
     let damaged = find_damage(options)?;
     if damaged.is_none() {
         migrate::move_original(options)?;
@@ -120,7 +129,9 @@ fn open_whole(
     notices.extend(orphans(&writer.conn, options).map_err(db)?);
     match writer.empty_wal() {
         // Killed on a full disk, when the reserve was gone already: what there is can still be read and, mostly, removed.
-        Err(error) if failure::kind(&error) == Kind::DiskFull => writer.disk_full = true,
+        Err(error) if failure::kind(&error) == Kind::DiskFull => {
+            writer.disk_fails("the disk is full");
+        }
         done => done.map_err(db)?,
     }
     writer.publish();
@@ -170,6 +181,17 @@ fn assemble(
     };
     writer.remove_left_parts().map_err(db)?;
     Ok(writer)
+}
+
+/// Whether the database is empty or gone beside its reserve, which is made with the first event: as a file system may leave
+/// it after a crash. Not where it was moved out of the way.
+fn is_emptied(path: &Path) -> bool {
+    let is_empty = match fs::metadata(path) {
+        Ok(meta) => meta.len() == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    let was_moved = || salvage::noted(path).is_some() || beside(path, migrate::ORIGINAL).exists();
+    is_empty && beside(path, ".reserve").exists() && !was_moved()
 }
 
 /// A file that cannot be used is moved out of the way.

@@ -120,8 +120,12 @@ pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, Open
             let path = writer.options.path.clone();
             let db = |source| OpenError::Database { path: path.clone(), source };
             for queue in old_queues(&source, &writer.options) {
+                let copied = copy_queue(writer, &source, &queue).map_err(db)?;
                 known += queue.events;
-                salvaged += copy_queue(writer, &source, &queue).map_err(db)?;
+                salvaged += copied;
+                if let Some(state) = writer.state.queues.iter_mut().find(|s| s.name == queue.name) {
+                    state.damaged += queue.events.saturating_sub(copied);
+                }
             }
             copy_rest(writer, &source).map_err(db)?;
         }

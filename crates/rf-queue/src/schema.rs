@@ -128,6 +128,12 @@ pub(crate) fn set_max_bytes(conn: &Connection, max_bytes: u64) -> rusqlite::Resu
     }
 }
 
+/// Counts a try to write: a value that is another one each time, since what stays the same is not written.
+pub(crate) fn count_try(conn: &Connection) -> rusqlite::Result<()> {
+    let tries = setting(conn, "tries_to_write")?.unwrap_or(0);
+    set(conn, "tries_to_write", tries.wrapping_add(1) % (1 << 32))
+}
+
 /// How often lease tokens have been begun anew.
 pub(crate) fn token_epoch(conn: &Connection) -> rusqlite::Result<u64> {
     Ok(setting(conn, "token_epoch")?.unwrap_or(0))

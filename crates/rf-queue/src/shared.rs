@@ -5,8 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::limits::{Limits, PAGE};
-use crate::types::{DiskUsage, QueueUsage, StoreOptions, WhenFull};
+use crate::types::{DiskUsage, QueueUsage, StoreOptions, StoreTrouble, WhenFull};
+
+/// So long a request that failed counts as trouble: whoever asks again does so earlier.
+const FAILURE_COUNTS_MS: u64 = 60_000;
 
 /// What other threads may see of a queue.
 pub(crate) struct QueueShared {
@@ -26,6 +30,24 @@ pub(crate) struct Shared {
     pub(crate) fatal: watch::Sender<Option<String>>,
     /// The database could not be opened yet.
     pub(crate) is_waiting: AtomicBool,
+    troubles: Mutex<Troubles>,
+}
+
+/// What keeps the store from its work.
+#[derive(Default)]
+struct Troubles {
+    /// The files cannot be written, or not be opened.
+    disk: Option<StoreTrouble>,
+    /// Requests fail; with when the newest did, by the clock that never goes back.
+    requests: Option<(StoreTrouble, u64)>,
+}
+
+impl Troubles {
+    fn of_requests(&self, mono_ms: u64) -> Option<&StoreTrouble> {
+        let newest = self.requests.as_ref();
+        let lasts = |at: u64| mono_ms.saturating_sub(at) < FAILURE_COUNTS_MS;
+        newest.filter(|(_, at)| lasts(*at)).map(|(trouble, _)| trouble)
+    }
 }
 
 impl Shared {
@@ -47,6 +69,7 @@ impl Shared {
             room: watch::Sender::new(0),
             fatal: watch::Sender::new(None),
             is_waiting: AtomicBool::new(false),
+            troubles: Mutex::default(),
         })
     }
 }
@@ -55,6 +78,33 @@ impl Shared {
     /// Wakes whoever waits for room in a full queue.
     pub(crate) fn announce_room(&self) {
         self.room.send_modify(|version| *version += 1);
+    }
+
+    /// The files cannot be written, or not be opened again, until [`Shared::disk_works`].
+    pub(crate) fn disk_fails(&self, text: &str, clock: &dyn Clock) {
+        let mut troubles = lock(&self.troubles);
+        let known = troubles.disk.as_ref().map(|known| known.since_ms);
+        let since_ms = known.unwrap_or_else(|| clock.wall_ms());
+        troubles.disk = Some(StoreTrouble { since_ms, text: text.to_owned() });
+    }
+
+    pub(crate) fn disk_works(&self) {
+        lock(&self.troubles).disk = None;
+    }
+
+    /// The database has refused a request.
+    pub(crate) fn request_failed(&self, text: &str, clock: &dyn Clock) {
+        let mut troubles = lock(&self.troubles);
+        let now = clock.mono_ms();
+        let known = troubles.of_requests(now).map(|known| known.since_ms);
+        let since_ms = known.unwrap_or_else(|| clock.wall_ms());
+        troubles.requests = Some((StoreTrouble { since_ms, text: text.to_owned() }, now));
+    }
+
+    /// What keeps the store from its work now.
+    pub(crate) fn trouble(&self, clock: &dyn Clock) -> Option<StoreTrouble> {
+        let troubles = lock(&self.troubles);
+        troubles.disk.as_ref().or_else(|| troubles.of_requests(clock.mono_ms())).cloned()
     }
 }
 

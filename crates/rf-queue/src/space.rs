@@ -173,7 +173,7 @@ impl Reserve {
             made => made.map_err(io::Error::from),
         };
         if made.is_err() {
-            self.give_up();
+            drop(self.give_up());
         }
         made
     }
@@ -183,17 +183,23 @@ impl Reserve {
     }
 
     /// Frees the bytes; a missing file is fine.
-    pub(crate) fn give_up(&self) {
-        if let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(path = %self.path.display(), %error, "the reserve for a full disk cannot be freed");
+    pub(crate) fn give_up(&self) -> io::Result<()> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 }
 
 fn write_zeros(mut file: &File, bytes: u64) -> io::Result<()> {
     io::copy(&mut io::repeat(0).take(bytes), &mut file).map(drop)
+}
+
+/// Bytes that the disk of a file has free; `None` where it does not say.
+pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let disk = rustix::fs::statvfs(folder.unwrap_or(Path::new("."))).ok()?;
+    (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// `NAME` + `suffix` in the same folder.

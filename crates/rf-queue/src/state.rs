@@ -3,6 +3,8 @@
 //! The writer thread alone owns it. It is loaded from the database and written back in the same transaction as the rows
 //! that it counts; after a rolled-back transaction it is loaded again.
 
+use std::path::Path;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::clock::{Clock, millis};
@@ -22,6 +24,9 @@ use crate::types::{Dropped, QueueOptions, QueueUsage, StoreOptions, WhenFull};
 /// not hand out ids that a player may still acknowledge from the old one, and ids stay below 2^53 (safe in JSON).
 const IDS_PER_SECOND: u64 = 1 << 16;
 
+/// A clock that is so far behind a queue was wrong before, or is now.
+const CLOCK_BEHIND_MS: u64 = 60 * 60 * 1000;
+
 /// Dropping that goes on is told again after so long.
 const TELL_AGAIN_MS: u64 = 3 * 60 * 1000;
 
@@ -40,8 +45,11 @@ pub(crate) struct QueueState {
     pub(crate) stored: u64,
     /// Events up to this id are gone.
     pub(crate) removed: u64,
-    /// Wall clock of the newest append; `at` never goes back along the ids, so that the age limit is a prefix.
+    /// Wall clock of the newest append; `at` never goes back along the ids of a queue's events, so that the age limit is a prefix.
     pub(crate) last_at: u64,
+    /// How far the clock was behind that at the newest append, if that is much; and whether it was told.
+    behind_ms: Option<u64>,
+    behind_told: bool,
     /// The oldest event, as (id, at).
     pub(crate) head: Option<(u64, u64)>,
     /// Dead letters that came from it.
@@ -55,6 +63,8 @@ pub(crate) struct QueueState {
     /// Events dropped since the store was opened, and by the open transaction, by [`Dropped`].
     dropped: [u64; 2],
     dropping: [u64; 2],
+    /// Events that could not be salvaged when the store was opened.
+    pub(crate) damaged: u64,
     /// What a watch picked of the events that the open transaction has dropped.
     pub(crate) picked: Vec<(Dropped, Vec<u128>)>,
     pub(crate) dirty: bool,
@@ -70,6 +80,28 @@ pub(crate) struct QueueState {
 }
 
 impl QueueState {
+    /// The time of what is appended now. An empty queue begins anew, so that one start with a clock that was ahead is forgotten.
+    pub(crate) fn time_of_next(&mut self, wall: u64) -> u64 {
+        let at = if self.events == 0 { wall } else { wall.max(self.last_at) };
+        self.behind_ms = Some(at - wall).filter(|behind| *behind > CLOCK_BEHIND_MS);
+        at
+    }
+
+    /// Has the log say when the clock turns out to be far behind the queue, and when it is no longer.
+    pub(crate) fn tell_of_clock(&mut self, path: &Path) {
+        if self.behind_ms.is_some() == self.behind_told {
+            return;
+        }
+        self.behind_told = self.behind_ms.is_some();
+        let (path, queue) = (path.display(), self.name.as_str());
+        if let Some(behind_ms) = self.behind_ms {
+            let seconds = behind_ms / 1000;
+            tracing::warn!(%path, queue, seconds, state = "down", "the clock is behind the events of this queue: their age counts only when it has caught up, or the queue was empty");
+        } else {
+            tracing::info!(%path, queue, state = "up", "the clock is not behind the events of this queue any more");
+        }
+    }
+
     /// Counts an event that was written.
     pub(crate) fn count_in(&mut self, id: u64, at: u64, content: u64) {
         self.head.get_or_insert((id, at));
@@ -288,10 +320,23 @@ impl State {
         for (new, old) in fresh.queues.iter_mut().zip(&self.queues) {
             (new.dropped, new.dropped_dead, new.told_at) =
                 (old.dropped, old.dropped_dead, old.told_at);
+            (new.damaged, new.behind_ms, new.behind_told) =
+                (old.damaged, old.behind_ms, old.behind_told);
         }
         fresh.dropped_dead = self.dropped_dead;
         *self = fresh;
         Ok(())
+    }
+
+    /// Goes on counting from what was shown before the store slept.
+    pub(crate) fn count_on(&mut self, shared: &Shared) {
+        for (queue, shown) in self.queues.iter_mut().zip(&shared.queues) {
+            let usage = *lock(&shown.usage);
+            queue.dropped = [usage.dropped_full, usage.dropped_age];
+            queue.damaged = usage.dropped_damaged;
+            queue.dropped_dead = usage.dropped_dead;
+        }
+        self.dropped_dead = lock(&shared.disk).dropped_dead;
     }
 
     /// Writes what changed, inside the running transaction.
@@ -341,6 +386,7 @@ impl State {
                 next_id: queue.next_id,
                 dropped_full: queue.dropped[Dropped::Full as usize],
                 dropped_age: queue.dropped[Dropped::Aged as usize],
+                dropped_damaged: queue.damaged,
                 dead_letters: queue.dead_letters,
                 dropped_dead: queue.dropped_dead,
             };
@@ -408,6 +454,8 @@ fn load_queue(
         stored,
         removed,
         last_at,
+        behind_ms: None,
+        behind_told: false,
         head: None,
         dead_letters: 0,
         book: load_leases(conn, row, clock, &ends)?,
@@ -418,6 +466,7 @@ fn load_queue(
         when_full: options.when_full,
         dropped: [0; 2],
         dropping: [0; 2],
+        damaged: 0,
         dropped_dead: 0,
         dropping_dead: 0,
         picked: Vec::new(),

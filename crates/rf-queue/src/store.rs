@@ -16,7 +16,7 @@ use crate::mailbox::{Lock, Mailbox, Op, Submitted};
 use crate::shared::{Shared, lock};
 use crate::types::{
     Budget, Checkpoint, Commit, DiskUsage, LeaseNote, Leased, QueueId, QueueUsage, Receipt, Remove,
-    StoreOptions, StoredEvent, WhenFull,
+    StoreOptions, StoreTrouble, StoredEvent, WhenFull,
 };
 use crate::writer::Writer;
 use crate::{later, open};
@@ -302,6 +302,12 @@ impl Store {
         *lock(&self.inner.shared.disk)
     }
 
+    /// What keeps the store from its work, from memory: a disk that takes nothing, files that cannot be opened, or requests
+    /// that the database has refused within the last minute. It goes on by itself once that is over.
+    pub fn trouble(&self) -> Option<StoreTrouble> {
+        self.inner.shared.trouble(self.inner.options.clock.as_ref())
+    }
+
     /// Resolves when the store can no longer keep its promise (damaged file, panic of the writer); the process must end.
     pub async fn failed(&self) -> String {
         let mut fatal = self.inner.shared.fatal.subscribe();
@@ -433,9 +439,16 @@ fn live(
 ) {
     loop {
         match writer.take().map_or_else(|| open::reopen(options, shared, mailbox), Ok) {
-            Ok(writer) => writer.run(),
+            Ok(writer) => {
+                if !writer.disk_full {
+                    shared.disk_works();
+                }
+                writer.run();
+            }
             Err(error) => {
                 tracing::error!(%error, "the store cannot be opened again");
+                let text = format!("it cannot be opened again: {error}");
+                shared.disk_fails(&text, options.clock.as_ref());
                 return mailbox.refuse_waiting(&StoreError::Failed(error.to_string()));
             }
         }

@@ -4,7 +4,6 @@
 //! that is undone is followed by loading the state again, whoever began it.
 
 use std::fs;
-use std::path::Path;
 
 use crate::admit::{Cost, Room};
 use crate::answers::Answers;
@@ -13,6 +12,7 @@ use crate::failure::{self, Kind};
 use crate::group::{Group, Tx};
 use crate::limits::{FIXED_PAGES, PAGE};
 use crate::mailbox::Op;
+use crate::space::free_bytes;
 use crate::step::reached;
 use crate::writer::{Writer, answer};
 
@@ -212,7 +212,7 @@ impl Writer {
         }
         self.remove_left_parts().or_else(|error| {
             self.roll_back();
-            if failure::kind(&error) == Kind::DiskFull && self.make_room_on_disk() {
+            if failure::kind(&error) == Kind::DiskFull && self.make_room_on_disk(&error) {
                 return self.remove_left_parts();
             }
             Err(error)
@@ -229,7 +229,7 @@ impl Writer {
         let ops: Vec<Op> = self.applied.drain(..).map(|(op, _)| op).collect();
         let kind = self.undo(error);
         if kind == Kind::DiskFull {
-            self.make_room_on_disk();
+            self.make_room_on_disk(error);
             // In the middle of a request, what that has done is not forgotten for the others.
             let early = std::mem::take(&mut self.early);
             ops.into_iter().for_each(|op| self.serve_alone(op));
@@ -238,7 +238,9 @@ impl Writer {
         }
         let path = self.options.path.display();
         tracing::error!(%path, %error, requests = ops.len(), "transaction refused by the database");
-        let refusal = StoreError::Failed(error.to_string());
+        let text = error.to_string();
+        self.shared.request_failed(&text, self.options.clock.as_ref());
+        let refusal = StoreError::Failed(text);
         ops.into_iter().for_each(|op| op.refuse(&refusal));
     }
 
@@ -280,17 +282,26 @@ impl Writer {
     }
 
     /// Gives up the reserve and empties the WAL into its place; false when even that failed.
-    pub(crate) fn make_room_on_disk(&mut self) -> bool {
-        if !self.disk_full {
-            tracing::error!(path = %self.options.path.display(), state = "down", "the disk is full: new events are refused, removing goes on");
-        }
-        self.disk_full = true;
-        self.reserve.give_up();
+    pub(crate) fn make_room_on_disk(&mut self, error: &rusqlite::Error) -> bool {
+        let free = free_bytes(&self.options.path);
+        let has_room = free.is_some_and(|free| free > self.limits.reserve());
+        let freed = self.reserve.give_up();
+        self.disk_fails(&failure::disk_reason(error, freed, has_room));
         let emptied = self.empty_wal();
         if let Err(error) = &emptied {
-            tracing::error!(path = %self.options.path.display(), %error, "the WAL cannot be emptied on the full disk");
+            tracing::error!(path = %self.options.path.display(), %error, "the WAL cannot be emptied");
         }
         emptied.is_ok()
+    }
+
+    /// From now on appends are refused, until the disk takes writes again.
+    pub(crate) fn disk_fails(&mut self, reason: &str) {
+        if self.disk_full {
+            return;
+        }
+        self.disk_full = true;
+        tracing::error!(path = %self.options.path.display(), state = "down", "{reason}: new events are refused");
+        self.shared.disk_fails(reason, self.options.clock.as_ref());
     }
 
     /// Whether the disk has room for the WAL of this and for what the database grows by; asked only when the reserve could
@@ -300,12 +311,8 @@ impl Writer {
         if pages <= self.limits.reserve_pages() {
             return true;
         }
-        let folder = self.options.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let found = rustix::fs::statvfs(folder.unwrap_or(Path::new(".")));
         // A disk that does not say is not asked.
-        found.map_or(true, |disk| {
-            disk.f_bavail.saturating_mul(disk.f_frsize) > 2 * (pages + FIXED_PAGES) * PAGE
-        })
+        free_bytes(&self.options.path).is_none_or(|free| free > 2 * (pages + FIXED_PAGES) * PAGE)
     }
 }
 

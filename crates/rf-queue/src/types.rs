@@ -316,10 +316,21 @@ pub struct QueueUsage {
     pub dropped_full: u64,
     /// Events dropped by the age limit since the store was opened.
     pub dropped_age: u64,
+    /// Events that could not be read any more when the store was opened, since the file was damaged.
+    pub dropped_damaged: u64,
     /// Dead letters kept that came from it.
     pub dead_letters: u64,
     /// Dead letters from it that are gone since the store was opened: newer ones pushed them out, or there was no room.
     pub dropped_dead: u64,
+}
+
+/// What keeps a store from its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreTrouble {
+    /// Since when, milliseconds since 1970.
+    pub since_ms: u64,
+    /// What it is, for a person.
+    pub text: String,
 }
 
 /// A store at a glance; kept in memory.

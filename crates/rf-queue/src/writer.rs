@@ -44,7 +44,7 @@ pub(crate) struct Writer {
     pub(crate) wal: Wal,
     pub(crate) checkpointer: Checkpointer,
     pub(crate) reserve: Reserve,
-    /// Set while the disk has no room: appends are refused until the reserve could be made again.
+    /// Set while the disk has no room, or cannot be written: appends are refused until it takes a write again.
     pub(crate) disk_full: bool,
     /// An append was refused because it alone is more than the disk has room for: whoever waits is to try again.
     pub(crate) disk_refused: bool,
@@ -104,7 +104,11 @@ impl Writer {
         }
         self.checkpointer.stop();
         // The next start needs a little room as well.
-        self.keep_reserve();
+        if self.disk_full {
+            self.fill_reserve();
+        } else {
+            self.keep_reserve();
+        }
     }
 
     fn serve(&mut self, ops: Vec<Op>) {
@@ -292,7 +296,9 @@ impl Writer {
 
     fn read_failed(&mut self, error: &rusqlite::Error) -> StoreError {
         self.stop_if_damaged(error);
-        StoreError::Failed(error.to_string())
+        let text = error.to_string();
+        self.shared.request_failed(&text, self.options.clock.as_ref());
+        StoreError::Failed(text)
     }
 
     pub(crate) fn publish(&mut self) {
@@ -302,6 +308,9 @@ impl Writer {
         // What has been passed makes room as soon as that is needed.
         let used = (pages * crate::limits::PAGE).saturating_sub(passed);
         self.state.publish(&self.shared, used, now);
+        for queue in &mut self.state.queues {
+            queue.tell_of_clock(&self.options.path);
+        }
         if let Some(watch) = &self.options.drops {
             for queue in &mut self.state.queues {
                 for (why, picked) in queue.picked.drain(..) {

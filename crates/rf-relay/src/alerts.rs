@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use heartbeat::beat;
 pub(crate) use tell::{Teller, tell};
 
-use crate::report::{Level, Report, Sight, Subject, ago};
+use crate::report::{ITSELF, Level, Report, Sight, Subject, ago};
 use crate::stats::unix_ms;
 
 /// How often it is looked.
@@ -152,7 +152,8 @@ impl Alerts {
 fn subjects(report: &Report) -> impl Iterator<Item = (Subject, &str)> {
     let buckets = report.buckets.iter().map(|bucket| (Subject::Bucket, bucket.name.as_str()));
     let names = report.nodes.iter().flat_map(|node| [node.id.as_str(), node.host.as_str()]);
-    buckets.chain(names.map(|name| (Subject::Node, name)))
+    let relay = std::iter::once((Subject::Relay, ITSELF));
+    relay.chain(buckets).chain(names.map(|name| (Subject::Node, name)))
 }
 
 /// Looks now and then until `stop`, writes to the log what is to be told, and hands it on.

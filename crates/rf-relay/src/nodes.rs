@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rf_core::node_info::{NodeInfo, Role};
+use rf_core::node_info::{BY_SCRIPT, NodeInfo, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -271,7 +271,7 @@ impl Past {
             past.beats.pop_front();
         }
         let lost = (
-            dropped(info).saturating_sub(dropped(old)),
+            lost(info).saturating_sub(lost(old)),
             dead_lettered(info).saturating_sub(dead_lettered(old)),
         );
         past.losses.note(now_ms / 1000, lost, losses_for);
@@ -299,9 +299,24 @@ fn rates<V>(
 
 /// All that its sources and sinks dropped since its start.
 pub(crate) fn dropped(info: &NodeInfo) -> u64 {
-    let sources = info.sources.values().flat_map(|source| source.dropped.values());
-    let sinks = info.sinks.values().flat_map(|sink| sink.dropped.values());
-    sources.chain(sinks).fold(0, |sum, count| sum.saturating_add(*count))
+    drops(info).fold(0, |sum, (_, count)| sum.saturating_add(count))
+}
+
+/// All that its sources and sinks dropped since its start and that nobody wanted to be dropped.
+fn lost(info: &NodeInfo) -> u64 {
+    drops(info).filter(|(why, _)| is_loss(why)).fold(0, |sum, (_, count)| sum.saturating_add(count))
+}
+
+/// Whether events that are gone for this reason are lost. What a script filters out is not.
+pub(crate) fn is_loss(reason: &str) -> bool {
+    reason != BY_SCRIPT
+}
+
+/// What its sources and sinks dropped since its start: the reason, and how many events.
+pub(crate) fn drops(info: &NodeInfo) -> impl Iterator<Item = (&str, u64)> {
+    let sources = info.sources.values().flat_map(|source| &source.dropped);
+    let sinks = info.sinks.values().flat_map(|sink| &sink.dropped);
+    sources.chain(sinks).map(|(reason, count)| (reason.as_str(), *count))
 }
 
 /// All of its events that became dead letters since its start.
@@ -369,6 +384,21 @@ mod tests {
         assert_eq!(past.source_rates["in"], 30, "a start sets counters back");
         assert_eq!(past.losses_since(NOW / 1000), (5, 0));
         assert_eq!(past.losses_since(NOW / 1000 + 61), (2, 0));
+    }
+
+    #[test]
+    fn what_scripts_filter_out_is_no_loss() {
+        let nodes = Nodes::default();
+        nodes.told("web", raw("{}"), info(0, 0, 7), NOW);
+        let mut second = info(0, 0, 7);
+        let reasons = [(BY_SCRIPT, 100), (rf_core::node_info::SCRIPT_ERROR, 2), ("tooLarge", 1)];
+        let source = second.sources.get_mut("in").unwrap();
+        source.dropped = reasons.map(|(why, count)| (why.to_owned(), count)).into();
+        second.sinks.get_mut("out").unwrap().dropped.insert(BY_SCRIPT.to_owned(), 10);
+        nodes.told("web", raw("{}"), second.clone(), NOW + MINUTE);
+        let past = nodes.all(NOW + MINUTE)[0].past.clone();
+        assert_eq!(past.losses_since(NOW / 1000), (3, 0));
+        assert_eq!(dropped(&second), 113, "it is told all the same");
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! `build` puts it together from counters, stores and what nodes told; `judge` finds what is wrong.
 
 mod build;
+mod disk;
 mod judge;
 mod words;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use build::Sight;
+pub use disk::DiskRoom;
 pub use words::{ago, bytes, count, span};
 
 /// How something is.
@@ -63,6 +65,10 @@ pub struct Report {
     pub version: String,
     /// The worst of all.
     pub level: Level,
+    /// What is wrong with the relay itself, worst first.
+    pub why: Vec<Why>,
+    /// The file system of its data folder, where that tells.
+    pub disk: Option<DiskRoom>,
     /// Buckets, by name.
     pub buckets: Vec<BucketReport>,
     /// Nodes, by host.
@@ -105,6 +111,8 @@ pub struct BucketReport {
     pub dropped_full: u64,
     /// Events dropped by `ttlSecs`.
     pub dropped_age: u64,
+    /// Events lost with a database that was damaged.
+    pub dropped_damaged: u64,
     /// Players that hold a lease.
     pub holders: u64,
     /// When something last came in.
@@ -118,6 +126,12 @@ impl BucketReport {
     #[must_use]
     pub fn fill(&self) -> u64 {
         percent(self.used_bytes, self.events_limit())
+    }
+
+    /// Events that are gone, for whatever reason.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped_full + self.dropped_age + self.dropped_damaged
     }
 
     /// Bytes on disk up to which events are taken.
@@ -317,7 +331,7 @@ pub struct FlowReport {
 }
 
 impl Report {
-    /// Everything that is wrong, worst first: what it is about (`node ID` or `bucket NAME`), and why.
+    /// Everything that is wrong, worst first: what it is about (`node ID`, `bucket NAME` or `relay itself`), and why.
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble<'_>> {
         let buckets = self.buckets.iter().flat_map(|bucket| {
@@ -328,11 +342,15 @@ impl Report {
             let of = |why| Trouble { subject: Subject::Node, id: &node.id, why };
             node.why.iter().map(of)
         });
-        let mut all: Vec<_> = buckets.chain(nodes).collect();
+        let of = |why| Trouble { subject: Subject::Relay, id: ITSELF, why };
+        let mut all: Vec<_> = self.why.iter().map(of).chain(buckets).chain(nodes).collect();
         all.sort_by_key(|trouble| std::cmp::Reverse(trouble.why.level));
         all
     }
 }
+
+/// The name of the relay among the subjects of its troubles.
+pub(crate) const ITSELF: &str = "itself";
 
 /// What a trouble is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -342,6 +360,8 @@ pub enum Subject {
     Bucket,
     /// A proxy or player.
     Node,
+    /// This relay.
+    Relay,
 }
 
 impl Subject {
@@ -351,6 +371,7 @@ impl Subject {
         match self {
             Subject::Bucket => "bucket",
             Subject::Node => "node",
+            Subject::Relay => "relay",
         }
     }
 }

@@ -90,6 +90,7 @@ pub(crate) async fn run_with(
     let sight = Arc::new(Sight {
         started_at_ms,
         absences: absences.clone(),
+        data_dir: config.data_dir.clone(),
         buckets: config.buckets.clone(),
         expected: config.expected_nodes.clone(),
         thresholds: config.thresholds.clone(),

@@ -5,6 +5,7 @@
 //! additions, or for a copy of counters; nothing is encoded or written under it. `keep` writes it all to disk.
 
 mod counts;
+mod refused;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,6 +20,8 @@ use crate::bucket::BucketName;
 use crate::store::Usage;
 use counts::Counted;
 pub(crate) use counts::{Chart, Counts, Point, Recent, Totals, points_per_hour};
+pub(crate) use refused::RefusedCall;
+use refused::RefusedCalls;
 
 /// Environments, hosts: so many of each are counted.
 pub(crate) const MAX_NAMES: usize = 1000;
@@ -57,6 +60,7 @@ pub(crate) struct Stats {
     absences: Absences,
     /// Since the start.
     unauthorized: AtomicU64,
+    refused_calls: RefusedCalls,
 }
 
 /// The tables, as they are kept on disk too.
@@ -77,6 +81,7 @@ pub(crate) struct BucketCounts {
     /// What was dropped before this start: a store counts from its opening.
     dropped_full_before: u64,
     dropped_age_before: u64,
+    dropped_damaged_before: u64,
 }
 
 /// A host's counters.
@@ -101,17 +106,21 @@ pub(crate) struct Flow {
 }
 
 impl BucketCounts {
-    /// Dropped because it was full, and because of age; over all starts.
-    pub(crate) fn dropped(&self, usage: &Usage) -> (u64, u64) {
-        (self.dropped_full_before + usage.dropped_full, self.dropped_age_before + usage.dropped_age)
+    /// Dropped because it was full, because of age, and lost with a damaged database; over all starts.
+    pub(crate) fn dropped(&self, usage: &Usage) -> (u64, u64, u64) {
+        (
+            self.dropped_full_before + usage.dropped_full,
+            self.dropped_age_before + usage.dropped_age,
+            self.dropped_damaged_before + usage.dropped_damaged,
+        )
     }
 
     pub(crate) fn totals(&self, usage: &Usage) -> Totals {
-        let (full, age) = self.dropped(usage);
+        let (full, age, damaged) = self.dropped(usage);
         Totals {
             rx: self.counts.rx_messages_since_start,
             tx: self.counts.tx_messages_since_start,
-            dropped: full + age,
+            dropped: full + age + damaged,
             refused: self.counts.refused,
         }
     }
@@ -120,7 +129,8 @@ impl BucketCounts {
 impl Stats {
     /// Goes on from what was kept, after these absences of the relay.
     pub(crate) fn new(tables: Tables, absences: Absences) -> Stats {
-        Stats { tables: Mutex::new(tables), absences, unauthorized: AtomicU64::new(0) }
+        let (unauthorized, refused_calls) = (AtomicU64::new(0), RefusedCalls::default());
+        Stats { tables: Mutex::new(tables), absences, unauthorized, refused_calls }
     }
 
     /// What shall be kept, with what the store has counted until now.
@@ -128,7 +138,9 @@ impl Stats {
         let mut tables = self.lock().clone();
         tables.buckets.retain(|name, bucket| match usage(name) {
             Some(usage) => {
-                (bucket.dropped_full_before, bucket.dropped_age_before) = bucket.dropped(&usage);
+                let (full, age, damaged) = bucket.dropped(&usage);
+                (bucket.dropped_full_before, bucket.dropped_age_before) = (full, age);
+                bucket.dropped_damaged_before = damaged;
                 true
             }
             // A bucket that is not in the configuration any more.
@@ -168,7 +180,18 @@ impl Stats {
         self.unauthorized.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often that was.
+    /// The same of a call to the API in a host's name, and those of the buckets that it named that there are.
+    pub(crate) fn refused_call(&self, hostname: &str, buckets: Option<String>, now: u64) {
+        self.count_unauthorized();
+        self.refused_calls.note(hostname, RefusedCall { at: now, buckets });
+    }
+
+    /// By host, the newest call of the last minutes that was refused so.
+    pub(crate) fn refused_calls(&self, now: u64) -> HashMap<String, RefusedCall> {
+        self.refused_calls.lately(now)
+    }
+
+    /// How often a token was shown that does not open what was asked for.
     pub(crate) fn unauthorized(&self) -> u64 {
         self.unauthorized.load(Ordering::Relaxed)
     }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use rf_core::protocol::PulledEvent;
 use rf_core::trace::Journal;
-use rf_queue::{Budget, Found};
+use rf_queue::{Budget, Found, StoreTrouble};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -143,6 +143,9 @@ pub(crate) enum AppendError {
     /// There is no room now.
     #[error("the bucket is full: {0}")]
     Full(String),
+    /// The disk takes nothing now.
+    #[error("{0}")]
+    Disk(String),
     /// It would not fit into an empty bucket either.
     #[error("the batch of {bytes} bytes can never fit into the bucket, which takes {limit}")]
     TooLarge {
@@ -187,6 +190,10 @@ pub(crate) struct Usage {
     pub(crate) dropped_full: u64,
     /// Events dropped because they were too old, since the start.
     pub(crate) dropped_age: u64,
+    /// Events lost with a database that was damaged, found at the start.
+    pub(crate) dropped_damaged: u64,
     /// Why the bucket cannot be opened, if it cannot.
     pub(crate) failure: Option<String>,
+    /// What keeps it from its work since, as a full disk.
+    pub(crate) trouble: Option<StoreTrouble>,
 }

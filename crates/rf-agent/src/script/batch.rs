@@ -26,6 +26,8 @@ pub(crate) enum Posted {
     Nothing {
         /// Which of the two, for a person.
         reason: String,
+        /// It was the second.
+        failed: bool,
     },
 }
 
@@ -98,7 +100,7 @@ impl BatchScript {
                 }
                 if transformed.messages.is_empty() {
                     let reason = "the script left nothing of the batch".to_owned();
-                    return Ok(Posted::Nothing { reason });
+                    return Ok(Posted::Nothing { reason, failed: false });
                 }
                 Ok(Posted::Messages(transformed.messages, transformed.request))
             }
@@ -116,7 +118,8 @@ impl BatchScript {
                         events,
                         "script failed, batch dropped"
                     );
-                    Ok(Posted::Nothing { reason: format!("the script failed: {reason}") })
+                    let reason = format!("the script failed: {reason}");
+                    Ok(Posted::Nothing { reason, failed: true })
                 }
             },
         }

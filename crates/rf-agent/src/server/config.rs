@@ -223,14 +223,14 @@ mod tests {
         check("httpUsername: \"a\", httpPassword: \"$file:/nowhere\"", &["/nowhere"]);
         check("httpTokens: [\"a\", \"\"]", &["httpTokens[1]: expected a password"]);
         check("httpTokens: [\"\\\\$2y\\\\$05\\\\$cut\"]", &["begins like a hash and is none"]);
-        check("relayUrlStatusz: \"relay:8082\", exposedPort: 1", &["expected the URL"]);
+        check("relayUrlStatusz: \"relay:8082\", exposedPort: 2", &["expected the URL"]);
         check(
-            "staticFolderPath: \"/nowhere\", exposedPort: 1",
+            "staticFolderPath: \"/nowhere\", exposedPort: 2",
             &["folder /nowhere: No such file or directory (os error 2): no files are served until"],
         );
-        check("staticFolderPath: \"/dev/null\", exposedPort: 1", &["folder /dev/null: not a dir"]);
+        check("staticFolderPath: \"/dev/null\", exposedPort: 2", &["folder /dev/null: not a dir"]);
         check("staticFolderPath: \"/nowhere\"", &["without exposedPort there is no server"]);
-        check("staticFolderPath: \"/\", exposedPort: 1", &["dataDir lies in this folder"]);
+        check("staticFolderPath: \"/\", exposedPort: 2", &["dataDir lies in this folder"]);
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
     fn ids_are_parts_of_urls() {
         let with = |id: &str, expected: &str| {
             let sinks = format!(
-                "exposedPort: 1, sinks: [{{ name: \"a\", id: \"one\", type: \"http\", params: {{ targetHost: \"http://127.0.0.1:1\" }} }}, \
+                "exposedPort: 2, sinks: [{{ name: \"a\", id: \"one\", type: \"http\", params: {{ targetHost: \"http://127.0.0.1:1\" }} }}, \
                  {{ name: \"b\", id: \"{id}\", type: \"http\", params: {{ targetHost: \"http://127.0.0.1:1\" }} }}]"
             );
             let text = format!(

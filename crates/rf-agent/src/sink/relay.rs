@@ -132,7 +132,7 @@ impl RelaySink {
         };
         let messages = batch.events.iter().map(|event| event.content.clone()).collect();
         match script.transform(messages).await {
-            Ok(Posted::Nothing { reason }) => Err(SinkError::Dropped(reason)),
+            Ok(Posted::Nothing { reason, failed }) => Err(SinkError::Dropped { reason, failed }),
             Ok(Posted::Messages(messages, steer)) => {
                 let body = encode_batch(messages.iter().map(|message| &message[..]));
                 self.post(&batch.id, body.into(), &steer).await

@@ -219,6 +219,8 @@ pub(crate) struct SinkMeter {
     pub(crate) dead_lettered: AtomicU64,
     /// Events that a script of the sink wanted not to be sent.
     pub(crate) dropped_by_script: AtomicU64,
+    /// Events that a script of the sink failed over, with `onError: drop`.
+    pub(crate) dropped_on_error: AtomicU64,
     pub(crate) fortune: Fortune,
     latency: [AtomicU64; LATENCY_BOUNDS_MS.len() + 1],
     latency_sum_ms: AtomicU64,
@@ -248,9 +250,10 @@ impl SinkMeter {
         }
     }
 
-    /// Events left the queue and were not sent: a script wanted it so.
-    pub(crate) fn dropped_by_script(&self, events: usize) {
-        self.dropped_by_script.fetch_add(events as u64, Ordering::Relaxed);
+    /// Events left the queue and were not sent: a script wanted it so, or `failed` over them.
+    pub(crate) fn dropped(&self, events: usize, failed: bool) {
+        let counter = if failed { &self.dropped_on_error } else { &self.dropped_by_script };
+        counter.fetch_add(events as u64, Ordering::Relaxed);
         self.fortune.moves();
     }
 

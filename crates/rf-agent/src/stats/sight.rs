@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rf_core::node_info::{
-    LogLine, MAX_LOG_LINES, NodeInfo, QueueInfo, Role, SinkInfo, SourceInfo, Wiring,
+    BY_SCRIPT, LogLine, MAX_LOG_LINES, NodeInfo, QueueInfo, Role, SCRIPT_ERROR, SinkInfo,
+    SourceInfo, Wiring,
 };
 use rf_core::recent_logs::{Part, RecentLogs};
 use rf_core::trace::{Journal, TraceReport};
@@ -87,8 +88,11 @@ impl SeenSource {
         if let Some(script) = &self.script {
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let said = script.dropped().values().sum::<u64>();
-            let by_script = said + count(&script.filtered) + count(&script.dropped_on_error);
-            dropped.extend(by_reason(&[("script", by_script)]));
+            let by_script = [
+                (BY_SCRIPT, said + count(&script.filtered)),
+                (SCRIPT_ERROR, count(&script.dropped_on_error)),
+            ];
+            dropped.extend(by_reason(&by_script));
         }
         dropped
     }
@@ -153,7 +157,9 @@ impl SeenSink {
             dropped: by_reason(&[
                 ("full", usage.dropped_full),
                 ("age", usage.dropped_age),
-                ("script", count(&meter.dropped_by_script)),
+                ("damaged", usage.dropped_damaged),
+                (BY_SCRIPT, count(&meter.dropped_by_script)),
+                (SCRIPT_ERROR, count(&meter.dropped_on_error)),
                 ("deadLetter", usage.dropped_dead),
             ]),
             dead_lettered: count(&meter.dead_lettered),

@@ -45,7 +45,9 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
         let is_away = matches!(error, SinkError::Away(_) | SinkError::Retry { after: None, .. });
         let pause = match error {
             SinkError::Permanent(reason) => return Fate::Dead(reason, attempts),
-            SinkError::Dropped(reason) => return dropped(worker, batch, &reason),
+            SinkError::Dropped { reason, failed } => {
+                return dropped(worker, batch, &reason, failed);
+            }
             SinkError::TooLarge(reason) | SinkError::Paused(reason) => {
                 worker.meter.paused(&reason);
                 worker.trace.retried(batch, tries, &reason);
@@ -105,8 +107,8 @@ fn delivered(worker: &Worker, batch: &SinkBatch, tries: u32) -> Fate {
 }
 
 /// Counts and notes that nothing of the batch is to be sent.
-fn dropped(worker: &Worker, batch: &SinkBatch, reason: &str) -> Fate {
-    worker.meter.dropped_by_script(batch.events.len());
+fn dropped(worker: &Worker, batch: &SinkBatch, reason: &str, failed: bool) -> Fate {
+    worker.meter.dropped(batch.events.len(), failed);
     worker.trace.dropped(batch, reason);
     Fate::Dropped
 }

@@ -86,7 +86,7 @@ pub struct SinkInfo {
     /// Events that were tried again.
     #[serde(deserialize_with = "number")]
     pub retried: u64,
-    /// Events that are gone, by reason: `full`, `age`, `script`.
+    /// Events that are gone, by reason: `full`, `age`, `damaged`, `script`, `scriptError`.
     #[serde(deserialize_with = "lenient")]
     pub dropped: BTreeMap<String, u64>,
     /// Events that became dead letters.

@@ -69,6 +69,8 @@ async fn one_bad_page_costs_its_events_only() {
     let (salvaged, lost) = damage(&rig);
     assert_eq!(salvaged + lost, EVENTS as u64);
     assert!((1..=6).contains(&lost), "{lost} lost");
+    assert_eq!(rig.usage().dropped_damaged, lost);
+    assert!(rig.notices[0].is_loss());
     assert_eq!(rig.store().checkpoint("file").await.unwrap().unwrap(), b"7");
     let repeat = Commit { batch_id: Some("batch".into()), ..Commit::default() };
     assert!(rig.store().commit(repeat).await.unwrap().duplicate);
@@ -94,6 +96,7 @@ async fn an_overwritten_header_costs_nothing() {
     overwrite(rig.path(), 0, &[0xA5; 100]);
     rig.open().unwrap();
     assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    assert!(!rig.notices[0].is_loss(), "{:?}", rig.notices);
     check_goes_on(&mut rig, EVENTS).await;
 }
 
@@ -124,6 +127,28 @@ async fn a_file_that_is_no_database_is_set_aside() {
     rig.open().unwrap();
     assert_eq!(damage(&rig), (0, 0));
     check_goes_on(&mut rig, 0).await;
+}
+
+#[tokio::test]
+async fn a_database_that_was_emptied_or_removed_is_told() {
+    for removed in [false, true] {
+        let mut rig = closed_store().await;
+        if removed {
+            fs::remove_file(rig.path()).unwrap();
+        } else {
+            File::options().write(true).open(rig.path()).unwrap().set_len(0).unwrap();
+        }
+        rig.open().unwrap();
+        assert_eq!(rig.notices, [Notice::Emptied { path: rig.path().to_owned() }]);
+        assert!(rig.notices[0].is_loss());
+        check_goes_on(&mut rig, 0).await;
+    }
+    // With its reserve it is begun anew on purpose.
+    let mut rig = closed_store().await;
+    fs::remove_file(rig.path()).unwrap();
+    fs::remove_file(rig.beside(".reserve")).unwrap();
+    rig.open().unwrap();
+    assert_eq!(rig.notices, []);
 }
 
 #[tokio::test]

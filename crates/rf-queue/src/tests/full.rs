@@ -289,6 +289,27 @@ async fn events_leave_when_they_are_too_old() {
 }
 
 #[tokio::test]
+async fn a_clock_that_was_ahead_once_is_forgotten_when_the_queue_is_empty() {
+    let years = Duration::from_secs(20 * 365 * 86_400);
+    let aging = QueueOptions { max_age: Some(Duration::from_secs(60)), ..QueueOptions::new("q") };
+    let mut rig = Rig::with(MIB, vec![aging]);
+    rig.clock.advance(years);
+    rig.append(&["ahead"]).await.unwrap();
+    let ahead = rig.usage().oldest_at_ms;
+    rig.clock.set_wall_back(years);
+    rig.append(&["behind it"]).await.unwrap();
+    assert_eq!(rig.all().await[1].at_ms, ahead.unwrap(), "time never goes back along a queue");
+    rig.ack(rig.ids().await).await;
+    rig.reopen().await;
+    rig.append(&["right"]).await.unwrap();
+    assert!(rig.usage().oldest_at_ms < ahead);
+    rig.clock.advance(Duration::from_secs(60));
+    assert!(rig.store().is_due());
+    rig.store().poke().await.unwrap();
+    assert_eq!((rig.usage().events, rig.usage().dropped_age), (0, 1));
+}
+
+#[tokio::test]
 async fn a_large_backlog_ages_away_at_one_poke() {
     let aging = QueueOptions { max_age: Some(Duration::from_secs(60)), ..QueueOptions::new("q") };
     let rig = Rig::with(MIB, vec![aging]);

@@ -86,7 +86,9 @@ async fn a_full_disk_refuses_events_and_lets_them_go() {
     stored.extend(append_until_full(&rig).await);
     assert_eq!(rig.texts().await, stored, "everything that was taken is there, and nothing else");
     let refused = rig.append(&["more"]).await.unwrap_err();
-    assert_eq!(refused.to_string(), "queue `q` is full: the disk is full");
+    let reason = "queue `q` is full: the disk is full or cannot be written";
+    assert_eq!(refused.to_string(), reason);
+    assert_eq!(rig.store().trouble().unwrap().text, "the disk is full");
     let ids = rig.ids().await;
     let half = ids.len() / 2;
     for id in &ids[..half] {
@@ -102,9 +104,46 @@ async fn a_full_disk_refuses_events_and_lets_them_go() {
         rig.append(&["again"]).await.is_ok()
     })
     .await;
+    assert_eq!(rig.store().trouble(), None);
     rig.reopen().await;
     assert_eq!(rig.notices, []);
     assert_eq!(rig.texts().await, [&stored[half..], &["again".to_owned()]].concat());
+}
+
+#[tokio::test]
+async fn events_are_taken_again_only_when_the_disk_has_more_room_than_the_reserve_needs() {
+    let disk = SmallDisk::mount(3 * MIB);
+    let rig = rig_on(&disk, 2 * MIB);
+    rig.append(&["first"]).await.unwrap();
+    rig.until(async |_| rig.beside(".reserve").exists()).await;
+    let reserve = std::fs::metadata(rig.beside(".reserve")).unwrap().len();
+    let foreign = disk.fill();
+    append_until_full(&rig).await;
+    // What the store has given up goes, too; then the reserve would fit again, and hardly anything else.
+    let mut file = File::options().append(true).open(&foreign).unwrap();
+    while file.write_all(&[7; 4096]).is_ok() {}
+    append_until_full(&rig).await;
+    while file.write_all(&[7; 4096]).is_ok() {}
+    let len = file.metadata().unwrap().len();
+    file.set_len(len - reserve * 3 / 2).unwrap();
+    for _ in 0..3 {
+        rig.clock.advance(Duration::from_secs(1));
+        rig.store().poke().await.unwrap();
+        let refused = rig.append(&["more"]).await;
+        assert!(
+            matches!(refused, Err(CommitError::Full { reason: FullReason::Disk, .. })),
+            "{refused:?}"
+        );
+        assert!(rig.store().trouble().is_some());
+    }
+    std::fs::remove_file(foreign).unwrap();
+    drop(file);
+    rig.until(async |_| {
+        rig.clock.advance(Duration::from_millis(100));
+        rig.append(&["again"]).await.is_ok()
+    })
+    .await;
+    assert_eq!(rig.store().trouble(), None);
 }
 
 #[tokio::test]
@@ -161,6 +200,7 @@ async fn a_store_that_cannot_be_opened_refuses_until_it_can_be() {
     let disk = SmallDisk::mount(3 * MIB);
     let (mut rig, foreign) = rig_without_room(&disk);
     assert!(!rig.store().is_open());
+    rig.until(async |store| store.trouble().is_some()).await;
     let refused = rig.append(&["lost"]).await;
     let Err(CommitError::Failed(reason)) = refused else { panic!("{refused:?}") };
     assert!(reason.contains("cannot be opened now") && reason.contains("folder"), "{reason}");
@@ -169,6 +209,7 @@ async fn a_store_that_cannot_be_opened_refuses_until_it_can_be() {
     std::fs::remove_file(foreign).unwrap();
     rig.until(async |_| rig.append(&["kept"]).await.is_ok()).await;
     assert!(rig.store().is_open());
+    assert_eq!(rig.store().trouble(), None);
     let again = crate::Store::open(rig.options.clone());
     assert!(matches!(again, Err(OpenError::InUse { .. })), "{again:?}");
     rig.reopen().await;

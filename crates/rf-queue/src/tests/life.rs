@@ -55,6 +55,9 @@ async fn a_sleeping_store_says_when_events_are_too_old() {
     rig.store().poke().await.unwrap();
     assert!(!rig.store().is_due());
     assert_eq!(rig.usage().dropped_age, 1);
+    fall_asleep(&rig).await;
+    rig.append(&["b"]).await.unwrap();
+    assert_eq!(rig.usage().dropped_age, 1, "counting goes on after a sleep");
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::report::Sight;
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Calls `url` each `every` until `stop`, as long as all buckets can be opened.
+/// Calls `url` each `every` until `stop`, as long as all buckets work.
 pub(crate) async fn beat(
     sight: Arc<Sight>,
     (url, every): (Secret, Duration),
@@ -31,8 +31,13 @@ pub(crate) async fn beat(
             _ = ticks.tick() => {}
             () = stop.cancelled() => return Ok(()),
         }
-        if sight.usages().iter().any(|(_, usage)| usage.failure.is_some()) {
+        let usages = sight.usages();
+        if usages.iter().any(|(_, usage)| usage.failure.is_some()) {
             tracing::warn!("no heartbeat: a bucket cannot be opened");
+            continue;
+        }
+        if usages.iter().any(|(_, usage)| usage.trouble.is_some()) {
+            tracing::warn!("no heartbeat: the database of a bucket does not work");
             continue;
         }
         tokio::select! {

@@ -33,6 +33,9 @@ pub(crate) enum ApiError {
     /// These buckets have no room now.
     #[error("full: {}", names(.0))]
     Full(Vec<BucketName>),
+    /// The relay's disk takes nothing for these buckets now.
+    #[error("the relay's disk takes nothing now: {}", names(.0))]
+    Disk(Vec<BucketName>),
     /// There is no place for one more.
     #[error("{0}")]
     Busy(&'static str),
@@ -65,7 +68,9 @@ impl ApiError {
             ApiError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::TooSlow => StatusCode::REQUEST_TIMEOUT,
             ApiError::UnsupportedEncoding(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ApiError::Full(_) | ApiError::Busy(_) => StatusCode::TOO_MANY_REQUESTS,
+            ApiError::Full(_) | ApiError::Disk(_) | ApiError::Busy(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             ApiError::NotFound(_) | ApiError::NoSuchPath => StatusCode::NOT_FOUND,
             ApiError::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -80,7 +85,10 @@ impl ApiError {
             ApiError::UnsupportedEncoding(_) => {
                 Some((header::ACCEPT_ENCODING, HeaderValue::from_static(ACCEPTED)))
             }
-            ApiError::Full(_) | ApiError::Busy(_) | ApiError::Unavailable { .. } => {
+            ApiError::Full(_)
+            | ApiError::Disk(_)
+            | ApiError::Busy(_)
+            | ApiError::Unavailable { .. } => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS)))
             }
             _ => None,

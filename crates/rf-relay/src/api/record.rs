@@ -198,7 +198,7 @@ async fn append_to<'a>(
 
 /// One answer for several refusals: what goes away by itself first, what the sender has to change last.
 fn refusal(refusals: Vec<(&BucketName, AppendError)>) -> ApiError {
-    let mut full = Vec::new();
+    let (mut full, mut disk) = (Vec::new(), Vec::new());
     let mut too_large = None;
     for (bucket, error) in refusals {
         match error {
@@ -209,10 +209,17 @@ fn refusal(refusals: Vec<(&BucketName, AppendError)>) -> ApiError {
                 tracing::warn!(%bucket, reason, "bucket is full, a batch is refused");
                 full.push(bucket.clone());
             }
+            AppendError::Disk(reason) => {
+                tracing::warn!(%bucket, reason, "the disk takes nothing, a batch is refused");
+                disk.push(bucket.clone());
+            }
             AppendError::TooLarge { .. } => {
                 too_large = Some(ApiError::TooLarge(format!("bucket {bucket}: {error}")));
             }
         }
+    }
+    if !disk.is_empty() {
+        return ApiError::Disk(disk);
     }
     too_large.filter(|_| full.is_empty()).unwrap_or(ApiError::Full(full))
 }

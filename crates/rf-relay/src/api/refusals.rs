@@ -1,7 +1,7 @@
 //! Requests whose token does not open what they name: a wrong file, or somebody who guesses.
 //!
 //! Promises: each one is counted, and logged with its sender and those of the named buckets that there are; nothing that
-//! the sender made up is, above all no token.
+//! the sender made up is, above all no token. The host that it names is remembered, and shown where that host is known.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -9,13 +9,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::response::Response;
-use http::{Request, StatusCode};
+use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
+use rf_core::protocol::RF_HOSTNAME;
 
 use super::Relay;
 use crate::auth::named;
+use crate::stats::unix_seconds;
 
 /// The endpoints for one connection; what they refuse is noted.
 pub(crate) fn noted(
@@ -26,18 +28,22 @@ pub(crate) fn noted(
     let router = TowerToHyperService::new(router);
     service_fn(move |request: Request<Incoming>| {
         let buckets = named(request.headers()).cloned();
+        let hostname = request.headers().get(RF_HOSTNAME).cloned();
         let (relay, answer) = (Arc::clone(&relay), router.call(request));
         async move {
             let response = answer.await?;
             if response.status() == StatusCode::UNAUTHORIZED {
                 let named =
                     buckets.as_ref().and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
-                relay.stats.count_unauthorized();
+                let known = relay.tokens.known(named.unwrap_or_default());
                 tracing::warn!(
                     peer = %peer.ip(),
-                    bucket = relay.tokens.known(named.unwrap_or_default()),
+                    bucket = known,
                     "request refused: unknown bucket or wrong token"
                 );
+                let hostname = hostname.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+                let hostname = String::from_utf8_lossy(hostname.trim_ascii());
+                relay.stats.refused_call(&hostname, known, unix_seconds());
             }
             Ok::<_, Infallible>(response)
         }

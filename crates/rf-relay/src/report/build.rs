@@ -1,6 +1,7 @@
 //! From counters, stores and what nodes told to a [`Report`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,21 +9,22 @@ use rf_core::node_info::Role;
 use rf_core::trace::Journal;
 
 use super::{
-    BucketReport, FlowReport, Level, NodeReport, Presence, Report, SinkReport, SourceReport, Why,
-    judge,
+    BucketReport, DiskRoom, FlowReport, Level, NodeReport, Presence, Report, SinkReport,
+    SourceReport, Why, judge,
 };
 use crate::absences::Absences;
 use crate::api::Holders;
 use crate::bucket::BucketName;
 use crate::config::{BucketConfig, Thresholds};
 use crate::nodes::{Node, Nodes, dropped};
-use crate::stats::{Flow, HostCounts, Stats};
+use crate::stats::{Flow, HostCounts, RefusedCall, Stats};
 use crate::store::{BucketStore, Usage};
 
 /// Everything that a report is made of.
 pub(crate) struct Sight {
     pub(crate) started_at_ms: u64,
     pub(crate) absences: Absences,
+    pub(crate) data_dir: PathBuf,
     pub(crate) buckets: BTreeMap<BucketName, BucketConfig>,
     pub(crate) expected: Vec<String>,
     pub(crate) thresholds: Thresholds,
@@ -39,11 +41,15 @@ impl Sight {
         let (buckets, nodes) = (self.bucket_reports(now_ms), self.node_reports(now_ms));
         let worst_bucket = buckets.iter().map(|bucket| bucket.level).max();
         let worst_node = nodes.iter().map(|node| node.level).max();
+        let disk = DiskRoom::at(&self.data_dir);
+        let why = judge::relay(disk.as_ref(), &self.thresholds);
         Report {
             at_ms: now_ms,
             started_at_ms: self.started_at_ms,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            level: worst_bucket.max(worst_node).unwrap_or_default(),
+            level: worst_bucket.max(worst_node).max(Some(worst(&why))).unwrap_or_default(),
+            why,
+            disk,
             buckets,
             nodes,
         }
@@ -74,7 +80,7 @@ impl Sight {
         let now = now_ms / 1000;
         let usage = self.store.usage(name);
         let stats = self.stats.bucket(name.as_str(), now);
-        let (dropped_full, dropped_age) = stats.dropped(&usage);
+        let (dropped_full, dropped_age, dropped_damaged) = stats.dropped(&usage);
         let counts = &stats.counts;
         let mut report = BucketReport {
             name: name.to_string(),
@@ -91,6 +97,7 @@ impl Sight {
             refused: counts.refused,
             dropped_full,
             dropped_age,
+            dropped_damaged,
             holders,
             received_at_ms: counts.rx_last.map(|at| at * 1000),
             asked_at_ms: counts.tx_last.map(|at| at * 1000),
@@ -99,6 +106,7 @@ impl Sight {
         let since = now.saturating_sub(self.thresholds.losses_for.as_secs());
         let facts = judge::BucketFacts {
             failure: usage.failure.as_deref(),
+            trouble: usage.trouble.as_ref(),
             when_full: config.when_full,
             losses: stats.chart.losses_since(since, stats.totals(&usage)),
             now_ms,
@@ -136,10 +144,14 @@ impl Sight {
         let listened = Duration::from_millis(self.absences.silence_ms(0, now_ms));
         reports.extend(missing.map(|host| missing_node(host, listened, &self.thresholds)));
         let expected: BTreeSet<&String> = self.expected.iter().collect();
+        let refused = self.stats.refused_calls(now);
         for report in &mut reports {
             report.expected = expected.contains(&report.host);
             if report.expected && report.presence == Presence::CallsOnly {
                 self.judge_caller(report, now_ms);
+            }
+            if let Some(call) = refused.get(&report.host) {
+                self.judge_refused(report, call, now_ms);
             }
         }
         reports.sort_by(|a, b| a.id.cmp(&b.id));
@@ -153,9 +165,27 @@ impl Sight {
         let silence = Duration::from_millis(self.absences.silence_ms(last_seen_ms, now_ms));
         if silence > self.thresholds.node_silent_after {
             report.presence = Presence::Silent;
-            report.why = vec![judge::silent(silence)];
+            report.why = vec![judge::silent(silence, None)];
             report.level = worst(&report.why);
         }
+    }
+
+    /// A host in whose name somebody calls with a wrong token, and did not with a right one since.
+    fn judge_refused(&self, report: &mut NodeReport, call: &RefusedCall, now_ms: u64) {
+        let flows = report.writes.iter().chain(&report.reads).filter_map(|flow| flow.at_ms);
+        let taken_ms = flows.chain(report.last_seen_ms).max().unwrap_or_default();
+        if taken_ms / 1000 > call.at {
+            return;
+        }
+        if report.presence == Presence::Silent {
+            let last_seen_ms = report.last_seen_ms.unwrap_or_default();
+            let silence = self.absences.silence_ms(last_seen_ms, now_ms);
+            report.why = vec![judge::silent(Duration::from_millis(silence), Some(call))];
+        } else {
+            report.why.push(judge::refused(call));
+            report.why.sort_by_key(|why| std::cmp::Reverse(why.level));
+        }
+        report.level = worst(&report.why);
     }
 }
 
@@ -176,7 +206,7 @@ pub(super) fn node_report(
     why.extend(judge::node(node, now_ms, limits));
     if is_silent {
         // What it told before it fell silent is not so any more, or cannot be known.
-        why = vec![judge::silent(silence)];
+        why = vec![judge::silent(silence, None)];
         sources.iter_mut().for_each(|source| source.per_minute = 0);
         sinks.iter_mut().for_each(|sink| sink.per_minute = 0);
     }

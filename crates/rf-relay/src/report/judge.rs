@@ -5,11 +5,12 @@
 use std::time::Duration;
 
 use rf_core::node_info::{DEFAULT_EVERY_SECS, LastError, QueueInfo, SinkInfo, SourceInfo};
+use rf_queue::StoreTrouble;
 
-use super::{BucketReport, Level, Why, ago, bytes, count, percent, span};
+use super::{BucketReport, DiskRoom, Level, Why, ago, bytes, count, percent, span};
 use crate::config::{Thresholds, WhenFull};
-use crate::nodes::Node;
-use crate::stats::FORGET_AFTER_SECONDS;
+use crate::nodes::{Node, drops, is_loss};
+use crate::stats::{FORGET_AFTER_SECONDS, RefusedCall};
 
 /// Who has been silent for so long is forgotten.
 const REMEMBERED: Duration = Duration::from_secs(FORGET_AFTER_SECONDS);
@@ -17,9 +18,13 @@ const REMEMBERED: Duration = Duration::from_secs(FORGET_AFTER_SECONDS);
 /// A queue or bucket so full is bad, from `fillPercent` on it only warns.
 const ALMOST_FULL_PERCENT: u64 = 95;
 
+/// An event that is so far ahead of the clock was stored while a clock was wrong.
+const AHEAD: Duration = Duration::from_secs(3600);
+
 /// What is known of a bucket besides its report.
 pub(super) struct BucketFacts<'a> {
     pub(super) failure: Option<&'a str>,
+    pub(super) trouble: Option<&'a StoreTrouble>,
     pub(super) when_full: WhenFull,
     /// Events dropped, and batches refused, lately.
     pub(super) losses: (u64, u64),
@@ -36,6 +41,11 @@ pub(super) fn bucket(
     if let Some(failure) = facts.failure {
         why.add(Level::Bad, "unavailable", format!("cannot be opened: {failure}"));
     }
+    if let Some(trouble) = facts.trouble {
+        let lasts = ago(trouble.since_ms, facts.now_ms);
+        let text = format!("its database does not work: {} (for {lasts})", trouble.text);
+        why.add(Level::Bad, "disk", text);
+    }
     let fill = bucket.fill();
     // One that drops its oldest is full by design.
     if facts.when_full == WhenFull::Reject && fill >= u64::from(limits.fill_percent) {
@@ -49,7 +59,13 @@ pub(super) fn bucket(
     }
     let (dropped, refused) = facts.losses;
     if dropped > 0 {
-        why.add(Level::Bad, "drops", format!("dropped {} lately", events(dropped)));
+        let counts = [
+            ("full", bucket.dropped_full),
+            ("age", bucket.dropped_age),
+            ("damaged", bucket.dropped_damaged),
+        ];
+        let text = format!("dropped {} lately{}", events(dropped), reasons(counts.into_iter()));
+        why.add(Level::Bad, "drops", text);
     }
     if refused > 0 {
         let text = format!(
@@ -72,6 +88,9 @@ pub(super) fn bucket(
         };
         why.add(level, "oldest", format!("its oldest event waits for {waits}; {reader}"));
     }
+    if let Some(ahead) = ahead(bucket.oldest_at_ms, facts.now_ms) {
+        why.add(Level::Warn, "clock", format!("its oldest event {ahead}"));
+    }
     why.sorted()
 }
 
@@ -84,10 +103,28 @@ pub(super) fn silent_after(node: &Node, limits: &Thresholds) -> Duration {
     limits.node_silent_after.max(Duration::from_secs(every.saturating_mul(3)))
 }
 
-/// The sentence about a node that does not tell of itself any more.
-pub(super) fn silent(silence: Duration) -> Why {
-    let text = format!("silent for {}: stopped, or without a way to the relay", span(silence));
+/// The sentence about a node that does not tell of itself any more, and whose last call was refused, if it was.
+pub(super) fn silent(silence: Duration, refused: Option<&RefusedCall>) -> Why {
+    let reason = refused.map_or_else(
+        || "stopped, or without a way to the relay".to_owned(),
+        |call| format!("it calls, but {}", wrong_token(call)),
+    );
+    let text = format!("silent for {}: {reason}", span(silence));
     Why { level: Level::Bad, key: "silent".to_owned(), text }
+}
+
+/// The sentence about a host in whose name somebody calls with a wrong token. Anybody can do that, so it is no more than a
+/// warning.
+pub(super) fn refused(call: &RefusedCall) -> Why {
+    let text = format!("calls in its name are refused: {}", wrong_token(call));
+    Why { level: Level::Warn, key: "token".to_owned(), text }
+}
+
+fn wrong_token(call: &RefusedCall) -> String {
+    match &call.buckets {
+        Some(buckets) => format!("its token for {buckets} is wrong"),
+        None => "it names no bucket that there is".to_owned(),
+    }
 }
 
 /// The sentence about a node that is not there, of a relay that has listened for so long.
@@ -107,7 +144,8 @@ pub(super) fn node(node: &Node, now_ms: u64, limits: &Thresholds) -> Vec<Why> {
     let since = (now_ms / 1000).saturating_sub(limits.losses_for.as_secs());
     let (dropped, dead) = node.past.losses_since(since);
     if dropped > 0 {
-        let text = format!("dropped {} lately{}", events(dropped), reasons(node));
+        let lost = drops(&node.info).filter(|(reason, _)| is_loss(reason));
+        let text = format!("dropped {} lately{}", events(dropped), reasons(lost));
         why.add(Level::Bad, "drops", text);
     }
     if dead > 0 {
@@ -124,6 +162,18 @@ pub(super) fn node(node: &Node, now_ms: u64, limits: &Thresholds) -> Vec<Why> {
     if disk >= u64::from(limits.disk_percent) {
         let free = bytes(node.info.disk_free);
         why.add(almost_full(disk), "disk", format!("its disk is {disk} % full, {free} are free"));
+    }
+    why.sorted()
+}
+
+/// The sentences about the relay itself: those about its disk, as of a node.
+pub(super) fn relay(disk: Option<&DiskRoom>, limits: &Thresholds) -> Vec<Why> {
+    let mut why = Reasons::default();
+    if let Some(disk) = disk
+        && disk.percent >= u64::from(limits.disk_percent)
+    {
+        let text = format!("its disk is {} % full, {} are free", disk.percent, bytes(disk.free));
+        why.add(almost_full(disk.percent), "disk", text);
     }
     why.sorted()
 }
@@ -173,6 +223,10 @@ pub(super) fn sink(
         let text = format!("sink {id} cannot deliver and tries again: {}", error.text);
         why.add(Level::Warn, &format!("sink {id} fails"), text);
     }
+    if let Some(ahead) = ahead(facts.oldest_at_ms, now_ms) {
+        let text = format!("the oldest event of sink {id} {ahead}");
+        why.add(Level::Warn, &format!("sink {id} clock"), text);
+    }
     let fill = fill(&sink.queue);
     if fill >= u64::from(limits.fill_percent) {
         let text = format!(
@@ -203,6 +257,15 @@ fn too_old(oldest_at_ms: Option<u64>, now_ms: u64, limits: &Thresholds) -> Optio
     oldest_at_ms.filter(|at| Duration::from_millis(now_ms.saturating_sub(*at)) > limit)
 }
 
+/// Of an event whose time is far ahead of the clock.
+fn ahead(oldest_at_ms: Option<u64>, now_ms: u64) -> Option<String> {
+    let by = Duration::from_millis(oldest_at_ms?.saturating_sub(now_ms));
+    (by > AHEAD).then(|| {
+        let by = span(by);
+        format!("was stored while a clock was wrong: its time is {by} ahead, so nobody can tell how long it waits")
+    })
+}
+
 fn almost_full(percent: u64) -> Level {
     if percent >= ALMOST_FULL_PERCENT { Level::Bad } else { Level::Warn }
 }
@@ -222,15 +285,9 @@ fn events(number: u64) -> String {
 }
 
 /// ` (full, age)`: what it has ever dropped for.
-fn reasons(node: &Node) -> String {
-    let sources = node.info.sources.values().map(|source| &source.dropped);
-    let sinks = node.info.sinks.values().map(|sink| &sink.dropped);
-    let mut reasons: Vec<&str> = sources
-        .chain(sinks)
-        .flatten()
-        .filter(|(_, count)| **count > 0)
-        .map(|(reason, _)| reason.as_str())
-        .collect();
+fn reasons<'a>(drops: impl Iterator<Item = (&'a str, u64)>) -> String {
+    let mut reasons: Vec<&str> =
+        drops.filter(|(_, count)| *count > 0).map(|(reason, _)| reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
     if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) }

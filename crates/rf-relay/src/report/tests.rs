@@ -110,6 +110,15 @@ fn a_queue_that_fills_losses_clock_and_disk() {
         }),
         ["bad: dropped 1,200 events lately (full)", "warn: 1 event became a dead letter lately"]
     );
+    let dropped = |reasons: &[(&str, u64)]| {
+        let reasons = reasons.iter().map(|(reason, count)| ((*reason).to_owned(), *count));
+        sink(|sink| sink.dropped = reasons.collect())
+    };
+    assert_eq!(dropped(&[("script", 9)]), [""; 0], "what a script filters out is no trouble");
+    assert_eq!(
+        dropped(&[("script", 9), ("scriptError", 2)]),
+        ["bad: dropped 2 events lately (scriptError)"]
+    );
     assert_eq!(
         sentences(|info| {
             info.clock_ms = NOW - 130_000;
@@ -127,6 +136,12 @@ fn a_queue_that_fills_losses_clock_and_disk() {
         info.sinks.get_mut("out").unwrap().queue.oldest_at_ms = Some(NOW - 3600 * 1000 - 5);
     });
     assert_eq!(skewed, ["warn: its clock is 60 min behind the relay's"]);
+    let ahead = sentences(|info| {
+        info.sinks.get_mut("out").unwrap().queue.oldest_at_ms = Some(NOW + 2 * 3600 * 1000);
+    });
+    assert_eq!(ahead.len(), 1, "{ahead:?}");
+    let text = "warn: the oldest event of sink out was stored while a clock was wrong: its time is 2 h ahead";
+    assert!(ahead[0].starts_with(text), "{ahead:?}");
 }
 
 #[test]
@@ -211,6 +226,7 @@ fn buckets() {
     };
     let facts = || judge::BucketFacts {
         failure: None,
+        trouble: None,
         when_full: crate::config::WhenFull::Reject,
         losses: (0, 0),
         now_ms: NOW,
@@ -248,6 +264,42 @@ fn buckets() {
     check(moving, facts(), &["warn: its oldest event waits for 11 min; 7 events a minute go out"]);
     let broken = judge::BucketFacts { failure: Some("no space"), ..facts() };
     check(report(1, None), broken, &["bad: cannot be opened: no space"]);
+    let full =
+        rf_queue::StoreTrouble { since_ms: NOW - 5 * MINUTE, text: "the disk is full".to_owned() };
+    let full = judge::BucketFacts { trouble: Some(&full), ..facts() };
+    let expected = "bad: its database does not work: the disk is full (for 5 min)";
+    check(report(1, None), full, &[expected]);
+    let damaged = BucketReport { dropped_damaged: 3, ..report(1, None) };
+    let lost = judge::BucketFacts { losses: (3, 0), ..facts() };
+    check(damaged, lost, &["bad: dropped 3 events lately (damaged)"]);
+    let ahead = "warn: its oldest event was stored while a clock was wrong: its time is 2 d ahead, so nobody can tell how long it waits";
+    check(report(1, Some(NOW + 2 * 86_400_000)), facts(), &[ahead]);
+}
+
+#[test]
+fn a_silent_node_whose_token_is_refused() {
+    let call = |buckets: Option<&str>| crate::stats::RefusedCall {
+        at: NOW / 1000,
+        buckets: buckets.map(str::to_owned),
+    };
+    let silent = judge::silent(Duration::from_secs(200), Some(&call(Some("shop"))));
+    assert_eq!(silent.text, "silent for 3 min: it calls, but its token for shop is wrong");
+    let named_none = judge::refused(&call(None)).text;
+    assert_eq!(named_none, "calls in its name are refused: it names no bucket that there is");
+}
+
+#[test]
+fn the_relays_own_disk() {
+    let check = |percent, expected: &[&str]| {
+        let disk = DiskRoom { total: 100 * MIB, free: MIB, percent };
+        let why = judge::relay(Some(&disk), &Thresholds::default());
+        let texts: Vec<String> =
+            why.iter().map(|why| format!("{}: {}", why.level.as_str(), why.text)).collect();
+        assert_eq!(texts, expected);
+    };
+    check(89, &[]);
+    check(90, &["warn: its disk is 90 % full, 1.0 MiB are free"]);
+    check(97, &["bad: its disk is 97 % full, 1.0 MiB are free"]);
 }
 
 #[test]
@@ -256,6 +308,7 @@ fn thresholds_can_be_switched_off() {
     let report = BucketReport { oldest_at_ms: Some(1), ..BucketReport::default() };
     let facts = judge::BucketFacts {
         failure: None,
+        trouble: None,
         when_full: crate::config::WhenFull::Reject,
         losses: (0, 0),
         now_ms: NOW,

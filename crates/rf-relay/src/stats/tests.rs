@@ -93,7 +93,7 @@ fn counting_goes_on_after_a_restart() {
     let stats = Stats::default();
     stats.received(&caller("prod", "web"), &[bucket(), BucketName::new("gone").unwrap()], 5, NOW);
     stats.refused(&bucket(), NOW);
-    let before = Usage { dropped_full: 3, dropped_age: 1, ..Usage::default() };
+    let before = Usage { dropped_full: 3, dropped_age: 1, dropped_damaged: 2, ..Usage::default() };
     let kept = stats.to_tables(|name| (name == "b").then(|| before.clone()));
     let kept = serde_json::from_slice(&serde_json::to_vec(&kept).unwrap()).unwrap();
 
@@ -102,7 +102,23 @@ fn counting_goes_on_after_a_restart() {
     let counts = stats.bucket("b", NOW + 5);
     let after = Usage { dropped_full: 10, ..Usage::default() };
     assert_eq!((counts.counts.rx_messages_since_start, counts.counts.refused), (7, 1));
-    assert_eq!(counts.dropped(&after), (13, 1));
+    assert_eq!(counts.dropped(&after), (13, 1, 2));
+    assert_eq!(counts.totals(&after).dropped, 16);
     assert_eq!(stats.bucket("gone", NOW).counts.rx_messages_since_start, 0);
     assert_eq!(names(stats.hostnames(NOW + 5)), ["web"]);
+}
+
+#[test]
+fn the_newest_refused_call_of_a_host_is_known_for_some_minutes() {
+    let stats = Stats::default();
+    for n in 0..MAX_NAMES as u64 + 5 {
+        stats.refused_call(&format!("host-{n}"), None, NOW + n);
+    }
+    stats.refused_call("web", Some("b".to_owned()), NOW + 2000);
+    stats.refused_call("", None, NOW + 2000);
+    let calls = stats.refused_calls(NOW + 2000);
+    assert_eq!(calls.len(), 1, "{calls:?}");
+    assert_eq!(calls["web"], RefusedCall { at: NOW + 2000, buckets: Some("b".to_owned()) });
+    assert_eq!(stats.unauthorized(), MAX_NAMES as u64 + 7);
+    assert_eq!(stats.refused_calls(NOW + 2181).len(), 0);
 }

@@ -17,13 +17,16 @@ pub(super) fn broken(port: &StatusPort) -> Option<String> {
     (!failed.is_empty()).then(|| format!("buckets that cannot be opened: {}", failed.join(", ")))
 }
 
-/// Why events do not move, if they do not: a bucket that cannot be opened, or one whose oldest event is older than
-/// `alerts.oldestEvent` while nobody takes any. A slow reader is none of that.
+/// Why events do not move, if they do not: a bucket that cannot be opened, or whose database does not work, as on a full disk;
+/// or one whose oldest event is older than `alerts.oldestEvent` while nobody takes any. A slow reader is none of that.
 pub(super) fn stuck(port: &StatusPort) -> Option<String> {
     let mut stuck = Vec::new();
     for bucket in port.sight.bucket_reports(unix_ms()) {
-        let is_stuck =
-            |key: &str| key == "unavailable" || (key == "oldest" && bucket.tx_per_minute == 0);
+        let is_stuck = |key: &str| match key {
+            "unavailable" | "disk" => true,
+            "oldest" => bucket.tx_per_minute == 0,
+            _ => false,
+        };
         let why = bucket.why.iter().filter(|why| is_stuck(&why.key));
         stuck.extend(why.map(|why| format!("bucket {} {}", bucket.name, why.text)));
     }

@@ -10,11 +10,21 @@ use std::collections::HashMap;
 use rf_core::metrics::{Agent, Form, Kind, Label, Text, Value, agents};
 
 use crate::nodes::Node;
-use crate::report::{Level, NodeReport, Presence, Report, Sight};
+use crate::report::{DiskRoom, Level, NodeReport, Presence, Report, Sight};
 use crate::stats::unix_ms;
 use families::{BUCKETS, NODES};
 
 const UNAUTHORIZED: &str = "replayforge_unauthorized_requests_total";
+
+/// Of the relay's own disk: the name, the help, and the figure.
+type OfDisk = (&'static str, &'static str, fn(&DiskRoom) -> u64);
+
+const DISK: [OfDisk; 2] = [
+    ("replayforge_relay_disk_bytes", "Bytes of the file system of the relay's dataDir.", |disk| {
+        disk.total
+    }),
+    ("replayforge_relay_disk_free_bytes", "Bytes of it that are free.", |disk| disk.free),
+];
 
 /// The whole text.
 pub(super) fn metrics(sight: &Sight, form: Form) -> String {
@@ -61,6 +71,12 @@ fn relay(text: &mut Text, report: &Report, unauthorized: u64) {
     for level in [Level::Warn, Level::Bad] {
         let count = troubles.iter().filter(|trouble| trouble.why.level == level).count();
         text.sample(name, &[("level", level.as_str())], count);
+    }
+    for (name, help, value) in DISK {
+        text.family(name, Kind::Gauge, help);
+        if let Some(disk) = &report.disk {
+            text.sample(name, &[], value(disk));
+        }
     }
     text.family(UNAUTHORIZED, Kind::Counter, "Requests that were refused for want of a token.");
     text.sample(UNAUTHORIZED, &[], unauthorized);

@@ -36,8 +36,9 @@ pub(super) fn statusz(port: &StatusPort, filter: &Filter) -> Bytes {
     let bucket = |(name, usage): (crate::bucket::BucketName, Usage)| {
         let stats = sight.stats.bucket(name.as_str(), now);
         let mut entry = Entry::new("relay", name.as_str(), &stats.counts, Some(&usage));
-        let (dropped_full, dropped_age) = stats.dropped(&usage);
-        (entry.dropped_full, entry.dropped_age) = (Some(dropped_full), Some(dropped_age));
+        let (full, age, damaged) = stats.dropped(&usage);
+        (entry.dropped_full, entry.dropped_age) = (Some(full), Some(age));
+        entry.dropped_damaged = Some(damaged);
         (name.to_string(), entry)
     };
     let usages = sight.usages();
@@ -113,6 +114,8 @@ struct Entry {
     dropped_full: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dropped_age: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dropped_damaged: Option<u64>,
 }
 
 impl Entry {
@@ -133,6 +136,7 @@ impl Entry {
             events: usage.map(|usage| usage.events),
             dropped_full: None,
             dropped_age: None,
+            dropped_damaged: None,
         }
     }
 }

@@ -17,7 +17,7 @@ use rf_core::event::event_id;
 use rf_core::protocol::PulledEvent;
 use rf_core::trace::{Journal, Note, Step};
 use rf_queue::{
-    Append, Budget, Commit, CommitError, DropWatch, Dropped, Found, LeaseNote, QueueId,
+    Append, Budget, Commit, CommitError, DropWatch, Dropped, Found, FullReason, LeaseNote, QueueId,
     QueueOptions, Store, StoreError, StoreOptions, StoredEvent, fit_when_empty,
 };
 use tokio::sync::{Semaphore, watch};
@@ -150,6 +150,13 @@ impl Embedded {
                 {
                     tracing::warn!(bucket = %bucket.name, %error, "events that are too old cannot be dropped now");
                 }
+                // One that sleeps finds out by this whether its files can be opened again.
+                if round.is_multiple_of(ROUNDS_TO_OPEN)
+                    && open.store.trouble().is_some()
+                    && let Err(error) = open.store.poke().await
+                {
+                    tracing::debug!(bucket = %bucket.name, %error, "the bucket's database still does not work");
+                }
             }
         }
     }
@@ -192,7 +199,11 @@ impl Bucket {
         };
         let opened = Store::open(options).map_err(|error| unavailable(&error))?;
         for notice in &opened.notices {
-            tracing::warn!(bucket = %self.name, "{notice}");
+            if notice.is_loss() {
+                tracing::error!(bucket = %self.name, "{notice}");
+            } else {
+                tracing::warn!(bucket = %self.name, "{notice}");
+            }
         }
         let queue =
             opened.store.queue(QUEUE).ok_or_else(|| unavailable(&"the database has no queue"))?;
@@ -386,6 +397,8 @@ impl BucketStore for Embedded {
             oldest_at_ms: queue.oldest_at_ms,
             dropped_full: queue.dropped_full,
             dropped_age: queue.dropped_age,
+            dropped_damaged: queue.dropped_damaged,
+            trouble: open.store.trouble(),
             ..configured
         }
     }
@@ -422,6 +435,9 @@ impl BucketStore for Embedded {
 impl From<CommitError> for AppendError {
     fn from(error: CommitError) -> AppendError {
         match error {
+            CommitError::Full { reason: reason @ FullReason::Disk, .. } => {
+                AppendError::Disk(reason.to_string())
+            }
             CommitError::Full { reason, .. } => AppendError::Full(reason.to_string()),
             CommitError::TooLarge { bytes, limit } => AppendError::TooLarge { bytes, limit },
             other @ (CommitError::Closed | CommitError::Failed(_)) => {

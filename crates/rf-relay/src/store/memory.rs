@@ -44,6 +44,7 @@ struct Event {
 #[derive(Clone, Copy)]
 pub(crate) enum Fault {
     Full,
+    DiskFull,
     Broken,
     Panic,
 }
@@ -144,6 +145,7 @@ impl BucketStore for Memory {
         async move {
             match self.with(bucket, |bucket| bucket.fault) {
                 Some(Fault::Full) => return Err(AppendError::Full("no room".to_owned())),
+                Some(Fault::DiskFull) => return Err(AppendError::Disk("no room".to_owned())),
                 Some(Fault::Panic) => panic!("this panic is part of the test"),
                 Some(Fault::Broken) | None => {}
             }

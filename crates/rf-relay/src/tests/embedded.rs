@@ -41,7 +41,7 @@ async fn a_bucket_may_have_any_name_that_a_folder_can_have() {
     with_embedded(config, async |relay| {
         let head = format!("POST /record-batch\nRF-BUCKETS: a, {NAME}\n{AUTH}");
         assert!(relay.ask(&head, r#"["x"]"#).await.starts_with("200 "));
-        assert_eq!(relay.pull(NAME).await, r#"[{"id":1,"content":"x"}]"#);
+        assert!(relay.pull(NAME).await.contains(r#""content":"x""#));
         assert!(folder.path().join(NAME).join("relay.sqlite3").is_file());
         let overview = relay.ask_status("GET /\nAccept: text/html").await;
         assert!(overview.contains(&format!("href=\"{LINK}\"")), "{overview}");

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use rf_core::config::Secret;
+use rf_queue::StoreTrouble;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -69,6 +70,7 @@ fn bucket(id: &str, counts: (u64, u64, u64, u64), events: u64) -> Value {
     bucket["events"] = json!(events);
     bucket["droppedFull"] = json!(0);
     bucket["droppedAge"] = json!(0);
+    bucket["droppedDamaged"] = json!(0);
     bucket
 }
 
@@ -223,6 +225,58 @@ async fn readyz_tells_a_reader_that_is_gone_from_one_that_is_slow() {
         relay.pull("a").await;
         assert!(relay.ask_status("GET /readyz").await.starts_with("200 OK"));
         assert!(relay.ask_status("GET /healthz").await.starts_with("200 OK"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_bucket_on_a_full_disk_is_told_everywhere() {
+    with_relay(async |relay| {
+        relay.memory.break_bucket("a", Fault::DiskFull);
+        let trouble =
+            StoreTrouble { since_ms: unix_ms() - 300_000, text: "the disk is full".to_owned() };
+        relay.memory.set_usage("a", Usage { trouble: Some(trouble), ..Usage::default() });
+        let head = format!("POST /record-batch\nRF-BUCKETS: a,b\n{AUTH}");
+        let refused = relay.ask(&head, r#"["x"]"#).await;
+        assert!(refused.starts_with("429 ") && refused.contains("retry-after: 1"), "{refused}");
+        assert!(refused.contains("the relay's disk takes nothing now: a"), "{refused}");
+
+        let ready = relay.ask_status("GET /readyz").await;
+        assert!(ready.starts_with("503 "), "{ready}");
+        let why = "bucket a its database does not work: the disk is full (for 5 min)";
+        assert!(ready.ends_with(why), "{ready}");
+        assert!(relay.ask_status("GET /healthz").await.starts_with("200 OK"));
+        let report = whole_statusz(relay, "").await["report"].clone();
+        let bucket = &report["buckets"][0];
+        assert_eq!((&report["level"], &bucket["refused"]), (&json!("bad"), &json!(0)));
+        assert_eq!(bucket["why"][0]["key"], "disk");
+        assert!(report["disk"]["total"].as_u64() > Some(0), "{report}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_host_whose_token_is_refused_is_told_at_once() {
+    let expect = |config: &mut RelayConfig| config.expected_nodes = vec!["web-2".to_owned()];
+    with_config(expect, async |relay| {
+        let tell = async |host: &str, token: &str| {
+            let from = format!("RF-HOSTNAME: {host}\nAuthorization: Bearer {token}");
+            let head = format!("POST /node-info\nRF-BUCKET: a\n{from}");
+            relay.ask(&head, r#"{"role":"proxy"}"#).await
+        };
+        assert!(tell("web-1", "token").await.starts_with("200 "));
+        for host in ["web-1", "web-2", "nobody"] {
+            assert!(tell(host, "wrong").await.starts_with("401 "));
+        }
+        let nodes = whole_statusz(relay, "").await["report"]["nodes"].clone();
+        let nodes = nodes.as_array().unwrap();
+        assert_eq!(nodes.len(), 2, "a name that nobody knows is not shown: {nodes:?}");
+        for node in nodes {
+            let why = &node["why"][0];
+            assert_eq!((&why["key"], &why["level"]), (&json!("token"), &json!("warn")), "{node}");
+            let text = "calls in its name are refused: its token for a is wrong";
+            assert_eq!(why["text"], text, "{node}");
+        }
     })
     .await;
 }

@@ -91,7 +91,7 @@ fn bucket_row(bucket: &BucketReport, now_ms: u64) -> Vec<String> {
             bytes(bucket.events_limit()),
             bucket.fill()
         ),
-        count(bucket.dropped_full + bucket.dropped_age),
+        count(bucket.dropped()),
         count(bucket.refused),
     ]
 }
@@ -189,6 +189,7 @@ mod tests {
                 ..BucketReport::default()
             }],
             nodes: vec![node("a", Vec::new()), node("b\n\u{202e}", vec![why])],
+            ..Report::default()
         }
     }
 

@@ -5,13 +5,14 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::http::Message;
-use crate::support::ports::Ports;
+use crate::support::ports::{Ports, free_port};
 use crate::support::program::Program;
 use crate::support::small_disk::SmallDisk;
-use crate::support::stack::Configs;
+use crate::support::stack::{Configs, TOKEN};
 use crate::support::target::Target;
 use crate::support::wait::{SOON, eventually};
 use crate::support::wire::call;
@@ -136,6 +137,51 @@ fn an_agent_starts_on_a_full_disk_and_loses_nothing() {
     scene.check_all_arrive();
 }
 
+#[test]
+fn a_relay_on_a_full_disk_says_so_until_it_has_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = SmallDisk::mount(folder.path().join("relay"));
+    let (ports, heart) = (Ports::free(), Target::start());
+    let mut configs = Configs::new(folder.path(), ports);
+    configs.relay["alerts"] = json!({
+        "after": 0, "heartbeatEvery": "1s",
+        "heartbeatUrl": format!("http://127.0.0.1:{}/beat", heart.port),
+    });
+    configs.relay["buckets"]["b"]["dbMaxSizeKb"] = json!(1024);
+    let mut relay = Program::role(folder.path(), "relay", &configs.relay);
+    // How a full disk is told is for the queue to choose.
+    relay.expect_error("");
+    let bearer = format!("Bearer {TOKEN}");
+    let headers: [(&str, &[u8]); 2] = [("Authorization", bearer.as_bytes()), ("RF-BUCKETS", b"b")];
+    let batch = format!("[\"{}\"]", "x".repeat(2000));
+    let record = || call(ports.relay, "POST", "/record-batch", &headers, batch.as_bytes());
+    assert_eq!(record().status(), 200);
+    let reserve = disk.path.join("b/relay.sqlite3.reserve");
+    eventually("the reserve", SOON, || reserve.exists());
+    disk.fill(0);
+    let get = |path: &str| call(ports.status, "GET", path, &[], b"");
+    eventually("a batch is refused for the disk", SOON, || {
+        let answer = record();
+        answer.status() == 429 && answer.text().contains("the relay's disk takes nothing now: b")
+    });
+    let ready = get("/readyz");
+    assert_eq!(ready.status(), 503);
+    let text = "bucket b its database does not work: the disk is full";
+    assert!(ready.text().contains(text), "{}", ready.text());
+    let report = get("/statusz").json()["report"].clone();
+    assert_eq!(report["level"], "bad");
+    assert!(report["disk"]["percent"].as_u64() >= Some(95), "{report}");
+    relay.wait_for("TROUBLE relay itself: its disk is ");
+    relay.wait_for("TROUBLE bucket b: its database does not work");
+    relay.wait_for("no heartbeat: the database of a bucket does not work");
+    let beats = heart.count();
+    disk.make_room();
+    eventually("batches are taken again", SOON, || record().status() == 200);
+    eventually("the relay is ready", SOON, || get("/readyz").status() == 200);
+    eventually("the heart beats again", SOON, || heart.count() > beats);
+    relay.wait_for("RECOVERED bucket b: disk, after");
+}
+
 /// Databases that were set aside; not their WAL.
 fn set_aside(folder: &Path) -> Vec<PathBuf> {
     let is_one = |path: &PathBuf| {
@@ -166,8 +212,10 @@ fn a_damaged_database_is_set_aside_and_the_rest_delivered() {
     let folder = tempfile::tempdir().unwrap();
     let target = Target::start();
     let ports = Ports { target: target.port, ..Ports::free() };
-    let configs = Configs::new(folder.path(), ports);
+    let (mut configs, status) = (Configs::new(folder.path(), ports), free_port());
+    configs.proxy["portStatusZ"] = json!(status);
     let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
+    proxy.expect_error("database was damaged");
     let body = |n: usize| format!("{n:05} {}", "text ".repeat(300)).into_bytes();
     for n in 0..300 {
         assert_eq!(call(ports.proxy, "POST", "/", &[], &body(n)).status(), 200);
@@ -181,6 +229,11 @@ fn a_damaged_database_is_set_aside_and_the_rest_delivered() {
     let (salvaged, lost) = salvaged_and_lost(&line);
     assert_eq!(salvaged + lost, 300, "{line}");
     assert!((1..=10).contains(&lost), "one bad page costs its own events: {line}");
+    assert!(line.contains(" ERROR "), "data was lost: {line}");
+    eventually("the loss is counted", SOON, || {
+        let told = call(status, "GET", "/node-info", &[], b"").json();
+        told["sinks"]["out"]["dropped"] == json!({ "damaged": lost })
+    });
     assert_eq!(set_aside(&folder.path().join("proxy")).len(), 1, "kept for a person");
     assert_eq!(call(ports.proxy, "POST", "/", &[], b"new").status(), 200);
 
@@ -221,6 +274,7 @@ fn a_database_that_is_damaged_under_way_ends_the_program_and_is_salvaged_at_its_
     assert!(proxy.log().contains("salvaged at the next start"), "{}", proxy.log());
 
     proxy.restart();
+    proxy.expect_error("database was damaged");
     let (salvaged, lost) = salvaged_and_lost(&proxy.wait_for("database was damaged"));
     assert!((1..=60).contains(&lost) && salvaged > 300, "{salvaged} salvaged, {lost} lost");
     let arrived =

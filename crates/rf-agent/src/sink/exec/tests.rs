@@ -106,7 +106,7 @@ async fn answers_say_what_becomes_of_an_event() {
 async fn a_program_that_hangs_is_started_again_and_costs_the_events_behind_no_attempt() {
     let folder = tempfile::tempdir().unwrap();
     // It hangs in its first life, and takes its time to end.
-    let script = "[ -e \"$HUNG\" ] || { touch \"$HUNG\"; trap '' TERM; read -r l; sleep 1; exit; }
+    let script = "[ -e \"$HUNG\" ] || { touch \"$HUNG\"; trap '' TERM; read -r l; sleep 3; exit; }
         while read -r l; do echo ok 8; done";
     let env = json!({ "HUNG": folder.path().join("hung") });
     let params = json!({ "command": script, "shell": true, "timeout": "2s", "env": env });

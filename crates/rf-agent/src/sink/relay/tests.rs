@@ -111,8 +111,8 @@ async fn bodies_are_counted_as_they_are_sent_and_answered() {
     assert_eq!(traffic.received.load(Ordering::Relaxed), answers as u64);
 }
 
-/// What the sink counts of three events that this script gets: delivered, dropped, dead letters.
-async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 3] {
+/// What the sink counts of three events that this script gets: delivered, dropped on purpose and for a failure, dead letters.
+async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 4] {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("batch.lua");
     std::fs::write(&path, script).unwrap();
@@ -137,7 +137,8 @@ async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 3] {
     worker.run().await;
     assert_eq!(store.usage(queue).events, 0, "all have left the queue");
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    [meter.delivered.all(), count(&meter.dropped_by_script), count(&meter.dead_lettered)]
+    let dropped = [&meter.dropped_by_script, &meter.dropped_on_error].map(count);
+    [meter.delivered.all(), dropped[0], dropped[1], count(&meter.dead_lettered)]
 }
 
 #[tokio::test]
@@ -148,10 +149,10 @@ async fn what_a_script_lets_go_is_dropped_and_not_delivered() {
         "function TransformBatch() lua_error('no') end",
     );
     for (script, on_error, expected, posts) in [
-        (empties, OnError::DeadLetter, [0, 3, 0], 0),
-        (fails, OnError::Drop, [0, 3, 0], 0),
-        (fails, OnError::DeadLetter, [0, 0, 3], 0),
-        (fails, OnError::Pass, [3, 0, 0], 1),
+        (empties, OnError::DeadLetter, [0, 3, 0, 0], 0),
+        (fails, OnError::Drop, [0, 0, 3, 0], 0),
+        (fails, OnError::DeadLetter, [0, 0, 0, 3], 0),
+        (fails, OnError::Pass, [3, 0, 0, 0], 1),
     ] {
         assert_eq!(counted(&url, script, on_error).await, expected, "{script} {on_error:?}");
         assert_eq!(got.lock().unwrap().len(), posts, "{script} {on_error:?}");

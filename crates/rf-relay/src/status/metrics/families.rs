@@ -72,7 +72,13 @@ pub(super) const BUCKETS: &[BucketFamily] =
             "replayforge_bucket_dropped_events_total",
             Kind::Counter,
             "Events that are gone, by reason.",
-            |b, _| vec![("full", b.dropped_full.into()), ("age", b.dropped_age.into())],
+            |b, _| {
+                vec![
+                    ("full", b.dropped_full.into()),
+                    ("age", b.dropped_age.into()),
+                    ("damaged", b.dropped_damaged.into()),
+                ]
+            },
         ),
     ];
 

@@ -22,6 +22,7 @@ fn the_manual_lists_every_metric_and_no_other() {
         LATENCY.0,
     ]
     .into();
+    known.extend(DISK.iter().map(|(name, ..)| *name));
     known.extend(AGENTS.iter().map(|family| family.name));
     known.extend(BUCKETS.iter().map(|family| family.name));
     known.extend(NODES.iter().map(|family| family.name));

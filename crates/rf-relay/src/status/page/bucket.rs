@@ -67,7 +67,7 @@ fn facts(report: &Report, bucket: &BucketReport) -> Markup {
             (parts::fact("Players with a lease", &parts::number(bucket.holders)))
             (parts::fact("Last in", &parts::when(bucket.received_at_ms, report.at_ms)))
             (parts::fact("Last asked for", &parts::when(bucket.asked_at_ms, report.at_ms)))
-            (parts::fact("Dropped", &html! { (count(bucket.dropped_full)) " when full, " (count(bucket.dropped_age)) " too old" }))
+            (parts::fact("Dropped", &html! { (count(bucket.dropped_full)) " when full, " (count(bucket.dropped_age)) " too old, " (count(bucket.dropped_damaged)) " with a damaged database" }))
             (parts::fact("Refused", &html! { (count(bucket.refused)) " batches" }))
         }
     }

@@ -67,6 +67,7 @@ fn link(subject: Subject, id: &str) -> String {
     match subject {
         Subject::Bucket => parts::bucket_link(id),
         Subject::Node => parts::node_link(id),
+        Subject::Relay => "#summary".to_owned(),
     }
 }
 
@@ -203,7 +204,7 @@ fn bucket_row(report: &Report, bucket: &BucketReport) -> Markup {
             td data-label="Waiting" class="num" { (parts::number(bucket.events)) }
             td data-label="Oldest" class="num" { (parts::age(bucket.oldest_at_ms, report.at_ms)) }
             td data-label="Size" { (parts::bar(fill, &format!("{} of {}", crate::report::bytes(bucket.used_bytes), crate::report::bytes(bucket.events_limit())))) }
-            td data-label="Dropped" class="num" { (parts::number(bucket.dropped_full + bucket.dropped_age)) }
+            td data-label="Dropped" class="num" { (parts::number(bucket.dropped())) }
             td data-label="Refused" class="num" { (parts::number(bucket.refused)) }
             td data-label="Last in" { (parts::when(bucket.received_at_ms, report.at_ms)) }
             td data-label="Last asked" { (parts::when(bucket.asked_at_ms, report.at_ms)) }
