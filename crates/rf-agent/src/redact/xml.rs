@@ -35,7 +35,7 @@ fn mask_fields(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
         };
         let mut from = tag + name.len();
         loop {
-            for (from, to) in attributes(text, from, tag_end, &is_secret) {
+            for (from, to) in attributes(text, from, tag_end, is_secret) {
                 replace(from, to, &mut copied);
             }
             if copied <= tag_end {
