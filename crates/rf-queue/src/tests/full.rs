@@ -310,6 +310,23 @@ async fn a_clock_that_was_ahead_once_is_forgotten_when_the_queue_is_empty() {
 }
 
 #[tokio::test]
+async fn a_large_append_to_an_empty_queue_forgets_a_clock_that_was_ahead_too() {
+    let years = Duration::from_secs(20 * 365 * 86_400);
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    rig.clock.advance(years);
+    rig.append(&["ahead"]).await.unwrap();
+    let ahead = rig.usage().oldest_at_ms.unwrap();
+    rig.clock.set_wall_back(years);
+    rig.ack(rig.ids().await).await;
+    // The WAL cannot take it at once.
+    rig.store().commit(Commit::append(rig.q(), vec![filled(9_000); 50])).await.unwrap();
+    let events = rig.all().await;
+    assert_eq!(events.len(), 50);
+    assert!(events.iter().all(|event| event.at_ms < ahead));
+    assert_eq!(rig.usage().oldest_at_ms, Some(events[0].at_ms));
+}
+
+#[tokio::test]
 async fn a_large_backlog_ages_away_at_one_poke() {
     let aging = QueueOptions { max_age: Some(Duration::from_secs(60)), ..QueueOptions::new("q") };
     let rig = Rig::with(MIB, vec![aging]);
