@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::rig::{EVERYTHING, MIB, Rig, filled};
+use super::rig::{EVERYTHING, MIB, Rig, filled, remove, set};
 use crate::{
     Commit, CommitError, DropWatch, Dropped, FullReason, QueueOptions, WhenFull, fit_when_empty,
 };
@@ -384,4 +384,25 @@ async fn block_goes_on_when_more_has_left_than_one_transaction_removes() {
     let both = async { tokio::join!(waiting, leaving) };
     let (taken, left) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("room");
     assert!(taken.is_ok() && left >= 10, "{taken:?}, {left}");
+}
+
+#[tokio::test]
+async fn what_left_ahead_of_a_commit_that_fails_is_shown_as_gone() {
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    for _ in 0..3 {
+        rig.store().commit(Commit::append(rig.q(), vec![filled(900); 100])).await.unwrap();
+    }
+    let conn = rusqlite::Connection::open(rig.path()).unwrap();
+    conn.execute_batch(
+        "CREATE TRIGGER refuse BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ABORT, 'as the test wants'); END",
+    )
+    .unwrap();
+    // More than one transaction removes.
+    let scattered = rig.ids().await.into_iter().step_by(2).collect();
+    let commit = Commit { checkpoints: vec![set("at", "1")], ..remove(rig.q(), scattered) };
+    let refused = rig.store().commit(commit).await;
+    assert!(matches!(refused, Err(CommitError::Failed(_))), "{refused:?}");
+    let left = rig.ids().await.len() as u64;
+    assert!((150..300).contains(&left), "{left}");
+    assert_eq!(rig.usage().events, left);
 }
