@@ -13,14 +13,14 @@ pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
 pub(crate) const CHUNK_ROWS: usize = 200;
 
 impl Writer {
-    /// Stores events with their ids and times, and with them how far that has come; `None` when there is no room for
-    /// them. Events that are there already are passed over; the number tells how many were not.
+    /// Stores events with their ids and times, and with them how far that has come; false when there is no room for them.
+    /// Events that are there already are passed over.
     pub(crate) fn adopt(
         &mut self,
         queue: usize,
         events: &[StoredEvent],
         done: Option<&Checkpoint>,
-    ) -> rusqlite::Result<Option<u64>> {
+    ) -> rusqlite::Result<bool> {
         let removed = self.state.queues[queue].removed;
         if events.iter().any(|event| event.id <= removed) {
             // Of what has been passed nothing may come back with them.
@@ -32,20 +32,19 @@ impl Writer {
         // Rows that land between others split leaves in two halves.
         let cost = Cost::of_rows(rows.plus(rows, 3), 0);
         if !self.has_room_for(&cost)? {
-            return Ok(None);
+            return Ok(false);
         }
         self.make_wal_room(&cost)?;
         let mut group = self.group()?;
         group.tx.appended = group.tx.appended.plus(cost.rows, 3);
-        let mut new = 0;
         for event in events {
-            new += u64::from(group.adopt(queue, event)?);
+            group.adopt(queue, event)?;
         }
         if let Some(done) = done {
             group.checkpoint(done)?;
         }
         self.end_transaction()?;
-        Ok(Some(new))
+        Ok(true)
     }
 
     pub(crate) fn has_room_for(&mut self, cost: &Cost) -> rusqlite::Result<bool> {

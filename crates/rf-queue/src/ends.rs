@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// Fewer are not looked through.
 const MIN_PRUNED: usize = 256;
 
-/// The ends of leases that this run has stored, by token and end on the wall clock.
+/// The ends of leases that this run has read or stored, by token and end on the wall clock.
 #[derive(Debug, Default)]
 pub(crate) struct Ends {
     known: BTreeMap<(u64, u64), u64>,
@@ -16,7 +16,7 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// A lease is stored with this end; `now` is monotonic, as `end` is.
+    /// A lease was read or is stored with this end; `now` is monotonic, as `end` is.
     pub(crate) fn note(&mut self, token_and_wall: (u64, u64), end: u64, now: u64) {
         self.known.insert(token_and_wall, end);
         if self.known.len() > self.prune_at {
@@ -25,7 +25,7 @@ impl Ends {
         }
     }
 
-    /// Its end, if this run has stored it.
+    /// Its end, if this run has noted it.
     pub(crate) fn of(&self, token_and_wall: (u64, u64)) -> Option<u64> {
         self.known.get(&token_and_wall).copied()
     }

@@ -182,14 +182,14 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Takes over an event with the id and the time that it has elsewhere; false when that id is here already. Counts no
-    /// pages: it may land between others, so whoever adopts knows what that costs.
-    pub(crate) fn adopt(&mut self, queue: usize, event: &StoredEvent) -> rusqlite::Result<bool> {
+    /// Takes over an event with the id and the time that it has elsewhere, unless that id is here already. Counts no pages: it
+    /// may land between others, so whoever adopts knows what that costs.
+    pub(crate) fn adopt(&mut self, queue: usize, event: &StoredEvent) -> rusqlite::Result<()> {
         self.bring_back(queue, event.id)?;
         let queue = &mut self.state.queues[queue];
         let row = params![sql_id(event.id), sql_id(event.at_ms), &event.content[..]];
         if self.conn.prepare_cached(&queue.segments.of(event.id).adopt)?.execute(row)? == 0 {
-            return Ok(false);
+            return Ok(());
         }
         queue.segments.adopted(event.id, event.content.len() as u64);
         queue.sizes.forget(event.id, event.id);
@@ -199,7 +199,7 @@ impl Group<'_> {
         queue.head_moved |= queue.head.is_some_and(|(first, _)| first > event.id);
         queue.count_in(event.id, event.at_ms, event.content.len() as u64);
         (queue.dirty, queue.announce) = (true, true);
-        Ok(true)
+        Ok(())
     }
 
     /// Makes ids from `id` on count again, without the events that have been passed there, if their rows are there still.

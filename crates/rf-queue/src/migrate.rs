@@ -20,7 +20,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
 use crate::errors::{Notice, OpenError};
 use crate::rows::sql_id;
-use crate::space::beside;
+use crate::space::{beside, sync_folder};
 use crate::sql;
 use crate::types::{Checkpoint, Import, StoreOptions, StoredEvent};
 use crate::writer::Writer;
@@ -79,6 +79,7 @@ pub(crate) fn take_over(writer: &mut Writer, notices: &mut Vec<Notice>) -> Resul
         let own = Import { path: original, queue: first.name.clone() };
         if let Some(events) = take_over_file(writer, &own, Ids::Kept)? {
             remove(&own.path, "")?;
+            sync_folder(&own.path);
             forget(writer, &own)?;
             notices.extend((events > 0).then_some(Notice::Migrated { from: path, events }));
         }
@@ -87,6 +88,7 @@ pub(crate) fn take_over(writer: &mut Writer, notices: &mut Vec<Notice>) -> Resul
         if let Some(events) = take_over_file(writer, &import, Ids::New)? {
             fs::rename(&import.path, free_name(&import.path))
                 .map_err(|source| OpenError::Io { path: import.path.clone(), source })?;
+            sync_folder(&import.path);
             forget(writer, &import)?;
             notices.push(Notice::Migrated { from: import.path, events });
         }
@@ -178,7 +180,7 @@ fn copy_tables(
             }
             progress =
                 Progress { after: last, events: progress.events + events.len() as u64, ..progress };
-            if writer.adopt(to.0, &events, Some(&progress.checkpoint(&key)))?.is_none() {
+            if !writer.adopt(to.0, &events, Some(&progress.checkpoint(&key)))? {
                 return Ok(None);
             }
         }

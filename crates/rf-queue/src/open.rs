@@ -68,7 +68,14 @@ pub(crate) fn open(
     shared: &Arc<Shared>,
     mailbox: &Arc<Mailbox>,
 ) -> Result<(Writer, Vec<Notice>), OpenError> {
-    with_reserve(options, || open_whole(options, shared, mailbox), |(writer, _)| writer)
+    // Looked at before the reserve, which shows it, may be given up.
+    let is_emptied = is_emptied(&options.path);
+    let open = || open_whole(options, shared, mailbox);
+    let (writer, mut notices) = with_reserve(options, open, |(writer, _)| writer)?;
+    if is_emptied {
+        notices.insert(0, Notice::Emptied { path: options.path.clone() });
+    }
+    Ok((writer, notices))
 }
 
 /// Opening again after hibernation: the file was healthy when this process closed it.
@@ -113,9 +120,6 @@ fn open_whole(
     mailbox: &Arc<Mailbox>,
 ) -> Result<(Writer, Vec<Notice>), OpenError> {
     let mut notices = Vec::new();
-    if is_emptied(&options.path) {
-        notices.push(Notice::Emptied { path: options.path.clone() });
-    }
     let damaged = find_damage(options)?;
     if damaged.is_none() {
         migrate::move_original(options)?;

@@ -25,7 +25,7 @@ impl Writer {
     /// Applies an admitted commit; the answer is as durable as any when it returns.
     pub(crate) fn apply_in_parts(&mut self, commit: &Commit) -> rusqlite::Result<Receipt> {
         self.cut_group()?;
-        let result = self.write_parts(commit).and_then(|at| self.count_parts(commit, at));
+        let result = self.write_parts(commit).and_then(|times| self.count_parts(commit, &times));
         if result.is_err() {
             // The error goes to the caller, who undoes the open transaction; the parts before it stand.
             self.roll_back();
@@ -34,13 +34,15 @@ impl Writer {
         result
     }
 
-    /// The rows, in parts; the time that they were given.
-    fn write_parts(&mut self, commit: &Commit) -> rusqlite::Result<u64> {
+    /// The rows, in parts; the time that those of each append were given.
+    fn write_parts(&mut self, commit: &Commit) -> rusqlite::Result<Vec<u64>> {
         let wall = self.options.clock.wall_ms();
+        let mut times = Vec::new();
         let mut next_ids: Vec<u64> = self.state.queues.iter().map(|queue| queue.next_id).collect();
         for append in &commit.appends {
             let queue = append.queue.0;
-            let at = wall.max(self.state.queues[queue].last_at);
+            let at = self.state.queues[queue].time_of_next(wall);
+            times.push(at);
             let mut rest = &append.events[..];
             while !rest.is_empty() {
                 let (cost, count) = self.next_part(rest);
@@ -50,7 +52,7 @@ impl Writer {
                 rest = later;
             }
         }
-        Ok(wall)
+        Ok(times)
     }
 
     /// As many events as fit beside a database of any size, and at least one.
@@ -89,16 +91,16 @@ impl Writer {
         self.end_transaction()
     }
 
-    fn count_parts(&mut self, commit: &Commit, wall: u64) -> rusqlite::Result<Receipt> {
+    fn count_parts(&mut self, commit: &Commit, times: &[u64]) -> rusqlite::Result<Receipt> {
         let rest = Commit { appends: Vec::new(), ..commit.clone() };
         self.drop_letters_for(&rest)?;
         let cost = self.small_group()?.cost(&rest)?;
         self.make_wal_room(&cost)?;
         let mut group = self.group()?;
         let receipt = group.apply(&rest)?;
-        for append in commit.appends.iter().filter(|append| !append.events.is_empty()) {
+        let appends = commit.appends.iter().zip(times);
+        for (append, &at) in appends.filter(|(append, _)| !append.events.is_empty()) {
             let queue = &mut group.state.queues[append.queue.0];
-            let at = wall.max(queue.last_at);
             for event in &append.events {
                 queue.count_in(queue.next_id, at, event.len() as u64);
                 queue.segments.grow(stored_bytes(event.len() as u64));
@@ -126,7 +128,12 @@ impl Writer {
             while last >= from {
                 let first = from.max((last + 1).saturating_sub(REMOVED_AT_ONCE));
                 let pages = self.limits.step_pages();
-                self.make_wal_room(&Cost::pages(pages))?;
+                let step = Cost::pages(pages);
+                if !self.takes(&step)? {
+                    // Not left to making room: that undoes what fails, which would come here again, and again.
+                    self.end_transaction()?;
+                }
+                self.make_wal_room(&step)?;
                 let group = self.group()?;
                 group
                     .conn

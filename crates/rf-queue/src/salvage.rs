@@ -241,9 +241,10 @@ fn copy_queue(writer: &mut Writer, source: &Connection, old: &OldQueue) -> rusql
     };
     let mut copied = 0;
     let mut store = |events: Vec<StoredEvent>| -> rusqlite::Result<bool> {
-        let stored = writer.adopt(index, &events, None)?;
-        copied += stored.unwrap_or(0);
-        Ok(stored.is_some())
+        let is_stored = writer.adopt(index, &events, None)?;
+        // Those that a killed process had copied are not lost.
+        copied += if is_stored { events.len() as u64 } else { 0 };
+        Ok(is_stored)
     };
     for table in &old.tables {
         let from = (old, table.as_str());

@@ -197,9 +197,20 @@ fn write_zeros(mut file: &File, bytes: u64) -> io::Result<()> {
 
 /// Bytes that the disk of a file has free; `None` where it does not say.
 pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let disk = rustix::fs::statvfs(folder.unwrap_or(Path::new("."))).ok()?;
+    let disk = rustix::fs::statvfs(folder_of(path)).ok()?;
     (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Makes it durable that a file has gone from its folder, where the file system can do so: after a loss of power it must not
+/// be there again.
+pub(crate) fn sync_folder(path: &Path) {
+    if let Err(error) = File::open(folder_of(path)).and_then(|folder| folder.sync_all()) {
+        tracing::debug!(path = %path.display(), %error, "the folder cannot be synced");
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// `NAME` + `suffix` in the same folder.

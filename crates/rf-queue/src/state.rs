@@ -443,7 +443,7 @@ fn load_queue(
     options: &QueueOptions,
     shares: QueueShares,
     clock: &dyn Clock,
-    ends: Ends,
+    mut ends: Ends,
 ) -> rusqlite::Result<QueueState> {
     let find =
         "SELECT id, next_id, events, bytes, stored, last_at, removed FROM queues WHERE name = ?1";
@@ -468,7 +468,7 @@ fn load_queue(
         behind_told: false,
         head: None,
         dead_letters: 0,
-        book: load_leases(conn, row, clock, &ends)?,
+        book: load_leases(conn, row, clock, &mut ends)?,
         ends,
         sizes: Sizes::default(),
         limit_bytes: options.max_bytes.unwrap_or(shares.share_bytes),
@@ -495,7 +495,7 @@ fn load_leases(
     conn: &Connection,
     row: i64,
     clock: &dyn Clock,
-    ends: &Ends,
+    ends: &mut Ends,
 ) -> rusqlite::Result<LeaseBook> {
     let (wall, mono) = (clock.wall_ms(), clock.mono_ms());
     let mut select = conn.prepare(
@@ -506,7 +506,12 @@ fn load_leases(
         let until: Option<u64> = r.get(3)?;
         let token: u64 = r.get(5)?;
         let by_wall = |at: u64| mono + at.saturating_sub(wall).min(ttl_ms);
-        let until = until.map(|at| ends.of((token, at)).unwrap_or_else(|| by_wall(at)));
+        let until = until.map(|at| {
+            let end = ends.of((token, at)).unwrap_or_else(|| by_wall(at));
+            // One of an earlier run may have to be read again in this one.
+            ends.note((token, at), end, mono);
+            end
+        });
         Ok((r.get(0)?, Range { last: r.get(1)?, attempts: r.get(2)?, until, ttl_ms, token }))
     })?;
     Ok(LeaseBook::load(ranges.collect::<rusqlite::Result<Vec<_>>>()?))

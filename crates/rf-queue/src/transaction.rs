@@ -192,15 +192,17 @@ impl Writer {
         // What a failed commit has left in the files is not known.
         self.data_version = None;
         self.stop_if_damaged(error);
-        if !self.stopped
-            && let Err(error) = self.load_again()
-        {
-            // With wrong counters nothing can be promised any more.
-            self.roll_back();
-            self.stop(format!(
-                "{}: counters cannot be read again: {error}",
-                self.options.path.display()
-            ));
+        if !self.stopped {
+            match self.load_again() {
+                // What was committed in the middle of a request has not been shown.
+                Ok(()) => self.publish(),
+                Err(error) => {
+                    // With wrong counters nothing can be promised any more.
+                    self.roll_back();
+                    let path = self.options.path.display();
+                    self.stop(format!("{path}: counters cannot be read again: {error}"));
+                }
+            }
         }
         failure::kind(error)
     }

@@ -422,6 +422,28 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_an_append_in_parts_that_cannot_be_removed_stop_the_store() {
+        let (_folder, mut writer) = writer(1 << 20);
+        let next_id = writer.state.queues[0].next_id;
+        writer.conn.execute_batch("BEGIN").unwrap();
+        // More than one transaction removes.
+        for id in next_id..next_id + 1000 {
+            let row = rusqlite::params![id, 0, [b'x'; 100]];
+            writer
+                .conn
+                .execute("INSERT INTO q_1 (id, at, content) VALUES (?1, ?2, ?3)", row)
+                .unwrap();
+        }
+        writer.conn.execute_batch("COMMIT").unwrap();
+        writer.parts_left = true;
+        // As on a disk that takes nothing more: no COMMIT goes through.
+        writer.conn.commit_hook(Some(|| true)).unwrap();
+        writer.undo(&failure(ffi::SQLITE_FULL));
+        assert!(writer.stopped);
+        writer.retire();
+    }
+
+    #[test]
     fn large_removes_that_were_undone_are_done_again_with_their_checkpoint() {
         let (_folder, mut writer) = writer(1 << 20);
         let queue = QueueId(0);

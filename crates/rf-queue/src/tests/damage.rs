@@ -91,6 +91,22 @@ async fn several_bad_pages_cost_what_lies_on_them() {
 }
 
 #[tokio::test]
+async fn what_a_killed_process_had_salvaged_does_not_count_as_lost() {
+    let mut rig = closed_store().await;
+    overwrite(rig.path(), 100 * 4096, &[0xA5; 4096]);
+    rig.open().unwrap();
+    let first = damage(&rig);
+    let [Notice::Damaged { kept_as, .. }] = &rig.notices[..] else { panic!("{:?}", rig.notices) };
+    let name = kept_as.file_name().unwrap().to_owned();
+    rig.close().await;
+    // As if killed just before the end.
+    fs::write(rig.beside(".damaged"), name.as_encoded_bytes()).unwrap();
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), first);
+    assert_eq!(rig.usage().dropped_damaged, first.1);
+}
+
+#[tokio::test]
 async fn an_overwritten_header_costs_nothing() {
     let mut rig = closed_store().await;
     overwrite(rig.path(), 0, &[0xA5; 100]);

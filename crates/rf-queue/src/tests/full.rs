@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::rig::{EVERYTHING, MIB, Rig, filled};
+use super::rig::{EVERYTHING, MIB, Rig, filled, remove, set};
 use crate::{
     Commit, CommitError, DropWatch, Dropped, FullReason, QueueOptions, WhenFull, fit_when_empty,
 };
@@ -310,6 +310,23 @@ async fn a_clock_that_was_ahead_once_is_forgotten_when_the_queue_is_empty() {
 }
 
 #[tokio::test]
+async fn a_large_append_to_an_empty_queue_forgets_a_clock_that_was_ahead_too() {
+    let years = Duration::from_secs(20 * 365 * 86_400);
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    rig.clock.advance(years);
+    rig.append(&["ahead"]).await.unwrap();
+    let ahead = rig.usage().oldest_at_ms.unwrap();
+    rig.clock.set_wall_back(years);
+    rig.ack(rig.ids().await).await;
+    // The WAL cannot take it at once.
+    rig.store().commit(Commit::append(rig.q(), vec![filled(9_000); 50])).await.unwrap();
+    let events = rig.all().await;
+    assert_eq!(events.len(), 50);
+    assert!(events.iter().all(|event| event.at_ms < ahead));
+    assert_eq!(rig.usage().oldest_at_ms, Some(events[0].at_ms));
+}
+
+#[tokio::test]
 async fn a_large_backlog_ages_away_at_one_poke() {
     let aging = QueueOptions { max_age: Some(Duration::from_secs(60)), ..QueueOptions::new("q") };
     let rig = Rig::with(MIB, vec![aging]);
@@ -367,4 +384,25 @@ async fn block_goes_on_when_more_has_left_than_one_transaction_removes() {
     let both = async { tokio::join!(waiting, leaving) };
     let (taken, left) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("room");
     assert!(taken.is_ok() && left >= 10, "{taken:?}, {left}");
+}
+
+#[tokio::test]
+async fn what_left_ahead_of_a_commit_that_fails_is_shown_as_gone() {
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    for _ in 0..3 {
+        rig.store().commit(Commit::append(rig.q(), vec![filled(900); 100])).await.unwrap();
+    }
+    let conn = rusqlite::Connection::open(rig.path()).unwrap();
+    conn.execute_batch(
+        "CREATE TRIGGER refuse BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ABORT, 'as the test wants'); END",
+    )
+    .unwrap();
+    // More than one transaction removes.
+    let scattered = rig.ids().await.into_iter().step_by(2).collect();
+    let commit = Commit { checkpoints: vec![set("at", "1")], ..remove(rig.q(), scattered) };
+    let refused = rig.store().commit(commit).await;
+    assert!(matches!(refused, Err(CommitError::Failed(_))), "{refused:?}");
+    let left = rig.ids().await.len() as u64;
+    assert!((150..300).contains(&left), "{left}");
+    assert_eq!(rig.usage().events, left);
 }

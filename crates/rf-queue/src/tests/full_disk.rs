@@ -10,7 +10,9 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use super::rig::{MIB, Rig, filled, texts};
-use crate::{Commit, CommitError, FullReason, OpenError, QueueOptions, StoreError, WhenFull};
+use crate::{
+    Commit, CommitError, FullReason, Notice, OpenError, QueueOptions, StoreError, WhenFull,
+};
 
 /// Mounted for as long as it lives.
 struct SmallDisk {
@@ -251,6 +253,20 @@ async fn a_full_disk_lets_many_scattered_events_go_at_once() {
     assert_eq!(rig.ids().await, staying);
     rig.reopen().await;
     assert_eq!(rig.ids().await, staying);
+}
+
+#[tokio::test]
+async fn a_database_that_was_emptied_is_told_on_a_full_disk_too() {
+    let disk = SmallDisk::mount(6 * MIB);
+    let mut rig = rig_on(&disk, 4 * MIB);
+    rig.append(&["lost"]).await.unwrap();
+    rig.until(async |_| rig.beside(".reserve").exists()).await;
+    rig.close().await;
+    File::options().write(true).open(rig.path()).unwrap().set_len(0).unwrap();
+    disk.fill();
+    rig.open().unwrap();
+    assert!(!rig.beside(".reserve").exists(), "its room was needed");
+    assert_eq!(rig.notices, [Notice::Emptied { path: rig.path().to_owned() }]);
 }
 
 #[tokio::test]

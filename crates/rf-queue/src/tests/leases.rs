@@ -179,20 +179,25 @@ async fn a_queue_full_of_holes_keeps_giving() {
 
 #[tokio::test]
 async fn a_clock_set_forward_ends_no_lease_when_a_transaction_is_undone() {
-    let rig = Rig::new();
-    rig.append(&["a"]).await.unwrap();
-    rig.lease(1).await;
-    rig.clock.set_wall_forward(Duration::from_secs(3600));
-    let conn = rusqlite::Connection::open(rig.path()).unwrap();
-    conn.execute_batch(
-        "CREATE TRIGGER refuse BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ABORT, 'as the test wants'); END",
-    )
-    .unwrap();
-    let commit =
-        Commit { checkpoints: vec![set("at", "1")], ..Commit::append(rig.q(), vec!["b".into()]) };
-    let refused = rig.store().commit(commit).await;
-    assert!(matches!(refused, Err(CommitError::Failed(_))), "{refused:?}");
-    assert_eq!(rig.lease(9).await.1, []);
-    rig.clock.advance(TTL);
-    assert_eq!(texts(&rig.lease(9).await.1), ["a"]);
+    for restarted in [false, true] {
+        let mut rig = Rig::new();
+        rig.append(&["a"]).await.unwrap();
+        rig.lease(1).await;
+        if restarted {
+            rig.reopen().await;
+        }
+        rig.clock.set_wall_forward(Duration::from_secs(3600));
+        let conn = rusqlite::Connection::open(rig.path()).unwrap();
+        conn.execute_batch(
+            "CREATE TRIGGER refuse BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ABORT, 'as the test wants'); END",
+        )
+        .unwrap();
+        let checkpoints = vec![set("at", "1")];
+        let commit = Commit { checkpoints, ..Commit::append(rig.q(), vec!["b".into()]) };
+        let refused = rig.store().commit(commit).await;
+        assert!(matches!(refused, Err(CommitError::Failed(_))), "{refused:?}");
+        assert_eq!(rig.lease(9).await.1, [], "restarted: {restarted}");
+        rig.clock.advance(TTL);
+        assert_eq!(texts(&rig.lease(9).await.1), ["a"]);
+    }
 }
