@@ -302,6 +302,13 @@ impl Store {
         *lock(&self.inner.shared.disk)
     }
 
+    /// Whether less than half of the room is used, from memory: of the store's, and of what the queue itself may have.
+    pub fn is_half_empty(&self, queue: QueueId) -> bool {
+        let (disk, usage) = (self.disk(), self.usage(queue));
+        let own = self.inner.options.queues[queue.0].max_bytes;
+        disk.used_bytes < disk.events_max_bytes / 2 && own.is_none_or(|most| usage.bytes < most / 2)
+    }
+
     /// What keeps the store from its work, from memory: a disk that takes nothing, files that cannot be opened, or requests
     /// that the database has refused within the last minute. It goes on by itself once that is over.
     pub fn trouble(&self) -> Option<StoreTrouble> {

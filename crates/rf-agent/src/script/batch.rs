@@ -81,11 +81,16 @@ impl BatchScript {
         Ok(())
     }
 
-    /// What is to be posted instead of these contents.
+    /// What is to be posted instead of these contents. What a relay is to get has copies of an event told apart; to an API it
+    /// goes as the script has made it.
     ///
     /// # Errors
     /// [`TransformError`].
-    pub(crate) async fn transform(&self, messages: Vec<Bytes>) -> Result<Posted, TransformError> {
+    pub(crate) async fn transform(
+        &self,
+        messages: Vec<Bytes>,
+        is_relay: bool,
+    ) -> Result<Posted, TransformError> {
         let ended = || TransformError::Store("the script's thread has ended".to_owned());
         let running = self.running.get().ok_or_else(ended)?;
         let (reply, answer) = oneshot::channel();
@@ -94,9 +99,11 @@ impl BatchScript {
         match answer.await.map_err(|_dropped| ended())? {
             Ok(mut transformed) => {
                 self.remember(running, &transformed).await?;
-                let mut copies = Copies::of(&messages);
-                for message in &mut transformed.messages {
-                    copies.tell_apart(0, message);
+                if is_relay {
+                    let mut copies = Copies::of(&messages);
+                    for message in &mut transformed.messages {
+                        copies.tell_apart(0, message);
+                    }
                 }
                 if transformed.messages.is_empty() {
                     let reason = "the script left nothing of the batch".to_owned();

@@ -18,7 +18,7 @@ use uuid::{Builder, Uuid};
 pub(super) struct Copies {
     /// By sink and id.
     made: HashMap<(usize, Uuid), u64>,
-    /// How often an id came in, where that was more than once: so often it may leave as it is.
+    /// How often an id came in: so often it may leave as it is, and once where it did not come in.
     given: HashMap<Uuid, u64>,
 }
 

@@ -133,7 +133,7 @@ impl RelaySink {
             return self.post(&batch.id, encode_batch(contents).into(), &Steer::default()).await;
         };
         let messages = batch.events.iter().map(|event| event.content.clone()).collect();
-        match script.transform(messages).await {
+        match script.transform(messages, self.is_relay).await {
             Ok(Posted::Nothing { reason, failed }) => Err(SinkError::Dropped { reason, failed }),
             Ok(Posted::Messages(messages, steer)) => {
                 let body = encode_batch(messages.iter().map(|message| &message[..]));
@@ -189,7 +189,9 @@ impl RelaySink {
             .get_all(ACCEPT_ENCODING)
             .iter()
             .any(|value| value.as_bytes().windows(4).any(|w| w == b"zstd"));
-        self.takes_zstd.store(names_zstd, Ordering::Relaxed);
+        if names_zstd || !may_be_of_a_gateway(status) {
+            self.takes_zstd.store(names_zstd, Ordering::Relaxed);
+        }
         let body = read_capped(response.into_body(), MAX_REFUSAL_BYTES, self.timeout).await;
         let received = body.as_ref().map_or(0, Bytes::len);
         self.traffic.received.fetch_add(received as u64, Ordering::Relaxed);
@@ -251,6 +253,18 @@ fn refused(status: StatusCode, by: Refuser, reason: String, after: Option<Durati
         _ if status.is_client_error() || status.is_redirection() => SinkError::Paused(reason),
         _ => SinkError::Retry { reason, after },
     }
+}
+
+/// Whether something before the relay may have answered, without asking it: that says nothing of what the relay reads. A repeat
+/// that is not compressed any more may be too large there, while the relay has the batch.
+fn may_be_of_a_gateway(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    )
 }
 
 fn wants_tls(body: &[u8]) -> bool {

@@ -143,7 +143,6 @@ impl Puller<'_> {
                     }
                 }
                 Ok(pulled) => {
-                    self.answered();
                     self.most = (2 * self.most).min(PULL_EVENTS);
                     self.out.trace().pulled(&pulled.events);
                     self.leases = pulled.lease.is_some();
@@ -221,6 +220,7 @@ impl Puller<'_> {
         // The relay gives the oldest first: where it brings none of them, there are none.
         if again.is_empty() {
             self.forget_acknowledged();
+            self.answered();
         }
         let stored = {
             let storing = self.store(&fresh);
@@ -328,7 +328,7 @@ impl Puller<'_> {
         true
     }
 
-    /// The relay has done as it was asked.
+    /// The relay has done as it was asked, also with what was acknowledged before.
     fn answered(&mut self) {
         self.backoff.reset();
         if self.out.meter().fortune.comes_up() {

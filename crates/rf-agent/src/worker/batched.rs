@@ -55,18 +55,12 @@ pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
         done: Done::default(),
     };
     shipper.resume().await?;
-    loop {
-        let batch = match shipper.ahead.pop_front() {
-            Some(batch) => batch,
-            None => match shipper.next_batch().await? {
-                Some(batch) => batch,
-                None => return shipper.settle().await,
-            },
-        };
-        if !shipper.ship(batch).await? || shipper.flush.is_over() {
-            return shipper.settle().await;
+    while let Some(batch) = shipper.next_batch().await? {
+        if !shipper.ship(batch).await? {
+            break;
         }
     }
+    shipper.settle().await
 }
 
 struct Shipper<'a> {
@@ -76,7 +70,8 @@ struct Shipper<'a> {
     flush: FlushTimer,
     /// The last id that is delivered or buried.
     cursor: u64,
-    /// Batches that are stored as in flight and were not sent by this run.
+    /// Batches that are sent next, in order, and were not sent by this run. They are stored as in flight, but for that of a sink
+    /// whose batches leave the queue together.
     ahead: VecDeque<SinkBatch>,
     /// What the next commit removes and buries.
     done: Done,
@@ -92,11 +87,7 @@ impl Shipper<'_> {
         let flights: Option<Vec<InFlight>> =
             checkpoint::decode(&worker.id, &key, &stored, consequence);
         for InFlight { id, first, last } in flights.into_iter().flatten() {
-            let count = usize::try_from(last.saturating_sub(first) + 1).unwrap_or(usize::MAX);
-            let budget = Budget { events: count, bytes: usize::MAX };
-            let before = first.saturating_sub(1);
-            let mut events = read(worker, before, budget).await?;
-            events.retain(|event| event.id <= last);
+            let events = read_range(worker, first, last).await?;
             if !events.is_empty() {
                 self.ahead.push_back(SinkBatch { id, events });
             }
@@ -104,11 +95,14 @@ impl Shipper<'_> {
         Ok(())
     }
 
-    /// Waits for events, and stores them as the batch in flight; `None` when the agent stops.
+    /// The batch that is ready, or else waits for events and stores them as the batch in flight; `None` when the agent stops.
     async fn next_batch(&mut self) -> Result<Option<SinkBatch>, Interrupted> {
         loop {
             if self.flush.is_over() || !self.wait_for_rate().await? {
                 return Ok(None);
+            }
+            if let Some(batch) = self.ahead.pop_front() {
+                return Ok(Some(batch));
             }
             self.linger().await?;
             // Registered before looking, so that an append in between is not missed.
@@ -294,6 +288,24 @@ async fn read(
     worker.insist(|| worker.store.read(worker.queue, after, budget)).await
 }
 
+/// The events from `first` to `last` that are still there. A stop may have removed them all and left the range stored, so this
+/// never reads more than one batch behind it.
+async fn read_range(
+    worker: &Worker,
+    first: u64,
+    last: u64,
+) -> Result<Vec<StoredEvent>, Interrupted> {
+    let mut events = Vec::new();
+    let mut after = first.saturating_sub(1);
+    while after < last {
+        let part = read(worker, after, budget(worker)).await?;
+        let Some(end) = part.last().map(|event| event.id) else { break };
+        events.extend(part.into_iter().filter(|event| event.id <= last));
+        after = end;
+    }
+    Ok(events)
+}
+
 /// The place of the first event above the limit, and the limit.
 fn first_too_large(worker: &Worker, events: &[StoredEvent]) -> Option<(usize, EventLimit)> {
     let limit = worker.sink.shape().event_limit?;
@@ -322,11 +334,11 @@ async fn commit_with(
 /// Whether what is done may leave the queue with what comes next: for a sink that needs no commit between two batches, and only
 /// while the room is not needed.
 fn may_be_removed_later(worker: &Worker, before: &Done) -> bool {
-    let (disk, together) = (worker.store.disk(), worker.sink.shape().removed_together);
+    let together = worker.sink.shape().removed_together;
     together > 1
         && before.batches() < together
         && !before.gives_up()
-        && disk.used_bytes < disk.events_max_bytes / 2
+        && worker.store.is_half_empty(worker.queue)
 }
 
 /// The batch behind the one that is being sent. Only a whole one: what comes meanwhile shall travel together. `before` is

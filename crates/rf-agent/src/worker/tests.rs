@@ -126,8 +126,12 @@ struct Bench {
 
 impl Bench {
     fn open(folder: &Path) -> Self {
+        Self::open_with(folder, QueueOptions::new("sink"))
+    }
+
+    fn open_with(folder: &Path, queue: QueueOptions) -> Self {
         let path = folder.join("q.sqlite3");
-        let options = StoreOptions::new(path.clone(), 4 << 20, vec![QueueOptions::new("sink")]);
+        let options = StoreOptions::new(path.clone(), 4 << 20, vec![queue]);
         let store = Store::open(options).unwrap().store;
         let queue = store.queue("sink").unwrap();
         let (stop, meter, reached) = (CancellationToken::new(), Arc::default(), Arc::default());
@@ -139,7 +143,7 @@ impl Bench {
         self.store.commit(Commit::append(self.queue, events)).await.unwrap();
     }
 
-    fn worker(&self, sink: &Arc<Recorder>) -> impl Future<Output = ()> + use<> {
+    fn worker<S: Sink + 'static>(&self, sink: &Arc<S>) -> impl Future<Output = ()> + use<S> {
         let sink: Arc<dyn Sink> = sink.clone();
         let (store, queue, stop) = (self.store.clone(), self.queue, self.stop.clone());
         let (id, meter) = ("sink".to_owned(), Arc::clone(&self.meter));
@@ -148,7 +152,7 @@ impl Bench {
     }
 
     /// Runs the worker until `until` is done, then stops it and waits for its end.
-    async fn run(&self, sink: &Arc<Recorder>, until: impl Future<Output = ()>) {
+    async fn run<S: Sink + 'static>(&self, sink: &Arc<S>, until: impl Future<Output = ()>) {
         let worker = self.worker(sink);
         let stopping = async {
             until.await;
@@ -473,6 +477,24 @@ async fn a_stop_does_not_wait_for_a_target_that_is_away() {
         stopped.await.expect("the stop must not wait for the backoff");
         assert_eq!(bench.left(), 100, "stable {stable}");
     }
+}
+
+#[tokio::test]
+async fn halves_keep_to_the_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..10)).await;
+    let rate = RateLimits { writes_per_minute: Some(1.0), ..RateLimits::default() };
+    let sink = Recorder::new(Shape { rate, ..shape(true) }, |_| {
+        Err(SinkError::Permanent("bad".to_owned()))
+    });
+    let whole_is_sent = async {
+        while sink.writes().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    bench.run(&sink, whole_is_sent).await;
+    assert_eq!((sink.writes().len(), bench.left()), (1, 10));
 }
 
 /// Time stands still but for what is slept: a loop that does not sleep would not come to the end of its flush.

@@ -111,6 +111,69 @@ async fn bodies_are_counted_as_they_are_sent_and_answered() {
     assert_eq!(traffic.received.load(Ordering::Relaxed), answers as u64);
 }
 
+#[tokio::test]
+async fn what_a_gateway_answers_does_not_say_what_the_relay_reads() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/record-batch", listener.local_addr().unwrap());
+    let got: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let kept = Arc::clone(&got);
+    let app = Router::new().fallback(move |body: Bytes| {
+        let mut sizes = kept.lock().unwrap();
+        sizes.push(body.len());
+        let (status, codings) = match sizes.len() {
+            2 => (StatusCode::GATEWAY_TIMEOUT, ""),
+            // A relay of the original has taken its place.
+            4 => (StatusCode::BAD_REQUEST, ""),
+            _ => (StatusCode::OK, "zstd"),
+        };
+        std::future::ready((status, [(ACCEPT_ENCODING, codings)], ""))
+    });
+    let tasks = Tasks::new(CancellationToken::new());
+    tasks.spawn("host", async move { axum::serve(listener, app).await });
+    let sink = sink(&url, true);
+    let content = "x".repeat(5000);
+    for _ in 0..5 {
+        drop(sink.write(&batch(&content)).await);
+    }
+    let compressed: Vec<bool> = got.lock().unwrap().iter().map(|size| *size < 1000).collect();
+    assert_eq!(compressed, [false, true, true, true, false]);
+}
+
+/// The ids of what is posted where a script gives the only event of a batch twice.
+async fn ids_of_two_copies(is_relay: bool) -> Vec<Option<uuid::Uuid>> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/record-batch", listener.local_addr().unwrap());
+    let got: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = Arc::clone(&got);
+    let app = Router::new().fallback(move |body: Bytes| {
+        *kept.lock().unwrap() = serde_json::from_slice(&body).unwrap();
+        std::future::ready(())
+    });
+    let tasks = Tasks::new(CancellationToken::new());
+    tasks.spawn("host", async move { axum::serve(listener, app).await });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("batch.lua");
+    std::fs::write(&path, "function TransformBatch(m) return { m[1], m[1] } end").unwrap();
+    let queues = vec![QueueOptions::new("sink")];
+    let options = StoreOptions::new(folder.path().join("q.sqlite3"), 4 << 20, queues);
+    let store = Store::open(options).unwrap().store;
+    let script = BatchScript::new("sink", Arc::new(ScriptOptions::new(path, Vec::new())));
+    let sink = sink(&url, is_relay).with_script(Some(script));
+    sink.start(&SinkHost { store }).await.unwrap();
+    let event = r#"{"body":"x","eventId":"0198c0de-0000-7000-8000-000000000001"}"#;
+    sink.write(&batch(event)).await.unwrap();
+    let got = got.lock().unwrap();
+    got.iter().map(|event| rf_core::event::event_id(event.as_bytes())).collect()
+}
+
+#[tokio::test]
+async fn copies_are_told_apart_for_a_relay_and_an_api_gets_what_the_script_has_made() {
+    let ids = ids_of_two_copies(true).await;
+    assert!(ids.len() == 2 && ids[0].is_some() && ids[1].is_some() && ids[0] != ids[1], "{ids:?}");
+    let ids = ids_of_two_copies(false).await;
+    assert!(ids.len() == 2 && ids[0].is_some() && ids[0] == ids[1], "{ids:?}");
+}
+
 /// What the sink counts of three events that this script gets: delivered, dropped on purpose and for a failure, dead letters.
 async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 4] {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,7 @@
 //! Batches that one commit takes out of the queue.
 
+use rf_queue::Checkpoint;
+
 use super::*;
 
 const TOGETHER: usize = 3;
@@ -8,21 +10,30 @@ fn together() -> Shape {
     Shape { removed_together: TOGETHER, ..shape(true) }
 }
 
+/// Has every commit counted that takes events out of the queue.
+fn count_removals(bench: &Bench) -> rusqlite::Connection {
+    let counter = rusqlite::Connection::open(&bench.path).unwrap();
+    let count = "CREATE TABLE counted (n); CREATE TRIGGER counts AFTER UPDATE ON queues
+                 WHEN NEW.events < OLD.events BEGIN INSERT INTO counted VALUES (1); END";
+    counter.execute_batch(count).unwrap();
+    counter
+}
+
+fn removals(counter: &rusqlite::Connection) -> usize {
+    counter.query_row("SELECT count(*) FROM counted", [], |row| row.get(0)).unwrap()
+}
+
 #[tokio::test]
 async fn batches_of_a_sink_that_knows_how_far_it_is_leave_together() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     bench.append(names(0..95)).await;
-    let counter = rusqlite::Connection::open(&bench.path).unwrap();
-    let count = "CREATE TABLE counted (n); CREATE TRIGGER counts AFTER UPDATE ON queues
-                 WHEN NEW.events < OLD.events BEGIN INSERT INTO counted VALUES (1); END";
-    counter.execute_batch(count).unwrap();
+    let counter = count_removals(&bench);
     let sink = Recorder::new(together(), |_| Ok(()));
     bench.run(&sink, async { drop(sink.wait_delivered(95).await) }).await;
     assert_eq!(sink.wait_delivered(95).await, names(0..95));
     assert_eq!(bench.left(), 0);
-    let commits: usize =
-        counter.query_row("SELECT count(*) FROM counted", [], |row| row.get(0)).unwrap();
+    let commits = removals(&counter);
     assert!((1..8).contains(&commits), "{commits} commits removed 10 batches");
 }
 
@@ -46,29 +57,141 @@ async fn what_is_written_leaves_the_queue_however_long_the_next_batch_takes() {
     assert_eq!(held.writes().len(), 3);
 }
 
-#[tokio::test]
-async fn a_store_that_is_half_full_is_emptied_batch_by_batch() {
-    let folder = tempfile::tempdir().unwrap();
-    let bench = Bench::open(folder.path());
+/// Fills the queue until it `is_full`, and has some batches written.
+async fn check_emptied_batch_by_batch(bench: &Bench, is_full: impl Fn(&Bench) -> bool) {
+    const WRITTEN: usize = 9;
     // Too large for each other: every event is a batch of its own.
     let large = |n: usize| format!("{n:0>9000}");
     let mut count = 0;
-    while bench.store.disk().used_bytes < bench.store.disk().events_max_bytes * 3 / 4 {
+    while !is_full(bench) {
         bench.append((count..count + 10).map(large)).await;
         count += 10;
     }
+    let counter = count_removals(bench);
     let shape = Shape { event_limit: None, ..together() };
     let held = Recorder::new(shape, |_| Ok(()));
     held.gate.forget_permits(1_000_000);
-    held.gate.add_permits(1);
-    let first_has_left = async {
-        while bench.left() > count as u64 - 1 {
+    held.gate.add_permits(WRITTEN);
+    let they_have_left = async {
+        while bench.left() > (count - WRITTEN) as u64 {
             tokio::task::yield_now().await;
         }
     };
     tokio::select! {
         () = bench.worker(&held) => panic!("the worker must hang in its write"),
-        () = first_has_left => {}
+        () = they_have_left => {}
     }
-    assert_eq!(held.writes().len(), 2);
+    assert_eq!(removals(&counter), WRITTEN);
+}
+
+#[tokio::test]
+async fn a_store_that_is_half_full_is_emptied_batch_by_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    let is_full = |bench: &Bench| {
+        let disk = bench.store.disk();
+        disk.used_bytes >= disk.events_max_bytes * 3 / 4
+    };
+    check_emptied_batch_by_batch(&bench, is_full).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_half_full_by_its_own_limit_is_emptied_batch_by_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let queue = QueueOptions { max_bytes: Some(500_000), ..QueueOptions::new("sink") };
+    let bench = Bench::open_with(folder.path(), queue);
+    let usage = |bench: &Bench| bench.store.usage(bench.queue);
+    check_emptied_batch_by_batch(&bench, |bench| usage(bench).bytes >= 360_000).await;
+    assert!(bench.store.disk().used_bytes < bench.store.disk().events_max_bytes / 2);
+}
+
+/// What a file would have, and up to which event.
+#[derive(Default)]
+struct Log {
+    through: u64,
+    lines: Vec<String>,
+}
+
+/// Writes each event once, and refuses event 6 for good.
+struct Exact {
+    shape: Shape,
+    log: Arc<Mutex<Log>>,
+    tries: AtomicUsize,
+    /// Writes wait for this.
+    gate: tokio::sync::Semaphore,
+}
+
+impl Exact {
+    /// As a start does it: what the log has beyond the stored progress is cut.
+    async fn open(bench: &Bench, log: &Arc<Mutex<Log>>, writes: usize) -> Arc<Self> {
+        let stored = bench.store.checkpoint("exact").await.unwrap();
+        let stored = String::from_utf8(stored.unwrap_or_else(|| b"0 0".to_vec())).unwrap();
+        let (through, lines) = stored.split_once(' ').unwrap();
+        let (through, lines) = (through.parse().unwrap(), lines.parse().unwrap());
+        {
+            let mut log = log.lock().unwrap();
+            log.through = through;
+            log.lines.truncate(lines);
+        }
+        let gate = tokio::sync::Semaphore::new(writes);
+        Arc::new(Self { shape: together(), log: Arc::clone(log), tries: 0.into(), gate })
+    }
+}
+
+impl Sink for Exact {
+    fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move {
+            self.tries.fetch_add(1, Ordering::SeqCst);
+            self.gate.acquire().await.unwrap().forget();
+            let mut log = self.log.lock().unwrap();
+            let known = batch.events.iter().filter(|event| event.id <= log.through).count();
+            let fresh = &texts(batch)[known..];
+            if fresh.iter().any(|text| text == "event 6") {
+                return Err(SinkError::Permanent("bad".to_owned()));
+            }
+            log.through = batch.events.last().unwrap().id.max(log.through);
+            log.lines.extend_from_slice(fresh);
+            Ok(())
+        })
+    }
+
+    fn progress(&self) -> Option<Checkpoint> {
+        let log = self.log.lock().unwrap();
+        let value = format!("{} {}", log.through, log.lines.len());
+        Some(Checkpoint { key: "exact".to_owned(), value: Some(value.into_bytes()) })
+    }
+}
+
+/// The first batch goes on as halves, the others leave together: eleven writes.
+#[tokio::test]
+async fn killed_among_halves_and_batches_that_leave_together_every_event_is_there_once() {
+    for writes in 0..11 {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::<Mutex<Log>>::default();
+        {
+            let bench = Bench::open(folder.path());
+            bench.append(names(0..45)).await;
+            let held = Exact::open(&bench, &log, writes).await;
+            let next_hangs = async {
+                while held.tries.load(Ordering::SeqCst) <= writes {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                () = bench.worker(&held) => panic!("the worker must hang in its write"),
+                () = next_hangs => {}
+            }
+            bench.store.close().await;
+        }
+        let bench = Bench::open(folder.path());
+        let sink = Exact::open(&bench, &log, 1000).await;
+        bench.run(&sink, bench.wait_empty()).await;
+        let expected = [names(0..6), names(7..45)].concat();
+        assert_eq!(log.lock().unwrap().lines, expected, "after {writes} writes");
+        assert_eq!(bench.store.disk().dead_letters, 1, "after {writes} writes");
+    }
 }
