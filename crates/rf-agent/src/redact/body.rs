@@ -179,8 +179,10 @@ pub(super) fn mask_shape(
         let is_pairs = kind.may_be_pairs() && !kind.is_json() && !json::is_json(text);
         if is_pairs { form::mask_form(body, look) } else { json::mask(body, look) }
     } else if kind.is_json() && first != Some(&b'<') && body.contains(&b'"') {
-        // It may begin with anything: `)]}',`, `while(1);`, the name of a function, `data:`, a comment, a quote.
-        json::mask(body, look)
+        // It may begin with anything: `)]}',`, `while(1);`, the name of a function, `data:`, a comment, a quote; and links may
+        // stand outside of the JSON.
+        let masked = form::mask_links(body, look);
+        json::mask(masked.as_deref().unwrap_or(body), look).or(masked)
     } else if kind.is_xml() || (first == Some(&b'<') && !kind.is(b"html")) {
         let masked = xml::mask(body, look);
         json::mask_names(masked.as_deref().unwrap_or(body), look.fields).or(masked)

@@ -121,7 +121,8 @@ fn is_meant(head: &[u8], look: Look<'_>) -> bool {
         let value = value.get(..MAX_NAME_BYTES).unwrap_or(value);
         let name = match value.strip_prefix(b"\"") {
             Some(quoted) => quoted.split(|byte| *byte == b'"').next(),
-            None => value.split(|byte| matches!(byte, b';' | b'\r' | b'\n' | b' ')).next(),
+            // Without quotes it ends at a `=`, too: so in `name=name=name=` no byte belongs to more than one name.
+            None => value.split(|byte| matches!(byte, b'=' | b';' | b'\r' | b'\n' | b' ')).next(),
         };
         // `name*=utf-8''password` (RFC 8187).
         let name = match name {

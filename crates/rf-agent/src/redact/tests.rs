@@ -2,6 +2,7 @@ use std::io::Read;
 
 use flate2::Compression;
 use flate2::read::GzEncoder;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rf_core::config::{Problems, parse};
 use serde_json::json;
 
@@ -228,6 +229,12 @@ fn json_is_found_in_what_is_around_it() {
     check_body(&redactor, "application/json", "a=b&password=x", "a=b&password=***");
     check_body(
         &redactor,
+        "text/event-stream",
+        "data: https://a/?token=x \"b\"\n\n",
+        "data: https://a/?token=*** \"b\"\n\n",
+    );
+    check_body(
+        &redactor,
         "application/x-www-form-urlencoded",
         "password=x&j={\"token\":\"x\"}",
         "password=***&j={\"token\":\"***\"}",
@@ -321,10 +328,19 @@ fn texts_within_texts_are_looked_into() {
         "<a href=\"/r?token=x\" key=\"1\"><script>s={\"jwt\":\"x\"}",
         "<a href=\"/r?token=***\" key=\"1\"><script>s={\"jwt\":\"***\"}",
     );
-    let mut nested = r#"{"password":"hunter"}"#.to_owned();
+    for innermost in [r#"{"password":"hunter"}"#, "http://user:hunter@host"] {
+        let mut nested = innermost.to_owned();
+        for _ in 0..7 {
+            nested = json!({ "a": nested }).to_string();
+            let masked = text(&redactor.body(nested.as_bytes(), WHOLE));
+            assert!(!masked.contains("hunter"), "{masked}");
+        }
+    }
+    let mut encoded = "token=hunter".to_owned();
     for _ in 0..7 {
-        nested = json!({ "a": nested }).to_string();
-        let masked = text(&redactor.body(nested.as_bytes(), WHOLE));
+        encoded = utf8_percent_encode(&encoded, NON_ALPHANUMERIC).to_string();
+        let body = format!("a={encoded}");
+        let masked = text(&redactor.body(body.as_bytes(), BodyForm { content_type: b"", ..WHOLE }));
         assert!(!masked.contains("hunter"), "{masked}");
     }
 }
@@ -379,6 +395,7 @@ fn parts_are_told_apart_as_servers_do_or_left_out() {
     };
     check(kind, "name*=utf-8''password", "x", "***");
     check(kind, "name = password", "x", "***");
+    check(kind, "x=name=password=y", "x", "***");
     check(kind, "filename=\"a; name=b\"; name=\"password\"", "x", "***");
     check(kind, "name=\"password\"", "a--By\r\n--Bz\r\n\r\nx", "***");
     check("multipart/form-data; notboundary=A; boundary=B", "name=\"password\"", "x", "***");
@@ -405,6 +422,8 @@ fn a_body_of_quotes_is_looked_through_once() {
             check_body(&redactor, content_type, &body, &body);
         }
     }
+    let head = format!("--B\r\n{}\r\n\r\nx\r\n--B--\r\n", "name=".repeat(100_000));
+    check_body(&redactor, "multipart/form-data; boundary=B", &head, &head);
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! A text within a text: the value of a parameter, a form field or a JSON string may itself be JSON, XML, a URL or a form.
 
-use memchr::memchr3;
-
 use super::names::Fields;
 use super::{MASK, form, json, xml};
 
@@ -35,11 +33,16 @@ impl<'a> Look<'a> {
 pub(super) fn mask(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
     let first = *text.trim_ascii_start().first()?;
     let Some(look) = look.deeper() else {
-        return memchr3(b'"', b'=', b'<', text).map(|_| MASK.as_bytes().to_vec());
+        return text.iter().any(|byte| may_hold(*byte)).then(|| MASK.as_bytes().to_vec());
     };
     match first {
         b'{' | b'[' | b'"' if json::is_json(text) => json::mask(text, look),
         b'<' => xml::mask(text, look),
         _ => form::mask_text(text, look),
     }
+}
+
+/// Fields, user info and texts that are encoded once more have one of these.
+fn may_hold(byte: u8) -> bool {
+    matches!(byte, b'"' | b'=' | b'<' | b'@' | b'%')
 }

@@ -145,16 +145,13 @@ impl Verifier {
             return false;
         }
         let mark = self.mark(&secret, candidate);
-        if self.knows(&mark) {
-            return true;
+        if let Some(is_right) = self.remembered(&mark) {
+            return is_right;
         }
         // The semaphore is never closed; several of a browser's first requests wait for one computation.
         let Ok(turn) = Arc::clone(&self.turn).acquire_owned().await else { return false };
-        if self.knows(&mark) {
-            return true;
-        }
-        if self.is_wrong(&mark) {
-            return false;
+        if let Some(is_right) = self.remembered(&mark) {
+            return is_right;
         }
         #[cfg(test)]
         self.computed.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
@@ -192,6 +189,11 @@ impl Verifier {
             known.clear();
         }
         known.insert(mark);
+    }
+
+    /// Whether it was right, where a hash was computed for it before.
+    fn remembered(&self, mark: &[u8; 32]) -> Option<bool> {
+        if self.knows(mark) { Some(true) } else { self.is_wrong(mark).then_some(false) }
     }
 
     fn is_wrong(&self, mark: &[u8; 32]) -> bool {
@@ -261,6 +263,15 @@ mod tests {
             verifier.remember_wrong(verifier.mark(&Secret::new("x"), &n.to_le_bytes()));
             assert!(verifier.wrong.lock().unwrap().len() <= MAX_WRONG);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_as_wrong_waits_for_no_turn() {
+        let password = Password::new(Secret::new(HASHES[0].0)).unwrap();
+        let verifier = Verifier::new();
+        assert!(!verifier.verify(&password, b"hunter3").await);
+        let _turn = verifier.turn.acquire().await.unwrap();
+        assert_eq!(verifier.verify(&password, b"hunter3").now_or_never(), Some(false));
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! The server's limits and its drain, over streams in memory with paused time.
+//! The server's limits and its drain, over streams in memory with paused time; and over TCP, what a client's end means.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ use rf_net::body::read_capped;
 use rf_net::phase::UnderWay;
 use rf_net::serve::{Listener, ServeReport, ServerLimits, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::mpsc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -362,4 +364,84 @@ async fn what_hangs_is_cut_off_after_the_drain() {
     })
     .await;
     assert_eq!(report, ServeReport { accepted: 1, cut: 1, ..ServeReport::default() });
+}
+
+/// How far the one request of a test has come.
+#[derive(Default)]
+struct Asked {
+    is_under_way: Notify,
+    may_be_answered: Notify,
+    has_ended: CancellationToken,
+}
+
+async fn when_told(asked: Arc<Asked>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let _ended = asked.has_ended.clone().drop_guard();
+    asked.is_under_way.notify_one();
+    asked.may_be_answered.notified().await;
+    Ok(Response::new(Full::from("here")))
+}
+
+/// Asks a server over TCP, and runs `script` with the connection when the request is under way.
+async fn over_tcp<F: Future<Output = ()>>(
+    half_closed_timeout: Duration,
+    script: impl FnOnce(TcpStream, Arc<Asked>) -> F,
+) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = Arc::new(Asked::default());
+    let service_for = |_peer: SocketAddr| {
+        let asked = Arc::clone(&asked);
+        service_fn(move |_request: Request<Incoming>| when_told(Arc::clone(&asked)))
+    };
+    let limits = ServerLimits { half_closed_timeout, ..ServerLimits::default() };
+    let stop = CancellationToken::new();
+    let serving = serve(listener, service_for, limits, stop.clone());
+    let script = async {
+        let _stop_also_if_the_script_panics = stop.clone().drop_guard();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
+        asked.is_under_way.notified().await;
+        script(stream, Arc::clone(&asked)).await;
+    };
+    tokio::join!(serving, script);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_no_more_gets_its_answer_in_time() {
+    over_tcp(HOUR, async |mut stream, asked| {
+        stream.shutdown().await.unwrap();
+        let ended = asked.has_ended.cancelled();
+        tokio::time::timeout(HOUR / 2, ended).await.expect_err("the request goes on");
+        asked.may_be_answered.notify_one();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("\r\n\r\nhere"), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_no_more_and_gets_nothing_has_left_after_a_while() {
+    for half_closed_timeout in [HOUR, Duration::ZERO] {
+        over_tcp(half_closed_timeout, async |mut stream, asked| {
+            let since = Instant::now();
+            stream.shutdown().await.unwrap();
+            let ended = asked.has_ended.cancelled();
+            tokio::time::timeout(2 * HOUR, ended).await.expect("the request ends");
+            assert_eq!(since.elapsed(), half_closed_timeout);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_breaks_its_connection_ends_its_request_at_once() {
+    over_tcp(HOUR, async |stream, asked| {
+        let since = Instant::now();
+        stream.set_zero_linger().unwrap();
+        drop(stream);
+        asked.has_ended.cancelled().await;
+        assert_eq!(since.elapsed(), Duration::ZERO);
+    })
+    .await;
 }

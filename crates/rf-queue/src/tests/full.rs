@@ -229,7 +229,7 @@ async fn a_batch_may_be_as_large_as_the_store() {
     );
     let batch = |queue, len: usize, bytes: usize| Commit {
         batch_id: Some(format!("{len}")),
-        checkpoints: vec![super::rig::set("at", &len.to_string())],
+        checkpoints: vec![set("at", &len.to_string())],
         appends: (0..2)
             .map(|_| crate::Append { queue, events: vec![filled(len); bytes / len / 2] })
             .collect(),
