@@ -36,6 +36,9 @@ use crate::settings::not_zero;
 const PARAMS_VARIABLE: &str = "RPF_SINK_PARAMS";
 /// Tells it the name of the sink.
 const NAME_VARIABLE: &str = "RPF_SINK_NAME";
+/// An event's time is up so much later than that of a program that answers nothing: only the program's session knows which
+/// of its events that counts for.
+const BEHIND_SESSION: Duration = Duration::from_secs(1);
 
 /// `params` of an `exec` sink.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -179,7 +182,7 @@ impl Exec {
             self.jobs.send(job).await.map_err(|_closed| gone())?;
             answered.await.unwrap_or_else(|_dropped| Err(gone()))
         };
-        match tokio::time::timeout(self.timeout, exchange).await {
+        match tokio::time::timeout(self.timeout + BEHIND_SESSION, exchange).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => {
                 Err(SinkError::Retry { reason: no_answer_within(self.timeout), after: None })

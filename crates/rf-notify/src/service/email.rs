@@ -8,7 +8,7 @@
 mod recipients;
 
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -24,7 +24,7 @@ use lettre::transport::smtp::response::Response;
 use rf_net::client::Client;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use self::recipients::{Partly, Replies};
+use self::recipients::{Ledger, Replies};
 use super::Service;
 use crate::message::Message;
 use crate::target::{NotifyError, Security, Sent, TargetConfig, Wrong};
@@ -45,8 +45,8 @@ struct Email {
     to: Vec<Mailbox>,
     timeout: Duration,
     host: String,
-    /// The last mail, while it is to be tried again for some of its recipients only.
-    partly: Mutex<Option<Partly>>,
+    /// Mails are sent one after the other, so it is about one at a time.
+    ledger: Mutex<Ledger>,
 }
 
 /// How far a conversation with the server had come.
@@ -91,7 +91,7 @@ pub(super) fn build(config: &TargetConfig, _http: Client) -> Result<Arc<dyn Serv
         to,
         timeout: config.timeout.into(),
         host: config.host.clone(),
-        partly: Mutex::default(),
+        ledger: Mutex::default(),
     }))
 }
 
@@ -225,8 +225,9 @@ impl Email {
         let reason = format!("mail server {}: {}", self.host, in_words(error));
         let reason = one_line(&reason, REPLY_CHARS);
         match (error.status().map(u16::from), step) {
-            // RFC 5321, 3.1: with a 5xx at the start a server says that it is closed, to whatever mail.
-            (Some(..500), _) | (Some(_), Step::Greeting) => {
+            // RFC 5321, 3.1: with a 5xx at the start a server says that it is closed, to whatever mail. 4.5.3.1.10: with a
+            // 552 an older one says that there are too many recipients; a full mailbox passes, too.
+            (Some(..500), _) | (Some(_), Step::Greeting) | (Some(552), Step::Addresses) => {
                 NotifyError::Retry { reason, after: None }
             }
             // Before it has seen anything of the mail it is about the set-up; so are refusals of the login, the sender or
@@ -249,12 +250,9 @@ impl Email {
     /// Sends the mail to those who do not have it yet.
     async fn deliver(&self, message: &Message, id: &str) -> Result<Sent, NotifyError> {
         let mail = self.mail(message, id).map_err(NotifyError::Permanent)?.formatted();
-        let before = self.partly.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let before = before.filter(|partly| partly.id == id);
-        let to = match &before {
-            Some(partly) => partly.rest.clone(),
-            None => self.to.iter().map(|mailbox| mailbox.email.clone()).collect(),
-        };
+        let rest = self.ledger().rest(id);
+        let to =
+            rest.unwrap_or_else(|| self.to.iter().map(|mailbox| mailbox.email.clone()).collect());
         // The library's own limit is for each command; this one is for all of them together.
         let deadline = Instant::now() + self.timeout;
         let connected = timeout_at(deadline, Box::pin(self.connect())).await;
@@ -263,9 +261,12 @@ impl Email {
         let replies = replies.await.map_err(|_elapsed| self.too_slow())?;
         // The mail is settled, however the connection ends.
         timeout(GOODBYE, Box::pin(connection.abort())).await.unwrap_or_default();
-        let (outcome, after) = replies?.settle(before, id);
-        *self.partly.lock().unwrap_or_else(PoisonError::into_inner) = after;
-        outcome
+        self.ledger().settle(replies?, id)
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        // A panic elsewhere leaves whole entries.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

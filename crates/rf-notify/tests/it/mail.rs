@@ -197,6 +197,9 @@ async fn only_what_is_said_of_the_mail_itself_is_held_against_it() {
     assert!(matches!(no_greeting, NotifyError::Retry { .. }), "{no_greeting:?}");
     let sender = said(&["220 hello", "250 hello", "554 go away"]).await;
     assert!(matches!(sender, NotifyError::Refused(_)), "{sender:?}");
+    let too_many = "552 5.5.3 too many recipients";
+    let later = said(&["220 hello", "250 hello", "250 ok", too_many, too_many]).await;
+    assert!(matches!(later, NotifyError::Retry { .. }), "{later:?}");
     let taken = ["220 hello", "250 hello", "250 ok", "250 ok", "250 ok", "354 go on"];
     let content = said(&[&taken[..], &["552 too large"]].concat()).await;
     assert!(matches!(content, NotifyError::Permanent(_)), "{content:?}");

@@ -56,14 +56,17 @@ impl Pending {
         self.silent_since = (!self.is_empty()).then(Instant::now);
     }
 
-    /// The program hangs: that counts for the events that it has had for so long, and not for those behind them.
+    /// The program hangs: that counts for the event that it has had for longest, and not for those behind it. It would have
+    /// answered what came before the one that it hangs at.
     pub(super) fn give_up(&mut self, timeout: Duration, why: &str) {
+        let waiting = self.answers.values().filter(|(_, answer)| !answer.is_closed());
+        let oldest = waiting.map(|(since, _)| *since).min();
         for (_, (since, answer)) in self.answers.drain() {
             let reason = why.to_owned();
-            let had_its_time = since.elapsed() >= timeout;
+            let counts = Some(since) == oldest && since.elapsed() >= timeout;
             tell(
                 answer,
-                Err(if had_its_time {
+                Err(if counts {
                     SinkError::Retry { reason, after: None }
                 } else {
                     SinkError::Away(reason)
@@ -124,17 +127,21 @@ mod tests {
         assert_eq!(pending.silent_since(), Some(start));
         pending.tell(1, Ok(()));
         assert_eq!(pending.silent_since(), Some(start + second));
+        let (at_once, mut told_at_once) = oneshot::channel();
         let (behind, mut told_behind) = oneshot::channel();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        pending.insert(3, at_once);
         tokio::time::advance(second).await;
-        pending.insert(3, behind);
+        pending.insert(4, behind);
         pending.give_up(second, "it hangs");
         let reason = || "it hangs".to_owned();
         let retry = Err(SinkError::Retry { reason: reason(), after: None });
         assert_eq!(answered.try_recv(), Ok(retry));
+        assert_eq!(told_at_once.try_recv(), Ok(Err(SinkError::Away(reason()))));
         assert_eq!(told_behind.try_recv(), Ok(Err(SinkError::Away(reason()))));
         // Nobody waits for what it owes.
         let (given_up, _) = oneshot::channel();
-        pending.insert(4, given_up);
+        pending.insert(5, given_up);
         pending.tell(9, Ok(()));
         assert_eq!(pending.silent_since(), None);
     }

@@ -102,6 +102,30 @@ async fn answers_say_what_becomes_of_an_event() {
     check("cat >/dev/null", Err(retry("the program gave no answer within 2s"))).await;
 }
 
+fn batch(id: u64) -> SinkBatch {
+    let event = StoredEvent { id, at_ms: 0, content: "{}".into(), attempts: 0 };
+    SinkBatch { id: id.to_string(), events: vec![event] }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_events_that_wait_together_a_hang_costs_the_first_one_an_attempt() {
+    let params = json!({
+        "command": "cat >/dev/null", "shell": true, "timeout": "1s", "concurrency": 2
+    });
+    let sink = build_sink(&params).unwrap();
+    let stop = CancellationToken::new();
+    let writing = async {
+        let (first, second) = (batch(7), batch(8));
+        let outcomes = tokio::join!(sink.write(&first), sink.write(&second));
+        stop.cancel();
+        outcomes
+    };
+    let ((), outcomes) = tokio::join!(Arc::clone(&sink).run(stop.clone()), writing);
+    let reason = || no_answer_within(Duration::from_secs(1));
+    let first = Err(SinkError::Retry { reason: reason(), after: None });
+    assert_eq!(outcomes, (first, Err(SinkError::Away(reason()))));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_hangs_is_started_again_and_costs_the_events_behind_no_attempt() {
     let folder = tempfile::tempdir().unwrap();
@@ -112,8 +136,6 @@ async fn a_program_that_hangs_is_started_again_and_costs_the_events_behind_no_at
     let params = json!({ "command": script, "shell": true, "timeout": "2s", "env": env });
     let sink = build_sink(&params).unwrap();
     let stop = CancellationToken::new();
-    let event = |id| StoredEvent { id, at_ms: 0, content: "{}".into(), attempts: 0 };
-    let batch = |id: u64| SinkBatch { id: id.to_string(), events: vec![event(id)] };
     let writing = async {
         let hung = sink.write(&batch(7)).await;
         let reason = no_answer_within(Duration::from_secs(2));
