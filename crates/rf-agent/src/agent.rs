@@ -280,12 +280,12 @@ fn spawn_sources(
     }
 }
 
-/// A sink's worker, and what the sink does besides writing.
+/// A sink's worker, and its maintenance.
 fn spawn_sink(delivery: &Tasks, worker: Worker) {
     let name = format!("sink {}", worker.id);
-    let besides = Arc::clone(&worker.sink).run(worker.stop.clone());
-    delivery.spawn(format!("{name} besides writing"), async move {
-        besides.await;
+    let maintenance = Arc::clone(&worker.sink).run(worker.stop.clone());
+    delivery.spawn(format!("{name} maintenance"), async move {
+        maintenance.await;
         Ok::<(), SourceError>(())
     });
     delivery.spawn(name, async move {

@@ -127,7 +127,7 @@ impl Puller<'_> {
             }
             let asked = Instant::now();
             // One that was away tells at once that it is back, and not only when an event comes.
-            let wait = if self.out.meter().fortune.is_down() { Duration::ZERO } else { WAIT };
+            let wait = if self.out.meter().health.is_down() { Duration::ZERO } else { WAIT };
             let pulled = tokio::select! {
                 () = self.stop.cancelled() => return,
                 pulled = self.pull(wait) => pulled,
@@ -241,7 +241,7 @@ impl Puller<'_> {
             tracing::debug!(source = self.source.id, %error, "events not given back, their lease runs out by itself");
         }
         if !again.is_empty() {
-            let state = self.out.meter().fortune.goes_down().then_some("down");
+            let state = self.out.meter().health.mark_down().then_some("down");
             self.out.meter().failed(UNHEARD);
             tracing::warn!(source = self.source.id, state, "{UNHEARD}");
             let pause = self.unheard.next_delay();
@@ -331,14 +331,14 @@ impl Puller<'_> {
     /// The relay has done as it was asked.
     fn answered(&mut self) {
         self.backoff.reset();
-        if self.out.meter().fortune.comes_up() {
+        if self.out.meter().health.mark_up() {
             tracing::info!(source = self.source.id, state = "up", "relay works again");
         }
     }
 
     async fn pause_after(&mut self, error: &RelayError) -> bool {
         // Its repeats are muted.
-        let state = self.out.meter().fortune.goes_down().then_some("down");
+        let state = self.out.meter().health.mark_down().then_some("down");
         let pause = match error {
             RelayError::Refused { .. } => {
                 self.out.meter().paused(&error.to_string());

@@ -86,7 +86,7 @@ impl Shipper<'_> {
     /// The batches that were in flight when the process ended.
     async fn resume(&mut self) -> Result<(), Interrupted> {
         let (worker, key) = (self.worker, key(self.worker));
-        let stored = worker.insist(|| worker.store.checkpoint(&key)).await?;
+        let stored = worker.retry_until_answered(|| worker.store.checkpoint(&key)).await?;
         let Some(stored) = stored else { return Ok(()) };
         let consequence = "batches that were in flight may be delivered twice";
         let flights: Option<Vec<InFlight>> =
@@ -291,7 +291,7 @@ async fn read(
     after: u64,
     budget: Budget,
 ) -> Result<Vec<StoredEvent>, Interrupted> {
-    worker.insist(|| worker.store.read(worker.queue, after, budget)).await
+    worker.retry_until_answered(|| worker.store.read(worker.queue, after, budget)).await
 }
 
 /// The place of the first event above the limit, and the limit.

@@ -66,7 +66,7 @@ async fn until(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Runs what the sink does besides writing until `done`.
+/// Runs the maintenance of the sink until `done`.
 async fn run_until(rig: &Rig, what: &str, done: impl FnMut() -> bool) {
     let stop = CancellationToken::new();
     let looking = async {
