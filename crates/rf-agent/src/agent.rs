@@ -272,7 +272,7 @@ fn spawn_sources(
         intake.spawn(format!("source {}", planned.id), async move {
             running.await?;
             if open.fetch_sub(1, Ordering::Relaxed) == 1 && !intake_stop.is_cancelled() {
-                tracing::info!("all sources have ended; what is queued is delivered");
+                tracing::info!("all sources have ended; delivering what is still queued");
                 intake_stop.cancel();
             }
             Ok::<(), SourceError>(())

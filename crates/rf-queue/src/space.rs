@@ -245,7 +245,7 @@ impl Checkpointer {
         match thread.spawn(move || run_checkpoints(&path, durability, &copied, &turn, &receiver)) {
             Ok(handle) => self.thread = Some((sender, handle)),
             Err(error) => {
-                tracing::warn!(%error, "no checkpoint thread; the writer checkpoints itself");
+                tracing::warn!(%error, "the checkpoint thread cannot be started; the writer makes checkpoints itself");
             }
         }
     }

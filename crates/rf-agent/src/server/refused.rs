@@ -31,7 +31,7 @@ where
 
 impl IntoResponse for NoText {
     fn into_response(self) -> Response {
-        refusal(StatusCode::BAD_REQUEST, "the path is no UTF-8 once it is percent-decoded")
+        refusal(StatusCode::BAD_REQUEST, "the path is not UTF-8 after percent-decoding")
     }
 }
 

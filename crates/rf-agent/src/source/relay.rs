@@ -58,7 +58,7 @@ const TOO_LARGE: &str = "the first event of the bucket is too large to be pulled
                          the relay's GET /first shows it, DELETE /acknowledge?id=ID removes it";
 
 /// Somebody answers acknowledgements in the place of the relay, which gives the same events again.
-const UNHEARD: &str = "the relay gives events again whose acknowledgement was answered: does something before it answer?";
+const UNHEARD: &str = "the relay sends events again although their acknowledgement was answered: does something in front of it answer?";
 
 /// One bucket of one relay.
 pub(crate) struct RelaySource {
@@ -280,7 +280,7 @@ impl Puller<'_> {
                 Err(Rejected::Closed) => break,
                 Err(Rejected::TooLarge { .. }) if end - stored > 1 => step = (end - stored) / 2,
                 Err(rejected) => {
-                    tracing::warn!(source = self.source.id, error = %rejected, "pulled events wait for room");
+                    tracing::warn!(source = self.source.id, error = %rejected, "pulled events cannot be stored now, trying again");
                     if self.pause(FULL_PAUSE).await {
                         break;
                     }
@@ -357,7 +357,7 @@ impl Puller<'_> {
             }
             RelayError::Failed(_) | RelayError::Rejected(_) => {
                 self.out.meter().failed(&error.to_string());
-                tracing::warn!(source = self.source.id, %error, state, "relay fails, trying again");
+                tracing::warn!(source = self.source.id, %error, state, "relay answers with an error, trying again");
                 self.backoff.next_delay()
             }
         };

@@ -82,7 +82,7 @@ pub(crate) struct Sight {
 }
 
 impl SeenSource {
-    /// Events that are gone, by reason.
+    /// Events that were dropped, by reason.
     pub(super) fn dropped(&self) -> BTreeMap<String, u64> {
         let mut dropped = self.meter.losses.counts().by_reason();
         if let Some(script) = &self.script {

@@ -56,7 +56,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> DeliveryOutco
                     sink = worker.id,
                     error = reason,
                     state,
-                    "sink is paused until this is mended; its events are kept"
+                    "sink is paused until this is fixed; its events are kept"
                 );
                 paused.next_delay()
             }

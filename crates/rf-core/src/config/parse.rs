@@ -336,5 +336,5 @@ fn expand_strings(document: &mut Document, env: &Environment<'_>, problems: &mut
 }
 
 fn not_set(name: &str) -> String {
-    format!("the environment variable {name} is not set; an empty text is put in its place")
+    format!("the environment variable {name} is not set; an empty text is used")
 }

@@ -354,8 +354,8 @@ fn an_exact_key_wins_over_one_in_another_case() {
     let config = config.unwrap();
     assert_eq!((config.relay_url.as_deref(), config.labels["a"]), (Some("exact"), 2));
     insta::assert_snapshot!(problems, @r#"
-    agent.json:2:2: warning: RelayURL: ignored, for `relayUrl` stands there too and means the same
-    agent.json:2:21: warning: Labels: ignored, for `LABELS` stands there too and means the same
+    agent.json:2:2: warning: RelayURL: ignored: `relayUrl` is there too and means the same
+    agent.json:2:21: warning: Labels: ignored: `LABELS` is there too and means the same
     "#);
 }
 
@@ -446,8 +446,8 @@ impl TryFrom<Login> for CheckedLogin {
 #[test]
 fn a_message_that_quotes_a_secret_is_withheld() {
     let problems = |text: &str| decode::<Vec<CheckedLogin>>(text).1;
-    insta::assert_snapshot!(problems(r#"[{user: "ann", password: "hunter\"2"}]"#), @"agent.json:1:2: error: [0]: the value does not fit (the reason is not shown, for it quotes a hidden value)");
-    insta::assert_snapshot!(problems(r#"[{user: "$PORT", password: ""}]"#), @"agent.json:1:2: error: [0]: the value does not fit (the reason is not shown, for it quotes a hidden value)");
+    insta::assert_snapshot!(problems(r#"[{user: "ann", password: "hunter\"2"}]"#), @"agent.json:1:2: error: [0]: the value is invalid (the reason is not shown, since it would quote a hidden value)");
+    insta::assert_snapshot!(problems(r#"[{user: "$PORT", password: ""}]"#), @"agent.json:1:2: error: [0]: the value is invalid (the reason is not shown, since it would quote a hidden value)");
     insta::assert_snapshot!(problems(r#"[{user: "ann", password: ""}]"#), @r#"agent.json:1:2: error: [0]: ann cannot log in with """#);
 }
 

@@ -239,7 +239,7 @@ async fn a_bucket_on_a_full_disk_is_told_everywhere() {
         let head = format!("POST /record-batch\nRF-BUCKETS: a,b\n{AUTH}");
         let refused = relay.ask(&head, r#"["x"]"#).await;
         assert!(refused.starts_with("429 ") && refused.contains("retry-after: 1"), "{refused}");
-        assert!(refused.contains("the relay's disk takes nothing now: a"), "{refused}");
+        assert!(refused.contains("the relay's disk accepts no writes now: a"), "{refused}");
 
         let ready = relay.ask_status("GET /readyz").await;
         assert!(ready.starts_with("503 "), "{ready}");

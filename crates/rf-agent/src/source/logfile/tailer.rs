@@ -189,7 +189,7 @@ impl Tailer {
                 continue;
             }
             let file = &self.files[index];
-            tracing::info!(source = self.settings.id, file = %file.path().display(), "file was emptied or written anew, reading from its beginning");
+            tracing::info!(source = self.settings.id, file = %file.path().display(), "the file was emptied or rewritten, reading it from the beginning");
             self.set_lost_aside(index);
             more = true;
         }
