@@ -237,7 +237,7 @@ mod tests {
     fn an_open_door_is_told() {
         for address in ["0.0.0.0", "::", "192.0.2.7", "player.lan"] {
             let keys = format!("exposedPort: 8080, listenAddress: \"{address}\"");
-            check(&keys, &["listenAddress: everybody who reaches this address"]);
+            check(&keys, &["listenAddress: anyone who can reach this address"]);
             check(&format!("{keys}, httpTokens: [\"t\"]"), &[]);
             check(&format!("{keys}, httpUsername: \"a\", httpPassword: \"b\""), &[]);
         }
