@@ -143,7 +143,7 @@ impl Writer {
     /// Takes events again once the disk takes writes, and has some room for them.
     fn try_disk(&mut self) {
         if let Err(reason) = self.write_to_disk() {
-            tracing::debug!(path = %self.options.path.display(), reason, "the disk still takes nothing");
+            tracing::debug!(path = %self.options.path.display(), reason, "the disk still accepts no writes");
             return;
         }
         tracing::info!(path = %self.options.path.display(), state = "up", "the disk accepts writes again, and new events are accepted");

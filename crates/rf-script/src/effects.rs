@@ -127,7 +127,7 @@ impl Effects {
     fn emit(&mut self, host: &Host, sink: usize, content: Bytes) -> mlua::Result<()> {
         if !self.in_call {
             return Err(mlua::Error::RuntimeError(
-                "emit: there is nothing to emit for while the script is loaded".to_owned(),
+                "emit: no events can be emitted while the script is loaded".to_owned(),
             ));
         }
         let limits = host.options.limits;

@@ -37,5 +37,5 @@ impl IntoResponse for NoText {
 
 /// Answers where a path is there, and not for this method. Those that are stand in `Allow`.
 pub(crate) async fn method_not_allowed() -> Response {
-    refusal(StatusCode::METHOD_NOT_ALLOWED, "not with this method: `Allow` names those that are")
+    refusal(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: `Allow` lists those that are")
 }

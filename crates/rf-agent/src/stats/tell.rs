@@ -71,7 +71,7 @@ async fn tell_all(telling: &Telling, refusing: &mut BTreeSet<String>) {
                 );
             }
             // The sinks and sources of this relay say loudly enough that it is away.
-            Err(error) => tracing::debug!(%error, "relay not told of this node"),
+            Err(error) => tracing::debug!(%error, "node info not sent to the relay"),
         }
     }
 }

@@ -180,7 +180,7 @@ fn tells_all_mistakes_of_a_file_at_once() {
     agent.json:21:17: error: durability: expected one of "commit", "process", found "often"
     agent.json:4:32: warning: Sources[0].targetSnk: unknown key `targetSnk`; did you mean `targetSink`?
     agent.json:20:3: warning: colour: unknown key `colour`; known here: `sources`, `sinks`, `portStatusZ`, `durability`, `relayUrl`, `statusAddress`, `labels`, `extra`
-    agent.json:21:3: warning: durability: duplicate key, also in line 18; the last one counts
+    agent.json:21:3: warning: durability: duplicate key, also on line 18; the last one counts
     "#);
 }
 
@@ -364,8 +364,8 @@ fn of_a_repeated_key_the_last_counts() {
     let (value, problems) = decode::<Value>("{a: 1,\n b: 2,\n a: {c: 3, c: 4}}");
     assert_eq!(value, Some(json!({"a": {"c": 4}, "b": 2})));
     insta::assert_snapshot!(problems, @r#"
-    agent.json:3:2: warning: a: duplicate key, also in line 1; the last one counts
-    agent.json:3:12: warning: a.c: duplicate key, also in line 3; the last one counts
+    agent.json:3:2: warning: a: duplicate key, also on line 1; the last one counts
+    agent.json:3:12: warning: a.c: duplicate key, also on line 3; the last one counts
     "#);
 }
 

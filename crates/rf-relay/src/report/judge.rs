@@ -86,7 +86,7 @@ pub(super) fn bucket(
             0 => (Level::Bad, reader),
             rate => (Level::Warn, format!("{} per minute go out", events(rate))),
         };
-        why.add(level, "oldest", format!("its oldest event waits for {waits}; {reader}"));
+        why.add(level, "oldest", format!("its oldest event has waited for {waits}; {reader}"));
     }
     if let Some(ahead) = ahead(bucket.oldest_at_ms, facts.now_ms) {
         why.add(Level::Warn, "clock", format!("its oldest event {ahead}"));
@@ -210,7 +210,8 @@ pub(super) fn sink(id: &str, sink: &SinkInfo, facts: &SinkFacts, limits: &Thresh
         why.add(Level::Bad, &format!("sink {id} paused"), text);
     } else if let Some(at_ms) = stuck {
         let cause = error.map(|error| format!(": {}", error.text)).unwrap_or_default();
-        let text = format!("the oldest event of sink {id} waits for {}{cause}", ago(at_ms, now_ms));
+        let text =
+            format!("the oldest event of sink {id} has waited for {}{cause}", ago(at_ms, now_ms));
         let level = if facts.per_minute > 0 { Level::Warn } else { Level::Bad };
         why.add(level, &format!("sink {id} oldest"), text);
     } else if let Some(error) = error

@@ -87,13 +87,17 @@ fn a_sink_that_does_not_deliver() {
     );
     assert_eq!(
         fails(NOW - 11 * MINUTE),
-        ["bad: the oldest event of sink out waits for 11 min: connection refused"]
+        ["bad: the oldest event of sink out has waited for 11 min: connection refused"]
     );
     let slow = sink(|sink| {
         sink.shipped = 5;
         sink.queue = queue(NOW - 11 * MINUTE);
     });
-    assert_eq!(slow, ["warn: the oldest event of sink out waits for 11 min"], "slow, but moving");
+    assert_eq!(
+        slow,
+        ["warn: the oldest event of sink out has waited for 11 min"],
+        "slow, but moving"
+    );
 }
 
 #[test]
@@ -253,15 +257,19 @@ fn buckets() {
     check(
         report(1, oldest),
         facts(),
-        &["bad: its oldest event waits for 11 min; nobody has ever asked for it"],
+        &["bad: its oldest event has waited for 11 min; nobody has ever asked for it"],
     );
     let asked = BucketReport { asked_at_ms: Some(NOW - 5 * MINUTE), ..report(1, oldest) };
-    check(asked, facts(), &["bad: its oldest event waits for 11 min; last asked for 5 min ago"]);
+    check(
+        asked,
+        facts(),
+        &["bad: its oldest event has waited for 11 min; last asked for 5 min ago"],
+    );
     let moving = BucketReport { tx_per_minute: 7, ..report(1, oldest) };
     check(
         moving,
         facts(),
-        &["warn: its oldest event waits for 11 min; 7 events per minute go out"],
+        &["warn: its oldest event has waited for 11 min; 7 events per minute go out"],
     );
     let broken = judge::BucketFacts { failure: Some("no space"), ..facts() };
     check(report(1, None), broken, &["bad: cannot be opened: no space"]);

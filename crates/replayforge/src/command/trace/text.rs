@@ -38,7 +38,7 @@ pub(super) fn way(id: Uuid, reports: &[(String, TraceReport)]) -> String {
     let captured = captured_at_us(id);
     let day = |at_us| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_micros(at_us));
     let day = captured.or(steps.first().map(|line| line.at_us)).map(day).unwrap_or_default();
-    let mut lines = vec![format!("event {id}, {}", day.get(..16).unwrap_or("on a day unknown"))];
+    let mut lines = vec![format!("event {id}, {}", day.get(..16).unwrap_or("on an unknown day"))];
     let width = steps.iter().map(|line| line.program.chars().count()).max().unwrap_or_default();
     lines.extend(
         captured
@@ -106,7 +106,7 @@ fn words(role: &str, passed: &Passed) -> String {
     let detail = passed.detail.as_deref().map(plain).unwrap_or_default();
     let because = if detail.is_empty() { String::new() } else { format!(": {detail}") };
     let attempt = passed.attempt;
-    let again = if attempt > 1 { format!(", for the {attempt}. time") } else { String::new() };
+    let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
     match (passed.step, role) {
         (Step::Stored, "relay") => format!("stored in bucket `{place}`{because}"),
         (Step::Stored, _) => format!("stored, from source `{place}`"),
@@ -215,7 +215,7 @@ event 019abe40-7d3b-7000-8000-000000000001, Wed, 26 Nov 2025
 03:42:33.763    +1.0 min  player home  a step at `b` that this program is too old to name
 03:42:33.765     +2.5 ms  relay        stored in bucket `b`: from web-1, batch 7
 03:42:33.766     +1.0 ms  proxy web-1  shipped by sink `out`, try 2: batch 7
-03:42:34.663   +896.5 ms  relay        handed out of bucket `b` by home, for the 2. time
+03:42:34.663   +896.5 ms  relay        handed out of bucket `b` by home, attempt 2
 now: player home: waits in the queue of `target` since 03:42:38.763 UTC
 now: player home: dead letter 3 of `other` since 03:42:48.763 UTC, after 5 attempts: 410
 ";

@@ -436,7 +436,7 @@ fn a_configuration_that_cannot_work_is_refused() {
         (r#"{"database":"a","scripts":{"t":{"scriptPath":"gone.lua"}}}"#, "gone.lua"),
         (
             r#"{"database":"a","scripts":{"t":{"scriptPath":"files.lua"}}}"#,
-            "files.lua:2: `io.write` is not there, a call that comes to it fails: a script of an alert cannot have it",
+            "files.lua:2: `io.write` is not available, calling it fails: a script of an alert cannot use it",
         ),
         (
             r#"{"database":"a","scripts":{"t":{"consecutiveBad":3,"outOf":2}}}"#,
