@@ -109,7 +109,7 @@ relay.json:2:17: error: useTailnet: the relay does not join a tailnet by itself:
 Tailscale, see docs/guides/tailnet.md
 relay.json:3:12: error: store: expected embedded, found \"cloud\"
 relay.json:5:14: error: buckets[\"../up\"]: not the name of a bucket: expected 1 to 255 bytes without `/`, commas and \
-control characters, without a `.` at the start, and without blanks at the ends
+control characters, without a `.` at the start, and without whitespace at either end
 relay.json:6:22: error: buckets.open.auth: expected a token, found nothing: anybody could read the bucket
 relay.json:7:43: warning: buckets.small.dbMaxSizeKb: a bucket takes at least 1024 KiB on disk: 1024 is used";
     assert_eq!(problems, expected);

@@ -118,7 +118,7 @@ fn plot(points: &[Point], plot: &Plot) -> Markup {
         figure class="chart" {
             figcaption { (title) }
             @if values.len() < 2 {
-                p class="none" { "Nothing to draw yet: there is a point for each two minutes." }
+                p class="none" { "Nothing to draw yet: there is one point for every two minutes." }
             } @else {
                 svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT + 18.0) } role="img" aria-label={ (title) ": at most " (shown(most)) } {
                     line class="axis" x1="0" y1=(HEIGHT) x2=(WIDTH) y2=(HEIGHT) {}
