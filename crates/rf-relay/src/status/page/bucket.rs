@@ -86,11 +86,11 @@ fn figures(bucket: &BucketReport) -> [Plot; 4] {
         limit: None,
     };
     [
-        events("Events in, a minute", "rx", |point| per_minute(point.rx)),
-        events("Events out, a minute", "tx", |point| per_minute(point.tx)),
+        events("Events in per minute", "rx", |point| per_minute(point.rx)),
+        events("Events out per minute", "tx", |point| per_minute(point.tx)),
         events("Events waiting", "depth", |point| point.events),
         Plot {
-            title: "Size on disk, of its limit",
+            title: "Size on disk, against its limit",
             class: "size",
             value: |point| point.bytes,
             shown: bytes,
