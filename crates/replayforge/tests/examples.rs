@@ -233,7 +233,7 @@ mod examples {
         check("relay", r#"{ "buckets": { "shop": { "auth": "x", "tls": 60 } } }"#, "");
         check(
             "player",
-            r#"{ "$schema": "./x", "relayUrl": "http://x", "enableStatusZ": "$ON" }"#,
+            r#"{ "$schema": "./x", "relayUrl": "http://x", "useTsnetStatusZ": "$ON" }"#,
             "",
         );
         let source = |port: &str| {

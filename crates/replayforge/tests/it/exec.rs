@@ -53,7 +53,7 @@ fn a_type_of_its_own_is_a_program_in_the_working_directory() {
 
 #[test]
 fn a_program_that_hangs_at_one_event_is_started_again_for_the_others() {
-    let stack = Stack::with(|configs| {
+    let mut stack = Stack::with(|configs| {
         let data = configs.player["dataDir"].as_str().unwrap().to_owned();
         let program = Path::new(&data).with_file_name("hangs");
         let hangs = "case $line in *hang*) sleep 3600 ;; esac\n    echo \"$line\" >>out";
@@ -64,6 +64,7 @@ fn a_program_that_hangs_at_one_event_is_started_again_for_the_others() {
         configs.player["sinks"][0]["params"] =
             json!({ "command": [program], "timeout": "1s", "maxAttempts": 2 });
     });
+    stack.player.expect_error("given up after 2 attempts");
     let out = stack.folder().join("out");
     let told = || fs::read_to_string(&out).unwrap_or_default();
     for body in ["one;", "hang;", "two;", "three;"] {

@@ -43,12 +43,13 @@ use self::config::Settings;
 use self::copies::Copies;
 use self::service::{Forwarding, Tunnels};
 use super::claimed_port::ClaimedPort;
-use super::http::HALF_CLOSED_TIMEOUT;
 use super::{HoldsUp, Listening, Source, SourceError};
 use crate::pipeline::Output;
 
 /// How long copies may take to reach the queue after the last connection has ended.
 const FLUSH: Duration = Duration::from_secs(5);
+/// A client that has closed its sending side may wait for its answer, or have left: then it counts as gone after this time.
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Upstream = rf_net::upstream::Upstream<RequestBody>;
 

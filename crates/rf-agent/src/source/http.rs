@@ -41,8 +41,6 @@ use crate::redact::{BodyForm, Redacted, Redactor};
 /// What the original answers.
 const RECEIVED: &str = "Request received";
 const BUSY: &str = "Server busy, try again later";
-/// A client that has closed its sending side may wait for its answer, or have left.
-pub(super) const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Told to a client whose request was refused for now.
 const RETRY_AFTER_SECS: &str = "1";
 
@@ -77,7 +75,6 @@ impl Source for HttpSource {
                 max_connections: self.port.share(self.config.max_connections),
                 header_timeout: self.config.request_timeout.into(),
                 idle_timeout: self.config.idle_timeout.into(),
-                half_closed_timeout: HALF_CLOSED_TIMEOUT,
                 ..ServerLimits::default()
             };
             let capture = Arc::new(Capture {

@@ -176,11 +176,12 @@ impl RelayView {
         }
     }
 
-    /// A host in whose name somebody calls with a wrong token, and did not with a right one since.
+    /// A host in whose name somebody calls with a wrong token, and hardly with a right one: a node that still reports says
+    /// itself which of its sinks is paused.
     fn judge_refused(&self, report: &mut NodeReport, call: &RefusedCall, now_ms: u64) {
         let flows = report.writes.iter().chain(&report.reads).filter_map(|flow| flow.at_ms);
         let taken_ms = flows.chain(report.last_seen_ms).max().unwrap_or_default();
-        if taken_ms / 1000 > call.at_secs {
+        if is_outweighed(call, taken_ms) {
             return;
         }
         if report.presence == Presence::Silent {
@@ -193,6 +194,12 @@ impl RelayView {
         }
         report.level = worst(&report.why);
     }
+}
+
+/// Whether a call that was accepted at `taken_ms` says more about a host than this refused one: a node reports once a minute.
+pub(super) fn is_outweighed(call: &RefusedCall, taken_ms: u64) -> bool {
+    const REPORTS_WITHIN_SECS: u64 = 75;
+    taken_ms / 1000 + REPORTS_WITHIN_SECS > call.at_secs
 }
 
 pub(super) fn node_report(

@@ -293,6 +293,10 @@ fn a_silent_node_whose_token_is_refused() {
     };
     let silent = judge::silent(Duration::from_secs(200), Some(&call(Some("shop"))));
     assert_eq!(silent.text, "silent for 3 min: it calls, but its token for shop is wrong");
+    for (taken_secs, expected) in [(0, true), (74, true), (75, false), (3600, false)] {
+        let taken_ms = NOW - taken_secs * 1000;
+        assert_eq!(build::is_outweighed(&call(None), taken_ms), expected, "{taken_secs}");
+    }
     let named_none = judge::refused(&call(None)).text;
     assert_eq!(named_none, "calls in its name are refused: it names no bucket that exists");
 }
