@@ -146,13 +146,13 @@ pub const SOURCES: &[SourceFamily] = &[
     SourceFamily {
         name: "replayforge_source_paused",
         kind: Kind::Gauge,
-        help: "1 while it is paused until somebody acts.",
+        help: "1 while it is paused.",
         values: |s| one(u64::from(s.paused.is_some())),
     },
     SourceFamily {
         name: "replayforge_source_last_success_timestamp_seconds",
         kind: Kind::Gauge,
-        help: "When it last received something, by its own clock.",
+        help: "When it last stored events, or its origin had none, by its own clock.",
         values: |s| moment(s.last_success_at_ms),
     },
     SourceFamily {
@@ -183,12 +183,9 @@ pub const SINKS: &[SinkFamily] = &[
         "How long the oldest event has waited; 0 when there is none.",
         |f| one_seconds(f.age_ms()),
     ),
-    sink(
-        "replayforge_sink_paused",
-        Kind::Gauge,
-        "1 while it is paused until somebody acts.",
-        |f| one(u64::from(f.sink.paused.is_some())),
-    ),
+    sink("replayforge_sink_paused", Kind::Gauge, "1 while it is paused.", |f| {
+        one(u64::from(f.sink.paused.is_some()))
+    }),
     sink("replayforge_sink_dead_letters", Kind::Gauge, "Dead letters in the store.", |f| {
         one(f.sink.dead_letters)
     }),

@@ -182,7 +182,7 @@ pub(super) fn relay(disk: Option<&DiskRoom>, limits: &Thresholds) -> Vec<Why> {
 pub(super) fn source(id: &str, source: &SourceInfo) -> Vec<Why> {
     let mut why = Reasons::default();
     if let Some(paused) = &source.paused {
-        let text = format!("source {id} is paused until somebody acts: {paused}");
+        let text = format!("source {id} is paused: {paused}");
         why.add(Level::Bad, &format!("source {id} paused"), text);
     } else if let Some(error) = standing(source.last_error.as_ref(), source.last_success_at_ms) {
         let text = format!("source {id} fails: {}", error.text);

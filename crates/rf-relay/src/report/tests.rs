@@ -155,7 +155,7 @@ fn a_source_that_fails_or_is_paused() {
     );
     assert_eq!(
         source(|source| source.paused = Some("no such file".to_owned())),
-        ["bad: source in is paused until somebody acts: no such file"]
+        ["bad: source in is paused: no such file"]
     );
 }
 

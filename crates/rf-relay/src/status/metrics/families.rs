@@ -88,7 +88,7 @@ pub(super) const NODES: &[NodeFamily] = &[
     node(
         "replayforge_node_up",
         Kind::Gauge,
-        "1 while the node reports, 0 when it is silent or missing.",
+        "1 while the relay hears from the node, 0 when it is silent or missing.",
         |n| Some(u64::from(matches!(n.presence, Presence::Here | Presence::CallsOnly)).into()),
     ),
     node("replayforge_node_level", Kind::Gauge, "State of the node: 0 ok, 1 warn, 2 bad.", |n| {
@@ -97,7 +97,7 @@ pub(super) const NODES: &[NodeFamily] = &[
     node(
         "replayforge_node_last_seen_timestamp_seconds",
         Kind::Gauge,
-        "When it last reported, in seconds since 1970.",
+        "When the relay last heard from it, in seconds since 1970.",
         |n| n.last_seen_ms.map(Value::of_ms),
     ),
     node(
