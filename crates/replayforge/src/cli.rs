@@ -24,7 +24,7 @@ pub use self::status::{StatusArgs, TapArgs, TopArgs, TraceArgs};
 
 /// Moves requests between servers without a broker: a proxy captures them, a relay keeps them, a player replays them.
 ///
-/// Every program answers for what it has taken only once it is on disk. Start with `replayforge demo`.
+/// Every program acknowledges an event only once it is on disk. Start with `replayforge demo`.
 #[derive(Debug, Parser)]
 #[command(name = "replayforge", version, max_term_width = 100)]
 pub struct Cli {
@@ -38,8 +38,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a proxy: captures requests on this server and ships them to a relay
     ///
-    /// A request is answered `200 Request received` once it is on this machine's disk; when the relay is away it waits
-    /// there, within the configured bytes.
+    /// A request is answered `200 Request received` once it is on this machine's disk. While the relay is away, requests
+    /// wait there, within the configured size.
     Proxy(RoleArgs),
     /// Run a relay: keeps events in buckets until players fetch them
     ///
@@ -47,29 +47,29 @@ pub enum Command {
     Relay(RelayArgs),
     /// Run a player: pulls buckets from a relay and replays the requests
     ///
-    /// Dials out only, so it can stand behind a firewall. A request is sent again until the target has answered; each
-    /// repeat carries the same `Idempotency-Key`.
+    /// Makes only outgoing connections, so it can be behind a firewall. A request is sent again until the target has
+    /// answered; each repeat carries the same `Idempotency-Key`.
     Player(RoleArgs),
     /// Try everything at once: relay, proxy, player and a small target in this process
     ///
-    /// Prints a curl line to try, then a line for each request with its way and times. Needs no file and leaves nothing
-    /// behind, unless a folder is given. Ends with Ctrl-C.
+    /// Prints a curl line to try, then a line for each request with the times of its steps. Needs no file and leaves
+    /// nothing behind, unless a folder is given. Ends with Ctrl-C.
     Demo(DemoArgs),
     /// Check a configuration file without starting anything
     ///
     /// Prints every problem with file, line, column and key. Warnings, such as unknown keys, count as errors here.
-    /// Exit code 78 when there is a problem.
+    /// Exit code 78 if there is a problem.
     Check(CheckArgs),
     /// Print the JSON Schema of a role's configuration file, for editors
     Schema {
-        /// Whose file.
+        /// The role.
         role: Role,
     },
-    /// Look at, mend and retry events that could not be delivered
+    /// List, edit, retry and purge events that could not be delivered
     ///
-    /// Works on the store of a proxy or player, also while it runs.
+    /// Works on the store of a proxy or player, even while it is running.
     DeadLetters(DeadLettersArgs),
-    /// Try out the services that notifications go to, a player's or a relay's
+    /// Test the services that a player or a relay notifies
     Notify {
         /// What to do.
         #[command(subcommand)]
@@ -77,26 +77,27 @@ pub enum Command {
     },
     /// Show what a relay sees: what is wrong, every bucket, every proxy and player
     ///
-    /// Asks the relay's status port. Where that asks for a token (`statusAuth`), it is read from the variable
-    /// `RF_STATUS_TOKEN` or from a file. Exit code 1 when the relay does not answer.
+    /// Asks the relay's status port. If that requires a token (`statusAuth`), it is read from the variable
+    /// `RF_STATUS_TOKEN` or from a file. Exit code 1 if the relay does not answer.
     Status(StatusArgs),
-    /// Show what a relay sees as `status` does, drawn anew every few seconds until Ctrl-C
+    /// Show what a relay sees, like `status`, refreshed every few seconds until Ctrl-C
     Top(TopArgs),
     /// Show the events of a bucket as they come in, without taking them
     ///
-    /// Prints one event a line. The bucket's token is read from the variable `RF_BUCKET_TOKEN` or from a file. When the relay
-    /// is away it is asked again; what came in meanwhile is not shown. Ends with Ctrl-C.
+    /// Prints one event per line. The bucket's token is read from the variable `RF_BUCKET_TOKEN` or from a file. If the
+    /// relay is away, it is asked again; events that come in meanwhile are not shown. Ends with Ctrl-C.
     Tap(TapArgs),
-    /// Tell one event's way, step by step, through proxy, relay and player
+    /// Show one event's way, step by step, through proxy, relay and player
     ///
-    /// Asks the status ports of the programs that are named. Where a file is given, its program is asked; a proxy or player
-    /// that does not answer has its store looked through instead, for what waits and what is dead. Programs remember the
-    /// newest steps only (`traceSteps`), and none from before their start. Exit code 1 when no program knows the event.
+    /// Asks the status ports of the programs that are named, and of those whose files are given. If a proxy or player does
+    /// not answer and its file is given, its store is searched instead, for waiting events and dead letters. Programs
+    /// remember only the newest steps (`traceSteps`), and none from before their start. Exit code 1 if no program knows the
+    /// event.
     Trace(TraceArgs),
     /// Try, test and measure Lua scripts without starting anything
     ///
-    /// `run` shows what a script emits for a file of events, `test` runs the tests beside scripts, `bench` tells how many
-    /// events a second a script can do.
+    /// `run` shows what a script emits for a file of events, `test` runs the tests beside scripts, `bench` measures how many
+    /// events per second a script can process.
     Script {
         /// What to do with a script.
         #[command(subcommand)]
@@ -129,10 +130,10 @@ pub struct RoleArgs {
     /// The configuration file: JSON, or JSON5 with comments
     #[arg(short, long, value_name = "FILE")]
     pub config: PathBuf,
-    /// How long a stop may take before what hangs is cut, such as `30s`
+    /// How long a stop may take before whatever has not ended is cut off, such as `30s`
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = interval)]
     pub grace: Duration,
-    /// The log level; wins over the environment and the file. Without a level: debug
+    /// The log level; overrides the environment and the file. Without a level: debug
     #[arg(short, long, value_name = "LEVEL", num_args = 0..=1, default_missing_value = "debug")]
     #[arg(value_parser = ["trace", "debug", "info", "warn", "error"], ignore_case = true)]
     pub verbosity: Option<String>,
@@ -144,7 +145,7 @@ pub struct RelayArgs {
     /// What every role takes.
     #[command(flatten)]
     pub role: RoleArgs,
-    /// The port for proxies and players; wins over the file
+    /// The port for proxies and players; overrides the file; 0 takes any free port and logs it
     #[arg(short, long)]
     pub port: Option<u16>,
 }
@@ -163,7 +164,7 @@ pub struct CheckArgs {
     /// The file
     #[arg(short, long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Whose file it is; otherwise told by its keys
+    /// The role that the file is for; by default derived from its keys
     #[arg(long)]
     pub role: Option<Role>,
 }
@@ -171,9 +172,9 @@ pub struct CheckArgs {
 /// What to do with notifications.
 #[derive(Debug, Subcommand)]
 pub enum NotifyAction {
-    /// Send one notification to every service of a player's or a relay's file, and say what came back
+    /// Send one notification to every service in a player's or a relay's file, and print the answers
     ///
-    /// Starts nothing and touches no queue. Exit code 1 when a service did not take it.
+    /// Starts nothing and touches no queue. Exit code 1 if a service did not accept it.
     Test(NotifyTestArgs),
 }
 
@@ -183,7 +184,7 @@ pub struct NotifyTestArgs {
     /// The configuration file of the player, or of the relay
     #[arg(short, long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Only this sink; `alerts` are the services of a relay
+    /// Only this sink; `alerts` means the services of a relay
     #[arg(value_name = "SINK")]
     pub sink: Option<String>,
 }

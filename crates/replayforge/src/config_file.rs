@@ -68,7 +68,7 @@ pub fn read_on(path: &Path, role: Option<Role>, port: Option<u16>) -> Outcome {
     let checked = checked.filter(|_| !problems.has_errors());
     if is_guess && !problems.is_ok() {
         let text = format!(
-            "checked as a {}'s file, for it looks like one; --role says otherwise",
+            "checked as a {}'s file, since it looks like one; use --role if it is not",
             name(role)
         );
         problems.warn(&document.root(), text);
@@ -211,7 +211,7 @@ mod tests {
             read(&file, role).problems.to_string()
         };
         let slip = "{ port: 8081, bucket: { shop: { auth: 't' } } }";
-        let guess = "checked as a relay's file, for it looks like one; --role says otherwise";
+        let guess = "checked as a relay's file, since it looks like one; use --role if it is not";
         let problems = told(slip, None);
         assert!(
             problems.contains("did you mean `buckets`?") && problems.contains(guess),

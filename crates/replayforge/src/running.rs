@@ -102,7 +102,7 @@ where
         let mut role = std::pin::pin!(role(Control { stop: stop.clone(), reload }));
         tokio::select! {
             ended = role.as_mut() => return ended,
-            name = signals.stop() => tracing::info!(signal = name, "stopping; a second signal leaves at once"),
+            name = signals.stop() => tracing::info!(signal = name, "stopping; a second signal stops at once"),
         }
         stop.cancel();
         tokio::select! {
@@ -118,7 +118,7 @@ where
     reason = "the user asked twice: waiting for tasks is what must not happen now"
 )]
 fn leave(signal: &str) -> anyhow::Result<()> {
-    tracing::warn!(signal, "left at once; what was under way is done again at the next start");
+    tracing::warn!(signal, "stopped at once; work in progress is repeated at the next start");
     std::process::exit(1)
 }
 
@@ -180,7 +180,7 @@ impl Signals {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
                 _ = self.hang_up.recv() => {
-                    tracing::info!("SIGHUP: scripts are loaded anew; a changed configuration needs a restart");
+                    tracing::info!("SIGHUP: reloading scripts; a changed configuration file needs a restart");
                     self.reload.send_modify(|asked| *asked += 1);
                 }
             }

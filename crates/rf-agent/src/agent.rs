@@ -272,7 +272,7 @@ fn spawn_sources(
         intake.spawn(format!("source {}", planned.id), async move {
             running.await?;
             if open.fetch_sub(1, Ordering::Relaxed) == 1 && !intake_stop.is_cancelled() {
-                tracing::info!("all sources have ended; what is queued is delivered");
+                tracing::info!("all sources have ended; delivering what is still queued");
                 intake_stop.cancel();
             }
             Ok::<(), SourceError>(())
@@ -280,12 +280,12 @@ fn spawn_sources(
     }
 }
 
-/// A sink's worker, and what the sink does besides writing.
+/// A sink's worker, and its maintenance.
 fn spawn_sink(delivery: &Tasks, worker: Worker) {
     let name = format!("sink {}", worker.id);
-    let besides = Arc::clone(&worker.sink).run(worker.stop.clone());
-    delivery.spawn(format!("{name} besides writing"), async move {
-        besides.await;
+    let maintenance = Arc::clone(&worker.sink).run(worker.stop.clone());
+    delivery.spawn(format!("{name} maintenance"), async move {
+        maintenance.await;
         Ok::<(), SourceError>(())
     });
     delivery.spawn(name, async move {

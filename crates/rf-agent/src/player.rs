@@ -227,7 +227,7 @@ fn check_source(
     if source.relay_authentication_bearer.is_empty() {
         problems.warn(
             &at(node, "relayAuthenticationBearer"),
-            "a relay gives nothing without the token of its bucket: set relayAuthenticationBearer",
+            "a relay hands out nothing without the token of the bucket: set relayAuthenticationBearer",
         );
     }
     let bearer = format!("Bearer {}", source.relay_authentication_bearer.expose());

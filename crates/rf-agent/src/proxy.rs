@@ -277,7 +277,7 @@ fn build_sink(
     if !sink.not_relay && sink.auth_bearer.is_empty() {
         problems.warn(
             &at(node, "authBearer"),
-            "a relay takes nothing without the token of its bucket: set authBearer",
+            "a relay accepts nothing without the token of the bucket: set authBearer",
         );
     }
     let client =

@@ -179,7 +179,7 @@ impl Listening {
             tracing::warn!(
                 server = name,
                 address = %bound,
-                "everybody who reaches this address can read the data of the sinks: set httpUsername and httpPassword, or httpTokens"
+                "anyone who can reach this address can read the data of the sinks: set httpUsername and httpPassword, or httpTokens"
             );
         }
         let router = access::protect(router, access, is_loopback);

@@ -199,7 +199,7 @@ pub trait Sink: Send + Sync {
     /// Scripts of the sink are to be loaded anew whenever this changes. Called once, before [`Sink::run`].
     fn reload_on(&self, _asked: watch::Receiver<u64>) {}
 
-    /// What the sink does besides writing, until `stop`: retention, heartbeats, a changed script.
+    /// The maintenance of the sink, until `stop`: retention, heartbeats, reloading a changed script.
     fn run(self: Arc<Self>, _stop: CancellationToken) -> BoxFuture<'static, ()> {
         Box::pin(std::future::ready(()))
     }

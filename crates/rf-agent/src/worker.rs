@@ -97,7 +97,7 @@ impl Worker {
     ///
     /// # Errors
     /// [`Interrupted::Closed`]; its refusal once the agent stops.
-    async fn insist<T, E: Into<Interrupted>, F: Future<Output = Result<T, E>>>(
+    async fn retry_until_answered<T, E: Into<Interrupted>, F: Future<Output = Result<T, E>>>(
         &self,
         ask: impl Fn() -> F,
     ) -> Result<T, Interrupted> {

@@ -151,7 +151,7 @@ impl Tasks {
             (Some(failure), true) => Err(failure),
             (Some(failure), false) => {
                 // The failure is the cause, and it is what is returned: the stuck are named here.
-                tracing::error!(tasks = %stuck.join(", "), "tasks outlived the grace period");
+                tracing::error!(tasks = %stuck.join(", "), "tasks are still running after the grace period");
                 Err(failure)
             }
             (None, true) => Ok(()),
@@ -242,7 +242,11 @@ impl Group {
         match kind {
             Kind::Contained => {
                 self.contained_panics.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(task = name, error = reason, "a task panicked; the others go on");
+                tracing::error!(
+                    task = name,
+                    error = reason,
+                    "a task panicked; the others continue"
+                );
             }
             Kind::Essential => {
                 tracing::error!(

@@ -31,10 +31,10 @@ pub enum BodyError {
     #[error("the body came too slowly")]
     Timeout,
     /// Others take all the memory that there is for bodies.
-    #[error("there is no memory for the body now")]
+    #[error("the memory for bodies is used up")]
     NoMemory,
     /// The connection broke, or the peer broke the protocol.
-    #[error("the body broke off: {0}")]
+    #[error("the body is incomplete: {0}")]
     Broken(Box<dyn std::error::Error + Send + Sync>),
 }
 

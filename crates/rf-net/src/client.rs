@@ -70,7 +70,7 @@ pub enum ClientError {
         after: Duration,
     },
     /// The connection broke or the peer does not speak HTTP; the request may have been sent.
-    #[error("the exchange with {host} broke off: {reason}")]
+    #[error("the request to {host} failed: {reason}")]
     Exchange {
         /// Host and port.
         host: String,

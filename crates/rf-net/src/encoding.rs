@@ -27,7 +27,7 @@ pub const ACCEPTED: &str = "zstd, gzip";
 
 /// A `Content-Encoding` that this program does not know.
 #[derive(Debug, PartialEq, thiserror::Error)]
-#[error("content encoding {name:?} is not known here: use {ACCEPTED} or none")]
+#[error("content encoding {name:?} is not supported: use {ACCEPTED} or none")]
 pub struct UnknownCoding {
     /// The header's value.
     pub name: String,

@@ -37,7 +37,7 @@ pub enum ListenError {
     },
     /// The address is neither an IP address of this machine nor a name of one.
     #[error(
-        "no address of this machine is called {addr:?}: use one of its IP addresses, 127.0.0.1 or 0.0.0.0"
+        "{addr:?} is not an address of this machine: use one of its IP addresses, 127.0.0.1 or 0.0.0.0"
     )]
     NoSuchAddress {
         /// The address as configured.
@@ -146,11 +146,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_foreign_address_is_named() {
-        let text = "no address of this machine is called \"192.0.2.1\": use one of its IP addresses, 127.0.0.1 or 0.0.0.0";
+        let text = "\"192.0.2.1\" is not an address of this machine: use one of its IP addresses, 127.0.0.1 or 0.0.0.0";
         assert_eq!(error("192.0.2.1", 0), text);
         assert!(
-            error("not a name", 0)
-                .starts_with("no address of this machine is called \"not a name\"")
+            error("not a name", 0).starts_with("\"not a name\" is not an address of this machine")
         );
     }
 

@@ -84,7 +84,7 @@ impl<T> Timed<T> {
         }
         let after = self.write_timeout;
         ran_out(&mut self.write_clock, after, cx).map(|()| {
-            tracing::warn!(?after, "a client does not take its answer, its connection is cut");
+            tracing::warn!(?after, "a client does not read its answer, closing its connection");
             Err(too_slow("reading the answer"))
         })
     }
@@ -138,7 +138,7 @@ impl<T> HalfClosed<T> {
             self.seen = if is_end { Seen::End } else { Seen::Bytes };
         }
         if self.seen == Seen::End && ran_out(&mut self.clock, self.patience, cx).is_ready() {
-            let text = "the peer sends no more, and takes nothing";
+            let text = "the peer neither sends nor receives anything";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
         }
         Ok(())

@@ -89,7 +89,7 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// The system gives no thread for the writer.
-    #[error("no thread for the writer of {path}: {source}")]
+    #[error("cannot start the writer's thread for {path}: {source}")]
     Thread {
         /// The database file.
         path: PathBuf,
@@ -189,13 +189,13 @@ impl fmt::Display for Notice {
             ),
             Self::Emptied { path } => write!(
                 f,
-                "{} was emptied or removed, and the events in it are lost, if there were any: a new database is begun",
+                "{} was emptied or removed, and any events in it are lost: a new database is created",
                 path.display()
             ),
             Self::Migrated { from, events } => {
                 write!(
                     f,
-                    "{events} events of the original program taken over from {}",
+                    "{events} events of the original program imported from {}",
                     from.display()
                 )
             }

@@ -260,7 +260,7 @@ impl Group<'_> {
             return Ok(());
         }
         let bytes = letter.content.len();
-        tracing::error!(queue = name, id, bytes, "no room for a dead letter: the event is gone");
+        tracing::error!(queue = name, id, bytes, "no room for a dead letter: the event is lost");
         self.state.count_letter_lost(queue);
         Ok(())
     }

@@ -111,7 +111,7 @@ impl Writer {
     /// What failed is undone and met again at the next turn.
     fn put_off(&mut self, result: rusqlite::Result<()>) {
         let Err(error) = result else { return };
-        tracing::warn!(path = %self.options.path.display(), %error, "housekeeping put off");
+        tracing::warn!(path = %self.options.path.display(), %error, "housekeeping failed, trying again later");
         if self.undo(&error) == Kind::DiskFull {
             self.make_room_on_disk(&error);
         }
@@ -143,10 +143,10 @@ impl Writer {
     /// Takes events again once the disk takes writes, and has some room for them.
     fn try_disk(&mut self) {
         if let Err(reason) = self.write_to_disk() {
-            tracing::debug!(path = %self.options.path.display(), reason, "the disk still takes nothing");
+            tracing::debug!(path = %self.options.path.display(), reason, "the disk still accepts no writes");
             return;
         }
-        tracing::info!(path = %self.options.path.display(), state = "up", "the disk takes writes again, new events are taken");
+        tracing::info!(path = %self.options.path.display(), state = "up", "the disk accepts writes again, and new events are accepted");
         self.disk_full = false;
         self.shared.disk_works();
         self.shared.announce_room();

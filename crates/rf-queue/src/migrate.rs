@@ -121,7 +121,7 @@ fn take_over_file(
     }
     let Some(queue) = writer.state.queues.iter().position(|queue| queue.name == import.queue)
     else {
-        tracing::warn!(path = %import.path.display(), queue = import.queue, "no such queue: the original's events wait");
+        tracing::warn!(path = %import.path.display(), queue = import.queue, "no sink has this name: the events of the original program stay in its database");
         return Ok(None);
     };
     let file = fs::metadata(&import.path)
@@ -132,7 +132,7 @@ fn take_over_file(
         tracing::warn!(
             path = %import.path.display(),
             queue = import.queue,
-            "no room for all of the original's events: the rest is taken over at later starts"
+            "no room for all events of the original program: the rest is imported at later starts"
         );
         return Ok(None);
     }

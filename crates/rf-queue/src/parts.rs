@@ -122,7 +122,7 @@ impl Writer {
             let Some(mut last) = newest.filter(|&newest| newest >= from) else { continue };
             tracing::info!(
                 queue = self.state.queues[queue].name,
-                "rows of an append that did not end are removed"
+                "rows of an unfinished append are removed"
             );
             // From the end, so that a kill leaves no gap that would be taken for the end.
             while last >= from {

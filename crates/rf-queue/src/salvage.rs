@@ -45,7 +45,7 @@ pub(crate) struct SetAside {
 /// Leaves a note for the next start that the file was seen damaged.
 pub(crate) fn mark(path: &Path) {
     if let Err(error) = fs::write(beside(path, ".damaged"), b"") {
-        tracing::warn!(path = %path.display(), %error, "the damage cannot be noted");
+        tracing::warn!(path = %path.display(), %error, "the damage cannot be recorded");
     }
 }
 
@@ -113,7 +113,7 @@ fn remove_older(path: &Path, newest: &str) {
 pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, OpenError> {
     let (mut salvaged, mut known) = (0, 0);
     if let Err(error) = mend_header(&old.path) {
-        tracing::warn!(path = %old.path.display(), %error, "the damaged file's header cannot be looked at");
+        tracing::warn!(path = %old.path.display(), %error, "the damaged file's header cannot be read");
     }
     match Connection::open_with_flags(&old.path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
         Ok(source) => {

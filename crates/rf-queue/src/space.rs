@@ -256,7 +256,7 @@ impl Checkpointer {
         match thread.spawn(move || run_checkpoints(&path, durability, &copied, &turn, &receiver)) {
             Ok(handle) => self.thread = Some((sender, handle)),
             Err(error) => {
-                tracing::warn!(%error, "no checkpoint thread; the writer checkpoints itself");
+                tracing::warn!(%error, "the checkpoint thread cannot be started; the writer makes checkpoints itself");
             }
         }
     }
@@ -291,7 +291,9 @@ fn run_checkpoints(
         match conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2)) {
             // -1 when there is no WAL.
             Ok(frames) => copied.store(u64::try_from(frames).unwrap_or(0), Ordering::Relaxed),
-            Err(error) => tracing::debug!(path = %path.display(), %error, "checkpoint put off"),
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "checkpoint failed, trying again later")
+            }
         }
     }
 }

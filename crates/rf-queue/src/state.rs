@@ -98,7 +98,7 @@ impl QueueState {
             let seconds = behind_ms / 1000;
             tracing::warn!(%path, queue, seconds, state = "down", "the clock is behind the events of this queue: their age counts only when it has caught up, or the queue was empty");
         } else {
-            tracing::info!(%path, queue, state = "up", "the clock is not behind the events of this queue any more");
+            tracing::info!(%path, queue, state = "up", "the clock is no longer behind the events of this queue");
         }
     }
 

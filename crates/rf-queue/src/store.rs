@@ -353,7 +353,7 @@ impl Store {
             Submitted::Closed(op) => Err(Refused::Closed(Box::new(op))),
             Submitted::StartWriter => {
                 if let Err(error) = inner.start(None) {
-                    tracing::error!(%error, "no thread for the store's writer");
+                    tracing::error!(%error, "the thread of the store's writer cannot be started");
                     // Whoever waits, this request among them, is told by a dropped answer.
                     inner.mailbox.abandon();
                 }

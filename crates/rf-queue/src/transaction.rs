@@ -143,7 +143,7 @@ impl Writer {
         if self.wal.frames_to_copy() > self.limits.checkpoint_frames() {
             self.checkpointer.wake();
         } else if let Err(error) = self.wal.restart_if_cheap(&self.conn) {
-            tracing::debug!(%error, "the WAL is begun anew later");
+            tracing::debug!(%error, "the WAL is restarted later");
         }
     }
 

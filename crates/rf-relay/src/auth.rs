@@ -72,7 +72,7 @@ impl Tokens {
         match (buckets.pop(), buckets.is_empty()) {
             (Some(bucket), true) => Ok(bucket),
             _ => Err(ApiError::BadRequest(
-                "this call is about one bucket: name it in RF-BUCKET".to_owned(),
+                "this call needs exactly one bucket: name it in RF-BUCKET".to_owned(),
             )),
         }
     }

@@ -15,7 +15,7 @@ pub struct BucketName(Arc<str>);
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error(
     "not the name of a bucket: expected 1 to {MAX_NAME_BYTES} bytes without `/`, commas and control characters, without \
-     a `.` at the start, and without blanks at the ends"
+     a `.` at the start, and without whitespace at either end"
 )]
 pub struct BadBucketName;
 

@@ -31,7 +31,7 @@ impl DataDirLock {
                 "dataDir {shown} is in use by another relay: stop that one, or give this one a folder of its own"
             ),
             Err(TryLockError::Error(error)) => {
-                tracing::warn!(path = %shown, %error, "the data folder cannot be locked, see that no second relay uses it");
+                tracing::warn!(path = %shown, %error, "the data folder cannot be locked: make sure that no other relay uses it");
                 Ok(Self { _lock: None })
             }
         }

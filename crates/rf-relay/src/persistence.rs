@@ -74,7 +74,7 @@ impl StatusFile {
         let read = self.read();
         read.unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(path = %self.path.display(), %error, "statistics of earlier runs cannot be read, counting begins anew");
+                tracing::warn!(path = %self.path.display(), %error, "statistics of earlier runs cannot be read, counting starts from zero");
             }
             Kept::default()
         })
@@ -95,7 +95,7 @@ impl StatusFile {
     /// Writes it. Blocks.
     pub(crate) fn save(&self, kept: &Kept) {
         if let Err(error) = self.write(kept) {
-            tracing::warn!(path = %self.path.display(), %error, "statistics cannot be kept, they end with this run");
+            tracing::warn!(path = %self.path.display(), %error, "statistics cannot be saved, they will be lost at the next stop");
         }
     }
 

@@ -91,7 +91,7 @@ pub struct BucketReport {
     pub used_bytes: u64,
     /// The limit of that.
     pub max_bytes: u64,
-    /// So far are events taken; the rest is for what goes on in a full bucket. 0 when it is not known.
+    /// Bytes up to which events are accepted; the rest is reserved for the work in a full bucket. 0 when it is not known.
     pub events_max_bytes: u64,
     /// When the oldest event was stored.
     pub oldest_at_ms: Option<u64>,
@@ -223,7 +223,7 @@ pub struct NodeReport {
     pub oldest_at_ms: Option<u64>,
     /// Events dropped since its start.
     pub dropped: u64,
-    /// Dead letters that lie there.
+    /// Dead letters in the store.
     pub dead_letters: u64,
     /// Errors logged since its start.
     pub errors: u64,
@@ -306,7 +306,7 @@ pub struct SinkReport {
     pub dropped: u64,
     /// Events that became dead letters.
     pub dead_lettered: u64,
-    /// Dead letters that lie there.
+    /// Dead letters in the store.
     pub dead_letters: u64,
     /// Half of the events were here within so long of their capture.
     pub p50_ms: Option<u64>,

@@ -60,7 +60,7 @@ impl Sampler {
             sampler.status_file.save(&kept);
         });
         if let Err(error) = saved.await {
-            tracing::error!(%error, "statistics could not be kept");
+            tracing::error!(%error, "statistics could not be saved");
         }
     }
 }

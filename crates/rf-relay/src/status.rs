@@ -161,7 +161,7 @@ async fn trace_page(State(port): State<Arc<StatusPort>>, Path(id): Path<String>)
 
 /// It was logged where it happened.
 fn failed() -> Response {
-    (StatusCode::INTERNAL_SERVER_ERROR, [PLAIN], "the status could not be put together")
+    (StatusCode::INTERNAL_SERVER_ERROR, [PLAIN], "the status could not be assembled")
         .into_response()
 }
 

@@ -100,7 +100,7 @@ pub(crate) trait BucketStore: Send + Sync {
         ids: Vec<u64>,
     ) -> BoxFuture<'a, Result<u64, Unavailable>>;
 
-    /// Lets a lease last `ttl` from now on; `false` when there is no such lease any more.
+    /// Lets a lease last `ttl` from now on; `false` when the lease does not exist or has ended.
     fn extend<'a>(
         &'a self,
         bucket: &'a BucketName,
@@ -180,7 +180,7 @@ pub(crate) struct Usage {
     pub(crate) used_bytes: u64,
     /// The limit of that.
     pub(crate) max_bytes: u64,
-    /// So far are events taken; the rest is for what goes on in a full bucket.
+    /// Bytes up to which events are accepted; the rest is reserved for the work in a full bucket.
     pub(crate) events_max_bytes: u64,
     /// Events that wait.
     pub(crate) events: u64,

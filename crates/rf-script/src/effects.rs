@@ -127,7 +127,7 @@ impl Effects {
     fn emit(&mut self, host: &Host, sink: usize, content: Bytes) -> mlua::Result<()> {
         if !self.in_call {
             return Err(mlua::Error::RuntimeError(
-                "emit: there is nothing to emit for while the script is loaded".to_owned(),
+                "emit: no events can be emitted while the script is loaded".to_owned(),
             ));
         }
         let limits = host.options.limits;
@@ -163,7 +163,10 @@ impl Effects {
     fn may_log(&mut self, limit: usize) -> bool {
         self.log_lines += 1;
         if self.log_lines == limit + 1 {
-            tracing::warn!(limit, "script logs more lines for one input than its limit");
+            tracing::warn!(
+                limit,
+                "script reached its limit of log lines for one call, further ones are not written"
+            );
         }
         self.log_lines <= limit
     }

@@ -52,7 +52,7 @@ impl Session {
     /// Calls `Process`.
     ///
     /// # Errors
-    /// When the call before was cut short and the script cannot be loaded again.
+    /// When the call before was cut short and the script cannot be reloaded.
     pub fn process(&mut self, content: &[u8]) -> Result<Outcome, LoadError> {
         self.call(|vm| vm.process(content))
     }

@@ -266,7 +266,7 @@ fn take_step(session: &mut Session, clock: &FakeClock, act: &Act, number: u64) -
         Act::Body(body) => session.extract_status(body).map(Happening::of_status),
     };
     called.unwrap_or_else(|error| {
-        Happening::failed(&format!("the script cannot be loaded again: {error}"))
+        Happening::failed(&format!("the script cannot be reloaded: {error}"))
     })
 }
 

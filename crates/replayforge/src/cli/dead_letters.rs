@@ -27,10 +27,10 @@ pub struct WhichArgs {
     /// Their numbers, as `list` shows them
     #[arg(value_name = "ID")]
     pub ids: Vec<u64>,
-    /// Every letter
+    /// All dead letters
     #[arg(long)]
     pub all: bool,
-    /// Every letter of this sink
+    /// All dead letters of this sink
     #[arg(long, value_name = "SINK")]
     pub sink: Option<String>,
 }
@@ -43,20 +43,20 @@ pub enum DeadLettersAction {
         /// Which store.
         #[command(flatten)]
         store: StoreArgs,
-        /// Only of this sink
+        /// Only those of this sink
         #[arg(long, value_name = "SINK")]
         sink: Option<String>,
-        /// At the most so many
+        /// At most this many
         #[arg(long, default_value_t = 100)]
         limit: usize,
-        /// Only those with a higher number
+        /// Only those with a higher number than this
         #[arg(long, default_value_t = 0)]
         after: u64,
-        /// One JSON object a line, for programs
+        /// Print one JSON object per line, for programs
         #[arg(long)]
         json: bool,
     },
-    /// Print one event as it lies there
+    /// Print one event as it is stored
     Show {
         /// Which store.
         #[command(flatten)]
@@ -64,7 +64,7 @@ pub enum DeadLettersAction {
         /// Its number
         id: u64,
     },
-    /// Put events back into their queue; a running agent does so within a second, another one when it starts
+    /// Put events back into their queue: within a second if the agent is running, otherwise when it starts
     Retry {
         /// Which store.
         #[command(flatten)]
@@ -80,7 +80,7 @@ pub enum DeadLettersAction {
         store: StoreArgs,
         /// Its number
         id: u64,
-        /// The file with the new text; `-` reads standard input
+        /// The file with the new text; `-` means standard input
         #[arg(long, value_name = "FILE", default_value = "-")]
         file: PathBuf,
     },

@@ -7,11 +7,11 @@ use clap::{Args, Subcommand, ValueEnum};
 /// What to do with a script.
 #[derive(Debug, Subcommand)]
 pub enum ScriptAction {
-    /// Show what a script emits for each event of a file
+    /// Show what a script emits for each event in a file
     ///
-    /// Prints a line `SINK<TAB>CONTENT` for each event that is emitted. What is dropped, dead or failed is told on standard
-    /// error with the number of the input's line. Exit code 1 when the script failed for an event. Lines that the script
-    /// logs are shown from level info on; `LOG_LEVEL=debug` shows more.
+    /// Prints a line `SINK<TAB>CONTENT` for each event that is emitted. What is dropped, dead or failed is printed to
+    /// standard error with the line number of the input. Exit code 1 if the script failed for an event. Lines that the
+    /// script logs are shown from level info on; `LOG_LEVEL=debug` shows more.
     Run(ScriptRunArgs),
     /// Run the tests beside scripts
     ///
@@ -19,12 +19,12 @@ pub enum ScriptAction {
     ///
     /// {"tests": [{"name": "drops pings", "steps": [{"input": "ping", "dropped": "a ping"}]}]}
     ///
-    /// A step has `input`, `tick` (time goes on, the timer is called) or `batch`, and what is expected: `emits`, `dropped`,
-    /// `dead`, `failed`; of a batch `messages`, `path`, `headers`. The machine's clock and variables are hidden. Exit code
-    /// 1 when a test fails or there is none, 78 when a test file is broken.
+    /// A step has `input`, `tick` (time passes, and the timer is called) or `batch`, and what is expected: `emits`,
+    /// `dropped`, `dead`, `failed`; for a batch `messages`, `path`, `headers`. The machine's clock and variables are hidden.
+    /// Exit code 1 if a test fails or there is none, 78 if a test file is invalid.
     #[command(verbatim_doc_comment)]
     Test(ScriptTestArgs),
-    /// Measure how many events a second a script can do, on one core and without input and output
+    /// Measure how many events per second a script can process, on one core and without input and output
     Bench(ScriptBenchArgs),
 }
 
@@ -34,7 +34,7 @@ pub struct ScriptInputArgs {
     /// The script
     #[arg(value_name = "SCRIPT")]
     pub script: PathBuf,
-    /// The file with the events, one a line; `-` reads standard input. Empty lines are passed over
+    /// The file with the events, one per line; `-` means standard input. Empty lines are skipped
     #[arg(long, value_name = "FILE")]
     pub input: PathBuf,
     /// What a line is: the event itself, the body of a captured POST, or a line of a log file
@@ -43,7 +43,7 @@ pub struct ScriptInputArgs {
     /// The whole file is one event
     #[arg(long)]
     pub whole: bool,
-    /// The names that `emit` takes, separated by commas; any name without this
+    /// The names that `emit` accepts, separated by commas; without this option, any name
     #[arg(long, value_name = "SINKS", value_delimiter = ',')]
     pub sinks: Vec<String>,
 }
@@ -71,12 +71,12 @@ pub struct ScriptRunArgs {
 /// Arguments of `script test`.
 #[derive(Debug, Args)]
 pub struct ScriptTestArgs {
-    /// A script, a test file, or a folder that is searched with all folders in it
+    /// A script, a test file, or a folder that is searched with all its subfolders
     #[arg(value_name = "PATH", default_value = ".")]
     pub path: PathBuf,
-    /// Write what really happens into the steps that fail; look at the difference before you commit it
+    /// Write the actual results into the steps that fail; review the changes before you commit them
     ///
-    /// Only these steps are rewritten. Comments within them are lost.
+    /// Only these steps are rewritten, and comments within them are lost.
     #[arg(long)]
     pub update: bool,
 }
@@ -84,13 +84,13 @@ pub struct ScriptTestArgs {
 /// Arguments of `script bench`.
 #[derive(Debug, Args)]
 pub struct ScriptBenchArgs {
-    /// Script and events; they are read once and then gone through again and again.
+    /// Script and events; they are read once and then processed repeatedly.
     #[command(flatten)]
     pub input: ScriptInputArgs,
     /// How long to measure
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
-    /// One JSON object, for programs
+    /// Print one JSON object, for programs
     #[arg(long)]
     pub json: bool,
 }

@@ -16,7 +16,7 @@ pub struct StatusArgs {
     /// A file with its token
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// As one JSON object, the `report` of /statusz
+    /// Print one JSON object, the `report` of /statusz
     #[arg(long)]
     pub json: bool,
 }
@@ -30,7 +30,7 @@ pub struct TopArgs {
     /// A file with its token
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Seconds from one look to the next
+    /// Seconds between updates
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub every: u64,
 }
@@ -38,7 +38,7 @@ pub struct TopArgs {
 /// Arguments of `tap`.
 #[derive(Debug, Args)]
 pub struct TapArgs {
-    /// The relay, as proxies and players call it
+    /// The relay's API, as proxies and players call it
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081", value_parser = url)]
     pub relay: String,
     /// The bucket
@@ -47,13 +47,13 @@ pub struct TapArgs {
     /// A file with the bucket's token
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Only events that contain this text
+    /// Show only events that contain this text
     #[arg(long, value_name = "TEXT")]
     pub filter: Option<String>,
-    /// End after so many
+    /// End after this many events
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
-    /// One JSON object a line: when it came in, and the event as a text
+    /// Print one JSON object per line: when the event came in, and the event as a text
     #[arg(long)]
     pub json: bool,
 }
@@ -63,10 +63,10 @@ pub struct TapArgs {
 pub struct TraceArgs {
     /// The event: its `eventId`, which targets get as `Idempotency-Key`
     pub id: Uuid,
-    /// The configuration file of a program; may be given several times
+    /// The configuration file of a program; may be repeated
     #[arg(short, long, value_name = "FILE")]
     pub config: Vec<PathBuf>,
-    /// A relay's status port; port 8090 of this machine when no program is named
+    /// A relay's status port; port 8090 of this machine if no program is named
     #[arg(long, value_name = "URL", value_parser = url)]
     pub relay: Vec<String>,
     /// A proxy's status port
@@ -75,10 +75,10 @@ pub struct TraceArgs {
     /// A player's status port
     #[arg(long, value_name = "URL", value_parser = url)]
     pub player: Vec<String>,
-    /// A file with the token of the relays of `--relay`; without it, the variable `RF_STATUS_TOKEN`
+    /// A file with the token of the relays given with `--relay`; without it, the variable `RF_STATUS_TOKEN`
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// As one JSON object: what each program knows
+    /// Print one JSON object: what each program knows
     #[arg(long)]
     pub json: bool,
 }

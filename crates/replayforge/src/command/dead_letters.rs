@@ -76,7 +76,7 @@ fn act(path: &Path, action: DeadLettersAction) -> anyhow::Result<Done> {
             let text = match letters.retry(&which)? {
                 0 => "0 marked\n".to_owned(),
                 marked => format!(
-                    "{marked} marked: a running agent delivers them again within a second, another one when it starts\n"
+                    "{marked} marked: they go back into their queue within a second if the agent is running, otherwise when it starts\n"
                 ),
             };
             Done { text: text.into(), missing }

@@ -52,7 +52,7 @@ fn targets(path: &Path, args: &NotifyTestArgs) -> Result<Vec<(String, Vec<Target
     if owner == Some(Role::Proxy) {
         let path = path.display();
         return Err(format!(
-            "{path}: this looks like a proxy's file, which tells nobody: expected that of a player or a relay"
+            "{path}: this looks like a proxy's file, which sends no notifications: expected that of a player or a relay"
         ));
     }
     let of = |document: &Document| match owner {

@@ -106,7 +106,7 @@ fn report(body: &[u8]) -> anyhow::Result<Report> {
         "this is the status port of a proxy or a player: expected that of a relay"
     );
     let report = report
-        .context("the relay is too old to tell a report: update it, or look at its /statusz")?;
+        .context("the relay is too old to give a report: update it, or look at its /statusz")?;
     Ok(serde_json::from_value(report)?)
 }
 

@@ -55,10 +55,10 @@ impl StatusPort {
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED if self.token.is_some() => anyhow::bail!(
-                "the relay refuses the token that {TOKEN_VARIABLE} or the file of --token-file holds: expected its statusAuth"
+                "the relay refuses the token from {TOKEN_VARIABLE} or --token-file: expected its statusAuth"
             ),
             StatusCode::UNAUTHORIZED => anyhow::bail!(
-                "the relay asks for a token: set {TOKEN_VARIABLE} to its statusAuth, or use --token-file"
+                "the relay requires a token: set {TOKEN_VARIABLE} to its statusAuth, or use --token-file"
             ),
             StatusCode::NOT_FOUND => anyhow::bail!(
                 "{url} answered {}: is it a status port (portStatusZ)?",

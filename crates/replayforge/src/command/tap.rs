@@ -67,7 +67,7 @@ async fn tap(args: &TapArgs, stop: CancellationToken) -> anyhow::Result<()> {
             () = stop.cancelled() => return Ok(()),
         };
         let End::Away(reason) = end else { return Ok(()) };
-        complain(&format!("{reason}; trying again, what passes meanwhile is not shown"));
+        complain(&format!("{reason}; trying again, events in the meantime are not shown"));
         tokio::select! {
             () = tokio::time::sleep(backoff.next_delay()) => {}
             () = stop.cancelled() => return Ok(()),
@@ -119,7 +119,7 @@ async fn lines(mut body: Incoming, printer: &mut Printer<'_>) -> anyhow::Result<
     let mut rest = BytesMut::new();
     loop {
         let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
-            Err(_elapsed) => return Ok(End::Away("the relay has fallen silent".to_owned())),
+            Err(_elapsed) => return Ok(End::Away("the relay no longer responds".to_owned())),
             Ok(None) => return Ok(End::Away("the relay has stopped".to_owned())),
             Ok(Some(Err(error))) => return Ok(End::Away(error.to_string())),
             Ok(Some(Ok(frame))) => frame,
@@ -132,7 +132,7 @@ async fn lines(mut body: Incoming, printer: &mut Printer<'_>) -> anyhow::Result<
                 return Ok(End::Enough);
             }
         }
-        anyhow::ensure!(rest.len() <= MAX_LINE_BYTES, "a line of the relay has no end");
+        anyhow::ensure!(rest.len() <= MAX_LINE_BYTES, "a line from the relay is too long");
     }
 }
 
@@ -151,7 +151,7 @@ impl Printer<'_> {
         let value: Value = serde_json::from_slice(line).context("not a line of a tap")?;
         if let Some(skipped) = value["skipped"].as_u64() {
             complain(&format!(
-                "{skipped} events are not shown: they came faster than they were taken"
+                "{skipped} events are not shown: they came in faster than they were read"
             ));
             return Ok(true);
         }

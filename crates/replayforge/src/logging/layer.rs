@@ -215,7 +215,7 @@ fn level_name(level: Level) -> &'static str {
 }
 
 fn suppressed_line(time: &str, lines: u64, look: Look) -> String {
-    let message = "log lines were suppressed: too many at once, or stderr took none".to_owned();
+    let message = "log lines were suppressed: too many at once, or stderr accepted none".to_owned();
     let fields = Fields { message, values: vec![("lines", Value::from(lines))] };
     let target = module_path!();
     Line { time, level: Level::WARN, target, fields: &fields, note: Note::Nothing }.render(look)

@@ -36,7 +36,7 @@ impl LevelSwitch {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let level = to(*now);
         if let Err(error) = self.filter.modify(|filter| *filter = LevelFilter::from_level(level)) {
-            tracing::warn!(%error, "the log level stays as it is");
+            tracing::warn!(%error, "the log level cannot be changed");
             return;
         }
         *now = level;

@@ -138,7 +138,7 @@ fn a_paused_sink_is_not_ready_and_its_relay_is_told_why() {
     let path = stack.folder().join("second");
     std::fs::create_dir_all(&path).unwrap();
     let mut proxy = Program::role(&path, "proxy", &config);
-    proxy.expect_error("sink is paused until this is mended");
+    proxy.expect_error("sink is paused until this is fixed");
     let port = config["sources"][0]["params"]["listenPort"].as_u64().unwrap();
     post(u16::try_from(port).unwrap(), "/a", b"x");
     eventually("the pause shows", SOON, || get(status, "/readyz").status() == 503);
@@ -146,7 +146,7 @@ fn a_paused_sink_is_not_ready_and_its_relay_is_told_why() {
     assert!(reason.starts_with("sink `out` is paused: ") && reason.contains("401"), "{reason}");
     assert_eq!(get(status, "/healthz").status(), 200, "it lives all the same");
     let logs = get(status, "/statusz").json()["sinks"]["out"]["recentLogs"].to_string();
-    assert!(logs.contains("sink is paused until this is mended"), "{logs}");
+    assert!(logs.contains("sink is paused until this is fixed"), "{logs}");
 }
 
 /// A foreign name can be made to point at 127.0.0.1; then the page of another site may read what it gets.
@@ -166,7 +166,7 @@ fn a_foreign_name_reads_nothing() {
         for path in ["/statusz", "/node-info", "/metrics", id, "/trace/x"] {
             let answer = ask(port, path, "rebound.example");
             assert_eq!(answer.status(), 403, "{path}");
-            assert_eq!(answer.text(), "this name is not known: add it to statusHosts\n");
+            assert_eq!(answer.text(), "this host name is not known: add it to statusHosts\n");
         }
         for path in ["/", "/healthz", "/readyz"] {
             assert_eq!(ask(port, path, "rebound.example").text(), "ok", "{path}");

@@ -106,7 +106,7 @@ const TOLD: [(&str, &str); 11] = [
         "RECOVERED node ill/proxy: sink out filling, after",
     ),
     ("WARNING bucket filling: is 8", "RECOVERED bucket filling: filling, after"),
-    ("bucket waiting: its oldest event waits for", "RECOVERED bucket waiting: oldest, after"),
+    ("bucket waiting: its oldest event has waited for", "RECOVERED bucket waiting: oldest, after"),
     ("TROUBLE bucket ring: dropped ", ""),
     ("WARNING bucket full: was full and refused ", ""),
 ];

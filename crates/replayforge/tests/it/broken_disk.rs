@@ -50,8 +50,8 @@ impl Scene {
             configs.player["portStatusZ"] = json!(status);
             disk = Some(mounted);
         });
-        stack.player.expect_error("sink is paused until this is mended");
-        stack.player.expect_error("the sink starts without its");
+        stack.player.expect_error("sink is paused until this is fixed");
+        stack.player.expect_error("cannot be opened; its events wait until");
         let disk = disk.expect("every stack asks for its files once");
         Scene { disk, kind, status, posted: 0, stack }
     }
@@ -117,7 +117,7 @@ impl Scene {
                 && says(&ready.text())
         });
         assert!(says(&self.status("/statusz").json()["sinks"]["subject"].to_string()));
-        let line = self.stack.player.wait_for("sink is paused until this is mended");
+        let line = self.stack.player.wait_for("sink is paused until this is fixed");
         assert!(says(&line) && line.contains("sink=subject"), "{line}");
     }
 

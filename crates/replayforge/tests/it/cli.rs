@@ -197,12 +197,11 @@ fn a_script_that_names_what_is_not_there_is_refused_by_check_and_starts_with_a_w
         let told: Vec<String> = lines.map(|(_, told)| told.to_owned()).collect();
         (checked.code, told)
     };
-    let of_files = "a.lua:4: `io.open` is not there, a call that comes to it fails: set \"unsafeScripts\": true if you trust this script as you would a program";
-    let of_exit =
-        "a.lua:5: `os.exit` is not there, a call that comes to it fails: no script has it";
+    let of_files = "a.lua:4: `io.open` is not available, calling it fails: set \"unsafeScripts\": true if you trust this script as you would a program";
+    let of_exit = "a.lua:5: `os.exit` is not available, calling it fails: no script can use it";
     assert_eq!(check(&config), (Some(78), vec![of_files.to_owned(), of_exit.to_owned()]));
     let proxy = Program::role(folder.path(), "proxy", &config);
-    let line = proxy.wait_for("a.lua:4: `io.open` is not there");
+    let line = proxy.wait_for("a.lua:4: `io.open` is not available");
     assert!(line.contains(" WARN "), "{line}");
     drop(proxy);
     config["sources"][0]["unsafeScripts"] = json!(true);

@@ -133,12 +133,12 @@ fn what_a_web_server_refuses_by_itself_costs_no_event() {
         });
         configs.proxy["sinks"][0]["url"] = json!(format!("http://127.0.0.1:{}", server.port));
         let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
-        proxy.expect_error("sink is paused until this is mended");
+        proxy.expect_error("sink is paused until this is fixed");
         let sent: BTreeSet<Vec<u8>> = (0..10).map(|n| n.to_string().into_bytes()).collect();
         for body in &sent {
             post(ports.proxy, "/", body);
         }
-        let line = proxy.wait_for("sink is paused until this is mended");
+        let line = proxy.wait_for("sink is paused until this is fixed");
         assert!(line.contains(&status.to_string()), "{line}");
         assert!(proxy.stop().success());
         let _relay = Program::role(folder.path(), "relay", &configs.relay);

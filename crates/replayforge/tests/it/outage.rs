@@ -132,10 +132,10 @@ fn what_answers_and_is_no_relay_is_said_to_be_none() {
     let hint = format!(
         "{status} answered, but not as a relay's API: is relayUrl its `port`, not `portStatusZ`?"
     );
-    check(format!("{status}/"), "relay fails, trying again", &hint);
+    check(format!("{status}/"), "relay answers with an error, trying again", &hint);
     check(
         format!("http://127.0.0.1:{}/", other.port),
-        "relay fails, trying again",
+        "relay answers with an error, trying again",
         "it answers 503 Service Unavailable",
     );
     check(
@@ -156,9 +156,9 @@ fn a_proxy_that_ships_to_a_status_port_keeps_its_events() {
     let _player = Program::role(folder.path(), "player", &configs.player);
     configs.proxy["sinks"][0]["url"] = json!(format!("http://127.0.0.1:{}", ports.status));
     let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
-    proxy.expect_error("sink is paused until this is mended");
+    proxy.expect_error("sink is paused until this is fixed");
     post(ports.proxy, "/kept", b"1");
-    let line = proxy.wait_for("sink is paused until this is mended");
+    let line = proxy.wait_for("sink is paused until this is fixed");
     assert!(line.contains("the relay's API is at its `port`"), "{line}");
     assert!(proxy.stop().success());
     configs.proxy["sinks"][0]["url"] = json!(format!("http://127.0.0.1:{}", ports.relay));
@@ -263,12 +263,12 @@ fn a_wrong_token_pauses_loudly_and_loses_nothing() {
     let mut relay = Program::role(folder.path(), "relay", &wrong);
     let mut player = Program::role(folder.path(), "player", &configs.player);
     let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
-    proxy.expect_error("sink is paused until this is mended");
+    proxy.expect_error("sink is paused until this is fixed");
     player.expect_error("relay refuses the bucket or its token");
     for n in 0..5 {
         post(ports.proxy, &format!("/{n}"), b"kept");
     }
-    let line = proxy.wait_for("sink is paused until this is mended");
+    let line = proxy.wait_for("sink is paused until this is fixed");
     assert!(
         line.contains(" ERROR ") && line.contains("sink=out") && line.contains("401"),
         "{line}"

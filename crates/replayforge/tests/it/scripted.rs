@@ -205,7 +205,7 @@ fn a_script_is_loaded_anew_when_it_changes_and_at_a_sighup() {
     let mut stack = Stack::with(|configs| {
         configs.proxy["sources"][0]["transformScript"] = json!(path);
     });
-    stack.proxy.expect_error("script not reloaded, the old one goes on");
+    stack.proxy.expect_error("script not reloaded, its previous version stays in use");
     let arrives = |stack: &Stack, path: &str| {
         let count = stack.target.count();
         post(stack.ports.proxy, "/", b"");

@@ -90,7 +90,7 @@ fn a_delivered_event_is_told_from_capture_to_delivery() {
     let shown = trace(&stack, &id, &[]);
     assert_eq!(shown.code, Some(0), "{}", shown.log);
     for part in [
-        "captured, says its id",
+        "captured, according to its id",
         "proxy web-1  stored, from source `in`",
         "shipped by sink `out`, try 1: batch ",
         "relay        stored in bucket `b`: from web-1, batch ",

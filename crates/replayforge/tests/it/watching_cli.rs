@@ -40,7 +40,7 @@ fn status_says_what_the_page_says() {
     let wrong = [("RF_STATUS_TOKEN", "wrong")];
     let (code, _, log) = run(&stack, &["status", "--relay", &url], &wrong);
     assert_eq!(code, Some(1));
-    assert!(log.contains("refuses the token that RF_STATUS_TOKEN or"), "{log}");
+    assert!(log.contains("refuses the token from RF_STATUS_TOKEN or"), "{log}");
     let (code, _, log) = run(&stack, &["status", "--relay", "http://127.0.0.1:1"], &[]);
     assert!(code == Some(1) && log.contains("cannot connect to 127.0.0.1:1"), "{log}");
 }

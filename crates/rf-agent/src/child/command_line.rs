@@ -44,10 +44,10 @@ impl CommandLine {
             }
             (false, false) => Ok(self),
             (true, false) => Err(
-                "a text is a line for the shell: set \"shell\": true, or write program and arguments as a list".to_owned(),
+                "a text needs a shell: set \"shell\": true, or write program and arguments as a list".to_owned(),
             ),
             (false, true) => {
-                Err("\"shell\": true takes a text, the line for the shell, and no list".to_owned())
+                Err("\"shell\": true expects a text, the line for the shell, not a list".to_owned())
             }
         }
     }
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn forms_that_do_not_fit_are_told() {
         check(json!("df -h"), false, Err("set \"shell\": true"));
-        check(json!(["df"]), true, Err("takes a text"));
+        check(json!(["df"]), true, Err("expects a text"));
         check(json!([]), false, Err("found nothing"));
         check(json!(" "), true, Err("found nothing"));
     }

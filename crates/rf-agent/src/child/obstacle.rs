@@ -11,7 +11,7 @@ use super::ChildCommand;
 /// Of the folder that it starts in, and of a program that is named with its path.
 pub(super) fn of_files(command: &ChildCommand) -> Option<String> {
     if command.working_dir.as_ref().is_some_and(|folder| !folder.is_dir()) {
-        return Some("workingDir is no folder".to_owned());
+        return Some("workingDir is not a folder".to_owned());
     }
     let program = command.command.argv().first().filter(|program| program.contains('/'))?;
     let folder = command.working_dir.as_deref().unwrap_or(Path::new(""));
@@ -77,6 +77,6 @@ mod tests {
         check("./none", Some(here.to_owned()), here, "No such file or directory");
         check("./text", Some(here.to_owned()), here, "Permission denied");
         check("/", None, here, "is a directory");
-        check("run", Some(program.clone()), here, "workingDir is no folder");
+        check("run", Some(program.clone()), here, "workingDir is not a folder");
     }
 }

@@ -151,7 +151,7 @@ fn a_relay_wants_a_token() {
     let out = r#"{ name: "out", type: "log", params: {} }"#;
     let problems = told_with(r#"{ name: "b", sinks: ["out"] }"#, out, "");
     assert!(
-        problems.contains("warning: sources[0]: a relay gives nothing without the token"),
+        problems.contains("warning: sources[0]: a relay hands out nothing without the token"),
         "{problems}"
     );
     let source = r#"{ name: "b", relayAuthenticationBearer: "secret\n1", sinks: ["out"] }"#;

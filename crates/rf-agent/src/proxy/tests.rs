@@ -58,7 +58,7 @@ fn missing_params_are_empty_ones() {
 #[test]
 fn a_key_of_a_type_is_told_to_stand_in_params() {
     let (_, told) = checked("{ id: 's', type: 'http', targetSink: 'a', listenPort: 8080 }");
-    let expected = "unknown key `listenPort`; the keys of a type stand in `params`; known here: ";
+    let expected = "unknown key `listenPort`; the keys of a type belong in `params`; known here: ";
     assert!(told.contains(expected), "{told}");
 }
 

@@ -46,7 +46,7 @@ impl Redactor {
             return self.truncated(as_it_came(form.is_cut), form.max_bytes);
         }
         let Some(coding) = Coding::parse(form.content_encoding) else {
-            return Redacted::Omitted("its content encoding cannot be looked into");
+            return Redacted::Omitted("its content encoding cannot be searched");
         };
         if coding == Coding::Identity {
             return match self.masked(body, form.content_type, form.is_cut) {
@@ -61,7 +61,7 @@ impl Redactor {
         }
         let (decoded, is_whole) = decode_prefix(coding, body, form.max_bytes + CUT_MARGIN_BYTES);
         if decoded.is_empty() && !is_whole {
-            return Redacted::Omitted("it is not what its content encoding says");
+            return Redacted::Omitted("it does not match its content encoding");
         }
         let is_cut = form.is_cut || !is_whole;
         match self.masked(&decoded, form.content_type, is_cut) {
@@ -170,7 +170,7 @@ pub(super) fn mask_shape(
         return multipart::mask(body, content_type, look);
     }
     if is_wide(body, &kind) {
-        return Err("its characters cannot be looked into");
+        return Err("its character encoding cannot be searched");
     }
     let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let first = text.trim_ascii_start().first();

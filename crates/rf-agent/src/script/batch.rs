@@ -114,7 +114,7 @@ impl BatchScript {
             Err(reason) => match self.options.on_error {
                 OnError::DeadLetter => Err(TransformError::Script(reason)),
                 OnError::Pass => {
-                    tracing::warn!(sink = self.sink, reason, "script failed, batch sent as it was");
+                    tracing::warn!(sink = self.sink, reason, "script failed, batch sent unchanged");
                     Ok(Posted::Messages(messages, Request::default()))
                 }
                 OnError::Drop => {
@@ -146,7 +146,7 @@ impl BatchScript {
         stored.map(drop).map_err(|error| TransformError::Store(error.to_string()))
     }
 
-    /// Has the script loaded anew whenever this changes.
+    /// Has the script reloaded whenever this changes.
     pub(crate) fn reload_on(&self, asked: watch::Receiver<u64>) {
         // Said once, before the sink runs.
         drop(self.asked.set(asked));
@@ -159,11 +159,11 @@ impl BatchScript {
         while next_reload(&mut watcher, &mut asked, &stop).await.is_some() {
             let script = self.options.path.display();
             match self.replaced().await {
-                Ok(()) => tracing::info!(sink = self.sink, %script, "script loaded anew"),
+                Ok(()) => tracing::info!(sink = self.sink, %script, "script reloaded"),
                 Err(reason) => tracing::error!(
                     sink = self.sink,
                     reason,
-                    "script not reloaded, the old one goes on"
+                    "script not reloaded, its previous version stays in use"
                 ),
             }
         }
@@ -186,7 +186,7 @@ fn serve(mut session: Session, mailbox: &Mailbox<Job>) {
                 Job::Transform { messages, reply } => {
                     let mut outcome = match session.transform_batch(&messages) {
                         Ok(outcome) => outcome.map_err(|error| error.to_string()),
-                        Err(error) => Err(format!("script cannot be loaded again: {error}")),
+                        Err(error) => Err(format!("script cannot be reloaded: {error}")),
                     };
                     if let Ok(transformed) = &mut outcome {
                         transformed.kv.extend(session.take_init_changes());

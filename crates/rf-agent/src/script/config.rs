@@ -179,7 +179,7 @@ pub(crate) fn check_pass(
     problems: &mut Problems,
 ) {
     if no_routes && script.is_some_and(|script| script.options.on_error == OnError::Pass) {
-        let message = "`pass` sends a failed event on as it came: expected the sinks to send it to (targetSink or sinks)";
+        let message = "`pass` sends a failed event on unchanged: expected the sinks to send it to (targetSink or sinks)";
         problems.error(&at(node, "onError"), message);
     }
 }

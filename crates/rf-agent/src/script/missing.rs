@@ -14,19 +14,15 @@ pub(crate) fn warnings(path: &Path, text: &[u8], unsafe_scripts: Option<bool>) -
     let missing = missing_names(text, unsafe_scripts.unwrap_or_default());
     let sentence = |missing: &MissingName| {
         let remedy = match (missing.is_unsafe, unsafe_scripts) {
-            (false, _) => "no script has it",
-            (true, None) => "a script of an alert cannot have it",
+            (false, _) => "no script can use it",
+            (true, None) => "a script of an alert cannot use it",
             (true, Some(_)) => {
                 "set \"unsafeScripts\": true if you trust this script as you would a program"
             }
         };
         let (path, line, name) = (path.display(), missing.line, &missing.name);
-        let so = if VALUES.contains(&name.as_str()) {
-            "it is nil"
-        } else {
-            "a call that comes to it fails"
-        };
-        format!("{path}:{line}: `{name}` is not there, {so}: {remedy}")
+        let so = if VALUES.contains(&name.as_str()) { "it is nil" } else { "calling it fails" };
+        format!("{path}:{line}: `{name}` is not available, {so}: {remedy}")
     };
     missing.iter().map(sentence).collect()
 }
@@ -43,8 +39,8 @@ mod tests {
         assert_eq!(
             warnings(Path::new("a.lua"), script, None),
             [
-                "a.lua:1: `package.path` is not there, it is nil: no script has it",
-                "a.lua:2: `package.loadlib` is not there, a call that comes to it fails: no script has it",
+                "a.lua:1: `package.path` is not available, it is nil: no script can use it",
+                "a.lua:2: `package.loadlib` is not available, calling it fails: no script can use it",
             ]
         );
     }

@@ -26,7 +26,7 @@ impl ScriptHandle {
                 Ok(letters) => letters,
                 Err(StoreError::Closed) => return,
                 Err(error) => {
-                    tracing::warn!(source = self.source, %error, "retried letters cannot be read, trying again");
+                    tracing::warn!(source = self.source, %error, "dead letters to be retried cannot be read, trying again");
                     // Nothing announces that they can be read again.
                     if pause(&stop).await {
                         return;
@@ -58,7 +58,7 @@ impl ScriptHandle {
                     self.bury_again(id, &error).await;
                 }
                 Err((error, _)) => {
-                    tracing::warn!(source = self.source, %error, "retried letters wait");
+                    tracing::warn!(source = self.source, %error, "retried dead letters cannot be stored now, trying again");
                 }
             }
             if pause(&stop).await {
@@ -78,7 +78,7 @@ impl ScriptHandle {
                 tracing::error!(source, reason, "event moved to the dead letters");
             }
             Err(error) => {
-                tracing::error!(source = self.source, %error, "letter cannot be buried again");
+                tracing::error!(source = self.source, %error, "event cannot be moved back to the dead letters");
             }
         }
     }

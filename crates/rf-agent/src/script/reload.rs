@@ -131,11 +131,11 @@ impl ScriptHandle {
                 Err(reason) => Err(reason),
             };
             match replaced {
-                Ok(()) => tracing::info!(source = self.source, %script, "script loaded anew"),
+                Ok(()) => tracing::info!(source = self.source, %script, "script reloaded"),
                 Err(reason) => tracing::error!(
                     source = self.source,
                     reason,
-                    "script not reloaded, the old one goes on"
+                    "script not reloaded, its previous version stays in use"
                 ),
             }
         }

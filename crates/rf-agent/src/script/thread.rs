@@ -56,7 +56,7 @@ pub(super) async fn start<J: Send + 'static>(
         drop(alive);
     };
     let thread = std::thread::Builder::new().name("rf-script".to_owned());
-    thread.spawn(body).map_err(|error| format!("no thread for the script: {error}"))?;
+    thread.spawn(body).map_err(|error| format!("cannot start the script's thread: {error}"))?;
     load.await.map_err(|_dropped| "the script's thread ended while loading".to_owned())??;
     Ok(ended)
 }

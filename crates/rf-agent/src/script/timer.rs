@@ -29,7 +29,7 @@ impl ScriptHandle {
                 Err((error, Some(commit))) => self.offer(error, commit, &stop).await,
                 // The script is busy with events: this tick is left out.
                 Err((error, None)) => {
-                    tracing::warn!(source = self.source, %error, "TimerHandler was not called");
+                    tracing::warn!(source = self.source, %error, "TimerHandler cannot be called now, this tick is skipped");
                 }
             }
         }
@@ -46,10 +46,10 @@ impl ScriptHandle {
             };
             if lost {
                 let events: usize = commit.appends.iter().map(|append| append.events.len()).sum();
-                tracing::error!(source = self.source, %error, events, "what TimerHandler emitted is lost");
+                tracing::error!(source = self.source, %error, events, "events emitted by TimerHandler are lost");
                 return;
             }
-            tracing::warn!(source = self.source, %error, "what TimerHandler emitted waits for room");
+            tracing::warn!(source = self.source, %error, "events emitted by TimerHandler cannot be stored now, trying again");
             match self.store.commit(commit.clone()).await {
                 Ok(_) => return,
                 Err(next) => error = next,

@@ -109,7 +109,7 @@ impl<'a> Work<'a> {
                 self.take(outcome);
             }
             Err(error) => {
-                tracing::error!(source = self.desk.source, %error, "script cannot be loaded again");
+                tracing::error!(source = self.desk.source, %error, "script cannot be reloaded");
             }
         }
     }
@@ -120,7 +120,7 @@ impl<'a> Work<'a> {
         let mut outcome = match session.process(content) {
             Ok(outcome) => outcome,
             Err(error) => {
-                return self.failed(content, format!("script cannot be loaded again: {error}"));
+                return self.failed(content, format!("script cannot be reloaded: {error}"));
             }
         };
         let copies = tell_apart(&mut outcome.emits);
@@ -143,7 +143,7 @@ impl<'a> Work<'a> {
                 tracing::warn!(
                     source = self.desk.source,
                     reason,
-                    "script gave an event to the dead letters"
+                    "script moved an event to the dead letters"
                 );
                 self.take(outcome);
                 Some(reason)
@@ -161,9 +161,9 @@ impl<'a> Work<'a> {
                 Some(reason)
             }
             OnError::Pass => {
-                tracing::warn!(source, reason, "script failed, event passed on as it came");
+                tracing::warn!(source, reason, "script failed, event passed on unchanged");
                 self.trace(content, Step::Script, || {
-                    format!("failed, passed on as it came: {reason}")
+                    format!("failed, passed on unchanged: {reason}")
                 });
                 for &queue in &self.desk.routes {
                     self.append(queue, content.clone());

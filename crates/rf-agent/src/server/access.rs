@@ -175,7 +175,7 @@ impl Guard {
         }
         Err(Refused::new(
             StatusCode::FORBIDDEN,
-            "this name of the server is not known: add it to httpHosts, or set httpUsername and httpPassword",
+            "the server does not know this host name: add it to httpHosts, or set httpUsername and httpPassword",
         ))
     }
 

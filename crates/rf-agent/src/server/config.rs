@@ -110,7 +110,7 @@ fn access(
     if access.is_open() && address.is_some_and(|(address, _)| !is_loopback(address)) {
         problems.warn(
             &at(root, "listenAddress"),
-            "everybody who reaches this address can read the data of the sinks: set httpUsername and httpPassword, or httpTokens",
+            "anyone who can reach this address can read the data of the sinks: set httpUsername and httpPassword, or httpTokens",
         );
     }
     Some(access)
@@ -222,7 +222,7 @@ mod tests {
         check("httpUsername: \"a\", httpPassword: \"\"", &["expected a password"]);
         check("httpUsername: \"a\", httpPassword: \"$file:/nowhere\"", &["/nowhere"]);
         check("httpTokens: [\"a\", \"\"]", &["httpTokens[1]: expected a password"]);
-        check("httpTokens: [\"\\\\$2y\\\\$05\\\\$cut\"]", &["begins like a hash and is none"]);
+        check("httpTokens: [\"\\\\$2y\\\\$05\\\\$cut\"]", &["begins like a hash but is not one"]);
         check("relayUrlStatusz: \"relay:8082\", exposedPort: 2", &["expected the URL"]);
         check(
             "staticFolderPath: \"/nowhere\", exposedPort: 2",
@@ -237,7 +237,7 @@ mod tests {
     fn an_open_door_is_told() {
         for address in ["0.0.0.0", "::", "192.0.2.7", "player.lan"] {
             let keys = format!("exposedPort: 8080, listenAddress: \"{address}\"");
-            check(&keys, &["listenAddress: everybody who reaches this address"]);
+            check(&keys, &["listenAddress: anyone who can reach this address"]);
             check(&format!("{keys}, httpTokens: [\"t\"]"), &[]);
             check(&format!("{keys}, httpUsername: \"a\", httpPassword: \"b\""), &[]);
         }

@@ -61,8 +61,10 @@ impl StaticFolder {
         let shown = std::path::absolute(path).unwrap_or_else(|_no_directory| path.to_owned());
         let text = format!("folder {}: {error}", shown.display());
         if error.kind() == io::ErrorKind::NotFound {
-            problems
-                .warn(place, format!("{text}: no files are served until it is there at a start"));
+            problems.warn(
+                place,
+                format!("{text}: no files are served until the folder exists at a start"),
+            );
             Some(None)
         } else {
             problems.error(place, text);

@@ -60,7 +60,7 @@ impl Password {
             Hash::Argon2
         } else if begins(&["$1$", "$apr1$", "$y$", "{SHA}"]) {
             return Err(
-                "a hash of this kind is not known here: use bcrypt, SHA-512-crypt or Argon2",
+                "hashes of this kind are not supported: use bcrypt, SHA-512-crypt or Argon2",
             );
         } else {
             return Ok(Self::Plain(secret));
@@ -69,7 +69,7 @@ impl Password {
             Ok(Self::Hash(kind, secret))
         } else {
             Err(
-                "this begins like a hash and is none: it may be cut off, or its `$` were taken for variables (write them as `\\\\$`, or use $file:)",
+                "this begins like a hash but is not one: it may be cut off, or its `$` were taken for variables (write them as `\\\\$`, or use $file:)",
             )
         }
     }

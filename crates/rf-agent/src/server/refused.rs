@@ -31,11 +31,11 @@ where
 
 impl IntoResponse for NoText {
     fn into_response(self) -> Response {
-        refusal(StatusCode::BAD_REQUEST, "the path is no UTF-8 once it is percent-decoded")
+        refusal(StatusCode::BAD_REQUEST, "the path is not UTF-8 after percent-decoding")
     }
 }
 
 /// Answers where a path is there, and not for this method. Those that are stand in `Allow`.
 pub(crate) async fn method_not_allowed() -> Response {
-    refusal(StatusCode::METHOD_NOT_ALLOWED, "not with this method: `Allow` names those that are")
+    refusal(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: `Allow` lists those that are")
 }

@@ -66,12 +66,12 @@ impl RelayStatus {
     pub(super) async fn answer(&self, rest: &str, asked: &Parts) -> Response {
         if !matches!(asked.method, Method::GET | Method::HEAD) {
             let mut refused =
-                refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are handed on");
+                refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are forwarded");
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return refused;
         }
         let Some(question) = self.question(rest, asked) else {
-            return refusal(StatusCode::BAD_REQUEST, "this path is not handed on");
+            return refusal(StatusCode::BAD_REQUEST, "this path is not forwarded");
         };
         let answer = match self.client.send(question, ANSWER_TIMEOUT).await {
             Ok(answer) => answer,

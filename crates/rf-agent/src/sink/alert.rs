@@ -170,10 +170,10 @@ impl AlertSink {
                     }
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(sink = self.database.name, %error, "alarms cannot be stored now");
+                    tracing::warn!(sink = self.database.name, %error, "alarms cannot be stored, trying again");
                 }
                 Err(error) => {
-                    tracing::warn!(sink = self.database.name, %error, "alarms cannot be looked at now");
+                    tracing::warn!(sink = self.database.name, %error, "alarms cannot be evaluated, trying again");
                 }
             }
             let handed_over = async {
@@ -200,7 +200,7 @@ impl AlertSink {
             }
             let name = self.database.name.clone();
             if let Err(error) = self.database.call(move |state| state.reload(&name)).await {
-                tracing::error!(sink = self.database.name, %error, "scripts are not loaded anew");
+                tracing::error!(sink = self.database.name, %error, "scripts cannot be reloaded");
             }
         }
     }
@@ -214,17 +214,20 @@ impl AlertSink {
             match output.send_once(id, Batch::of(vec![content])).await {
                 Ok(()) => {}
                 Err(error @ Rejected::TooLarge { .. }) => {
-                    tracing::error!(sink = self.database.name, %error, "a notice is given up");
+                    tracing::error!(sink = self.database.name, %error, "notice dropped, it can never fit into the queue of the notification sink");
                 }
                 Err(error) => {
-                    tracing::warn!(sink = self.database.name, %error, "a notice waits");
+                    tracing::warn!(sink = self.database.name, %error, "notice cannot be handed over, trying again");
                     return;
                 }
             }
             let removed = self.database.call(move |state| state.handed_over(seq)).await;
             if !matches!(removed, Ok(Ok(()))) {
                 // It is handed over again under the same id, and the queue passes it over.
-                tracing::warn!(sink = self.database.name, "a notice that was handed over is kept");
+                tracing::warn!(
+                    sink = self.database.name,
+                    "notice handed over but not removed; it is handed over again under the same id"
+                );
                 return;
             }
         }

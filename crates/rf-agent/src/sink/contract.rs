@@ -190,10 +190,10 @@ impl Bench {
         }
     }
 
-    /// The sink's worker and what it does besides, started as an agent starts them.
+    /// The sink's worker and its maintenance, started as an agent starts them.
     async fn run(&self, sink: Arc<dyn Sink>, stop: CancellationToken) {
         sink.start(&SinkHost { store: self.store.clone() }).await.unwrap();
-        let besides = Arc::clone(&sink).run(stop.clone());
+        let maintenance = Arc::clone(&sink).run(stop.clone());
         let worker = Worker {
             id: "subject".to_owned(),
             sink,
@@ -205,7 +205,7 @@ impl Bench {
             trace: <_>::default(),
             observer: None,
         };
-        tokio::join!(worker.run(), besides);
+        tokio::join!(worker.run(), maintenance);
     }
 
     /// Runs until the queue is empty, and stops.

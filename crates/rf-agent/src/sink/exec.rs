@@ -100,7 +100,7 @@ pub(crate) fn of_type(
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let program = format!("./{kind}_sink");
     if kind.is_empty() || !kind.chars().all(is_name) {
-        return Err("and it is no name of a program".to_owned());
+        return Err("and it is not the name of a program".to_owned());
     }
     if !Path::new(&program).is_file() || access(&program, Access::EXEC_OK).is_err() {
         return Err(format!("and there is no program {program} in the working directory"));

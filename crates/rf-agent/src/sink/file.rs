@@ -211,7 +211,8 @@ impl FileSink {
         let mut newest = Progress::default();
         for key in [self.key(), self.own_key()] {
             let stored = own_queue.checkpoint(&key).await.map_err(|error| error.to_string())?;
-            let consequence = "what was written last may stand in its file twice or torn";
+            let consequence =
+                "the last events written may be incomplete or duplicated in their file";
             let stored: Option<Progress> = stored
                 .and_then(|stored| checkpoint::decode(&self.name, &key, &stored, consequence));
             newest = stored.filter(|stored| stored.version >= newest.version).unwrap_or(newest);
@@ -242,7 +243,7 @@ impl FileSink {
         match self.recover(&opened).await {
             Ok(()) => {}
             Err(error @ SinkError::Paused(_)) => {
-                tracing::error!(sink = self.name, %error, "the sink starts without its files");
+                tracing::error!(sink = self.name, %error, "the sink's files cannot be opened; its events wait until they can be");
             }
             Err(error) => return Err(error.to_string()),
         }
@@ -377,7 +378,7 @@ impl FileSink {
     async fn store(&self, opened: &Opened, progress: &mut Progress) -> Result<(), SinkError> {
         progress.version = self.next_version();
         let not_stored = |error: String| SinkError::Retry {
-            reason: format!("how far the files are was not stored: {error}"),
+            reason: format!("the progress of the files was not stored: {error}"),
             after: None,
         };
         let value = serde_json::to_vec(progress).map_err(|error| not_stored(error.to_string()))?;

@@ -317,7 +317,7 @@ impl HttpSink {
                 tracing::warn!(
                     sink = self.id,
                     status = status.as_u16(),
-                    "the target refused a request; it counts as delivered"
+                    "the target did not answer with 2xx; the request counts as delivered"
                 );
             }
             return Ok(());

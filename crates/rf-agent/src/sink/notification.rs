@@ -264,7 +264,7 @@ impl Notification {
                 sink = self.name,
                 webhook = target.name(),
                 missed,
-                "a notification did not reach everybody: check the addresses"
+                "a notification did not reach all recipients: check the addresses"
             );
         }
     }

@@ -229,7 +229,7 @@ fn refused(status: StatusCode, by: Refuser, reason: String, after: Option<Durati
     let hint = match by {
         Refuser::Target => "",
         Refuser::WantsTls => " (is it https:// instead of http://, or is a certificate missing?)",
-        Refuser::Other => " (not in the words of a relay: does something before it refuse?)",
+        Refuser::Other => " (not in the form of a relay: does something in front of it refuse?)",
     };
     match status {
         // What is wrong with the batch itself: the worker finds the event that is to blame.

@@ -49,7 +49,7 @@ impl Template {
         Self::parse(text, |unit| match unit {
             Some('%') => Ok(Some(Part::Literal("%".to_owned()))),
             Some(unit) if TIMES.contains(unit) => Ok(Some(Part::Time(format!("%{unit}")))),
-            _ => Err("expected %Y, %m, %d, %H, %M or %% behind a %".to_owned()),
+            _ => Err("expected %Y, %m, %d, %H, %M or %% after a %".to_owned()),
         })
     }
 

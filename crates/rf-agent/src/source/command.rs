@@ -115,11 +115,11 @@ pub(super) fn build(
             max_line_bytes: config.max_line_bytes.as_usize(),
         })),
         (Mode::Stream, Some(_)) => {
-            problems.error(params, "a stream runs all the time: remove intervalSeconds and cron");
+            problems.error(params, "a stream runs continuously: remove intervalSeconds and cron");
             None
         }
         (_, None) => {
-            problems.error(params, "when is it run? expected intervalSeconds or cron");
+            problems.error(params, "expected intervalSeconds or cron: when to run the command");
             None
         }
         (mode, Some(schedule)) => Some(Box::new(Runs {
@@ -196,6 +196,6 @@ mod tests {
         check(cron("61 * * * * *"), "the second is wrong: ");
         check(cron("* *"), "expected a cron pattern such as");
         check(json!({ "command": "df", "intervalSeconds": 1 }), "\"shell\": true");
-        check(json!({ "command": ["x"], "mode": "stream", "cron": "@daily" }), "all the time");
+        check(json!({ "command": ["x"], "mode": "stream", "cron": "@daily" }), "runs continuously");
     }
 }

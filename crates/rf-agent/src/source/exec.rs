@@ -186,7 +186,7 @@ impl ExecSource {
                 tracing::info!(
                     source = self.id,
                     events,
-                    "events are not stored before the stop; the program has no answer for them"
+                    "events were not stored before the stop; the program gets no answer for them"
                 );
             }
         }
@@ -208,7 +208,11 @@ impl ExecSource {
                     taken.events.push(event);
                 }
                 Err((id, reason)) => {
-                    tracing::warn!(source = self.id, reason, "a line of the program is no event");
+                    tracing::warn!(
+                        source = self.id,
+                        reason,
+                        "a line printed by the program is not an event"
+                    );
                     taken.answers.push(Answer::refused(id, reason));
                 }
             }

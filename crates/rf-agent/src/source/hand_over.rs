@@ -105,7 +105,7 @@ impl<'a> HandOver<'a> {
             if is_last_try || rejected == Rejected::Closed {
                 return stopped;
             }
-            tracing::warn!(source = self.id, error = %rejected, "the source waits");
+            tracing::warn!(source = self.id, error = %rejected, "events cannot be stored now, trying again");
             parts.push((place, events));
             tokio::select! {
                 () = self.stop.cancelled() => {}
@@ -164,7 +164,7 @@ impl Drop for HandOver<'_> {
             tracing::error!(
                 source = self.id,
                 events,
-                "{what} are lost: no queue took them before the stop"
+                "{what} are lost: no queue accepted them before the stop"
             );
         }
     }

@@ -133,7 +133,10 @@ impl Capture {
         let (head, body) = request.into_parts();
         // To be replayed it would need a tunnel, and nobody at its end.
         if head.method == Method::CONNECT {
-            return refuse(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is for forward proxies\n");
+            return refuse(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "CONNECT is not supported: this is not a forward proxy\n",
+            );
         }
         let read = read_held(body, self.max_body, self.body_timeout, &self.body_memory).await;
         // Its memory is held until the event is stored.
@@ -147,7 +150,11 @@ impl Capture {
     fn refuse_body(&self, error: &BodyError) -> Response<Full<Bytes>> {
         match error {
             BodyError::TooLarge { limit } => {
-                tracing::warn!(source = self.id, limit, "request body over the limit refused");
+                tracing::warn!(
+                    source = self.id,
+                    limit,
+                    "request refused: the body is larger than the limit"
+                );
                 let text = format!("The body is larger than {limit} bytes\n");
                 refuse(StatusCode::PAYLOAD_TOO_LARGE, text)
             }

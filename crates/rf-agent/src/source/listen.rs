@@ -268,7 +268,7 @@ impl Listener<'_> {
                 "rereadSql has no column of the cursor's name, or null in it"
             }
             Some(last) if has_cursor && last.key.as_deref() == Some(from) => {
-                "rereadSql does not go on behind current_setting('replayforge.cursor')"
+                "rereadSql does not continue after current_setting('replayforge.cursor')"
             }
             _ if truncated && !has_cursor => {
                 let (id, rows) = (&self.source.id, rows.len());
@@ -335,7 +335,7 @@ impl Listener<'_> {
                     return Err(SessionError::Lost("a row is too large".to_owned()).into());
                 }
                 Err(rejected) => {
-                    tracing::warn!(source = self.source.id, error = %rejected, "events wait for room");
+                    tracing::warn!(source = self.source.id, error = %rejected, "events cannot be stored now, trying again");
                     tokio::time::sleep(FULL_PAUSE).await;
                 }
             }

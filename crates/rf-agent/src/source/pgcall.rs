@@ -146,7 +146,7 @@ impl PgcallSource {
                 tracing::warn!(
                     source = self.id,
                     rounds = missed,
-                    "rounds did not take place, since one took longer than the interval"
+                    "rounds were skipped because one took longer than the interval"
                 );
             }
         }
@@ -186,7 +186,7 @@ impl PgcallSource {
                             source = self.id,
                             call = call.name,
                             rows = rows.rows.len(),
-                            "the result is over maxRows or maxBytes, the rest is left out"
+                            "the result exceeds maxRows or maxBytes, the rest is left out"
                         );
                     }
                 }

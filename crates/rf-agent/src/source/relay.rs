@@ -58,7 +58,7 @@ const TOO_LARGE: &str = "the first event of the bucket is too large to be pulled
                          the relay's GET /first shows it, DELETE /acknowledge?id=ID removes it";
 
 /// Somebody answers acknowledgements in the place of the relay, which gives the same events again.
-const UNHEARD: &str = "the relay gives events again whose acknowledgement was answered: does something before it answer?";
+const UNHEARD: &str = "the relay sends events again although their acknowledgement was answered: does something in front of it answer?";
 
 /// One bucket of one relay.
 pub(crate) struct RelaySource {
@@ -127,7 +127,7 @@ impl Puller<'_> {
             }
             let asked = Instant::now();
             // One that was away tells at once that it is back, and not only when an event comes.
-            let wait = if self.out.meter().fortune.is_down() { Duration::ZERO } else { WAIT };
+            let wait = if self.out.meter().health.is_down() { Duration::ZERO } else { WAIT };
             let pulled = tokio::select! {
                 () = self.stop.cancelled() => return,
                 pulled = self.pull(wait) => pulled,
@@ -241,7 +241,7 @@ impl Puller<'_> {
             tracing::debug!(source = self.source.id, %error, "events not given back, their lease runs out by itself");
         }
         if !again.is_empty() {
-            let state = self.out.meter().fortune.goes_down().then_some("down");
+            let state = self.out.meter().health.mark_down().then_some("down");
             self.out.meter().failed(UNHEARD);
             tracing::warn!(source = self.source.id, state, "{UNHEARD}");
             let pause = self.unheard.next_delay();
@@ -280,7 +280,7 @@ impl Puller<'_> {
                 Err(Rejected::Closed) => break,
                 Err(Rejected::TooLarge { .. }) if end - stored > 1 => step = (end - stored) / 2,
                 Err(rejected) => {
-                    tracing::warn!(source = self.source.id, error = %rejected, "pulled events wait for room");
+                    tracing::warn!(source = self.source.id, error = %rejected, "pulled events cannot be stored now, trying again");
                     if self.pause(FULL_PAUSE).await {
                         break;
                     }
@@ -331,14 +331,14 @@ impl Puller<'_> {
     /// The relay has done as it was asked, also with what was acknowledged before.
     fn answered(&mut self) {
         self.backoff.reset();
-        if self.out.meter().fortune.comes_up() {
+        if self.out.meter().health.mark_up() {
             tracing::info!(source = self.source.id, state = "up", "relay works again");
         }
     }
 
     async fn pause_after(&mut self, error: &RelayError) -> bool {
         // Its repeats are muted.
-        let state = self.out.meter().fortune.goes_down().then_some("down");
+        let state = self.out.meter().health.mark_down().then_some("down");
         let pause = match error {
             RelayError::Refused { .. } => {
                 self.out.meter().paused(&error.to_string());
@@ -357,7 +357,7 @@ impl Puller<'_> {
             }
             RelayError::Failed(_) | RelayError::Rejected(_) => {
                 self.out.meter().failed(&error.to_string());
-                tracing::warn!(source = self.source.id, %error, state, "relay fails, trying again");
+                tracing::warn!(source = self.source.id, %error, state, "relay answers with an error, trying again");
                 self.backoff.next_delay()
             }
         };

@@ -80,7 +80,7 @@ impl Drop for Stdin {
 impl Source for Stdin {
     fn start(&mut self) -> Result<Vec<Listening>, SourceError> {
         if IS_TAKEN.swap(true, Ordering::Relaxed) {
-            let reason = "another source reads standard input already".to_owned();
+            let reason = "another source already reads standard input".to_owned();
             return Err(SourceError { id: self.id.clone(), reason });
         }
         self.has_input = true;

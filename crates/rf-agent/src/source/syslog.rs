@@ -171,7 +171,7 @@ impl Source for Syslog {
         }
         if self.config.protocol != Protocol::Tcp {
             let socket = udp::bind(&self.config.listen_address, port).map_err(|error| {
-                fail(format!("listenPort: UDP port {port} cannot be listened on: {error}"))
+                fail(format!("listenPort: cannot listen on UDP port {port}: {error}"))
             })?;
             let address = socket.local_addr().map_err(|error| fail(error.to_string()))?;
             places.push(Listening { address, protocol: "udp" });

@@ -11,7 +11,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(300);
 /// Why the agent makes no progress; empty when it does. A sink that is slow but moves is fine.
 pub(super) fn stuck(sight: &Sight) -> Vec<String> {
     let sources = sight.sources.iter().filter_map(|source| {
-        let reason = source.meter.fortune.paused()?;
+        let reason = source.meter.health.paused()?;
         Some(format!("source `{}` is paused: {reason}", source.id))
     });
     let sinks = sight.sinks.iter().filter_map(|sink| why(sight, sink));
@@ -19,17 +19,17 @@ pub(super) fn stuck(sight: &Sight) -> Vec<String> {
 }
 
 fn why(sight: &Sight, sink: &SeenSink) -> Option<String> {
-    if let Some(reason) = sink.meter.fortune.paused() {
+    if let Some(reason) = sink.meter.health.paused() {
         return Some(format!("sink `{}` is paused: {reason}", sink.id));
     }
     let now = now_ms();
     let oldest = sight.store.usage(sink.queue).oldest_at_ms?;
     let since = |at: u64| Duration::from_millis(now.saturating_sub(at));
-    let last = sink.meter.fortune.last_success_at_ms().unwrap_or(sight.started_at_ms);
+    let last = sink.meter.health.last_success_at_ms().unwrap_or(sight.started_at_ms);
     let is_stuck = since(oldest) > STUCK_AFTER && since(last) > STUCK_AFTER;
     is_stuck.then(|| {
         let (waits, silent) = (since(oldest).as_secs(), since(last).as_secs());
-        let error = sink.meter.fortune.last_error().map(|error| format!("; {}", error.text));
+        let error = sink.meter.health.last_error().map(|error| format!("; {}", error.text));
         let error = error.unwrap_or_default();
         format!(
             "sink `{}` has delivered nothing for {silent} s, its oldest event has waited for {waits} s{error}",

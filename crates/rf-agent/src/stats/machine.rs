@@ -24,7 +24,7 @@ impl Machine {
     pub(super) fn measure(&self, info: &mut NodeInfo) {
         for outcome in [self.cpu(info), memory(info)] {
             if let Err(error) = outcome {
-                tracing::debug!(%error, "the machine does not tell");
+                tracing::debug!(%error, "machine statistics cannot be read");
             }
         }
         if let Some(disk) = DiskRoom::at(&self.data_dir) {

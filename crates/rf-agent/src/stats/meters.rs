@@ -60,9 +60,9 @@ impl MinuteCount {
     }
 }
 
-/// What went well and wrong last.
+/// Whether a source or sink works: its last success and last error, whether it is paused, and whether it is down.
 #[derive(Debug, Default)]
-pub(crate) struct Fortune {
+pub(crate) struct Health {
     success_at_ms: AtomicU64,
     error: Mutex<Option<LastError>>,
     /// Looked at before the lock, since every success asks.
@@ -74,14 +74,14 @@ pub(crate) struct Fortune {
     is_down: AtomicBool,
 }
 
-impl Fortune {
-    fn good(&self, now_ms: u64) {
+impl Health {
+    fn record_success(&self, now_ms: u64) {
         self.success_at_ms.store(now_ms, Ordering::Relaxed);
-        self.moves();
+        self.resume();
     }
 
-    /// It is not paused, or no longer.
-    fn moves(&self) {
+    /// Ends a pause, if there is one.
+    fn resume(&self) {
         if self.is_paused.load(Ordering::Relaxed) && self.is_paused.swap(false, Ordering::Relaxed) {
             *lock(&self.paused) = None;
         }
@@ -92,12 +92,12 @@ impl Fortune {
         self.is_paused.store(true, Ordering::Relaxed);
     }
 
-    fn bad(&self, text: &str) {
+    fn record_failure(&self, text: &str) {
         *lock(&self.error) = Some(LastError { at_ms: now_ms(), text: text.to_owned() });
     }
 
-    /// It has failed; whether it had worked before.
-    pub(crate) fn goes_down(&self) -> bool {
+    /// Notes a failure; true when it is the first one since the last success.
+    pub(crate) fn mark_down(&self) -> bool {
         !self.is_down.swap(true, Ordering::Relaxed)
     }
 
@@ -106,8 +106,8 @@ impl Fortune {
         self.is_down.load(Ordering::Relaxed)
     }
 
-    /// Whether a success is the first one after a failure.
-    pub(crate) fn comes_up(&self) -> bool {
+    /// Notes a success; true when it is the first one after a failure.
+    pub(crate) fn mark_up(&self) -> bool {
         self.is_down.load(Ordering::Relaxed) && self.is_down.swap(false, Ordering::Relaxed)
     }
 
@@ -144,7 +144,7 @@ pub(crate) struct SourceMeter {
     pub(crate) losses: Losses,
     pub(crate) dead_lettered: AtomicU64,
     pub(crate) cut_lines: AtomicU64,
-    pub(crate) fortune: Fortune,
+    pub(crate) health: Health,
 }
 
 impl SourceMeter {
@@ -156,7 +156,7 @@ impl SourceMeter {
         if events > 0 {
             self.stored_at_ms.store(now, Ordering::Relaxed);
         }
-        self.fortune.good(now);
+        self.health.record_success(now);
     }
 
     /// When the last event was stored.
@@ -167,40 +167,40 @@ impl SourceMeter {
     /// A batch was refused for now.
     pub(crate) fn refused(&self, events: u64, reason: &str) {
         self.refused.fetch_add(events, Ordering::Relaxed);
-        self.fortune.bad(reason);
+        self.health.record_failure(reason);
     }
 
     /// Its origin answers, also where it had nothing to give.
     pub(crate) fn works(&self) {
-        self.fortune.good(now_ms());
+        self.health.record_success(now_ms());
     }
 
     /// Its origin does not answer; it is asked again.
     pub(crate) fn failed(&self, reason: &str) {
-        self.fortune.bad(reason);
+        self.health.record_failure(reason);
     }
 
     /// Nothing comes until a person acts.
     pub(crate) fn paused(&self, reason: &str) {
-        self.fortune.bad(reason);
-        self.fortune.pause(reason);
+        self.health.record_failure(reason);
+        self.health.pause(reason);
     }
 
     /// Nothing comes until a queue has room.
     pub(crate) fn waits_for_room(&self, reason: &str) {
-        self.fortune.pause(&format!("queue full: {reason}"));
+        self.health.pause(&format!("queue full: {reason}"));
     }
 
     /// An event can never be stored, and whoever brought it was refused.
     pub(crate) fn too_large(&self, reason: &str) {
         self.losses.count(Loss::TooLarge, 1);
-        self.fortune.bad(reason);
+        self.health.record_failure(reason);
     }
 
     /// Events became dead letters before they came to a queue.
     pub(crate) fn dead_lettered(&self, events: u64, reason: &str) {
         self.dead_lettered.fetch_add(events, Ordering::Relaxed);
-        self.fortune.bad(reason);
+        self.health.record_failure(reason);
     }
 
     /// Lines were longer than they may be; only their beginnings are kept.
@@ -221,7 +221,7 @@ pub(crate) struct SinkMeter {
     pub(crate) dropped_by_script: AtomicU64,
     /// Events that a script of the sink failed over, with `onError: drop`.
     pub(crate) dropped_on_error: AtomicU64,
-    pub(crate) fortune: Fortune,
+    pub(crate) health: Health,
     latency: [AtomicU64; LATENCY_BOUNDS_MS.len() + 1],
     latency_sum_ms: AtomicU64,
     last_message: Mutex<String>,
@@ -235,7 +235,7 @@ impl SinkMeter {
         self.batches.fetch_add(1, Ordering::Relaxed);
         let bytes: usize = events.iter().map(|event| event.content.len()).sum();
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.fortune.good(now);
+        self.health.record_success(now);
         for captured in events.iter().filter_map(|event| captured_at_ms(&event.content)) {
             let took = now.saturating_sub(captured);
             let place = LATENCY_BOUNDS_MS.partition_point(|bound| *bound < took);
@@ -254,31 +254,31 @@ impl SinkMeter {
     pub(crate) fn dropped(&self, events: usize, failed: bool) {
         let counter = if failed { &self.dropped_on_error } else { &self.dropped_by_script };
         counter.fetch_add(events as u64, Ordering::Relaxed);
-        self.fortune.moves();
+        self.health.resume();
     }
 
     /// A batch is tried again.
     pub(crate) fn retried(&self, events: usize, reason: &str) {
         self.retried.fetch_add(events as u64, Ordering::Relaxed);
-        self.fortune.bad(reason);
+        self.health.record_failure(reason);
     }
 
     /// Its queue cannot be read or written, or can again.
     pub(crate) fn queue_refuses(&self, reason: Option<&str>) {
-        *lock(&self.fortune.queue) =
+        *lock(&self.health.queue) =
             reason.map(|reason| format!("its queue cannot be read or written: {reason}"));
     }
 
     /// Nothing is delivered until a person acts.
     pub(crate) fn paused(&self, reason: &str) {
-        self.fortune.bad(reason);
-        self.fortune.pause(reason);
+        self.health.record_failure(reason);
+        self.health.pause(reason);
     }
 
     /// An event became a dead letter.
     pub(crate) fn dead_lettered(&self, reason: &str) {
         self.dead_lettered.fetch_add(1, Ordering::Relaxed);
-        self.fortune.bad(reason);
+        self.health.record_failure(reason);
     }
 
     pub(crate) fn latency(&self) -> Option<Latency> {
@@ -347,7 +347,7 @@ mod tests {
         meter.works();
         meter.stored(0, 0);
         assert_eq!(meter.last_stored_at_ms(), None);
-        assert!(meter.fortune.last_success_at_ms().is_some());
+        assert!(meter.health.last_success_at_ms().is_some());
         meter.stored(1, 5);
         let stored = meter.last_stored_at_ms();
         assert!(stored.is_some());
@@ -361,13 +361,13 @@ mod tests {
         let captured = (now_ms() - 40) * 1000;
         let content = format!("{{\"ip\":\"203.0.113.7\",\"capturedAtUs\":{captured}}}").into();
         meter.paused("401: wrong token");
-        assert!(meter.fortune.paused().is_some());
+        assert!(meter.health.paused().is_some());
         meter.delivered(&[StoredEvent { id: 1, at_ms: 1, content, attempts: 0 }]);
         assert_eq!(
             (meter.delivered.all(), meter.last_message().as_str()),
             (1, "{\"ip\":\"203.0.11")
         );
-        assert_eq!(meter.fortune.paused(), None, "a success ends a pause");
+        assert_eq!(meter.health.paused(), None, "a success ends a pause");
         let latency = meter.latency().unwrap();
         assert_eq!(latency.counts.iter().sum::<u64>(), 1);
         assert!(latency.sum_ms >= 40, "{latency:?}");

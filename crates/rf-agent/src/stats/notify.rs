@@ -32,6 +32,6 @@ pub(crate) async fn notify_systemd(sight: Arc<Sight>, stop: CancellationToken) {
 
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "systemd cannot be told");
+        tracing::warn!(%error, "systemd cannot be notified");
     }
 }

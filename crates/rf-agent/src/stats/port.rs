@@ -114,7 +114,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, kind, body) = match request.uri().path() {
         path if !is_own && is_guarded(path) => {
-            let text = "this name is not known: add it to statusHosts\n".to_owned();
+            let text = "this host name is not known: add it to statusHosts\n".to_owned();
             (StatusCode::FORBIDDEN, "text/plain", text)
         }
         "/statusz" => {
@@ -147,7 +147,7 @@ async fn answer(
         }
         // Whoever brings events took this port for another one, and would forget them for an `ok`.
         _ => {
-            let text = "this is a status port (portStatusZ): it takes nothing\n".to_owned();
+            let text = "this is a status port (portStatusZ): it accepts no events\n".to_owned();
             (StatusCode::METHOD_NOT_ALLOWED, "text/plain", text)
         }
     };

@@ -82,7 +82,7 @@ pub(crate) struct Sight {
 }
 
 impl SeenSource {
-    /// Events that are gone, by reason.
+    /// Events that were dropped, by reason.
     pub(super) fn dropped(&self) -> BTreeMap<String, u64> {
         let mut dropped = self.meter.losses.counts().by_reason();
         if let Some(script) = &self.script {
@@ -121,9 +121,9 @@ impl SeenSource {
             dead_lettered: self.dead_lettered(),
             cut_lines: count(&meter.cut_lines),
             bytes: count(&meter.bytes),
-            paused: meter.fortune.paused(),
-            last_success_at_ms: meter.fortune.last_success_at_ms(),
-            last_error: meter.fortune.last_error(),
+            paused: meter.health.paused(),
+            last_success_at_ms: meter.health.last_success_at_ms(),
+            last_error: meter.health.last_error(),
             recent_logs: Vec::new(),
         }
     }
@@ -171,9 +171,9 @@ impl SeenSink {
                 max_bytes: self.max_bytes,
                 oldest_at_ms: usage.oldest_at_ms,
             },
-            paused: meter.fortune.paused(),
-            last_success_at_ms: meter.fortune.last_success_at_ms(),
-            last_error: meter.fortune.last_error(),
+            paused: meter.health.paused(),
+            last_success_at_ms: meter.health.last_success_at_ms(),
+            last_error: meter.health.last_error(),
             latency: meter.latency(),
             recent_logs: Vec::new(),
         }
@@ -302,11 +302,11 @@ impl Sight {
     /// What is wrong with sinks and sources now: changes of it are told at once.
     pub(crate) fn troubles(&self) -> BTreeMap<String, String> {
         let sources =
-            self.sources.iter().map(|source| ("source", &source.id, &source.meter.fortune));
-        let sinks = self.sinks.iter().map(|sink| ("sink", &sink.id, &sink.meter.fortune));
+            self.sources.iter().map(|source| ("source", &source.id, &source.meter.health));
+        let sinks = self.sinks.iter().map(|sink| ("sink", &sink.id, &sink.meter.health));
         let troubles = sources
             .chain(sinks)
-            .filter_map(|(kind, id, fortune)| Some((format!("{kind} {id}"), fortune.trouble()?)));
+            .filter_map(|(kind, id, health)| Some((format!("{kind} {id}"), health.trouble()?)));
         troubles.collect()
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use rf_core::recent_logs::{MAX_LINES, Part};
 use serde_json::{Map, Value, json};
 
-use super::meters::{Fortune, now_ms};
+use super::meters::{Health, now_ms};
 use super::sight::Sight;
 
 /// `?source=` and `?sink=`: only these.
@@ -48,7 +48,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "lastMessageDate": date(meter.last_stored_at_ms()),
             "recentLogs": sight.log_texts(Part::Source, &source.id, log_lines),
         });
-        tell_pause(&mut entry, &meter.fortune);
+        tell_pause(&mut entry, &meter.health);
         sources.insert(source.id.clone(), entry);
     }
     for sink in sight.sinks.iter().filter(|sink| filter.takes_sink(&sink.id)) {
@@ -61,7 +61,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "url": sink.url,
             "messagesByMinute": meter.delivered.this_minute(now),
             "messageSinceStart": meter.delivered.all(),
-            "lastMessageDate": date(meter.fortune.last_success_at_ms()),
+            "lastMessageDate": date(meter.health.last_success_at_ms()),
             "totalEvents": usage.events,
             "batchCounter": meter.batches.load(Ordering::Relaxed),
             "appBytesSent": sent,
@@ -69,7 +69,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "lastMessage": meter.last_message(),
             "recentLogs": sight.log_texts(Part::Sink, &sink.id, log_lines),
         });
-        tell_pause(&mut entry, &meter.fortune);
+        tell_pause(&mut entry, &meter.health);
         sinks.insert(sink.id.clone(), entry);
     }
     json!({
@@ -81,8 +81,8 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
 }
 
 /// Beside the original's keys, while there is something to say.
-fn tell_pause(entry: &mut Value, fortune: &Fortune) {
-    if let Some(reason) = fortune.paused() {
+fn tell_pause(entry: &mut Value, health: &Health) {
+    if let Some(reason) = health.paused() {
         entry["paused"] = reason.into();
     }
 }

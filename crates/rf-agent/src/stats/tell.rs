@@ -67,11 +67,11 @@ async fn tell_all(telling: &Telling, refusing: &mut BTreeSet<String>) {
                 tracing::warn!(
                     relay = origin,
                     error = answer,
-                    "relay takes nothing that this node tells of itself: it is not on the relay's pages"
+                    "relay does not accept this node's info: the node is missing from the relay's pages"
                 );
             }
             // The sinks and sources of this relay say loudly enough that it is away.
-            Err(error) => tracing::debug!(%error, "relay not told of this node"),
+            Err(error) => tracing::debug!(%error, "node info not sent to the relay"),
         }
     }
 }

@@ -81,7 +81,7 @@ impl Shipper<'_> {
     /// The batches that were in flight when the process ended.
     async fn resume(&mut self) -> Result<(), Interrupted> {
         let (worker, key) = (self.worker, key(self.worker));
-        let stored = worker.insist(|| worker.store.checkpoint(&key)).await?;
+        let stored = worker.retry_until_answered(|| worker.store.checkpoint(&key)).await?;
         let Some(stored) = stored else { return Ok(()) };
         let consequence = "batches that were in flight may be delivered twice";
         let flights: Option<Vec<InFlight>> =
@@ -285,7 +285,7 @@ async fn read(
     after: u64,
     budget: Budget,
 ) -> Result<Vec<StoredEvent>, Interrupted> {
-    worker.insist(|| worker.store.read(worker.queue, after, budget)).await
+    worker.retry_until_answered(|| worker.store.read(worker.queue, after, budget)).await
 }
 
 /// The events from `first` to `last` that are still there. A stop may have removed them all and left the range stored, so this

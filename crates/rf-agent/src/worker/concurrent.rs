@@ -12,7 +12,7 @@ use rf_queue::{Budget, StoredEvent};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::deliver::{Fate, deliver};
+use super::deliver::{DeliveryOutcome, deliver};
 use super::done::Done;
 use super::rate::Rate;
 use super::{FlushTimer, Interrupted, STORE_PAUSE, Worker};
@@ -46,7 +46,7 @@ pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
     outcome.and(rest)
 }
 
-type Written = (StoredEvent, Fate);
+type Written = (StoredEvent, DeliveryOutcome);
 
 struct Sender<'a> {
     worker: &'a Worker,
@@ -80,7 +80,7 @@ impl<'a> Sender<'a> {
             let is_stopped = self.worker.stop.is_cancelled();
             let flush_end = is_stopped.then(|| self.flush.end());
             tokio::select! {
-                Some((event, fate)) = self.writing.next() => self.note(event, fate),
+                Some((event, outcome)) = self.writing.next() => self.note(event, outcome),
                 Some(committed) = maybe(&mut self.committing) => {
                     self.committing = None;
                     committed?;
@@ -148,19 +148,19 @@ impl<'a> Sender<'a> {
         Ok(())
     }
 
-    fn note(&mut self, event: StoredEvent, fate: Fate) {
-        match fate {
-            Fate::Delivered => {
+    fn note(&mut self, event: StoredEvent, outcome: DeliveryOutcome) {
+        match outcome {
+            DeliveryOutcome::Delivered => {
                 if let Some(observer) = &self.worker.observer {
                     observer(&self.worker.id, &event);
                 }
                 self.done.remove(self.worker, std::iter::once(event.id));
             }
-            Fate::Dropped => self.done.remove(self.worker, std::iter::once(event.id)),
-            Fate::Dead(reason, attempts) => {
+            DeliveryOutcome::Dropped => self.done.remove(self.worker, std::iter::once(event.id)),
+            DeliveryOutcome::Dead(reason, attempts) => {
                 self.done.give_up(self.worker, &event, reason, attempts);
             }
-            Fate::Kept => self.stopping = true,
+            DeliveryOutcome::Kept => self.stopping = true,
         }
     }
 
@@ -172,8 +172,8 @@ impl<'a> Sender<'a> {
 
     /// Whatever happened, what was delivered is removed before the worker ends.
     async fn finish(&mut self) -> Result<(), Interrupted> {
-        while let Some((event, fate)) = self.writing.next().await {
-            self.note(event, fate);
+        while let Some((event, outcome)) = self.writing.next().await {
+            self.note(event, outcome);
         }
         loop {
             if let Some(committing) = self.committing.take() {
@@ -189,9 +189,9 @@ impl<'a> Sender<'a> {
 
 async fn write(worker: &Worker, event: StoredEvent) -> Written {
     let batch = SinkBatch { id: event.id.to_string(), events: vec![event] };
-    let fate = deliver(worker, &batch).await;
+    let outcome = deliver(worker, &batch).await;
     let mut events = batch.events;
-    (events.swap_remove(0), fate)
+    (events.swap_remove(0), outcome)
 }
 
 /// Waits for the moment if there is one; without one the branch of `select!` is off.

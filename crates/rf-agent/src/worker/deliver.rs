@@ -11,7 +11,7 @@ use crate::sink::{SinkBatch, SinkError};
 const PAUSED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What became of a batch.
-pub(super) enum Fate {
+pub(super) enum DeliveryOutcome {
     /// The target has it.
     Delivered,
     /// Nothing of it is to be sent.
@@ -22,9 +22,9 @@ pub(super) enum Fate {
     Kept,
 }
 
-/// Writes the batch until one of the [`Fate`]s is certain. A write in progress at the stop is finished, not cut: the target
+/// Writes the batch until its [`DeliveryOutcome`] is certain. A write in progress at the stop is finished, not cut: the target
 /// may be taking it just now.
-pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
+pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> DeliveryOutcome {
     let shape = worker.sink.shape();
     let mut backoff = Backoff::new(shape.backoff.0, shape.backoff.1);
     let mut paused = Backoff::new(PAUSED.0, PAUSED.1);
@@ -37,14 +37,14 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
         let error = match worker.sink.write(batch).await {
             Ok(()) => return delivered(worker, batch, tries),
             Err(SinkError::TooLarge(reason)) if batch.events.len() > 1 => {
-                return Fate::Dead(reason, attempts);
+                return DeliveryOutcome::Dead(reason, attempts);
             }
             Err(error) => error,
         };
         // Away, or something before it that says so; not one that has said when it wants to be asked again.
         let is_away = matches!(error, SinkError::Away(_) | SinkError::Retry { after: None, .. });
         let pause = match error {
-            SinkError::Permanent(reason) => return Fate::Dead(reason, attempts),
+            SinkError::Permanent(reason) => return DeliveryOutcome::Dead(reason, attempts),
             SinkError::Dropped { reason, failed } => {
                 return dropped(worker, batch, &reason, failed);
             }
@@ -56,13 +56,13 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
                     sink = worker.id,
                     error = reason,
                     state,
-                    "sink is paused until this is mended; its events are kept"
+                    "sink is paused until this is fixed; its events are kept"
                 );
                 paused.next_delay()
             }
             SinkError::Retry { reason, after } => {
                 if let Some(why) = given_up(worker, batch, attempts) {
-                    return Fate::Dead(format!("{why}: {reason}"), attempts);
+                    return DeliveryOutcome::Dead(format!("{why}: {reason}"), attempts);
                 }
                 let state = failed(worker, batch, tries, &reason);
                 tracing::warn!(
@@ -76,7 +76,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
             SinkError::Away(reason) => {
                 attempts -= 1;
                 if let Some(why) = too_old(worker, batch) {
-                    return Fate::Dead(format!("{why}: {reason}"), attempts);
+                    return DeliveryOutcome::Dead(format!("{why}: {reason}"), attempts);
                 }
                 let state = failed(worker, batch, tries, &reason);
                 tracing::warn!(
@@ -89,7 +89,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
             }
         };
         tokio::select! {
-            () = worker.stop.cancelled() => return Fate::Kept,
+            () = worker.stop.cancelled() => return DeliveryOutcome::Kept,
             () = tokio::time::sleep(pause) => {}
             () = reached, if is_away => {}
         }
@@ -97,20 +97,20 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> Fate {
 }
 
 /// Counts and notes that the target has the batch, and tells it where it had failed before.
-fn delivered(worker: &Worker, batch: &SinkBatch, tries: u32) -> Fate {
-    if worker.meter.fortune.comes_up() {
+fn delivered(worker: &Worker, batch: &SinkBatch, tries: u32) -> DeliveryOutcome {
+    if worker.meter.health.mark_up() {
         tracing::info!(sink = worker.id, tries, state = "up", "sink works again");
     }
     worker.meter.delivered(&batch.events);
     worker.trace.delivered(batch, tries, worker.sink.wired_to().is_some());
-    Fate::Delivered
+    DeliveryOutcome::Delivered
 }
 
 /// Counts and notes that nothing of the batch is to be sent.
-fn dropped(worker: &Worker, batch: &SinkBatch, reason: &str, failed: bool) -> Fate {
+fn dropped(worker: &Worker, batch: &SinkBatch, reason: &str, failed: bool) -> DeliveryOutcome {
     worker.meter.dropped(batch.events.len(), failed);
     worker.trace.dropped(batch, reason);
-    Fate::Dropped
+    DeliveryOutcome::Dropped
 }
 
 /// Counts and notes a failed try; the state for the log.
@@ -122,7 +122,7 @@ fn failed(worker: &Worker, batch: &SinkBatch, tries: u32, reason: &str) -> Optio
 
 /// `down` at the first failure since the sink worked: that is told each time, its repeats are muted.
 fn change(worker: &Worker) -> Option<&'static str> {
-    worker.meter.fortune.goes_down().then_some("down")
+    worker.meter.health.mark_down().then_some("down")
 }
 
 fn given_up(worker: &Worker, batch: &SinkBatch, attempts: u32) -> Option<String> {

@@ -1,7 +1,7 @@
 //! One batch of [`batched`](super::batched), or a half of one, and what the queue has to forget of it.
 
 use super::Worker;
-use super::deliver::{Fate, deliver};
+use super::deliver::{DeliveryOutcome, deliver};
 use super::done::Done;
 use super::rate::Rate;
 use crate::sink::SinkBatch;
@@ -41,15 +41,15 @@ impl<'a> Delivery<'a> {
         let bytes = batch.events.iter().map(|event| event.content.len()).sum();
         self.rate.spend(batch.events.len(), bytes);
         match deliver(self.worker, batch).await {
-            Fate::Delivered => {
+            DeliveryOutcome::Delivered => {
                 self.remove(batch);
                 if let Some(observer) = &self.worker.observer {
                     batch.events.iter().for_each(|event| observer(&self.worker.id, event));
                 }
             }
-            Fate::Dropped => self.remove(batch),
-            Fate::Kept => return End::Stopped,
-            Fate::Dead(reason, attempts) => {
+            DeliveryOutcome::Dropped => self.remove(batch),
+            DeliveryOutcome::Kept => return End::Stopped,
+            DeliveryOutcome::Dead(reason, attempts) => {
                 let [event] = &batch.events[..] else { return End::Refused };
                 self.cursor = self.cursor.max(event.id);
                 self.done.give_up(self.worker, event, reason, attempts);

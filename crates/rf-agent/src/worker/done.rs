@@ -100,7 +100,7 @@ impl Done {
     /// in between, [`Self::recover`] brings the rest. They are counted, noted and told only once they are stored.
     ///
     /// # Errors
-    /// As of [`Worker::insist`]; what was not stored is still in the queue then.
+    /// As of [`Worker::retry_until_answered`]; what was not stored is still in the queue then.
     pub(super) async fn store(self, worker: &Worker) -> Result<(), Interrupted> {
         let Self { mut commit, given_up } = self;
         let parts = parts(&given_up);
@@ -110,7 +110,7 @@ impl Done {
             commit.checkpoints.push(pending(worker, &given_up)?);
         }
         if !commit.is_empty() {
-            worker.insist(|| worker.store.commit(commit.clone())).await?;
+            worker.retry_until_answered(|| worker.store.commit(commit.clone())).await?;
         }
         if parts.len() > 1 {
             for (at, part) in (1..).zip(&parts) {
@@ -118,7 +118,7 @@ impl Done {
                 if at == parts.len() {
                     commit.checkpoints.push(Checkpoint { key: key(worker), value: None });
                 }
-                worker.insist(|| worker.store.commit(commit.clone())).await?;
+                worker.retry_until_answered(|| worker.store.commit(commit.clone())).await?;
             }
         }
         given_up.iter().for_each(|given_up| given_up.tell(worker));
@@ -131,7 +131,7 @@ impl Done {
     /// As of [`Self::store`].
     pub(super) async fn recover(worker: &Worker) -> Result<(), Interrupted> {
         let key = key(worker);
-        let stored = worker.insist(|| worker.store.checkpoint(&key)).await?;
+        let stored = worker.retry_until_answered(|| worker.store.checkpoint(&key)).await?;
         let Some(stored) = stored else { return Ok(()) };
         let mut done = Self::default();
         let consequence = "events that were given up may be tried again";

@@ -172,7 +172,7 @@ impl Bench {
     }
 
     async fn wait_refused(&self) {
-        while self.meter.fortune.paused().is_none() {
+        while self.meter.health.paused().is_none() {
             tokio::task::yield_now().await;
         }
     }

@@ -129,8 +129,7 @@ impl<'p> Checker<'p> {
                     value.insert(property.name.to_owned(), self.check_property(child, property));
                 }
                 (Key::Shadowed(by), _) => {
-                    let message =
-                        format!("ignored, for `{by}` stands there too and means the same");
+                    let message = format!("ignored: `{by}` is there too and means the same");
                     self.problems.push(child.key_problem(Severity::Warning, message));
                 }
                 (Key::Unknown, Additional::Each(shape)) => {
@@ -319,7 +318,7 @@ fn unknown_key(name: &str, properties: &[Property<'_>]) -> String {
         return format!("{unknown}; did you mean `{meant}`?");
     }
     let of_type = if known().any(|name| name == PARAMS) {
-        format!("; the keys of a type stand in `{PARAMS}`")
+        format!("; the keys of a type belong in `{PARAMS}`")
     } else {
         String::new()
     };

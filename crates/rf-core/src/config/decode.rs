@@ -13,7 +13,7 @@ use super::shape::Shape;
 
 /// Stands for a message of serde that quotes something hidden.
 const WITHHELD: &str =
-    "the value does not fit (the reason is not shown, for it quotes a hidden value)";
+    "the value is invalid (the reason is not shown, since it would quote a hidden value)";
 
 /// The JSON Schema of a type as it is read: the one that [`Node::decode`] goes by.
 pub fn schema_of<T: JsonSchema>() -> Schema {

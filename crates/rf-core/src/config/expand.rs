@@ -77,7 +77,9 @@ fn expand_variables(text: &str, env: &Environment<'_>) -> Result<Expansion, Stri
             }
         };
         if done.text.len() > MAX_EXPANDED_BYTES {
-            return Err(format!("grows beyond {MAX_EXPANDED_BYTES} bytes by its variables"));
+            return Err(format!(
+                "is larger than {MAX_EXPANDED_BYTES} bytes with its variables replaced"
+            ));
         }
     }
     done.text.push_str(rest);
@@ -98,7 +100,7 @@ fn braced(inner: &str) -> Result<Option<Braced<'_>>, String> {
         return Ok(None);
     }
     if default.is_some_and(|default| default.contains("${")) {
-        return Err(format!("the default of `{name}` cannot hold another `${{`"));
+        return Err(format!("the default of `{name}` cannot contain another `${{`"));
     }
     Ok(Some((name, default, tail)))
 }
@@ -214,7 +216,7 @@ mod tests {
     #[test]
     fn mistakes() {
         for (input, expected) in
-            [("${NONE:-${HOST}}", "the default of `NONE`"), ("$HUGE$HUGE", "grows beyond")]
+            [("${NONE:-${HOST}}", "the default of `NONE`"), ("$HUGE$HUGE", "is larger than")]
         {
             let error = expand(input, &env).expect_err(input);
             assert!(error.contains(expected), "{input}: {error}");

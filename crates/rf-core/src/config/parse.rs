@@ -70,7 +70,7 @@ pub fn parse(
     let Builder { slots, duplicates, unheld, .. } = builder;
     let mut document = Document::new(name.to_owned(), slots);
     for (slot, line) in duplicates {
-        let message = format!("duplicate key, also in line {line}; the last one counts");
+        let message = format!("duplicate key, also on line {line}; the last one counts");
         problems.push(document.node(slot).key_problem(Severity::Warning, message));
     }
     for slot in unheld {
@@ -336,5 +336,5 @@ fn expand_strings(document: &mut Document, env: &Environment<'_>, problems: &mut
 }
 
 fn not_set(name: &str) -> String {
-    format!("the environment variable {name} is not set; an empty text is put in its place")
+    format!("the environment variable {name} is not set; an empty text is used")
 }

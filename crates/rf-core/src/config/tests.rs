@@ -180,7 +180,7 @@ fn tells_all_mistakes_of_a_file_at_once() {
     agent.json:21:17: error: durability: expected one of "commit", "process", found "often"
     agent.json:4:32: warning: Sources[0].targetSnk: unknown key `targetSnk`; did you mean `targetSink`?
     agent.json:20:3: warning: colour: unknown key `colour`; known here: `sources`, `sinks`, `portStatusZ`, `durability`, `relayUrl`, `statusAddress`, `labels`, `extra`
-    agent.json:21:3: warning: durability: duplicate key, also in line 18; the last one counts
+    agent.json:21:3: warning: durability: duplicate key, also on line 18; the last one counts
     "#);
 }
 
@@ -354,8 +354,8 @@ fn an_exact_key_wins_over_one_in_another_case() {
     let config = config.unwrap();
     assert_eq!((config.relay_url.as_deref(), config.labels["a"]), (Some("exact"), 2));
     insta::assert_snapshot!(problems, @r#"
-    agent.json:2:2: warning: RelayURL: ignored, for `relayUrl` stands there too and means the same
-    agent.json:2:21: warning: Labels: ignored, for `LABELS` stands there too and means the same
+    agent.json:2:2: warning: RelayURL: ignored: `relayUrl` is there too and means the same
+    agent.json:2:21: warning: Labels: ignored: `LABELS` is there too and means the same
     "#);
 }
 
@@ -364,8 +364,8 @@ fn of_a_repeated_key_the_last_counts() {
     let (value, problems) = decode::<Value>("{a: 1,\n b: 2,\n a: {c: 3, c: 4}}");
     assert_eq!(value, Some(json!({"a": {"c": 4}, "b": 2})));
     insta::assert_snapshot!(problems, @r#"
-    agent.json:3:2: warning: a: duplicate key, also in line 1; the last one counts
-    agent.json:3:12: warning: a.c: duplicate key, also in line 3; the last one counts
+    agent.json:3:2: warning: a: duplicate key, also on line 1; the last one counts
+    agent.json:3:12: warning: a.c: duplicate key, also on line 3; the last one counts
     "#);
 }
 
@@ -446,8 +446,8 @@ impl TryFrom<Login> for CheckedLogin {
 #[test]
 fn a_message_that_quotes_a_secret_is_withheld() {
     let problems = |text: &str| decode::<Vec<CheckedLogin>>(text).1;
-    insta::assert_snapshot!(problems(r#"[{user: "ann", password: "hunter\"2"}]"#), @"agent.json:1:2: error: [0]: the value does not fit (the reason is not shown, for it quotes a hidden value)");
-    insta::assert_snapshot!(problems(r#"[{user: "$PORT", password: ""}]"#), @"agent.json:1:2: error: [0]: the value does not fit (the reason is not shown, for it quotes a hidden value)");
+    insta::assert_snapshot!(problems(r#"[{user: "ann", password: "hunter\"2"}]"#), @"agent.json:1:2: error: [0]: the value is invalid (the reason is not shown, since it would quote a hidden value)");
+    insta::assert_snapshot!(problems(r#"[{user: "$PORT", password: ""}]"#), @"agent.json:1:2: error: [0]: the value is invalid (the reason is not shown, since it would quote a hidden value)");
     insta::assert_snapshot!(problems(r#"[{user: "ann", password: ""}]"#), @r#"agent.json:1:2: error: [0]: ann cannot log in with """#);
 }
 

@@ -42,7 +42,7 @@ pub enum MalformedEvent {
     #[error("the event is not a JSON object that describes a request: {0}")]
     Json(String),
     /// The body says base64 and is not.
-    #[error("the event's body is marked as base64 but is not: {0}")]
+    #[error("the event's body is marked as base64 but is invalid: {0}")]
     Base64(String),
     /// Only the beginning of the body was kept: the target would take it for the whole.
     #[error(

@@ -130,9 +130,11 @@ pub const SOURCES: &[SourceFamily] = &[
         "Events that were refused for now, a queue being full.",
         |s| one(s.refused),
     ),
-    source("replayforge_source_dropped_events_total", "Events that are gone, by reason.", |s| {
-        by_reason(&s.dropped)
-    }),
+    source(
+        "replayforge_source_dropped_events_total",
+        "Events that were dropped, by reason.",
+        |s| by_reason(&s.dropped),
+    ),
     source(
         "replayforge_source_dead_lettered_events_total",
         "Events that became dead letters.",
@@ -144,13 +146,13 @@ pub const SOURCES: &[SourceFamily] = &[
     SourceFamily {
         name: "replayforge_source_paused",
         kind: Kind::Gauge,
-        help: "1 when it does nothing until a person acts.",
+        help: "1 while it is paused.",
         values: |s| one(u64::from(s.paused.is_some())),
     },
     SourceFamily {
         name: "replayforge_source_last_success_timestamp_seconds",
         kind: Kind::Gauge,
-        help: "When it last took something, by its own clock.",
+        help: "When it last stored events, or its origin had none, by its own clock.",
         values: |s| moment(s.last_success_at_ms),
     },
     SourceFamily {
@@ -181,25 +183,22 @@ pub const SINKS: &[SinkFamily] = &[
         "How long the oldest event has waited; 0 when there is none.",
         |f| one_seconds(f.age_ms()),
     ),
-    sink(
-        "replayforge_sink_paused",
-        Kind::Gauge,
-        "1 when it does nothing until a person acts.",
-        |f| one(u64::from(f.sink.paused.is_some())),
-    ),
-    sink("replayforge_sink_dead_letters", Kind::Gauge, "Dead letters that lie there.", |f| {
+    sink("replayforge_sink_paused", Kind::Gauge, "1 while it is paused.", |f| {
+        one(u64::from(f.sink.paused.is_some()))
+    }),
+    sink("replayforge_sink_dead_letters", Kind::Gauge, "Dead letters in the store.", |f| {
         one(f.sink.dead_letters)
     }),
     sink(
         "replayforge_sink_shipped_events_total",
         Kind::Counter,
-        "Events that a relay has taken.",
+        "Events that a relay has accepted.",
         |f| one(f.sink.shipped),
     ),
     sink(
         "replayforge_sink_delivered_events_total",
         Kind::Counter,
-        "Events that another target has taken.",
+        "Events that another target has accepted.",
         |f| one(f.sink.delivered),
     ),
     sink(
@@ -211,7 +210,7 @@ pub const SINKS: &[SinkFamily] = &[
     sink(
         "replayforge_sink_dropped_events_total",
         Kind::Counter,
-        "Events that are gone, by reason.",
+        "Events that were dropped, by reason.",
         |f| by_reason(&f.sink.dropped),
     ),
     sink(

@@ -38,7 +38,7 @@ pub struct SourceInfo {
     /// Events that were refused for now and will be offered again: a queue was full.
     #[serde(deserialize_with = "number")]
     pub refused: u64,
-    /// Events that are gone, by reason, such as `script` or `tooLarge`.
+    /// Events that were dropped, by reason, such as `script` or `tooLarge`.
     #[serde(deserialize_with = "lenient")]
     pub dropped: BTreeMap<String, u64>,
     /// Events that became dead letters here.
@@ -77,7 +77,7 @@ pub struct SinkInfo {
     /// Where else it delivers to, without user, password and query: `http://host:port`.
     #[serde(deserialize_with = "lenient")]
     pub target: String,
-    /// Events that a relay has taken.
+    /// Events that a relay has accepted.
     #[serde(deserialize_with = "number")]
     pub shipped: u64,
     /// Events that any other target has taken.
@@ -86,13 +86,13 @@ pub struct SinkInfo {
     /// Events that were tried again.
     #[serde(deserialize_with = "number")]
     pub retried: u64,
-    /// Events that are gone, by reason: `full`, `age`, `damaged`, `script`, `scriptError`.
+    /// Events that were dropped, by reason: `full`, `age`, `damaged`, `script`, `scriptError`.
     #[serde(deserialize_with = "lenient")]
     pub dropped: BTreeMap<String, u64>,
     /// Events that became dead letters.
     #[serde(deserialize_with = "number")]
     pub dead_lettered: u64,
-    /// Dead letters that lie there now, in all.
+    /// Dead letters in the store now, in all.
     #[serde(deserialize_with = "number")]
     pub dead_letters: u64,
     /// Bytes of the events that were shipped or delivered.

@@ -158,7 +158,7 @@ async fn errors_are_told_apart_and_name_the_host_only() {
     };
     assert!(matches!(exchange, ClientError::Exchange { .. }), "{exchange:?}");
     assert!(
-        exchange.to_string().starts_with(&format!("the exchange with {host} broke off: ")),
+        exchange.to_string().starts_with(&format!("the request to {host} failed: ")),
         "{exchange}"
     );
 

@@ -76,7 +76,7 @@ pub(super) fn build(config: &TargetConfig, _http: Client) -> Result<Arc<dyn Serv
     if config.security == Security::None && !config.username.is_empty() && !is_local(&config.host) {
         return Err(Wrong::new(
             "security",
-            "a password is not sent in the clear: take tls or starttls",
+            "a password is not sent unencrypted: use tls or starttls",
         ));
     }
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -125,7 +125,7 @@ impl Email {
             builder = builder.to(to.clone());
         }
         let text = cut(&message.text, MAX_BYTES, char::len_utf8);
-        builder.body(text).map_err(|error| format!("no mail can be made of it: {error}"))
+        builder.body(text).map_err(|error| format!("it cannot be turned into a mail: {error}"))
     }
 
     /// A connection that takes mails.
@@ -286,7 +286,7 @@ fn in_words(error: &lettre::transport::smtp::Error) -> String {
     match error.status() {
         Some(code) => format!("{code} {text}"),
         None if text.contains("CaUsedAsEndEntity") => {
-            "its certificate is that of an authority itself: give the server one that the authority signed"
+            "its certificate is that of a certificate authority: give the server one that the authority signed"
                 .to_owned()
         }
         None => text,

@@ -218,7 +218,7 @@ async fn nothing_is_sent_in_the_clear_that_should_not_be() {
     let mut far = with_login(config(25, "none"), "pass");
     far["host"] = json!("mail.example.com");
     let problems = build(&far).unwrap_err();
-    assert!(problems.contains("security: a password is not sent in the clear"), "{problems}");
+    assert!(problems.contains("security: a password is not sent unencrypted"), "{problems}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -237,6 +237,6 @@ async fn an_authority_as_a_server_is_told_in_words() {
     let mut config = config(server.port, "tls");
     config["caFile"] = json!(data("authority.pem"));
     let refused = target(&config).send(&message("s", "m"), "id").await.unwrap_err();
-    let words = "mail server localhost: its certificate is that of an authority itself";
+    let words = "mail server localhost: its certificate is that of a certificate authority";
     assert!(refused.to_string().starts_with(words), "{refused:?}");
 }

@@ -53,7 +53,7 @@ async fn call(url: &Secret, client: &Client) {
     let Ok(request) = Request::get(url.expose()).body(Full::new(Bytes::new())) else { return };
     match client.send(request, TIMEOUT).await {
         Ok(answer) if answer.status().is_success() => {}
-        Ok(answer) => tracing::warn!(status = %answer.status(), "the heartbeat is not taken"),
-        Err(error) => tracing::warn!(%error, "the heartbeat does not arrive"),
+        Ok(answer) => tracing::warn!(status = %answer.status(), "the heartbeat is refused"),
+        Err(error) => tracing::warn!(%error, "the heartbeat cannot be delivered"),
     }
 }

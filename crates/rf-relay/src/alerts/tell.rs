@@ -42,7 +42,7 @@ impl Teller {
         if self.messages.try_send(message).is_err() {
             tracing::error!(
                 target = self.target,
-                "too many alerts wait for the service, one is not sent"
+                "too many alerts are waiting for the service, one is dropped"
             );
         }
     }
@@ -77,7 +77,7 @@ async fn send(target: &Target, message: &Message) {
                     tracing::warn!(
                         target = target.name(),
                         missed,
-                        "an alert did not reach everybody: check the addresses"
+                        "an alert did not reach all recipients: check the addresses"
                     );
                 }
                 return;
@@ -85,16 +85,16 @@ async fn send(target: &Target, message: &Message) {
             Err(NotifyError::Retry { reason, after }) => (reason, after),
             Err(NotifyError::Away(reason)) => (reason, None),
             Err(error @ (NotifyError::Refused(_) | NotifyError::Permanent(_))) => {
-                tracing::error!(target = target.name(), %error, "an alert is not sent");
+                tracing::error!(target = target.name(), %error, "an alert is dropped: the service rejects it");
                 return;
             }
         };
-        tracing::warn!(target = target.name(), reason, "an alert cannot be sent now, trying again");
+        tracing::warn!(target = target.name(), reason, "an alert cannot be sent, trying again");
         let delay = backoff.next_delay();
         tokio::time::sleep(wait.unwrap_or(delay).min(Duration::from_secs(300))).await;
     }
     tracing::error!(
         target = target.name(),
-        "an alert is given up: the service was away for too long"
+        "an alert is dropped: the service could not be reached for too long"
     );
 }

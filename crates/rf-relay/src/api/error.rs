@@ -34,7 +34,7 @@ pub(crate) enum ApiError {
     #[error("full: {}", names(.0))]
     Full(Vec<BucketName>),
     /// The relay's disk takes nothing for these buckets now.
-    #[error("the relay's disk takes nothing now: {}", names(.0))]
+    #[error("the relay's disk accepts no writes now: {}", names(.0))]
     Disk(Vec<BucketName>),
     /// There is no place for one more.
     #[error("{0}")]

@@ -47,6 +47,6 @@ pub(super) async fn extend_lease(
     if relay.store.extend(&bucket, &asked.lease, ttl).await? {
         Ok("lease extended")
     } else {
-        Err(ApiError::NotFound("there is no such lease any more"))
+        Err(ApiError::NotFound("the lease does not exist or has ended"))
     }
 }

@@ -33,7 +33,7 @@ fn parse(body: Bytes) -> Result<(Box<RawValue>, NodeInfo), ApiError> {
     let bad = |error| ApiError::BadRequest(format!("not the JSON expected here: {error}"));
     let kept = kept_part(&body).map_err(bad)?.ok_or_else(|| {
         let most = MAX_NODE_INFO_BYTES;
-        ApiError::TooLarge(format!("larger than {most} bytes even without log lines"))
+        ApiError::TooLarge(format!("larger than {most} bytes, even without its log lines"))
     })?;
     let object = serde_json::from_slice::<Box<RawValue>>(&kept).map_err(bad)?;
     if !object.get().starts_with('{') {

@@ -17,9 +17,7 @@ pub(super) struct Query(HashMap<String, String>);
 
 impl Query {
     pub(super) fn of(uri: &Uri) -> Result<Self, ApiError> {
-        let bad = |error: &dyn Display| {
-            ApiError::BadRequest(format!("the query cannot be read: {error}"))
-        };
+        let bad = |error: &dyn Display| ApiError::BadRequest(format!("invalid query: {error}"));
         AxumQuery::try_from_uri(uri)
             .map(|AxumQuery(values)| Self(values))
             .map_err(|error| bad(&error))

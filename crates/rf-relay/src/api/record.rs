@@ -210,7 +210,7 @@ fn refusal(refusals: Vec<(&BucketName, AppendError)>) -> ApiError {
                 full.push(bucket.clone());
             }
             AppendError::Disk(reason) => {
-                tracing::warn!(%bucket, reason, "the disk takes nothing, a batch is refused");
+                tracing::warn!(%bucket, reason, "the disk accepts no writes, a batch is refused");
                 disk.push(bucket.clone());
             }
             AppendError::TooLarge { .. } => {

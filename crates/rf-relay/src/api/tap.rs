@@ -68,7 +68,7 @@ impl Taps {
         });
         let mut by_bucket = self.lock();
         if self.open.load(Ordering::Relaxed) >= MAX_TAPS {
-            return Err(ApiError::Busy("too many read along already"));
+            return Err(ApiError::Busy("too many clients are tapping already"));
         }
         self.open.fetch_add(1, Ordering::Relaxed);
         by_bucket.entry(bucket.clone()).or_default().push(Arc::clone(&tap));

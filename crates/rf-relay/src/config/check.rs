@@ -51,7 +51,7 @@ impl RelayConfig {
             );
         }
         if file.buckets.is_empty() {
-            problems.warn(&at("buckets"), "there is no bucket, so nobody can leave an event");
+            problems.warn(&at("buckets"), "there are no buckets, so the relay accepts no events");
         }
         let buckets = check_buckets(&file.buckets, at("buckets"), problems);
         let (thresholds, alerts) = file.alerts.check(at("alerts"), problems);

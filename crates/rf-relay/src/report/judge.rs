@@ -84,9 +84,9 @@ pub(super) fn bucket(
         // Slow, but moving.
         let (level, reader) = match bucket.tx_per_minute {
             0 => (Level::Bad, reader),
-            rate => (Level::Warn, format!("{} a minute go out", events(rate))),
+            rate => (Level::Warn, format!("{} per minute go out", events(rate))),
         };
-        why.add(level, "oldest", format!("its oldest event waits for {waits}; {reader}"));
+        why.add(level, "oldest", format!("its oldest event has waited for {waits}; {reader}"));
     }
     if let Some(ahead) = ahead(bucket.oldest_at_ms, facts.now_ms) {
         why.add(Level::Warn, "clock", format!("its oldest event {ahead}"));
@@ -106,7 +106,7 @@ pub(super) fn silent_after(node: &Node, limits: &Thresholds) -> Duration {
 /// The sentence about a node that does not tell of itself any more, and whose last call was refused, if it was.
 pub(super) fn silent(silence: Duration, refused: Option<&RefusedCall>) -> Why {
     let reason = refused.map_or_else(
-        || "stopped, or without a way to the relay".to_owned(),
+        || "stopped, or cannot reach the relay".to_owned(),
         |call| format!("it calls, but {}", wrong_token(call)),
     );
     let text = format!("silent for {}: {reason}", span(silence));
@@ -123,14 +123,14 @@ pub(super) fn refused(call: &RefusedCall) -> Why {
 fn wrong_token(call: &RefusedCall) -> String {
     match &call.buckets {
         Some(buckets) => format!("its token for {buckets} is wrong"),
-        None => "it names no bucket that there is".to_owned(),
+        None => "it names no bucket that exists".to_owned(),
     }
 }
 
 /// The sentence about a node that is not there, of a relay that has listened for so long.
 pub(super) fn missing(listened: Duration) -> Why {
     let since = if listened < REMEMBERED {
-        format!("in the {} that the relay was up", span(listened))
+        format!("in the {} since the relay started", span(listened))
     } else {
         "within the last hour".to_owned()
     };
@@ -161,7 +161,7 @@ pub(super) fn node(node: &Node, now_ms: u64, limits: &Thresholds) -> Vec<Why> {
     let disk = whole(node.info.disk_used_pct);
     if disk >= u64::from(limits.disk_percent) {
         let free = bytes(node.info.disk_free);
-        why.add(almost_full(disk), "disk", format!("its disk is {disk} % full, {free} are free"));
+        why.add(almost_full(disk), "disk", format!("its disk is {disk} % full, {free} free"));
     }
     why.sorted()
 }
@@ -172,7 +172,7 @@ pub(super) fn relay(disk: Option<&DiskRoom>, limits: &Thresholds) -> Vec<Why> {
     if let Some(disk) = disk
         && disk.percent >= u64::from(limits.disk_percent)
     {
-        let text = format!("its disk is {} % full, {} are free", disk.percent, bytes(disk.free));
+        let text = format!("its disk is {} % full, {} free", disk.percent, bytes(disk.free));
         why.add(almost_full(disk.percent), "disk", text);
     }
     why.sorted()
@@ -182,7 +182,7 @@ pub(super) fn relay(disk: Option<&DiskRoom>, limits: &Thresholds) -> Vec<Why> {
 pub(super) fn source(id: &str, source: &SourceInfo) -> Vec<Why> {
     let mut why = Reasons::default();
     if let Some(paused) = &source.paused {
-        let text = format!("source {id} is paused until somebody acts: {paused}");
+        let text = format!("source {id} is paused: {paused}");
         why.add(Level::Bad, &format!("source {id} paused"), text);
     } else if let Some(error) = standing(source.last_error.as_ref(), source.last_success_at_ms) {
         let text = format!("source {id} fails: {}", error.text);
@@ -210,7 +210,8 @@ pub(super) fn sink(id: &str, sink: &SinkInfo, facts: &SinkFacts, limits: &Thresh
         why.add(Level::Bad, &format!("sink {id} paused"), text);
     } else if let Some(at_ms) = stuck {
         let cause = error.map(|error| format!(": {}", error.text)).unwrap_or_default();
-        let text = format!("the oldest event of sink {id} waits for {}{cause}", ago(at_ms, now_ms));
+        let text =
+            format!("the oldest event of sink {id} has waited for {}{cause}", ago(at_ms, now_ms));
         let level = if facts.per_minute > 0 { Level::Warn } else { Level::Bad };
         why.add(level, &format!("sink {id} oldest"), text);
     } else if let Some(error) = error
@@ -258,7 +259,7 @@ fn ahead(oldest_at_ms: Option<u64>, now_ms: u64) -> Option<String> {
     let by = Duration::from_millis(oldest_at_ms?.saturating_sub(now_ms));
     (by > AHEAD).then(|| {
         let by = span(by);
-        format!("was stored while a clock was wrong: its time is {by} ahead, so nobody can tell how long it waits")
+        format!("was stored while a clock was wrong: its time is {by} ahead, so it is unknown how long it has waited")
     })
 }
 

@@ -35,7 +35,7 @@ impl Access {
     pub(super) fn refusal(&self) -> Response {
         if self.auth.is_none() {
             let text =
-                "this name of the relay is not known: add it to statusHosts, or set statusAuth";
+                "the relay does not know this host name: add it to statusHosts, or set statusAuth";
             return (StatusCode::FORBIDDEN, text).into_response();
         }
         let challenge =

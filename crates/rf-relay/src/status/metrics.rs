@@ -23,7 +23,7 @@ const DISK: [OfDisk; 2] = [
     ("replayforge_relay_disk_bytes", "Bytes of the file system of the relay's dataDir.", |disk| {
         disk.total
     }),
-    ("replayforge_relay_disk_free_bytes", "Bytes of it that are free.", |disk| disk.free),
+    ("replayforge_relay_disk_free_bytes", "Free bytes of that file system.", |disk| disk.free),
 ];
 
 /// The whole text.
@@ -78,7 +78,11 @@ fn relay(text: &mut Text, report: &Report, unauthorized: u64) {
             text.sample(name, &[], value(disk));
         }
     }
-    text.family(UNAUTHORIZED, Kind::Counter, "Requests that were refused for want of a token.");
+    text.family(
+        UNAUTHORIZED,
+        Kind::Counter,
+        "Requests that were refused because of a wrong token or an unknown bucket.",
+    );
     text.sample(UNAUTHORIZED, &[], unauthorized);
 }
 

@@ -106,7 +106,7 @@ impl Embedded {
                 if open.store.is_due()
                     && let Err(error) = open.store.poke().await
                 {
-                    tracing::warn!(bucket = %bucket.name, %error, "events that are too old cannot be dropped now");
+                    tracing::warn!(bucket = %bucket.name, %error, "events beyond the age limit cannot be dropped, trying again later");
                 }
                 // One that sleeps finds out by this whether its files can be opened again.
                 if round.is_multiple_of(ROUNDS_TO_OPEN)

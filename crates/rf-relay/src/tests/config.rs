@@ -109,7 +109,7 @@ relay.json:2:17: error: useTailnet: the relay does not join a tailnet by itself:
 Tailscale, see docs/guides/tailnet.md
 relay.json:3:12: error: store: expected embedded, found \"cloud\"
 relay.json:5:14: error: buckets[\"../up\"]: not the name of a bucket: expected 1 to 255 bytes without `/`, commas and \
-control characters, without a `.` at the start, and without blanks at the ends
+control characters, without a `.` at the start, and without whitespace at either end
 relay.json:6:22: error: buckets.open.auth: expected a token, found nothing: anybody could read the bucket
 relay.json:7:43: warning: buckets.small.dbMaxSizeKb: a bucket takes at least 1024 KiB on disk: 1024 is used";
     assert_eq!(problems, expected);
@@ -201,7 +201,7 @@ fn warnings_leave_a_configuration() {
     assert!(config.is_some());
     assert_eq!(
         problems,
-        "relay.json:1:13: warning: buckets: there is no bucket, so nobody can leave an event"
+        "relay.json:1:13: warning: buckets: there are no buckets, so the relay accepts no events"
     );
     let (config, problems) =
         check("{\"buckets\": {\"b\": {\"auth\": \"secret-token\", \"dbMaxSizeKB\": 1, \"x\": 1}}}");
@@ -227,7 +227,7 @@ fn bodies_are_no_larger_than_what_a_player_reads() {
 #[test]
 fn of_two_names_of_a_key_ours_counts() {
     let (config, problems) = check(r#"{"buckets": {"b": {"auth": "x", "ttlSecs": 1, "tls": 2}}}"#);
-    let expected = "relay.json:1:47: warning: buckets.b.tls: ignored, for `ttlSecs` stands there too and means the same";
+    let expected = "relay.json:1:47: warning: buckets.b.tls: ignored: `ttlSecs` is there too and means the same";
     assert_eq!(problems, expected);
     let ttls: Vec<_> = config.unwrap().buckets.values().map(|bucket| bucket.ttl).collect();
     assert_eq!(ttls, [Some(Duration::from_secs(1))]);

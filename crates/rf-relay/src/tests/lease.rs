@@ -146,7 +146,7 @@ async fn leases_are_extended_while_they_last() {
             post(relay, "/extend-lease", r#"{"lease":"1","seconds":30}"#).await,
             "200 OK lease extended"
         );
-        let gone = r#"404 Not Found {"error":"there is no such lease any more"}"#;
+        let gone = r#"404 Not Found {"error":"the lease does not exist or has ended"}"#;
         assert_eq!(post(relay, "/extend-lease", r#"{"lease":"x","seconds":30}"#).await, gone);
         let zero = r#"400 Bad Request {"error":"a lease lasts from 1s to 1h"}"#;
         assert_eq!(post(relay, "/extend-lease", r#"{"lease":"1","seconds":0}"#).await, zero);

@@ -146,7 +146,7 @@ async fn bad_batches_are_refused_with_the_position() {
 #[tokio::test]
 async fn other_codings_and_broken_ones_are_refused() {
     let brotli = format!("{}\nContent-Encoding: br", to_a());
-    let error = "content encoding \"br\" is not known here: use zstd, gzip or none";
+    let error = "content encoding \"br\" is not supported: use zstd, gzip or none";
     check_refused(&brotli, "[\"x\"]", "415 Unsupported Media Type", error).await;
     let zstd = format!("{}\nContent-Encoding: zstd", to_a());
     let error = "the body is not valid zstd: Unknown frame descriptor";

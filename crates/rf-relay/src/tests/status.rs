@@ -220,7 +220,7 @@ async fn readyz_tells_a_reader_that_is_gone_from_one_that_is_slow() {
         relay.memory.set_usage("a", old);
         let stuck = relay.ask_status("GET /readyz").await;
         assert!(stuck.starts_with("503 "), "{stuck}");
-        let why = "bucket a its oldest event waits for 60 min; nobody has ever asked for it";
+        let why = "bucket a its oldest event has waited for 60 min; nobody has ever asked for it";
         assert!(stuck.ends_with(why), "{stuck}");
         relay.pull("a").await;
         assert!(relay.ask_status("GET /readyz").await.starts_with("200 OK"));
@@ -239,7 +239,7 @@ async fn a_bucket_on_a_full_disk_is_told_everywhere() {
         let head = format!("POST /record-batch\nRF-BUCKETS: a,b\n{AUTH}");
         let refused = relay.ask(&head, r#"["x"]"#).await;
         assert!(refused.starts_with("429 ") && refused.contains("retry-after: 1"), "{refused}");
-        assert!(refused.contains("the relay's disk takes nothing now: a"), "{refused}");
+        assert!(refused.contains("the relay's disk accepts no writes now: a"), "{refused}");
 
         let ready = relay.ask_status("GET /readyz").await;
         assert!(ready.starts_with("503 "), "{ready}");
@@ -300,7 +300,7 @@ async fn a_reader_that_waits_is_known_before_its_first_answer() {
         let head = format!("GET /first-batch?wait=1m\nRF-BUCKET: a\n{AUTH}");
         let wait = relay.ask(&head, "");
         let (_, ready) = tokio::join!(wait, look);
-        assert!(ready.contains("waits for 60 min; last asked for"), "{ready}");
+        assert!(ready.contains("has waited for 60 min; last asked for"), "{ready}");
     })
     .await;
 }

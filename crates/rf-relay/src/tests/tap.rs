@@ -56,7 +56,10 @@ async fn a_tap_needs_the_token_and_a_place() {
             open.push(tap(relay).await);
         }
         let full = relay.ask(&format!("GET /tap\nRF-BUCKET: a\n{AUTH}"), "").await;
-        assert!(full.starts_with("429 ") && full.contains("too many read along"), "{full}");
+        assert!(
+            full.starts_with("429 ") && full.contains("too many clients are tapping"),
+            "{full}"
+        );
         relay.record(r#"["x"]"#).await;
         read_until(&mut open[15], "\"x\"}\n").await;
     })

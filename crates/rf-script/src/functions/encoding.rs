@@ -53,7 +53,7 @@ fn base64_decode(text: &[u8]) -> Result<Bytes, String> {
     let standard: Vec<u8> = standard.collect();
     BASE64.decode(standard).map(Bytes).map_err(|error| match error {
         DecodeError::InvalidByte(at, byte) => {
-            format!("byte {} is `{}`: not of base64", at + 1, byte.escape_ascii())
+            format!("byte {} is `{}`: not a base64 character", at + 1, byte.escape_ascii())
         }
         DecodeError::InvalidLength(length) => format!("{length} characters: cut off"),
         other => other.to_string().to_ascii_lowercase(),
@@ -129,7 +129,10 @@ mod tests {
 
     #[test]
     fn what_is_not_base64_is_named() {
-        check("return base64_decode('Zm9*')", "nil base64_decode: byte 4 is `*`: not of base64");
+        check(
+            "return base64_decode('Zm9*')",
+            "nil base64_decode: byte 4 is `*`: not a base64 character",
+        );
         check("return base64_decode('Zm9vY')", "nil base64_decode: 5 characters: cut off");
         check("return (select('#', base64_decode('Zm9v')))", "1");
         check("local v, e = base64_decode('Zm9vYh==') return v, e ~= nil", "nil true");

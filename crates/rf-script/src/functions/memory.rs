@@ -27,7 +27,7 @@ fn get(call: &Call<'_>) -> mlua::Result<Value> {
         return Ok(Value::Nil);
     };
     let value = decode(call.lua, &stored)?;
-    value.ok_or_else(|| call.error(format!("the value of `{key}` is of a kind not known here")))
+    value.ok_or_else(|| call.error(format!("the value of `{key}` is of an unknown kind")))
 }
 
 fn set(call: &Call<'_>) -> mlua::Result<()> {
@@ -173,7 +173,7 @@ mod tests {
             host.effects.borrow_mut().kv_set("k", Some(stored)).expect("stored");
             assert_eq!(
                 evaluate_in(&lua, "return kv_get('k')"),
-                "error: test.lua:1: kv_get: the value of `k` is of a kind not known here"
+                "error: test.lua:1: kv_get: the value of `k` is of an unknown kind"
             );
         }
     }

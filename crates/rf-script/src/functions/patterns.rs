@@ -169,11 +169,11 @@ mod tests {
     fn a_bad_replacement_is_thrown() {
         check(
             "return regex_replace('(a)', 'a', '$2')",
-            "error: test.lua:1: regex_replace: the replacement names the group `2`: the pattern has none such",
+            "error: test.lua:1: regex_replace: the replacement names the group `2`, which the pattern does not have",
         );
         check(
             "return regex_replace('(a)', 'a', '$1x')",
-            "error: test.lua:1: regex_replace: the replacement names the group `1x`: the pattern has none such",
+            "error: test.lua:1: regex_replace: the replacement names the group `1x`, which the pattern does not have",
         );
     }
 

@@ -65,7 +65,12 @@ impl Encoder<'_> {
             other if other.is_null() => self.out.extend_from_slice(b"null"),
             other => match large::exact(other) {
                 Some(integer) => self.display(&integer.0),
-                None => return Err(refused(&format!("a {} is no JSON", other.type_name()))),
+                None => {
+                    return Err(refused(&format!(
+                        "a {} cannot be written as JSON",
+                        other.type_name()
+                    )));
+                }
             },
         }
         Ok(())
@@ -221,7 +226,7 @@ impl Encoder<'_> {
             Value::Integer(index) => (index.to_string().into_bytes(), Some(Key::Index(*index))),
             Value::Number(number) => (number.to_string().into_bytes(), None),
             Value::Boolean(value) => (value.to_string().into_bytes(), None),
-            other => return Err(refused(&format!("a {} is no key", other.type_name()))),
+            other => return Err(refused(&format!("a {} cannot be a key", other.type_name()))),
         };
         self.string(&text)?;
         self.out.push(b':');

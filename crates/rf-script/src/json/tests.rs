@@ -287,8 +287,8 @@ fn bad_text_is_nil_and_a_reason_with_its_place() {
 
 #[test]
 fn what_json_has_no_word_for_is_refused() {
-    check_refused("json_encode(print)", "json_encode: a function is no JSON");
-    check_refused("json_encode({[{}] = 1})", "json_encode: a table is no key");
+    check_refused("json_encode(print)", "json_encode: a function cannot be written as JSON");
+    check_refused("json_encode({[{}] = 1})", "json_encode: a table cannot be a key");
     check_refused("json_encode(0/0)", "no NaN");
     check_refused("local t = {} t.t = t json_encode(t)", "levels deep, or one within itself");
     check_refused("json_array(setmetatable({}, {}))", "a metatable of its own");

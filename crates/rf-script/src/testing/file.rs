@@ -134,7 +134,7 @@ fn test(node: &Node) -> Result<Test, Flaw> {
     let fields = Fields::of(node, "test", &["name", "clock", "kv", "steps"])?;
     let kv = |entry: &Entry| match entry.value.tree {
         Tree::Null => {
-            Err(entry.value.flaw("kv: a key that is not there has no value: leave it out"))
+            Err(entry.value.flaw("kv: a key that does not exist has no value: leave it out"))
         }
         _ => Ok((entry.key.clone(), entry.value.to_json())),
     };

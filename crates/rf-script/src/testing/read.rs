@@ -24,7 +24,7 @@ impl<'a> Fields<'a> {
                 return Err(at_key(entry, format!("{what}: no key `{key}`; known: {known}")));
             }
             if entries.iter().take(index).any(|before| before.key == *key) {
-                return Err(at_key(entry, format!("{what}: the key `{key}` stands twice")));
+                return Err(at_key(entry, format!("{what}: the key `{key}` occurs twice")));
             }
         }
         Ok(Self { start: node.span.start, entries })

@@ -247,7 +247,7 @@ fn what_is_wrong_with_a_file_is_told_with_its_place() {
     refused("{ sinks: [] }", "F:1:1: the key `tests` is missing");
     refused(
         "{ tests: [{ name: \"a\", name: \"b\" }] }",
-        "F:1:24: test: the key `name` stands twice",
+        "F:1:24: test: the key `name` occurs twice",
     );
     refused(
         "{ limits: { memory: 1 }, tests: [] }",
@@ -269,7 +269,7 @@ fn what_is_wrong_with_a_file_is_told_with_its_place() {
     );
     refused(
         "{ tests: [{ name: \"a\", kv: { k: null }, steps: [] }] }",
-        "F:1:33: kv: a key that is not there has no value: leave it out",
+        "F:1:33: kv: a key that does not exist has no value: leave it out",
     );
     step(r#"{ "input": 5 }"#, "50: expected a text, an object or a list, not a number");
     step(r#"{ "input": "a", "event": "https" }"#, "64: event: expected raw, http or logline");

@@ -67,7 +67,9 @@ impl Journeys {
         let mut counts = self.counts.subscribe();
         let settled = counts.wait_for(|(relayed, replayed)| replayed >= relayed);
         if tokio::time::timeout(SETTLE, settled).await.is_err() {
-            tracing::warn!("requests are still under way; with --dir they go on at the next start");
+            tracing::warn!(
+                "some requests are still in flight; with --dir they are replayed after the next start"
+            );
         }
     }
 

@@ -124,7 +124,7 @@ fn test_files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     } else {
         let file = test_file_of(path);
         found.push(file.with_context(|| {
-            format!("{shown}: no test file beside it: the tests of `my.lua` are in `my.test.json`")
+            format!("{shown}: it has no test file: the tests of `my.lua` are in `my.test.json`")
         })?);
     }
     Ok(found)

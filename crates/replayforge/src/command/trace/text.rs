@@ -38,10 +38,11 @@ pub(super) fn way(id: Uuid, reports: &[(String, TraceReport)]) -> String {
     let captured = captured_at_us(id);
     let day = |at_us| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_micros(at_us));
     let day = captured.or(steps.first().map(|line| line.at_us)).map(day).unwrap_or_default();
-    let mut lines = vec![format!("event {id}, {}", day.get(..16).unwrap_or("on a day unknown"))];
+    let mut lines = vec![format!("event {id}, {}", day.get(..16).unwrap_or("on an unknown day"))];
     let width = steps.iter().map(|line| line.program.chars().count()).max().unwrap_or_default();
     lines.extend(
-        captured.map(|at_us| row(at_us, "", &format!("{:width$}  captured, says its id", ""))),
+        captured
+            .map(|at_us| row(at_us, "", &format!("{:width$}  captured, according to its id", ""))),
     );
     let mut before = captured;
     for line in &steps {
@@ -60,7 +61,7 @@ pub(super) fn unknown(id: Uuid, reports: &[(String, TraceReport)]) -> String {
         let journal = match (report.journal.limit, report.journal.since_us) {
             (0, _) => "remembers nothing (traceSteps: 0, or it does not run)".to_owned(),
             (_, None) => "remembers nothing yet".to_owned(),
-            (_, Some(since)) => format!("remembers what was since {} UTC", clock(since)),
+            (_, Some(since)) => format!("remembers steps since {} UTC", clock(since)),
         };
         let program = program(name, report);
         lines.push(format!("{program} {journal}"));
@@ -89,7 +90,7 @@ fn now(program: &str, report: &TraceReport) -> Vec<String> {
 fn unsearched(program: &str, report: &TraceReport) -> Option<String> {
     let places: Vec<String> = report.unsearched.iter().map(|place| plain(place)).collect();
     let places = Some(places.join("; ")).filter(|places| !places.is_empty())?;
-    Some(format!("{program}: not looked through: {places}"))
+    Some(format!("{program}: not searched: {places}"))
 }
 
 fn program(name: &str, report: &TraceReport) -> String {
@@ -105,12 +106,12 @@ fn words(role: &str, passed: &Passed) -> String {
     let detail = passed.detail.as_deref().map(plain).unwrap_or_default();
     let because = if detail.is_empty() { String::new() } else { format!(": {detail}") };
     let attempt = passed.attempt;
-    let again = if attempt > 1 { format!(", for the {attempt}. time") } else { String::new() };
+    let again = if attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
     match (passed.step, role) {
         (Step::Stored, "relay") => format!("stored in bucket `{place}`{because}"),
         (Step::Stored, _) => format!("stored, from source `{place}`"),
-        (Step::Repeated, "relay") => format!("came to bucket `{place}` again, left out{because}"),
-        (Step::Repeated, _) => format!("came from source `{place}` again, left out"),
+        (Step::Repeated, "relay") => format!("came to bucket `{place}` again, ignored{because}"),
+        (Step::Repeated, _) => format!("came from source `{place}` again, ignored"),
         (Step::Script, _) => format!("through the script of source `{place}`{because}"),
         (Step::Shipped, _) => format!("shipped by sink `{place}`, try {attempt}{because}"),
         (Step::Pulled, "relay") => format!("handed out of bucket `{place}` {detail}{again}"),
@@ -208,13 +209,13 @@ mod tests {
         }];
         let expected = "\
 event 019abe40-7d3b-7000-8000-000000000001, Wed, 26 Nov 2025
-03:41:28.763              ___________  captured, says its id
+03:41:28.763              ___________  captured, according to its id
 03:41:28.763     +300 us  proxy web-1  stored, from source `in`
 03:41:28.766     +3.2 ms  proxy web-1  try 1 of sink `out` failed: away\u{fffd}[2J
 03:42:33.763    +1.0 min  player home  a step at `b` that this program is too old to name
 03:42:33.765     +2.5 ms  relay        stored in bucket `b`: from web-1, batch 7
 03:42:33.766     +1.0 ms  proxy web-1  shipped by sink `out`, try 2: batch 7
-03:42:34.663   +896.5 ms  relay        handed out of bucket `b` by home, for the 2. time
+03:42:34.663   +896.5 ms  relay        handed out of bucket `b` by home, attempt 2
 now: player home: waits in the queue of `target` since 03:42:38.763 UTC
 now: player home: dead letter 3 of `other` since 03:42:48.763 UTC, after 5 attempts: 410
 ";
@@ -234,8 +235,8 @@ now: player home: dead letter 3 of `other` since 03:42:48.763 UTC, after 5 attem
             text,
             format!(
                 "no program that answered knows the event {ID}\n\
-                 proxy web-1 remembers what was since 01:01:01.500 UTC\n\
-                 proxy web-1: not looked through: bucket b: it is too long\n\
+                 proxy web-1 remembers steps since 01:01:01.500 UTC\n\
+                 proxy web-1: not searched: bucket b: it is too long\n\
                  http://url remembers nothing (traceSteps: 0, or it does not run)"
             )
         );

@@ -231,7 +231,7 @@ async fn a_flood_is_cut_and_announced() {
     assert_eq!(
         captured.lines(),
         [
-            " WARN log lines were suppressed: too many at once, or stderr took none lines=300",
+            " WARN log lines were suppressed: too many at once, or stderr accepted none lines=300",
             " INFO later",
         ]
     );
@@ -250,7 +250,7 @@ async fn a_closed_stderr_loses_lines_and_nothing_else() {
     assert_eq!(
         captured.lines(),
         [
-            " WARN log lines were suppressed: too many at once, or stderr took none lines=2",
+            " WARN log lines were suppressed: too many at once, or stderr accepted none lines=2",
             " INFO three",
         ]
     );

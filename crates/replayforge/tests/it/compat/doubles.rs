@@ -266,12 +266,12 @@ fn a_relay_that_takes_nothing_of_a_node_is_told_of_in_the_log_once() {
     let mut config = Configs::new(folder.path(), relay.ports()).proxy;
     config["nodeInfoEvery"] = json!("1s");
     let mut proxy = Program::role(folder.path(), "proxy", &config);
-    let line = proxy.wait_for("relay takes nothing that this node tells of itself");
+    let line = proxy.wait_for("relay does not accept this node's info");
     assert!(line.contains(" WARN ") && line.contains("it answers 400"), "{line}");
     let told = || relay.calls().iter().filter(|call| call.target() == "/node-info").count();
     eventually("it was told three times", SOON, || told() >= 3);
     proxy.stop();
-    assert_eq!(proxy.log().matches("relay takes nothing").count(), 1);
+    assert_eq!(proxy.log().matches("relay does not accept").count(), 1);
 }
 
 fn limit(target: &str) -> usize {

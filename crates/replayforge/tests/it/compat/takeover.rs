@@ -138,9 +138,9 @@ fn databases_of_the_original_are_taken_over_and_delivered() {
     // Away, so that the relay is seen with both.
     target.go_away();
     let relay = Program::role(folder.path(), "relay", &configs.relay);
-    relay.wait_for("3 events of the original program taken over");
+    relay.wait_for("3 events of the original program imported");
     let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
-    proxy.wait_for("2 events of the original program taken over");
+    proxy.wait_for("2 events of the original program imported");
     let pull = format!(
         "GET /first-batch HTTP/1.1\r\nHost: x\r\nRF-BUCKET: b\r\nAuthorization: Bearer {}\r\n\r\n",
         crate::support::stack::TOKEN

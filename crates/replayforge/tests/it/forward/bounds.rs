@@ -30,7 +30,7 @@ fn an_upstream_that_is_away_is_told_and_comes_back() {
         (&event["response"]["status"], &event["response"]["generated"]),
         (&json!(502), &json!(true))
     );
-    rig.proxy.wait_for("the upstream gives no answer: 502");
+    rig.proxy.wait_for("no answer from the upstream: answered with 502");
     assert!(rig.proxy.stop().success());
 }
 
@@ -98,7 +98,7 @@ fn an_upstream_that_stops_taking_a_request_is_given_up() {
     wire.send(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {FLOOD}\r\n\r\n").as_bytes());
     // It is cut off before its end.
     drop(wire.try_send(&vec![b'x'; FLOOD]));
-    rig.proxy.wait_for("the upstream does not answer in time: 504");
+    rig.proxy.wait_for("the upstream did not answer in time: answered with 504");
     drop(release);
 }
 
@@ -108,7 +108,7 @@ fn a_client_that_takes_nothing_of_its_answer_is_cut_off_after_its_time_and_told_
     let rig = Rig::start(upstream.port, &json!({ "clientTimeout": "300ms" }));
     let mut wire = rig.connect();
     wire.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    rig.proxy.wait_for("a client does not take its answer, its connection is cut");
+    rig.proxy.wait_for("a client does not read its answer, closing its connection");
     assert!(wire.read_rest().len() < FLOOD);
 }
 

@@ -264,7 +264,7 @@ fn what_is_kept_is_useful() {
     let event = rig.event("/body/2");
     assert_eq!(
         (&event["body"], &event["bodyOmitted"]),
-        (&json!(""), &json!("its content encoding cannot be looked into"))
+        (&json!(""), &json!("its content encoding cannot be searched"))
     );
     assert_eq!(event["bodyBytes"], 16);
     assert_eq!(rig.event("/body/5")["body"], r#"{"password":"***""#);

@@ -61,7 +61,7 @@ fn a_certificate_that_proves_nothing_is_refused() {
     for (forward_to, ca_file, reason) in cases {
         let rig = rig(port, &forward_to, ca_file);
         assert_eq!(call(rig.port, "GET", "/secret", &[], b"").status(), 502, "{forward_to}");
-        let line = rig.proxy.wait_for("the upstream gives no answer: 502");
+        let line = rig.proxy.wait_for("no answer from the upstream: answered with 502");
         assert!(line.contains(reason), "{line}");
     }
 }

@@ -51,7 +51,7 @@ fn checkpoints_that_cannot_be_read_are_told_and_hold_nothing_up() {
         stack.proxy.wait_for(&format!("{told}{consequence}"));
     }
     for consequence in [
-        "what was written last may stand in its file twice or torn",
+        "the last events written may be incomplete or duplicated in their file",
         "services may be told their last notifications again",
     ] {
         stack.player.wait_for(&format!("{told}{consequence}"));

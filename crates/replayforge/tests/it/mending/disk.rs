@@ -162,7 +162,8 @@ fn a_relay_on_a_full_disk_says_so_until_it_has_room() {
     let get = |path: &str| call(ports.status, "GET", path, &[], b"");
     eventually("a batch is refused for the disk", SOON, || {
         let answer = record();
-        answer.status() == 429 && answer.text().contains("the relay's disk takes nothing now: b")
+        answer.status() == 429
+            && answer.text().contains("the relay's disk accepts no writes now: b")
     });
     let ready = get("/readyz");
     assert_eq!(ready.status(), 503);

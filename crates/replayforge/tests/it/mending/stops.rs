@@ -151,14 +151,14 @@ fn a_second_signal_leaves_at_once() {
     let _hanging = in_flight(ports.proxy);
     post(ports.proxy, "/", b"acknowledged");
     proxy.signal(Signal::TERM);
-    proxy.wait_for("stopping; a second signal leaves at once signal=SIGTERM");
+    proxy.wait_for("stopping; a second signal stops at once signal=SIGTERM");
     always_for("it waits for the request in flight", Duration::from_millis(500), || {
         proxy.is_running()
     });
     proxy.signal(Signal::INT);
     let status = proxy.wait_for_end();
     assert_eq!(status.code(), Some(1));
-    assert!(proxy.log().contains("left at once"), "not by waiting: {}", proxy.log());
+    assert!(proxy.log().contains("stopped at once"), "not by waiting: {}", proxy.log());
     proxy.restart();
 }
 

@@ -188,7 +188,7 @@ fn a_round_waits_for_room_and_those_that_did_not_take_place_are_counted() {
     let calls = json!([{ "name": "c", "sql": "INSERT INTO rounds DEFAULT VALUES RETURNING id, repeat('x', 100000) AS x" }]);
     let others = json!({ "calls": calls, "intervalSeconds": OFTEN });
     let program = posting(folder.path(), "pgcall", &params(&postgres, &others), target.port);
-    program.wait_for("the source waits");
+    program.wait_for("events cannot be stored now, trying again");
     let made = ids(&postgres);
     // It waits: no other round is made meanwhile.
     crate::support::wait::always_for(
@@ -197,7 +197,7 @@ fn a_round_waits_for_room_and_those_that_did_not_take_place_are_counted() {
         || ids(&postgres) == made,
     );
     target.come_back();
-    program.wait_for("rounds did not take place");
+    program.wait_for("rounds were skipped");
     eventually("all rounds at the target", SOON, || made.is_subset(&arrived(&target)));
 }
 

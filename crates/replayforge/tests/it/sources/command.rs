@@ -52,7 +52,7 @@ fn a_program_that_cannot_be_run_says_so_as_in_a_shell() {
     let params = json!({ "command": ["/no/such/program"], "intervalSeconds": 60 });
     let proxy = proxy(folder.path(), &target, "command", &params);
     let body = wait_for_bodies(&target, 1).remove(0);
-    let line = proxy.wait_for("the command has not run");
+    let line = proxy.wait_for("the command could not be run");
     assert!(line.contains("/no/such/program: No such file or directory"), "{line}");
     assert_eq!(body["exit_code"], 127);
     assert!(body["stderr"].as_str().unwrap().contains("/no/such/program cannot be run"), "{body}");
@@ -207,7 +207,7 @@ fn a_stream_waits_for_a_full_queue_and_loses_no_line() {
     let mut file = super::proxy_file(folder.path(), &target, "command", &params);
     file["sinks"][0]["buffer"] = json!({ "maxBytes": "1MiB" });
     let proxy = crate::support::program::Program::role(folder.path(), "proxy", &file);
-    proxy.wait_for("the source waits");
+    proxy.wait_for("events cannot be stored now, trying again");
     always_for("the program is held up", Duration::from_millis(300), || {
         !folder.path().join("written").exists()
     });

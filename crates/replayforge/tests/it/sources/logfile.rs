@@ -392,7 +392,7 @@ fn what_keeps_lines_from_being_read_is_said() {
         fs::write(folder.join("file"), "").unwrap();
         *params = json!({ "filePaths": [folder.join("none.log"), folder.join("file/app.log")] });
     });
-    let line = rig.proxy.wait_for("there is no such file yet");
+    let line = rig.proxy.wait_for("the file does not exist yet");
     assert!(line.contains(" INFO ") && line.contains("none.log"), "{line}");
     let line = rig.proxy.wait_for("folder cannot be read");
     assert!(line.contains(" WARN ") && line.contains("Not a directory"), "{line}");

@@ -188,5 +188,5 @@ fn two_sources_cannot_share_standard_input() {
         .output()
         .unwrap();
     let log = String::from_utf8_lossy(&stderr);
-    assert!(!status.success() && log.contains("reads standard input already"), "{log}");
+    assert!(!status.success() && log.contains("already reads standard input"), "{log}");
 }

@@ -179,7 +179,7 @@ fn page_json_metrics_and_command_line_agree() {
     configs.proxy["sinks"].as_array_mut().unwrap().push(second);
     configs.proxy["sinks"][0]["authBearer"] = json!("wrong");
     let mut third = Program::role(&folder, "proxy", &configs.proxy);
-    third.expect_error("sink is paused until this is mended");
+    third.expect_error("sink is paused until this is fixed");
     let port = configs.proxy["sources"][0]["params"]["listenPort"].as_u64().unwrap();
     post(u16::try_from(port).unwrap(), "/paused", b"1");
     // A bucket that is nearly full. Its player has told of itself, not only called.

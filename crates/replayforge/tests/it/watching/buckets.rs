@@ -35,7 +35,7 @@ fn one_that_nobody_reads_is_told_with_what_waits_until_it_is_read() {
     system.players[1].kill();
     let mut events = flood(&system, |bucket| fill(bucket) >= 80);
     browser.wait_for("#summary", "bucket logs is 8");
-    browser.wait_for("#summary", "its oldest event waits for");
+    browser.wait_for("#summary", "its oldest event has waited for");
     browser.wait_for("#bucket-logs", "trouble");
     browser.wait_for("#map .box.bucket.bad", "logs");
     // It becomes full: what does not fit stays with its sender.

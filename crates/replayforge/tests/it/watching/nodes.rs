@@ -39,7 +39,7 @@ fn one_that_was_never_seen_is_missing_and_one_that_is_killed_falls_silent() {
 
     third.kill();
     browser.wait_for("#verdict", "1 thing is wrong");
-    browser.wait_for("#summary", "stopped, or without a way to the relay");
+    browser.wait_for("#summary", "stopped, or cannot reach the relay");
     browser.wait_for("[id='node-web-3/proxy']", "silent");
     browser.wait_for("#map .box.bad", "web-3");
 
@@ -111,7 +111,7 @@ fn a_wrong_token_pauses_a_sink_until_it_is_right() {
     let right = configs.proxy.clone();
     configs.proxy["sinks"][0]["authBearer"] = json!("wrong");
     let mut third = Program::role(&folder, "proxy", &configs.proxy);
-    third.expect_error("sink is paused until this is mended");
+    third.expect_error("sink is paused until this is fixed");
     system.wait_until_told(5);
     let browser = system.overview();
     browser.wait_for("#verdict", "All is well");

@@ -80,7 +80,7 @@ fn the_keyboard_reaches_everything_in_the_order_of_the_page() {
         order.push(focused(&browser));
     }
     let expected = [
-        "To the content",
+        "Skip to the content",
         "ReplayForge",
         "Filter nodes and buckets",
         "node db-9",

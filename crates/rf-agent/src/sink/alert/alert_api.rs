@@ -163,7 +163,7 @@ async fn silence(State(sink): State<Arc<AlertSink>>, body: Body) -> Result<Respo
             tracing::warn!(
                 sink = sink.database.name,
                 table,
-                "alerts are silenced of a table that had no event yet"
+                "alerts are silenced for a table that has received no events yet: check its name"
             );
             Ok(StatusCode::NO_CONTENT.into_response())
         }

@@ -60,7 +60,10 @@ pub(super) fn put(
     conn.prepare_cached(PUT)?.execute(params![id.to_string(), content.encode()])?;
     let given_up = conn.prepare_cached(PRUNE)?.execute([MAX_WAITING])?;
     if given_up > 0 {
-        tracing::error!(notices = given_up, "notices given up: the notification sink takes none");
+        tracing::error!(
+            notices = given_up,
+            "oldest notices dropped: the notification sink accepts none"
+        );
     }
     Ok(())
 }

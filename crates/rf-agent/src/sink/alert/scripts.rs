@@ -47,7 +47,7 @@ impl Scripts {
         for (table, path) in &self.paths {
             match load(path.clone()) {
                 Ok(vm) => {
-                    tracing::info!(sink, table, path = %path.display(), "script loaded anew");
+                    tracing::info!(sink, table, path = %path.display(), "script reloaded");
                     self.loaded.insert(table.clone(), vm);
                 }
                 Err(error) => {
@@ -55,7 +55,7 @@ impl Scripts {
                         sink,
                         table,
                         error,
-                        "script not loaded anew, the old one stays"
+                        "script not reloaded, its previous version stays in use"
                     );
                 }
             }

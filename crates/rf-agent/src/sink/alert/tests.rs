@@ -66,7 +66,7 @@ async fn until(mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Runs what the sink does besides writing until `done`.
+/// Runs the maintenance of the sink until `done`.
 async fn run_until(rig: &Rig, what: &str, done: impl FnMut() -> bool) {
     let stop = CancellationToken::new();
     let looking = async {
@@ -436,7 +436,7 @@ fn a_configuration_that_cannot_work_is_refused() {
         (r#"{"database":"a","scripts":{"t":{"scriptPath":"gone.lua"}}}"#, "gone.lua"),
         (
             r#"{"database":"a","scripts":{"t":{"scriptPath":"files.lua"}}}"#,
-            "files.lua:2: `io.write` is not there, a call that comes to it fails: a script of an alert cannot have it",
+            "files.lua:2: `io.write` is not available, calling it fails: a script of an alert cannot use it",
         ),
         (
             r#"{"database":"a","scripts":{"t":{"consecutiveBad":3,"outOf":2}}}"#,

@@ -230,7 +230,7 @@ impl Session<'_> {
             _ => {
                 tracing::warn!(
                     sink = self.name,
-                    "the program printed a line that is no answer: expected ok, retry or reject and an id"
+                    "the program printed a line that is not an answer: expected ok, retry or reject and an id"
                 );
                 return;
             }

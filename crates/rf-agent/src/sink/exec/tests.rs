@@ -207,7 +207,7 @@ fn a_type_of_its_own_is_a_program_beside_the_player() {
     let params = document.root();
     let told = |kind: &str| of_type(kind, &context, &params, &mut Problems::new()).err().unwrap();
     assert!(told("influx").contains("no program ./influx_sink"));
-    assert!(told("../x").contains("no name"));
+    assert!(told("../x").contains("not the name of a program"));
 }
 
 #[test]
@@ -216,6 +216,6 @@ fn a_wrong_file_is_told_where() {
         let problems = build_sink(&params).err().unwrap();
         assert!(problems.contains(expected), "{problems}");
     };
-    check(json!({ "command": "cat" }), "command: a text is a line for the shell");
+    check(json!({ "command": "cat" }), "command: a text needs a shell");
     check(json!({ "command": [] }), "command: expected the name of a program");
 }

@@ -144,7 +144,7 @@ impl Finished {
         for (name, size) in names.iter().zip(sizes) {
             if size > 0 && self.max_total.is_some_and(|most| total > most) {
                 remove(name).map_err(|error| named(name, &error))?;
-                tracing::info!(path = %name.display(), bytes = size, "removed: all files are above maxTotalBytes");
+                tracing::info!(path = %name.display(), bytes = size, "file removed: the sink's files together are larger than maxTotalBytes");
                 total -= size;
             } else if size > 0 {
                 break;

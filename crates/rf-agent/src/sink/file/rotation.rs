@@ -90,7 +90,7 @@ impl FileSink {
                 tracing::error!(sink = self.name, %error, "finished files were not compressed or removed");
             }
             Err(error) => {
-                tracing::error!(sink = self.name, %error, "finished files were left alone");
+                tracing::error!(sink = self.name, %error, "finished files were not compressed or removed");
             }
         }
     }

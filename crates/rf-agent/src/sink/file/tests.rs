@@ -140,7 +140,7 @@ impl Bench {
         self.store.commit(Commit::append(self.queue, events)).await.unwrap();
         sink.start(&SinkHost { store: self.store.clone() }).await.unwrap();
         let stop = CancellationToken::new();
-        let besides = Arc::clone(&sink).run(stop.clone());
+        let maintenance = Arc::clone(&sink).run(stop.clone());
         let (store, queue) = (self.store.clone(), self.queue);
         let worker = Worker {
             id: "subject".to_owned(),
@@ -159,7 +159,7 @@ impl Bench {
             }
             stop.cancel();
         };
-        tokio::join!(worker.run(), besides, emptied);
+        tokio::join!(worker.run(), maintenance, emptied);
     }
 }
 

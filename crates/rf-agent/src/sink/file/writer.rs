@@ -139,7 +139,7 @@ impl Writer {
                 let aside = aside.map_err(FileError::of(&path))?;
                 std::fs::rename(&full, &aside).map_err(FileError::of(&path))?;
                 notices.push(format!(
-                    "{path}: shorter than it was, so it is kept as {} and a new one is begun",
+                    "{path}: shorter than before, so it is kept as {} and a new file is started",
                     aside.display()
                 ));
                 continue;
@@ -153,7 +153,7 @@ impl Writer {
                 tracked.good = whole;
             } else if meta.len() > tracked.good && meta.len() != tracked.good + end {
                 notices.push(format!(
-                    "{path}: {} bytes of a write that broke off are cut",
+                    "{path}: {} bytes of an incomplete write are removed",
                     meta.len() - tracked.good
                 ));
             }

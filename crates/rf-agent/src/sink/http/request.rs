@@ -183,7 +183,10 @@ fn headers(
         match (HeaderName::try_from(name.as_str()), template) {
             (Err(error), _) => problems.error(&at, format!("`{name}`: {error}")),
             (Ok(known), _) if NOT_REPLAYED.contains(&known.as_str()) && known != HOST => {
-                problems.error(&at, format!("`{name}` is about the connection and made anew"));
+                problems.error(
+                    &at,
+                    format!("`{name}` belongs to the connection and is generated anew"),
+                );
             }
             (_, Err(reason)) => problems.error(&at, reason),
             (Ok(name), Ok(template)) => checked.push((name, template)),
@@ -237,7 +240,7 @@ fn rewrites(
         match Regex::new(&rewrite.from) {
             Ok(pattern) => checked.push((pattern, rewrite.to.clone())),
             Err(error) => {
-                problems.error(&at(&item, "from"), format!("no regular expression: {error}"));
+                problems.error(&at(&item, "from"), format!("not a regular expression: {error}"));
             }
         }
     }

@@ -169,7 +169,7 @@ fn a_wrong_file_is_told_where() {
     check(with("targetHosts", json!(["http://a"])), "targetHost: expected either");
     check(json!({ "targetHosts": ["http://a", "b"] }), "targetHosts[1]: expected a scheme");
     check(with("method", json!("A B")), "method: expected a method");
-    check(with("headers", json!({ "Content-Length": "1" })), "is about the connection");
+    check(with("headers", json!({ "Content-Length": "1" })), "belongs to the connection");
     check(with("headers", json!({ "X-A": "{nothing}" })), "headers.X-A: no field `nothing`");
     check(
         with("rewritePath", json!([{ "from": "(", "to": "" }])),

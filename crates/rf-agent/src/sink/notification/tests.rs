@@ -95,7 +95,7 @@ impl Bench {
     /// Runs the sink until `until` is done; what can be delivered is delivered.
     async fn run(&self, sink: Arc<dyn Sink>, until: impl Future<Output = ()>) {
         let stop = CancellationToken::new();
-        let besides = Arc::clone(&sink).run(stop.clone());
+        let maintenance = Arc::clone(&sink).run(stop.clone());
         let (store, queue) = (self.store.clone(), self.queue);
         let worker = Worker {
             id: "alerts".to_owned(),
@@ -108,7 +108,7 @@ impl Bench {
             trace: <_>::default(),
             observer: None,
         };
-        tokio::join!(worker.run(), besides, async {
+        tokio::join!(worker.run(), maintenance, async {
             until.await;
             stop.cancel();
         });

@@ -274,7 +274,7 @@ async fn what_is_too_large_for_something_before_the_relay_may_pass_in_parts() {
     let page = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n";
     let other = meaning(true, (413, "", page)).await;
     assert!(matches!(other, SinkError::TooLarge(_)), "{other}");
-    assert!(other.to_string().contains("not in the words of a relay"), "{other}");
+    assert!(other.to_string().contains("not in the form of a relay"), "{other}");
 }
 
 #[tokio::test]

@@ -47,7 +47,9 @@ impl RowWriter {
         let sent = self.runtime.block_on(timeout_at(self.deadline, self.chunks.send(chunk)));
         match sent {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(_gone)) => Err(ApiError::BadRequest("the client went away".to_owned()).into()),
+            Ok(Err(_gone)) => {
+                Err(ApiError::BadRequest("the client closed the connection".to_owned()).into())
+            }
             Err(_elapsed) => Err(ApiError::TooSlow(MAX_QUERY_SECONDS).into()),
         }
     }

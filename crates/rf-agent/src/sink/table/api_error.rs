@@ -22,7 +22,7 @@ pub(crate) enum ApiError {
     #[error("the query took longer than {0} s: ask for less, or filter by an indexed column")]
     TooSlow(u64),
     /// Other queries have all places.
-    #[error("too many queries at a time, try again")]
+    #[error("too many queries at once, try again")]
     Busy,
     /// The database does not work now.
     #[error("the database is not available, try again later")]

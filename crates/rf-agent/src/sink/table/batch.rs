@@ -61,7 +61,7 @@ pub(crate) fn write(
     let sink = reading.sink;
     let (ignored, written) = counted(conn, to, room, reading, now_us);
     if ignored > 0 {
-        tracing::warn!(sink, ignored, "events dropped: only POST, PUT and DELETE mean a row");
+        tracing::warn!(sink, ignored, "events dropped: the sink accepts only POST, PUT and DELETE");
     }
     written
 }

@@ -136,7 +136,7 @@ impl OpenError {
             // The other sinks of the player have nothing to do with it.
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
                 let reason = format!(
-                    "{error}: the file is damaged, or no database: move it away with its -wal and -shm, or put a backup in its place"
+                    "{error}: the file is damaged or is not a database: move it away with its -wal and -shm, or put a backup in its place"
                 );
                 return Self { path: path.to_owned(), reason, may_pass: true };
             }

@@ -116,9 +116,9 @@ impl Kind {
     }
 }
 
-/// What is known beforehand of an event.
+/// What is expected of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum Expected {
     Arrives,
     IsRefused,
     /// Either: as a whole.
@@ -130,7 +130,7 @@ struct Sent {
     content: String,
     mark: String,
     key: Option<String>,
-    fate: Fate,
+    expected: Expected,
 }
 
 /// One hostile event and one good one in turn, and the hostile ones before all of the others: one by one, and in one batch.
@@ -155,15 +155,15 @@ async fn check(kind: &Kind, events: &[Sent], batch: usize) {
         refused.extend(rig.deliver(&contents).await);
     }
     let rows = rows(&rig, kind).await;
-    for Sent { content, mark, key, fate } in events {
+    for Sent { content, mark, key, expected } in events {
         let found = rows.get(mark).map_or(&[][..], Vec::as_slice);
         match refused.get(content) {
             Some(reason) => {
-                assert_ne!(*fate, Fate::Arrives, "{content}: {reason}");
+                assert_ne!(*expected, Expected::Arrives, "{content}: {reason}");
                 assert!(!reason.is_empty() && found.is_empty(), "{content}: {reason}: {found:?}");
             }
             None => {
-                assert_ne!(*fate, Fate::IsRefused, "{content}: {found:?}");
+                assert_ne!(*expected, Expected::IsRefused, "{content}: {found:?}");
                 assert_eq!(found.len(), 1, "{content}: {found:?}");
                 let is_whole = key.as_ref().is_none_or(|key| (kind.is_whole)(&found[0], key, mark));
                 assert!(is_whole, "{content}: {}", found[0]);
@@ -196,30 +196,30 @@ fn good(kind: &Kind, number: usize) -> Sent {
     }
     let path = kind.good[number % kind.good.len()];
     let content = event("POST", path, &Value::Object(body).to_string());
-    Sent { content, mark, key: None, fate: Fate::Arrives }
+    Sent { content, mark, key: None, expected: Expected::Arrives }
 }
 
 fn hostile(kind: &Kind) -> Vec<Sent> {
-    let known = kind.taken.iter().map(|path| (*path, Fate::Arrives));
-    let known = known.chain(kind.refused.iter().map(|path| (*path, Fate::IsRefused)));
-    let paths = known.map(|(path, fate)| (path.to_owned(), fate));
-    let paths = paths.chain(HOSTILE.map(|text| (format!("/{text}"), Fate::Open)));
-    let paths = paths.map(|(path, fate)| (path, None, fate));
+    let known = kind.taken.iter().map(|path| (*path, Expected::Arrives));
+    let known = known.chain(kind.refused.iter().map(|path| (*path, Expected::IsRefused)));
+    let paths = known.map(|(path, expected)| (path.to_owned(), expected));
+    let paths = paths.chain(HOSTILE.map(|text| (format!("/{text}"), Expected::Open)));
+    let paths = paths.map(|(path, expected)| (path, None, expected));
     let long = ["x".repeat(128), "x".repeat(129)];
     let keys = KEYS.iter().chain(&HOSTILE).map(|key| (*key).to_owned()).chain(long);
     let keys = keys.map(|key| {
         let is_refused = kind.refused_keys.contains(&key.as_str());
-        let fate = if is_refused { Fate::IsRefused } else { Fate::Arrives };
-        (kind.good[0].to_owned(), Some(key), fate)
+        let expected = if is_refused { Expected::IsRefused } else { Expected::Arrives };
+        (kind.good[0].to_owned(), Some(key), expected)
     });
-    let sent = |(number, (path, key, fate)): (usize, (String, Option<String>, Fate))| {
+    let sent = |(number, (path, key, expected)): (usize, (String, Option<String>, Expected))| {
         let mark = format!("hostile{number:04}");
         let mut body = body(kind, &mark);
         if let Some(key) = &key {
             body.insert(key.clone(), mark.clone().into());
         }
         let content = event("POST", &path, &Value::Object(body).to_string());
-        Sent { content, mark, key, fate }
+        Sent { content, mark, key, expected }
     };
     paths.chain(keys).enumerate().map(sent).collect()
 }

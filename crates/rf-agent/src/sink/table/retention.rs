@@ -42,11 +42,11 @@ pub(crate) async fn run<S: 'static>(
             Ok(Ok(Step::More)) => BREATH,
             Ok(Ok(Step::Done)) => round,
             Ok(Err(error)) => {
-                tracing::warn!(sink, %error, "old rows are not removed now");
+                tracing::warn!(sink, %error, "old rows cannot be removed, trying again later");
                 round
             }
             Err(error) => {
-                tracing::warn!(sink, %error, "old rows are not removed now");
+                tracing::warn!(sink, %error, "old rows cannot be removed, trying again later");
                 round
             }
         };

@@ -242,14 +242,14 @@ fn note(notices: &mut Vec<String>, notice: impl FnOnce() -> String) {
 fn dropped(table: &Table, key: &str) -> String {
     let (table, key) = (table.name.as_str(), key.chars().take(MAX_SHOWN_CHARS).collect::<String>());
     format!(
-        "table `{table}`: the values of key `{key}` are dropped, since no column can be called so"
+        "table `{table}`: the values of key `{key}` are dropped, since no column can have that name"
     )
 }
 
 fn changed(table: &Table, column: &Column) -> String {
     let (table, column) = (table.name.as_str(), column.name.as_str());
     format!(
-        "table `{table}`: column `{column}` holds numbers, and a text was stored as one: so `007` becomes 7"
+        "table `{table}`: column `{column}` holds numbers, and a text was stored as a number: `007` becomes 7"
     )
 }
 
@@ -271,7 +271,7 @@ fn noted_number(conn: &Connection, table: &Identifier) -> rusqlite::Result<Optio
 fn add_column(conn: &Connection, table: &mut Table, column: Column) -> Result<usize, WriteError> {
     if table.columns.len() >= MAX_COLUMNS {
         return Err(WriteError::Refused(format!(
-            "column `{}` is one too many: table `{}` has {MAX_COLUMNS}",
+            "no room for column `{}`: table `{}` has {MAX_COLUMNS} columns already",
             column.name.as_str(),
             table.name.as_str()
         )));

@@ -149,7 +149,7 @@ pub(crate) fn check_new(conn: &Connection, name: &Identifier) -> Result<(), Writ
     let name = name.as_str();
     if tables(conn)?.len() >= MAX_TABLES {
         return Err(WriteError::Refused(format!(
-            "table `{name}` is one too many: a database has at most {MAX_TABLES}"
+            "no room for table `{name}`: a database has at most {MAX_TABLES} tables"
         )));
     }
     let indexed: Option<String> =

@@ -39,7 +39,7 @@ pub(crate) fn of_event(value: Option<&Value>) -> Result<Option<i64>, String> {
         Some(Value::Number(number)) => parse(&number.to_string()),
         Some(_) => None,
     };
-    read.map(Some).ok_or_else(|| format!("timestamp is no time: expected {EXPECTED}"))
+    read.map(Some).ok_or_else(|| format!("timestamp is not a time: expected {EXPECTED}"))
 }
 
 /// A time in any of the forms of [`EXPECTED`]; without an offset it is UTC.

@@ -29,7 +29,7 @@ pub(crate) enum NotDone {
     #[error(transparent)]
     NotOpen(#[from] OpenError),
     /// It panicked.
-    #[error("the writer of the database broke off: see the log")]
+    #[error("the database writer failed: see the log")]
     BrokeOff,
 }
 
@@ -47,7 +47,7 @@ impl<S: 'static> Writer<S> {
         let thread = std::thread::Builder::new()
             .name("rf-sink".to_owned())
             .spawn(move || run(&name, open, receiver, opened))
-            .map_err(|error| format!("no thread for the database: {error}"))?;
+            .map_err(|error| format!("cannot start the database's thread: {error}"))?;
         is_open.await.map_err(|_gone| NotDone::BrokeOff.to_string())??;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
@@ -78,7 +78,7 @@ impl<S> Drop for Writer<S> {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the writer of a database panicked while it closed");
+            tracing::error!("the writer of a database panicked while closing");
         }
     }
 }
@@ -92,7 +92,7 @@ fn run<S>(
     let mut state = match open() {
         Ok(state) => Some(state),
         Err(error) if error.may_pass => {
-            tracing::error!(sink = name, %error, "the sink starts without its database");
+            tracing::error!(sink = name, %error, "the sink's database cannot be opened; its events wait until it can be");
             None
         }
         Err(error) => {

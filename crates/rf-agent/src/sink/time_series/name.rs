@@ -36,7 +36,7 @@ impl Form {
     pub(crate) fn of(table: &str) -> Result<Self, String> {
         let wrong = |part: &str| {
             format!(
-                "`{table}` is no table of a time series: {part}; expected [ts_]TYPE_NAME_INTERVAL such as ts_gauge_cpu_60s, with the types gauge, counter, rollup, delta and snapshot"
+                "`{table}` is not a table of a time series: {part}; expected [ts_]TYPE_NAME_INTERVAL such as ts_gauge_cpu_60s, with the types gauge, counter, rollup, delta and snapshot"
             )
         };
         // To SQLite, tables in other letters are the same ones.
@@ -53,7 +53,7 @@ impl Form {
         };
         let (name, interval) = rest.rsplit_once('_').ok_or_else(|| wrong("it has no interval"))?;
         let interval = seconds(interval).ok_or_else(|| {
-            wrong("its interval is no whole number of seconds, as in 60s, 5m or 1h")
+            wrong("its interval is not a whole number of seconds, as in 60s, 5m or 1h")
         })?;
         if name.is_empty() {
             return Err(wrong("it has no name"));

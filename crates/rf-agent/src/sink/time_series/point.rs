@@ -120,7 +120,7 @@ fn measured(kind: Kind, given: Option<Value>) -> Result<Measured, WriteError> {
     if kind == Kind::Snapshot {
         return match given {
             None | Some(Value::Null) => {
-                Err(WriteError::Refused("value is missing: expected any but null".to_owned()))
+                Err(WriteError::Refused("value is missing: expected any value but null".to_owned()))
             }
             Some(Value::Number(number)) => Ok(Measured::State(match number.as_i64() {
                 Some(whole) => Sql::Integer(whole),
@@ -202,7 +202,7 @@ mod tests {
         }
         assert!(read(Kind::Gauge, r#"{"value":1,"timestamp":"late"}"#).is_err());
         let missing = read(Kind::Snapshot, "{}").unwrap_err().to_string();
-        assert_eq!(missing, "value is missing: expected any but null");
+        assert_eq!(missing, "value is missing: expected any value but null");
         assert!(read(Kind::Counter, r#"{"value":"much"}"#).is_err());
     }
 }

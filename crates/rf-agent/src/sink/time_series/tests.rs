@@ -168,12 +168,12 @@ async fn the_same_event_never_counts_twice() {
 async fn what_is_no_point_is_refused_for_good() {
     let mut rig = rig().await;
     for (method, path, body, why) in [
-        ("POST", "/orders", r#"{"value":1}"#, "is no table of a time series"),
-        ("POST", "/ts_gauge_x_fast", r#"{"value":1}"#, "is no table of a time series"),
+        ("POST", "/orders", r#"{"value":1}"#, "is not a table of a time series"),
+        ("POST", "/ts_gauge_x_fast", r#"{"value":1}"#, "is not a table of a time series"),
         ("POST", "/ts_gauge_x_60s", r#"{"value":"high"}"#, "no number"),
         ("POST", "/ts_gauge_x_60s", "{}", "value is missing"),
         ("POST", "/ts_gauge_x_60s", "[]", "not a JSON object"),
-        ("POST", "/ts_gauge_x_60s", r#"{"value":1,"timestamp":"soon"}"#, "timestamp is no time"),
+        ("POST", "/ts_gauge_x_60s", r#"{"value":1,"timestamp":"soon"}"#, "timestamp is not a time"),
         ("DELETE", "/ts_gauge_x_60s", r#"{"id":1}"#, "cannot be removed"),
     ] {
         let refused = rig.try_write(&[event(method, path, body)]).await;

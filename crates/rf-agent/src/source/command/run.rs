@@ -74,7 +74,7 @@ impl Runs {
                 }
             };
             if let Err(error) = self.child.ran(finished.exit_code) {
-                tracing::warn!(source = self.id, %error, "the command has not run");
+                tracing::warn!(source = self.id, %error, "the command could not be run");
             }
             if finished.timed_out {
                 tracing::warn!(source = self.id, timeout = ?self.timeout, "the command took too long and was ended");
@@ -132,7 +132,7 @@ impl Runs {
         }
         if run.stdout.is_cut {
             let limit = self.max_output_bytes;
-            tracing::warn!(source = self.id, limit, "lines behind maxOutputBytes are dropped");
+            tracing::warn!(source = self.id, limit, "lines beyond maxOutputBytes are dropped");
         }
         let mut lost = 0;
         for lines in self.lines(run) {

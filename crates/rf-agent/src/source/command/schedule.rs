@@ -89,7 +89,7 @@ async fn wait_for_clock(cron: &Cron, clock: impl Fn() -> ZonedDateTime) {
         if next.is_none() {
             tracing::warn!(
                 pattern = cron.as_str(),
-                "the cron pattern names no time that is to come"
+                "the cron pattern matches no time in the future: the command will not run"
             );
         }
         if has_come(next, begun, || clock().timestamp()).await {
@@ -97,7 +97,7 @@ async fn wait_for_clock(cron: &Cron, clock: impl Fn() -> ZonedDateTime) {
         }
         tracing::info!(
             pattern = cron.as_str(),
-            "the clock was set back: the next run is looked for anew"
+            "the clock was set back: calculating the next run again"
         );
     }
 }

@@ -107,7 +107,7 @@ fn without_text(error: &serde_json::Error) -> String {
     match error.classify() {
         Category::Eof => "the line ends before the object does".to_owned(),
         Category::Data if error.to_string().starts_with("duplicate field") => {
-            format!("a key stands there twice, at column {column}")
+            format!("a key occurs twice, at column {column}")
         }
         Category::Data => format!("the value before column {column} has a wrong type"),
         Category::Syntax | Category::Io => format!("no JSON at column {column}"),
@@ -223,7 +223,7 @@ mod tests {
             (r#"{"id":5,"path":7}"#, "5", "has a wrong type"),
             (r#"{"id":secret}"#, "null", "no JSON at column"),
             (r#"{"id":5,"path":"secret"#, "null", "the line ends before the object does"),
-            (r#"{"id":6,"path":"a","path":"secret"}"#, "6", "a key stands there twice, at column"),
+            (r#"{"id":6,"path":"a","path":"secret"}"#, "6", "a key occurs twice, at column"),
         ] {
             let begin =
                 format!(r#"{{"refused":{id},"reason":"expected an event as a JSON object: "#);

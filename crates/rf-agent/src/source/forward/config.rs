@@ -211,7 +211,8 @@ pub(in crate::source) fn build(
         .ok()?;
     let own = Place::tcp(&config.listen_address, config.listen_port);
     if target.is_at(&own, &host_name("")) {
-        let text = "this is where the source itself listens: each request would come back to it, again and again";
+        let text =
+            "this is where the source itself listens: each request would come back to it endlessly";
         problems.error(&at(params, "forwardTo"), text);
         return None;
     }

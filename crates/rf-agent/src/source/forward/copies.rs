@@ -158,7 +158,7 @@ impl Store {
                 self.out.meter().losses.count(Loss::Failed, count);
                 tracing::error!(
                     source = self.source,
-                    "copies of requests could not be made into events"
+                    "copies of requests could not be converted to events"
                 );
                 return;
             };

@@ -61,7 +61,10 @@ impl Forwarding {
         mut request: Request<Incoming>,
     ) -> Response<AnswerBody> {
         if *request.method() == Method::CONNECT {
-            return own(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is for forward proxies\n");
+            return own(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "CONNECT is not supported: this is not a forward proxy\n",
+            );
         }
         if !headers::has_one_host(request.headers()) {
             return own(
@@ -70,7 +73,7 @@ impl Forwarding {
             );
         }
         let Some(uri) = self.settings.target.uri(&request) else {
-            return own(StatusCode::BAD_REQUEST, "The target of the request cannot be sent on\n");
+            return own(StatusCode::BAD_REQUEST, "The target of the request cannot be forwarded\n");
         };
         let copy = self.copy(peer, &request);
         let upgrade = headers::wanted_upgrade(request.headers());
@@ -154,7 +157,7 @@ impl Forwarding {
             let upstream = hyper::upgrade::on(&mut response);
             let Some(client) = client else {
                 return self.fail(
-                    Failure::Away("it changed the protocol without being asked".to_owned()),
+                    Failure::Away("it switched protocols without being asked".to_owned()),
                     copy.as_deref(),
                 );
             };
@@ -183,13 +186,13 @@ impl Forwarding {
         let upstream = self.settings.target.name();
         let response = match failure {
             Failure::Slow => own(StatusCode::REQUEST_TIMEOUT, "The body came too slowly\n"),
-            Failure::Gone => own(StatusCode::BAD_REQUEST, "The body broke off\n"),
+            Failure::Gone => own(StatusCode::BAD_REQUEST, "The body is incomplete\n"),
             Failure::Timeout(error) => {
                 tracing::warn!(
                     source = self.id,
                     upstream,
                     error,
-                    "the upstream does not answer in time: 504"
+                    "the upstream did not answer in time: answered with 504"
                 );
                 own(
                     StatusCode::GATEWAY_TIMEOUT,
@@ -201,7 +204,7 @@ impl Forwarding {
                     source = self.id,
                     upstream,
                     error,
-                    "the upstream gives no answer: 502"
+                    "no answer from the upstream: answered with 502"
                 );
                 own(StatusCode::BAD_GATEWAY, "The server behind this proxy gave no answer\n")
             }

@@ -102,7 +102,7 @@ async fn a_source_that_waits_for_room_is_paused_until_there_is_some() {
         {
             let (store, out) = open(folder.path(), WhenFull::Reject).await;
             while out.offer(Batch::of(vec![piece.clone()])).await.is_ok() {}
-            assert_eq!(out.meter().fortune.paused(), None, "who refuses is not paused");
+            assert_eq!(out.meter().health.paused(), None, "who refuses is not paused");
             store.close().await;
         }
         let (store, out) = open(folder.path(), when_full).await;
@@ -110,7 +110,7 @@ async fn a_source_that_waits_for_room_is_paused_until_there_is_some() {
         let making_room = async {
             let paused = async {
                 loop {
-                    if let Some(reason) = out.meter().fortune.paused() {
+                    if let Some(reason) = out.meter().health.paused() {
                         break reason;
                     }
                     sleep(Duration::from_millis(5)).await;
@@ -125,7 +125,7 @@ async fn a_source_that_waits_for_room_is_paused_until_there_is_some() {
         let waiting = hand_over.store(vec![piece.clone()]);
         let (done, ()) = tokio::join!(waiting, making_room);
         assert_eq!(done, HandedOver::Stored { refused: Vec::new() });
-        assert_eq!(out.meter().fortune.paused(), None, "there is room again");
+        assert_eq!(out.meter().health.paused(), None, "there is room again");
         store.close().await;
     }
 }

@@ -104,7 +104,7 @@ impl Tailer {
             Ok(true) => true,
             Ok(false) => {
                 // The inode is used again, or the file was emptied meanwhile.
-                tracing::info!(source = self.settings.id, file = %found.path.display(), "file is not the one that it was, reading from its beginning");
+                tracing::info!(source = self.settings.id, file = %found.path.display(), "the file was replaced by another one, reading it from the beginning");
                 let file = &mut self.files[index];
                 file.record.id = None;
                 seen.remove(&file.key);
@@ -162,7 +162,7 @@ impl Tailer {
             Verdict::Adopt(index) => {
                 let file = &mut self.files[index];
                 round.seen.insert(file.key);
-                tracing::info!(source = self.settings.id, file = %found.path.display(), "copy of a file that is gone found, reading its rest");
+                tracing::info!(source = self.settings.id, file = %found.path.display(), "found a copy of a file that no longer exists, reading the rest of it");
                 (file.asked, file.live) = (found.asked, found.is_live());
                 file.open(suspect.content);
                 self.move_to(index, found);

@@ -242,7 +242,7 @@ impl Discovery {
                     tracing::warn!(source, file = %path.display(), error, "file cannot be opened, trying again");
                 }
                 Hidden::Folder(error) => {
-                    tracing::warn!(source, folder = %path.display(), error, "folder cannot be read and its files are not found, trying again");
+                    tracing::warn!(source, folder = %path.display(), error, "folder cannot be read, so its files are not found; trying again");
                 }
             }
         }
@@ -250,11 +250,11 @@ impl Discovery {
             return;
         }
         for path in &self.absent {
-            tracing::info!(source, file = %path.display(), every = ?poll, "there is no such file yet, it is looked for again and again");
+            tracing::info!(source, file = %path.display(), every = ?poll, "the file does not exist yet, checking for it regularly");
         }
         if let Some((path, error)) = self.closed.first_key_value() {
             let folders = self.closed.len();
-            tracing::warn!(source, folder = %path.display(), folders, error, "folders cannot be read: a pattern finds no files in them");
+            tracing::warn!(source, folder = %path.display(), folders, error, "folders cannot be read, so patterns find no files in them");
         }
     }
 }

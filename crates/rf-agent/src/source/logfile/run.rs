@@ -137,7 +137,7 @@ async fn store(settings: &Settings, out: &Output, batch: &Prepared) -> Stored {
             }
             Err(Rejected::TooLarge { .. }) => return Stored::TooLarge,
             Err(error) => {
-                tracing::warn!(source = settings.id, %error, "lines wait for room, reading pauses");
+                tracing::warn!(source = settings.id, %error, "lines cannot be stored now, reading is paused");
             }
         }
         sleep(pause).await;
@@ -154,7 +154,7 @@ async fn store(settings: &Settings, out: &Output, batch: &Prepared) -> Stored {
     }
     for Broken { path, offset, reason } in &batch.broken {
         out.meter().losses.count(Loss::Damaged, 1);
-        tracing::error!(source = settings.id, file = %path.display(), offset, reason, "compressed file cannot be unpacked to its end: what comes before is sent, the rest is given up");
+        tracing::error!(source = settings.id, file = %path.display(), offset, reason, "compressed file cannot be decompressed to its end: what comes before the damage is sent, the rest is lost");
     }
     Stored::Yes
 }

@@ -201,7 +201,7 @@ fn check_paths(
     let node = at(params, "filePath");
     let path = &config.file_path;
     if path.contains(['*', '?']) && !Path::new(path).exists() {
-        let told = "a path as it stands, in which `*` and `?` mean nothing; patterns go into filePaths, which is a list";
+        let told = "a literal path, in which `*` and `?` have no meaning; patterns belong in filePaths, a list";
         problems.warn(&node, told);
     }
     let is_folder = |node: &Node<'_>| node.as_str().is_some_and(|path| Path::new(path).is_dir());
@@ -245,8 +245,10 @@ fn multiline(
     .filter(|(_, pattern)| !pattern.is_empty())
     .collect();
     let [(rule, pattern)] = given.as_slice() else {
-        problems
-            .error(&node, "expected exactly one of start, continue and end, a regular expression");
+        problems.error(
+            &node,
+            "expected exactly one of start, continue and end, with a regular expression",
+        );
         return None;
     };
     if config.max_lines == 0 || config.timeout.as_duration().is_zero() {

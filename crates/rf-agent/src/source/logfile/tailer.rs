@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::lines::Piece;
 use super::record::Record;
 use super::settings::Settings;
-use super::tracked::{Look, Sink, Tracked, now_ms};
+use super::tracked::{LineReceiver, Look, Tracked, now_ms};
 
 /// Events of a batch at the most, and their bytes, but for the last one.
 const BATCH_EVENTS: usize = 8192;
@@ -189,7 +189,7 @@ impl Tailer {
                 continue;
             }
             let file = &self.files[index];
-            tracing::info!(source = self.settings.id, file = %file.path().display(), "file was emptied or written anew, reading from its beginning");
+            tracing::info!(source = self.settings.id, file = %file.path().display(), "the file was emptied or rewritten, reading it from the beginning");
             self.set_lost_aside(index);
             more = true;
         }
@@ -325,7 +325,7 @@ impl<'a> Building<'a> {
     }
 }
 
-impl Sink for Building<'_> {
+impl LineReceiver for Building<'_> {
     fn has_room(&self) -> bool {
         self.ends.len() < self.max_events && self.content.len() < BATCH_BYTES
     }

@@ -69,7 +69,7 @@ pub(super) enum Look {
 }
 
 /// Where the events of a look go.
-pub(super) trait Sink {
+pub(super) trait LineReceiver {
     fn has_room(&self) -> bool;
     fn push(&mut self, piece: &Piece<'_>, label: &[u8]);
 }
@@ -126,17 +126,17 @@ impl Tracked {
         self.flushed = false;
     }
 
-    /// Takes what has come since the last look, as far as the sink has room.
+    /// Takes what has come since the last look, as far as the receiver has room.
     pub(super) fn look(
         &mut self,
         settings: &Settings,
         buffer: &mut Vec<u8>,
-        sink: &mut impl Sink,
+        receiver: &mut impl LineReceiver,
     ) -> io::Result<Look> {
         if self.trouble.as_ref().is_some_and(Trouble::is_fresh) {
             return Ok(Look::Done);
         }
-        let looked = self.look_now(settings, buffer, sink);
+        let looked = self.look_now(settings, buffer, receiver);
         if looked.is_err() {
             self.note_trouble(Wrong::Fails);
         }
@@ -147,7 +147,7 @@ impl Tracked {
         &mut self,
         settings: &Settings,
         buffer: &mut Vec<u8>,
-        sink: &mut impl Sink,
+        receiver: &mut impl LineReceiver,
     ) -> io::Result<Look> {
         let Some(content) = &mut self.content else { return Ok(Look::Done) };
         let meta = content.metadata()?;
@@ -174,7 +174,7 @@ impl Tracked {
         if self.looked == Some(state) && !flush.partial && !flush.group {
             return Ok(self.quiet(settings, is_deleted));
         }
-        let look = self.read_windows(settings, flush, buffer, sink)?;
+        let look = self.read_windows(settings, flush, buffer, receiver)?;
         match look {
             Look::Done => {
                 (self.looked, self.trouble) = (Some(state), None);
@@ -257,18 +257,18 @@ impl Tracked {
         Look::Done
     }
 
-    /// One window after the other while the sink has room: a batch costs its synced commit, however little is in it.
+    /// One window after the other while the receiver has room: a batch costs its synced commit, however little is in it.
     fn read_windows(
         &mut self,
         settings: &Settings,
         flush: Flush,
         buffer: &mut Vec<u8>,
-        sink: &mut impl Sink,
+        receiver: &mut impl LineReceiver,
     ) -> io::Result<Look> {
         loop {
             let before = self.record.offset;
-            let look = self.read(settings, flush, buffer, sink)?;
-            if look != Look::More || !sink.has_room() || self.record.offset == before {
+            let look = self.read(settings, flush, buffer, receiver)?;
+            if look != Look::More || !receiver.has_room() || self.record.offset == before {
                 return Ok(look);
             }
         }
@@ -279,7 +279,7 @@ impl Tracked {
         settings: &Settings,
         flush: Flush,
         buffer: &mut Vec<u8>,
-        sink: &mut impl Sink,
+        receiver: &mut impl LineReceiver,
     ) -> io::Result<Look> {
         let Some(content) = &mut self.content else { return Ok(Look::Done) };
         let rules = Rules {
@@ -311,10 +311,10 @@ impl Tracked {
                 last: flush.last && reached == Reached::End,
             };
             let mut lines = Lines::new(window, self.record.within, rules, flush);
-            let mut has_room = sink.has_room();
+            let mut has_room = receiver.has_room();
             while has_room && let Some(piece) = lines.next() {
-                sink.push(&piece, &self.label);
-                has_room = sink.has_room();
+                receiver.push(&piece, &self.label);
+                has_room = receiver.has_room();
             }
             let (taken, within) = (lines.taken, lines.within);
             if taken == 0 && has_room && !is_end && want < largest {

@@ -58,7 +58,7 @@ mod linux {
     impl Watcher {
         pub(in crate::source::logfile) fn new(source: &str) -> Self {
             let watching = Watching::start().map_err(|error| {
-                tracing::warn!(source, %error, "files cannot be watched, they are looked at every hookInterval instead");
+                tracing::warn!(source, %error, "files cannot be watched, checking them at every hookInterval instead");
             });
             Self { source: source.to_owned(), watching: watching.ok(), folders: HashMap::new() }
         }
@@ -83,7 +83,7 @@ mod linux {
                     Ok(watch) => drop(self.folders.insert(folder.clone(), watch)),
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {}
                     Err(error) => {
-                        tracing::warn!(source = self.source, folder = %folder.display(), %error, "folder cannot be watched, its files are looked at every hookInterval instead");
+                        tracing::warn!(source = self.source, folder = %folder.display(), %error, "folder cannot be watched, checking its files at every hookInterval instead");
                     }
                 }
             }
@@ -134,7 +134,9 @@ mod linux {
                 [PollFd::new(inotify, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
             match poll(&mut waits, None) {
                 Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return tracing::warn!(%error, "files are no longer watched"),
+                Err(error) => {
+                    return tracing::warn!(%error, "files can no longer be watched, checking them at every hookInterval instead");
+                }
             }
             if !waits[1].revents().is_empty() {
                 return;

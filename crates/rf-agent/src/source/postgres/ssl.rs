@@ -55,7 +55,7 @@ impl SslMode {
             (SslMode::VerifyFull, Some(file)) => Ok(Trust::Only(file)),
             (SslMode::VerifyFull, None) => Ok(Trust::Public),
             (SslMode::VerifyCa, None) => Err(
-                "verify-ca needs a caFile: with the public authorities anybody's certificate would do; or take verify-full",
+                "verify-ca needs a caFile, since with the public authorities anyone's certificate would be accepted; or use verify-full",
             ),
         }
     }

@@ -21,7 +21,7 @@ pub(super) struct Frame {
 /// The stream is not what it says: where the next message begins cannot be known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadFraming {
-    #[error("a length is followed by no blank")]
+    #[error("a length is not followed by a space")]
     NoBlank,
     #[error("a length is too large: it has more than {} digits", MAX_DIGITS)]
     TooLong,
@@ -219,7 +219,7 @@ mod tests {
             framing.buffer.extend_from_slice(stream);
             assert_eq!(framing.take().map_err(|bad| bad.to_string()), Err(expected.to_owned()));
         };
-        check(b"5x", "a length is followed by no blank");
+        check(b"5x", "a length is not followed by a space");
         for stream in [&b"99999999999"[..], b"99999999999999999999 x"] {
             check(stream, "a length is too large: it has more than 9 digits");
         }

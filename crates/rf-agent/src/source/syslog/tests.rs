@@ -177,7 +177,7 @@ async fn a_full_queue_holds_up_connections_and_nothing_of_them_is_lost() {
 async fn drain(rig: &Rig, count: usize) {
     let queue = rig.store.queue("q").unwrap();
     let since = Instant::now();
-    while rig.meter.fortune.paused().is_none() {
+    while rig.meter.health.paused().is_none() {
         assert!(since.elapsed() < SOON, "the queue never becomes full");
         sleep(Duration::from_millis(5)).await;
     }

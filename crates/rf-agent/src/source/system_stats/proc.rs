@@ -38,7 +38,7 @@ impl Sampler {
         ];
         for (group, outcome) in groups {
             if let Err(error) = outcome {
-                tracing::debug!(group, %error, "the machine does not tell");
+                tracing::debug!(group, %error, "machine statistics cannot be read");
             }
         }
         series

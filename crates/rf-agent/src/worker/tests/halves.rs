@@ -143,7 +143,7 @@ async fn what_is_too_large_for_the_way_is_halved_and_alone_it_waits_for_a_person
         }
     });
     let paused = async {
-        while bench.meter.fortune.paused().is_none() {
+        while bench.meter.health.paused().is_none() {
             tokio::task::yield_now().await;
         }
     };

@@ -22,7 +22,7 @@ async fn a_queue_that_refuses_is_asked_again_and_nothing_is_delivered_twice() {
         bench.run(&sink, async { in_time.await.expect("it goes on") }).await;
         let written = sink.writes().into_iter().flat_map(|(_, events)| events);
         assert_eq!(written.collect::<Vec<_>>(), names(0..25), "shape {at}");
-        assert_eq!(bench.meter.fortune.paused(), None, "shape {at}");
+        assert_eq!(bench.meter.health.paused(), None, "shape {at}");
     }
 }
 

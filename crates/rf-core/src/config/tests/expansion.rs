@@ -21,7 +21,7 @@ fn expands_values_and_not_keys() {
     assert_eq!(value, None);
     insta::assert_snapshot!(problems, @r#"
     agent.json:2:6: error: b[0]: cannot read /nonexistent/secret: No such file or directory (os error 2)
-    agent.json:1:5: warning: a: the environment variable NONE is not set; an empty text is put in its place
+    agent.json:1:5: warning: a: the environment variable NONE is not set; an empty text is used
     agent.json:2:35: warning: b[1]: a `${` that names no variable stays as it is: write `\${` if that is meant, else `${NAME}` or `${NAME:-default}`
     "#);
 
@@ -47,7 +47,7 @@ fn an_expanded_text_becomes_what_is_wanted() {
     insta::assert_snapshot!(problems_of(r#"{"sources": [], "portStatusZ": "8099"}"#), @r#"agent.json:1:32: error: portStatusZ: expected a whole number, found "8099""#);
     insta::assert_snapshot!(problems_of(r#"{"sources": [], "portStatusZ": "$NONE"}"#), @r#"
     agent.json:1:32: error: portStatusZ: expected a whole number, found ***
-    agent.json:1:32: warning: portStatusZ: the environment variable NONE is not set; an empty text is put in its place
+    agent.json:1:32: warning: portStatusZ: the environment variable NONE is not set; an empty text is used
     "#);
 }
 

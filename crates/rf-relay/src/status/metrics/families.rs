@@ -20,82 +20,84 @@ pub(super) struct NodeFamily {
     pub(super) value: fn(&NodeReport) -> Option<Value>,
 }
 
-pub(super) const BUCKETS: &[BucketFamily] =
-    &[
-        bucket(
-            "replayforge_bucket_level",
-            Kind::Gauge,
-            "How the bucket is: 0 ok, 1 warn, 2 bad.",
-            |b, _| one(level(b.level)),
-        ),
-        bucket("replayforge_bucket_events", Kind::Gauge, "Events that wait.", |b, _| one(b.events)),
-        bucket("replayforge_bucket_used_bytes", Kind::Gauge, "Bytes on disk.", |b, _| {
-            one(b.used_bytes)
-        }),
-        bucket("replayforge_bucket_max_bytes", Kind::Gauge, "The limit of that.", |b, _| {
-            one(b.max_bytes)
-        }),
-        bucket(
-            "replayforge_bucket_events_max_bytes",
-            Kind::Gauge,
-            "So far are events taken; the rest is for what goes on in a full bucket.",
-            |b, _| one(b.events_limit()),
-        ),
-        bucket(
-            "replayforge_bucket_oldest_event_age_seconds",
-            Kind::Gauge,
-            "How long the oldest event has waited; 0 when there is none.",
-            |b, now| one_seconds(age_ms(b.oldest_at_ms, now)),
-        ),
-        bucket("replayforge_bucket_holders", Kind::Gauge, "Players that hold a lease.", |b, _| {
-            one(b.holders)
-        }),
-        bucket(
-            "replayforge_bucket_received_events_total",
-            Kind::Counter,
-            "Events that came in.",
-            |b, _| one(b.received),
-        ),
-        bucket(
-            "replayforge_bucket_sent_events_total",
-            Kind::Counter,
-            "Events that went out.",
-            |b, _| one(b.sent),
-        ),
-        bucket(
-            "replayforge_bucket_refused_batches_total",
-            Kind::Counter,
-            "Batches that were refused because it was full.",
-            |b, _| one(b.refused),
-        ),
-        bucket(
-            "replayforge_bucket_dropped_events_total",
-            Kind::Counter,
-            "Events that are gone, by reason.",
-            |b, _| {
-                vec![
-                    ("full", b.dropped_full.into()),
-                    ("age", b.dropped_age.into()),
-                    ("damaged", b.dropped_damaged.into()),
-                ]
-            },
-        ),
-    ];
+pub(super) const BUCKETS: &[BucketFamily] = &[
+    bucket(
+        "replayforge_bucket_level",
+        Kind::Gauge,
+        "State of the bucket: 0 ok, 1 warn, 2 bad.",
+        |b, _| one(level(b.level)),
+    ),
+    bucket("replayforge_bucket_events", Kind::Gauge, "Events that wait.", |b, _| one(b.events)),
+    bucket(
+        "replayforge_bucket_used_bytes",
+        Kind::Gauge,
+        "Bytes on disk.",
+        |b, _| one(b.used_bytes),
+    ),
+    bucket("replayforge_bucket_max_bytes", Kind::Gauge, "The limit of that.", |b, _| {
+        one(b.max_bytes)
+    }),
+    bucket(
+        "replayforge_bucket_events_max_bytes",
+        Kind::Gauge,
+        "Bytes up to which events are accepted; the rest is reserved for the work in a full bucket.",
+        |b, _| one(b.events_limit()),
+    ),
+    bucket(
+        "replayforge_bucket_oldest_event_age_seconds",
+        Kind::Gauge,
+        "How long the oldest event has waited; 0 when there is none.",
+        |b, now| one_seconds(age_ms(b.oldest_at_ms, now)),
+    ),
+    bucket("replayforge_bucket_holders", Kind::Gauge, "Players that hold a lease.", |b, _| {
+        one(b.holders)
+    }),
+    bucket(
+        "replayforge_bucket_received_events_total",
+        Kind::Counter,
+        "Events that came in.",
+        |b, _| one(b.received),
+    ),
+    bucket(
+        "replayforge_bucket_sent_events_total",
+        Kind::Counter,
+        "Events that went out.",
+        |b, _| one(b.sent),
+    ),
+    bucket(
+        "replayforge_bucket_refused_batches_total",
+        Kind::Counter,
+        "Batches that were refused because it was full.",
+        |b, _| one(b.refused),
+    ),
+    bucket(
+        "replayforge_bucket_dropped_events_total",
+        Kind::Counter,
+        "Events that were dropped, by reason.",
+        |b, _| {
+            vec![
+                ("full", b.dropped_full.into()),
+                ("age", b.dropped_age.into()),
+                ("damaged", b.dropped_damaged.into()),
+            ]
+        },
+    ),
+];
 
 pub(super) const NODES: &[NodeFamily] = &[
     node(
         "replayforge_node_up",
         Kind::Gauge,
-        "1 while the node is heard of, 0 when it is silent or missing.",
+        "1 while the relay hears from the node, 0 when it is silent or missing.",
         |n| Some(u64::from(matches!(n.presence, Presence::Here | Presence::CallsOnly)).into()),
     ),
-    node("replayforge_node_level", Kind::Gauge, "How the node is: 0 ok, 1 warn, 2 bad.", |n| {
+    node("replayforge_node_level", Kind::Gauge, "State of the node: 0 ok, 1 warn, 2 bad.", |n| {
         Some(level(n.level).into())
     }),
     node(
         "replayforge_node_last_seen_timestamp_seconds",
         Kind::Gauge,
-        "When it was last heard of, in seconds since 1970.",
+        "When the relay last heard from it, in seconds since 1970.",
         |n| n.last_seen_ms.map(Value::of_ms),
     ),
     node(

@@ -86,11 +86,11 @@ fn figures(bucket: &BucketReport) -> [Plot; 4] {
         limit: None,
     };
     [
-        events("Events in, a minute", "rx", |point| per_minute(point.rx)),
-        events("Events out, a minute", "tx", |point| per_minute(point.tx)),
+        events("Events in per minute", "rx", |point| per_minute(point.rx)),
+        events("Events out per minute", "tx", |point| per_minute(point.tx)),
         events("Events waiting", "depth", |point| point.events),
         Plot {
-            title: "Size on disk, of its limit",
+            title: "Size on disk, against its limit",
             class: "size",
             value: |point| point.bytes,
             shown: bytes,
@@ -118,7 +118,7 @@ fn plot(points: &[Point], plot: &Plot) -> Markup {
         figure class="chart" {
             figcaption { (title) }
             @if values.len() < 2 {
-                p class="none" { "Nothing to draw yet: there is a point for each two minutes." }
+                p class="none" { "Nothing to draw yet: there is one point for every two minutes." }
             } @else {
                 svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT + 18.0) } role="img" aria-label={ (title) ": at most " (shown(most)) } {
                     line class="axis" x1="0" y1=(HEIGHT) x2=(WIDTH) y2=(HEIGHT) {}

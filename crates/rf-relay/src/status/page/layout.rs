@@ -22,7 +22,7 @@ pub(super) fn page(report: &Report, title: &str, is_live: bool, content: &Markup
                 }
             }
             body {
-                a class="skip" href="#main" { "To the content" }
+                a class="skip" href="#main" { "Skip to the content" }
                 header {
                     a class="brand" href="." { "ReplayForge" }
                     p class="facts" {

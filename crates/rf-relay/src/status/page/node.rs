@@ -28,7 +28,7 @@ fn facts(report: &Report, node: &NodeReport) -> Markup {
     let now = report.at_ms;
     html! {
         dl class="facts" {
-            (parts::fact("Heard of", &html! { (node.presence_word()) ", " (parts::when(node.last_seen_ms, now)) }))
+            (parts::fact("Last heard from", &html! { (node.presence_word()) ", " (parts::when(node.last_seen_ms, now)) }))
             @if !node.env.is_empty() { (parts::fact("Environment", &html! { (node.env) })) }
             @if !node.version.is_empty() { (parts::fact("Version", &html! { (node.version) })) }
             @if node.started_at_ms > 0 { (parts::fact("Started", &parts::when(Some(node.started_at_ms.saturating_add_signed(-node.skew_ms)), now))) }

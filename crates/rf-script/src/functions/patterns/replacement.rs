@@ -82,7 +82,7 @@ fn group(name: &[u8], regex: &Regex) -> Result<usize, String> {
         Err(_) => regex.capture_names().position(|known| known == Some(&*name)),
     };
     index.ok_or_else(|| {
-        format!("the replacement names the group `{name}`: the pattern has none such")
+        format!("the replacement names the group `{name}`, which the pattern does not have")
     })
 }
 
@@ -106,7 +106,7 @@ mod tests {
             String::from_utf8(expanded).expect("a text")
         });
         let unknown = |name: &str| {
-            format!("the replacement names the group `{name}`: the pattern has none such")
+            format!("the replacement names the group `{name}`, which the pattern does not have")
         };
         assert_eq!(expanded, expected.map(str::to_owned).map_err(unknown), "{text}");
     }

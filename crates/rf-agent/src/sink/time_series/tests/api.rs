@@ -176,7 +176,7 @@ async fn what_makes_no_sense_is_said() {
         (
             "/series/v_ts_gauge_g_10s_latest",
             400,
-            "`v_ts_gauge_g_10s_latest` is no table of a time series",
+            "`v_ts_gauge_g_10s_latest` is not a table of a time series",
         ),
         ("/range/ts_gauge_g_10s?aggregate=median", 400, "aggregate: expected avg, min,"),
         ("/range/ts_gauge_g_10s?step=0", 400, "step: expected a length of time"),
@@ -185,7 +185,7 @@ async fn what_makes_no_sense_is_said() {
         ("/range/ts_gauge_g_10s?step=10s&start=0", 400, "step is too short for this span"),
         ("/range/ts_gauge_g_10s?limit=1", 400, "expected serie, env,"),
         ("/series/ts_gauge_g_10s?serie=up", 400, "no parameter `serie`; known: format"),
-        ("/range/%ff", 400, "the path is no UTF-8"),
+        ("/range/%ff", 400, "the path is not UTF-8"),
         ("/x", 404, "no such path; there are query-table/TABLE"),
     ] {
         let (found, message) = rig.refusal(uri).await;
