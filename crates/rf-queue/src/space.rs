@@ -292,7 +292,7 @@ fn run_checkpoints(
             // -1 when there is no WAL.
             Ok(frames) => copied.store(u64::try_from(frames).unwrap_or(0), Ordering::Relaxed),
             Err(error) => {
-                tracing::debug!(path = %path.display(), %error, "checkpoint failed, trying again later")
+                tracing::debug!(path = %path.display(), %error, "checkpoint failed, trying again later");
             }
         }
     }
