@@ -103,7 +103,7 @@ impl Source for ForwardSource {
                 forwardings.push(Arc::new(Forwarding {
                     id: id.clone(),
                     settings: Arc::clone(&settings),
-                    upstream: Upstream::new(&settings.client)
+                    upstream: Upstream::new(&settings.client, settings.upstream_timeout)
                         .map_err(|error| fail(error.to_string()))?,
                     copies: copies.clone(),
                     tunnels: Arc::clone(&tunnels),

@@ -7,3 +7,5 @@ mod client;
 mod serve;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod upstream;

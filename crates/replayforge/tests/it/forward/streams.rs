@@ -227,6 +227,26 @@ fn a_tunnel_waits_for_a_client_that_does_not_read() {
 }
 
 #[test]
+fn a_tunnel_waits_for_an_upstream_that_does_not_read() {
+    let upstream = Upstream::start(|stream| {
+        Message::read_head(stream)?;
+        stream.get_mut().write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\nearly",
+        )?;
+        let_pass(Duration::from_secs(1));
+        stream.read_exact(&mut vec![0; FLOOD])?;
+        stream.get_mut().write_all(b"late")
+    });
+    let rig = Rig::start(upstream.port, &json!({ "upstreamTimeout": "200ms" }));
+    let mut wire = rig.connect();
+    let answer = wire
+        .exchange(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n");
+    assert_eq!(answer.status(), 101);
+    wire.send(&vec![b'x'; FLOOD]);
+    assert_eq!(wire.read(9), b"earlylate");
+}
+
+#[test]
 fn an_upgrade_that_is_refused_is_an_answer_and_http2_is_not_asked_for() {
     let upstream = Upstream::answering(|request| match request.header("upgrade") {
         Some(protocol) => {

@@ -173,7 +173,7 @@ fn a_wrong_file_is_told_where() {
     check(with("headers", json!({ "X-A": "{nothing}" })), "headers.X-A: no field `nothing`");
     check(
         with("rewritePath", json!([{ "from": "(", "to": "" }])),
-        "rewritePath[0].from: no regular expression",
+        "rewritePath[0].from: not a regular expression",
     );
     check(with("bearerToken", json!("secret\n")), "bearerToken: expected a token without");
     let mut both = with("bearerToken", json!("secret"));

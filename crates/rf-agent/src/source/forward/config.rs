@@ -224,7 +224,7 @@ pub(in crate::source) fn build(
         keepalive: Some(TCP_KEEPALIVE),
     };
     // Built here once to find out whether it can be.
-    if let Err(error) = Upstream::new(&client) {
+    if let Err(error) = Upstream::new(&client, config.upstream_timeout.into()) {
         problems.error(&at(params, "caFile"), error.to_string());
         return None;
     }

@@ -135,9 +135,10 @@ impl Forwarding {
                 Ok(Ok(response)) => Ok(response),
                 Ok(Err(_broken)) if progress.is_slow() => Err(Failure::Slow),
                 Ok(Err(_broken)) if progress.is_broken() => Err(Failure::Gone),
-                Ok(Err(error @ UpstreamError::Away { is_timeout: true, .. })) => {
-                    Err(Failure::Timeout(error.to_string()))
-                }
+                Ok(Err(
+                    error @ (UpstreamError::Away { is_timeout: true, .. }
+                    | UpstreamError::Broken { is_timeout: true, .. }),
+                )) => Err(Failure::Timeout(error.to_string())),
                 Ok(Err(error)) => Err(Failure::Away(error.to_string())),
                 // The client was still sending, or is.
                 Err(_elapsed) if Instant::now() < progress.upstream_since() + patience => continue,

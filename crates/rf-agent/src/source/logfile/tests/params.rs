@@ -27,7 +27,7 @@ fn wrong_keys_are_told() {
         (json!({ "filePaths": ["/a/[x"] }), "not a pattern"),
         (json!({ "filePath": "/" }), "error: filePath: expected a file, \"/\" is a folder"),
         (json!({ "filePaths": ["a", "/"] }), "error: filePaths[1]: expected a file"),
-        (json!({ "filePath": "/a/*.log" }), "warning: filePath: a path as it stands"),
+        (json!({ "filePath": "/a/*.log" }), "warning: filePath: a literal path"),
         (json!({ "filePath": "a", "maxLineBytes": 1 }), "maxLineBytes"),
         (json!({ "filePath": "a", "encoding": "utf-7" }), "encoding"),
         (json!({ "filePath": "a", "multiline": {} }), "exactly one"),
