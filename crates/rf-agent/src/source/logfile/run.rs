@@ -101,7 +101,7 @@ async fn read(settings: Arc<Settings>, out: &Output) -> Result<(), SourceError> 
             store(&desk.settings, out, &batch).await
         };
         match stored {
-            Stored::Yes => desk.tailer()?.committed(&batch.records),
+            Stored::Yes => desk.tailer()?.committed(&batch),
             Stored::TooLarge => desk.tailer()?.rewind(batch),
         }
         if !more {

@@ -241,14 +241,16 @@ impl Tailer {
     }
 
     /// The batch is stored.
-    pub(super) fn committed(&mut self, records: &Records) {
+    pub(super) fn committed(&mut self, batch: &Prepared) {
         for file in &mut self.files {
-            if let Some(Some(record)) = records.get(&file.key) {
+            if let Some(Some(record)) = batch.records.get(&file.key) {
                 file.stored = record.clone();
             }
         }
-        // Slowly: what was too large for the queue once is refused again.
-        self.max_events = (self.max_events + self.max_events / 8 + 1).min(BATCH_EVENTS);
+        // Slowly: what was too large for the queue once is refused again. A batch without events says nothing of its room.
+        if !batch.events.is_empty() {
+            self.max_events = (self.max_events + self.max_events / 8 + 1).min(BATCH_EVENTS);
+        }
     }
 
     /// The batch will not be stored: its lines are read again, in smaller batches.
