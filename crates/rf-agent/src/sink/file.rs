@@ -23,10 +23,11 @@ mod writer;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use rf_core::clock::unix_ms;
 use rf_core::config::{ByteSize, Node, Problems, schema_of};
 use rf_queue::{Checkpoint, StoredEvent};
 use schemars::Schema;
@@ -327,7 +328,7 @@ impl FileSink {
         through: u64,
         chunks: Vec<Chunk>,
     ) -> Result<(), SinkError> {
-        let now = now_ms();
+        let now = unix_ms();
         self.finish_due(opened, &mut progress, &chunks, now).await?;
         let (looked, chunks) = self.look(opened, &progress, chunks, now).await?;
         if !looked.is_empty() {
@@ -399,9 +400,4 @@ async fn on_writer<T: Send + 'static>(
         work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner))
     });
     done.await.map_err(|error| SinkError::Retry { reason: error.to_string(), after: None })?
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

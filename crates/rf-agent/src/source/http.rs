@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use rf_core::clock::unix_us;
 use rf_core::event::{BodyNotes, CapturedRequest, encode_exchange};
 use rf_net::address::Place;
 use rf_net::body::{BodyError, read_held};
@@ -129,7 +130,7 @@ struct Capture {
 
 impl Capture {
     async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let captured_at_us = now_us();
+        let captured_at_us = unix_us();
         let (head, body) = request.into_parts();
         // To be replayed it would need a tunnel, and nobody at its end.
         if head.method == Method::CONNECT {
@@ -278,9 +279,4 @@ fn refuse(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
-}
-
-pub(super) fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

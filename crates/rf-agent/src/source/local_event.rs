@@ -1,7 +1,7 @@
 //! Events that a source makes itself: shaped like a POST with a JSON body, as the original shapes them.
 
+use rf_core::clock::unix_us;
 use std::borrow::Cow;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -46,7 +46,7 @@ impl<'a> LocalEvent<'a> {
             headers: Map::from_iter([("Content-Type".to_owned(), json!(["application/json"]))]),
             body,
             event_id: Uuid::now_v7().hyphenated().to_string(),
-            captured_at_us: now_us(),
+            captured_at_us: unix_us(),
         }
     }
 
@@ -66,11 +66,6 @@ pub(crate) fn json_event(path: &str, body: &impl Serialize) -> Bytes {
 /// An event whose body is `{"content": LINE}`.
 pub(crate) fn line_event(path: &str, line: &crate::lines::Line) -> Bytes {
     json_event(path, &LineBody { content: line.text(), truncated: line.is_cut })
-}
-
-fn now_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ mod proc;
 mod wildcard;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use rf_core::clock::unix_secs;
 use rf_core::config::{Interval, Node, Problems, schema_of};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
@@ -120,9 +121,9 @@ impl SystemStats {
             id: self.id.clone(),
             reason: format!("sampling: {error}"),
         })?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_secs = unix_secs();
         let wanted = series.iter().filter(|(name, _)| self.is_wanted(name));
-        Ok(wanted.map(|(name, value)| self.event(name, *value, since.as_secs())).collect())
+        Ok(wanted.map(|(name, value)| self.event(name, *value, now_secs)).collect())
     }
 
     fn is_wanted(&self, name: &str) -> bool {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::meters::now_ms;
 use super::sight::{SeenSink, Sight};
+use rf_core::clock::unix_ms;
 
 /// A sink whose oldest event waits longer than this, and that has delivered nothing for as long, makes no progress.
 const STUCK_AFTER: Duration = Duration::from_secs(300);
@@ -22,7 +22,7 @@ fn why(sight: &Sight, sink: &SeenSink) -> Option<String> {
     if let Some(reason) = sink.meter.health.paused() {
         return Some(format!("sink `{}` is paused: {reason}", sink.id));
     }
-    let now = now_ms();
+    let now = unix_ms();
     let oldest = sight.store.usage(sink.queue).oldest_at_ms?;
     let since = |at: u64| Duration::from_millis(now.saturating_sub(at));
     let last = sink.meter.health.last_success_at_ms().unwrap_or(sight.started_at_ms);

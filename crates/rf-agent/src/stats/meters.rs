@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use rf_core::clock::unix_ms;
 use rf_core::node_info::{LATENCY_BOUNDS_MS, LastError, Latency};
 use rf_queue::StoredEvent;
 
@@ -16,12 +16,6 @@ const LAST_MESSAGE_CHARS: usize = 15;
 const CAPTURED_AT: &[u8] = b"\"capturedAtUs\":";
 /// Bytes at the end of an event that are searched for it.
 const CAPTURED_AT_WITHIN: usize = 160;
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,7 +87,7 @@ impl Health {
     }
 
     fn record_failure(&self, text: &str) {
-        *lock(&self.error) = Some(LastError { at_ms: now_ms(), text: text.to_owned() });
+        *lock(&self.error) = Some(LastError { at_ms: unix_ms(), text: text.to_owned() });
     }
 
     /// Notes a failure; true when it is the first one since the last success.
@@ -150,7 +144,7 @@ pub(crate) struct SourceMeter {
 impl SourceMeter {
     /// A batch was committed.
     pub(crate) fn stored(&self, events: u64, bytes: u64) {
-        let now = now_ms();
+        let now = unix_ms();
         self.stored.add(events, now);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if events > 0 {
@@ -172,7 +166,7 @@ impl SourceMeter {
 
     /// Its origin answers, also where it had nothing to give.
     pub(crate) fn works(&self) {
-        self.health.record_success(now_ms());
+        self.health.record_success(unix_ms());
     }
 
     /// Its origin does not answer; it is asked again.
@@ -230,7 +224,7 @@ pub(crate) struct SinkMeter {
 impl SinkMeter {
     /// The target has a batch.
     pub(crate) fn delivered(&self, events: &[StoredEvent]) {
-        let now = now_ms();
+        let now = unix_ms();
         self.delivered.add(events.len() as u64, now);
         self.batches.fetch_add(1, Ordering::Relaxed);
         let bytes: usize = events.iter().map(|event| event.content.len()).sum();
@@ -358,7 +352,7 @@ mod tests {
     #[test]
     fn what_is_delivered_is_counted_with_its_latency() {
         let meter = SinkMeter::default();
-        let captured = (now_ms() - 40) * 1000;
+        let captured = (unix_ms() - 40) * 1000;
         let content = format!("{{\"ip\":\"203.0.113.7\",\"capturedAtUs\":{captured}}}").into();
         meter.paused("401: wrong token");
         assert!(meter.health.paused().is_some());

@@ -1,8 +1,8 @@
 //! `/metrics`: the agent's own figures, with the names and labels that its relays give them.
 
+use rf_core::clock::unix_ms;
 use rf_core::metrics::{Agent, Form, Kind, Text, Value, agents};
 
-use super::meters::now_ms;
 use super::sight::Sight;
 
 /// The whole text.
@@ -18,6 +18,6 @@ pub(super) fn metrics(sight: &Sight, form: Form) -> String {
     text.sample(name, &[], Value::of_ms(info.started_at_ms));
     let node = format!("{}/{role}", sight.host_name);
     let labels = [("node", node.as_str()), ("env", &sight.env_name), ("role", role)];
-    agents(&mut text, &[Agent { labels, info: &info, skew_ms: 0, now_ms: now_ms() }]);
+    agents(&mut text, &[Agent { labels, info: &info, skew_ms: 0, now_ms: unix_ms() }]);
     text.finish()
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rf_core::clock::unix_ms;
 use rf_core::node_info::{
     BY_SCRIPT, LogLine, MAX_LOG_LINES, NodeInfo, QueueInfo, Role, SCRIPT_ERROR, SinkInfo,
     SourceInfo, Wiring,
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use super::StatsPlan;
 use super::machine::Machine;
-use super::meters::{SinkMeter, SourceMeter, by_reason, now_ms};
+use super::meters::{SinkMeter, SourceMeter, by_reason};
 use crate::agent::{PlannedSink, PlannedSource};
 use crate::pipeline::Output;
 use crate::script::ScriptCounters;
@@ -219,7 +220,7 @@ impl Sight {
             instance,
             started: Instant::now(),
             every: plan.every,
-            started_at_ms: now_ms(),
+            started_at_ms: unix_ms(),
             store: store.clone(),
             sources: sources.iter().map(source).collect(),
             sinks: sinks.iter().filter_map(sink).collect(),
@@ -234,7 +235,7 @@ impl Sight {
     /// The node-info of this moment, without log lines and `statuszInfo`.
     pub(crate) fn node_info(&self) -> NodeInfo {
         let mut info = NodeInfo {
-            last_updated: super::statusz::date(Some(now_ms())),
+            last_updated: super::statusz::date(Some(unix_ms())),
             warn_count: self.logs.warnings(),
             error_count: self.logs.errors(),
             app_bytes_sent_node_info: self.told.sent.load(Ordering::Relaxed),
@@ -251,7 +252,7 @@ impl Sight {
                 .iter()
                 .map(|sink| (sink.id.clone(), sink.info(&self.store)))
                 .collect(),
-            clock_ms: now_ms(),
+            clock_ms: unix_ms(),
             ..NodeInfo::default()
         };
         info.app_bytes_sent_total = info.app_bytes_sent_node_info;
@@ -286,7 +287,7 @@ impl Sight {
         TraceReport {
             role: self.role.as_str().to_owned(),
             host: self.host_name.clone(),
-            clock_us: now_ms() * 1000,
+            clock_us: unix_ms() * 1000,
             ..report
         }
     }

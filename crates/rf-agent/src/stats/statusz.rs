@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use rf_core::clock::unix_ms;
 use rf_core::recent_logs::{MAX_LINES, Part};
 use serde_json::{Map, Value, json};
 
-use super::meters::{Health, now_ms};
+use super::meters::Health;
 use super::sight::Sight;
 
 /// `?source=` and `?sink=`: only these.
@@ -33,7 +34,7 @@ pub(super) fn page(sight: &Sight, filter: &Filter) -> Value {
 
 /// The page with so many log lines of each component.
 pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value {
-    let now = now_ms();
+    let now = unix_ms();
     let (mut sources, mut sinks) = (Map::new(), Map::new());
     for source in sight.sources.iter().filter(|source| filter.takes_source(&source.id)) {
         let meter = &source.meter;

@@ -1,8 +1,9 @@
 //! One batch until its end: tried, waited for, tried again, and given up only where the sink's shape allows it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rf_core::backoff::Backoff;
+use rf_core::clock::unix_ms;
 
 use super::Worker;
 use crate::sink::{SinkBatch, SinkError};
@@ -145,6 +146,5 @@ fn too_old(worker: &Worker, batch: &SinkBatch) -> Option<String> {
 
 /// How long ago an event was queued; zero where the clock has gone back since.
 pub(super) fn age_of(at_ms: u64) -> Duration {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(Duration::from_millis(at_ms))
+    Duration::from_millis(unix_ms().saturating_sub(at_ms))
 }

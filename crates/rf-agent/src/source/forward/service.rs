@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
+use rf_core::clock::unix_us;
 use rf_core::lifecycle::Tasks;
 use rf_net::interim::Interim;
 use rf_net::phase::UnderWay;
@@ -23,7 +24,7 @@ use super::copies::Copies;
 use super::expect::Gate;
 use super::recording::{Head, Recording, Side};
 use super::{Upstream, headers};
-use crate::source::http::{nominated, now_us};
+use crate::source::http::nominated;
 
 /// What every connection of one thread shares.
 pub(super) struct Forwarding {
@@ -110,7 +111,7 @@ impl Forwarding {
         }
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let named = nominated(headers);
-        let head = Head { captured_at_us: now_us(), peer, method, target, headers, named: &named };
+        let head = Head { captured_at_us: unix_us(), peer, method, target, headers, named: &named };
         Recording::begin(head, copies)
     }
 

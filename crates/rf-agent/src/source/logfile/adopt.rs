@@ -18,7 +18,7 @@ use super::print::{HEAD_BYTES, Print, TAIL_BYTES};
 use super::record::{FileId, Record, Within};
 use super::settings::StartAt;
 use super::tailer::Tailer;
-use super::tracked::now_ms;
+use rf_core::clock::unix_ms;
 
 /// A record whose file is not found is forgotten after so long.
 const FORGET: Duration = Duration::from_secs(600);
@@ -204,7 +204,7 @@ impl Tailer {
         let is_line_end = self.scratch.ends_with(b"\n") || self.scratch.ends_with(b"\n\0");
         let is_at_start = is_line_end || record.tail.len == 0;
         record.within = if is_at_start { Within::Nothing } else { Within::Cut };
-        record.since_ms = now_ms();
+        record.since_ms = unix_ms();
         self.add(found, record, Some(suspect.content), round);
         Ok(())
     }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::lines::Piece;
 use super::record::Record;
 use super::settings::Settings;
-use super::tracked::{LineReceiver, Look, Tracked, now_ms};
+use super::tracked::{LineReceiver, Look, Tracked};
+use rf_core::clock::unix_ms;
 
 /// Events of a batch at the most, and their bytes, but for the last one.
 const BATCH_EVENTS: usize = 8192;
@@ -271,7 +272,7 @@ impl Tailer {
     fn empty_old_files(&mut self) {
         let Some(after) = self.settings.remove_after else { return };
         let after = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-        let now = now_ms();
+        let now = unix_ms();
         for file in self.files.iter_mut().filter(|file| file.asked && file.content.is_some()) {
             let is_due = now.saturating_sub(file.record.since_ms) >= after;
             if !is_due || !file.is_stored_whole(EMPTYING_QUIET) {

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -16,6 +16,7 @@ use super::print::{Print, TAIL_BYTES, most_of_head};
 use super::record::{Record, Within};
 use super::settings::Settings;
 use super::trouble::{State, Trouble, Wrong, state_of};
+use rf_core::clock::unix_ms;
 
 /// Bytes of a file that are looked at together; more where a line is longer.
 const WINDOW_BYTES: usize = 256 * 1024;
@@ -361,7 +362,7 @@ impl Tracked {
         self.record.tail = Print::of(tail);
         self.record.within = within;
         if self.record.since_ms == 0 {
-            self.record.since_ms = now_ms();
+            self.record.since_ms = unix_ms();
         }
     }
 
@@ -412,9 +413,4 @@ impl Tracked {
     pub(super) fn path(&self) -> &Path {
         &self.record.path
     }
-}
-
-pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
