@@ -7,12 +7,13 @@
 //!
 //! Reading order: [`pipeline`] (the one promise), [`source`] and [`sink`] (the two traits and their tables), `worker` (how a
 //! queue is emptied into a sink: batches, retries, dead letters), [`agent`] (start, run, stop), [`proxy`] and [`player`]
-//! (the files; `settings` are the parts that both share, `whole` checks what shows only in a whole file), [`script`] (what
+//! (the files; `settings` are the parts that both share, and what shows only in a whole file), [`script`] (what
 //! stands between a source and its queues when there is one), `redact` (what is masked before an event is stored), [`stats`]
 //! (what is counted and told), [`trace`] (what is remembered of single events), [`server`] (what a player shows).
 //!
 //! Beside them: [`child`] (programs of the user's own), `relay_client` (a player's questions to a relay), `lines` (lines out
-//! of a stream) and `machine` (what the machine tells of itself).
+//! of a stream), `machine` (what the machine reports about itself) and, in tests, `contract_table` (every kind of source and
+//! sink is held to its contract).
 
 pub mod agent;
 pub mod child;

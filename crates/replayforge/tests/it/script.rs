@@ -137,7 +137,7 @@ fn what_cannot_be_run_is_told() {
         "scripts of sinks are tried with `replayforge script test`",
     );
     check("bench broken.lua --input events.txt", "broken.lua:1: ");
-    check("test events.txt", "events.txt: no test file beside it");
+    check("test events.txt", "events.txt: it has no test file: ");
     write(&folder, "empty/readme.txt", "");
     check("test empty", "empty: no test file in this folder");
 }

@@ -31,7 +31,8 @@ fn answers_come_back_and_copies_show_no_secret() {
     assert_eq!(event["headers"]["Authorization"][0], "***", "{event}");
     assert_eq!(event["target"], "/?token=***&page=2", "{event}");
     assert_eq!(event["response"]["status"], 200, "{event}");
-    assert_eq!(event["response"]["body"], page.as_str());
+    // The page shows the URL that it was asked for, which is masked there, too.
+    assert_eq!(event["response"]["body"], page.replace("token=secret", "token=***"));
 
     // Without the collector the answers come all the same.
     assert!(collector.stop().success());

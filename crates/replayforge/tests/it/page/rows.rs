@@ -127,6 +127,7 @@ fn rows_are_sorted_filtered_and_paged() {
     // Sorting by a column with equal values neither loses nor repeats a row over the pages.
     shown.open("/shop/orders?order=status:asc");
     browser.wait_for("thead th[aria-sort=ascending]", "status");
+    browser.wait_for(".count", "100 rows, more follow");
     let mut seen = ids();
     for _ in 0..2 {
         let first = ids()[0].clone();
