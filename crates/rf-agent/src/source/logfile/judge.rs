@@ -110,6 +110,13 @@ fn says(
     let is_live = suspect.found.is_live();
     let may_grow = suspect.may_grow();
     if let Some(original) = &file.content
+        && suspect.content.is_compressed()
+        && !is_current(record, original)?
+    {
+        // It was emptied and filled again, and nobody has noticed: this may be what it holds now.
+        return Ok(Says::Wait);
+    }
+    if let Some(original) = &file.content
         && !is_live
         && suspect.is_copy_of(original, record)?
     {

@@ -155,3 +155,22 @@ async fn another_beginning_is_another_content_though_its_end_is_the_same() {
     rig.append("app.log", "more\n");
     rig.expect(&["first", &same, "other", &same, "more"]).await;
 }
+
+#[tokio::test]
+async fn what_a_file_was_filled_with_anew_is_not_read_again_as_its_compressed_copy() {
+    let rig = Rig::over_app_log(json!({})).await;
+    rig.append("app.log", text(0..100));
+    rig.expect(&numbered(0..100)).await;
+    // Faster than anybody looks: emptied, filled with more than before, renamed and compressed.
+    fs::write(rig.path("app.log"), text(100..400)).unwrap();
+    rig.rename("app.log", "app.log.1");
+    rig.compress("app.log.1");
+    rig.append("app.log", text(400..410));
+    rig.until_record("the copy counts as read", |record| lies_at(record, "1.gz")).await;
+    rig.append("app.log", text(410..420));
+    rig.until("the last line is read", async |rig| {
+        rig.lines().await.iter().any(|line| line == "line 419")
+    })
+    .await;
+    rig.expect_set(&numbered(0..420)).await;
+}
