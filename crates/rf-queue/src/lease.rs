@@ -13,6 +13,8 @@
 //! The book is plain data: no clock, no SQL. What changed is collected in `touched`, and the writer stores it in the
 //! transaction that it belongs to.
 
+pub(crate) mod stored;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Promised or returned ids `first..=last`, `first` being the key in the book.

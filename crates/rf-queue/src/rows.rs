@@ -1,5 +1,6 @@
 //! Reading rows of one queue, and ids as runs.
 
+use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, params};
 
 use crate::limits::stored_bytes;
@@ -7,6 +8,10 @@ use crate::removal::Measure;
 use crate::segments::Piece;
 use crate::sql;
 use crate::types::{Budget, Checkpoint, StoredEvent};
+
+/// Contents of up to so many bytes share a piece of memory.
+const SHARED_BYTES: usize = 4 * 1024;
+const PIECE_BYTES: usize = 32 * 1024;
 
 /// What a read found.
 #[derive(Debug, Default)]
@@ -54,6 +59,7 @@ pub(crate) fn read<'a>(
     at_least_one: bool,
 ) -> rusqlite::Result<Found> {
     let mut found = Found::default();
+    let mut contents = Contents::default();
     let mut bytes = 0usize;
     for piece in pieces {
         let [first, last] = piece.span();
@@ -70,7 +76,7 @@ pub(crate) fn read<'a>(
                 found.more = true;
                 return Ok(found);
             }
-            let content = bytes::Bytes::copy_from_slice(content);
+            let content = contents.copy(content);
             found.events.push(StoredEvent {
                 id: row.get(0)?,
                 at_ms: row.get(1)?,
@@ -84,6 +90,30 @@ pub(crate) fn read<'a>(
         }
     }
     Ok(found)
+}
+
+/// Small contents share pieces of memory: an allocation for each would cost more than the copy, here and where they are
+/// dropped. An event that is kept keeps its piece.
+#[derive(Default)]
+struct Contents {
+    piece: BytesMut,
+    /// Size of the newest piece.
+    size: usize,
+}
+
+impl Contents {
+    fn copy(&mut self, content: &[u8]) -> Bytes {
+        if content.len() > SHARED_BYTES {
+            return Bytes::copy_from_slice(content);
+        }
+        if self.piece.capacity() < content.len() {
+            // A read of few events shall not take much.
+            self.size = (self.size * 2).clamp(content.len(), PIECE_BYTES);
+            self.piece = BytesMut::with_capacity(self.size);
+        }
+        self.piece.extend_from_slice(content);
+        self.piece.split().freeze()
+    }
 }
 
 /// SQLite's integers are signed.
@@ -109,7 +139,17 @@ pub(crate) fn runs(ids: &[u64]) -> Vec<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::runs;
+    use super::{Contents, PIECE_BYTES, SHARED_BYTES, runs};
+
+    #[test]
+    fn contents_are_kept_apart_whatever_they_share() {
+        let sizes = [0, 1, 700, SHARED_BYTES, SHARED_BYTES + 1, 3, PIECE_BYTES, 900];
+        let given: Vec<Vec<u8>> =
+            (0..200_u8).map(|n| vec![n; sizes[usize::from(n) % sizes.len()]]).collect();
+        let mut contents = Contents::default();
+        let copies: Vec<_> = given.iter().map(|content| contents.copy(content)).collect();
+        assert_eq!(copies, given);
+    }
 
     #[test]
     fn ids_become_runs_whatever_their_order() {

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::clock::{Clock, millis};
 use crate::ends::Ends;
 use crate::errors::Notice;
-use crate::lease::{LeaseBook, Range};
+use crate::lease::{LeaseBook, stored};
 use crate::limits::{Limits, stored_bytes};
 use crate::removal::Measure;
 use crate::schema::{create_event_table, set_max_bytes, set_token_epoch, token_epoch};
@@ -361,7 +361,7 @@ impl State {
                 queue.dirty = false;
             }
             if queue.book.has_touched() {
-                save_leases(conn, queue, clock)?;
+                stored::save(conn, queue.row, &mut queue.book, &mut queue.ends, clock)?;
             }
         }
         Ok(())
@@ -468,7 +468,7 @@ fn load_queue(
         behind_told: false,
         head: None,
         dead_letters: 0,
-        book: load_leases(conn, row, clock, &mut ends)?,
+        book: stored::load(conn, row, &mut ends, clock)?,
         ends,
         sizes: Sizes::default(),
         limit_bytes: options.max_bytes.unwrap_or(shares.share_bytes),
@@ -487,59 +487,6 @@ fn load_queue(
     };
     queue.head = queue.find_head(conn)?;
     Ok(queue)
-}
-
-/// Wall-clock ends become monotonic ones. A clock that was set back cannot make a lease last longer than it was given for, and
-/// one that jumps while the program runs does not matter.
-fn load_leases(
-    conn: &Connection,
-    row: i64,
-    clock: &dyn Clock,
-    ends: &mut Ends,
-) -> rusqlite::Result<LeaseBook> {
-    let (wall, mono) = (clock.wall_ms(), clock.mono_ms());
-    let mut select = conn.prepare(
-        "SELECT first, last, attempts, until_ms, ttl_ms, token FROM leases WHERE queue = ?1",
-    )?;
-    let ranges = select.query_map([row], |r| {
-        let ttl_ms: u64 = r.get(4)?;
-        let until: Option<u64> = r.get(3)?;
-        let token: u64 = r.get(5)?;
-        let by_wall = |at: u64| mono + at.saturating_sub(wall).min(ttl_ms);
-        let until = until.map(|at| {
-            let end = ends.of((token, at)).unwrap_or_else(|| by_wall(at));
-            // One of an earlier run may have to be read again in this one.
-            ends.note((token, at), end, mono);
-            end
-        });
-        Ok((r.get(0)?, Range { last: r.get(1)?, attempts: r.get(2)?, until, ttl_ms, token }))
-    })?;
-    Ok(LeaseBook::load(ranges.collect::<rusqlite::Result<Vec<_>>>()?))
-}
-
-fn save_leases(
-    conn: &Connection,
-    queue: &mut QueueState,
-    clock: &dyn Clock,
-) -> rusqlite::Result<()> {
-    let (wall, mono) = (clock.wall_ms(), clock.mono_ms());
-    for (first, range) in queue.book.take_touched() {
-        match range {
-            Some(r) => {
-                let until = r.until.map(|at| wall + at.saturating_sub(mono));
-                if let (Some(at), Some(end)) = (until, r.until) {
-                    queue.ends.note((r.token, at), end, mono);
-                }
-                conn.prepare_cached(sql::PUT_LEASE)?.execute(params![
-                    queue.row, first, r.last, r.attempts, until, r.ttl_ms, r.token
-                ])?;
-            }
-            None => {
-                conn.prepare_cached(sql::DELETE_LEASE)?.execute(params![queue.row, first])?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Events of queues that are no longer configured.
