@@ -129,7 +129,7 @@ function os.time(t)
   return called("time", pcall(time, t))
 end
 function os.date(text, at)
-  -- As long a format takes long: the time limit is asked at each call.
+  -- A long format takes long in C, where the instruction hook cannot look.
   helpers.look()
   if type(text) == "string" and #text > 4096 then raise("date: a format may have 4096 bytes", 2) end
   return called("date", pcall(date, text or "%c", at or helpers.now_seconds()))
