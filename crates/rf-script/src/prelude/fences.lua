@@ -36,7 +36,7 @@ function _G.pcall(...) return caught(pcall(...)) end
 local function handled(handler, ok, ...)
   if ok then return true, ... end
   if expired() then look() end
-  return false, select(2, pcall(handler, readable((...))))
+  return false, select(2, caught(pcall(handler, readable((...)))))
 end
 
 function _G.xpcall(f, handler, ...)
@@ -227,14 +227,24 @@ for _, name in next, { "len", "codepoint", "offset", "char" } do
 end
 string.dump = nil
 
+-- The bytes of what `rep` takes; nothing for what it refuses by itself.
+local function length_of(value)
+  if type(value) == "string" then return #value end
+  return type(value) == "number" and #tostring(value) or nil
+end
+
 function string.rep(s, n, separator)
-  local ok, length = pcall(function() return #tostring(s) + (separator == nil and 0 or #tostring(separator)) end)
-  local count = tonumber(n) or 0
-  if ok and length == 0 and count > 1 then return "" end
-  if ok and count > 0 and length * (count + 0.0) > helpers.memory_bytes then
-    raise("rep: the result would have more bytes than the memory limit", 2)
+  local length, between = length_of(s), separator == nil and 0 or length_of(separator)
+  if length and between then
+    local count = tonumber(n) or 0
+    local total = (length + between) * (count + 0.0)
+    -- In C it would count to n all the same.
+    if length + between == 0 and count > 1 then return "" end
+    if total > helpers.memory_bytes then
+      raise("rep: the result would have more bytes than the memory limit", 2)
+    end
+    if total > LARGE then look() end
   end
-  if ok and length * count > LARGE then look() end
   return passed("rep", pcall(rep, s, n, separator))
 end
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::guard::OUT_OF_TIME;
 use crate::options::ScriptOptions;
 use crate::outcome::End;
 use crate::vm::Vm;
@@ -80,9 +81,13 @@ const HOOKS: &[(&str, &str)] = &[
 ];
 
 fn load(text: &str) -> Option<Vm> {
+    load_within(text, Duration::from_millis(20))
+}
+
+fn load_within(text: &str, call_time: Duration) -> Option<Vm> {
     let mut options = ScriptOptions::new("hostile.lua", vec!["out".to_owned()]);
     options.limits.memory_bytes = 8 * 1024 * 1024;
-    options.limits.call_time = Duration::from_millis(20);
+    options.limits.call_time = call_time;
     Vm::from_text(Arc::new(options), BTreeMap::new(), text.as_bytes()).ok()
 }
 
@@ -159,4 +164,38 @@ fn every_body_of_the_fourth_part_comes_back() {
 #[test]
 fn every_hook_comes_back() {
     check(HOOKS, call_hooks);
+}
+
+/// Calls of functions of ours that are written in Lua and do not ask for the time each time.
+const CALLS: [&str; 5] = [
+    "('x'):rep(2)",
+    "string.format('%d', 7)",
+    "table.concat({'a', 'b'})",
+    "pcall(type, 1)",
+    "xpcall(error, type)",
+];
+
+/// The hook looks at every thousandth instruction: in a loop whose length divides a thousand always at the same place. The end
+/// of the time must reach the script from each place of each function.
+#[test]
+fn a_loop_ends_wherever_in_a_function_of_ours_the_hook_looks() {
+    let (sender, receiver) = channel();
+    let thread = std::thread::spawn(move || {
+        for call in CALLS {
+            for (longer, before) in (0..25).flat_map(|l| (0..50).step_by(5).map(move |b| (l, b))) {
+                let (rest, start) = ("x = 1 ".repeat(longer), "x = 1 ".repeat(before));
+                let body = format!("local x {start} while true do {rest} {call} end");
+                let script = format!("function Process(content, emit) {body} end");
+                let vm = load_within(&script, Duration::from_millis(2)).expect("a script");
+                let end = vm.process(b"event").end;
+                sender.send(format!("{longer}, {before}, {call}: {end:?}")).unwrap();
+            }
+        }
+    });
+    let mut last = "none".to_owned();
+    for _ in 0..CALLS.len() * 250 {
+        last = receiver.recv_timeout(HANG).unwrap_or_else(|_| panic!("hangs behind {last}"));
+        assert!(last.contains(OUT_OF_TIME), "{last}");
+    }
+    thread.join().unwrap();
 }
