@@ -26,7 +26,6 @@ const OTHER_REASONS: &str = "other reasons";
 /// What one call did, counted once it is committed.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    pub(super) events: u64,
     pub(super) emitted: u64,
     pub(super) filtered: u64,
     pub(super) dead_lettered: u64,
@@ -58,8 +57,6 @@ impl Tally {
 /// What a source's script did since the start.
 #[derive(Debug, Default)]
 pub struct ScriptCounters {
-    /// Events that it was called with.
-    pub events: AtomicU64,
     /// Events that came out of it.
     pub emitted: AtomicU64,
     /// Events that it emitted nothing for, without a word.
@@ -73,7 +70,6 @@ pub struct ScriptCounters {
 
 impl ScriptCounters {
     pub(super) fn add(&self, tally: Tally) {
-        self.events.fetch_add(tally.events, Ordering::Relaxed);
         self.emitted.fetch_add(tally.emitted, Ordering::Relaxed);
         self.filtered.fetch_add(tally.filtered, Ordering::Relaxed);
         self.dead_lettered.fetch_add(tally.dead_lettered, Ordering::Relaxed);
