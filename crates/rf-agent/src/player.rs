@@ -33,7 +33,7 @@ use crate::source::relay::RelaySource;
 use crate::stats::{StatsPlan, ToldRelay};
 
 /// The store's file in `dataDir`.
-pub const STORE_FILE: &str = "player.sqlite3";
+const STORE_FILE: &str = "player.sqlite3";
 const DEFAULT_BUFFER_BYTES: u64 = 64 * 1024 * 1024;
 /// Pause between questions to a relay without long poll where the file says nothing.
 const DEFAULT_POLL: Duration = Duration::from_secs(1);

@@ -37,7 +37,7 @@ use crate::source::{SOURCES, SourceContext};
 use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
 
 /// The store's file in `dataDir`.
-pub const STORE_FILE: &str = "proxy.sqlite3";
+const STORE_FILE: &str = "proxy.sqlite3";
 /// Sends a minute where the file says nothing, as the original.
 const DEFAULT_SENDS_PER_MINUTE: i64 = 600;
 /// What the original has for all sinks: many an API has a limit of requests, or a price for each. A relay has events at once.
