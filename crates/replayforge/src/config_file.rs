@@ -62,7 +62,7 @@ pub fn read_on(path: &Path, role: Option<Role>, port: Option<u16>) -> Outcome {
         Role::Player => {
             player::check(&document, &mut problems).map(|plan| Checked::Agent(Box::new(plan)))
         }
-        Role::Relay => RelayConfig::check_on(document.root(), port, &mut problems)
+        Role::Relay => RelayConfig::check(document.root(), port, &mut problems)
             .map(|config| Checked::Relay(Box::new(config))),
     };
     let checked = checked.filter(|_| !problems.has_errors());

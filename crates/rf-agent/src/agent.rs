@@ -3,7 +3,6 @@
 //! Order of the stop: sources first (what they have taken in hand is stored and answered), then the workers (writes under
 //! way are finished, what is queued is flushed while that works), then the server, then the store.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -36,31 +35,31 @@ const INSTANCE_CHARS: usize = 8;
 pub type Observer = Arc<dyn Fn(&str, &StoredEvent) + Send + Sync>;
 
 /// A source with its id and the ids of the sinks that it feeds.
-pub struct PlannedSource {
+pub(crate) struct PlannedSource {
     /// As in the file.
-    pub id: String,
+    pub(crate) id: String,
     /// Its `type`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// Ids of sinks that get every event, where no script decides.
-    pub routes: Vec<String>,
+    pub(crate) routes: Vec<String>,
     /// Ids of sinks that may get events: those of `routes`, or all that its script can name.
-    pub feeds: Vec<String>,
+    pub(crate) feeds: Vec<String>,
     /// The source.
-    pub source: Box<dyn Source>,
+    pub(crate) source: Box<dyn Source>,
     /// What decides where its events go; `None`: to all of `routes`.
-    pub script: Option<ScriptPlan>,
+    pub(crate) script: Option<ScriptPlan>,
 }
 
 /// A sink with its id and its queue.
-pub struct PlannedSink {
+pub(crate) struct PlannedSink {
     /// As in the file; also the queue's name.
-    pub id: String,
+    pub(crate) id: String,
     /// Its `type`; `relay` where a proxy ships to a relay.
-    pub kind: String,
+    pub(crate) kind: String,
     /// The sink.
-    pub sink: Arc<dyn Sink>,
+    pub(crate) sink: Arc<dyn Sink>,
     /// Its queue.
-    pub queue: QueueOptions,
+    pub(crate) queue: QueueOptions,
 }
 
 /// A checked configuration: everything but ports and files.
@@ -68,11 +67,11 @@ pub struct Plan {
     /// How the store is opened; its queues are the sinks'.
     pub store: StoreOptions,
     /// The sources.
-    pub sources: Vec<PlannedSource>,
+    pub(crate) sources: Vec<PlannedSource>,
     /// The sinks.
-    pub sinks: Vec<PlannedSink>,
+    pub(crate) sinks: Vec<PlannedSink>,
     /// What shows the sinks to others; a proxy has none.
-    pub server: Option<ServerPlan>,
+    pub(crate) server: Option<ServerPlan>,
     /// What it tells of itself.
     pub stats: StatsPlan,
 }
@@ -124,7 +123,6 @@ pub struct Agent {
     status: Option<StatusPort>,
     sight: Arc<Sight>,
     told: Vec<ToldRelay>,
-    addresses: Vec<(String, SocketAddr)>,
     observer: Option<Observer>,
 }
 
@@ -146,11 +144,10 @@ impl Agent {
         let status = status
             .map(|(address, port)| StatusPort::bind(address, *port, &plan.stats.status_hosts))
             .transpose()?;
-        let (mut addresses, mut sources, mut scripts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut sources, mut scripts) = (Vec::new(), Vec::new());
         for mut planned in plan.sources {
             for Listening { address, protocol } in planned.source.start()? {
                 tracing::info!(source = planned.id, %address, protocol, "listening");
-                addresses.push((planned.id.clone(), address));
             }
             let routes: Vec<_> =
                 planned.routes.iter().filter_map(|sink| store.queue(sink)).collect();
@@ -171,23 +168,7 @@ impl Agent {
         let sight = Sight::new(stats, instance, (&store, journal), &sources, &plan.sinks);
         let sight = Arc::new(sight);
         let sinks = plan.sinks;
-        Ok(Self {
-            store,
-            sources,
-            scripts,
-            sinks,
-            server,
-            status,
-            sight,
-            told,
-            addresses,
-            observer: None,
-        })
-    }
-
-    /// Where the sources listen, by source id.
-    pub fn addresses(&self) -> &[(String, SocketAddr)] {
-        &self.addresses
+        Ok(Self { store, sources, scripts, sinks, server, status, sight, told, observer: None })
     }
 
     /// Has every delivery told to `observer`.

@@ -23,12 +23,12 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio_util::sync::CancellationToken;
 
-pub use command_line::CommandLine;
+pub(crate) use command_line::CommandLine;
 
 use crate::settings::at;
 
 /// How long a program may take to end after SIGTERM; then it is killed.
-pub const KILL_AFTER: Duration = Duration::from_secs(5);
+pub(crate) const KILL_AFTER: Duration = Duration::from_secs(5);
 
 /// The hidden command of the program that is a [`guard`].
 pub const GUARD_COMMAND: &str = "child-guard";
@@ -38,18 +38,18 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 
 /// What is run, and where.
 #[derive(Debug, Clone)]
-pub struct ChildCommand {
+pub(crate) struct ChildCommand {
     /// Program and arguments.
-    pub command: CommandLine,
+    pub(crate) command: CommandLine,
     /// The folder that it starts in; `None`: the agent's.
-    pub working_dir: Option<PathBuf>,
+    pub(crate) working_dir: Option<PathBuf>,
     /// Variables besides those of the agent.
-    pub env: BTreeMap<String, Secret>,
+    pub(crate) env: BTreeMap<String, Secret>,
 }
 
 /// Whether the child's standard input is a pipe from the agent, or empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// Nothing to read: `/dev/null`.
     Empty,
     /// [`Child::stdin`] writes to it.
@@ -58,13 +58,13 @@ pub enum Input {
 
 /// A running program and all that it has started. Dropped before its end, it is asked to stop as by [`Child::terminate`].
 #[derive(Debug)]
-pub struct Child {
+pub(crate) struct Child {
     /// Present with [`Input::Piped`], until it is taken.
-    pub stdin: Option<ChildStdin>,
+    pub(crate) stdin: Option<ChildStdin>,
     /// What it prints, until it is taken.
-    pub stdout: Option<ChildStdout>,
+    pub(crate) stdout: Option<ChildStdout>,
     /// What it complains of, until it is taken.
-    pub stderr: Option<ChildStderr>,
+    pub(crate) stderr: Option<ChildStderr>,
     guard: tokio::process::Child,
     group: Pid,
     has_ended: bool,
@@ -110,7 +110,7 @@ impl ChildCommand {
     ///
     /// # Errors
     /// When there is no process to be had, or [`Self::working_dir`] is no folder.
-    pub fn spawn(&self, input: Input) -> std::io::Result<Child> {
+    pub(crate) fn spawn(&self, input: Input) -> std::io::Result<Child> {
         let mut command = guard_command(&self.command);
         if let Some(folder) = &self.working_dir {
             command.current_dir(folder);
@@ -151,7 +151,7 @@ fn guard_command(line: &CommandLine) -> Command {
 
 impl Child {
     /// Asks the program and all that it has started to end: SIGTERM now, SIGKILL after [`KILL_AFTER`]. Does not wait.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         // Of a guard that is not waited for yet the id cannot belong to anybody else.
         if !self.has_ended
             && let Err(error) = kill_process(self.group, Signal::TERM)
@@ -165,7 +165,7 @@ impl Child {
     ///
     /// # Errors
     /// When the system refuses to tell.
-    pub async fn wait(&mut self) -> std::io::Result<i32> {
+    pub(crate) async fn wait(&mut self) -> std::io::Result<i32> {
         let status = self.guard.wait().await?;
         self.has_ended = true;
         if status.signal().is_some() {
@@ -179,7 +179,7 @@ impl Child {
     ///
     /// # Errors
     /// As [`Self::wait`].
-    pub async fn end(&mut self, stop: &CancellationToken) -> std::io::Result<i32> {
+    pub(crate) async fn end(&mut self, stop: &CancellationToken) -> std::io::Result<i32> {
         tokio::select! {
             code = self.wait() => return code,
             () = stop.cancelled() => self.terminate(),

@@ -22,23 +22,23 @@ const BLOCKED_AFTER: Duration = Duration::from_secs(1);
 
 /// What a source hands over: events, and how far it has read once they are safe.
 #[derive(Debug, Clone, Default)]
-pub struct Batch {
+pub(crate) struct Batch {
     /// The events' content, in order.
-    pub events: Vec<Bytes>,
+    pub(crate) events: Vec<Bytes>,
     /// Stored in the transaction of the events.
-    pub checkpoints: Vec<Checkpoint>,
+    pub(crate) checkpoints: Vec<Checkpoint>,
 }
 
 impl Batch {
     /// Events without a checkpoint.
-    pub fn of(events: Vec<Bytes>) -> Self {
+    pub(crate) fn of(events: Vec<Bytes>) -> Self {
         Self { events, checkpoints: Vec::new() }
     }
 }
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kept {
+pub(crate) enum Kept {
     /// It is durable in the queues; of a source with a script, what the script has made of it.
     Queued,
     /// It was one event, which can never fit into a queue: it is durable as a dead letter.
@@ -47,7 +47,7 @@ pub enum Kept {
 
 /// Why a batch was not taken. Nothing of it was stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejected {
+pub(crate) enum Rejected {
     /// A sink's queue has no room now.
     #[error("sink `{sink}`: {reason}")]
     Full {
@@ -89,7 +89,7 @@ impl From<CommitError> for Rejected {
 
 /// Where a source's batches go.
 #[derive(Clone)]
-pub struct Output {
+pub(crate) struct Output {
     store: Store,
     routes: Arc<[QueueId]>,
     script: Option<Arc<ScriptHandle>>,
@@ -101,7 +101,7 @@ pub struct Output {
 
 impl Output {
     /// An output to these queues of the store.
-    pub fn new(store: Store, routes: Vec<QueueId>) -> Self {
+    pub(crate) fn new(store: Store, routes: Vec<QueueId>) -> Self {
         Self {
             store,
             routes: routes.into(),
@@ -133,7 +133,7 @@ impl Output {
     /// # Errors
     /// [`Rejected`]; the source keeps the batch and tries again. Until that goes well, it is told as paused where a queue has
     /// no room.
-    pub async fn send(&self, batch: Batch) -> Result<(), Rejected> {
+    pub(crate) async fn send(&self, batch: Batch) -> Result<(), Rejected> {
         let sent = self.commit_or_refuse(batch, None).await;
         self.tell_pause(&sent);
         sent
@@ -143,7 +143,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Rejected`].
-    pub async fn offer(&self, batch: Batch) -> Result<(), Rejected> {
+    pub(crate) async fn offer(&self, batch: Batch) -> Result<(), Rejected> {
         self.commit_or_refuse(batch, None).await
     }
 
@@ -152,7 +152,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Rejected`]; [`Rejected::TooLarge`] of more than one event, which may fit one by one.
-    pub async fn send_or_bury(&self, batch: Batch) -> Result<Kept, Rejected> {
+    pub(crate) async fn send_or_bury(&self, batch: Batch) -> Result<Kept, Rejected> {
         let only = (batch.events.len() == 1).then(|| batch.clone());
         let sent = self.commit(batch, None).await;
         self.tell_pause(&sent);
@@ -190,7 +190,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Rejected`].
-    pub async fn send_once(&self, id: String, batch: Batch) -> Result<(), Rejected> {
+    pub(crate) async fn send_once(&self, id: String, batch: Batch) -> Result<(), Rejected> {
         let sent = self.commit_or_refuse(batch, Some(id)).await;
         self.tell_pause(&sent);
         sent
@@ -272,7 +272,8 @@ impl Output {
             stored = &mut storing => return stored,
             () = tokio::time::sleep(BLOCKED_AFTER) => {}
         }
-        self.meter.waits_for_room("a queue with whenFull: block has no room");
+        // Whoever waits may leave, and no further event come: so the pause lasts as long as the wait, not until a success.
+        let _blocked = self.meter.blocked();
         storing.await
     }
 
@@ -302,7 +303,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Rejected::Closed`] or [`Rejected::Failed`].
-    pub async fn checkpoint(&self, key: &str) -> Result<Option<Vec<u8>>, Rejected> {
+    pub(crate) async fn checkpoint(&self, key: &str) -> Result<Option<Vec<u8>>, Rejected> {
         #[cfg(test)]
         self.faults.as_ref().map_or(Ok(()), |faults| faults.read())?;
         self.store.checkpoint(key).await.map_err(|error| CommitError::from(error).into())
@@ -312,7 +313,7 @@ impl Output {
     ///
     /// # Errors
     /// [`Rejected::Closed`] or [`Rejected::Failed`].
-    pub async fn checkpoints(&self, prefix: &str) -> Result<Vec<Checkpoint>, Rejected> {
+    pub(crate) async fn checkpoints(&self, prefix: &str) -> Result<Vec<Checkpoint>, Rejected> {
         #[cfg(test)]
         self.faults.as_ref().map_or(Ok(()), |faults| faults.read())?;
         self.store.checkpoints(prefix).await.map_err(|error| CommitError::from(error).into())

@@ -8,7 +8,7 @@ mod tests;
 
 pub use self::file::{PlayerFile, PlayerSinkFile, PlayerSourceFile, TsnetFile};
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ use crate::source::relay::RelaySource;
 use crate::stats::{StatsPlan, ToldRelay};
 
 /// The store's file in `dataDir`.
-pub const STORE_FILE: &str = "player.sqlite3";
+const STORE_FILE: &str = "player.sqlite3";
 const DEFAULT_BUFFER_BYTES: u64 = 64 * 1024 * 1024;
 /// Pause between questions to a relay without long poll where the file says nothing.
 const DEFAULT_POLL: Duration = Duration::from_secs(1);
@@ -259,9 +259,9 @@ fn check_sink(
     let context =
         SinkContext { name: &sink.name, id: url_id(sink), data_dir: &file.data_dir, sinks: &sinks };
     let params = node.object("params");
-    let Some(kind) = SINKS.iter().find(|kind| kind.name == sink.kind) else {
-        let built = exec::of_type(&sink.kind, &context, &params, problems);
-        let built = built.unwrap_or_else(|reason| {
+    let built = match SINKS.iter().find(|kind| kind.name == sink.kind) {
+        Some(kind) => (kind.build)(&context, &params, problems),
+        None => exec::of_type(&sink.kind, &context, &params, problems).unwrap_or_else(|reason| {
             let known: Vec<&str> = SINKS.iter().map(|kind| kind.name).collect();
             let meant = did_you_mean(&sink.kind, known.iter().copied());
             let message = format!(
@@ -271,19 +271,15 @@ fn check_sink(
             );
             problems.error(&at(node, "type"), message);
             None
-        })?;
-        let kind = sink.kind.clone();
-        return Some(PlannedSink { id: sink.name.clone(), kind, sink: built, queue });
-    };
-    let built = (kind.build)(&context, &params, problems)?;
-    let kind = sink.kind.clone();
-    Some(PlannedSink { id: sink.name.clone(), kind, sink: built, queue })
+        }),
+    }?;
+    Some(PlannedSink { id: sink.name.clone(), kind: sink.kind.clone(), sink: built, queue })
 }
 
 /// Where the dead letters of a player with this file lie.
 pub fn store_path(document: &Document, problems: &mut Problems) -> Option<PathBuf> {
     let file: PlayerFile = document.root().decode(problems)?;
-    Some(Path::new(&file.data_dir).join(STORE_FILE))
+    Some(file.data_dir.join(STORE_FILE))
 }
 
 /// The services of each `notification` sink of a file, with the sink's name.

@@ -7,7 +7,7 @@ mod tests;
 
 pub use self::file::{BatchConfig, ProxyFile, ProxySinkFile, ProxySinkKind, ProxySourceFile};
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ use crate::source::{SOURCES, SourceContext};
 use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
 
 /// The store's file in `dataDir`.
-pub const STORE_FILE: &str = "proxy.sqlite3";
+const STORE_FILE: &str = "proxy.sqlite3";
 /// Sends a minute where the file says nothing, as the original.
 const DEFAULT_SENDS_PER_MINUTE: i64 = 600;
 /// What the original has for all sinks: many an API has a limit of requests, or a price for each. A relay has events at once.
@@ -356,7 +356,7 @@ fn batch_uri(url: &str, not_relay: bool) -> Result<Uri, String> {
 /// Where the dead letters of a proxy with this file lie.
 pub fn store_path(document: &Document, problems: &mut Problems) -> Option<PathBuf> {
     let file: ProxyFile = document.root().decode(problems)?;
-    Some(Path::new(&file.data_dir).join(STORE_FILE))
+    Some(file.data_dir.join(STORE_FILE))
 }
 
 /// JSON Schema of a proxy's file, with the `params` of each type of source.

@@ -34,7 +34,7 @@ mod timer;
 mod waiting;
 mod work;
 
-pub use handle::{ScriptCounters, ScriptStartError};
+pub(crate) use handle::{ScriptCounters, ScriptStartError};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,11 +46,11 @@ pub(crate) const DEFAULT_TIMER: Duration = Duration::from_secs(1);
 
 /// A checked script of a source.
 #[derive(Clone)]
-pub struct ScriptPlan {
+pub(crate) struct ScriptPlan {
     /// What the script is and may do; its sinks are all of the agent's.
-    pub options: Arc<ScriptOptions>,
+    pub(crate) options: Arc<ScriptOptions>,
     /// How often `TimerHandler` runs.
-    pub timer: Duration,
+    pub(crate) timer: Duration,
 }
 
 /// The queue that a source's script failures are listed under, and where a retried one waits for the script.

@@ -53,21 +53,21 @@ const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not 
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// A sink as its URLs show it.
-pub struct ServedSink {
+pub(crate) struct ServedSink {
     /// The first part of its URLs.
-    pub id: String,
+    pub(crate) id: String,
     /// As in the file.
-    pub name: String,
+    pub(crate) name: String,
     /// Its `type`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// As in the file.
-    pub metadata: Option<Value>,
+    pub(crate) metadata: Option<Value>,
     /// The sink.
-    pub sink: Arc<dyn Sink>,
+    pub(crate) sink: Arc<dyn Sink>,
 }
 
 /// A checked configuration of the server.
-pub struct ServerPlan {
+pub(crate) struct ServerPlan {
     /// Address and port; `None`: only sinks that have a listener of their own are served.
     address: Option<(String, u16)>,
     sinks: Vec<ServedSink>,

@@ -2,22 +2,22 @@
 //!
 //! A sink only knows how to write. Reading its queue, retrying, dead letters, rate limits and order are the worker's.
 
-pub mod alert;
+mod alert;
 pub(crate) mod checkpoint;
 #[cfg(test)]
 mod contract;
-pub mod db;
+mod db;
 mod disk;
-pub mod exec;
-pub mod file;
-pub mod http;
-pub mod log;
-pub mod notification;
-pub mod relay;
+pub(crate) mod exec;
+mod file;
+mod http;
+mod log;
+pub(crate) mod notification;
+pub(crate) mod relay;
 mod singles;
 mod table;
 mod template;
-pub mod time_series;
+mod time_series;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,16 +37,16 @@ use crate::pipeline::Output;
 
 /// Events that are written together.
 #[derive(Debug, Clone)]
-pub struct SinkBatch {
+pub(crate) struct SinkBatch {
     /// The same for every repeat of this batch, also after a restart where [`Shape::stable`] is set.
-    pub id: String,
+    pub(crate) id: String,
     /// In order; at least one.
-    pub events: Vec<StoredEvent>,
+    pub(crate) events: Vec<StoredEvent>,
 }
 
 /// Why a batch was not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SinkError {
+pub(crate) enum SinkError {
     /// May work later.
     #[error("{reason}")]
     Retry {
@@ -81,66 +81,66 @@ pub enum SinkError {
 
 /// How a sink wants to be fed.
 #[derive(Debug, Clone)]
-pub struct Shape {
+pub(crate) struct Shape {
     /// Most events in one write.
-    pub max_events: usize,
+    pub(crate) max_events: usize,
     /// A batch is closed when its content reaches this.
-    pub goal_bytes: usize,
+    pub(crate) goal_bytes: usize,
     /// A single event above this is never written: it becomes a dead letter; `None`: none is too large.
-    pub event_limit: Option<EventLimit>,
+    pub(crate) event_limit: Option<EventLimit>,
     /// Writes at a time. 1 keeps the order.
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
     /// A batch must have the same id and the same events when it is repeated after a restart.
-    pub stable: bool,
+    pub(crate) stable: bool,
     /// With [`Shape::stable`]: after a kill the last two batches may come again, in their order, and not only the last one.
     /// Then the next batch is made ready while one is written.
-    pub ahead: bool,
+    pub(crate) ahead: bool,
     /// With [`Shape::ahead`], for a sink that knows by itself how far it is ([`Sink::progress`]): so many batches that are written
     /// may leave the queue in one commit, while more wait and there is room. After a kill so many more come again. 1: each.
-    pub removed_together: usize,
+    pub(crate) removed_together: usize,
     /// With [`Shape::stable`]: so long an event may wait for others, until a batch is whole; zero: not at all.
-    pub linger: Duration,
+    pub(crate) linger: Duration,
     /// After so many tries an event is a dead letter; `None`: never.
-    pub max_attempts: Option<u32>,
+    pub(crate) max_attempts: Option<u32>,
     /// An event older than this that fails is a dead letter; `None`: never.
-    pub max_age: Option<Duration>,
+    pub(crate) max_age: Option<Duration>,
     /// First and longest pause between tries.
-    pub backoff: (Duration, Duration),
+    pub(crate) backoff: (Duration, Duration),
     /// What may be sent in a time.
-    pub rate: RateLimits,
+    pub(crate) rate: RateLimits,
 }
 
 /// How large a single event may be.
 #[derive(Debug, Clone, Copy)]
-pub struct EventLimit {
+pub(crate) struct EventLimit {
     /// Most bytes of its content.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// What the limit is, for the reason of a dead letter: "30000 bytes are more than NAME (20000)".
-    pub name: &'static str,
+    pub(crate) name: &'static str,
 }
 
 /// Limits that delay and never drop; `None` is unlimited.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct RateLimits {
+pub(crate) struct RateLimits {
     /// Writes a minute.
-    pub writes_per_minute: Option<f64>,
+    pub(crate) writes_per_minute: Option<f64>,
     /// Events a second.
-    pub events_per_second: Option<f64>,
+    pub(crate) events_per_second: Option<f64>,
     /// Content bytes a second.
-    pub bytes_per_second: Option<f64>,
+    pub(crate) bytes_per_second: Option<f64>,
 }
 
 /// Bytes of the bodies of requests that were answered, as they were sent, and of answers.
 #[derive(Debug, Default)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     /// Sent.
-    pub sent: AtomicU64,
+    pub(crate) sent: AtomicU64,
     /// Received.
-    pub received: AtomicU64,
+    pub(crate) received: AtomicU64,
 }
 
 /// A sink that is configured and checked.
-pub trait Sink: Send + Sync {
+pub(crate) trait Sink: Send + Sync {
     /// How it wants to be fed.
     fn shape(&self) -> &Shape;
 
@@ -227,13 +227,13 @@ pub struct SinkStartError {
 
 /// What a sink may use of the agent that it runs in.
 #[derive(Clone)]
-pub struct SinkHost {
+pub(crate) struct SinkHost {
     pub(crate) store: Store,
 }
 
 impl SinkHost {
     /// An output to the queue of another sink; `None` when there is no sink of that name.
-    pub fn output(&self, sink: &str) -> Option<Output> {
+    pub(crate) fn output(&self, sink: &str) -> Option<Output> {
         let queue = self.store.queue(sink)?;
         Some(Output::new(self.store.clone(), vec![queue]))
     }
@@ -241,25 +241,25 @@ impl SinkHost {
 
 /// What a sink is told of the agent that it is built for.
 #[derive(Debug, Clone, Copy)]
-pub struct SinkContext<'a> {
+pub(crate) struct SinkContext<'a> {
     /// Its name: what sources and scripts emit to; also the queue's.
-    pub name: &'a str,
+    pub(crate) name: &'a str,
     /// What URLs call it; the name where the file has no `id`.
-    pub id: &'a str,
+    pub(crate) id: &'a str,
     /// The folder that relative paths begin in.
-    pub data_dir: &'a Path,
+    pub(crate) data_dir: &'a Path,
     /// Names of all sinks of the agent.
-    pub sinks: &'a [&'a str],
+    pub(crate) sinks: &'a [&'a str],
 }
 
 /// One kind of sink of a player's file.
-pub struct SinkKind {
+pub(crate) struct SinkKind {
     /// The `type` in the file.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// JSON Schema of its `params`.
-    pub schema: fn() -> Schema,
+    pub(crate) schema: fn() -> Schema,
     /// Builds it from its `params`; problems are reported at their place.
-    pub build: fn(
+    pub(crate) build: fn(
         context: &SinkContext<'_>,
         params: &Node<'_>,
         problems: &mut Problems,
@@ -267,7 +267,7 @@ pub struct SinkKind {
 }
 
 /// Every kind of sink that a player's file may name. Each is held to the contract by the tests that `contract/kinds.rs` lists.
-pub const SINKS: &[SinkKind] = &[
+pub(crate) const SINKS: &[SinkKind] = &[
     SinkKind { name: "http", schema: http::schema, build: http::build },
     SinkKind { name: "db", schema: db::schema, build: db::build },
     SinkKind { name: "time_series", schema: time_series::schema, build: time_series::build },

@@ -1,25 +1,25 @@
 //! Sources: where events come from. A source is one file here and one line in [`SOURCES`].
 
 mod claimed_port;
-pub mod command;
+mod command;
 #[cfg(test)]
 pub(crate) mod contract;
 mod defaults;
-pub mod exec;
+mod exec;
 mod forward;
 mod hand_over;
-pub mod http;
+mod http;
 mod keep_running;
-pub mod listen;
+mod listen;
 mod local_event;
-pub mod logfile;
-pub mod pgcall;
+mod logfile;
+mod pgcall;
 mod postgres;
-pub mod relay;
-pub mod repeatfile;
-pub mod stdin;
-pub mod syslog;
-pub mod system_stats;
+pub(crate) mod relay;
+mod repeatfile;
+mod stdin;
+mod syslog;
+mod system_stats;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,15 +35,15 @@ use crate::pipeline::Output;
 
 /// Where a source listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listening {
+pub(crate) struct Listening {
     /// With the port that was chosen, where the file says 0.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// `http`, `tcp` or `udp`.
-    pub protocol: &'static str,
+    pub(crate) protocol: &'static str,
 }
 
 /// A source that is configured and checked, but touches nothing yet.
-pub trait Source: Send {
+pub(crate) trait Source: Send {
     /// Claims what the source needs (a port), so that a start fails before anything runs. Where it listens.
     ///
     /// # Errors
@@ -84,7 +84,7 @@ pub(crate) const COPIES_NICENESS: i32 = 10;
 
 /// Who is held up by a source, which tells how urgent storing its events is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldsUp {
+pub(crate) enum HoldsUp {
     /// It fetches its events itself.
     Nobody,
     /// Clients that are answered after the commit.
@@ -105,25 +105,25 @@ pub struct SourceError {
 
 /// What a source is told of the agent that it is built for.
 #[derive(Debug, Clone, Copy)]
-pub struct SourceContext<'a> {
+pub(crate) struct SourceContext<'a> {
     /// Its id in the file; names its checkpoints.
-    pub id: &'a str,
+    pub(crate) id: &'a str,
     /// The agent's `envName`; may be empty.
-    pub env_name: &'a str,
+    pub(crate) env_name: &'a str,
     /// The agent's `hostName`, or the machine's.
-    pub host_name: &'a str,
+    pub(crate) host_name: &'a str,
     /// `hookInterval`: how often the script's timer runs, and for some sources how often they look.
-    pub hook_interval: Option<Duration>,
+    pub(crate) hook_interval: Option<Duration>,
 }
 
 /// One kind of source of a proxy's file.
-pub struct SourceKind {
+pub(crate) struct SourceKind {
     /// The `type` in the file.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// JSON Schema of its `params`.
-    pub schema: fn() -> Schema,
+    pub(crate) schema: fn() -> Schema,
     /// Builds it from its `params`; problems are reported at their place.
-    pub build: fn(
+    pub(crate) build: fn(
         context: &SourceContext<'_>,
         params: &Node<'_>,
         problems: &mut Problems,
@@ -131,7 +131,7 @@ pub struct SourceKind {
 }
 
 /// Every kind of source that a proxy's file may name. Each is held to the contract by the tests that `contract/kinds.rs` lists.
-pub const SOURCES: &[SourceKind] = &[
+pub(crate) const SOURCES: &[SourceKind] = &[
     SourceKind { name: "http", schema: http::schema, build: http::build },
     SourceKind { name: "command", schema: command::schema, build: command::build },
     SourceKind { name: "pgcall", schema: pgcall::schema, build: pgcall::build },

@@ -5,7 +5,7 @@
 //!
 //! Reading order:
 //! - [`config`]: the user's file;
-//! - [`bucket`]: names of buckets;
+//! - `bucket`: names of buckets;
 //! - `store`: what a store of buckets promises, and the embedded one, a database a bucket;
 //! - `auth`: who may touch a bucket;
 //! - `api`: the endpoints, one file a group;
@@ -32,7 +32,7 @@ mod absences;
 mod alerts;
 mod api;
 mod auth;
-pub mod bucket;
+mod bucket;
 pub mod config;
 mod data_dir_lock;
 mod losses;

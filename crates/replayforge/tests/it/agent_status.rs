@@ -1,5 +1,6 @@
 //! What proxies and players tell of themselves: on their status ports, to their relays, to systemd.
 
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
 
 use serde_json::{Value, json};
@@ -93,26 +94,23 @@ fn two_agents_of_one_role_on_one_host_are_two_nodes_also_after_a_restart() {
     config["dataDir"] = json!(folder);
     config["hostName"] = json!("web-1");
     config["sources"][0]["params"]["listenPort"] = json!(free_port());
-    let nodes = || {
+    // When each was started, by its id.
+    let nodes = || -> BTreeMap<String, Value> {
         let report = get(stack.ports.status, "/statusz").json()["report"].clone();
-        let ids = report["nodes"].as_array().unwrap().iter().map(|node| node["id"].to_string());
-        ids.filter(|id| id.contains("web-1/proxy")).collect::<Vec<_>>()
+        let nodes = report["nodes"].as_array().unwrap().iter();
+        let of =
+            |node: &Value| (node["id"].as_str().unwrap().to_owned(), node["startedAtMs"].clone());
+        nodes.map(of).filter(|(id, _)| id.starts_with("web-1/proxy")).collect()
     };
-    eventually("the first has told", SOON, || nodes() == ["\"web-1/proxy\""]);
+    eventually("the first has told", SOON, || nodes().keys().eq(["web-1/proxy"]));
     let mut second = Program::role(&folder, "proxy", &config);
-    let both = eventually_some("both have told", SOON, || {
-        let nodes = nodes();
-        (nodes.len() == 2).then_some(nodes)
-    });
-    assert!(both.iter().all(|id| id.len() > "\"web-1/proxy/\"".len()), "{both:?}");
+    let both =
+        eventually_some("both have told", SOON, || Some(nodes()).filter(|nodes| nodes.len() == 2));
+    assert!(both.keys().all(|id| id.len() > "web-1/proxy/".len()), "{both:?}");
     second.stop();
     second.restart();
-    second.wait_for(" INFO started ");
-    let before = get(stack.ports.status, "/statusz").json()["report"]["nodes"].clone();
-    eventually("the second has told again", SOON, || {
-        get(stack.ports.status, "/statusz").json()["report"]["nodes"] != before
-    });
-    assert_eq!(nodes(), both, "the same two as before");
+    eventually("the second has told again", SOON, || nodes() != both);
+    assert!(nodes().keys().eq(both.keys()), "the same two as before: {both:?}, {:?}", nodes());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::support::bucket::drain;
 use crate::support::http::Message;
 use crate::support::ports::free_port;
 use crate::support::program::Program;
@@ -165,24 +166,6 @@ impl Watched {
         bucket["usedBytes"].as_u64().unwrap() * 100 / bucket["eventsMaxBytes"].as_u64().unwrap()
     }
 
-    /// Takes everything out of a bucket.
-    fn empty(&self, bucket: &str) {
-        let headers: [(&str, &[u8]); 2] =
-            [("Authorization", b"Bearer t"), ("RF-BUCKET", bucket.as_bytes())];
-        loop {
-            let pulled = call(self.port, "GET", "/first-batch", &headers, b"");
-            if pulled.status() == 404 {
-                return;
-            }
-            let pulled = pulled.json();
-            let id = |event: &Value| event["id"].to_string();
-            let ids: Vec<String> = pulled.as_array().expect("a list").iter().map(id).collect();
-            let body = json!({ "ids": ids }).to_string();
-            let done = call(self.port, "DELETE", "/acknowledge-batch", &headers, body.as_bytes());
-            assert_eq!(done.status(), 200, "{}", done.text());
-        }
-    }
-
     fn was_told(&self, text: &str) -> bool {
         self.service.requests().iter().any(|request| request.text().contains(text))
     }
@@ -227,8 +210,8 @@ fn each_kind_of_trouble_is_told_and_so_is_its_end() {
 
     watched.tell("skewed", &node(&json!({ "type": "relay" })));
     watched.tell("ill", &node(&json!({ "type": "relay" })));
-    watched.empty("waiting");
-    watched.empty("filling");
+    drain(watched.port, "waiting", "t");
+    drain(watched.port, "filling", "t");
     for (_, ends) in TOLD {
         eventually(ends, SOON, || {
             let mut quiet = node(&json!({ "type": "relay" }));

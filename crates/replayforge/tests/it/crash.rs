@@ -3,22 +3,21 @@
 //! Every run prints its seed; `CRASH_SEED=N` repeats one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use crate::support::http::{Kind, request};
+use crate::support::bucket::drain_events;
+use crate::support::load::{Load, try_post};
 use crate::support::ports::Ports;
 use crate::support::program::Program;
 use crate::support::server::{Answer, Server};
-use crate::support::stack::{Configs, Stack, TOKEN};
+use crate::support::stack::{Configs, Stack};
 use crate::support::target::Target;
 use crate::support::wait::{eventually, let_pass};
-use crate::support::wire::{Wire, call};
 
 /// How long the events that wait may take after the last kill: pauses between tries have grown meanwhile.
 const DRAIN: Duration = Duration::from_secs(30);
@@ -32,56 +31,12 @@ fn seeded() -> Rng {
     Rng::with_seed(seed)
 }
 
-/// Clients that post without a pause, each body once, and write down what was answered 200.
-struct Load {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<Mutex<BTreeSet<Vec<u8>>>>,
-    clients: Vec<JoinHandle<()>>,
-}
-
-impl Load {
-    fn start(port: u16, clients: usize) -> Load {
-        let stop = Arc::new(AtomicBool::new(false));
-        let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
-        let next = Arc::new(AtomicUsize::new(0));
-        let client = |_| {
-            let (stop, acknowledged, next) =
-                (Arc::clone(&stop), Arc::clone(&acknowledged), Arc::clone(&next));
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let body = format!("{number} {}", ".".repeat(number * 37 % 3000)).into_bytes();
-                    // A request that is not answered may have been taken or not: it is not sent again.
-                    if try_post(port, &body) {
-                        acknowledged.lock().unwrap().insert(body);
-                    }
-                    let_pass(Duration::from_millis(2));
-                }
-            })
-        };
-        let clients = (0..clients).map(client).collect();
-        Load { stop, acknowledged, clients }
-    }
-
-    fn count(&self) -> usize {
-        self.acknowledged.lock().unwrap().len()
-    }
-
-    fn finish(self) -> BTreeSet<Vec<u8>> {
-        self.stop.store(true, Ordering::Relaxed);
-        for client in self.clients {
-            client.join().expect("clients do not panic");
-        }
-        let acknowledged = self.acknowledged.lock().unwrap().clone();
-        println!("{} requests acknowledged", acknowledged.len());
-        acknowledged
-    }
-}
-
-fn try_post(port: u16, body: &[u8]) -> bool {
-    let Ok(mut wire) = Wire::try_connect(port) else { return false };
-    let sent = wire.try_send(&request("POST", "/", &[], body));
-    sent.and_then(|()| wire.try_answer(Kind::Answer)).is_ok_and(|answer| answer.status() == 200)
+/// Clients that post to this port; what they write down are bodies.
+fn load(port: u16, clients: usize) -> Load<Vec<u8>> {
+    Load::start(clients, move |number| {
+        let body = format!("{number} {}", ".".repeat(number * 37 % 3000)).into_bytes();
+        try_post(port, "/", &body).then_some(body)
+    })
 }
 
 /// Everything acknowledged is there, and each key stands for one body, each body for one key.
@@ -99,7 +54,7 @@ fn check_arrived(target: &Target, acknowledged: &BTreeSet<Vec<u8>>) {
 }
 
 /// Kills one of the three, at random, so often; starts it again at once.
-fn kill_at_random(stack: &mut Stack, load: &Load, rng: &mut Rng, kills: usize) {
+fn kill_at_random(stack: &mut Stack, load: &Load<Vec<u8>>, rng: &mut Rng, kills: usize) {
     for _ in 0..kills {
         let_pass(Duration::from_millis(rng.u64(20..700)));
         let before = load.count();
@@ -119,7 +74,7 @@ fn check_random_kills(concurrency: usize) {
     let mut stack = Stack::with(|configs| {
         configs.player["sinks"][0]["params"]["concurrency"] = json!(concurrency);
     });
-    let load = Load::start(stack.ports.proxy, 4);
+    let load = load(stack.ports.proxy, 4);
     kill_at_random(&mut stack, &load, &mut rng, 15);
     let acknowledged = load.finish();
     assert!(acknowledged.len() > 200, "the load was too small to tell: {}", acknowledged.len());
@@ -136,42 +91,6 @@ fn crash_of_any_role_loses_nothing_acknowledged_with_concurrent_delivery() {
     check_random_kills(8);
 }
 
-/// The ids that our proxies gave to the events of a bucket; empties it.
-fn drain_bucket(port: u16) -> Vec<(String, Vec<u8>)> {
-    drain(port, "b")
-}
-
-/// The same of any bucket.
-pub(crate) fn drain(port: u16, bucket: &str) -> Vec<(String, Vec<u8>)> {
-    let authorization = format!("Bearer {TOKEN}");
-    let headers = [("RF-BUCKET", bucket.as_bytes()), ("Authorization", authorization.as_bytes())];
-    let mut found = Vec::new();
-    loop {
-        let answer = call(port, "GET", "/first-batch", &headers, b"");
-        let items = answer.json();
-        let items = items.as_array().unwrap();
-        if items.is_empty() {
-            return found;
-        }
-        let ids: Vec<String> = items.iter().map(|item| item["id"].to_string()).collect();
-        found.extend(items.iter().map(|item| {
-            let event: Value = serde_json::from_str(item["content"].as_str().unwrap()).unwrap();
-            (
-                event["eventId"].as_str().unwrap().to_owned(),
-                event["body"].as_str().unwrap().as_bytes().to_vec(),
-            )
-        }));
-        let acknowledged = call(
-            port,
-            "DELETE",
-            "/acknowledge-batch",
-            &headers,
-            json!({ "ids": ids }).to_string().as_bytes(),
-        );
-        assert_eq!(acknowledged.status(), 200);
-    }
-}
-
 #[test]
 fn crash_of_proxy_or_relay_puts_each_event_into_the_bucket_once() {
     let mut rng = seeded();
@@ -180,7 +99,7 @@ fn crash_of_proxy_or_relay_puts_each_event_into_the_bucket_once() {
     let configs = Configs::new(folder.path(), ports);
     let mut relay = Program::role(folder.path(), "relay", &configs.relay);
     let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
-    let load = Load::start(ports.proxy, 4);
+    let load = load(ports.proxy, 4);
     for _ in 0..15 {
         let_pass(Duration::from_millis(rng.u64(20..500)));
         // Often both: a batch is under way, its commit done and its answer lost, or its id not yet stored.
@@ -202,7 +121,7 @@ fn crash_of_proxy_or_relay_puts_each_event_into_the_bucket_once() {
     let mut found: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut bodies = BTreeSet::new();
     eventually("every acknowledged event is in the bucket", DRAIN, || {
-        for (id, body) in drain_bucket(ports.relay) {
+        for (id, body) in drain_events(ports.relay, "b") {
             assert!(bodies.insert(body.clone()), "stored twice: event {id}");
             assert_eq!(found.insert(id, body), None, "one id for two events");
         }
@@ -230,7 +149,7 @@ fn crash_with_a_script_that_emits_to_two_sinks_loses_nothing_of_either() {
     configs.proxy["sinks"].as_array_mut().unwrap().push(copy);
     let _relay = Program::role(folder.path(), "relay", &configs.relay);
     let mut proxy = Program::role(folder.path(), "proxy", &configs.proxy);
-    let load = Load::start(ports.proxy, 4);
+    let load = load(ports.proxy, 4);
     for _ in 0..15 {
         let_pass(Duration::from_millis(rng.u64(20..500)));
         let before = load.count();
@@ -244,7 +163,7 @@ fn crash_with_a_script_that_emits_to_two_sinks_loses_nothing_of_either() {
     let mut found = [BTreeSet::new(), BTreeSet::new()];
     eventually("both buckets have the same, with all that was acknowledged", DRAIN, || {
         for (bucket, found) in ["b", "c"].into_iter().zip(&mut found) {
-            for (id, body) in drain(ports.relay, bucket) {
+            for (id, body) in drain_events(ports.relay, bucket) {
                 assert!(found.insert(body), "stored twice in {bucket}: event {id}");
             }
         }
@@ -341,7 +260,7 @@ fn crash_of_a_player_at_our_relay_stores_each_event_once() {
     let mut stack = Stack::start();
     stack.target.go_away();
     let mut bodies = BTreeSet::new();
-    let load = Load::start(stack.ports.proxy, 2);
+    let load = load(stack.ports.proxy, 2);
     for _ in 0..15 {
         let_pass(Duration::from_millis(rng.u64(1..200)));
         stack.player.kill();

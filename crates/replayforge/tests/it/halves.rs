@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use crate::crash::drain;
+use crate::support::bucket::drain_events;
 use crate::support::http::Message;
 use crate::support::ports::Ports;
 use crate::support::program::{Program, write_config};
@@ -84,7 +84,8 @@ fn a_proxy_that_stops_between_two_halves_loses_and_doubles_nothing() {
     *gate.halves.lock().unwrap() = 1_000;
     proxy.restart();
     proxy.wait_for("event moved to the dead letters");
-    let bodies: Vec<Vec<u8>> = drain(ports.relay, "b").into_iter().map(|(_, body)| body).collect();
+    let bodies: Vec<Vec<u8>> =
+        drain_events(ports.relay, "b").into_iter().map(|(_, body)| body).collect();
     assert_eq!(bodies, [b"first".to_vec(), b"one".to_vec(), b"two".to_vec()]);
 }
 
@@ -107,7 +108,7 @@ fn a_bucket_that_is_too_small_for_a_batch_doubles_nothing_in_another() {
     eventually("both buckets have had all", SOON, || {
         for bucket in ["b", "c"] {
             let found = found.entry(bucket).or_default();
-            for (id, body) in drain(ports.relay, bucket) {
+            for (id, body) in drain_events(ports.relay, bucket) {
                 assert!(found.insert(body), "stored twice in {bucket}: event {id}");
             }
         }
@@ -147,7 +148,7 @@ fn what_a_web_server_refuses_by_itself_costs_no_event() {
         proxy.restart();
         let mut found = BTreeSet::new();
         let all = eventually_some("all are in the bucket", SOON, || {
-            found.extend(drain(ports.relay, "b").into_iter().map(|(_, body)| body));
+            found.extend(drain_events(ports.relay, "b").into_iter().map(|(_, body)| body));
             (found.len() == sent.len()).then(|| found.clone())
         });
         assert_eq!(all, sent);

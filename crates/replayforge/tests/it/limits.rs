@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
+use crate::support::bucket::drain;
 use crate::support::ports::Ports;
 use crate::support::program::Program;
 use crate::support::stack::{Configs, Stack, TOKEN};
@@ -207,32 +208,11 @@ fn check_bucket(when_full: &str) -> (Vec<(usize, u16)>, BTreeSet<usize>) {
         call(ports.relay, "POST", "/record-batch", &headers, json!(parts).to_string().as_bytes())
             .status()
     });
-    let mut left = BTreeSet::new();
-    drain(ports.relay, |content| {
-        let number = content.split('/').next().unwrap().parse::<usize>().unwrap();
-        left.insert(number);
-    });
+    let number = |content: String| content.split('/').next().unwrap().parse::<usize>().unwrap();
+    let left: BTreeSet<usize> = drain(ports.relay, "b", TOKEN).into_iter().map(number).collect();
     sampler.check(BUCKET);
     eventually("the drained files are small", SOON, || total(&home, "relay.sqlite3") < BUCKET / 3);
     (answers, left)
-}
-
-fn drain(port: u16, mut take: impl FnMut(&str)) {
-    let headers = [("RF-BUCKET", &b"b"[..]), ("Authorization", b"Bearer token-of-b")];
-    loop {
-        let answer = call(port, "GET", "/first-batch", &headers, b"");
-        let items: Vec<Value> = serde_json::from_slice(&answer.body).unwrap();
-        if items.is_empty() {
-            return;
-        }
-        items.iter().for_each(|item| take(item["content"].as_str().unwrap()));
-        let ids: Vec<String> = items.iter().map(|item| item["id"].to_string()).collect();
-        let body = json!({ "ids": ids }).to_string();
-        assert_eq!(
-            call(port, "DELETE", "/acknowledge-batch", &headers, body.as_bytes()).status(),
-            200
-        );
-    }
 }
 
 #[test]

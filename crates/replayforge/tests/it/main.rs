@@ -76,6 +76,7 @@ mod log;
 mod manual;
 #[cfg(test)]
 mod mending;
+#[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod mirroring;

@@ -1,7 +1,9 @@
 //! The harness: the program as a process, a target that writes down what it gets, clients that send any bytes.
 
 pub(crate) mod browser;
+pub(crate) mod bucket;
 pub(crate) mod http;
+pub(crate) mod load;
 pub(crate) mod markdown;
 pub(crate) mod ports;
 pub(crate) mod postgres;

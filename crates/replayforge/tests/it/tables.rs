@@ -2,9 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -12,7 +9,8 @@ use flate2::read::GzDecoder;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
-use crate::support::http::{Kind, request};
+use crate::support::http::request;
+use crate::support::load::{Load, try_post};
 use crate::support::ports::free_port;
 use crate::support::stack::Stack;
 use crate::support::wait::{eventually, let_pass};
@@ -44,53 +42,15 @@ fn ask<T: rusqlite::types::FromSql + Default>(stack: &Stack, sink: &str, sql: &s
     conn.and_then(|conn| conn.query_row(sql, [], |row| row.get(0))).unwrap_or_default()
 }
 
-/// Clients that post numbers, each once, and write down which were answered 200.
-struct Load {
-    stop: Arc<AtomicBool>,
-    acknowledged: Arc<Mutex<BTreeSet<u64>>>,
-    clients: Vec<JoinHandle<()>>,
+/// Clients that post numbers to this port.
+fn load(port: u16) -> Load<usize> {
+    Load::start(3, move |number| {
+        let body = json!({ "timestamp": 60, "value": 1, "number": number, "status": "down" });
+        try_post(port, &format!("/{TABLE}"), body.to_string().as_bytes()).then_some(number)
+    })
 }
 
-impl Load {
-    fn start(port: u16) -> Load {
-        let stop = Arc::new(AtomicBool::new(false));
-        let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
-        let next = Arc::new(AtomicU64::new(0));
-        let client = |_| {
-            let (stop, acknowledged, next) =
-                (Arc::clone(&stop), Arc::clone(&acknowledged), Arc::clone(&next));
-            std::thread::spawn(move || {
-                while !stop.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if try_post(port, number) {
-                        acknowledged.lock().unwrap().insert(number);
-                    }
-                    let_pass(Duration::from_millis(2));
-                }
-            })
-        };
-        let clients = (0..3).map(client).collect();
-        Load { stop, acknowledged, clients }
-    }
-
-    fn finish(self) -> BTreeSet<u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        for client in self.clients {
-            client.join().expect("clients do not panic");
-        }
-        self.acknowledged.lock().unwrap().clone()
-    }
-}
-
-fn try_post(port: u16, number: u64) -> bool {
-    let Ok(mut wire) = Wire::try_connect(port) else { return false };
-    let body = json!({ "timestamp": 60, "value": 1, "number": number, "status": "down" });
-    let body = body.to_string().into_bytes();
-    let sent = wire.try_send(&request("POST", &format!("/{TABLE}"), &[], &body));
-    sent.and_then(|()| wire.try_answer(Kind::Answer)).is_ok_and(|answer| answer.status() == 200)
-}
-
-fn numbers(stack: &Stack, sink: &str) -> Vec<u64> {
+fn numbers(stack: &Stack, sink: &str) -> Vec<usize> {
     let list: String =
         ask(stack, sink, &format!("SELECT group_concat(number) FROM {TABLE} ORDER BY number"));
     list.split(',').filter_map(|number| number.parse().ok()).collect()
@@ -102,7 +62,7 @@ fn crash_of_a_player_doubles_no_row_and_no_point() {
     println!("seed {seed}");
     let mut rng = Rng::with_seed(seed);
     let mut stack = stack(free_port());
-    let load = Load::start(stack.ports.proxy);
+    let load = load(stack.ports.proxy);
     for _ in 0..20 {
         let_pass(Duration::from_millis(rng.u64(10..400)));
         let victim = if rng.u8(0..4) == 0 { &mut stack.relay } else { &mut stack.player };
@@ -113,7 +73,7 @@ fn crash_of_a_player_doubles_no_row_and_no_point() {
     assert!(acknowledged.len() > 100, "the load was too small to tell: {}", acknowledged.len());
     for sink in ["rows", "checks"] {
         eventually("every acknowledged event is a row", DRAIN, || {
-            let stored: BTreeSet<u64> = numbers(&stack, sink).into_iter().collect();
+            let stored: BTreeSet<usize> = numbers(&stack, sink).into_iter().collect();
             acknowledged.is_subset(&stored)
         });
     }
@@ -127,7 +87,7 @@ fn crash_of_a_player_doubles_no_row_and_no_point() {
     });
     for sink in ["rows", "checks"] {
         let stored = numbers(&stack, sink);
-        let distinct: BTreeSet<u64> = stored.iter().copied().collect();
+        let distinct: BTreeSet<usize> = stored.iter().copied().collect();
         assert_eq!(stored.len(), distinct.len(), "a row came twice into {sink}");
     }
     assert!(stack.player.stop().success());

@@ -14,19 +14,19 @@ const SHELL: &str = "/bin/sh";
 
 /// Program and arguments. Invariant: there is a program, after [`CommandLine::checked`].
 #[derive(Clone, PartialEq, Eq)]
-pub struct CommandLine {
+pub(crate) struct CommandLine {
     argv: Vec<String>,
     is_line: bool,
 }
 
 impl CommandLine {
     /// A program without arguments.
-    pub fn program(path: String) -> Self {
+    pub(crate) fn program(path: String) -> Self {
         Self { argv: vec![path], is_line: false }
     }
 
     /// Program and arguments.
-    pub fn argv(&self) -> &[String] {
+    pub(crate) fn argv(&self) -> &[String] {
         &self.argv
     }
 
@@ -34,7 +34,7 @@ impl CommandLine {
     ///
     /// # Errors
     /// What was expected instead.
-    pub fn checked(self, shell: bool) -> Result<Self, String> {
+    pub(crate) fn checked(self, shell: bool) -> Result<Self, String> {
         let is_empty = self.argv.first().is_none_or(|first| first.trim().is_empty());
         match (self.is_line, shell) {
             _ if is_empty => Err("expected the name of a program, found nothing".to_owned()),

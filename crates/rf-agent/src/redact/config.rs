@@ -117,23 +117,23 @@ const QUERY: &[&str] = &[
 /// What is masked in an event before it is written anywhere.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RedactConfig {
+pub(crate) struct RedactConfig {
     /// Names of headers whose values are masked.
     #[serde(default)]
-    pub headers: Vec<String>,
+    pub(crate) headers: Vec<String>,
     /// Names of query parameters whose values are masked.
     #[serde(default)]
-    pub query: Vec<String>,
+    pub(crate) query: Vec<String>,
     /// Fields of JSON, form, multipart and XML bodies: a name (`password`, at any depth), a path (`user.pin`, at any
     /// depth; `*` is any name) or a path from the outermost object (`$.user.pin`).
     #[serde(default)]
-    pub fields: Vec<String>,
+    pub(crate) fields: Vec<String>,
     /// Regular expressions; what matches is masked in targets, header values and bodies.
     #[serde(default)]
-    pub patterns: Vec<String>,
+    pub(crate) patterns: Vec<String>,
     /// Names of headers, parameters and fields that the defaults would mask and that are kept; `"*"`: no defaults.
     #[serde(default)]
-    pub keep: Vec<String>,
+    pub(crate) keep: Vec<String>,
 }
 
 /// Whether the lists of usual secrets are masked without being asked for.

@@ -26,7 +26,6 @@ const OTHER_REASONS: &str = "other reasons";
 /// What one call did, counted once it is committed.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    pub(super) events: u64,
     pub(super) emitted: u64,
     pub(super) filtered: u64,
     pub(super) dead_lettered: u64,
@@ -57,23 +56,20 @@ impl Tally {
 
 /// What a source's script did since the start.
 #[derive(Debug, Default)]
-pub struct ScriptCounters {
-    /// Events that it was called with.
-    pub events: AtomicU64,
+pub(crate) struct ScriptCounters {
     /// Events that came out of it.
-    pub emitted: AtomicU64,
+    pub(crate) emitted: AtomicU64,
     /// Events that it emitted nothing for, without a word.
-    pub filtered: AtomicU64,
+    pub(crate) filtered: AtomicU64,
     /// Events that became dead letters: by `dead`, since it failed over them, or since what it made of them was too large.
-    pub dead_lettered: AtomicU64,
+    pub(crate) dead_lettered: AtomicU64,
     /// Events that it failed over and that `onError` discards.
-    pub dropped_on_error: AtomicU64,
+    pub(crate) dropped_on_error: AtomicU64,
     dropped: Mutex<BTreeMap<String, u64>>,
 }
 
 impl ScriptCounters {
     pub(super) fn add(&self, tally: Tally) {
-        self.events.fetch_add(tally.events, Ordering::Relaxed);
         self.emitted.fetch_add(tally.emitted, Ordering::Relaxed);
         self.filtered.fetch_add(tally.filtered, Ordering::Relaxed);
         self.dead_lettered.fetch_add(tally.dead_lettered, Ordering::Relaxed);
@@ -90,7 +86,7 @@ impl ScriptCounters {
     }
 
     /// Events given to `drop`, by reason.
-    pub fn dropped(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn dropped(&self) -> BTreeMap<String, u64> {
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

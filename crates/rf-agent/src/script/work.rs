@@ -116,7 +116,6 @@ impl<'a> Work<'a> {
 
     /// Runs `Process`; a reason when the event belongs to the dead letters.
     fn process(&mut self, session: &mut Session, content: &Bytes) -> Option<String> {
-        self.tally.events += 1;
         let mut outcome = match session.process(content) {
             Ok(outcome) => outcome,
             Err(error) => {

@@ -10,24 +10,24 @@ use serde::{Deserialize, Deserializer};
 
 /// A status code such as `429`, or a class such as `"5xx"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StatusPattern {
+pub(crate) struct StatusPattern {
     from: u16,
     to: u16,
 }
 
 impl StatusPattern {
     /// Exactly this code.
-    pub const fn one(code: u16) -> Self {
+    pub(crate) const fn one(code: u16) -> Self {
         Self { from: code, to: code }
     }
 
     /// Every code of a class: 5 for 500 to 599.
-    pub const fn class(class: u16) -> Self {
+    pub(crate) const fn class(class: u16) -> Self {
         Self { from: class * 100, to: class * 100 + 99 }
     }
 
     /// Whether the status is meant.
-    pub fn matches(self, status: StatusCode) -> bool {
+    pub(crate) fn matches(self, status: StatusCode) -> bool {
         (self.from..=self.to).contains(&status.as_u16())
     }
 

@@ -27,7 +27,7 @@ use schemars::Schema;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use self::config::{AlertSinkConfig, AlertTableConfig};
+use self::config::AlertSinkConfig;
 use self::outbox::Waiting;
 use self::state::State;
 use super::table::database::{self, Database};

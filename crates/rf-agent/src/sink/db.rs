@@ -31,15 +31,15 @@ use state::State;
 /// `params` of a `db` sink; the keys are spelled as in the original.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub struct DbSinkConfig {
+pub(crate) struct DbSinkConfig {
     /// Path of the SQLite database; relative paths begin in `dataDir`.
-    pub database: PathBuf,
+    pub(crate) database: PathBuf,
     /// Rows that were not written for so many seconds are removed; 0: never.
     #[serde(default)]
-    pub row_ttl_sec: u64,
+    pub(crate) row_ttl_sec: u64,
     /// The database's file may grow to this; then writing pauses, and events wait in the sink's queue. None: no bound.
     #[serde(default)]
-    pub max_bytes: Option<ByteSize>,
+    pub(crate) max_bytes: Option<ByteSize>,
     /// Port of a listener of the sink's own for its queries; none: the player's server only.
     #[serde(default)]
     #[schemars(extend("x-zero-is-unset" = true))]
@@ -47,11 +47,11 @@ pub struct DbSinkConfig {
     /// Address of that listener.
     #[serde(default = "localhost")]
     #[schemars(extend("x-zero-is-unset" = true))]
-    pub listen_host: String,
+    pub(crate) listen_host: String,
     /// Folder whose files are served below `static/`; relative paths begin in `dataDir`. None: no files.
     #[serde(default)]
     #[schemars(extend("x-zero-is-unset" = true))]
-    pub static_dir: Option<PathBuf>,
+    pub(crate) static_dir: Option<PathBuf>,
 }
 
 /// JSON Schema of [`DbSinkConfig`].

@@ -43,31 +43,31 @@ const BEHIND_SESSION: Duration = Duration::from_secs(1);
 /// `params` of an `exec` sink.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ExecSinkConfig {
+pub(crate) struct ExecSinkConfig {
     /// Program and arguments as a list, or with `shell` a line for the shell.
-    pub command: CommandLine,
+    pub(crate) command: CommandLine,
     /// `command` is a line for `/bin/sh`.
     #[serde(default)]
-    pub shell: bool,
+    pub(crate) shell: bool,
     /// Folder that it starts in; none: the working directory.
     #[serde(default)]
-    pub working_dir: Option<PathBuf>,
+    pub(crate) working_dir: Option<PathBuf>,
     /// Variables besides those of the player.
     #[serde(default)]
-    pub env: BTreeMap<String, Secret>,
+    pub(crate) env: BTreeMap<String, Secret>,
     /// Events that may wait for their answers at a time. 1 keeps the order of the events.
     #[serde(default = "singles::one")]
     #[schemars(range(min = 1, max = 1024))]
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
     /// How long one answer may take.
     #[serde(default = "singles::default_timeout")]
-    pub timeout: Interval,
+    pub(crate) timeout: Interval,
     /// After so many tries an event becomes a dead letter; 0: never.
     #[serde(default = "singles::default_max_attempts")]
-    pub max_attempts: u32,
+    pub(crate) max_attempts: u32,
     /// An event that fails and was queued longer ago than this becomes a dead letter; 0: never.
     #[serde(default = "singles::default_max_age")]
-    pub max_age: Interval,
+    pub(crate) max_age: Interval,
 }
 
 /// JSON Schema of [`ExecSinkConfig`].

@@ -35,10 +35,10 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use self::config::FileSinkConfig;
-pub use self::finished::Compress;
-pub use self::format::FileFormat;
-pub use self::writer::Fsync;
+pub(crate) use self::config::FileSinkConfig;
+pub(crate) use self::finished::Compress;
+pub(crate) use self::format::FileFormat;
+pub(crate) use self::writer::Fsync;
 
 use self::config::path_of;
 use self::finished::Finished;

@@ -34,9 +34,9 @@ use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, singles}
 use crate::settings::{StatusPattern, at, not_zero};
 
 /// Marks a repeat for the target (draft-ietf-httpapi-idempotency-key-header).
-pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The event's id, also for targets that give `Idempotency-Key` a meaning of their own.
-pub const X_REPLAYFORGE_ID: HeaderName = HeaderName::from_static("x-replayforge-id");
+pub(crate) const X_REPLAYFORGE_ID: HeaderName = HeaderName::from_static("x-replayforge-id");
 
 /// An answer's body is read up to here, so that its connection can be used again; a longer one closes it.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -46,73 +46,73 @@ const MAX_TARGETS: usize = 32;
 /// `params` of an `http` sink.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HttpSinkConfig {
+pub(crate) struct HttpSinkConfig {
     /// Scheme and authority to send to, such as `http://127.0.0.1:8080`; a path is put before the event's own.
     #[serde(default)]
-    pub target_host: String,
+    pub(crate) target_host: String,
     /// Several of them instead: the first that is well gets each request.
     #[serde(default)]
-    pub target_hosts: Vec<String>,
+    pub(crate) target_hosts: Vec<String>,
     /// Headers that are set, with fields of the event such as `{header.X-Tenant}`; an empty value takes a header away.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
     /// Method instead of the event's; empty: the event's.
     #[serde(default)]
-    pub method: String,
+    pub(crate) method: String,
     /// Changes of the path: the first one whose pattern fits is made.
     #[serde(default)]
-    pub rewrite_path: Vec<RewriteConfig>,
+    pub(crate) rewrite_path: Vec<RewriteConfig>,
     /// Sent as `Authorization: Basic` instead of the event's.
     #[serde(default)]
-    pub basic_auth: Option<BasicAuthConfig>,
+    pub(crate) basic_auth: Option<BasicAuthConfig>,
     /// Sent as `Authorization: Bearer` instead of the event's.
     #[serde(default)]
-    pub bearer_token: Secret,
+    pub(crate) bearer_token: Secret,
     /// Requests at a time. 1 keeps the order of the events.
     #[serde(default = "singles::one")]
     #[schemars(range(min = 1, max = 1024))]
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
     /// Send the captured `Host` instead of the target's.
     #[serde(default)]
-    pub preserve_host: bool,
+    pub(crate) preserve_host: bool,
     /// How long one request may take.
     #[serde(default = "singles::default_timeout")]
-    pub timeout: Interval,
+    pub(crate) timeout: Interval,
     /// Answers that are tried again, besides timeouts and failed connections. Every other answer counts as delivered.
     #[serde(default = "default_retry_statuses")]
-    pub retry_statuses: Vec<StatusPattern>,
+    pub(crate) retry_statuses: Vec<StatusPattern>,
     /// After so many tries that reached the target an event becomes a dead letter; 0: never.
     #[serde(default = "singles::default_max_attempts")]
-    pub max_attempts: u32,
+    pub(crate) max_attempts: u32,
     /// An event that fails and was queued longer ago than this becomes a dead letter; 0: never.
     #[serde(default = "singles::default_max_age")]
-    pub max_age: Interval,
+    pub(crate) max_age: Interval,
     /// A PEM file of authorities to trust besides the public ones.
     #[serde(default)]
-    pub ca_file: Option<std::path::PathBuf>,
+    pub(crate) ca_file: Option<std::path::PathBuf>,
     /// Requests a second at the most; none: unlimited.
     #[serde(default)]
-    pub max_events_per_second: Option<f64>,
+    pub(crate) max_events_per_second: Option<f64>,
 }
 
 /// A change of the path.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RewriteConfig {
+pub(crate) struct RewriteConfig {
     /// A regular expression, looked for in the path without its query.
-    pub from: String,
+    pub(crate) from: String,
     /// What stands instead of what it found, with `$1` or `${name}` for its groups.
-    pub to: String,
+    pub(crate) to: String,
 }
 
 /// A name and a password.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct BasicAuthConfig {
+pub(crate) struct BasicAuthConfig {
     /// The name.
-    pub username: String,
+    pub(crate) username: String,
     /// The password.
-    pub password: Secret,
+    pub(crate) password: Secret,
 }
 
 fn default_retry_statuses() -> Vec<StatusPattern> {

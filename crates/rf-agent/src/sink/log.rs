@@ -22,26 +22,26 @@ const MAX_SHOWN_BYTES: usize = 4096;
 /// `params` of a `log` sink.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct LogSinkConfig {
+pub(crate) struct LogSinkConfig {
     /// Level of the lines.
     #[serde(default)]
     #[schemars(extend("x-zero-is-unset" = true, "x-any-case" = true))]
-    pub log_level: LogLevel,
+    pub(crate) log_level: LogLevel,
     /// A file of its own, relative to `dataDir`; empty: the program's log.
     #[serde(default)]
-    pub log_file_path: String,
+    pub(crate) log_file_path: String,
     /// The file is finished when it would grow above this; default 10 MiB.
     #[serde(default)]
-    pub max_file_bytes: Option<ByteSize>,
+    pub(crate) max_file_bytes: Option<ByteSize>,
     /// Bytes of all its files: the oldest are removed; default 100 MiB.
     #[serde(default)]
-    pub max_total_bytes: Option<ByteSize>,
+    pub(crate) max_total_bytes: Option<ByteSize>,
 }
 
 /// `logLevel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum LogLevel {
+pub(crate) enum LogLevel {
     /// Finest.
     Trace,
     /// For looking closely.

@@ -57,19 +57,19 @@ const WINDOW_OVER: &[u8] = br#"{"method":"POST","path":"/_rpf/dedup-window-over"
 /// `params` of a `notification` sink.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct NotificationConfig {
+pub(crate) struct NotificationConfig {
     /// The services, each by a name of your choice; every notification goes to all of them.
-    pub webhooks: BTreeMap<String, TargetConfig>,
+    pub(crate) webhooks: BTreeMap<String, TargetConfig>,
     /// The same notification within this time after it was told is counted, and the count told at its end; 0: every one
     /// is told.
     #[serde(default)]
-    pub dedup_window: Interval,
+    pub(crate) dedup_window: Interval,
     /// Batches a minute at the most: what comes meanwhile is grouped. None: 20 where any service groups; 0: unlimited.
     #[serde(default)]
-    pub max_messages_per_minute: Option<u32>,
+    pub(crate) max_messages_per_minute: Option<u32>,
     /// A notification that fails and was queued longer ago than this becomes a dead letter; 0: never.
     #[serde(default = "singles::default_max_age")]
-    pub max_age: Interval,
+    pub(crate) max_age: Interval,
 }
 
 /// JSON Schema of [`NotificationConfig`].
@@ -78,7 +78,7 @@ pub(super) fn schema() -> Schema {
 }
 
 /// The services that `params` names.
-pub fn targets(params: &Node<'_>, problems: &mut Problems) -> Option<Vec<Target>> {
+pub(crate) fn targets(params: &Node<'_>, problems: &mut Problems) -> Option<Vec<Target>> {
     let config: NotificationConfig = params.decode(problems)?;
     check_targets(&config, params, problems)
 }

@@ -30,15 +30,15 @@ use crate::settings::Port;
 /// `params` of a `time_series` sink; the keys are spelled as in the original.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub struct TimeSeriesSinkConfig {
+pub(crate) struct TimeSeriesSinkConfig {
     /// Path of the SQLite database; relative paths begin in `dataDir`.
-    pub database: PathBuf,
+    pub(crate) database: PathBuf,
     /// Rows so many seconds older than the newest of their table are removed; 0: never.
     #[serde(default = "day")]
-    pub row_ttl_sec: u64,
+    pub(crate) row_ttl_sec: u64,
     /// The database's file may grow to this; then writing pauses, and events wait in the sink's queue. None: no bound.
     #[serde(default)]
-    pub max_bytes: Option<ByteSize>,
+    pub(crate) max_bytes: Option<ByteSize>,
     /// Port of a listener of the sink's own for its queries; none: the player's server only.
     #[serde(default)]
     #[schemars(extend("x-zero-is-unset" = true))]
@@ -46,7 +46,7 @@ pub struct TimeSeriesSinkConfig {
     /// Address of that listener.
     #[serde(default = "localhost")]
     #[schemars(extend("x-zero-is-unset" = true))]
-    pub listen_host: String,
+    pub(crate) listen_host: String,
 }
 
 fn day() -> u64 {

@@ -31,45 +31,45 @@ use crate::settings::{at, not_zero};
 /// `params` of a `command` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct CommandSourceConfig {
+pub(crate) struct CommandSourceConfig {
     /// Program and arguments as a list; with `shell` a line for `/bin/sh`.
-    pub command: CommandLine,
+    pub(crate) command: CommandLine,
     /// `command` is a line for the shell.
     #[serde(default)]
-    pub shell: bool,
+    pub(crate) shell: bool,
     /// What becomes an event.
     #[serde(default)]
-    pub mode: Mode,
+    pub(crate) mode: Mode,
     /// Pause between the starts of two runs. Not for `stream`.
     #[serde(default)]
-    pub interval_seconds: Option<Interval>,
+    pub(crate) interval_seconds: Option<Interval>,
     /// When it is run, in the time zone of the machine. Not for `stream`.
     #[serde(default)]
-    pub cron: Option<String>,
+    pub(crate) cron: Option<String>,
     /// How long a run may take. Not for `stream`.
     #[serde(default = "default_timeout")]
-    pub timeout: Interval,
+    pub(crate) timeout: Interval,
     /// The folder that the program starts in; default: the agent's own.
     #[serde(default)]
-    pub working_dir: Option<PathBuf>,
+    pub(crate) working_dir: Option<PathBuf>,
     /// Variables for the program, besides those of the agent.
     #[serde(default)]
-    pub env: BTreeMap<String, Secret>,
+    pub(crate) env: BTreeMap<String, Secret>,
     /// Path of the events.
     #[serde(default = "root_path")]
-    pub path: String,
+    pub(crate) path: String,
     /// What is kept of a run's standard output, and of its standard error; the rest is cut.
     #[serde(default = "default_max_output")]
-    pub max_output_bytes: ByteSize,
+    pub(crate) max_output_bytes: ByteSize,
     /// A longer line is cut here.
     #[serde(default = "default_max_line")]
-    pub max_line_bytes: ByteSize,
+    pub(crate) max_line_bytes: ByteSize,
 }
 
 /// `mode`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum Mode {
+pub(crate) enum Mode {
     /// One event a run.
     #[default]
     Output,

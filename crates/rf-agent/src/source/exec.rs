@@ -33,24 +33,24 @@ const MAX_UNREAD_BYTES: usize = 1024 * 1024;
 /// `params` of an `exec` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ExecSourceConfig {
+pub(crate) struct ExecSourceConfig {
     /// Program and arguments as a list; with `shell` a line for `/bin/sh`.
-    pub command: CommandLine,
+    pub(crate) command: CommandLine,
     /// `command` is a line for the shell.
     #[serde(default)]
-    pub shell: bool,
+    pub(crate) shell: bool,
     /// The folder that the program starts in; default: the agent's own.
     #[serde(default)]
-    pub working_dir: Option<PathBuf>,
+    pub(crate) working_dir: Option<PathBuf>,
     /// Variables for the program, besides those of the agent.
     #[serde(default)]
-    pub env: BTreeMap<String, Secret>,
+    pub(crate) env: BTreeMap<String, Secret>,
     /// Path of events that name none.
     #[serde(default = "root_path")]
-    pub path: String,
+    pub(crate) path: String,
     /// A longer line is refused.
     #[serde(default = "default_max_line")]
-    pub max_line_bytes: ByteSize,
+    pub(crate) max_line_bytes: ByteSize,
 }
 
 /// JSON Schema of [`ExecSourceConfig`].

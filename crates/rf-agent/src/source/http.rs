@@ -29,7 +29,7 @@ use rf_net::serve::{ServeReport, ServerLimits};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use self::config::HttpSourceConfig;
+use self::config::HttpSourceConfig;
 pub(super) use self::config::{
     build, default_idle_timeout, default_max_connections, default_request_timeout, header_names,
     schema,

@@ -44,27 +44,27 @@ const CURSOR_SETTING: &str = "replayforge.cursor";
 
 params_with_connection! {
     /// `params` of a `listen` source.
-    pub struct ListenSourceConfig {
+    pub(crate) struct ListenSourceConfig {
         /// The channels that NOTIFY names.
         #[schemars(length(min = 1, max = 100))]
-        pub channels: Vec<String>,
+        pub(crate) channels: Vec<String>,
         /// A query that runs after each connect; each of its rows becomes an event.
         #[serde(default)]
-        pub reread_sql: String,
+        pub(crate) reread_sql: String,
         /// A column of the query. Its last value is remembered, the query runs at each notification, and notifications become
         /// no events of their own.
         #[serde(default)]
-        pub cursor: String,
+        pub(crate) cursor: String,
         /// The events' path.
         #[serde(default = "root_path")]
-        pub path: String,
+        pub(crate) path: String,
         /// Rows of the query that are read at a time.
         #[serde(default = "default_max_rows")]
         #[schemars(range(min = 1))]
-        pub max_rows: usize,
+        pub(crate) max_rows: usize,
         /// The same in bytes, as JSON.
         #[serde(default = "default_max_bytes")]
-        pub max_bytes: ByteSize,
+        pub(crate) max_bytes: ByteSize,
     }
 }
 

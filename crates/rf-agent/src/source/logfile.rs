@@ -41,5 +41,4 @@ mod trouble;
 mod unpack;
 mod watch;
 
-pub use settings::{LogfileSourceConfig, MultilineConfig, StartAt};
 pub(super) use settings::{build, schema};

@@ -25,36 +25,36 @@ use crate::settings::{at, not_zero};
 
 params_with_connection! {
     /// `params` of a `pgcall` source.
-    pub struct PgcallSourceConfig {
+    pub(crate) struct PgcallSourceConfig {
         /// Time from the start of one round to the start of the next.
         #[serde(default = "default_interval")]
         #[schemars(extend("x-zero-is-unset" = true))]
-        pub interval_seconds: Interval,
+        pub(crate) interval_seconds: Interval,
         /// The statements of a round, in order.
         #[schemars(length(min = 1, max = 100))]
-        pub calls: Vec<PgcallConfig>,
+        pub(crate) calls: Vec<PgcallConfig>,
         /// The events' path.
         #[serde(default = "root_path")]
         #[schemars(extend("x-zero-is-unset" = true))]
-        pub path: String,
+        pub(crate) path: String,
         /// Rows of one call; further ones are left out and marked.
         #[serde(default = "default_max_rows")]
         #[schemars(range(min = 1))]
-        pub max_rows: usize,
+        pub(crate) max_rows: usize,
         /// The rows of one round as JSON; what is over it is left out and marked.
         #[serde(default = "default_max_bytes")]
-        pub max_bytes: ByteSize,
+        pub(crate) max_bytes: ByteSize,
     }
 }
 
 /// One statement of a round.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct PgcallConfig {
+pub(crate) struct PgcallConfig {
     /// Its key in the event.
-    pub name: String,
+    pub(crate) name: String,
     /// The statement; one.
-    pub sql: String,
+    pub(crate) sql: String,
 }
 
 fn default_interval() -> Interval {

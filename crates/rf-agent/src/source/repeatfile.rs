@@ -26,15 +26,15 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// `params` of a `repeatfile` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct RepeatfileSourceConfig {
+pub(crate) struct RepeatfileSourceConfig {
     /// The file.
-    pub file_path: PathBuf,
+    pub(crate) file_path: PathBuf,
     /// Milliseconds from one line to the next; 0: as fast as the queue takes them.
     #[serde(default = "default_interval")]
-    pub interval: u64,
+    pub(crate) interval: u64,
     /// A longer line is cut here.
     #[serde(default = "default_max_line")]
-    pub max_line_bytes: ByteSize,
+    pub(crate) max_line_bytes: ByteSize,
 }
 
 fn default_interval() -> u64 {

@@ -39,13 +39,13 @@ static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 /// `params` of a `stdin` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct StdinSourceConfig {
+pub(crate) struct StdinSourceConfig {
     /// Path of the events.
     #[serde(default = "root_path")]
-    pub path: String,
+    pub(crate) path: String,
     /// A longer line is cut here.
     #[serde(default = "default_max_line")]
-    pub max_line_bytes: ByteSize,
+    pub(crate) max_line_bytes: ByteSize,
 }
 
 /// JSON Schema of [`StdinSourceConfig`].

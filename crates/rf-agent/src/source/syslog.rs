@@ -38,37 +38,37 @@ use crate::settings::{check_connections, not_zero};
 /// `params` of a `syslog` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SyslogSourceConfig {
+pub(crate) struct SyslogSourceConfig {
     /// Port to listen on; 0 takes any free one and logs which.
-    pub listen_port: u16,
+    pub(crate) listen_port: u16,
     /// Address to listen on: all interfaces by default.
     #[serde(default = "all_interfaces")]
     #[schemars(extend("x-zero-is-unset" = true))]
-    pub listen_address: String,
+    pub(crate) listen_address: String,
     /// UDP, TCP, or both on the same port.
     #[serde(default)]
-    pub protocol: Protocol,
+    pub(crate) protocol: Protocol,
     /// Path of the events.
     #[serde(default = "root_path")]
-    pub path: String,
+    pub(crate) path: String,
     /// A longer message is cut here.
     #[serde(default = "default_max_message")]
-    pub max_message_bytes: ByteSize,
+    pub(crate) max_message_bytes: ByteSize,
     /// TCP connections at a time; further ones wait in the kernel.
     #[serde(default = "default_max_connections")]
-    pub max_connections: NonZeroUsize,
+    pub(crate) max_connections: NonZeroUsize,
     /// A TCP connection that is silent for so long is closed.
     #[serde(default = "default_idle_timeout")]
-    pub idle_timeout: Interval,
+    pub(crate) idle_timeout: Interval,
     /// Datagrams that wait in memory for the queue; further ones are lost.
     #[serde(default = "default_udp_buffer")]
-    pub udp_buffer_bytes: ByteSize,
+    pub(crate) udp_buffer_bytes: ByteSize,
 }
 
 /// `protocol`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// Both.
     #[default]
     Both,

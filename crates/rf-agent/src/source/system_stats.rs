@@ -29,17 +29,17 @@ use crate::settings::not_zero;
 /// `params` of a `system-stats` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct SystemStatsSourceConfig {
+pub(crate) struct SystemStatsSourceConfig {
     /// Time from one sample to the next.
     #[serde(default = "default_interval")]
     #[schemars(extend("x-zero-is-unset" = true))]
-    pub interval_seconds: Interval,
+    pub(crate) interval_seconds: Interval,
     /// Only series of these names; `*` stands for anything.
     #[serde(default = "all_series")]
-    pub include: Vec<String>,
+    pub(crate) include: Vec<String>,
     /// No series of these names; `*` stands for anything.
     #[serde(default)]
-    pub exclude: Vec<String>,
+    pub(crate) exclude: Vec<String>,
 }
 
 fn default_interval() -> Interval {

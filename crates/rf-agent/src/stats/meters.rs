@@ -1,7 +1,7 @@
 //! What sources and sinks count.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rf_core::clock::unix_ms;
@@ -16,6 +16,8 @@ const LAST_MESSAGE_CHARS: usize = 15;
 const CAPTURED_AT: &[u8] = b"\"capturedAtUs\":";
 /// Bytes at the end of an event that are searched for it.
 const CAPTURED_AT_WITHIN: usize = 160;
+/// Why a source is paused while somebody waits for room.
+const BLOCKED: &str = "queue full: a queue with whenFull: block has no room";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -64,6 +66,8 @@ pub(crate) struct Health {
     paused: Mutex<Option<String>>,
     /// Why its own queue cannot be read or written.
     queue: Mutex<Option<String>>,
+    /// How many wait for room in a queue that blocks.
+    blocked: AtomicUsize,
     /// From the first failure to the next success, for the log.
     is_down: AtomicBool,
 }
@@ -114,7 +118,8 @@ impl Health {
     }
 
     pub(crate) fn paused(&self) -> Option<String> {
-        lock(&self.queue).clone().or_else(|| lock(&self.paused).clone())
+        let blocked = || (self.blocked.load(Ordering::Relaxed) > 0).then(|| BLOCKED.to_owned());
+        lock(&self.queue).clone().or_else(|| lock(&self.paused).clone()).or_else(blocked)
     }
 
     /// What is wrong now: why it is paused, or that nothing went well after the last error. The text of an error is left
@@ -123,6 +128,15 @@ impl Health {
         let success = self.success_at_ms.load(Ordering::Relaxed);
         let fails = || lock(&self.error).as_ref().is_some_and(|error| error.at_ms > success);
         self.paused().or_else(|| fails().then(|| "fails".to_owned()))
+    }
+}
+
+/// Somebody waits for room in a queue that blocks, as long as this is there.
+pub(crate) struct Blocked<'a>(&'a AtomicUsize);
+
+impl Drop for Blocked<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -178,6 +192,12 @@ impl SourceMeter {
     pub(crate) fn paused(&self, reason: &str) {
         self.health.record_failure(reason);
         self.health.pause(reason);
+    }
+
+    /// The source is paused as long as the answer is held.
+    pub(crate) fn blocked(&self) -> Blocked<'_> {
+        self.health.blocked.fetch_add(1, Ordering::Relaxed);
+        Blocked(&self.health.blocked)
     }
 
     /// Nothing comes until a queue has room.

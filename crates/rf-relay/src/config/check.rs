@@ -20,13 +20,9 @@ use crate::nodes::MAX_NODES;
 use crate::store::STORES;
 
 impl RelayConfig {
-    /// Reads and checks a whole file; `None` if it has errors, which are in `problems` then, all of them.
-    pub fn check(root: Node<'_>, problems: &mut Problems) -> Option<Self> {
-        Self::check_on(root, None, problems)
-    }
-
-    /// The same for a relay that was told on its command line which port it has, whatever the file says.
-    pub fn check_on(root: Node<'_>, port: Option<u16>, problems: &mut Problems) -> Option<Self> {
+    /// Reads and checks a whole file; `None` if it has errors, which are in `problems` then, all of them. A `port` from the
+    /// command line goes before that of the file.
+    pub fn check(root: Node<'_>, port: Option<u16>, problems: &mut Problems) -> Option<Self> {
         let errors_before = problems.error_count();
         let mut file: RelayConfigFile = root.decode(problems)?;
         file.port = port.unwrap_or(file.port);

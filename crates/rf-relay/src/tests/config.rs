@@ -10,7 +10,7 @@ use crate::config::{Durability, RelayConfig, WhenFull};
 fn check(text: &str) -> (Option<RelayConfig>, String) {
     let mut problems = Problems::new();
     let document = parse("relay.json", text, &|_| None, &mut problems).expect("JSON");
-    (RelayConfig::check(document.root(), &mut problems), problems.to_string())
+    (RelayConfig::check(document.root(), None, &mut problems), problems.to_string())
 }
 
 fn good(text: &str) -> RelayConfig {
@@ -156,7 +156,7 @@ fn the_port_of_the_command_line_is_the_one_that_is_looked_at() {
         let text = format!("{{buckets: {{b: {{auth: \"x\"}}}}, {keys}}}");
         let mut problems = Problems::new();
         let document = parse("relay.json", &text, &|_| None, &mut problems).expect("JSON");
-        let config = RelayConfig::check_on(document.root(), Some(9000), &mut problems);
+        let config = RelayConfig::check(document.root(), Some(9000), &mut problems);
         assert_eq!(config.map(|config| config.port), expected.is_empty().then_some(9000));
         let problems = problems.to_string();
         assert!(problems.ends_with(expected), "{problems}");

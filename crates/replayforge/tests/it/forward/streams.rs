@@ -22,6 +22,14 @@ fn wait(signal: &Mutex<Receiver<()>>) {
     signal.lock().unwrap().recv_timeout(SOON).expect("the other side goes on");
 }
 
+/// Reads a head, and nothing of the body.
+fn read_head(wire: &mut Wire) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.extend(wire.read(1));
+    }
+}
+
 #[test]
 fn server_sent_events_come_one_by_one() {
     let (go_on, wanted) = signals();
@@ -40,10 +48,7 @@ fn server_sent_events_come_one_by_one() {
     let rig = Rig::start(upstream.port, &short);
     let mut wire = rig.connect();
     wire.send(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.extend(wire.read(1));
-    }
+    read_head(&mut wire);
     for round in 0..5 {
         assert_eq!(wire.read(14), format!("9\r\ndata: {round}\n\n\r\n").as_bytes());
         let_pass(Duration::from_millis(250));
@@ -97,10 +102,7 @@ fn an_upload_goes_on_beside_an_answer_that_has_begun() {
     let rig = Rig::start(upstream.port, &json!({ "requestTimeout": "5s" }));
     let mut wire = rig.connect();
     wire.send(b"POST /both HTTP/1.1\r\nHost: x\r\nContent-Length: 35\r\n\r\n");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.extend(wire.read(1));
-    }
+    read_head(&mut wire);
     for _ in 0..7 {
         let_pass(Duration::from_millis(800));
         wire.send(b"piece");
@@ -308,15 +310,14 @@ fn a_slow_client_holds_back_nobody_else() {
     let mut slow: Vec<Wire> = (0..4).map(|_| rig.connect()).collect();
     for wire in &mut slow {
         wire.send(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n");
-        wire.read(1000);
+        read_head(wire);
     }
     let mut quick = rig.connect();
     for _ in 0..100 {
         assert_eq!(quick.exchange(b"GET /quick HTTP/1.1\r\nHost: x\r\n\r\n").text(), "quick");
     }
     for wire in &mut slow {
-        let rest = wire.read(LARGE - 1000);
-        assert!(pattern(LARGE).ends_with(&rest[rest.len() - 500..]) || rest.len() == LARGE - 1000);
+        assert!(wire.read(LARGE) == pattern(LARGE), "in the end it has every byte");
     }
 }
 

@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use super::*;
 use crate::support::stack::Stack;
-use crate::support::wait::{SOON, eventually};
-use crate::support::wire::post;
+use crate::support::wait::{SOON, always_for, eventually, eventually_some};
+use crate::support::wire::{call, post};
 
 /// A stack whose player watches tables with these `scripts`, and shows them on this port.
 fn watched(port: u16, scripts: &Value) -> Stack {
@@ -105,4 +107,34 @@ fn a_choice_in_the_making_hides_nothing_and_is_kept() {
         && document.querySelector('li:nth-child(2) select').value;";
     assert_eq!(browser.run(kept), "4h");
     assert_eq!(browser.log(), Vec::<String>::new());
+}
+
+#[test]
+fn an_order_on_the_way_out_asks_for_nothing_more_and_one_that_fails_says_why() {
+    let port = free_port();
+    let mut stack = watched(port, &json!({}));
+    let browser = Browser::start();
+    let open = || browser.open(&format!("http://127.0.0.1:{port}/#/watch"));
+    open();
+    browser.wait_for(".note", "No tables yet");
+    let asked = "performance.getEntriesByType('resource').filter((e) => e.name.endsWith('/watch/status')).length";
+    let leave = "document.querySelector('.title button').click(); location.hash = '#/';";
+    let before = browser.run(&format!("{leave} return {asked};"));
+    browser.wait_for("h1", "Sinks");
+    eventually("all are silenced", SOON, || {
+        let silences = call(port, "GET", "/watch/silences", &[("Host", b"localhost")], b"").json();
+        silences.as_array().is_some_and(|silences| silences.len() == 1)
+    });
+    always_for("nothing more is asked", Duration::from_millis(500), || {
+        browser.run(&format!("return {asked};")) == before
+    });
+
+    open();
+    browser.wait_for(".title button", "End");
+    stack.player.kill();
+    browser.click(".title button");
+    let said = eventually_some("why it failed", SOON, || {
+        browser.text(".note.wrong").filter(|text| !text.is_empty())
+    });
+    assert_eq!(said, "the server cannot be reached");
 }

@@ -16,6 +16,7 @@ const ALL = "*";
 export class Alerts {
   #newest = new Newest();
   #timer;
+  #isLeft = false;
   /** The lengths of silences that were chosen, by table. */
   #lengths = new Map();
 
@@ -32,6 +33,7 @@ export class Alerts {
   }
 
   leave() {
+    this.#isLeft = true;
     this.#newest.stop();
     clearTimeout(this.#timer);
   }
@@ -132,6 +134,8 @@ export class Alerts {
   async #order(method, parts, body) {
     try {
       await order(method, [this.place.sink, ...parts], body);
+      // Another view was chosen meanwhile.
+      if (this.#isLeft) return;
       document.activeElement.blur();
       await this.load();
     } catch (error) {

@@ -19,6 +19,14 @@ export function url(parts, pairs = []) {
   return made;
 }
 
+async function ask(url, options) {
+  try {
+    return await fetch(url, options);
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Refused(0, "the server cannot be reached");
+  }
+}
+
 async function answer(response) {
   if (response.ok) return response.json();
   const told = await response.json().catch(() => ({}));
@@ -27,19 +35,13 @@ async function answer(response) {
 
 /** JSON of a path. */
 export async function get(parts, pairs, signal) {
-  let response;
-  try {
-    response = await fetch(url(parts, pairs), { signal, headers: { accept: "application/json" } });
-  } catch (error) {
-    throw error.name === "AbortError" ? error : new Refused(0, "the server cannot be reached");
-  }
-  return answer(response);
+  return answer(await ask(url(parts, pairs), { signal, headers: { accept: "application/json" } }));
 }
 
 /** An order, such as POST with a JSON body. */
 export async function order(method, parts, body) {
   const headers = { "content-type": "application/json" };
-  const response = await fetch(url(parts), { method, headers, body: body && JSON.stringify(body) });
+  const response = await ask(url(parts), { method, headers, body: body && JSON.stringify(body) });
   if (!response.ok) await answer(response);
 }
 

@@ -15,21 +15,21 @@ use crate::sink::table::defaults::localhost;
 /// `params` of an `alert` sink; the keys are spelled as in the original.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub struct AlertSinkConfig {
+pub(crate) struct AlertSinkConfig {
     /// Path of the SQLite database; relative paths begin in `dataDir`.
-    pub database: PathBuf,
+    pub(crate) database: PathBuf,
     /// Name of the sink that notifications go to; empty: none are sent.
     #[serde(default)]
-    pub notification_sink: String,
+    pub(crate) notification_sink: String,
     /// By table: its script and its rules. A table without an entry has the defaults.
     #[serde(default)]
-    pub scripts: BTreeMap<String, AlertTableConfig>,
+    pub(crate) scripts: BTreeMap<String, AlertTableConfig>,
     /// Rows that were not written for so many seconds are removed; 0: never.
     #[serde(default)]
-    pub row_ttl_sec: u64,
+    pub(crate) row_ttl_sec: u64,
     /// The database's file may grow to this; then writing pauses, and events wait in the sink's queue. None: no bound.
     #[serde(default)]
-    pub max_bytes: Option<ByteSize>,
+    pub(crate) max_bytes: Option<ByteSize>,
     /// Port of a listener of the sink's own for its queries; none: the player's server only.
     #[serde(default)]
     #[schemars(extend("x-zero-is-unset" = true))]
@@ -37,38 +37,38 @@ pub struct AlertSinkConfig {
     /// Address of that listener.
     #[serde(default = "localhost")]
     #[schemars(extend("x-zero-is-unset" = true))]
-    pub listen_addr: String,
+    pub(crate) listen_addr: String,
 }
 
 /// What is watched in one table.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct AlertTableConfig {
+pub(crate) struct AlertTableConfig {
     /// Path of a Lua script with `extractStatus(json)`; none: the body's `status`.
     #[serde(default)]
     #[schemars(extend("x-zero-is-unset" = true))]
-    pub script_path: Option<PathBuf>,
+    pub(crate) script_path: Option<PathBuf>,
     /// An event must come at least so often; none: it need not.
     #[serde(default)]
     #[schemars(extend("x-zero-is-unset" = true))]
-    pub heartbeat_interval: Option<Interval>,
+    pub(crate) heartbeat_interval: Option<Interval>,
     /// How much later than that it may come.
     #[serde(default)]
-    pub heartbeat_grace: Interval,
+    pub(crate) heartbeat_grace: Interval,
     /// So many bad events raise the alarm.
     #[serde(default = "three")]
     #[schemars(range(min = 1, max = 64))]
-    pub consecutive_bad: u32,
+    pub(crate) consecutive_bad: u32,
     /// Among the last so many; none: in a row.
     #[serde(default)]
     #[schemars(range(min = 1, max = 64))]
-    pub out_of: Option<u32>,
+    pub(crate) out_of: Option<u32>,
     /// An alarm is told again so often; none: it is told once.
     #[serde(default)]
-    pub reminder_interval: Option<Interval>,
+    pub(crate) reminder_interval: Option<Interval>,
     /// Nothing is told until this time, in any form of a timestamp; none: everything is.
     #[serde(default)]
-    pub silenced_until: Option<String>,
+    pub(crate) silenced_until: Option<String>,
 }
 
 impl Default for AlertTableConfig {

@@ -12,27 +12,27 @@ use crate::sink::template::Template;
 /// `params` of a `file` sink.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct FileSinkConfig {
+pub(crate) struct FileSinkConfig {
     /// The file, with times (`%Y-%m-%d`) and fields (`{header.Host}`); relative to `dataDir`.
-    pub path: String,
+    pub(crate) path: String,
     /// How an event stands in it.
     #[serde(default)]
-    pub format: FileFormat,
+    pub(crate) format: FileFormat,
     /// A file that would grow above this is finished, and a new one begun.
     #[serde(default = "default_rotate_bytes")]
-    pub rotate_bytes: ByteSize,
+    pub(crate) rotate_bytes: ByteSize,
     /// A file that was begun longer ago is finished with the next write; none: never.
     #[serde(default)]
-    pub rotate_after: Option<Interval>,
+    pub(crate) rotate_after: Option<Interval>,
     /// What becomes of finished files.
     #[serde(default)]
-    pub compress: Compress,
+    pub(crate) compress: Compress,
     /// Bytes of all files of this sink: the oldest finished ones are removed; none: never.
     #[serde(default)]
-    pub max_total_bytes: Option<ByteSize>,
+    pub(crate) max_total_bytes: Option<ByteSize>,
     /// When files are synced to the disk.
     #[serde(default)]
-    pub fsync: Fsync,
+    pub(crate) fsync: Fsync,
 }
 
 fn default_rotate_bytes() -> ByteSize {

@@ -26,7 +26,7 @@ const ZSTD_LEVEL: i32 = 3;
 /// `compress` of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum Compress {
+pub(crate) enum Compress {
     /// Finished files stay as they are.
     #[default]
     None,

@@ -16,7 +16,7 @@ use crate::sink::log::LogLevel;
 /// `format` of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum FileFormat {
+pub(crate) enum FileFormat {
     /// Each event's JSON on a line of its own.
     #[default]
     Ndjson,

@@ -23,7 +23,7 @@ const MAX_NUMBER: usize = 100_000;
 /// `fsync` of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum Fsync {
+pub(crate) enum Fsync {
     /// After each batch: what left the queue survives a loss of power.
     #[default]
     Batch,

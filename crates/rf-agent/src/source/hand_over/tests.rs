@@ -139,6 +139,24 @@ async fn full(folder: &Path, piece: &Bytes) -> (Store, Output) {
     open(folder, WhenFull::Block).await
 }
 
+#[tokio::test]
+async fn who_leaves_while_a_queue_blocks_leaves_no_pause_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let piece = Bytes::from(vec![b'x'; 100_000]);
+    let (store, out) = full(folder.path(), &piece).await;
+    let paused = async {
+        while out.meter().health.paused().is_none() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        offered = out.offer(Batch::of(vec![piece.clone()])) => panic!("there is no room: {offered:?}"),
+        told = tokio::time::timeout(Duration::from_secs(60), paused) => told.expect("the pause is told"),
+    }
+    assert_eq!(out.meter().health.paused(), None);
+    store.close().await;
+}
+
 async fn empty(store: &Store) {
     let queue = store.queue("out").expect("a queue");
     let budget = Budget { events: 1000, bytes: usize::MAX };

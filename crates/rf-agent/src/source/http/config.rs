@@ -22,34 +22,34 @@ const FORWARD_TO: &str = "forwardTo";
 /// `params` of an `http` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HttpSourceConfig {
+pub(crate) struct HttpSourceConfig {
     /// Port to listen on; 0 takes any free one and logs which.
-    pub listen_port: u16,
+    pub(crate) listen_port: u16,
     /// Address to listen on: all interfaces by default.
     #[serde(default = "all_interfaces")]
     #[schemars(extend("x-zero-is-unset" = true))]
-    pub listen_address: String,
+    pub(crate) listen_address: String,
     /// Largest body; a larger one is answered 413.
     #[serde(default = "default_max_body")]
-    pub max_body_bytes: ByteSize,
+    pub(crate) max_body_bytes: ByteSize,
     /// Memory for all bodies that are being read or stored; when it is used up, larger ones are answered 503.
     #[serde(default = "default_body_memory")]
-    pub body_memory_bytes: ByteSize,
+    pub(crate) body_memory_bytes: ByteSize,
     /// Headers that are not kept, besides `Connection` and `Cookie`.
     #[serde(default)]
-    pub drop_headers: Vec<String>,
+    pub(crate) drop_headers: Vec<String>,
     /// Connections at a time; at the limit, accepting pauses.
     #[serde(default = "default_max_connections")]
-    pub max_connections: NonZeroUsize,
+    pub(crate) max_connections: NonZeroUsize,
     /// How long a request's head, and each piece of its body, may take.
     #[serde(default = "default_request_timeout")]
-    pub request_timeout: Interval,
+    pub(crate) request_timeout: Interval,
     /// How long a connection may stay unused.
     #[serde(default = "default_idle_timeout")]
-    pub idle_timeout: Interval,
+    pub(crate) idle_timeout: Interval,
     /// What is masked in the events; nothing by default.
     #[serde(default)]
-    pub redact: RedactConfig,
+    pub(crate) redact: RedactConfig,
 }
 
 fn default_max_body() -> ByteSize {

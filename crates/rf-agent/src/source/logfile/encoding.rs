@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// `encoding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-pub enum Encoding {
+pub(crate) enum Encoding {
     /// UTF-8.
     #[default]
     #[serde(rename = "utf-8")]

@@ -26,47 +26,47 @@ const MIN_LINE_BYTES: u64 = 16;
 /// `params` of a `logfile` source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct LogfileSourceConfig {
+pub(crate) struct LogfileSourceConfig {
     /// A file, as its path stands.
     #[serde(default)]
-    pub file_path: String,
+    pub(crate) file_path: String,
     /// Files, or patterns with `*`, `?`, `[..]` and `**`; looked for again and again.
     #[serde(default)]
-    pub file_paths: Vec<String>,
+    pub(crate) file_paths: Vec<String>,
     /// Patterns of files that are not read; one without a slash is about the file's name.
     #[serde(default)]
-    pub exclude: Vec<String>,
+    pub(crate) exclude: Vec<String>,
     /// Where a file begins that was never seen and is there at the start. One that appears later is read whole.
     #[serde(default)]
-    pub start_at: StartAt,
+    pub(crate) start_at: StartAt,
     /// The file is known again by its first so many lines; 0: by its first 1 KiB.
     #[serde(default)]
-    pub fingerprint_lines: usize,
+    pub(crate) fingerprint_lines: usize,
     /// A file whose every line is stored is emptied after so long; 0: never.
     #[serde(default)]
-    pub remove_after_secs: Interval,
+    pub(crate) remove_after_secs: Interval,
     /// `path` of the events.
     #[serde(default = "slash")]
     #[schemars(extend("x-zero-is-unset" = true))]
-    pub http_path: String,
+    pub(crate) http_path: String,
     /// Lines that belong together; none: each line is an event.
     #[serde(default)]
-    pub multiline: Option<MultilineConfig>,
+    pub(crate) multiline: Option<MultilineConfig>,
     /// A longer line is cut, marked and counted.
     #[serde(default = "default_max_line")]
-    pub max_line_bytes: ByteSize,
+    pub(crate) max_line_bytes: ByteSize,
     /// How the bytes are read; what is not text in it becomes U+FFFD.
     #[serde(default)]
-    pub encoding: Encoding,
+    pub(crate) encoding: Encoding,
     /// A last line without its end is sent when nothing was added for so long; 0: never.
     #[serde(default = "default_partial_timeout")]
-    pub partial_line_timeout: Interval,
+    pub(crate) partial_line_timeout: Interval,
 }
 
 /// `startAt`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub enum StartAt {
+pub(crate) enum StartAt {
     /// With its first line.
     #[default]
     Beginning,
@@ -77,22 +77,22 @@ pub enum StartAt {
 /// `multiline`: exactly one of the three patterns.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct MultilineConfig {
+pub(crate) struct MultilineConfig {
     /// A line that matches begins an event; others belong to the one before.
     #[serde(default)]
-    pub start: String,
+    pub(crate) start: String,
     /// A line that matches belongs to the one before; others begin an event.
     #[serde(default, rename = "continue")]
-    pub continues: String,
+    pub(crate) continues: String,
     /// A line that matches ends an event.
     #[serde(default)]
-    pub end: String,
+    pub(crate) end: String,
     /// Most lines of an event; the next one begins another.
     #[serde(default = "default_max_lines")]
-    pub max_lines: usize,
+    pub(crate) max_lines: usize,
     /// An event whose end is not certain is sent when nothing was added for so long.
     #[serde(default = "default_multiline_timeout")]
-    pub timeout: Interval,
+    pub(crate) timeout: Interval,
 }
 
 fn slash() -> String {

@@ -21,40 +21,40 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration:
 /// Declares the `params` of a source that asks a database: its own keys, and those of the connection, which are the same
 /// for all. A macro, for serde does not refuse unknown keys of a struct into which another one is flattened.
 macro_rules! params_with_connection {
-    ($(#[$about:meta])* pub struct $name:ident { $($own:tt)* }) => {
+    ($(#[$about:meta])* pub(crate) struct $name:ident { $($own:tt)* }) => {
         $(#[$about])*
         #[derive(Debug, Clone, Deserialize, JsonSchema)]
         #[serde(rename_all = "camelCase", deny_unknown_fields)]
-        pub struct $name {
+        pub(crate) struct $name {
             $($own)*
             /// Where the database is and who asks, in one text: a URL or key=value pairs.
             #[serde(default)]
-            pub conn_string: Secret,
+            pub(crate) conn_string: Secret,
             /// The server's name or address, or the folder of its socket.
             #[serde(default)]
-            pub host: Option<String>,
+            pub(crate) host: Option<String>,
             /// The server's port.
             #[serde(default)]
             #[schemars(extend("x-zero-is-unset" = true))]
             pub(crate) port: Option<crate::settings::Port>,
             /// Who asks.
             #[serde(default)]
-            pub user: Option<String>,
+            pub(crate) user: Option<String>,
             /// The user's password.
             #[serde(default)]
-            pub password: Secret,
+            pub(crate) password: Secret,
             /// The database; default: that of the user's name.
             #[serde(default)]
-            pub database: Option<String>,
+            pub(crate) database: Option<String>,
             /// Whether the connection is encrypted, and who is believed.
             #[serde(default)]
-            pub ssl_mode: Option<SslMode>,
+            pub(crate) ssl_mode: Option<SslMode>,
             /// A PEM file of the authorities that are trusted, instead of the public ones.
             #[serde(default)]
-            pub ca_file: Option<PathBuf>,
+            pub(crate) ca_file: Option<PathBuf>,
             /// How long a statement may take.
             #[serde(default = "crate::source::postgres::connection::default_statement_timeout")]
-            pub statement_timeout: Interval,
+            pub(crate) statement_timeout: Interval,
         }
 
         impl $name {

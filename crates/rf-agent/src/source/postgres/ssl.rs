@@ -11,7 +11,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// As `sslmode` of PostgreSQL's own programs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum SslMode {
+pub(crate) enum SslMode {
     /// Never encrypted.
     Disable,
     /// Encrypted if the server can; whoever answers is believed.
