@@ -256,8 +256,7 @@ fn check_sink(
     let queue = sink.buffer.queue(&sink.name, DEFAULT_BUFFER_BYTES);
     check_buffer(node, &sink.buffer, &queue, problems);
     let sinks: Vec<&str> = file.sinks.iter().map(|sink| sink.name.as_str()).collect();
-    let context =
-        SinkContext { name: &sink.name, id: url_id(sink), data_dir: &file.data_dir, sinks: &sinks };
+    let context = SinkContext { name: &sink.name, data_dir: &file.data_dir, sinks: &sinks };
     let params = node.object("params");
     let built = match SINKS.iter().find(|kind| kind.name == sink.kind) {
         Some(kind) => (kind.build)(&context, &params, problems),

@@ -244,8 +244,6 @@ impl SinkHost {
 pub(crate) struct SinkContext<'a> {
     /// Its name: what sources and scripts emit to; also the queue's.
     pub(crate) name: &'a str,
-    /// What URLs call it; the name where the file has no `id`.
-    pub(crate) id: &'a str,
     /// The folder that relative paths begin in.
     pub(crate) data_dir: &'a Path,
     /// Names of all sinks of the agent.

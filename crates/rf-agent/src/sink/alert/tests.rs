@@ -445,8 +445,7 @@ fn a_configuration_that_cannot_work_is_refused() {
         (r#"{"database":"a","scripts":{"t":{"silencedUntil":"later"}}}"#, "expected Unix time"),
         (r#"{"database":"a","scripts":{"a b":{}}}"#, "cannot name a table"),
     ] {
-        let context =
-            SinkContext { name: "me", id: "me", data_dir: folder.path(), sinks: &["me", "mail"] };
+        let context = SinkContext { name: "me", data_dir: folder.path(), sinks: &["me", "mail"] };
         let mut problems = Problems::default();
         let document = parse("player.json", params, &|_| None, &mut problems).expect("JSON");
         drop(super::build(&context, &document.root(), &mut problems));

@@ -13,8 +13,7 @@ fn build_sink(params: &Value) -> Result<Arc<dyn Sink>, String> {
     let text = params.to_string().replace('$', r"\\$");
     let document = parse("player.json", &text, &|_| None, &mut problems).unwrap();
     let folder = Path::new(".");
-    let context =
-        SinkContext { name: "subject", id: "subject", data_dir: folder, sinks: &["subject"] };
+    let context = SinkContext { name: "subject", data_dir: folder, sinks: &["subject"] };
     build(&context, &document.root(), &mut problems).ok_or_else(|| problems.to_string())
 }
 
@@ -202,7 +201,7 @@ async fn a_program_that_is_not_there_costs_no_attempt() {
 
 #[test]
 fn a_type_of_its_own_is_a_program_beside_the_player() {
-    let context = SinkContext { name: "a", id: "a", data_dir: Path::new("."), sinks: &["a"] };
+    let context = SinkContext { name: "a", data_dir: Path::new("."), sinks: &["a"] };
     let document = parse("player.json", "{}", &|_| None, &mut Problems::new()).unwrap();
     let params = document.root();
     let told = |kind: &str| of_type(kind, &context, &params, &mut Problems::new()).err().unwrap();

@@ -16,8 +16,7 @@ use crate::worker::Worker;
 fn build_sink(folder: &Path, params: &Value) -> Result<Arc<dyn Sink>, String> {
     let mut problems = Problems::new();
     let document = parse("player.json", &params.to_string(), &|_| None, &mut problems).unwrap();
-    let context =
-        SinkContext { name: "subject", id: "subject", data_dir: folder, sinks: &["subject"] };
+    let context = SinkContext { name: "subject", data_dir: folder, sinks: &["subject"] };
     build(&context, &document.root(), &mut problems).ok_or_else(|| problems.to_string())
 }
 

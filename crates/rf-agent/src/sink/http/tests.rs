@@ -50,7 +50,7 @@ pub(super) fn sink(params: &Value) -> Result<Arc<dyn Sink>, String> {
     let mut problems = Problems::new();
     let document = parse("player.json", &params.to_string(), &|_| None, &mut problems).unwrap();
     let folder = std::path::Path::new(".");
-    let context = SinkContext { name: "http", id: "http", data_dir: folder, sinks: &["http"] };
+    let context = SinkContext { name: "http", data_dir: folder, sinks: &["http"] };
     let sink = build(&context, &document.root(), &mut problems);
     sink.filter(|_| !problems.has_errors()).ok_or_else(|| problems.to_string())
 }

@@ -148,7 +148,7 @@ pub(super) fn build_named(name: &str, params: &Value) -> Result<Arc<dyn Sink>, S
     let mut problems = Problems::new();
     let document = parse("player.json", &params.to_string(), &|_| None, &mut problems).unwrap();
     let folder = std::path::Path::new(".");
-    let context = SinkContext { name, id: name, data_dir: folder, sinks: &[name] };
+    let context = SinkContext { name, data_dir: folder, sinks: &[name] };
     build(&context, &document.root(), &mut problems).ok_or_else(|| problems.to_string())
 }
 

@@ -21,12 +21,7 @@ pub(crate) type Build = fn(&SinkContext<'_>, &Node<'_>, &mut Problems) -> Option
 
 /// The sink that a file with these `params` makes, over the files in `folder`.
 pub(crate) fn sink(build: Build, folder: &Path, params: &str) -> Arc<dyn Sink> {
-    let context = SinkContext {
-        name: "subject",
-        id: "subject",
-        data_dir: folder,
-        sinks: &["subject", "mail"],
-    };
+    let context = SinkContext { name: "subject", data_dir: folder, sinks: &["subject", "mail"] };
     let mut problems = Problems::default();
     let document = parse("player.json", params, &|_| None, &mut problems).expect("params");
     let built = build(&context, &document.root(), &mut problems);

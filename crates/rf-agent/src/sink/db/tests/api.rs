@@ -387,7 +387,7 @@ async fn files_are_served_and_nothing_beside_them() {
 fn a_folder_of_files_that_is_not_there_is_warned_of_with_its_full_name() {
     let folder = tempfile::tempdir().unwrap();
     let (name, data_dir) = ("me", folder.path());
-    let context = SinkContext { name, id: name, data_dir, sinks: &[name] };
+    let context = SinkContext { name, data_dir, sinks: &[name] };
     let mut problems = Problems::default();
     let params = r#"{ "database": "db.sqlite3", "static_dir": "www" }"#;
     let document = parse("player.json", params, &|_| None, &mut problems).unwrap();
