@@ -78,9 +78,9 @@ pub(crate) trait Source: Send {
     ) -> BoxFuture<'static, Result<(), SourceError>>;
 }
 
-/// The nice value of what makes and stores copies of passing traffic. On a busy processor it gets a ninth of what the
-/// traffic gets, and all of what is idle.
-pub(crate) const COPIES_NICENESS: i32 = 10;
+/// The nice value of what makes and stores copies of passing traffic: the lowest priority. On a busy processor it gets a
+/// seventieth of what the traffic gets, and all of what is idle.
+pub(crate) const COPIES_NICENESS: i32 = 19;
 
 /// Who is held up by a source, which tells how urgent storing its events is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
