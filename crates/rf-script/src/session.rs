@@ -97,10 +97,10 @@ impl Session {
         Ok(())
     }
 
-    /// Takes back what a call remembered, because its outcome came to nothing; a key that a later call has changed again
-    /// stays as that call left it.
+    /// Takes back what calls remembered, the newest first, because their outcome came to nothing; a key that a later call
+    /// has changed again stays as that call left it.
     pub fn undo(&mut self, changes: Vec<KvChange>) {
-        for change in changes {
+        for change in changes.into_iter().rev() {
             self.vm.undo(change);
         }
     }

@@ -307,6 +307,32 @@ async fn a_refused_commit_takes_back_what_the_script_remembered() {
 }
 
 #[tokio::test]
+async fn a_refused_batch_takes_back_what_each_of_its_events_remembered() {
+    // A script that takes what is not above the last number for a repeat.
+    let rig = Rig::new(
+        "function Process(content, emit)
+            local number = tonumber(content:sub(1, 9))
+            if number <= (kv_get('last') or 0) then drop('seen') return end
+            kv_set('last', number)
+            emit('a', content)
+        end",
+    )
+    .await;
+    let mut sent = 0;
+    let refused = loop {
+        let events = [1, 2, 3].map(|next: u32| format!("{:09}{}", sent + next, "x".repeat(50_000)));
+        match rig.send(&events.each_ref().map(String::as_str)).await {
+            Ok(()) => sent += 3,
+            Err(Rejected::Full { .. }) => break events,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    rig.empty("a").await;
+    rig.send(&refused.each_ref().map(String::as_str)).await.unwrap();
+    assert_eq!(rig.queued("a").await, refused);
+}
+
+#[tokio::test]
 async fn a_queue_that_blocks_makes_the_commit_wait_and_not_the_script_run_again() {
     let made = Made { when_full: WhenFull::Block, ..USUAL };
     let script = "local calls = 0
