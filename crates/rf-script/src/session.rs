@@ -105,6 +105,11 @@ impl Session {
         }
     }
 
+    /// Whether what a call remembered is still what is remembered.
+    pub fn remembers(&self, change: &KvChange) -> bool {
+        self.vm.remembers(change)
+    }
+
     /// Makes the VM anew before the next call.
     pub fn give_up_vm(&mut self) {
         self.given_up = true;

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rf_queue::{
-    Budget, Checkpoint, Commit, DeadLetters, QueueOptions, Store, StoreOptions, WhenFull, Which,
+    Budget, Checkpoint, Commit, DeadLetters, PendingCommit, QueueOptions, Store, StoreOptions,
+    WhenFull, Which,
 };
 use rf_script::{OnError, ScriptOptions};
 use tokio::sync::watch;
@@ -100,6 +101,18 @@ impl Rig {
         let budget = Budget { events: 10_000, bytes: usize::MAX };
         let events = self.store.read(queue, 0, budget).await.unwrap();
         self.store.ack(queue, events.iter().map(|event| event.id).collect()).await.unwrap();
+    }
+
+    /// Fills a queue, whatever it does when it is full.
+    async fn fill(&self, queue: &str) {
+        let queue = self.store.queue(queue).unwrap();
+        loop {
+            let (reply, mut pending) = PendingCommit::new();
+            self.store.submit(Commit::append(queue, vec!["x".repeat(50_000).into()]), reply);
+            if pending.outcome().await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn wait_queued(&self, queue: &str, count: usize) -> Vec<String> {
@@ -330,6 +343,45 @@ async fn a_refused_batch_takes_back_what_each_of_its_events_remembered() {
     rig.empty("a").await;
     rig.send(&refused.each_ref().map(String::as_str)).await.unwrap();
     assert_eq!(rig.queued("a").await, refused);
+}
+
+/// Counts its events, and emits the number with all that are not `small`.
+const COUNT: &str = "function Process(content, emit)
+    local count = (kv_get('count') or 0) + 1
+    kv_set('count', count)
+    if content ~= 'small' then emit('a', count .. ' ' .. content) end
+end";
+
+#[tokio::test]
+async fn calls_that_have_seen_each_other_and_are_all_refused_are_all_taken_back() {
+    let rig = Rig::new(COUNT).await;
+    rig.fill("a").await;
+    let large = "x".repeat(50_000);
+    let events = [&large[..]];
+    // All are with the script's thread before one of them is told.
+    let refused = tokio::join!(rig.send(&events), rig.send(&events), rig.send(&events));
+    assert!(refused.0.is_err() && refused.1.is_err() && refused.2.is_err(), "{refused:?}");
+    rig.empty("a").await;
+    rig.send(&["next"]).await.unwrap();
+    assert_eq!(rig.queued("a").await, ["1 next"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_had_to_wait_does_not_store_what_is_out_of_date() {
+    let rig = Rig::made(COUNT, Made { when_full: WhenFull::Block, ..USUAL }).await;
+    rig.fill("a").await;
+    let large = "x".repeat(50_000);
+    let events = [&large[..]];
+    let meanwhile = async {
+        // When this is stored, the one before has been refused.
+        rig.send(&["small"]).await.unwrap();
+        rig.empty("a").await;
+    };
+    let (waited, ()) = tokio::join!(biased; rig.send(&events), meanwhile);
+    waited.unwrap();
+    let rig = rig.restart().await;
+    rig.send(&["next"]).await.unwrap();
+    assert_eq!(rig.queued("a").await.last().unwrap(), "3 next");
 }
 
 #[tokio::test]
