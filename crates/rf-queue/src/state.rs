@@ -324,6 +324,8 @@ impl State {
                 (old.dropped, old.dropped_dead, old.told_at);
             (new.damaged, new.behind_ms, new.behind_told) =
                 (old.damaged, old.behind_ms, old.behind_told);
+            // Of what was committed before, and is not shown yet.
+            new.announce = old.announce;
         }
         fresh.dropped_dead = self.dropped_dead;
         *self = fresh;

@@ -410,6 +410,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_committed_before_a_failure_is_announced_all_the_same() {
+        let (_folder, mut writer) = writer(16 << 20);
+        let available = writer.shared.queues[0].available.subscribe();
+        // As a dead letter that goes back into its queue.
+        let commit = Commit::append(QueueId(0), vec!["letter".into()]);
+        writer.group().unwrap().apply(&commit).unwrap();
+        writer.end_transaction().unwrap();
+        // As when the next one finds no room.
+        writer.undo(&failure(ffi::SQLITE_FULL));
+        assert!(available.has_changed().unwrap());
+        writer.retire();
+    }
+
+    #[test]
     fn an_append_in_parts_is_answered_before_anything_else_can_fail() {
         let (_folder, mut writer) = writer(1 << 20);
         let events = vec![vec![b'x'; 9_000].into(); 50];
