@@ -11,7 +11,7 @@
 //! `types` and `errors` (the words), `store` (the handle), `mailbox` (the hand-over to the writer thread; `handed`: a lease on
 //! its way back), `thread` and `writer` (its loop), `transaction` (BEGIN to COMMIT, and what happens when either fails),
 //! `failure` (what an error of the database means), `answers`, `ahead` (what is done before the rest of a commit), `admit` (does it fit),
-//! `limits` (the arithmetic of that), `group`, `removal`, `state`, `segments` and `shared` (what is done, what is counted,
+//! `limits` (the arithmetic of that), `group`, `removal`, `state`, `queue_state`, `segments` and `shared` (what is done, what is counted,
 //! where it lies, what others see of it), `sql` and `rows` (the statements, and reading with them), `sizes` (what reads have
 //! found lately), `lease` and `ends` (who has been promised what, and until when), `parts` (appends too large for one
 //! transaction), `housekeeping`, `tidy`, `space` (WAL, checkpoints, reserve), then `open` with `later`, `schema`, `salvage`,
@@ -145,6 +145,7 @@ mod mailbox;
 mod migrate;
 mod open;
 mod parts;
+mod queue_state;
 mod removal;
 mod rows;
 mod salvage;
