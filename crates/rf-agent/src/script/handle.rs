@@ -173,8 +173,8 @@ impl ScriptHandle {
         let counters = Arc::<ScriptCounters>::default();
         let counted = Arc::clone(&counters);
         let serve = move |session, mailbox: &Mailbox<Job>| {
-            let open = OpenCalls::default();
-            Runner { desk, session, store: own, counters: counted, open }.run(mailbox);
+            let (open, init) = (OpenCalls::default(), Vec::new());
+            Runner { desk, session, store: own, counters: counted, open, init }.run(mailbox);
         };
         let ended = thread::start(options, kv, jobs, serve).await.map_err(failed)?;
         let ended = Mutex::new(Some(ended));

@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use rf_queue::{CommitReply, PendingCommit, Store, StoredEvent};
-use rf_script::{LoadError, Session};
+use rf_queue::{Commit, CommitReply, PendingCommit, Store, StoredEvent};
+use rf_script::{KvChange, LoadError, Session};
 use tokio::sync::oneshot;
 
 use super::handle::ScriptCounters;
@@ -52,14 +52,37 @@ pub(super) struct Runner {
     pub(super) store: Store,
     pub(super) counters: Arc<ScriptCounters>,
     pub(super) open: OpenCalls,
+    /// What `init` has remembered and is not stored.
+    pub(super) init: Vec<KvChange>,
 }
 
 impl Runner {
     /// Serves jobs until the mailbox is closed and empty.
     pub(super) fn run(mut self, mailbox: &Mailbox<Job>) {
+        self.store_init();
         while let Some(jobs) = mailbox.take() {
             for job in jobs {
                 self.serve(job);
+                self.store_init();
+            }
+        }
+    }
+
+    /// By itself: it stays, whatever becomes of the events that come next.
+    fn store_init(&mut self) {
+        self.init.extend(self.session.take_init_changes());
+        if self.init.is_empty() {
+            return;
+        }
+        let newest = self.init.iter().filter(|change| self.session.remembers(change));
+        let checkpoints = newest.map(|change| self.desk.checkpoint(change)).collect();
+        let (reply, pending) = PendingCommit::new();
+        self.store.submit(Commit { checkpoints, ..Commit::default() }, reply);
+        match pending.outcome_here() {
+            Ok(_) => self.init.clear(),
+            Err(error) => {
+                let source = &self.desk.source;
+                tracing::warn!(source, %error, "what the script's init() has set with kv_set cannot be stored, trying again later");
             }
         }
     }
@@ -86,7 +109,6 @@ impl Runner {
 
     fn call(&mut self, input: Input, call: Call) {
         let mut work = Work::new(&self.desk);
-        work.remember(self.session.take_init_changes());
         let session = &mut self.session;
         // A panic of the host costs this input at the most, and what it was is kept.
         if catch_unwind(AssertUnwindSafe(|| work.run(session, &input))).is_err() {

@@ -507,6 +507,22 @@ async fn what_a_script_remembers_survives_a_restart() {
 }
 
 #[tokio::test]
+async fn what_init_remembered_stays_when_the_first_event_is_refused() {
+    let script = "function init() kv_set('count', kv_get('count') or 0) end
+        function Process(content, emit)
+            kv_set('count', kv_get('count') + 1)
+            emit('a', kv_get('count') .. ' ' .. content)
+        end";
+    let rig = Rig::new(script).await;
+    rig.fill("a").await;
+    rig.send(&[&"x".repeat(50_000)]).await.unwrap_err();
+    rig.empty("a").await;
+    rig.send(&["next"]).await.unwrap();
+    assert_eq!(rig.letters(), []);
+    assert_eq!(rig.queued("a").await, ["1 next"]);
+}
+
+#[tokio::test]
 async fn a_retried_letter_goes_through_the_script_again() {
     let rig = Rig::new(
         "function Process(content, emit)

@@ -230,7 +230,7 @@ impl<'a> Work<'a> {
     }
 
     /// Of a key that is changed again, what was there at first is still what was there before.
-    pub(super) fn remember(&mut self, changes: Vec<KvChange>) {
+    fn remember(&mut self, changes: Vec<KvChange>) {
         for change in changes {
             self.kv
                 .entry(change.key.clone())
