@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use rf_core::lifecycle::TaskFailure;
 use rf_core::trace::Step;
 use rf_queue::{Checkpoint, Commit, CommitError, Letter, PendingCommit, QueueId, Store};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::mailbox::{Mailbox, Refused};
@@ -281,6 +284,29 @@ impl ScriptHandle {
                 reason: rf_queue::FullReason::Busy,
             },
         }
+    }
+
+    /// Closes scripts, and waits for that until `grace` is over after `stopping`.
+    ///
+    /// # Errors
+    /// [`TaskFailure::Stuck`], naming those that are busy still.
+    pub(crate) async fn close_all(
+        scripts: Vec<Arc<Self>>,
+        grace: Duration,
+        stopping: Instant,
+    ) -> Result<(), TaskFailure> {
+        let mut tasks = Vec::new();
+        for script in scripts {
+            let left = grace.saturating_sub(stopping.elapsed());
+            if timeout(left, script.close()).await.is_err() {
+                tasks.push(script.name());
+            }
+        }
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        tracing::error!(tasks = %tasks.join(", "), "scripts are still running after the grace period");
+        Err(TaskFailure::Stuck { tasks, grace })
     }
 
     /// Serves what waits and ends the thread.

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rf_core::lifecycle::TaskFailure;
 use rf_queue::{
     Budget, Checkpoint, Commit, DeadLetters, PendingCommit, QueueOptions, Store, StoreOptions,
     WhenFull, Which,
 };
 use rf_script::{OnError, ScriptOptions};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::handle::ScriptHandle;
@@ -233,6 +235,22 @@ async fn an_endless_loop_costs_its_event_alone() {
     let letters = rig.letters();
     assert_eq!(letters[0].0, "loop");
     assert!(letters[0].1.contains("longer than its limit"), "{letters:?}");
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_busy_script_when_its_time_is_over() {
+    let rig = Rig::new("function Process() while true do end end").await;
+    let mut sending = Box::pin(rig.send(&["loop"; 20]));
+    // Polled once, the events are with the script's thread.
+    std::future::poll_fn(|cx| {
+        drop(sending.as_mut().poll(cx));
+        std::task::Poll::Ready(())
+    })
+    .await;
+    let scripts = vec![Arc::clone(&rig.script)];
+    let closed = ScriptHandle::close_all(scripts, Duration::ZERO, Instant::now()).await;
+    let Err(TaskFailure::Stuck { tasks, .. }) = closed else { panic!("{closed:?}") };
+    assert_eq!(tasks, ["script of source web"]);
 }
 
 #[tokio::test]
