@@ -262,7 +262,7 @@ impl QueueState {
     pub(crate) fn look_again(&mut self, conn: &Connection) -> rusqlite::Result<()> {
         self.head = self.find_head(conn)?;
         self.head_moved = false;
-        if self.head.is_none() && self.events > 0 {
+        if self.head.is_none() && (self.events, self.bytes, self.stored) != (0, 0, 0) {
             (self.events, self.bytes, self.stored, self.dirty) = (0, 0, 0, true);
         }
         Ok(())
