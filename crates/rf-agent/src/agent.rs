@@ -227,16 +227,14 @@ impl Agent {
         intake_stop.cancel();
         let stopping = Instant::now();
         let intake = intake.join(grace).await;
-        for script in self.scripts {
-            script.close().await;
-        }
+        let scripts = ScriptHandle::close_all(self.scripts, grace, stopping).await;
         delivery_stop.cancel();
         let delivery = delivery.join(grace.saturating_sub(stopping.elapsed())).await;
         serving.stop_token().cancel();
         let serving = serving.join(grace.saturating_sub(stopping.elapsed())).await;
         self.store.close().await;
         failed.map_or(Ok(()), Err)?;
-        Ok(intake.and(delivery).and(serving)?)
+        Ok(intake.and(scripts).and(delivery).and(serving)?)
     }
 }
 

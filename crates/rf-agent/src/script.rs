@@ -15,8 +15,8 @@
 //! unless a limit of time or memory has cut it short.
 //!
 //! Reading order: `config` (the keys), `work` (one batch through the script), `runner` (the thread), `handle` (what the
-//! source's side sees), `waiting`, `timer`, `redo` (retried letters), `reload`, and `batch` for the scripts of sinks. `missing`
-//! warns of what a script will look for in vain.
+//! source's side sees), `note` and `waiting` (until a call's commit has ended), `timer`, `redo` (retried letters), `reload`, and
+//! `batch` for the scripts of sinks. `missing` warns of what a script will look for in vain.
 
 pub(crate) mod batch;
 pub(crate) mod config;
@@ -24,6 +24,7 @@ mod copies;
 pub(crate) mod handle;
 mod mailbox;
 pub(crate) mod missing;
+mod note;
 mod redo;
 mod reload;
 mod runner;

@@ -1,9 +1,9 @@
 //! What is answered when a request, or opening, does not go as asked.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::failure;
+use crate::failure::{self, Kind};
 use crate::types::MIN_STORE_BYTES;
 
 /// Why a queue took no more.
@@ -127,6 +127,16 @@ impl OpenError {
         match self {
             Self::Io { source, .. } => failure::may_pass(source),
             Self::Database { path, source } => failure::may_open_later(path, source),
+            _ => false,
+        }
+    }
+
+    /// Whether this database is damaged.
+    pub(crate) fn is_damage_of(&self, database: &Path) -> bool {
+        match self {
+            Self::Database { path, source } => {
+                path == database && failure::kind(source) == Kind::Damaged
+            }
             _ => false,
         }
     }

@@ -9,9 +9,9 @@
 //!
 //! # Reading order
 //! `types` and `errors` (the words), `store` (the handle), `mailbox` (the hand-over to the writer thread; `handed`: a lease on
-//! its way back), `writer` (its loop), `transaction` (BEGIN to COMMIT, and what happens when either fails), `failure` (what an
-//! error of the database means), `answers`, `ahead` (what is done before the rest of a commit), `admit` (does it fit),
-//! `limits` (the arithmetic of that), `group`, `removal`, `state`, `segments` and `shared` (what is done, what is counted,
+//! its way back), `thread` and `writer` (its loop), `transaction` (BEGIN to COMMIT, and what happens when either fails),
+//! `failure` (what an error of the database means), `answers`, `ahead` (what is done before the rest of a commit), `admit` (does it fit),
+//! `limits` (the arithmetic of that), `group`, `removal`, `state`, `queue_state`, `segments` and `shared` (what is done, what is counted,
 //! where it lies, what others see of it), `sql` and `rows` (the statements, and reading with them), `sizes` (what reads have
 //! found lately), `lease` and `ends` (who has been promised what, and until when), `parts` (appends too large for one
 //! transaction), `housekeeping`, `tidy`, `space` (WAL, checkpoints, reserve), then `open` with `later`, `schema`, `salvage`,
@@ -112,12 +112,13 @@
 //! ([`Store::open_when_possible`], `later`): it refuses everything and tries again.
 //!
 //! # Damage
-//! Files up to 32 MiB are checked at every start, larger ones after damage was seen. A damaged one is set aside, what can be
-//! read of it goes into a new one, and [`Notice::Damaged`] says how much that was; [`QueueUsage::dropped_damaged`] counts
-//! what is lost. A file that is empty or gone beside its reserve had events: [`Notice::Emptied`]. Damage that is met while
-//! running stops the store ([`Store::failed`]): going on could answer `Ok` for what cannot be read back. Content has no
-//! checksum of its own: a page of it that is overwritten with other bytes is not noticed. Where the page of `queues` is
-//! lost, events that have left and have their place still come again.
+//! Files up to 32 MiB are checked at every start, larger ones after damage was seen, be it when they are opened. A damaged one
+//! is set aside, what can be read of it goes into a new one, and [`Notice::Damaged`] says how much that was;
+//! [`QueueUsage::dropped_damaged`] counts what is lost. A file that is empty or gone beside its reserve had events:
+//! [`Notice::Emptied`]. Damage that is met while running, or when the store wakes up, stops the store ([`Store::failed`]):
+//! going on could answer `Ok` for what cannot be read back. Content has no checksum of its own: a page of it that is
+//! overwritten with other bytes is not noticed. Where the page of `queues` is lost, events that have left and have their
+//! place still come again.
 //!
 //! # Sleep
 //! With [`StoreOptions::idle_close`] a store without work closes its files and ends its threads; the next request starts
@@ -144,6 +145,7 @@ mod mailbox;
 mod migrate;
 mod open;
 mod parts;
+mod queue_state;
 mod removal;
 mod rows;
 mod salvage;
@@ -156,6 +158,7 @@ mod sql;
 mod state;
 mod step;
 mod store;
+mod thread;
 mod tidy;
 mod transaction;
 mod types;

@@ -7,9 +7,10 @@
 //! users have, or not at all ([`time_of`]): then it counts as stored now, for nothing may be dropped for its age by mistake.
 //!
 //! Events are taken over in small transactions, each of which also stores how far that has come: a kill costs nothing,
-//! and a file that is larger than the limit gives as much as there is room for, and the rest at later starts. How far it has
-//! come is forgotten as soon as the file is out of the way, and holds for that very file only: somebody may go back to the
-//! original for a while, and what it queues then has the same name and the same ids.
+//! and a file that is larger than the limit gives as much as there is room for, and the rest at later starts. A damaged one
+//! is left where it is, with what could not be read: nobody has to wait for that. How far it has come is forgotten as soon as
+//! the file is out of the way, and holds for that very file only: somebody may go back to the original for a while, and what it
+//! queues then has the same name and the same ids.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,6 +20,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
 use crate::errors::{Notice, OpenError};
+use crate::failure::{self, Kind};
 use crate::rows::sql_id;
 use crate::space::{beside, sync_folder};
 use crate::sql;
@@ -113,7 +115,6 @@ fn take_over_file(
     import: &Import,
     ids: Ids,
 ) -> Result<Option<u64>, OpenError> {
-    let db = |source| OpenError::Database { path: import.path.clone(), source };
     if !import.path.exists() {
         // Killed between the renaming and the forgetting.
         forget(writer, import)?;
@@ -127,7 +128,19 @@ fn take_over_file(
     let file = fs::metadata(&import.path)
         .map_err(|source| OpenError::Io { path: import.path.clone(), source })?
         .ino();
-    let events = copy_tables(writer, import, file, (queue, ids)).map_err(db)?;
+    let events = match copy_tables(writer, import, file, (queue, ids)) {
+        Ok(events) => events,
+        Err(Failed::Old(error)) if failure::kind(&error) == Kind::Damaged => {
+            tracing::error!(path = %import.path.display(), queue = import.queue, %error, "the original program's database is damaged: the events that cannot be read stay in it");
+            return Ok(None);
+        }
+        Err(Failed::Old(source)) => {
+            return Err(OpenError::Database { path: import.path.clone(), source });
+        }
+        Err(Failed::Own(source)) => {
+            return Err(OpenError::Database { path: writer.options.path.clone(), source });
+        }
+    };
     if events.is_none() {
         tracing::warn!(
             path = %import.path.display(),
@@ -152,27 +165,38 @@ fn remove(path: &Path, suffix: &str) -> Result<(), OpenError> {
     }
 }
 
+/// Which database has failed.
+enum Failed {
+    /// The original's.
+    Old(rusqlite::Error),
+    /// That of the store.
+    Own(rusqlite::Error),
+}
+
 /// Copies chunk by chunk; `None` when the store is full before the end.
 fn copy_tables(
     writer: &mut Writer,
     import: &Import,
     file: u64,
     to: (usize, Ids),
-) -> rusqlite::Result<Option<u64>> {
-    let old = Connection::open_with_flags(&import.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+) -> Result<Option<u64>, Failed> {
+    let old = Connection::open_with_flags(&import.path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .map_err(Failed::Old)?;
     let mut total = 0;
     for table in TABLES {
-        if !has_table(&old, table)? {
+        if !has_table(&old, table).map_err(Failed::Old)? {
             continue;
         }
-        let at = time_of(&old, table, writer.options.clock.wall_ms())?;
+        let at = time_of(&old, table, writer.options.clock.wall_ms()).map_err(Failed::Old)?;
         let key = progress_key(&import.path, table);
-        let mut progress = Progress::load(&writer.conn, &key)?;
-        if progress.file != file || !has_row(&old, table, progress.after)? {
+        let mut progress = Progress::load(&writer.conn, &key).map_err(Failed::Own)?;
+        let is_same =
+            progress.file == file && has_row(&old, table, progress.after).map_err(Failed::Old)?;
+        if !is_same {
             progress = Progress { file, ..Progress::default() };
         }
         loop {
-            let mut events = read_chunk(&old, table, &at, progress.after)?;
+            let mut events = read_chunk(&old, table, &at, progress.after).map_err(Failed::Old)?;
             let Some(last) = events.last().map(|event| event.id) else { break };
             if to.1 == Ids::New {
                 let next = writer.state.queues[to.0].next_id;
@@ -180,7 +204,8 @@ fn copy_tables(
             }
             progress =
                 Progress { after: last, events: progress.events + events.len() as u64, ..progress };
-            if !writer.adopt(to.0, &events, Some(&progress.checkpoint(&key)))? {
+            let done = progress.checkpoint(&key);
+            if !writer.adopt(to.0, &events, Some(&done)).map_err(Failed::Own)? {
                 return Ok(None);
             }
         }

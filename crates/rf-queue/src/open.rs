@@ -119,8 +119,25 @@ fn open_whole(
     shared: &Arc<Shared>,
     mailbox: &Arc<Mailbox>,
 ) -> Result<(Writer, Vec<Notice>), OpenError> {
-    let mut notices = Vec::new();
     let damaged = find_damage(options)?;
+    let is_set_aside = damaged.is_some();
+    match open_found(options, shared, mailbox, damaged) {
+        // Of a file that is too large to be checked.
+        Err(error) if !is_set_aside && error.is_damage_of(&options.path) => {
+            let damaged = salvage::set_aside(options, error.to_string())?;
+            open_found(options, shared, mailbox, Some(damaged))
+        }
+        done => done,
+    }
+}
+
+fn open_found(
+    options: &StoreOptions,
+    shared: &Arc<Shared>,
+    mailbox: &Arc<Mailbox>,
+    damaged: Option<SetAside>,
+) -> Result<(Writer, Vec<Notice>), OpenError> {
+    let mut notices = Vec::new();
     if damaged.is_none() {
         migrate::move_original(options)?;
     }

@@ -21,7 +21,7 @@ use crate::limits::{PAGE, PageEstimate};
 use crate::migrate::{TABLES, has_table, time_of};
 use crate::rows::sql_id;
 use crate::schema::{self, event_table, event_tables};
-use crate::space::beside;
+use crate::space::{beside, sync_folder};
 use crate::types::{Durability, QueueOptions, StoreOptions, StoredEvent};
 use crate::writer::Writer;
 
@@ -54,9 +54,19 @@ pub(crate) fn noted(path: &Path) -> Option<String> {
     fs::read_to_string(beside(path, ".damaged")).ok()
 }
 
-/// A note that is not there is as good as removed.
+/// Notes what the damaged file is called. Without this text, after a loss of power, nobody would look into it again.
+fn note(path: &Path, name: &str) -> io::Result<()> {
+    let mut file = File::create(beside(path, ".damaged"))?;
+    file.write_all(name.as_bytes())?;
+    file.sync_all()
+}
+
+/// A note that is not there is as good as removed. One that comes back after a loss of power would bring back what has been
+/// delivered since.
 pub(crate) fn unmark(path: &Path) {
-    drop(fs::remove_file(beside(path, ".damaged")));
+    if fs::remove_file(beside(path, ".damaged")).is_ok() {
+        sync_folder(path);
+    }
 }
 
 /// Renames the database and its WAL to `NAME.corrupt-SECONDS`, removing the one set aside before.
@@ -66,7 +76,7 @@ pub(crate) fn set_aside(options: &StoreOptions, reason: String) -> Result<SetAsi
     let aside = beside(path, &format!(".corrupt-{}", options.clock.wall_ms() / 1000));
     let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
     remove_older(path, &name);
-    fs::write(beside(path, ".damaged"), &name).map_err(io)?;
+    note(path, &name).map_err(io)?;
     finish_renaming(path, &aside).map_err(io)?;
     Ok(SetAside { path: aside, reason })
 }

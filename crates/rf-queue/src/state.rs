@@ -1,204 +1,22 @@
-//! What the writer knows of each queue: the counters and lease books that make its work O(1).
+//! Everything that the writer knows: its queues (see [`QueueState`]), and what they share.
 //!
 //! The writer thread alone owns it. It is loaded from the database and written back in the same transaction as the rows
 //! that it counts; after a rolled-back transaction it is loaded again.
 
-use std::path::Path;
+use rusqlite::Connection;
 
-use rusqlite::{Connection, OptionalExtension, Row, params};
-
-use crate::clock::{Clock, millis};
+use crate::clock::Clock;
 use crate::ends::Ends;
 use crate::errors::Notice;
-use crate::lease::{LeaseBook, stored};
-use crate::limits::{Limits, stored_bytes};
-use crate::removal::Measure;
-use crate::schema::{create_event_table, set_max_bytes, set_token_epoch, token_epoch};
-use crate::segments::{Counted, Piece, Segments};
+use crate::limits::Limits;
+use crate::queue_state::{QueueShares, QueueState};
+use crate::schema::{set_max_bytes, set_token_epoch, token_epoch};
 use crate::shared::{Shared, lock};
-use crate::sizes::Sizes;
 use crate::sql;
-use crate::types::{Dropped, QueueOptions, QueueUsage, StoreOptions, WhenFull};
-
-/// Ids of a new database start at the unix second times this. A bucket that was deleted and made anew therefore does
-/// not hand out ids that a player may still acknowledge from the old one, and ids stay below 2^53 (safe in JSON).
-const IDS_PER_SECOND: u64 = 1 << 16;
-
-/// A clock that is so far behind a queue was wrong before, or is now.
-const CLOCK_BEHIND_MS: u64 = 60 * 60 * 1000;
-
-/// Dropping that goes on is told again after so long.
-const TELL_AGAIN_MS: u64 = 3 * 60 * 1000;
+use crate::types::{QueueOptions, StoreOptions};
 
 /// Bits of a lease's token that count the leases of one epoch. An epoch begins with the first lease after a start.
 const TOKENS_PER_EPOCH: u32 = 32;
-
-/// One queue, as the writer sees it.
-pub(crate) struct QueueState {
-    pub(crate) row: i64,
-    pub(crate) name: String,
-    pub(crate) segments: Segments,
-    pub(crate) next_id: u64,
-    pub(crate) events: u64,
-    pub(crate) bytes: u64,
-    /// Bytes that the events take in the file: what the limit counts.
-    pub(crate) stored: u64,
-    /// Events up to this id are gone.
-    pub(crate) removed: u64,
-    /// Wall clock of the newest append; `at` never goes back along the ids of a queue's events, so that the age limit is a prefix.
-    pub(crate) last_at: u64,
-    /// How far the clock was behind that at the newest append, if that is much; and whether it was told.
-    behind_ms: Option<u64>,
-    behind_told: bool,
-    /// The oldest event, as (id, at).
-    pub(crate) head: Option<(u64, u64)>,
-    /// Dead letters that came from it.
-    pub(crate) dead_letters: u64,
-    pub(crate) book: LeaseBook,
-    ends: Ends,
-    pub(crate) sizes: Sizes,
-    pub(crate) limit_bytes: u64,
-    pub(crate) max_age_ms: Option<u64>,
-    pub(crate) when_full: WhenFull,
-    /// Events dropped since the store was opened, and by the open transaction, by [`Dropped`].
-    dropped: [u64; 2],
-    dropping: [u64; 2],
-    /// Events that could not be salvaged when the store was opened.
-    pub(crate) damaged: u64,
-    /// What a watch picked of the events that the open transaction has dropped.
-    pub(crate) picked: Vec<(Dropped, Vec<u128>)>,
-    pub(crate) dirty: bool,
-    /// Events were removed: `head` must be looked up again.
-    pub(crate) head_moved: bool,
-    /// Events became available: readers are told after the commit.
-    pub(crate) announce: bool,
-    /// Dead letters that are gone: pushed out by newer ones, or never written for want of room.
-    dropped_dead: u64,
-    dropping_dead: u64,
-    /// When dropping was last told in the log (monotonic ms), by [`Dropped`], and then that of dead letters.
-    told_at: [Option<u64>; 3],
-}
-
-impl QueueState {
-    /// The time of what is appended now. An empty queue begins anew, so that one start with a clock that was ahead is forgotten.
-    pub(crate) fn time_of_next(&mut self, wall: u64) -> u64 {
-        let at = if self.events == 0 { wall } else { wall.max(self.last_at) };
-        self.behind_ms = Some(at - wall).filter(|behind| *behind > CLOCK_BEHIND_MS);
-        at
-    }
-
-    /// Has the log say when the clock turns out to be far behind the queue, and when it is no longer.
-    pub(crate) fn tell_of_clock(&mut self, path: &Path) {
-        if self.behind_ms.is_some() == self.behind_told {
-            return;
-        }
-        self.behind_told = self.behind_ms.is_some();
-        let (path, queue) = (path.display(), self.name.as_str());
-        if let Some(behind_ms) = self.behind_ms {
-            let seconds = behind_ms / 1000;
-            tracing::warn!(%path, queue, seconds, state = "down", "the clock is behind the events of this queue: their age counts only when it has caught up, or the queue was empty");
-        } else {
-            tracing::info!(%path, queue, state = "up", "the clock is no longer behind the events of this queue");
-        }
-    }
-
-    /// Counts an event that was written.
-    pub(crate) fn count_in(&mut self, id: u64, at: u64, content: u64) {
-        self.head.get_or_insert((id, at));
-        self.next_id = self.next_id.max(id + 1);
-        self.events += 1;
-        self.bytes += content;
-        self.stored += stored_bytes(content);
-    }
-
-    /// Counts events that were removed.
-    pub(crate) fn count_out(&mut self, first: u64, last: u64, gone: Measure) {
-        self.events = self.events.saturating_sub(gone.events);
-        self.bytes = self.bytes.saturating_sub(gone.bytes);
-        self.stored = self.stored.saturating_sub(gone.stored);
-        self.sizes.forget(first, last);
-        self.dirty = true;
-        self.head_moved |= self.head.is_some_and(|(id, _)| id >= first && id <= last);
-    }
-
-    /// Counts dropped events, as far as the transaction is concerned.
-    pub(crate) fn count_dropped(&mut self, why: Dropped, events: u64) {
-        self.dropping[why as usize] += events;
-    }
-
-    /// Counts what a committed transaction dropped; the log is told once in a while, the counters tell the rest.
-    fn settle_dropped(&mut self, now: u64) {
-        let texts = [
-            "queue is full, its oldest events are dropped",
-            "events older than the age limit are dropped",
-        ];
-        for (why, text) in texts.into_iter().enumerate() {
-            let events = std::mem::take(&mut self.dropping[why]);
-            self.dropped[why] += events;
-            if events > 0 && self.may_tell(why, now) {
-                tracing::warn!(queue = self.name, dropped = self.dropped[why], "{text}");
-            }
-        }
-        let letters = std::mem::take(&mut self.dropping_dead);
-        self.dropped_dead += letters;
-        if letters > 0 && self.may_tell(texts.len(), now) {
-            let text = "dead letters are at their limit, the oldest are dropped";
-            tracing::warn!(queue = self.name, dropped = self.dropped_dead, "{text}");
-        }
-    }
-
-    fn may_tell(&mut self, what: usize, now: u64) -> bool {
-        let told_at = &mut self.told_at[what];
-        let may = told_at.is_none_or(|at| now.saturating_sub(at) >= TELL_AGAIN_MS);
-        if may {
-            *told_at = Some(now);
-        }
-        may
-    }
-
-    /// What there may be of `first..=last`, in order.
-    pub(crate) fn pieces(&self, first: u64, last: u64) -> impl Iterator<Item = Piece<'_>> {
-        // From `next_id` on lie rows of an append in parts that did not end.
-        self.segments.pieces(first.max(self.removed + 1), last.min(self.next_id.saturating_sub(1)))
-    }
-
-    /// The head, from the tables themselves; an empty queue has empty counters.
-    pub(crate) fn look_again(&mut self, conn: &Connection) -> rusqlite::Result<()> {
-        self.head = self.find_head(conn)?;
-        self.head_moved = false;
-        if self.head.is_none() && self.events > 0 {
-            (self.events, self.bytes, self.stored, self.dirty) = (0, 0, 0, true);
-        }
-        Ok(())
-    }
-
-    fn find_head(&self, conn: &Connection) -> rusqlite::Result<Option<(u64, u64)>> {
-        for piece in self.pieces(0, u64::MAX) {
-            let head = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-            let found = conn.prepare_cached(&piece.sql.head)?.query_row(piece.span(), head);
-            if let Some(head) = found.optional()? {
-                return Ok(Some(head));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether everything up to the end of a span that begins with `first` is in that span, so that it can be passed.
-    pub(crate) fn is_front(&mut self, conn: &Connection, first: u64) -> rusqlite::Result<bool> {
-        if !self.segments.can_pass() {
-            return Ok(false);
-        }
-        if self.head_moved {
-            self.look_again(conn)?;
-        }
-        Ok(self.head.is_some_and(|(head, _)| first <= head))
-    }
-
-    /// The age limit's next moment (wall clock), if any event is subject to it.
-    pub(crate) fn age_due(&self) -> Option<u64> {
-        Some(self.head?.1.saturating_add(self.max_age_ms?))
-    }
-}
 
 /// Everything that the writer keeps in memory.
 pub(crate) struct State {
@@ -224,7 +42,7 @@ impl State {
         let tx = conn.unchecked_transaction()?;
         set_max_bytes(&tx, options.max_bytes)?;
         for queue in &options.queues {
-            create_queue(&tx, queue, options.clock.as_ref())?;
+            QueueState::create(&tx, queue, options.clock.as_ref())?;
         }
         let state = Self::load(&tx, options, limits, Vec::new())?;
         tx.commit()?;
@@ -246,7 +64,7 @@ impl State {
         let mut ends = ends.into_iter();
         let load = |queue: &QueueOptions| {
             let ends = ends.next().unwrap_or_default();
-            load_queue(conn, queue, shares, clock, ends)
+            QueueState::load(conn, queue, shares, clock, ends)
         };
         let queues = options.queues.iter().map(load).collect::<rusqlite::Result<Vec<_>>>()?;
         // Tokens of leases that are gone are not given again either: somebody may still try to extend one.
@@ -296,14 +114,14 @@ impl State {
         self.dropping_dead += 1;
         if let Some(queue) = self.named(queue) {
             queue.dead_letters = queue.dead_letters.saturating_sub(1);
-            queue.dropping_dead += 1;
+            queue.count_letter_lost();
         }
     }
 
     /// There was no room for a dead letter.
     pub(crate) fn count_letter_lost(&mut self, queue: usize) {
         self.dropping_dead += 1;
-        self.queues[queue].dropping_dead += 1;
+        self.queues[queue].count_letter_lost();
     }
 
     fn named(&mut self, queue: &str) -> Option<&mut QueueState> {
@@ -317,13 +135,10 @@ impl State {
         options: &StoreOptions,
         limits: &Limits,
     ) -> rusqlite::Result<()> {
-        let ends = self.queues.iter_mut().map(|queue| std::mem::take(&mut queue.ends)).collect();
+        let ends = self.queues.iter_mut().map(QueueState::take_ends).collect();
         let mut fresh = Self::load(conn, options, limits, ends)?;
         for (new, old) in fresh.queues.iter_mut().zip(&self.queues) {
-            (new.dropped, new.dropped_dead, new.told_at) =
-                (old.dropped, old.dropped_dead, old.told_at);
-            (new.damaged, new.behind_ms, new.behind_told) =
-                (old.damaged, old.behind_ms, old.behind_told);
+            new.go_on_from(old);
         }
         fresh.dropped_dead = self.dropped_dead;
         *self = fresh;
@@ -333,10 +148,7 @@ impl State {
     /// Goes on counting from what was shown before the store slept.
     pub(crate) fn count_on(&mut self, shared: &Shared) {
         for (queue, shown) in self.queues.iter_mut().zip(&shared.queues) {
-            let usage = *lock(&shown.usage);
-            queue.dropped = [usage.dropped_full, usage.dropped_age];
-            queue.damaged = usage.dropped_damaged;
-            queue.dropped_dead = usage.dropped_dead;
+            queue.count_on(&lock(&shown.usage));
         }
         self.dropped_dead = lock(&shared.disk).dropped_dead;
     }
@@ -344,25 +156,7 @@ impl State {
     /// Writes what changed, inside the running transaction.
     pub(crate) fn save(&mut self, conn: &Connection, clock: &dyn Clock) -> rusqlite::Result<()> {
         for queue in &mut self.queues {
-            if queue.head_moved {
-                queue.look_again(conn)?;
-            }
-            if queue.dirty {
-                let counters = params![
-                    queue.row,
-                    queue.next_id,
-                    queue.events,
-                    queue.bytes,
-                    queue.stored,
-                    queue.last_at,
-                    queue.removed
-                ];
-                conn.prepare_cached(sql::SAVE_COUNTERS)?.execute(counters)?;
-                queue.dirty = false;
-            }
-            if queue.book.has_touched() {
-                stored::save(conn, queue.row, &mut queue.book, &mut queue.ends, clock)?;
-            }
+            queue.save(conn, clock)?;
         }
         Ok(())
     }
@@ -380,22 +174,7 @@ impl State {
     /// Shows the committed state to other threads and wakes the readers.
     pub(crate) fn publish(&mut self, shared: &Shared, used_bytes: u64, now_ms: u64) {
         for (queue, out) in self.queues.iter_mut().zip(&shared.queues) {
-            queue.settle_dropped(now_ms);
-            let usage = QueueUsage {
-                events: queue.events,
-                bytes: queue.bytes,
-                oldest_at_ms: queue.head.map(|(_, at)| at),
-                next_id: queue.next_id,
-                dropped_full: queue.dropped[Dropped::Full as usize],
-                dropped_age: queue.dropped[Dropped::Aged as usize],
-                dropped_damaged: queue.damaged,
-                dead_letters: queue.dead_letters,
-                dropped_dead: queue.dropped_dead,
-            };
-            *lock(&out.usage) = usage;
-            if std::mem::take(&mut queue.announce) {
-                out.available.send_modify(|version| *version += 1);
-            }
+            queue.publish(out, now_ms);
         }
         self.dropped_dead += std::mem::take(&mut self.dropping_dead);
         let mut disk = lock(&shared.disk);
@@ -406,87 +185,12 @@ impl State {
 
     /// Whether events or dead letters were dropped that are not published.
     pub(crate) fn has_dropped(&self) -> bool {
-        self.dropping_dead > 0 || self.queues.iter().any(|queue| queue.dropping != [0; 2])
+        self.dropping_dead > 0 || self.queues.iter().any(QueueState::has_dropped)
     }
 
     pub(crate) fn next_lease_expiry(&self) -> Option<u64> {
         self.queues.iter().filter_map(|q| q.book.next_expiry()).min()
     }
-}
-
-fn create_queue(
-    conn: &Connection,
-    options: &QueueOptions,
-    clock: &dyn Clock,
-) -> rusqlite::Result<()> {
-    let first_id = clock.wall_ms() / 1000 * IDS_PER_SECOND + 1;
-    conn.execute(
-        "INSERT OR IGNORE INTO queues (name, next_id, events, bytes, stored, last_at) VALUES (?1, ?2, 0, 0, 0, 0)",
-        params![options.name, first_id],
-    )?;
-    let row =
-        conn.query_row("SELECT id FROM queues WHERE name = ?1", [&options.name], |r| r.get(0))?;
-    create_event_table(conn, row, 0)
-}
-
-/// What each queue gets of the store's limits.
-#[derive(Debug, Clone, Copy)]
-struct QueueShares {
-    /// The equal share of one queue, which is its limit where it has none of its own.
-    share_bytes: u64,
-    /// What one of its segments holds.
-    segment_bytes: u64,
-}
-
-fn load_queue(
-    conn: &Connection,
-    options: &QueueOptions,
-    shares: QueueShares,
-    clock: &dyn Clock,
-    mut ends: Ends,
-) -> rusqlite::Result<QueueState> {
-    let find =
-        "SELECT id, next_id, events, bytes, stored, last_at, removed FROM queues WHERE name = ?1";
-    let (row, bytes, last_at, counted): (i64, u64, u64, Counted) =
-        conn.query_row(find, [&options.name], |r| {
-            let (next_id, events) = (r.get(1)?, r.get(2)?);
-            let counted = Counted { next_id, events, stored: r.get(4)?, removed: r.get(6)? };
-            Ok((r.get(0)?, r.get(3)?, r.get(5)?, counted))
-        })?;
-    let Counted { next_id, removed, events, stored } = counted;
-    let mut queue = QueueState {
-        row,
-        name: options.name.clone(),
-        segments: Segments::load(conn, row, shares.segment_bytes, counted)?,
-        next_id,
-        events,
-        bytes,
-        stored,
-        removed,
-        last_at,
-        behind_ms: None,
-        behind_told: false,
-        head: None,
-        dead_letters: 0,
-        book: stored::load(conn, row, &mut ends, clock)?,
-        ends,
-        sizes: Sizes::default(),
-        limit_bytes: options.max_bytes.unwrap_or(shares.share_bytes),
-        max_age_ms: options.max_age.map(millis),
-        when_full: options.when_full,
-        dropped: [0; 2],
-        dropping: [0; 2],
-        damaged: 0,
-        dropped_dead: 0,
-        dropping_dead: 0,
-        picked: Vec::new(),
-        dirty: false,
-        head_moved: false,
-        announce: false,
-        told_at: [None; 3],
-    };
-    queue.head = queue.find_head(conn)?;
-    Ok(queue)
 }
 
 /// Events of queues that are no longer configured.

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rustix::process::setpriority_process;
-use rustix::thread::gettid;
 use tokio::sync::{oneshot, watch};
 
 use crate::answers::{CommitReply, PendingCommit};
@@ -14,6 +12,7 @@ use crate::find::{Found, find};
 use crate::handed::Handed;
 use crate::mailbox::{Lock, Mailbox, Op, Submitted};
 use crate::shared::{Shared, lock};
+use crate::thread::{give_way, guard, live};
 use crate::types::{
     Budget, Checkpoint, Commit, DiskUsage, LeaseNote, Leased, QueueId, QueueUsage, Receipt, Remove,
     StoreOptions, StoreTrouble, StoredEvent, WhenFull,
@@ -425,53 +424,5 @@ impl Inner {
             guard(&mailbox, &shared, || live(writer, &options, &shared, &mailbox));
         };
         thread.spawn(body).map(drop)
-    }
-}
-
-/// For this thread, and for the checkpoint thread that it starts.
-fn give_way(niceness: i32) {
-    if niceness != 0
-        && let Err(error) = setpriority_process(Some(gettid()), niceness)
-    {
-        tracing::debug!(%error, "the store works at the priority of everything else");
-    }
-}
-
-/// The life of a writer thread: until it hibernates or the store is closed.
-fn live(
-    mut writer: Option<Writer>,
-    options: &StoreOptions,
-    shared: &Arc<Shared>,
-    mailbox: &Arc<Mailbox>,
-) {
-    loop {
-        match writer.take().map_or_else(|| open::reopen(options, shared, mailbox), Ok) {
-            Ok(writer) => {
-                if !writer.disk_full {
-                    shared.disk_works();
-                }
-                writer.run();
-            }
-            Err(error) => {
-                tracing::error!(%error, "the store cannot be opened again");
-                let text = format!("it cannot be opened again: {error}");
-                shared.disk_fails(&text, options.clock.as_ref());
-                return mailbox.refuse_waiting(&StoreError::Failed(error.to_string()));
-            }
-        }
-        // Only now, with the files closed, the thread counts as gone.
-        if mailbox.retire() {
-            return;
-        }
-    }
-}
-
-/// A panic of the writer ends the store: what it had in hand is unknown, so nothing more may be promised.
-fn guard(mailbox: &Mailbox, shared: &Shared, run: impl FnOnce()) {
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err() {
-        mailbox.close();
-        mailbox.abandon();
-        shared.fatal.send_replace(Some("the writer of the store panicked".to_owned()));
-        shared.announce_room();
     }
 }

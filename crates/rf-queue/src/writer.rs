@@ -363,7 +363,7 @@ mod tests {
     use super::*;
     use crate::answers::PendingCommit;
     use crate::open;
-    use crate::types::{Budget, QueueId, QueueOptions, Remove};
+    use crate::types::{Budget, QueueId, QueueOptions, Remove, WhenFull};
 
     fn writer(max_bytes: u64) -> (TempDir, Writer) {
         let folder = TempDir::new().unwrap();
@@ -406,6 +406,20 @@ mod tests {
         let noted: Vec<u8> =
             writer.conn.query_row(sql::GET_CHECKPOINT, ["holder:1"], |row| row.get(0)).unwrap();
         assert_eq!(noted, format!("{} me", leased.token).into_bytes());
+        writer.retire();
+    }
+
+    #[test]
+    fn what_was_committed_before_a_failure_is_announced_all_the_same() {
+        let (_folder, mut writer) = writer(16 << 20);
+        let available = writer.shared.queues[0].available.subscribe();
+        // As a dead letter that goes back into its queue.
+        let commit = Commit::append(QueueId(0), vec!["letter".into()]);
+        writer.group().unwrap().apply(&commit).unwrap();
+        writer.end_transaction().unwrap();
+        // As when the next one finds no room.
+        writer.undo(&failure(ffi::SQLITE_FULL));
+        assert!(available.has_changed().unwrap());
         writer.retire();
     }
 
@@ -467,6 +481,19 @@ mod tests {
         let noted: Vec<u8> =
             writer.conn.query_row(sql::GET_CHECKPOINT, ["at"], |row| row.get(0)).unwrap();
         assert_eq!(noted, b"1");
+        writer.retire();
+    }
+
+    #[test]
+    fn room_that_an_empty_queue_seems_to_take_is_not_waited_for() {
+        let (_folder, mut writer) = writer(16 << 20);
+        let queue = &mut writer.state.queues[0];
+        // As after damage that nobody has noticed.
+        (queue.when_full, queue.stored) = (WhenFull::DropOldest, queue.limit_bytes);
+        let pending = write(&mut writer, Commit::append(QueueId(0), vec!["event".into()]));
+        writer.end_group();
+        assert_eq!(pending.outcome_here(), Ok(Receipt::default()));
+        assert_eq!(writer.state.queues[0].events, 1);
         writer.retire();
     }
 

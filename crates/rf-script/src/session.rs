@@ -97,12 +97,17 @@ impl Session {
         Ok(())
     }
 
-    /// Takes back what a call remembered, because its outcome came to nothing; a key that a later call has changed again
-    /// stays as that call left it.
+    /// Takes back what calls remembered, the newest first, because their outcome came to nothing; a key that a later call
+    /// has changed again stays as that call left it.
     pub fn undo(&mut self, changes: Vec<KvChange>) {
-        for change in changes {
+        for change in changes.into_iter().rev() {
             self.vm.undo(change);
         }
+    }
+
+    /// Whether what a call remembered is still what is remembered.
+    pub fn remembers(&self, change: &KvChange) -> bool {
+        self.vm.remembers(change)
     }
 
     /// Makes the VM anew before the next call.

@@ -285,6 +285,11 @@ impl Vm {
         self.host.effects.borrow_mut().undo(change);
     }
 
+    /// Whether what a call remembered is still what is remembered.
+    pub fn remembers(&self, change: &KvChange) -> bool {
+        self.host.effects.borrow().kv_get(&change.key) == change.value.as_deref()
+    }
+
     /// Calls `extractStatus` with the JSON text of a body; its answer, where nil is an empty text.
     ///
     /// # Errors

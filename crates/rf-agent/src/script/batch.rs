@@ -189,7 +189,10 @@ fn serve(mut session: Session, mailbox: &Mailbox<Job>) {
                         Err(error) => Err(format!("script cannot be reloaded: {error}")),
                     };
                     if let Ok(transformed) = &mut outcome {
-                        transformed.kv.extend(session.take_init_changes());
+                        // What `init` has remembered was there first.
+                        let changes = std::mem::take(&mut transformed.kv);
+                        transformed.kv = session.take_init_changes();
+                        transformed.kv.extend(changes);
                     }
                     drop(reply.send(outcome));
                 }

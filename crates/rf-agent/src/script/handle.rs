@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use rf_core::lifecycle::TaskFailure;
 use rf_core::trace::Step;
 use rf_queue::{Checkpoint, Commit, CommitError, Letter, PendingCommit, QueueId, Store};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::mailbox::{Mailbox, Refused};
-use super::runner::{Call, Done, Input, Job, Note, Runner};
+use super::note::{Done, Note, OpenCalls};
+use super::runner::{Call, Input, Job, Runner};
 use super::waiting::Waiting;
 use super::work::Desk;
 use super::{ScriptPlan, kv_prefix, letters_queue, thread};
@@ -168,7 +172,8 @@ impl ScriptHandle {
         let counters = Arc::<ScriptCounters>::default();
         let counted = Arc::clone(&counters);
         let serve = move |session, mailbox: &Mailbox<Job>| {
-            Runner { desk, session, store: own, counters: counted }.run(mailbox);
+            let (open, init) = (OpenCalls::default(), Vec::new());
+            Runner { desk, session, store: own, counters: counted, open, init }.run(mailbox);
         };
         let ended = thread::start(options, kv, jobs, serve).await.map_err(failed)?;
         let ended = Mutex::new(Some(ended));
@@ -186,9 +191,9 @@ impl ScriptHandle {
             [event] => (Some(event.clone()), batch.checkpoints.clone()),
             _ => (None, Vec::new()),
         };
-        let error = match self.call(Input::Batch(batch, id), bytes, false).await {
+        let error = match self.call(Input::Batch(batch, id), bytes).await {
             Ok(()) => return Ok(Taken::Stored),
-            Err((error, _)) => error,
+            Err(error) => error,
         };
         match (error, only) {
             // Tried again, it would come to the same: what cannot be stored must not block its source for ever.
@@ -217,44 +222,41 @@ impl ScriptHandle {
         Ok(())
     }
 
-    /// One call of the script and its commit. A refusal gives back what was asked to be kept.
-    pub(super) async fn call(
-        &self,
-        input: Input,
-        bytes: usize,
-        keep: bool,
-    ) -> Result<(), (CommitError, Option<Commit>)> {
-        let (reply, pending) = PendingCommit::new();
-        let note = Arc::new(Note::default());
-        let job = Job::Call(input, Call { reply, note: Arc::clone(&note), keep });
-        self.mailbox.push(job, bytes).map_err(|refused| (self.refusal(refused), None))?;
-        let mut waiting = Waiting::new(self, note, pending);
-        let outcome = waiting.outcome(!keep).await;
-        let Done { changes, commit, tally } = waiting.settle();
-        match outcome {
+    /// One call of the script and its commit. What the call remembered is taken back if that is refused.
+    pub(super) async fn call(&self, input: Input, bytes: usize) -> Result<(), CommitError> {
+        let mut waiting = self.begin(input, bytes, false)?;
+        match waiting.outcome().await {
             Ok(_) => {
-                for Traced { step, detail, ids } in &tally.traced {
-                    self.trace.note(*step, ids, detail);
-                }
-                self.counters.add(tally);
+                self.stored(waiting.settle());
                 Ok(())
             }
-            Err(error) if keep && commit.is_some() => Err((error, commit)),
             Err(error) => {
-                self.undo(changes).await;
-                Err((error, None))
+                waiting.take_back().await;
+                Err(error)
             }
         }
     }
 
-    async fn undo(&self, changes: Vec<rf_script::KvChange>) {
-        if changes.is_empty() {
-            return;
+    /// Has the script called, and what comes of it committed. With `keep` the commit can be tried again in any case.
+    pub(super) fn begin(
+        &self,
+        input: Input,
+        bytes: usize,
+        keep: bool,
+    ) -> Result<Waiting<'_>, CommitError> {
+        let (reply, pending) = PendingCommit::new();
+        let note = Arc::new(Note::default());
+        let job = Job::Call(input, Call { reply, note: Arc::clone(&note), keep });
+        self.mailbox.push(job, bytes).map_err(|refused| self.refusal(refused))?;
+        Ok(Waiting::new(self, note, pending))
+    }
+
+    /// Counts and notes what a call did, which is stored.
+    pub(super) fn stored(&self, done: Done) {
+        for Traced { step, detail, ids } in &done.tally.traced {
+            self.trace.note(*step, ids, detail);
         }
-        let (done, undone) = oneshot::channel();
-        if self.mailbox.push_urgent(Job::Undo { changes, done }).is_ok() && undone.await.is_err() {
-            tracing::debug!(source = self.source, "the script ended before it could take back");
-        }
+        self.counters.add(done.tally);
     }
 
     /// Takes another text of the script, between two calls.
@@ -278,6 +280,29 @@ impl ScriptHandle {
                 reason: rf_queue::FullReason::Busy,
             },
         }
+    }
+
+    /// Closes scripts, and waits for that until `grace` is over after `stopping`.
+    ///
+    /// # Errors
+    /// [`TaskFailure::Stuck`], naming those that are busy still.
+    pub(crate) async fn close_all(
+        scripts: Vec<Arc<Self>>,
+        grace: Duration,
+        stopping: Instant,
+    ) -> Result<(), TaskFailure> {
+        let mut tasks = Vec::new();
+        for script in scripts {
+            let left = grace.saturating_sub(stopping.elapsed());
+            if timeout(left, script.close()).await.is_err() {
+                tasks.push(script.name());
+            }
+        }
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        tracing::error!(tasks = %tasks.join(", "), "scripts are still running after the grace period");
+        Err(TaskFailure::Stuck { tasks, grace })
     }
 
     /// Serves what waits and ends the thread.

@@ -43,13 +43,13 @@ impl ScriptHandle {
             }
             let only = (letters.len() == 1).then(|| letters[0].id);
             let bytes = letters.iter().map(|letter| letter.content.len()).sum();
-            match self.call(Input::Letters(letters), bytes, false).await {
+            match self.call(Input::Letters(letters), bytes).await {
                 Ok(()) => {
                     budget = BUDGET;
                     continue;
                 }
-                Err((CommitError::Closed, _)) => return,
-                Err((error @ CommitError::TooLarge { .. }, _)) => {
+                Err(CommitError::Closed) => return,
+                Err(error @ CommitError::TooLarge { .. }) => {
                     // One by one, so that only what cannot be stored is buried again.
                     let Some(id) = only else {
                         budget.events = 1;
@@ -57,7 +57,7 @@ impl ScriptHandle {
                     };
                     self.bury_again(id, &error).await;
                 }
-                Err((error, _)) => {
+                Err(error) => {
                     tracing::warn!(source = self.source, %error, "retried dead letters cannot be stored now, trying again");
                 }
             }

@@ -1,16 +1,21 @@
 //! Scripts between a batch and the queues, over a real store.
 
+mod values;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rf_core::lifecycle::TaskFailure;
 use rf_queue::{
-    Budget, Checkpoint, Commit, DeadLetters, QueueOptions, Store, StoreOptions, WhenFull, Which,
+    Budget, Checkpoint, Commit, DeadLetters, PendingCommit, QueueOptions, Store, StoreOptions,
+    WhenFull, Which,
 };
 use rf_script::{OnError, ScriptOptions};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::handle::ScriptHandle;
@@ -100,6 +105,18 @@ impl Rig {
         let budget = Budget { events: 10_000, bytes: usize::MAX };
         let events = self.store.read(queue, 0, budget).await.unwrap();
         self.store.ack(queue, events.iter().map(|event| event.id).collect()).await.unwrap();
+    }
+
+    /// Fills a queue, whatever it does when it is full.
+    async fn fill(&self, queue: &str) {
+        let queue = self.store.queue(queue).unwrap();
+        loop {
+            let (reply, mut pending) = PendingCommit::new();
+            self.store.submit(Commit::append(queue, vec!["x".repeat(50_000).into()]), reply);
+            if pending.outcome().await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn wait_queued(&self, queue: &str, count: usize) -> Vec<String> {
@@ -223,6 +240,22 @@ async fn an_endless_loop_costs_its_event_alone() {
 }
 
 #[tokio::test]
+async fn a_stop_does_not_wait_for_a_busy_script_when_its_time_is_over() {
+    let rig = Rig::new("function Process() while true do end end").await;
+    let mut sending = Box::pin(rig.send(&["loop"; 20]));
+    // Polled once, the events are with the script's thread.
+    std::future::poll_fn(|cx| {
+        drop(sending.as_mut().poll(cx));
+        std::task::Poll::Ready(())
+    })
+    .await;
+    let scripts = vec![Arc::clone(&rig.script)];
+    let closed = ScriptHandle::close_all(scripts, Duration::ZERO, Instant::now()).await;
+    let Err(TaskFailure::Stuck { tasks, .. }) = closed else { panic!("{closed:?}") };
+    assert_eq!(tasks, ["script of source web"]);
+}
+
+#[tokio::test]
 async fn drop_and_dead_are_verdicts_about_one_event() {
     let rig = Rig::new(
         "function Process(content, emit)
@@ -277,35 +310,6 @@ async fn a_timer_that_fails_costs_no_event() {
     assert_eq!(rig.counted(), (0, 0));
 }
 
-/// The script that would lose an event if a refusal left its mark: the repeat would be taken for a duplicate.
-const ONCE: &str = "function Process(content, emit)
-    if kv_get(content:sub(1, 9)) then drop('seen') return end
-    kv_set(content:sub(1, 9), true)
-    emit('a', content)
-end";
-
-#[tokio::test]
-async fn a_refused_commit_takes_back_what_the_script_remembered() {
-    let rig = Rig::new(ONCE).await;
-    let mut sent = 0;
-    let refused = loop {
-        let event = format!("{sent:09}{}", "x".repeat(50_000));
-        match rig.send(&[&event]).await {
-            Ok(()) => sent += 1,
-            Err(Rejected::Full { sink, .. }) => {
-                assert_eq!(sink, "a");
-                break event;
-            }
-            Err(other) => panic!("{other}"),
-        }
-    };
-    rig.empty("a").await;
-    rig.send(&[&refused]).await.unwrap();
-    assert_eq!(rig.queued("a").await, std::slice::from_ref(&refused));
-    rig.send(&[&refused]).await.unwrap();
-    assert_eq!(rig.queued("a").await.len(), 1, "now it is a duplicate");
-}
-
 #[tokio::test]
 async fn a_queue_that_blocks_makes_the_commit_wait_and_not_the_script_run_again() {
     let made = Made { when_full: WhenFull::Block, ..USUAL };
@@ -329,59 +333,6 @@ async fn a_queue_that_blocks_makes_the_commit_wait_and_not_the_script_run_again(
     let queued = rig.queued("a").await;
     assert_eq!(queued.len(), 1);
     assert!(queued[0].starts_with(&format!("{sent}x")), "{}", queued[0].split_at(10).0);
-}
-
-#[tokio::test]
-async fn who_leaves_while_a_queue_blocks_leaves_no_trace() {
-    let rig = Rig::made(ONCE, Made { when_full: WhenFull::Block, ..USUAL }).await;
-    let mut sent = 0;
-    let left = loop {
-        let event = format!("{sent:09}{}", "x".repeat(50_000));
-        let sending = tokio::time::timeout(Duration::from_millis(500), rig.send(&[&event])).await;
-        match sending {
-            Ok(done) => done.unwrap(),
-            // The future is dropped, as when a client closes its connection.
-            Err(_waits) => break event,
-        }
-        sent += 1;
-    };
-    rig.empty("a").await;
-    rig.send(&[&left]).await.unwrap();
-    assert_eq!(rig.queued("a").await, std::slice::from_ref(&left));
-    rig.send(&[&left]).await.unwrap();
-    assert_eq!(rig.queued("a").await.len(), 1, "now it is a duplicate");
-}
-
-#[tokio::test]
-async fn who_leaves_at_once_is_remembered_only_if_the_event_is_stored() {
-    let rig = Rig::new(ONCE).await;
-    let leave = async |event: &str| {
-        let events = [event];
-        let mut sending = Box::pin(rig.send(&events));
-        // Polled once, the event is with the script's thread.
-        std::future::poll_fn(|cx| {
-            drop(sending.as_mut().poll(cx));
-            std::task::Poll::Ready(())
-        })
-        .await;
-    };
-    leave("event 001").await;
-    assert_eq!(rig.wait_queued("a", 1).await, ["event 001"]);
-    rig.send(&["event 001"]).await.unwrap();
-    assert_eq!(rig.queued("a").await.len(), 1, "it was stored, so it is known");
-    let large = |n: u32| format!("{n:09}{}", "x".repeat(50_000));
-    let mut number = 0;
-    while rig.send(&[&large(number)]).await.is_ok() {
-        number += 1;
-    }
-    leave(&large(number)).await;
-    // It counts what was stored, with or without somebody who waits, and nothing else.
-    let counters = rig.script.counters();
-    rig.empty("a").await;
-    rig.send(&[&large(number)]).await.unwrap();
-    assert_eq!(rig.queued("a").await, [large(number)], "it was refused, so it is not known");
-    let emitted = counters.emitted.load(Ordering::Relaxed);
-    assert_eq!(emitted, u64::from(number) + 2);
 }
 
 #[tokio::test]
@@ -412,20 +363,6 @@ async fn a_retried_letter_of_which_too_much_is_made_is_counted_as_one_again() {
     let both = async { tokio::join!(buried, script.redo(token)) };
     tokio::time::timeout(PATIENCE, both).await.expect("counted in time");
     assert_eq!((rig.counted(), rig.letters().len()), ((1, 0), 1));
-}
-
-#[tokio::test]
-async fn what_a_script_remembers_survives_a_restart() {
-    let script = "function init() kv_set('starts', (kv_get('starts') or 0) + 1) end
-        function Process(content, emit)
-            kv_set('events', (kv_get('events') or 0) + 1)
-            emit('a', kv_get('starts') .. ' ' .. kv_get('events'))
-        end";
-    let mut rig = Rig::new(script).await;
-    rig.send(&["x", "x"]).await.unwrap();
-    rig = rig.restart().await;
-    rig.send(&["x"]).await.unwrap();
-    assert_eq!(rig.queued("a").await, ["1 1", "1 2", "2 3"]);
 }
 
 #[tokio::test]

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use rf_queue::{Commit, CommitError};
+use rf_queue::CommitError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::handle::ScriptHandle;
 use super::runner::Input;
+use super::waiting::Waiting;
 
 /// Pause before what a timer emitted is offered to a full queue again.
 const FULL_PAUSE: Duration = Duration::from_millis(250);
@@ -24,19 +25,22 @@ impl ScriptHandle {
                 () = stop.cancelled() => return,
                 _ = timer.tick() => {}
             }
-            match self.call(Input::Tick, 0, true).await {
-                Ok(()) => {}
-                Err((error, Some(commit))) => self.offer(error, commit, &stop).await,
+            match self.begin(Input::Tick, 0, true) {
+                Ok(waiting) => self.offer(waiting, &stop).await,
                 // The script is busy with events: this tick is left out.
-                Err((error, None)) => {
+                Err(error) => {
                     tracing::warn!(source = self.source, %error, "TimerHandler cannot be called now, this tick is skipped");
                 }
             }
         }
     }
 
-    async fn offer(&self, mut error: CommitError, commit: Commit, stop: &CancellationToken) {
+    async fn offer(&self, mut waiting: Waiting<'_>, stop: &CancellationToken) {
         loop {
+            let error = match waiting.answer().await {
+                Ok(_) => return self.stored(waiting.settle()),
+                Err(error) => error,
+            };
             let lost = match &error {
                 CommitError::TooLarge { .. } | CommitError::Closed => true,
                 CommitError::Full { .. } | CommitError::Failed(_) => tokio::select! {
@@ -45,15 +49,13 @@ impl ScriptHandle {
                 },
             };
             if lost {
+                let commit = waiting.settle().commit.unwrap_or_default();
                 let events: usize = commit.appends.iter().map(|append| append.events.len()).sum();
                 tracing::error!(source = self.source, %error, events, "events emitted by TimerHandler are lost");
                 return;
             }
             tracing::warn!(source = self.source, %error, "events emitted by TimerHandler cannot be stored now, trying again");
-            match self.store.commit(commit.clone()).await {
-                Ok(_) => return,
-                Err(next) => error = next,
-            }
+            waiting.again();
         }
     }
 }

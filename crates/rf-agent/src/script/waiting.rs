@@ -11,7 +11,8 @@ use rf_queue::{CommitError, PendingCommit, Receipt};
 use tokio::sync::oneshot;
 
 use super::handle::ScriptHandle;
-use super::runner::{Done, Job, Note};
+use super::note::{Done, Note};
+use super::runner::Job;
 
 /// A call whose commit is not settled yet.
 pub(super) struct Waiting<'a> {
@@ -29,20 +30,16 @@ impl<'a> Waiting<'a> {
     }
 
     /// How the commit ended; where a queue of it makes its source wait for room, after that.
-    pub(super) async fn outcome(&mut self, may_wait: bool) -> Result<Receipt, CommitError> {
+    pub(super) async fn outcome(&mut self) -> Result<Receipt, CommitError> {
         let mut outcome = self.answer().await;
-        if !may_wait || !matches!(outcome, Err(CommitError::Full { .. })) {
+        if !matches!(outcome, Err(CommitError::Full { .. })) || !self.note.is_kept() {
             return outcome;
         }
-        // The script has been called: only its commit is tried again.
-        let Some(commit) = self.note.commit() else { return outcome };
         let mut room = self.script.store.room();
         loop {
             // Registered before the try, so that room made meanwhile is not missed.
             room.mark_unchanged();
-            let (reply, pending) = PendingCommit::new();
-            self.under_way = Some(pending);
-            self.script.store.submit(commit.clone(), reply);
+            self.again();
             outcome = self.answer().await;
             if !matches!(outcome, Err(CommitError::Full { .. })) {
                 return outcome;
@@ -53,13 +50,44 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// What the call did; from here on it is up to whoever asks to take it back.
+    /// The script has been called: only its commit is tried again.
+    pub(super) fn again(&mut self) {
+        let (reply, pending) = PendingCommit::new();
+        self.under_way = Some(pending);
+        let job = Job::Again { note: Arc::clone(&self.note), reply };
+        if self.script.mailbox.push_urgent(job).is_err() {
+            // The answer says so: it was dropped.
+            tracing::debug!(
+                source = self.script.source,
+                "the script ended before its commit was tried again"
+            );
+        }
+    }
+
+    /// What the call did, which stands, or of which nothing is taken back.
     pub(super) fn settle(mut self) -> Done {
         self.settled = true;
         self.note.take()
     }
 
-    async fn answer(&mut self) -> Result<Receipt, CommitError> {
+    /// Takes back what the call remembered, since its commit was refused.
+    pub(super) async fn take_back(mut self) {
+        self.settled = true;
+        if !self.note.has_changes() {
+            return;
+        }
+        let (done, undone) = oneshot::channel();
+        let job = Job::Undo { note: Arc::clone(&self.note), done };
+        if self.script.mailbox.push_urgent(job).is_ok() && undone.await.is_err() {
+            tracing::debug!(
+                source = self.script.source,
+                "the script ended before it could take back"
+            );
+        }
+    }
+
+    /// How the try that is under way ended.
+    pub(super) async fn answer(&mut self) -> Result<Receipt, CommitError> {
         let Some(pending) = &mut self.under_way else { return Err(CommitError::Closed) };
         let outcome = pending.outcome().await;
         self.under_way = None;
@@ -74,7 +102,7 @@ impl Drop for Waiting<'_> {
         }
         let job = match self.under_way.take() {
             Some(pending) => Job::Settle { pending, note: Arc::clone(&self.note) },
-            None => Job::Undo { changes: self.note.take().changes, done: oneshot::channel().0 },
+            None => Job::Undo { note: Arc::clone(&self.note), done: oneshot::channel().0 },
         };
         if self.script.mailbox.push_urgent(job).is_err() {
             // What it remembered has ended with its thread.

@@ -1,5 +1,7 @@
 //! One batch through the script: what it becomes is one commit.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use rf_core::trace::Step;
 use rf_queue::{Append, Bury, Checkpoint, Commit, Letter, QueueId, Remove, StoredEvent};
@@ -32,13 +34,22 @@ pub(super) struct Desk {
     pub(super) trace: Trace,
 }
 
+impl Desk {
+    /// A value as it is stored.
+    pub(super) fn checkpoint(&self, change: &KvChange) -> Checkpoint {
+        let key = format!("{}{}", self.kv_prefix, change.key);
+        Checkpoint { key, value: change.value.clone() }
+    }
+}
+
 /// What the events of one batch became so far.
 pub(super) struct Work<'a> {
     desk: &'a Desk,
     appends: Vec<Append>,
     letters: Vec<Letter>,
     buried: Vec<Bury>,
-    pub(super) kv: Vec<KvChange>,
+    /// What was remembered, by key.
+    kv: BTreeMap<String, KvChange>,
     tally: Tally,
 }
 
@@ -49,7 +60,7 @@ impl<'a> Work<'a> {
             appends: Vec::new(),
             letters: Vec::new(),
             buried: Vec::new(),
-            kv: Vec::new(),
+            kv: BTreeMap::new(),
             tally: Tally::default(),
         }
     }
@@ -214,7 +225,17 @@ impl<'a> Work<'a> {
                 self.append(queue, content);
             }
         }
-        self.kv.extend(outcome.kv);
+        self.remember(outcome.kv);
+    }
+
+    /// Of a key that is changed again, what was there at first is still what was there before.
+    fn remember(&mut self, changes: Vec<KvChange>) {
+        for change in changes {
+            self.kv
+                .entry(change.key.clone())
+                .and_modify(|known| known.value.clone_from(&change.value))
+                .or_insert(change);
+        }
     }
 
     fn append(&mut self, queue: QueueId, content: Bytes) {
@@ -225,7 +246,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Everything as one commit; what was remembered in it; and what is counted once it stands.
+    /// Everything as one commit; what is to be remembered in it; and what is counted once it stands.
     pub(super) fn finish(self, input: Input) -> (Commit, Vec<KvChange>, Tally) {
         let dead_lettered = (self.letters.len() + self.buried.len()) as u64;
         let tally = Tally { dead_lettered, ..self.tally };
@@ -248,10 +269,6 @@ impl<'a> Work<'a> {
                 commit.removes.push(Remove { queue: self.desk.letters, ids });
             }
         }
-        commit.checkpoints.extend(self.kv.iter().map(|change| Checkpoint {
-            key: format!("{}{}", self.desk.kv_prefix, change.key),
-            value: change.value.clone(),
-        }));
-        (commit, self.kv, tally)
+        (commit, self.kv.into_values().collect(), tally)
     }
 }

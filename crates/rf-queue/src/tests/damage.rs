@@ -37,6 +37,15 @@ fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
     file.write_all(bytes).unwrap();
 }
 
+/// Overwrites the first page of a table.
+fn overwrite_table(path: &Path, table: &str) {
+    let conn = rusqlite::Connection::open(path).unwrap();
+    let find = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let root: u64 = conn.query_row(find, [table], |row| row.get(0)).unwrap();
+    conn.close().unwrap();
+    overwrite(path, (root - 1) * 4096, &[0xA5; 4096]);
+}
+
 /// What `Rig::notices` says of damage: salvaged and lost events.
 fn damage(rig: &Rig) -> (u64, u64) {
     let [Notice::Damaged { salvaged, lost, kept_as, .. }] = &rig.notices[..] else {
@@ -220,6 +229,32 @@ async fn damage_met_while_running_stops_the_store_and_is_mended_at_the_next_star
     rig.close().await;
     rig.open().unwrap();
     assert!(damage(&rig).0 > EVENTS as u64 - 10);
+}
+
+#[tokio::test]
+async fn damage_met_when_a_store_wakes_up_stops_it_as_well() {
+    let mut rig = closed_store().await;
+    rig.options = StoreOptions { idle_close: Some(Duration::ZERO), ..rig.options };
+    rig.open().unwrap();
+    rig.until(async |store| store.is_hibernating()).await;
+    overwrite_table(rig.path(), "queues");
+    let refused = rig.append(&["a"]).await;
+    assert!(matches!(refused, Err(CommitError::Failed(_))), "{refused:?}");
+    assert!(rig.store().failed().await.contains("set aside and salvaged at the next start"));
+    assert_eq!(rig.append(&["a"]).await, Err(CommitError::Closed));
+    rig.close().await;
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+}
+
+#[tokio::test]
+async fn damage_of_a_file_that_is_too_large_to_be_checked_is_met_when_it_is_opened() {
+    let mut rig = closed_store().await;
+    overwrite_table(rig.path(), "queues");
+    File::options().write(true).open(rig.path()).unwrap().set_len(33 * MIB).unwrap();
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    check_goes_on(&mut rig, EVENTS).await;
 }
 
 #[tokio::test]

@@ -211,6 +211,18 @@ async fn a_file_for_a_queue_that_is_not_configured_is_left_alone() {
 }
 
 #[tokio::test]
+async fn a_damaged_file_of_a_proxy_is_left_alone() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    let path = rig.path().with_file_name("a-sink.sqlite3");
+    rig.options.imports = vec![Import { path: path.clone(), queue: "q".to_owned() }];
+    std::fs::write(&path, "this is a text\n".repeat(1000)).unwrap();
+    rig.open().unwrap();
+    rig.append(&["a"]).await.unwrap();
+    assert_eq!((rig.notices.len(), rig.texts().await), (0, vec!["a".to_owned()]));
+    assert!(path.exists());
+}
+
+#[tokio::test]
 async fn what_the_original_queued_while_it_was_back_is_taken_over() {
     let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
     let path = rig.path().with_file_name("a-sink.sqlite3");

@@ -174,6 +174,25 @@ async fn copies_are_told_apart_for_a_relay_and_an_api_gets_what_the_script_has_m
     assert!(ids.len() == 2 && ids[0].is_some() && ids[0] == ids[1], "{ids:?}");
 }
 
+#[tokio::test]
+async fn what_a_batch_has_remembered_is_newer_than_what_init_has() {
+    let (url, _got, _tasks) = host().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("batch.lua");
+    let script = "function init() kv_set('by', 'init') end
+        function TransformBatch(messages) kv_set('by', 'batch') return messages end";
+    std::fs::write(&path, script).unwrap();
+    let queues = vec![QueueOptions::new("sink")];
+    let options = StoreOptions::new(folder.path().join("q.sqlite3"), 4 << 20, queues);
+    let store = Store::open(options).unwrap().store;
+    let script = BatchScript::new("sink", Arc::new(ScriptOptions::new(path, Vec::new())));
+    let sink = sink(&url, true).with_script(Some(script));
+    sink.start(&SinkHost { store: store.clone() }).await.unwrap();
+    sink.write(&batch("x")).await.unwrap();
+    let stored = store.checkpoint("kv-sink:4:sink:by").await.unwrap().unwrap();
+    assert!(stored.ends_with(b"batch"), "{stored:?}");
+}
+
 /// What the sink counts of three events that this script gets: delivered, dropped on purpose and for a failure, dead letters.
 async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 4] {
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,180 @@
+//! What `kv_set` remembers is what is stored, whatever becomes of the events.
+
+use super::*;
+
+/// The script that would lose an event if a refusal left its mark: the repeat would be taken for a duplicate.
+const ONCE: &str = "function Process(content, emit)
+    if kv_get(content:sub(1, 9)) then drop('seen') return end
+    kv_set(content:sub(1, 9), true)
+    emit('a', content)
+end";
+
+#[tokio::test]
+async fn a_refused_commit_takes_back_what_the_script_remembered() {
+    let rig = Rig::new(ONCE).await;
+    let mut sent = 0;
+    let refused = loop {
+        let event = format!("{sent:09}{}", "x".repeat(50_000));
+        match rig.send(&[&event]).await {
+            Ok(()) => sent += 1,
+            Err(Rejected::Full { sink, .. }) => {
+                assert_eq!(sink, "a");
+                break event;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    };
+    rig.empty("a").await;
+    rig.send(&[&refused]).await.unwrap();
+    assert_eq!(rig.queued("a").await, std::slice::from_ref(&refused));
+    rig.send(&[&refused]).await.unwrap();
+    assert_eq!(rig.queued("a").await.len(), 1, "now it is a duplicate");
+}
+
+#[tokio::test]
+async fn a_refused_batch_takes_back_what_each_of_its_events_remembered() {
+    // A script that takes what is not above the last number for a repeat.
+    let rig = Rig::new(
+        "function Process(content, emit)
+            local number = tonumber(content:sub(1, 9))
+            if number <= (kv_get('last') or 0) then drop('seen') return end
+            kv_set('last', number)
+            emit('a', content)
+        end",
+    )
+    .await;
+    let mut sent = 0;
+    let refused = loop {
+        let events = [1, 2, 3].map(|next: u32| format!("{:09}{}", sent + next, "x".repeat(50_000)));
+        match rig.send(&events.each_ref().map(String::as_str)).await {
+            Ok(()) => sent += 3,
+            Err(Rejected::Full { .. }) => break events,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    rig.empty("a").await;
+    rig.send(&refused.each_ref().map(String::as_str)).await.unwrap();
+    assert_eq!(rig.queued("a").await, refused);
+}
+
+/// Counts its events, and emits the number with all that are not `small`.
+const COUNT: &str = "function Process(content, emit)
+    local count = (kv_get('count') or 0) + 1
+    kv_set('count', count)
+    if content ~= 'small' then emit('a', count .. ' ' .. content) end
+end";
+
+#[tokio::test]
+async fn calls_that_have_seen_each_other_and_are_all_refused_are_all_taken_back() {
+    let rig = Rig::new(COUNT).await;
+    rig.fill("a").await;
+    let large = "x".repeat(50_000);
+    let events = [&large[..]];
+    // All are with the script's thread before one of them is told.
+    let refused = tokio::join!(rig.send(&events), rig.send(&events), rig.send(&events));
+    assert!(refused.0.is_err() && refused.1.is_err() && refused.2.is_err(), "{refused:?}");
+    rig.empty("a").await;
+    rig.send(&["next"]).await.unwrap();
+    assert_eq!(rig.queued("a").await, ["1 next"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_had_to_wait_does_not_store_what_is_out_of_date() {
+    let rig = Rig::made(COUNT, Made { when_full: WhenFull::Block, ..USUAL }).await;
+    rig.fill("a").await;
+    let large = "x".repeat(50_000);
+    let events = [&large[..]];
+    let meanwhile = async {
+        // When this is stored, the one before has been refused.
+        rig.send(&["small"]).await.unwrap();
+        rig.empty("a").await;
+    };
+    let (waited, ()) = tokio::join!(biased; rig.send(&events), meanwhile);
+    waited.unwrap();
+    let rig = rig.restart().await;
+    rig.send(&["next"]).await.unwrap();
+    assert_eq!(rig.queued("a").await.last().unwrap(), "3 next");
+}
+
+#[tokio::test]
+async fn who_leaves_while_a_queue_blocks_leaves_no_trace() {
+    let rig = Rig::made(ONCE, Made { when_full: WhenFull::Block, ..USUAL }).await;
+    let mut sent = 0;
+    let left = loop {
+        let event = format!("{sent:09}{}", "x".repeat(50_000));
+        let sending = tokio::time::timeout(Duration::from_millis(500), rig.send(&[&event])).await;
+        match sending {
+            Ok(done) => done.unwrap(),
+            // The future is dropped, as when a client closes its connection.
+            Err(_waits) => break event,
+        }
+        sent += 1;
+    };
+    rig.empty("a").await;
+    rig.send(&[&left]).await.unwrap();
+    assert_eq!(rig.queued("a").await, std::slice::from_ref(&left));
+    rig.send(&[&left]).await.unwrap();
+    assert_eq!(rig.queued("a").await.len(), 1, "now it is a duplicate");
+}
+
+#[tokio::test]
+async fn who_leaves_at_once_is_remembered_only_if_the_event_is_stored() {
+    let rig = Rig::new(ONCE).await;
+    let leave = async |event: &str| {
+        let events = [event];
+        let mut sending = Box::pin(rig.send(&events));
+        // Polled once, the event is with the script's thread.
+        std::future::poll_fn(|cx| {
+            drop(sending.as_mut().poll(cx));
+            std::task::Poll::Ready(())
+        })
+        .await;
+    };
+    leave("event 001").await;
+    assert_eq!(rig.wait_queued("a", 1).await, ["event 001"]);
+    rig.send(&["event 001"]).await.unwrap();
+    assert_eq!(rig.queued("a").await.len(), 1, "it was stored, so it is known");
+    let large = |n: u32| format!("{n:09}{}", "x".repeat(50_000));
+    let mut number = 0;
+    while rig.send(&[&large(number)]).await.is_ok() {
+        number += 1;
+    }
+    leave(&large(number)).await;
+    // It counts what was stored, with or without somebody who waits, and nothing else.
+    let counters = rig.script.counters();
+    rig.empty("a").await;
+    rig.send(&[&large(number)]).await.unwrap();
+    assert_eq!(rig.queued("a").await, [large(number)], "it was refused, so it is not known");
+    let emitted = counters.emitted.load(Ordering::Relaxed);
+    assert_eq!(emitted, u64::from(number) + 2);
+}
+
+#[tokio::test]
+async fn what_a_script_remembers_survives_a_restart() {
+    let script = "function init() kv_set('starts', (kv_get('starts') or 0) + 1) end
+        function Process(content, emit)
+            kv_set('events', (kv_get('events') or 0) + 1)
+            emit('a', kv_get('starts') .. ' ' .. kv_get('events'))
+        end";
+    let mut rig = Rig::new(script).await;
+    rig.send(&["x", "x"]).await.unwrap();
+    rig = rig.restart().await;
+    rig.send(&["x"]).await.unwrap();
+    assert_eq!(rig.queued("a").await, ["1 1", "1 2", "2 3"]);
+}
+
+#[tokio::test]
+async fn what_init_remembered_stays_when_the_first_event_is_refused() {
+    let script = "function init() kv_set('count', kv_get('count') or 0) end
+        function Process(content, emit)
+            kv_set('count', kv_get('count') + 1)
+            emit('a', kv_get('count') .. ' ' .. content)
+        end";
+    let rig = Rig::new(script).await;
+    rig.fill("a").await;
+    rig.send(&[&"x".repeat(50_000)]).await.unwrap_err();
+    rig.empty("a").await;
+    rig.send(&["next"]).await.unwrap();
+    assert_eq!(rig.letters(), []);
+    assert_eq!(rig.queued("a").await, ["1 next"]);
+}
