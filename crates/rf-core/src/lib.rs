@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod event;
+mod lenient;
 pub mod lifecycle;
 pub mod metrics;
 pub mod node_info;

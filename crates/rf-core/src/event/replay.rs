@@ -1,7 +1,8 @@
 //! An event becomes a request again.
 //!
 //! Written by our proxies, by the original's, or by a script: keys may be missing, a header may be a plain string instead
-//! of a list, and values may be numbers. What cannot be a request at all is a [`MalformedEvent`].
+//! of a list, and values may be numbers. The keys that we add to the original's may be others' with another meaning: of another
+//! type than ours they count as missing. What cannot be a request at all is a [`MalformedEvent`].
 
 use std::collections::HashSet;
 
@@ -14,6 +15,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::target::{ParsedTarget, build_target};
+use crate::lenient::lenient;
 
 /// A request that can be sent to any host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,14 +129,19 @@ struct Wire {
     headers: Lists,
     #[serde(default)]
     body: Text,
+    #[serde(default, deserialize_with = "lenient")]
     body_encoding: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     target: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     latin1_headers: Vec<String>,
+    #[serde(default, deserialize_with = "lenient")]
     event_id: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     captured_at_us: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     body_truncated: bool,
+    #[serde(default, deserialize_with = "lenient")]
     body_omitted: Option<String>,
 }
 
@@ -224,6 +231,10 @@ mod tests {
     use super::super::{CapturedRequest, StoredCall};
     use super::*;
 
+    /// Keys of ours with another meaning.
+    const OTHERS_KEYS: &str = r#"{"method":"POST","path":"/x","body":"hi","target":{"host":"a"},"eventId":42,
+        "capturedAtUs":1.5,"bodyEncoding":7,"latin1Headers":"X-A","bodyTruncated":"no","bodyOmitted":[]}"#;
+
     fn roundtrip(
         method: &str,
         target: &str,
@@ -311,6 +322,7 @@ mod tests {
             "/changed?q=1",
             "",
         );
+        check(OTHERS_KEYS, "POST", "/x", "hi");
         let replay =
             check(r#"{"headers":{"X-One":"plain","X-Two":["a","b"],"X-N":5}}"#, "GET", "/", "");
         assert_eq!(replay.header("x-one"), Some(&b"plain"[..]));
