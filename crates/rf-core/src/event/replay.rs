@@ -10,11 +10,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::target::{ParsedTarget, build_target};
+use crate::json;
 use crate::lenient::lenient;
 
 /// A request that can be sent to any host.
@@ -109,11 +110,11 @@ impl ReplayRequest {
 }
 
 /// What `T` reads of an event's JSON text. To serde a list would do, too: its elements by their places.
-pub(super) fn read<'a, T: Deserialize<'a>>(content: &'a [u8]) -> Result<T, MalformedEvent> {
+pub(super) fn read<T: DeserializeOwned>(content: &[u8]) -> Result<T, MalformedEvent> {
     if content.trim_ascii_start().first() != Some(&b'{') {
         return Err(MalformedEvent::NoObject);
     }
-    serde_json::from_slice(content).map_err(|error| MalformedEvent::Json(error.to_string()))
+    json::from_slice(content).map_err(|error| MalformedEvent::Json(error.to_string()))
 }
 
 #[derive(Deserialize)]
@@ -295,8 +296,8 @@ mod tests {
 
     #[test]
     fn what_scripts_and_the_original_write_is_read() {
-        let check = |json: &str, method: &str, target: &str, body: &str| {
-            let replay = ReplayRequest::parse(json.as_bytes()).expect(json);
+        let check = |event: &str, method: &str, target: &str, body: &str| {
+            let replay = ReplayRequest::parse(event.as_bytes()).expect(event);
             assert_eq!(
                 (replay.method.as_str(), replay.target.as_str(), &replay.body[..]),
                 (method, target, body.as_bytes())
@@ -323,6 +324,7 @@ mod tests {
             "",
         );
         check(OTHERS_KEYS, "POST", "/x", "hi");
+        check(r#"{"path":"/x","body":"cut \ud83d"}"#, "GET", "/x", "cut \u{fffd}");
         let replay =
             check(r#"{"headers":{"X-One":"plain","X-Two":["a","b"],"X-N":5}}"#, "GET", "/", "");
         assert_eq!(replay.header("x-one"), Some(&b"plain"[..]));

@@ -74,6 +74,7 @@ mod tests {
             r#"{"method":"POST","path":"ts_gauge_x_60s","body":null,"eventId":"00000000-0000-0000-0000-000000000007"}"#,
             r#"{"method":"POST","path":"/x","body":"AP8=","bodyEncoding":"base64","eventId":"no id"}"#,
             r#"{"method":"POST","path":"/x","body":"hi","bodyEncoding":7,"eventId":42}"#,
+            r#"{"method":"POST","path":"/x","body":"cut \ud83d"}"#,
             r#"{"method":"POST","path":"/\u00fc\n","body":"\"quoted\" \ud83d\ude00"}"#,
         ] {
             let call = StoredCall::parse(event.as_bytes()).expect(event);

@@ -72,7 +72,7 @@ fn in_table(call: &Call<'_>, event: &Table, name: &[u8]) -> mlua::Result<Vec<Val
 
 fn in_text(call: &Call<'_>, name: &[u8]) -> mlua::Result<Vec<Value>> {
     let text = call.text(0, "event")?;
-    let event: Event = serde_json::from_slice(&text.as_bytes()).map_err(|error| {
+    let event: Event = rf_core::json::from_slice(&text.as_bytes()).map_err(|error| {
         call.error(format!("the event is not a JSON object with `headers`: {error}"))
     })?;
     let serde_json::Value::Object(headers) = event.headers else { return Ok(Vec::new()) };
