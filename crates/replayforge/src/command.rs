@@ -12,8 +12,9 @@ mod status_port;
 mod tap;
 mod trace;
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -98,10 +99,22 @@ fn no_store(path: &Path) -> String {
     format!("the store cannot be opened (has the agent ever run with this file?{hint})")
 }
 
-/// Writes a message for a person to standard error; there is nowhere to tell that it failed.
+/// Writes a message for a person to standard error; there is nowhere to tell that it failed. It may quote what a script or
+/// another program has said.
 fn complain(text: &str) {
     let mut err = io::stderr().lock();
-    drop(writeln!(err, "{}", text.trim_end()));
+    let text = shown(text.trim_end().as_bytes(), err.is_terminal());
+    drop(err.write_all(&text).and_then(|()| err.write_all(b"\n")));
+}
+
+/// A text as it is, so that it can be edited; for a terminal, which it must not steer, line by line without what could.
+fn shown(text: &[u8], is_terminal: bool) -> Cow<'_, [u8]> {
+    if !is_terminal {
+        return Cow::Borrowed(text);
+    }
+    let text = String::from_utf8_lossy(text);
+    let lines: Vec<String> = text.split('\n').map(status::plain).collect();
+    Cow::Owned(lines.join("\n").into_bytes())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -60,6 +61,15 @@ pub struct Control {
     pub reload: watch::Receiver<u64>,
 }
 
+/// Does what ends by itself, such as asking a program. A signal ends it as it ends any program: there is nothing to be tidied
+/// up, and nobody wants to ask twice.
+///
+/// # Errors
+/// Whatever the work ends with, or that there is no runtime.
+pub fn run_once(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    runtime()?.block_on(work)
+}
+
 /// Runs `role` until it ends by itself or a signal asks it to: SIGTERM or SIGINT stop it, the second one leaves at once.
 /// SIGHUP asks it to read its scripts again.
 ///
@@ -85,17 +95,20 @@ where
     run_with(Some(level), role)
 }
 
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .thread_keep_alive(BLOCKING_THREADS_STAY)
+        .enable_all()
+        .build()
+}
+
 fn run_with<F, R>(level: Option<LevelSwitch>, role: F) -> anyhow::Result<()>
 where
     F: FnOnce(Control) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .max_blocking_threads(MAX_BLOCKING_THREADS)
-        .thread_keep_alive(BLOCKING_THREADS_STAY)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let stop = CancellationToken::new();
         let (asked, reload) = watch::channel(0);
         let mut signals = Signals::new(asked, level)?;

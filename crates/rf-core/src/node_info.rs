@@ -6,7 +6,6 @@
 //!   hide the rest;
 //! - what was read is within bounds ([`NodeInfo::within_bounds`]), whoever sent it.
 
-mod lenient;
 mod parts;
 mod prune;
 
@@ -16,7 +15,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use lenient::{lenient, number};
+use crate::lenient::{lenient, number};
 pub use parts::{
     LATENCY_BOUNDS_MS, LastError, Latency, LogLine, QueueInfo, SinkInfo, SourceInfo, Wiring,
 };

@@ -1,7 +1,8 @@
 //! What was sent and must not be seen: a peer's answer may repeat it, and a URL may hold it.
 //!
-//! Promises: a text that went through [`Mask::text`], and a URL as [`shown`] writes it, hold no password of the URL, no
-//! value of its query, no part of its path that may be a token, and no header that is marked as sensitive.
+//! Promises: a text that went through [`Mask::text`], and a URL as [`shown`] writes it, hold no password of the URL (nor a name
+//! without a password, which is a key), no value of its query, no part of its path that may be a token, and no header that is
+//! marked as sensitive.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -28,7 +29,7 @@ impl Mask {
     /// Of a request to this URL with these headers.
     pub fn of(uri: &Uri, headers: &HeaderMap) -> Mask {
         let (user, _host) = split_user(uri);
-        let password = user.map(|user| user.split_once(':').map_or(user, |(_name, rest)| rest));
+        let password = user.map(password_of);
         let query = pairs(uri).map(|(_name, value)| value);
         let tokens = uri.path().split('/').filter(|part| may_be_token(part));
         let of_url = password.into_iter().chain(query.clone()).chain(tokens);
@@ -81,6 +82,15 @@ pub fn shown(uri: &Uri) -> String {
     format!("{}://{user}{host}{path}{query}", uri.scheme_str().unwrap_or("http"))
 }
 
+/// The password behind a name; the name where there is none, as APIs take their keys.
+fn password_of(user: &str) -> &str {
+    match user.split_once(':') {
+        Some((name, "")) => name,
+        Some((_name, password)) => password,
+        None => user,
+    }
+}
+
 /// What stands before the `@`, and the host with its port.
 fn split_user(uri: &Uri) -> (Option<&str>, &str) {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -121,7 +131,7 @@ fn of_header(name: &HeaderName, value: &HeaderValue) -> Vec<String> {
     if scheme.eq_ignore_ascii_case("basic") {
         let pair = STANDARD.decode(rest).unwrap_or_default();
         let pair = String::from_utf8_lossy(&pair);
-        found.extend(pair.split_once(':').map(|(_user, password)| password.to_owned()));
+        found.extend(pair.contains(':').then(|| password_of(&pair).to_owned()));
     }
     if ![header::AUTHORIZATION, header::PROXY_AUTHORIZATION].contains(name) {
         found.push(text);
@@ -219,5 +229,15 @@ mod tests {
             "Basic *** is me:***, no ***"
         );
         assert_eq!(Mask::default().text("as it was"), "as it was");
+    }
+
+    #[test]
+    fn a_name_without_a_password_is_a_key() {
+        let headers =
+            HeaderMap::from_iter([(header::AUTHORIZATION, basic_auth("key-of-header", ""))]);
+        for user in ["key-of-url", "key-of-url:"] {
+            let mask = Mask::of(&uri(&format!("https://{user}@host/")), &headers);
+            assert_eq!(mask.text("neither key-of-url nor key-of-header"), "neither *** nor ***");
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Where scripts get the time from.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use rf_core::clock::unix_us;
 
 /// The time that `now`, `os.time` and `os.date` tell.
 pub trait ScriptClock: Send + Sync {
@@ -15,8 +16,7 @@ pub struct SystemScriptClock;
 
 impl ScriptClock for SystemScriptClock {
     fn now_us(&self) -> i64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(now.as_micros()).unwrap_or(i64::MAX)
+        i64::try_from(unix_us()).unwrap_or(i64::MAX)
     }
 }
 

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lexer::{Kind, Word};
 
+use crate::vm::lua_text;
+
 /// What `unsafeScripts` gives; of `io` all of it.
 const UNSAFE: [&str; 7] =
     ["io", "dofile", "loadfile", "os.execute", "os.remove", "os.rename", "os.tmpname"];
@@ -42,7 +44,7 @@ pub struct MissingName {
 
 /// What the script names that is not there, each name once, in the order of the text.
 pub fn missing_names(text: &[u8], unsafe_scripts: bool) -> Vec<MissingName> {
-    let reading = Reading::of(text);
+    let reading = Reading::of(lua_text(text));
     let mut told = BTreeSet::new();
     let mut missing = Vec::new();
     for used in &reading.uses {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mlua::{Lua, LuaString, Table, Value};
 
-use crate::vm::Host;
+use crate::vm::{Host, lua_text};
 
 /// A module's file may be so large.
 const MAX_MODULE_BYTES: u64 = 4 * 1024 * 1024;
@@ -40,7 +40,7 @@ pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
             return Err(refused(format!("{size} bytes, a module may have {MAX_MODULE_BYTES}")));
         }
         let text = std::fs::read(&path).map_err(|error| refused(error.to_string()))?;
-        let chunk = lua.load(text).set_name(format!("@{name}.lua"));
+        let chunk = lua.load(lua_text(&text)).set_name(format!("@{name}.lua"));
         let chunk = chunk.set_mode(mlua::chunk::ChunkMode::Text);
         let mut value: Value = chunk.call(name.as_str())?;
         if value.is_nil() {

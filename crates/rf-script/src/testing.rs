@@ -66,7 +66,7 @@ use crate::grok::GrokPatterns;
 use crate::options::ScriptOptions;
 use crate::outcome::End;
 use crate::session::Session;
-use crate::vm::Vm;
+use crate::vm::{Vm, lua_text};
 
 /// A test file, and a script, may be so large.
 const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
@@ -233,7 +233,8 @@ impl Loaded {
         let options = Arc::new(options);
         let kv = remembered(&options, &test.kv).map_err(|reason| format!("kv: {reason}"))?;
         // In the script's first line, so that its lines keep their numbers.
-        let text = [lua::environment(&self.file.env).as_bytes(), &self.script_text].concat();
+        let text =
+            [lua::environment(&self.file.env).as_bytes(), lua_text(&self.script_text)].concat();
         let mut session = Session::new(options, kv, text)
             .map_err(|error| format!("the script cannot be loaded: {error}"))?;
         let steps = test.steps.iter().zip(1..);

@@ -265,9 +265,25 @@ fn a_script_that_cannot_be_loaded_says_where() {
     };
     assert!(error("local x =\n= 3").starts_with("test.lua:2: "), "{}", error("local x =\n= 3"));
     assert!(error("function init()\n lua_error('no') end").contains("test.lua:2: no"));
+    let told = error("init = 5");
+    assert_eq!(
+        told,
+        "the global `init` is of type integer: expected a function, which would be called"
+    );
     let missing = Vm::load(Arc::new(ScriptOptions::new("/nowhere/a.lua", vec![])), BTreeMap::new());
     let Err(LoadError::File { path, .. }) = missing else { panic!("loaded") };
     assert_eq!(path, "/nowhere/a.lua");
+}
+
+#[test]
+fn what_stands_before_a_script_for_others_is_passed_over() {
+    let rest = "\nfunction Process(c, emit) emit('rest', c)\nlua_error('no') end";
+    for first in
+        ["", "\u{feff}", "#!/usr/bin/env lua -- don't", "\u{feff}# a comment of the original"]
+    {
+        check_fails(&load(&format!("{first}{rest}")), "test.lua:3: no");
+    }
+    assert!(!load("#!/usr/bin/env lua").has_process());
 }
 
 #[test]
@@ -276,7 +292,7 @@ fn modules_lie_beside_the_script_and_nowhere_else() {
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     std::fs::create_dir(folder.path().join("lib")).unwrap();
     write("helpers.lua", "loads = (loads or 0) + 1 return {twice = function(x) return x .. x end}");
-    write("lib/deep.lua", "return 'deep ' .. ...");
+    write("lib/deep.lua", "#!/usr/bin/env lua\nreturn 'deep ' .. ...");
     write("main.lua", "local h = require('helpers') require('helpers')
         function Process(c, emit) emit('rest', h.twice(c) .. loads .. require('lib.deep') .. type(require('string'))) end");
     let vm = Vm::load(

@@ -83,7 +83,7 @@ impl Vm {
         let mut vm = Self::empty(options, kv).map_err(script)?;
         vm.arm(LOAD_FACTOR);
         vm.lua
-            .load(text)
+            .load(lua_text(text))
             .set_mode(ChunkMode::Text)
             .set_name(format!("@{name}"))
             .exec()
@@ -314,7 +314,25 @@ impl Vm {
 }
 
 fn hook(lua: &Lua, name: &str) -> mlua::Result<Option<Function>> {
-    lua.globals().get(name)
+    match lua.globals().get::<Value>(name)? {
+        Value::Nil => Ok(None),
+        Value::Function(function) => Ok(Some(function)),
+        other => Err(mlua::Error::RuntimeError(format!(
+            "the global `{name}` is of type {}: expected a function, which would be called",
+            other.type_name()
+        ))),
+    }
+}
+
+/// A script as Lua's parser takes it: without a byte order mark, and without a first line for a shell (`#!/usr/bin/env lua`),
+/// which Lua and the original pass over in files. The end of that line stays, so that all others keep their numbers.
+pub(crate) fn lua_text(text: &[u8]) -> &[u8] {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    if !text.starts_with(b"#") {
+        return text;
+    }
+    let end = memchr::memchr(b'\n', text).unwrap_or(text.len());
+    text.get(end..).unwrap_or_default()
 }
 
 /// Reads a script's file.

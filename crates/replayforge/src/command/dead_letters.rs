@@ -1,6 +1,5 @@
 //! `dead-letters`: list, show, retry, edit and purge what could not be delivered.
 
-use std::borrow::Cow;
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use anyhow::Context;
 use rf_queue::{DeadLetter, DeadLetters, Which};
 
 use super::status::plain;
-use super::{complain, no_store, print, told};
+use super::{complain, no_store, print, shown, told};
 use crate::cli::{DeadLettersAction, WhichArgs};
 use crate::config_file::store_path;
 use crate::running::Exit;
@@ -94,16 +93,6 @@ fn act(path: &Path, action: DeadLettersAction) -> anyhow::Result<Done> {
             Done { text: text.into(), missing }
         }
     })
-}
-
-/// An event as it is, so that it can be edited; for a terminal, which it must not steer, line by line without what could.
-fn shown(content: &[u8], is_terminal: bool) -> Cow<'_, [u8]> {
-    if !is_terminal {
-        return Cow::Borrowed(content);
-    }
-    let text = String::from_utf8_lossy(content);
-    let lines: Vec<String> = text.split('\n').map(plain).collect();
-    Cow::Owned(lines.join("\n").into_bytes())
 }
 
 /// Which letters are meant, and the numbers that no letter has.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{complain, print, told};
 use crate::cli::{NotifyAction, NotifyTestArgs, Role};
 use crate::config_file::{environment, owner};
-use crate::running::{Exit, run_role};
+use crate::running::{Exit, run_once};
 
 /// What the services of a relay go by, which has no sinks.
 const ALERTS: &str = "alerts";
@@ -26,7 +26,7 @@ pub(super) fn run(action: &NotifyAction) -> Exit {
         }
     };
     let mut failed = 0;
-    let sent = run_role(|_stop| async {
+    let sent = run_once(async {
         for (sink, targets) in &sinks {
             for target in targets {
                 failed += usize::from(!test(sink, target).await);

@@ -14,13 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::status_port::{StatusPort, TOKEN_VARIABLE, token};
 use super::{complain, print, told};
 use crate::cli::{StatusArgs, TopArgs};
-use crate::running::{Exit, run_role};
+use crate::running::{Exit, run_once, run_role};
 pub(super) use text::plain;
 
 const STATUSZ: &str = "/statusz";
 
 pub(super) fn run(args: &StatusArgs) -> Exit {
-    let shown = run_role(async |_control| {
+    let shown = run_once(async {
         let relay = relay(&args.relay, args.token_file.as_ref())?;
         let body = relay.get(STATUSZ).await?;
         let report = report(&body)?;
@@ -58,9 +58,10 @@ async fn watch(
             _ = ticks.tick() => {}
             () = stop.cancelled() => return Ok(()),
         }
-        let fetched = match relay.get(STATUSZ).await {
-            Ok(body) => report(&body),
-            Err(error) => Err(error),
+        // An answer that nobody waits for any more is not missed: a stop must not wait for a relay that is silent.
+        let fetched = tokio::select! {
+            fetched = relay.get(STATUSZ) => fetched.and_then(|body| report(&body)),
+            () = stop.cancelled() => return Ok(()),
         };
         let (rows, columns) = screen.size();
         let frame = match fetched {

@@ -14,7 +14,7 @@ use super::status_port::{StatusPort, TOKEN_VARIABLE, token};
 use super::{complain, no_store, print, told};
 use crate::cli::TraceArgs;
 use crate::config_file::{self, Checked};
-use crate::running::{Exit, run_role};
+use crate::running::{Exit, run_once};
 
 /// Asked when no program is named.
 const DEFAULT_RELAY: &str = "http://127.0.0.1:8090";
@@ -25,7 +25,7 @@ pub(super) fn run(args: &TraceArgs) -> Exit {
         Err(exit) => return exit,
     };
     let mut is_known = false;
-    let asked = run_role(async |_control| {
+    let asked = run_once(async {
         let mut reports = Vec::new();
         for program in &programs {
             match program.ask(args.id).await {

@@ -35,15 +35,22 @@ impl LevelSwitch {
     fn change(&self, to: impl FnOnce(Level) -> Level) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let level = to(*now);
-        if let Err(error) = self.filter.modify(|filter| *filter = LevelFilter::from_level(level)) {
-            tracing::warn!(%error, "the log level cannot be changed");
+        // Whoever asked wants to see that it was heard, whatever is shown before and after.
+        if !self.show(level.max(Level::INFO)) {
             return;
         }
         *now = level;
-        drop(now);
-        // Whoever asked wants to see that it was heard, whatever is shown now.
-        let level = level.as_str().to_lowercase();
-        tracing::info!(level, "the log level was changed by a signal");
+        let name = level.as_str().to_lowercase();
+        tracing::info!(level = name, "the log level was changed by a signal");
+        self.show(level);
+    }
+
+    fn show(&self, level: Level) -> bool {
+        let shown = self.filter.modify(|filter| *filter = LevelFilter::from_level(level));
+        if let Err(error) = &shown {
+            tracing::warn!(%error, "the log level cannot be changed");
+        }
+        shown.is_ok()
     }
 }
 

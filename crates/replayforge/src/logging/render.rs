@@ -72,7 +72,23 @@ impl Line<'_> {
         if !fields.is_empty() {
             line.insert("fields".to_owned(), fields.into());
         }
-        format!("{}\n", Value::Object(line))
+        format!("{}\n", JsonLine(Value::Object(line)))
+    }
+}
+
+/// JSON escapes the control characters of ASCII only; a terminal acts on others, too.
+struct JsonLine(Value);
+
+impl fmt::Display for JsonLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.to_string().chars() {
+            if c.is_control() {
+                write!(f, "\\u{:04x}", u32::from(c))?;
+            } else {
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -187,6 +203,13 @@ mod tests {
             Note::Nothing,
             &fields("a\nb", &[]),
             r#"{"timestamp":"T","level":"info","target":"rf_relay::api","message":"a\nb"}"#,
+        );
+        check(
+            Look::Json,
+            Level::INFO,
+            Note::Nothing,
+            &fields("\u{9b}2J\u{7f}é", &[]),
+            r#"{"timestamp":"T","level":"info","target":"rf_relay::api","message":"\u009b2J\u007fé"}"#,
         );
     }
 

@@ -1,5 +1,6 @@
 //! The command line as a user meets it: what it says, and what it ends with.
 
+use std::net::TcpStream;
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use crate::support::ports::Ports;
 use crate::support::program::{Finished, Program, write_config};
 use crate::support::stack::{Configs, Stack, TOKEN};
+use crate::support::wait::{SOON, eventually};
 use crate::support::wire::post;
 
 fn run(folder: &Path, args: &[&str]) -> Finished {
@@ -404,4 +406,19 @@ fn the_log_level_of_a_program_that_runs_is_changed_by_signals() {
     post(stack.ports.proxy, "/after", b"x");
     stack.target.wait_for(3);
     assert_eq!(debug(), before, "{}", stack.relay.log());
+}
+
+#[test]
+fn a_change_of_the_log_level_is_shown_also_where_only_errors_are() {
+    let (folder, ports) = (temp(), Ports::free());
+    let file = write_config(folder.path(), "relay", &Configs::new(folder.path(), ports).relay);
+    let env = [("LOG_LEVEL", "error")];
+    let relay = Program::start(folder.path(), &["relay", "-c", &file], &env);
+    // Signals are heard before that.
+    eventually("it listens", SOON, || TcpStream::connect(("127.0.0.1", ports.relay)).is_ok());
+    relay.signal(Signal::USR1);
+    relay.wait_for("the log level was changed by a signal level=warn");
+    relay.signal(Signal::USR2);
+    relay.wait_for("the log level was changed by a signal level=error");
+    assert!(!relay.log().contains("relay started"), "{}", relay.log());
 }

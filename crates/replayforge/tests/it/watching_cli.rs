@@ -1,7 +1,9 @@
 //! `status`, `top` and `tap`, against a real relay.
 
+use std::net::TcpListener;
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::ports::free_port;
@@ -90,6 +92,26 @@ fn top_ends_when_nobody_reads_it_any_more() {
     let output = shell.output().expect("a shell");
     assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "top: 0\n");
+}
+
+#[test]
+fn a_relay_that_stays_silent_keeps_nobody_from_leaving() {
+    let folder = tempfile::tempdir().unwrap();
+    let relay = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", relay.local_addr().unwrap());
+    let (url, id) = (url.as_str(), "0198f0c2-5b1e-7c43-9d0a-3f1d6c0f7a11");
+    for (args, code) in [
+        (vec!["status", "--relay", url], None),
+        (vec!["trace", id, "--relay", url], None),
+        (vec!["top", "--relay", url], Some(0)),
+    ] {
+        let mut asking = Program::start(folder.path(), &args, &[]);
+        let _silent = relay.accept().unwrap();
+        asking.signal(Signal::TERM);
+        assert_eq!(asking.wait_for_end().code(), code, "{args:?}");
+        // Had it waited until its own time was over, it would have said so.
+        assert_eq!(asking.output() + &asking.log(), "", "{args:?}");
+    }
 }
 
 #[test]

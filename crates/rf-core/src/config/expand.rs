@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 
 /// A file that a `$file:` value names may be this long.
-pub const MAX_SECRET_FILE_BYTES: usize = 64 * 1024;
+const MAX_SECRET_FILE_BYTES: usize = 64 * 1024;
 
 /// No value may grow beyond this by its variables.
 const MAX_EXPANDED_BYTES: usize = 1024 * 1024;

@@ -38,7 +38,6 @@ mod tests;
 pub use byte_size::{ByteSize, InvalidByteSize};
 pub use decode::schema_of;
 pub use document::{Document, Node};
-pub use expand::MAX_SECRET_FILE_BYTES;
 pub use interval::{Interval, InvalidInterval};
 pub use nearest::{did_you_mean, nearest};
 pub use parse::{MAX_DEPTH, MAX_FILE_BYTES, load, parse};

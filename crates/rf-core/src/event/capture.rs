@@ -143,7 +143,7 @@ pub(super) fn body(out: &mut Vec<u8>, body: &[u8]) {
 }
 
 /// `content-type` -> `Content-Type`, as Go spells header names and the original's scripts expect them.
-pub fn canonical_header_name(name: &str) -> String {
+fn canonical_header_name(name: &str) -> String {
     let mut after = '-';
     name.chars().map(|c| spelled(&mut after, c)).collect()
 }

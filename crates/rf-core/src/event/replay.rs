@@ -1,7 +1,8 @@
 //! An event becomes a request again.
 //!
 //! Written by our proxies, by the original's, or by a script: keys may be missing, a header may be a plain string instead
-//! of a list, and values may be numbers. What cannot be a request at all is a [`MalformedEvent`].
+//! of a list, and values may be numbers. The keys that we add to the original's may be others' with another meaning: of another
+//! type than ours they count as missing. What cannot be a request at all is a [`MalformedEvent`].
 
 use std::collections::HashSet;
 
@@ -9,11 +10,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::target::{ParsedTarget, build_target};
+use crate::json;
+use crate::lenient::lenient;
 
 /// A request that can be sent to any host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,11 +110,11 @@ impl ReplayRequest {
 }
 
 /// What `T` reads of an event's JSON text. To serde a list would do, too: its elements by their places.
-pub(super) fn read<'a, T: Deserialize<'a>>(content: &'a [u8]) -> Result<T, MalformedEvent> {
+pub(super) fn read<T: DeserializeOwned>(content: &[u8]) -> Result<T, MalformedEvent> {
     if content.trim_ascii_start().first() != Some(&b'{') {
         return Err(MalformedEvent::NoObject);
     }
-    serde_json::from_slice(content).map_err(|error| MalformedEvent::Json(error.to_string()))
+    json::from_slice(content).map_err(|error| MalformedEvent::Json(error.to_string()))
 }
 
 #[derive(Deserialize)]
@@ -127,14 +130,19 @@ struct Wire {
     headers: Lists,
     #[serde(default)]
     body: Text,
+    #[serde(default, deserialize_with = "lenient")]
     body_encoding: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     target: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     latin1_headers: Vec<String>,
+    #[serde(default, deserialize_with = "lenient")]
     event_id: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
     captured_at_us: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient")]
     body_truncated: bool,
+    #[serde(default, deserialize_with = "lenient")]
     body_omitted: Option<String>,
 }
 
@@ -224,6 +232,10 @@ mod tests {
     use super::super::{CapturedRequest, StoredCall};
     use super::*;
 
+    /// Keys of ours with another meaning.
+    const OTHERS_KEYS: &str = r#"{"method":"POST","path":"/x","body":"hi","target":{"host":"a"},"eventId":42,
+        "capturedAtUs":1.5,"bodyEncoding":7,"latin1Headers":"X-A","bodyTruncated":"no","bodyOmitted":[]}"#;
+
     fn roundtrip(
         method: &str,
         target: &str,
@@ -284,8 +296,8 @@ mod tests {
 
     #[test]
     fn what_scripts_and_the_original_write_is_read() {
-        let check = |json: &str, method: &str, target: &str, body: &str| {
-            let replay = ReplayRequest::parse(json.as_bytes()).expect(json);
+        let check = |event: &str, method: &str, target: &str, body: &str| {
+            let replay = ReplayRequest::parse(event.as_bytes()).expect(event);
             assert_eq!(
                 (replay.method.as_str(), replay.target.as_str(), &replay.body[..]),
                 (method, target, body.as_bytes())
@@ -311,6 +323,8 @@ mod tests {
             "/changed?q=1",
             "",
         );
+        check(OTHERS_KEYS, "POST", "/x", "hi");
+        check(r#"{"path":"/x","body":"cut \ud83d"}"#, "GET", "/x", "cut \u{fffd}");
         let replay =
             check(r#"{"headers":{"X-One":"plain","X-Two":["a","b"],"X-N":5}}"#, "GET", "/", "");
         assert_eq!(replay.header("x-one"), Some(&b"plain"[..]));

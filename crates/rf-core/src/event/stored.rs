@@ -1,13 +1,12 @@
 //! An event as a sink reads it that keeps its body: without headers and parameters, which are most of the work.
 
-use std::borrow::Cow;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use uuid::Uuid;
 
 use super::replay::{MalformedEvent, Text, read};
+use crate::lenient::lenient;
 
 /// What was called, and with which body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,17 +23,17 @@ pub struct StoredCall {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Wire<'a> {
+struct Wire {
     #[serde(default)]
     method: Text,
     #[serde(default)]
     path: Text,
     #[serde(default)]
     body: Text,
-    #[serde(borrow)]
-    body_encoding: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    event_id: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "lenient")]
+    body_encoding: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    event_id: Option<String>,
 }
 
 impl StoredCall {
@@ -44,7 +43,7 @@ impl StoredCall {
     /// # Errors
     /// [`MalformedEvent`]: retrying is of no use.
     pub fn parse(content: &[u8]) -> Result<Self, MalformedEvent> {
-        let wire: Wire<'_> = read(content)?;
+        let wire: Wire = read(content)?;
         let body = match wire.body_encoding.as_deref() {
             Some("base64") => STANDARD
                 .decode(wire.body.0.as_bytes())
@@ -74,6 +73,8 @@ mod tests {
             r#"{"method":"put","path":"/b c","body":{"k":1},"params":[],"headers":[]}"#,
             r#"{"method":"POST","path":"ts_gauge_x_60s","body":null,"eventId":"00000000-0000-0000-0000-000000000007"}"#,
             r#"{"method":"POST","path":"/x","body":"AP8=","bodyEncoding":"base64","eventId":"no id"}"#,
+            r#"{"method":"POST","path":"/x","body":"hi","bodyEncoding":7,"eventId":42}"#,
+            r#"{"method":"POST","path":"/x","body":"cut \ud83d"}"#,
             r#"{"method":"POST","path":"/\u00fc\n","body":"\"quoted\" \ud83d\ude00"}"#,
         ] {
             let call = StoredCall::parse(event.as_bytes()).expect(event);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::lenient::{lenient, number, optional_number};
 use super::{MAX_LISTED, MAX_LOG_LINES, MAX_NAME_CHARS, MAX_TEXT_CHARS};
+use crate::lenient::{lenient, number, optional_number};
 
 /// Upper bounds of [`Latency::counts`]; the last count is for what took longer.
 pub const LATENCY_BOUNDS_MS: [u64; 17] = [

@@ -13,7 +13,9 @@ use crate::vm::Host;
 /// Of an event's text, the part that [`header`] wants.
 #[derive(Deserialize)]
 struct Event {
-    headers: Option<BTreeMap<String, serde_json::Value>>,
+    /// An object; a list, as other programs write an empty one, has no headers.
+    #[serde(default)]
+    headers: serde_json::Value,
 }
 
 pub(super) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
@@ -70,14 +72,14 @@ fn in_table(call: &Call<'_>, event: &Table, name: &[u8]) -> mlua::Result<Vec<Val
 
 fn in_text(call: &Call<'_>, name: &[u8]) -> mlua::Result<Vec<Value>> {
     let text = call.text(0, "event")?;
-    let event: Event = serde_json::from_slice(&text.as_bytes()).map_err(|error| {
+    let event: Event = rf_core::json::from_slice(&text.as_bytes()).map_err(|error| {
         call.error(format!("the event is not a JSON object with `headers`: {error}"))
     })?;
+    let serde_json::Value::Object(headers) = event.headers else { return Ok(Vec::new()) };
+    let is_meant = |(spelling, _): &(String, _)| spelling.as_bytes().eq_ignore_ascii_case(name);
+    let spellings: BTreeMap<_, _> = headers.into_iter().filter(is_meant).collect();
     let mut values = Vec::new();
-    for (spelling, value) in event.headers.unwrap_or_default() {
-        if !spelling.as_bytes().eq_ignore_ascii_case(name) {
-            continue;
-        }
+    for value in spellings.into_values() {
         // As `json_decode` would have it: a null field is nothing, one in a list is a value.
         let list = match value {
             serde_json::Value::Array(list) => list,
@@ -158,6 +160,7 @@ mod tests {
         check("return (header({}, 'a'))", "nil");
         check("return (header('{}', 'a'))", "nil");
         check("return (header('{\"headers\":null}', 'a'))", "nil");
+        check_both("json_decode('[]')", "[]", "nil 0 ");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::Compiled;
+use super::{Compiled, MAX_PATTERN_BYTES};
 
 /// What the cached patterns may weigh together; a common one weighs 1.
 pub(super) const MAX_WEIGHT: usize = 256;
@@ -21,6 +21,11 @@ impl Cache {
     }
 
     pub(super) fn insert(&mut self, pattern: &[u8], compiled: Compiled, weight: usize) {
+        // It is refused without a look at it, and may be of any length: a script that takes pattern and text for each other
+        // hands over whole events.
+        if pattern.len() > MAX_PATTERN_BYTES {
+            return;
+        }
         if self.patterns.insert(pattern.into(), compiled).is_some() {
             return;
         }
@@ -41,7 +46,7 @@ impl Cache {
 
 #[cfg(test)]
 mod tests {
-    use super::{Cache, MAX_WEIGHT};
+    use super::{Cache, MAX_PATTERN_BYTES, MAX_WEIGHT};
 
     fn filled(count: usize, weight: usize) -> Cache {
         let mut cache = Cache::default();
@@ -63,6 +68,15 @@ mod tests {
     #[test]
     fn large_patterns_leave_room_for_fewer() {
         assert_eq!(filled(100, 16).len(), MAX_WEIGHT / 16);
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_pattern_takes_no_memory() {
+        let mut cache = Cache::default();
+        for length in [MAX_PATTERN_BYTES, MAX_PATTERN_BYTES + 1] {
+            cache.insert(&vec![b'a'; length], Err("bad".to_owned()), 1);
+            assert_eq!((cache.len(), cache.oldest.len()), (1, 1), "{length}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use mlua::{Lua, Value};
+use rf_core::json::mended;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::large::Large;
@@ -18,15 +19,25 @@ pub(crate) fn decode(lua: &Lua, text: &[u8]) -> mlua::Result<Value> {
 }
 
 /// The value of a text, or what is wrong with it and where; more than 128 levels are refused by `serde_json`. Bytes that are
-/// not UTF-8 are replaced by U+FFFD.
+/// not UTF-8, and halves of surrogate pairs, are replaced by U+FFFD.
 ///
 /// # Errors
 /// Of the VM: its memory or time has run out.
 pub(super) fn read(lua: &Lua, text: &[u8]) -> mlua::Result<Result<Value, String>> {
     let text = String::from_utf8_lossy(text);
+    let read = parse(lua, &text)?;
+    if read.is_err()
+        && let Some(mended) = mended(text.as_bytes())
+    {
+        return parse(lua, &String::from_utf8_lossy(&mended));
+    }
+    Ok(read)
+}
+
+fn parse(lua: &Lua, text: &str) -> mlua::Result<Result<Value, String>> {
     let mut shapes = Shapes::of_mut(lua)?;
     let mut decoder = Decoder { lua, shapes: &mut shapes, failed: None };
-    let mut json = serde_json::Deserializer::from_str(&text);
+    let mut json = serde_json::Deserializer::from_str(text);
     let read = Seed { decoder: &mut decoder }.deserialize(&mut json);
     let read = read.and_then(|value| json.end().map(|()| value));
     match decoder.failed.take() {

@@ -283,6 +283,7 @@ fn bad_text_is_nil_and_a_reason_with_its_place() {
         "json_decode: recursion limit exceeded at line 1 column 128",
     );
     check_script(r#"return json_encode(json_decode('"\xff"'))"#, "\"\u{fffd}\"");
+    check_script(r#"return json_encode(json_decode('["\\ud83d!"]'))"#, "[\"\u{fffd}!\"]");
 }
 
 #[test]

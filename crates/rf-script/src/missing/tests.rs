@@ -37,6 +37,7 @@ fn what_is_not_there_is_told_with_its_first_line() {
     check("x = '' .. io.read()", "io.read:1");
     check("if f() then io.write('x') end", "io.write:1");
     check("local write = io.write or print", "io.write:1");
+    check("#! don't\nio.open('x')", "io.open:2");
 }
 
 #[test]

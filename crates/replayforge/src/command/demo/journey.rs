@@ -43,7 +43,8 @@ impl Journeys {
             return "an event without a request".to_owned();
         };
         let id = request.id.map(|id| id.to_string()).unwrap_or_default();
-        let captured = request.captured_at_us.unwrap_or(now);
+        // The clock may have been set back since.
+        let captured = request.captured_at_us.unwrap_or(now).min(now);
         let mut under_way = self.lock();
         let relayed = under_way
             .iter()
@@ -96,4 +97,24 @@ fn shown(target: &str) -> String {
 fn clock(us: u64) -> String {
     let (seconds, ms) = (us / 1_000_000, us / 1000 % 1000);
     format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_the_way_short() {
+        let later = unix_us() + 3_600_000_000;
+        let event = StoredEvent {
+            id: 1,
+            at_ms: later / 1000,
+            attempts: 0,
+            content: format!(r#"{{"method":"GET","path":"/","capturedAtUs":{later}}}"#).into(),
+        };
+        let journeys = Journeys::default();
+        journeys.relayed(&event);
+        let line = journeys.replayed(&event);
+        assert!(line.ends_with("relayed +0.0 ms  replayed +0.0 ms"), "{line}");
+    }
 }

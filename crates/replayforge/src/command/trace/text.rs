@@ -8,6 +8,8 @@ use uuid::Uuid;
 use crate::command::status::plain;
 
 const US_PER_DAY: u64 = 86_400_000_000;
+/// The last second that a date of HTTP can name, at the end of the year 9999: ids and times may say anything.
+const LAST_US: u64 = 253_402_300_799_000_000;
 
 struct Line {
     at_us: u64,
@@ -36,7 +38,9 @@ pub(super) fn way(id: Uuid, reports: &[(String, TraceReport)]) -> String {
     // Those of one program are in order: the sort must not change that.
     steps.sort_by_key(|line| line.at_us);
     let captured = captured_at_us(id);
-    let day = |at_us| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_micros(at_us));
+    let day = |at_us: u64| {
+        httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_micros(at_us.min(LAST_US)))
+    };
     let day = captured.or(steps.first().map(|line| line.at_us)).map(day).unwrap_or_default();
     let mut lines = vec![format!("event {id}, {}", day.get(..16).unwrap_or("on an unknown day"))];
     let width = steps.iter().map(|line| line.program.chars().count()).max().unwrap_or_default();
@@ -74,12 +78,12 @@ pub(super) fn unknown(id: Uuid, reports: &[(String, TraceReport)]) -> String {
 fn now(program: &str, report: &TraceReport) -> Vec<String> {
     let kind = if report.role == "relay" { "bucket" } else { "the queue of" };
     let waiting = report.waiting.iter().map(|waiting| {
-        let (place, since) = (plain(&waiting.place), clock(waiting.since_ms * 1000));
+        let (place, since) = (plain(&waiting.place), clock_of_ms(waiting.since_ms));
         format!("now: {program}: waits in {kind} `{place}` since {since} UTC")
     });
     let letters = report.dead_letters.iter().map(|letter| {
         let (place, reason) = (plain(&letter.place), plain(&letter.reason));
-        let (number, attempts, at) = (letter.number, letter.attempts, clock(letter.at_ms * 1000));
+        let (number, attempts, at) = (letter.number, letter.attempts, clock_of_ms(letter.at_ms));
         format!(
             "now: {program}: dead letter {number} of `{place}` since {at} UTC, after {attempts} attempts: {reason}"
         )
@@ -143,6 +147,10 @@ fn after(before: u64, at_us: u64) -> String {
         _ => (3_600_000_000, "h"),
     };
     format!("{sign}{}.{} {unit}", us / whole, us % whole * 10 / whole)
+}
+
+fn clock_of_ms(at_ms: u64) -> String {
+    clock(at_ms.saturating_mul(1000))
 }
 
 /// The time of day in UTC.
@@ -223,6 +231,15 @@ now: player home: dead letter 3 of `other` since 03:42:48.763 UTC, after 5 attem
             way(ID, &[proxy, relay, player]),
             expected.replace("___________", "           ")
         );
+    }
+
+    #[test]
+    fn an_id_and_times_that_cannot_be_end_nothing() {
+        let id = Uuid::from_u128(0xffff_ffff_ffff_7fff_bfff_ffff_ffff_ffff);
+        let mut relay = report("relay", "", vec![passed(u64::MAX, Step::Stored, "b", 0, "")]);
+        relay.1.waiting = vec![Waiting { place: "b".to_owned(), number: 1, since_ms: u64::MAX }];
+        let told = way(id, &[relay]);
+        assert!(told.starts_with(&format!("event {id}, Fri, 31 Dec 9999\n")), "{told}");
     }
 
     #[test]

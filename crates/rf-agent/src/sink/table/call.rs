@@ -76,6 +76,21 @@ impl Call {
 }
 
 fn object(body: &[u8]) -> Result<Map<String, Value>, WriteError> {
-    serde_json::from_slice(body)
+    rf_core::json::from_slice(body)
         .map_err(|error| WriteError::Refused(format!("the body is not a JSON object: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_text_that_was_cut_within_an_emoji_refuses_no_body() {
+        let content = br#"{"method":"POST","path":"/notes","body":"{\"text\":\"cut \\ud83d\"}"}"#;
+        let content = Bytes::from_static(content);
+        let call = Call::read(&StoredEvent { id: 1, at_ms: 0, content, attempts: 0 });
+        assert_eq!(call.expect("a call").body["text"], "cut \u{fffd}");
+    }
 }
