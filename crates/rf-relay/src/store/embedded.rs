@@ -44,16 +44,20 @@ struct Embedded {
 }
 
 pub(super) fn open(config: &RelayConfig, journal: &Arc<Journal>) -> Arc<dyn BucketStore> {
-    let bucket = |(name, bucket): (&BucketName, &BucketConfig)| {
-        (name.clone(), Arc::new(Bucket::new(name, bucket, config, journal)))
-    };
-    Arc::new(Embedded {
-        buckets: config.buckets.iter().map(bucket).collect(),
-        opening: Arc::new(Semaphore::new(OPENING_AT_ONCE as usize)),
-    })
+    Arc::new(Embedded::new(config, journal))
 }
 
 impl Embedded {
+    fn new(config: &RelayConfig, journal: &Arc<Journal>) -> Self {
+        let bucket = |(name, bucket): (&BucketName, &BucketConfig)| {
+            (name.clone(), Arc::new(Bucket::new(name, bucket, config, journal)))
+        };
+        Self {
+            buckets: config.buckets.iter().map(bucket).collect(),
+            opening: Arc::new(Semaphore::new(OPENING_AT_ONCE as usize)),
+        }
+    }
+
     fn bucket(&self, name: &BucketName) -> &Arc<Bucket> {
         self.buckets.get(name).expect("only buckets of the configuration are asked for")
     }
@@ -64,12 +68,14 @@ impl Embedded {
             return Ok(open);
         }
         let closed = |_| Unavailable("the relay is stopping".to_owned());
-        let permit = Arc::clone(&self.opening).acquire_owned().await.map_err(closed)?;
+        // First the bucket's own: who waits for one that takes minutes must not take the places of the others.
+        let turn = Arc::clone(&bucket.one_opens).acquire_owned().await.map_err(closed)?;
+        let place = Arc::clone(&self.opening).acquire_owned().await.map_err(closed)?;
         let opening = Arc::clone(bucket);
         // The opening goes on if this future is dropped, and the next user finds its result.
         let outcome = tokio::task::spawn_blocking(move || {
             let outcome = opening.open();
-            drop(permit);
+            drop((turn, place));
             outcome
         });
         outcome.await.map_err(|panic| Unavailable(panic.to_string()))??;
@@ -340,5 +346,34 @@ impl From<CommitError> for AppendError {
 impl From<StoreError> for Unavailable {
     fn from(error: StoreError) -> Self {
         Self(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_a_bucket_that_takes_long_to_open_holds_up_no_other() {
+        let folder = TempDir::new().unwrap();
+        let config = RelayConfig::for_tests(folder.path(), &["a", "b"]);
+        let store = Embedded::new(&config, &Arc::default());
+        let [slow, other] = ["a", "b"].map(|name| BucketName::new(name).unwrap());
+        let turn = &store.bucket(&slow).one_opens;
+        let being_opened = Arc::clone(turn).acquire_owned().await.unwrap();
+        let users = (0..2 * OPENING_AT_ONCE).map(|_| Box::pin(store.opened(&slow)));
+        let mut users: Vec<_> = users.collect();
+        for user in &mut users {
+            assert!(poll!(user.as_mut()).is_pending());
+        }
+        assert!(store.opened(&other).await.is_ok());
+        drop(being_opened);
+        for user in users {
+            assert!(user.await.is_ok());
+        }
+        store.close().await;
     }
 }
