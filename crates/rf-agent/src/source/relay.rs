@@ -121,10 +121,8 @@ impl Puller<'_> {
         if !self.remember().await {
             return;
         }
-        while !self.stop.is_cancelled() {
-            if !self.acknowledge().await {
-                return;
-            }
+        // Once more after the stop, so that what was stored meanwhile is not given to another player, too.
+        while self.acknowledge().await && !self.stop.is_cancelled() {
             let asked = Instant::now();
             // One that was away tells at once that it is back, and not only when an event comes.
             let wait = if self.out.meter().health.is_down() { Duration::ZERO } else { WAIT };

@@ -15,6 +15,7 @@ use rf_net::client::{Client, ClientOptions};
 use rf_queue::{Budget, QueueOptions, Store, StoreOptions};
 
 use super::*;
+use crate::pipeline::faults::{Fault, Faults};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -64,19 +65,22 @@ impl Relay {
         }
     }
 
-    /// One life of a player over this store, until `until`.
-    async fn run(&self, store: &Store, until: impl Future<Output = ()>) {
+    fn source(&self) -> RelaySource {
         let base = self.url.parse().unwrap();
         let client = Client::new(&ClientOptions::default()).unwrap();
-        let source = RelaySource {
+        RelaySource {
             id: "b".to_owned(),
             bucket: BucketKey { name: "b".to_owned(), token: Secret::new("token") },
             client: Arc::new(RelayClient::new(base, client, "", "").unwrap()),
             poll: Duration::from_millis(5),
-        };
+        }
+    }
+
+    /// One life of a player over this store, until `until`.
+    async fn run(&self, store: &Store, until: impl Future<Output = ()>) {
         let out = Output::new(store.clone(), vec![store.queue("q").unwrap()]);
         let stop = CancellationToken::new();
-        let running = Box::new(source).run(out, stop.clone());
+        let running = Box::new(self.source()).run(out, stop.clone());
         let stopping = async {
             until.await;
             stop.cancel();
@@ -175,6 +179,27 @@ async fn what_was_stored_by_a_run_before_is_not_stored_again_either() {
     relay.put(&["three"]);
     relay.run(&store, relay.wait_empty()).await;
     assert_eq!(stored(&store).await, ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn what_is_being_stored_when_the_player_stops_is_acknowledged_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let relay = Relay::start(Bucket::with(&["one", "two"])).await;
+    let stop = CancellationToken::new();
+    let stop_now = stop.clone();
+    let plan = move |_number: u64, batch: &Batch| {
+        if !batch.events.is_empty() {
+            stop_now.cancel();
+        }
+        Fault::None
+    };
+    let out = Output::new(store.clone(), vec![store.queue("q").unwrap()]);
+    let out = out.with_faults(Arc::new(Faults::new(0, Box::new(plan))));
+    let running = Box::new(relay.source()).run(out, stop);
+    assert!(tokio::time::timeout(SOON, running).await.expect("in time").is_ok());
+    assert_eq!(stored(&store).await, ["one", "two"]);
+    assert!(relay.bucket.lock().unwrap().events.is_empty());
 }
 
 #[tokio::test]
