@@ -207,7 +207,7 @@ async fn pull_now(
     }
     let pulled = relay.store.pull(bucket, pull.budget, pull.lease, Some(turn.holder())).await?;
     if let Some(lease) = &pulled.lease
-        && !relay.holders.end(turn, lease)
+        && !relay.holders.end(turn, lease, pull.lease.unwrap_or_default())
     {
         relay.store.extend(bucket, lease, Duration::ZERO).await?;
         return Ok(None);
