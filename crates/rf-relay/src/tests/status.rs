@@ -382,6 +382,21 @@ async fn with_a_token_nothing_is_told_without_it() {
 }
 
 #[tokio::test]
+async fn the_token_of_the_status_may_have_any_letters() {
+    let auth = |config: &mut RelayConfig| config.status_auth = Some(Secret::new("schlüssel"));
+    with_config(auth, async |relay| {
+        let basic = BASE64_STANDARD.encode(":schlüssel");
+        for shown in ["Bearer schlüssel", &format!("Basic {basic}")] {
+            let answer = relay.ask_status(&format!("GET /statusz\nAuthorization: {shown}")).await;
+            assert!(answer.starts_with("200 OK"), "{answer}");
+        }
+        let answer = relay.ask_status("GET /statusz\nAuthorization: Bearer schlussel").await;
+        assert!(answer.starts_with("401 "), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn expected_nodes_are_missing_until_they_are_heard_of() {
     let expect = |config: &mut RelayConfig| {
         config.expected_nodes = vec!["web-1".to_owned()];
