@@ -188,12 +188,23 @@ impl BucketStore for Embedded {
     ) -> BoxFuture<'a, Result<Vec<PulledEvent>, Unavailable>> {
         async move {
             let open = self.opened(bucket).await?;
-            let budget = Budget { events, bytes: NEWEST_BYTES };
             let usage = open.store.usage(open.queue);
-            let after = usage.next_id.saturating_sub(1 + events as u64);
-            let mut found = open.store.read(open.queue, after, budget).await?;
+            let first = usage.next_id.saturating_sub(events as u64);
+            let mut found: Vec<StoredEvent> = Vec::new();
+            // From the last one back: on the way there, large ones would use up the bytes before the newest is reached.
+            for id in (first..usage.next_id).rev() {
+                let one = Budget { events: 1, bytes: 1 };
+                let read = open.store.read(open.queue, id.saturating_sub(1), one).await?;
+                // In the place of one that is gone comes the next that is there.
+                found.extend(read.into_iter().filter(|event| event.id == id));
+                if found.iter().map(|event| event.content.len()).sum::<usize>() >= NEWEST_BYTES {
+                    break;
+                }
+            }
+            found.reverse();
             if found.is_empty() && usage.events > 0 {
                 // The newest were acknowledged before older ones.
+                let budget = Budget { events, bytes: NEWEST_BYTES };
                 found = open.store.read(open.queue, 0, budget).await?;
             }
             let event = |event: StoredEvent| PulledEvent {
