@@ -36,6 +36,8 @@ struct Bucket {
     in_between: VecDeque<(StatusCode, &'static str)>,
     /// It says what it does in words of its own.
     is_original: bool,
+    /// It answers no acknowledgement.
+    is_stuck: bool,
 }
 
 impl Relay {
@@ -45,8 +47,15 @@ impl Relay {
         let bucket = Arc::new(Mutex::new(bucket));
         let (pulled, acknowledged) = (Arc::clone(&bucket), Arc::clone(&bucket));
         let pull = move || std::future::ready(pulled.lock().unwrap().pull());
-        let acknowledge =
-            move |ids: Bytes| std::future::ready(acknowledged.lock().unwrap().acknowledge(&ids));
+        let acknowledge = move |ids: Bytes| {
+            let answer = acknowledged.lock().unwrap().acknowledge(&ids);
+            async move {
+                match answer {
+                    Some(answer) => answer,
+                    None => std::future::pending().await,
+                }
+            }
+        };
         let app = Router::new()
             .route("/first-batch", get(pull))
             .route("/acknowledge-batch", delete(acknowledge));
@@ -113,11 +122,14 @@ impl Bucket {
         (status, serde_json::json!(items).to_string()).into_response()
     }
 
-    fn acknowledge(&mut self, ids: &[u8]) -> Response {
+    fn acknowledge(&mut self, ids: &[u8]) -> Option<Response> {
         if let Some(answer) = self.in_between.pop_front() {
-            return answer.into_response();
+            return Some(answer.into_response());
         }
         self.acknowledged += 1;
+        if self.is_stuck {
+            return None;
+        }
         let ids = parse_ids(ids, 1000).unwrap();
         let before = self.events.len();
         self.events.retain(|(id, _)| !ids.contains(id));
@@ -130,7 +142,7 @@ impl Bucket {
             (_, true) => (StatusCode::OK, "Done".to_owned()),
             (_, false) => (StatusCode::OK, format!("{gone} events {ACKNOWLEDGED}")),
         };
-        (status, words).into_response()
+        Some((status, words).into_response())
     }
 }
 
@@ -200,6 +212,22 @@ async fn what_is_being_stored_when_the_player_stops_is_acknowledged_all_the_same
     assert!(tokio::time::timeout(SOON, running).await.expect("in time").is_ok());
     assert_eq!(stored(&store).await, ["one", "two"]);
     assert!(relay.bucket.lock().unwrap().events.is_empty());
+}
+
+#[tokio::test]
+async fn a_relay_that_does_not_answer_holds_up_the_stop_for_a_moment_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let bucket = Bucket::with(&["one"]);
+    let relay = Relay::start(Bucket { is_stuck: true, ..bucket }).await;
+    let it_is_asked = async {
+        while relay.bucket.lock().unwrap().acknowledged == 0 {
+            tokio::task::yield_now().await;
+        }
+        // From here on time passes at once.
+        tokio::time::pause();
+    };
+    relay.run(&store, it_is_asked).await;
 }
 
 #[tokio::test]
