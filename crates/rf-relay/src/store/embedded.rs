@@ -35,8 +35,10 @@ const NEWEST_BYTES: usize = 1024 * 1024;
 
 /// How often buckets are looked at, which is in memory and takes microseconds.
 const ROUND: Duration = Duration::from_secs(1);
-/// After so many rounds a bucket that could not be opened is tried again.
-const ROUNDS_TO_OPEN: u32 = 10;
+/// After so many rounds a bucket that does not work is tried again.
+const ROUNDS_TO_TRY: u32 = 10;
+/// After so long one that could not be opened is.
+const OPEN_AGAIN: Duration = Duration::from_secs(10);
 
 struct Embedded {
     buckets: HashMap<BucketName, Arc<Bucket>>,
@@ -94,16 +96,20 @@ impl Embedded {
             .await;
     }
 
-    /// Wakes sleeping databases whose events have become too old, and tries again to open what could not be opened, whether
-    /// or not somebody asks for it; returns when a database has failed for good.
+    /// Opens all, and tries again to open what could not be opened, whether or not somebody asks for it. Never ends.
+    async fn keep_open(&self) {
+        loop {
+            self.open_all().await;
+            tokio::time::sleep(OPEN_AGAIN).await;
+        }
+    }
+
+    /// Wakes sleeping databases whose events have become too old; returns when a database has failed for good.
     async fn watch_over(&self) -> Unavailable {
         let mut round = 0_u32;
         loop {
             tokio::time::sleep(ROUND).await;
             round = round.wrapping_add(1);
-            if round.is_multiple_of(ROUNDS_TO_OPEN) {
-                self.open_all().await;
-            }
             for bucket in self.buckets.values() {
                 let Some(open) = bucket.get() else { continue };
                 if let Some(reason) = open.store.failed().now_or_never() {
@@ -115,7 +121,7 @@ impl Embedded {
                     tracing::warn!(bucket = %bucket.name, %error, "events beyond the age limit cannot be dropped, trying again later");
                 }
                 // One that sleeps finds out by this whether its files can be opened again.
-                if round.is_multiple_of(ROUNDS_TO_OPEN)
+                if round.is_multiple_of(ROUNDS_TO_TRY)
                     && open.store.trouble().is_some()
                     && let Err(error) = open.store.poke().await
                 {
@@ -312,9 +318,11 @@ impl BucketStore for Embedded {
 
     fn work(&self, stop: CancellationToken) -> BoxFuture<'_, Result<(), Unavailable>> {
         async move {
-            // To drop the opening or the rounds is safe: what has begun ends by itself.
+            // To drop the opening or the rounds is safe: what has begun ends by itself. They go on side by side, since opening
+            // one of them may take minutes.
             tokio::select! {
-                failed = async { self.open_all().await; self.watch_over().await } => Err(failed),
+                failed = self.watch_over() => Err(failed),
+                () = self.keep_open() => Ok(()),
                 () = stop.cancelled() => Ok(()),
             }
         }
@@ -385,6 +393,32 @@ mod tests {
         for user in users {
             assert!(user.await.is_ok());
         }
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn buckets_are_looked_after_while_one_takes_long_to_open() {
+        let folder = TempDir::new().unwrap();
+        let mut config = RelayConfig::for_tests(folder.path(), &["a", "b"]);
+        // It sleeps when the event becomes too old.
+        config.idle_close = Duration::ZERO;
+        let of_b = config.buckets.get_mut("b").unwrap();
+        of_b.ttl = Some(Duration::from_millis(1300));
+        let store = Embedded::new(&config, &Arc::default());
+        let [slow, other] = ["a", "b"].map(|name| BucketName::new(name).unwrap());
+        let turn = &store.bucket(&slow).one_opens;
+        let being_opened = Arc::clone(turn).acquire_owned().await.unwrap();
+        let stop = CancellationToken::new();
+        let wait = async {
+            store.append(&other, vec![Bytes::from_static(b"old")], None).await.unwrap();
+            let mut looks = tokio::time::interval(Duration::from_millis(20));
+            while store.usage(&other).events > 0 {
+                looks.tick().await;
+            }
+            stop.cancel();
+        };
+        assert_eq!(tokio::join!(store.work(stop.clone()), wait).0, Ok(()));
+        drop(being_opened);
         store.close().await;
     }
 }
