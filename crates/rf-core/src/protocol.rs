@@ -3,8 +3,8 @@
 //! Promises:
 //! - old programs are understood and understand us: a batch is an array of strings, a pulled event an object with a
 //!   numeric `id` and a `content`, ids to acknowledge are strings;
-//! - a body is parsed in one pass into slices of at most two buffers (the body, and one for the strings that had
-//!   escapes), so that a batch of a thousand events costs a handful of allocations;
+//! - a body is parsed in one pass, in two where strings have to be mended, into slices: of the body, or, for strings that
+//!   had escapes, of blocks of 64 KiB, so that a batch of a thousand events costs a handful of allocations;
 //! - an event is text. What is not (bytes that are not UTF-8, halves of surrogate pairs such as `\ud800`) becomes
 //!   U+FFFD, as in the original: one bad event must not hold back its batch, and JSON cannot carry it anyway;
 //! - an error says where it is, and never quotes an event.

@@ -1,7 +1,8 @@
 //! Alerts about ReplayForge itself: what is wrong is told once, and once more when it is over.
 //!
 //! Promises: what is wrong for less than `alerts.after` is not told; what was told is not told again, over a restart of
-//! the relay too, unless it becomes worse; its end is told; a node that is forgotten does not count as recovered.
+//! the relay too, unless it becomes worse, or a service had not got it yet; its end is told; a node that is forgotten does
+//! not count as recovered.
 
 mod heartbeat;
 mod tell;
@@ -17,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use heartbeat::beat;
+use tell::Pending;
 pub(crate) use tell::{Teller, tell};
 
 use crate::report::{ITSELF, Level, RelayView, Report, Subject, ago};
@@ -46,11 +48,14 @@ pub(crate) struct Key {
     key: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Open {
     since_ms: u64,
     /// The worst that was told.
     told: Option<Level>,
+    /// The message that tells it.
+    #[serde(skip)]
+    pending: Pending,
 }
 
 /// Something to be told.
@@ -100,15 +105,19 @@ impl Alerts {
         Self { after, least, open: Mutex::new(open) }
     }
 
-    /// What shall be kept.
+    /// What shall be kept. What is still on its way to a service is to be told anew by the next run.
     pub(crate) fn kept(&self) -> KeptAlerts {
-        self.lock().iter().map(|(key, open)| (key.clone(), open.clone())).collect()
+        let keep = |(key, open): (&Key, &Open)| {
+            let told = open.told.filter(|_| open.pending.is_over());
+            (key.clone(), Open { told, ..open.clone() })
+        };
+        self.lock().iter().map(keep).collect()
     }
 
-    /// What is to be told after a look at the system.
-    pub(crate) fn look(&self, report: &Report) -> Vec<Change> {
+    /// What is to be told after a look at the system, and the message that tells it.
+    pub(crate) fn look(&self, report: &Report) -> (Vec<Change>, Pending) {
         let mut open = self.lock();
-        let mut changes = Vec::new();
+        let (mut changes, pending) = (Vec::new(), Pending::default());
         let mut wrong = BTreeSet::new();
         for trouble in report.troubles() {
             let why = trouble.why;
@@ -118,10 +127,11 @@ impl Alerts {
             if why.level < self.least || (open.len() >= MAX_OPEN && !open.contains_key(&key)) {
                 continue;
             }
-            let known = open.entry(key).or_insert(Open { since_ms: report.at_ms, told: None });
+            let new = || Open { since_ms: report.at_ms, told: None, pending: Pending::default() };
+            let known = open.entry(key).or_insert_with(new);
             let lasts = Duration::from_millis(report.at_ms.saturating_sub(known.since_ms));
             if lasts >= self.after && known.told < Some(why.level) {
-                known.told = Some(why.level);
+                (known.told, known.pending) = (Some(why.level), pending.clone());
                 changes.push(Change {
                     subject: trouble.subject,
                     id: trouble.id.to_owned(),
@@ -139,7 +149,7 @@ impl Alerts {
             }
             goes_on
         });
-        changes
+        (changes, pending)
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Open>> {
@@ -170,7 +180,7 @@ pub(crate) async fn run(
             _ = ticks.tick() => {}
             () = stop.cancelled() => return Ok(()),
         }
-        let changes = alerts.look(&view.report(unix_ms()));
+        let (changes, pending) = alerts.look(&view.report(unix_ms()));
         for change in &changes {
             let (subject, id, line) = (change.subject.as_str(), change.id.as_str(), change.line());
             match &change.what {
@@ -179,7 +189,7 @@ pub(crate) async fn run(
             }
         }
         if !changes.is_empty() {
-            tellers.iter().for_each(|teller| teller.hand_on(&changes));
+            tellers.iter().for_each(|teller| teller.hand_on(&changes, &pending));
         }
     }
 }
@@ -207,7 +217,7 @@ mod tests {
     }
 
     fn lines(alerts: &Alerts, report: &Report) -> Vec<String> {
-        alerts.look(report).iter().map(Change::line).collect()
+        alerts.look(report).0.iter().map(Change::line).collect()
     }
 
     fn alerts(kept: KeptAlerts) -> Alerts {
@@ -254,7 +264,21 @@ mod tests {
         assert_eq!(lines(&after, &report(2 * MINUTE, &silent)), [""; 0]);
         let forgotten = Report { at_ms: 3 * MINUTE, ..Report::default() };
         assert_eq!(lines(&after, &forgotten), [""; 0]);
-        assert_eq!(after.kept(), []);
+        assert!(after.kept().is_empty());
+    }
+
+    #[test]
+    fn what_a_service_has_not_got_before_a_restart_is_told_again() {
+        let before = alerts(Vec::new());
+        let silent = [(Level::Bad, "silent")];
+        before.look(&report(0, &silent));
+        let (changes, pending) = before.look(&report(MINUTE, &silent));
+        let (teller, mut messages) = Teller::new("phone");
+        teller.hand_on(&changes, &pending);
+        let told_again = || lines(&alerts(before.kept()), &report(2 * MINUTE, &silent));
+        assert_eq!(told_again(), ["TROUBLE node web: it is silent"]);
+        messages.try_recv().unwrap().1.end();
+        assert_eq!(told_again(), [""; 0]);
     }
 
     #[test]

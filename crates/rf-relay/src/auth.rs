@@ -83,14 +83,18 @@ pub(crate) fn named(headers: &HeaderMap) -> Option<&HeaderValue> {
     headers.get(RF_BUCKETS).or_else(|| headers.get(RF_BUCKET))
 }
 
-/// The token of `Authorization: Bearer TOKEN`; empty, which fits nowhere, if there is none. It need not be ASCII.
+/// The token of `Authorization: Bearer TOKEN`; empty, which fits nowhere, if there is none.
 fn bearer(headers: &HeaderMap) -> &[u8] {
+    let (scheme, token) = authorization(headers);
+    if scheme.eq_ignore_ascii_case(b"bearer") { token } else { &[] }
+}
+
+/// Scheme and credentials of `Authorization`, without blanks around them; empty if there are none. They need not be ASCII.
+pub(crate) fn authorization(headers: &HeaderMap) -> (&[u8], &[u8]) {
     let value = headers.get(header::AUTHORIZATION).map_or(&b""[..], HeaderValue::as_bytes);
-    let blank = value.iter().position(|byte| *byte == b' ');
-    match blank.map(|blank| value.split_at(blank)) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer") => token.trim_ascii(),
-        _ => &[],
-    }
+    let blank = value.iter().position(|byte| *byte == b' ').unwrap_or(value.len());
+    let (scheme, credentials) = value.split_at(blank);
+    (scheme, credentials.trim_ascii())
 }
 
 #[cfg(test)]

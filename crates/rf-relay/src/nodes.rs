@@ -2,8 +2,8 @@
 //!
 //! Promises: one entry for each host, role and instance; the instance is shown where a host has several of a role; the newest
 //! message counts; one that has been silent for an hour is forgotten, unless its host is expected; the table is bounded in
-//! entries and bytes, and at its bound the one that has been silent for longest makes room. Nothing of this is on the way of
-//! an event.
+//! entries, bytes, sources and sinks, and at its bound the one that has been silent for longest makes room. Nothing of this
+//! is on the way of an event.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,9 @@ pub(crate) const MAX_NODES: usize = 1000;
 
 /// Bytes of all that they told.
 const MAX_NODE_INFOS_BYTES: usize = 16 * 1024 * 1024;
+
+/// Sources and sinks of all of them: each is told in a few bytes, and has some dozens of series in the metrics.
+const MAX_PARTS: usize = 16 * 1024;
 
 /// Messages of which rates are remembered: an hour of them where a node tells once a minute.
 const MAX_BEATS: usize = 60;
@@ -155,10 +158,7 @@ impl Nodes {
             show_instances(&mut table);
         }
         self.forget(&mut table, now_ms);
-        let bytes = |table: &HashMap<NodeId, Arc<Node>>| {
-            table.values().map(|node| node.raw.get().len()).sum::<usize>()
-        };
-        while table.len() > MAX_NODES || bytes(&table) > MAX_NODE_INFOS_BYTES {
+        while is_too_large(&table) {
             drop_stalest(&mut table, |node| node.past.last_seen_ms);
         }
     }
@@ -192,6 +192,13 @@ impl Nodes {
         // A panic elsewhere leaves whole entries.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_too_large(table: &HashMap<NodeId, Arc<Node>>) -> bool {
+    let sum = |size: fn(&Node) -> usize| table.values().map(|node| size(node)).sum::<usize>();
+    table.len() > MAX_NODES
+        || sum(|node| node.raw.get().len()) > MAX_NODE_INFOS_BYTES
+        || sum(|node| node.info.sources.len() + node.info.sinks.len()) > MAX_PARTS
 }
 
 /// An instance says something only where a host has several agents of a role.

@@ -36,7 +36,7 @@ pub(crate) const MAX_NAME_BYTES: usize = 255;
 pub(crate) const FORGET_AFTER_SECS: u64 = 3600;
 
 /// Who calls, as it says itself; empty where it does not.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Caller<'a> {
     pub(crate) env: Cow<'a, str>,
     pub(crate) hostname: Cow<'a, str>,

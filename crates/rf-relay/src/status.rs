@@ -11,8 +11,8 @@
 //!
 //! Promises: where a token is configured, nothing but `ok` and the status code of `/healthz` and `/readyz` is told
 //! without it; where none is, the same to who asks for a foreign name; what takes a while to be put together is made by one
-//! thread that gives way to events, one answer after the other, however many ask, and costs a hundredth of a processor at
-//! the most; nothing here takes a lock that an event could wait for longer than a copy of counters takes.
+//! thread that gives way to events, one answer after the other, however many ask, and is not made anew at once for who asks
+//! the same again; nothing here takes a lock that an event could wait for longer than a copy of counters takes.
 
 mod access;
 mod health;

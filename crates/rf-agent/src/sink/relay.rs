@@ -195,7 +195,9 @@ impl RelaySink {
         let body = read_capped(response.into_body(), MAX_REFUSAL_BYTES, self.timeout).await;
         let received = body.as_ref().map_or(0, Bytes::len);
         self.traffic.received.fetch_add(received as u64, Ordering::Relaxed);
-        if status.is_success() {
+        // A relay of the original says nothing more; whoever else says yes has not stored them.
+        let is_taken = !self.is_relay || names_zstd || body.as_ref().is_ok_and(Bytes::is_empty);
+        if status.is_success() && is_taken {
             return Ok(());
         }
         let body = body.unwrap_or_default();
@@ -224,7 +226,7 @@ enum Refuser {
     Other,
 }
 
-/// What a refusal means for the events. Only the target's own can blame one of them.
+/// What a refusal means for the events, or a yes that is no relay's. Only the target's own refusal can blame one of them.
 fn refused(status: StatusCode, by: Refuser, reason: String, after: Option<Duration>) -> SinkError {
     let hint = match by {
         Refuser::Target => "",
@@ -243,6 +245,10 @@ fn refused(status: StatusCode, by: Refuser, reason: String, after: Option<Durati
         StatusCode::PAYLOAD_TOO_LARGE => SinkError::TooLarge(format!("{reason}{hint}")),
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
             SinkError::Paused(format!("{reason}{hint}"))
+        }
+        _ if status.is_success() => {
+            let hint = "not in the form of a relay: is the url that of its `port`? For an API set notRelay";
+            SinkError::Paused(format!("{reason} ({hint})"))
         }
         // 415: a relay that cannot read zstd any more, after a downgrade; the next try is plain.
         StatusCode::REQUEST_TIMEOUT

@@ -48,6 +48,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(250);
 const MAX_REMEMBERED: usize = 100_000;
 /// How long a stop waits for a commit under way: cutting it could store events that are then given back.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a stop waits for an answer to an acknowledgement or a release.
+const LAST_CALL: Duration = Duration::from_secs(5);
 /// Bounds of the pause after a failed call.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// Pause where a person must act.
@@ -121,10 +123,8 @@ impl Puller<'_> {
         if !self.remember().await {
             return;
         }
-        while !self.stop.is_cancelled() {
-            if !self.acknowledge().await {
-                return;
-            }
+        // Once more after the stop, so that what was stored meanwhile is not given to another player, too.
+        while self.acknowledge().await && !self.stop.is_cancelled() {
             let asked = Instant::now();
             // One that was away tells at once that it is back, and not only when an event comes.
             let wait = if self.out.meter().health.is_down() { Duration::ZERO } else { WAIT };
@@ -236,7 +236,8 @@ impl Puller<'_> {
         if !rest.is_empty()
             && self.stop.is_cancelled()
             && lease.is_some()
-            && let Err(error) = self.source.client.release(&self.source.bucket, rest).await
+            && let Err(error) =
+                self.last_call(self.source.client.release(&self.source.bucket, rest)).await
         {
             tracing::debug!(source = self.source.id, %error, "events not given back, their lease runs out by itself");
         }
@@ -311,7 +312,8 @@ impl Puller<'_> {
     async fn acknowledge(&mut self) -> bool {
         while !self.unacknowledged.is_empty() {
             let ids = &self.unacknowledged;
-            match self.source.client.acknowledge(&self.source.bucket, ids).await {
+            let call = self.source.client.acknowledge(&self.source.bucket, ids);
+            match self.last_call(call).await {
                 Ok(Acknowledged::Surely) => {
                     self.forget_acknowledged();
                     self.answered();
@@ -326,6 +328,21 @@ impl Puller<'_> {
             }
         }
         true
+    }
+
+    /// A call that may be the last one. What it does not tell the relay, the next start does, or the end of the lease.
+    async fn last_call<T>(
+        &self,
+        call: impl Future<Output = Result<T, RelayError>>,
+    ) -> Result<T, RelayError> {
+        let too_long = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(LAST_CALL).await;
+        };
+        tokio::select! {
+            answer = call => answer,
+            () = too_long => Err(RelayError::Away("it did not answer before the stop".to_owned())),
+        }
     }
 
     /// The relay has done as it was asked, also with what was acknowledged before.

@@ -1,6 +1,8 @@
 //! Alerts become notifications: one message for all that a look has found.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rf_core::backoff::Backoff;
@@ -16,22 +18,41 @@ const MAX_WAITING: usize = 100;
 /// A service that is away for longer misses the message, which the log says.
 const GIVE_UP_AFTER: usize = 30;
 
+/// A message, by the number of services that are still to get it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pending(Arc<AtomicUsize>);
+
+impl Pending {
+    fn begin(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of them has it, or never will.
+    pub(super) fn end(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
 /// The way to one service.
 #[derive(Debug)]
 pub(crate) struct Teller {
     target: String,
-    messages: mpsc::Sender<Message>,
+    messages: mpsc::Sender<(Message, Pending)>,
 }
 
 impl Teller {
     /// The way, and its other end for [`tell`].
-    pub(crate) fn new(target: &str) -> (Self, mpsc::Receiver<Message>) {
+    pub(crate) fn new(target: &str) -> (Self, mpsc::Receiver<(Message, Pending)>) {
         let (messages, receiver) = mpsc::channel(MAX_WAITING);
         (Self { target: target.to_owned(), messages }, receiver)
     }
 
     /// Has the changes told; never waits.
-    pub(super) fn hand_on(&self, changes: &[Change]) {
+    pub(super) fn hand_on(&self, changes: &[Change], pending: &Pending) {
         let lines: Vec<String> = changes.iter().map(Change::line).collect();
         let subject = match lines.as_slice() {
             [one] => one.chars().take(100).collect(),
@@ -39,7 +60,9 @@ impl Teller {
         };
         let message =
             Message { subject: format!("ReplayForge: {subject}"), text: lines.join("\n") };
-        if self.messages.try_send(message).is_err() {
+        pending.begin();
+        if self.messages.try_send((message, pending.clone())).is_err() {
+            pending.end();
             tracing::error!(
                 target = self.target,
                 "too many alerts are waiting for the service, one is dropped"
@@ -51,7 +74,7 @@ impl Teller {
 /// Sends one message after the other until `stop`.
 pub(crate) async fn tell(
     target: Target,
-    mut messages: mpsc::Receiver<Message>,
+    mut messages: mpsc::Receiver<(Message, Pending)>,
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
     loop {
@@ -59,9 +82,10 @@ pub(crate) async fn tell(
             message = messages.recv() => message,
             () = stop.cancelled() => None,
         };
-        let Some(message) = message else { return Ok(()) };
+        let Some((message, pending)) = message else { return Ok(()) };
         tokio::select! {
-            () = send(&target, &message) => {}
+            () = send(&target, &message) => pending.end(),
+            // It stays pending, so that the next run tells it.
             () = stop.cancelled() => return Ok(()),
         }
     }

@@ -65,13 +65,18 @@ impl Reserved {
     /// # Errors
     /// [`ApiError::Busy`] when it is larger than what was reserved for it, and there is no more.
     pub(super) fn hold(mut self, answer: Bytes) -> Result<Bytes, ApiError> {
-        for held in &mut self.0 {
-            if !held.grow_to(answer.len()) {
-                return Err(USED_UP);
-            }
-            held.shrink_to(answer.len());
-        }
+        self.grow_to(answer.len())?;
+        self.0.iter_mut().for_each(|held| held.shrink_to(answer.len()));
         Ok(Bytes::from_owner(HeldAnswer { answer, _held: self }))
+    }
+
+    /// Takes what `bytes` need, where that is more than was reserved.
+    ///
+    /// # Errors
+    /// [`ApiError::Busy`] when there is no more.
+    pub(super) fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
+        let has_grown = self.0.iter_mut().all(|held| held.grow_to(bytes));
+        if has_grown { Ok(()) } else { Err(USED_UP) }
     }
 }
 

@@ -8,8 +8,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
 
 use crate::bucket::BucketName;
 
@@ -30,11 +32,18 @@ pub(crate) struct Holders {
 #[derive(Debug, Default)]
 struct Newest {
     turn: u64,
-    lease: Option<String>,
+    lease: Option<Lease>,
     /// Whether what the holder had before this turn has been ended: if not, as when the relay has just started or the store
     /// could not be asked, it is looked for in the store.
     is_settled: bool,
     one_leases: Arc<AsyncMutex<()>>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    token: String,
+    /// For the count of holders alone: the store knows better.
+    until: Instant,
 }
 
 /// A pull of a holder.
@@ -77,7 +86,7 @@ impl Holders {
         let newest = pulls.entry(key.clone()).or_default();
         newest.turn += 1;
         let before = match newest.lease.take() {
-            Some(lease) => Before::Lease(lease),
+            Some(lease) => Before::Lease(lease.token),
             None if newest.is_settled => Before::Nothing,
             None => Before::Stored,
         };
@@ -96,10 +105,20 @@ impl Holders {
         self.of_turn(turn, |newest| newest.is_settled = true);
     }
 
-    /// Remembers the lease of a pull. False when the holder has begun another one meanwhile: nobody reads the answer of
-    /// this one any more, so its lease must not stand.
-    pub(super) fn end(&self, turn: &Turn, lease: &str) -> bool {
-        self.of_turn(turn, |newest| newest.lease = Some(lease.to_owned()))
+    /// Remembers the lease of a pull, which lasts for `ttl`. False when the holder has begun another one meanwhile: nobody
+    /// reads the answer of this one any more, so its lease must not stand.
+    pub(super) fn end(&self, turn: &Turn, lease: &str, ttl: Duration) -> bool {
+        let (token, until) = (lease.to_owned(), Instant::now() + ttl);
+        self.of_turn(turn, |newest| newest.lease = Some(Lease { token, until }))
+    }
+
+    /// A lease lasts for `ttl` from now on.
+    pub(super) fn extended(&self, bucket: &BucketName, lease: &str, ttl: Duration) {
+        let until = Instant::now() + ttl;
+        let mut pulls = self.lock();
+        let of_bucket = pulls.iter_mut().filter(|((of, _), _)| of == bucket);
+        let leases = of_bucket.filter_map(|(_, newest)| newest.lease.as_mut());
+        leases.filter(|known| known.token == lease).for_each(|known| known.until = until);
     }
 
     /// Does something with the holder's newest pull, if it is this one.
@@ -113,10 +132,12 @@ impl Holders {
         }
     }
 
-    /// How many there are for each bucket.
+    /// How many hold a lease, for each bucket.
     pub(crate) fn by_bucket(&self) -> HashMap<BucketName, u64> {
+        let now = Instant::now();
+        let holds = |newest: &Newest| newest.lease.as_ref().is_some_and(|lease| lease.until > now);
         let mut counts = HashMap::new();
-        for ((bucket, _), _) in self.lock().iter().filter(|(_, newest)| newest.lease.is_some()) {
+        for ((bucket, _), _) in self.lock().iter().filter(|(_, newest)| holds(newest)) {
             *counts.entry(bucket.clone()).or_default() += 1;
         }
         counts
@@ -132,6 +153,8 @@ impl Holders {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
     #[test]
     fn only_the_newest_pull_of_a_holder_may_hold_a_lease() {
         let holders = Holders::default();
@@ -139,11 +162,26 @@ mod tests {
         let (killed, _) = holders.begin(&bucket, "player");
         let (again, _) = holders.begin(&bucket, "player");
         assert!(!holders.is_newest(&killed) && holders.is_newest(&again));
-        assert!(!holders.end(&killed, "lease-1"), "nobody reads its answer");
-        assert!(holders.end(&again, "lease-2"));
+        assert!(!holders.end(&killed, "lease-1", MINUTE), "nobody reads its answer");
+        assert!(holders.end(&again, "lease-2", MINUTE));
         assert_eq!(holders.by_bucket().get(&bucket), Some(&1));
         assert_eq!(holders.begin(&bucket, "player").1, Before::Lease("lease-2".to_owned()));
         assert_eq!(holders.by_bucket().get(&bucket), None);
+    }
+
+    #[test]
+    fn a_holder_counts_until_its_lease_has_run_out() {
+        let holders = Holders::default();
+        let [bucket, other] = ["b", "c"].map(|name| BucketName::new(name).unwrap());
+        let count = || holders.by_bucket().get(&bucket).copied();
+        let (turn, _) = holders.begin(&bucket, "player");
+        holders.end(&turn, "lease", Duration::ZERO);
+        assert_eq!(count(), None);
+        holders.extended(&other, "lease", MINUTE);
+        holders.extended(&bucket, "another", MINUTE);
+        assert_eq!(count(), None);
+        holders.extended(&bucket, "lease", MINUTE);
+        assert_eq!(count(), Some(1));
     }
 
     #[test]
@@ -162,7 +200,7 @@ mod tests {
         holders.settle(&newest);
         assert_eq!(begin().1, Before::Nothing);
         let (newest, _) = begin();
-        holders.end(&newest, "lease");
+        holders.end(&newest, "lease", MINUTE);
         assert_eq!(begin().1, Before::Lease("lease".to_owned()));
         assert_eq!(begin().1, Before::Stored, "the one before may not have ended it");
     }

@@ -45,6 +45,7 @@ pub(super) async fn extend_lease(
     let asked = read(&relay, &parts.headers, body, MAX_EXTEND_BODY_BYTES, parse).await?.value;
     let ttl = lease_time(Duration::from_secs(asked.seconds))?;
     if relay.store.extend(&bucket, &asked.lease, ttl).await? {
+        relay.holders.extended(&bucket, &asked.lease, ttl);
         Ok("lease extended")
     } else {
         Err(ApiError::NotFound("the lease does not exist or has ended"))

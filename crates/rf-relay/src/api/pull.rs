@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use rf_core::clock::unix_secs;
-use rf_core::protocol::{RF_LEASE, encode_pulled};
+use rf_core::protocol::{PulledEvent, RF_LEASE, encode_pulled};
 use rf_core::trace::{Note, Step};
 use rf_net::encoding::{Coding, encode, negotiate};
 use rf_queue::Budget;
@@ -207,7 +207,7 @@ async fn pull_now(
     }
     let pulled = relay.store.pull(bucket, pull.budget, pull.lease, Some(turn.holder())).await?;
     if let Some(lease) = &pulled.lease
-        && !relay.holders.end(turn, lease)
+        && !relay.holders.end(turn, lease, pull.lease.unwrap_or_default())
     {
         relay.store.extend(bucket, lease, Duration::ZERO).await?;
         return Ok(None);
@@ -222,17 +222,10 @@ async fn answer(
     (pulled, memory): (Pulled, Reserved),
     shape: impl FnOnce(Bytes) -> Bytes + Send + 'static,
 ) -> Result<Response, ApiError> {
+    let Pulled { lease, events } = pulled;
     let wanted = negotiate(headers, &[Coding::Zstd]);
-    let lease = pulled.lease;
-    let bytes = pulled.events.iter().map(|event| event.content.len()).sum();
-    let (body, coding) = heavy(bytes, move || {
-        let body = shape(encode_pulled(&pulled.events).into());
-        let coding = if body.len() < MIN_CODED_BYTES { Coding::Identity } else { wanted };
-        (encode(coding, &body), coding)
-    })
-    .await?;
-    let body = match memory.hold(body) {
-        Ok(body) => body,
+    let (body, coding) = match written(events, memory, wanted, shape).await {
+        Ok(written) => written,
         Err(error) => {
             // Nobody gets these events, so others may have them.
             if let Some(lease) = &lease {
@@ -253,4 +246,23 @@ async fn answer(
         response.headers_mut().insert(HeaderName::from_static(RF_LEASE), token);
     }
     Ok(response)
+}
+
+/// The body of an answer, with the memory that it takes, and how it is coded.
+async fn written(
+    events: Vec<PulledEvent>,
+    mut memory: Reserved,
+    wanted: Coding,
+    shape: impl FnOnce(Bytes) -> Bytes + Send + 'static,
+) -> Result<(Bytes, Coding), ApiError> {
+    let bytes = events.iter().map(|event| event.content.len()).sum();
+    // A single event may be larger than all that was asked for, and so than what was reserved.
+    memory.grow_to(bytes)?;
+    // The memory goes along: what was begun is done to its end, also when the client has left.
+    heavy(bytes, move || -> Result<(Bytes, Coding), ApiError> {
+        let body = shape(encode_pulled(&events).into());
+        let coding = if body.len() < MIN_CODED_BYTES { Coding::Identity } else { wanted };
+        Ok((memory.hold(encode(coding, &body))?, coding))
+    })
+    .await?
 }

@@ -47,8 +47,12 @@ pub(super) async fn read<T: Send + 'static>(
     let decoded = decoded_bytes(coding, &coded, max_bytes);
     let decoded = relay.decoding_memory.wait_for(decoded).await;
     let size = if coding == Coding::Identity { coded.len() } else { IN_PLACE_BYTES + 1 };
-    let value = heavy(size, move || parse(decode(coding, coded, max_bytes)?)).await??;
-    Ok(Read { value, held: [read, decoded] })
+    // The memory goes along: what was begun is done to its end, also when the client has left.
+    heavy(size, move || -> Result<Read<T>, ApiError> {
+        let value = parse(decode(coding, coded, max_bytes)?)?;
+        Ok(Read { value, held: [read, decoded] })
+    })
+    .await?
 }
 
 /// Does work on `bytes` bytes: in place if they are few, else on a thread that may be busy.

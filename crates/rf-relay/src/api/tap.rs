@@ -83,12 +83,16 @@ impl Taps {
 }
 
 impl Tap {
-    fn offer(&self, event: &Bytes) {
+    fn offer(&self, event: &[u8]) {
         let before = self.waiting_bytes.fetch_add(event.len(), Ordering::Relaxed);
         let fits = before + event.len() <= MAX_WAITING_BYTES;
-        if !fits || self.events.try_send(event.clone()).is_err() {
-            self.waiting_bytes.fetch_sub(event.len(), Ordering::Relaxed);
-            self.skipped.fetch_add(1, Ordering::Relaxed);
+        match self.events.try_reserve() {
+            // A copy: a slice would keep the whole body that the event came in, for as long as it waits.
+            Ok(place) if fits => place.send(Bytes::copy_from_slice(event)),
+            _ => {
+                self.waiting_bytes.fetch_sub(event.len(), Ordering::Relaxed);
+                self.skipped.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -153,4 +157,21 @@ pub(super) async fn tap(
     });
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((kind, Body::from_stream(lines)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_for_a_slow_reader_does_not_keep_the_body_that_it_came_in() {
+        let taps = Arc::new(Taps::default());
+        let bucket = BucketName::new("b").unwrap();
+        let mut reader = taps.open(bucket.clone()).unwrap();
+        let body = Bytes::from(vec![b'x'; 1000]);
+        taps.tell(&bucket, &[body.slice(..3)]);
+        assert!(body.is_unique());
+        let line = reader.next().await.unwrap();
+        assert!(line.ends_with(b"\"content\":\"xxx\"}\n"), "{line:?}");
+    }
 }

@@ -179,6 +179,19 @@ fn the_table_is_bounded_in_bytes_and_absurd_names_are_left_out() {
 }
 
 #[test]
+fn the_table_is_bounded_in_sources_and_sinks() {
+    let nodes = Nodes::default();
+    for n in 0..=MAX_PARTS as u64 / 64 {
+        let sinks = (0..64).map(|n| (format!("sink-{n}"), SinkInfo::default()));
+        let info = NodeInfo { sinks: sinks.collect(), ..NodeInfo::default() };
+        nodes.told(&format!("host-{n}"), raw("{}"), info, NOW + n);
+    }
+    let ids = ids(&nodes, NOW + MINUTE);
+    assert_eq!(ids.len(), MAX_PARTS / 64);
+    assert!(!ids.contains(&"host-0".to_owned()) && ids.contains(&"host-1".to_owned()));
+}
+
+#[test]
 fn what_is_kept_comes_back() {
     let nodes = Nodes::default();
     for (n, received) in [(0, 5), (1, 65)] {

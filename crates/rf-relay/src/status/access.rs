@@ -13,6 +13,7 @@ use rf_core::config::Secret;
 use rf_net::own_host::OwnHosts;
 
 use super::StatusPort;
+use crate::auth::authorization;
 
 /// The rules of the file.
 #[derive(Debug, Default)]
@@ -60,17 +61,14 @@ pub(super) async fn guard(
 /// Whether a request has the token: `Bearer TOKEN`, or `Basic` with any user name and the token as password, so that a
 /// browser asks for it.
 fn shows(headers: &HeaderMap, auth: &Secret) -> bool {
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some((scheme, shown)) = value.and_then(|value| value.split_once(' ')) else {
-        return false;
-    };
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return auth.matches(shown.trim());
+    let (scheme, shown) = authorization(headers);
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return auth.matches(shown);
     }
-    if !scheme.eq_ignore_ascii_case("basic") {
+    if !scheme.eq_ignore_ascii_case(b"basic") {
         return false;
     }
-    let Ok(pair) = BASE64_STANDARD.decode(shown.trim()) else { return false };
+    let Ok(pair) = BASE64_STANDARD.decode(shown) else { return false };
     let password = pair.iter().position(|byte| *byte == b':').map(|at| &pair[at + 1..]);
     password.is_some_and(|password| auth.matches(password))
 }

@@ -35,8 +35,10 @@ const NEWEST_BYTES: usize = 1024 * 1024;
 
 /// How often buckets are looked at, which is in memory and takes microseconds.
 const ROUND: Duration = Duration::from_secs(1);
-/// After so many rounds a bucket that could not be opened is tried again.
-const ROUNDS_TO_OPEN: u32 = 10;
+/// After so many rounds a bucket that does not work is tried again.
+const ROUNDS_TO_TRY: u32 = 10;
+/// After so long one that could not be opened is.
+const OPEN_AGAIN: Duration = Duration::from_secs(10);
 
 struct Embedded {
     buckets: HashMap<BucketName, Arc<Bucket>>,
@@ -44,16 +46,20 @@ struct Embedded {
 }
 
 pub(super) fn open(config: &RelayConfig, journal: &Arc<Journal>) -> Arc<dyn BucketStore> {
-    let bucket = |(name, bucket): (&BucketName, &BucketConfig)| {
-        (name.clone(), Arc::new(Bucket::new(name, bucket, config, journal)))
-    };
-    Arc::new(Embedded {
-        buckets: config.buckets.iter().map(bucket).collect(),
-        opening: Arc::new(Semaphore::new(OPENING_AT_ONCE as usize)),
-    })
+    Arc::new(Embedded::new(config, journal))
 }
 
 impl Embedded {
+    fn new(config: &RelayConfig, journal: &Arc<Journal>) -> Self {
+        let bucket = |(name, bucket): (&BucketName, &BucketConfig)| {
+            (name.clone(), Arc::new(Bucket::new(name, bucket, config, journal)))
+        };
+        Self {
+            buckets: config.buckets.iter().map(bucket).collect(),
+            opening: Arc::new(Semaphore::new(OPENING_AT_ONCE as usize)),
+        }
+    }
+
     fn bucket(&self, name: &BucketName) -> &Arc<Bucket> {
         self.buckets.get(name).expect("only buckets of the configuration are asked for")
     }
@@ -64,12 +70,14 @@ impl Embedded {
             return Ok(open);
         }
         let closed = |_| Unavailable("the relay is stopping".to_owned());
-        let permit = Arc::clone(&self.opening).acquire_owned().await.map_err(closed)?;
+        // First the bucket's own: who waits for one that takes minutes must not take the places of the others.
+        let turn = Arc::clone(&bucket.one_opens).acquire_owned().await.map_err(closed)?;
+        let place = Arc::clone(&self.opening).acquire_owned().await.map_err(closed)?;
         let opening = Arc::clone(bucket);
         // The opening goes on if this future is dropped, and the next user finds its result.
         let outcome = tokio::task::spawn_blocking(move || {
             let outcome = opening.open();
-            drop(permit);
+            drop((turn, place));
             outcome
         });
         outcome.await.map_err(|panic| Unavailable(panic.to_string()))??;
@@ -88,16 +96,20 @@ impl Embedded {
             .await;
     }
 
-    /// Wakes sleeping databases whose events have become too old, and tries again to open what could not be opened, whether
-    /// or not somebody asks for it; returns when a database has failed for good.
+    /// Opens all, and tries again to open what could not be opened, whether or not somebody asks for it. Never ends.
+    async fn keep_open(&self) {
+        loop {
+            self.open_all().await;
+            tokio::time::sleep(OPEN_AGAIN).await;
+        }
+    }
+
+    /// Wakes sleeping databases whose events have become too old; returns when a database has failed for good.
     async fn watch_over(&self) -> Unavailable {
         let mut round = 0_u32;
         loop {
             tokio::time::sleep(ROUND).await;
             round = round.wrapping_add(1);
-            if round.is_multiple_of(ROUNDS_TO_OPEN) {
-                self.open_all().await;
-            }
             for bucket in self.buckets.values() {
                 let Some(open) = bucket.get() else { continue };
                 if let Some(reason) = open.store.failed().now_or_never() {
@@ -109,7 +121,7 @@ impl Embedded {
                     tracing::warn!(bucket = %bucket.name, %error, "events beyond the age limit cannot be dropped, trying again later");
                 }
                 // One that sleeps finds out by this whether its files can be opened again.
-                if round.is_multiple_of(ROUNDS_TO_OPEN)
+                if round.is_multiple_of(ROUNDS_TO_TRY)
                     && open.store.trouble().is_some()
                     && let Err(error) = open.store.poke().await
                 {
@@ -182,12 +194,23 @@ impl BucketStore for Embedded {
     ) -> BoxFuture<'a, Result<Vec<PulledEvent>, Unavailable>> {
         async move {
             let open = self.opened(bucket).await?;
-            let budget = Budget { events, bytes: NEWEST_BYTES };
             let usage = open.store.usage(open.queue);
-            let after = usage.next_id.saturating_sub(1 + events as u64);
-            let mut found = open.store.read(open.queue, after, budget).await?;
+            let first = usage.next_id.saturating_sub(events as u64);
+            let mut found: Vec<StoredEvent> = Vec::new();
+            // From the last one back: on the way there, large ones would use up the bytes before the newest is reached.
+            for id in (first..usage.next_id).rev() {
+                let one = Budget { events: 1, bytes: 1 };
+                let read = open.store.read(open.queue, id.saturating_sub(1), one).await?;
+                // In the place of one that is gone comes the next that is there.
+                found.extend(read.into_iter().filter(|event| event.id == id));
+                if found.iter().map(|event| event.content.len()).sum::<usize>() >= NEWEST_BYTES {
+                    break;
+                }
+            }
+            found.reverse();
             if found.is_empty() && usage.events > 0 {
                 // The newest were acknowledged before older ones.
+                let budget = Budget { events, bytes: NEWEST_BYTES };
                 found = open.store.read(open.queue, 0, budget).await?;
             }
             let event = |event: StoredEvent| PulledEvent {
@@ -295,9 +318,11 @@ impl BucketStore for Embedded {
 
     fn work(&self, stop: CancellationToken) -> BoxFuture<'_, Result<(), Unavailable>> {
         async move {
-            // To drop the opening or the rounds is safe: what has begun ends by itself.
+            // To drop the opening or the rounds is safe: what has begun ends by itself. They go on side by side, since opening
+            // one of them may take minutes.
             tokio::select! {
-                failed = async { self.open_all().await; self.watch_over().await } => Err(failed),
+                failed = self.watch_over() => Err(failed),
+                () = self.keep_open() => Ok(()),
                 () = stop.cancelled() => Ok(()),
             }
         }
@@ -340,5 +365,60 @@ impl From<CommitError> for AppendError {
 impl From<StoreError> for Unavailable {
     fn from(error: StoreError) -> Self {
         Self(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::poll;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_a_bucket_that_takes_long_to_open_holds_up_no_other() {
+        let folder = TempDir::new().unwrap();
+        let config = RelayConfig::for_tests(folder.path(), &["a", "b"]);
+        let store = Embedded::new(&config, &Arc::default());
+        let [slow, other] = ["a", "b"].map(|name| BucketName::new(name).unwrap());
+        let turn = &store.bucket(&slow).one_opens;
+        let being_opened = Arc::clone(turn).acquire_owned().await.unwrap();
+        let users = (0..2 * OPENING_AT_ONCE).map(|_| Box::pin(store.opened(&slow)));
+        let mut users: Vec<_> = users.collect();
+        for user in &mut users {
+            assert!(poll!(user.as_mut()).is_pending());
+        }
+        assert!(store.opened(&other).await.is_ok());
+        drop(being_opened);
+        for user in users {
+            assert!(user.await.is_ok());
+        }
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn buckets_are_looked_after_while_one_takes_long_to_open() {
+        let folder = TempDir::new().unwrap();
+        let mut config = RelayConfig::for_tests(folder.path(), &["a", "b"]);
+        // It sleeps when the event becomes too old.
+        config.idle_close = Duration::ZERO;
+        let of_b = config.buckets.get_mut("b").unwrap();
+        of_b.ttl = Some(Duration::from_millis(1300));
+        let store = Embedded::new(&config, &Arc::default());
+        let [slow, other] = ["a", "b"].map(|name| BucketName::new(name).unwrap());
+        let turn = &store.bucket(&slow).one_opens;
+        let being_opened = Arc::clone(turn).acquire_owned().await.unwrap();
+        let stop = CancellationToken::new();
+        let wait = async {
+            store.append(&other, vec![Bytes::from_static(b"old")], None).await.unwrap();
+            let mut looks = tokio::time::interval(Duration::from_millis(20));
+            while store.usage(&other).events > 0 {
+                looks.tick().await;
+            }
+            stop.cancel();
+        };
+        assert_eq!(tokio::join!(store.work(stop.clone()), wait).0, Ok(()));
+        drop(being_opened);
+        store.close().await;
     }
 }

@@ -195,3 +195,22 @@ async fn events_are_shown_for_the_buckets_own_token_only() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn the_newest_event_is_shown_however_large_those_before_it_are() {
+    let folder = TempDir::new().unwrap();
+    let mut config = RelayConfig::for_tests(folder.path(), &["a", "b"]);
+    config.buckets.values_mut().for_each(|bucket| bucket.max_bytes *= 10);
+    with_embedded(config, async |relay| {
+        for number in 0..20 {
+            let head = format!("POST /record\nRF-BUCKET: a\n{AUTH}");
+            let event = format!("event number {number}! {}", "x".repeat(100_000));
+            assert!(relay.ask(&head, event).await.starts_with("200 "));
+        }
+        let head = format!("POST /bucket-events\n{HTML}");
+        let shown = exchange(relay.status, &head, b"name=a&token=token").await.text();
+        assert!(shown.contains("event number 19!") && shown.contains("event number 10!"));
+        assert!(!shown.contains("event number 5!"), "a MiB is enough");
+    })
+    .await;
+}

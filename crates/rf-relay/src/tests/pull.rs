@@ -145,23 +145,31 @@ async fn large_answers_are_coded_for_who_wants_it() {
     .await;
 }
 
+fn large_bodies(config: &mut RelayConfig) {
+    config.requests.max_body_bytes = 16 * 1024 * 1024;
+}
+
+/// Records an event into `a` whose answer takes nearly the 8 MiB that are reserved for one, which no socket buffers, and has
+/// so many ask for it that all memory of the bucket is theirs as long as they do not read.
+async fn take_all_memory(relay: &TestRelay) -> Vec<TcpStream> {
+    relay.record(&format!("[\"{}\"]", "x".repeat(8 * 1024 * 1024 - 1000))).await;
+    let ask = format!("GET /first-batch HTTP/1.1\r\nHost: relay\r\nRF-BUCKET: a\r\n{AUTH}\r\n\r\n");
+    let mut slow = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(relay.api).await.unwrap();
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+        slow.push(stream);
+    }
+    slow
+}
+
 #[tokio::test]
 async fn readers_that_do_not_read_take_a_bounded_memory_and_hold_up_no_other_bucket() {
-    let large_bodies = |config: &mut RelayConfig| config.requests.max_body_bytes = 16 * 1024 * 1024;
     with_config(large_bodies, async |relay| {
-        // An answer holds nearly the 8 MiB that are reserved for it, and no socket buffers all of that.
-        relay.record(&format!("[\"{}\"]", "x".repeat(8 * 1024 * 1024 - 1000))).await;
-        let ask =
-            format!("GET /first-batch HTTP/1.1\r\nHost: relay\r\nRF-BUCKET: a\r\n{AUTH}\r\n\r\n");
-        let mut slow = Vec::new();
-        for _ in 0..8 {
-            let mut stream = TcpStream::connect(relay.api).await.unwrap();
-            stream.write_all(ask.as_bytes()).await.unwrap();
-            let mut status = [0; 12];
-            stream.read_exact(&mut status).await.unwrap();
-            assert_eq!(&status, b"HTTP/1.1 200");
-            slow.push(stream);
-        }
+        let slow = take_all_memory(relay).await;
         let refused = pull(relay, "/first-batch").await;
         assert!(
             refused.starts_with("429 ")
@@ -173,6 +181,20 @@ async fn readers_that_do_not_read_take_a_bounded_memory_and_hold_up_no_other_buc
         drop(slow);
         let answer = pull(relay, "/first-batch").await;
         assert!(answer.starts_with("200 "), "{}", answer.len());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_larger_than_what_was_asked_for_needs_memory_too_and_is_given_back() {
+    with_config(large_bodies, async |relay| {
+        let slow = take_all_memory(relay).await;
+        let refused = pull(relay, "/first-batch?lease=1h&maxBytes=1").await;
+        assert!(refused.starts_with("429 "), "{}", refused.len());
+        drop(slow);
+        let answer = pull(relay, "/first-batch?lease=1h").await;
+        assert!(answer.starts_with("200 "), "{}", answer.len());
+        assert!(answer.ends_with("x\",\"attempts\":1}]"), "{}", answer.len());
     })
     .await;
 }

@@ -128,6 +128,26 @@ async fn a_repeated_batch_is_not_counted_as_received() {
 }
 
 #[tokio::test]
+async fn what_one_bucket_has_stored_of_a_refused_batch_is_counted_there_and_once() {
+    with_relay(async |relay| {
+        let batch =
+            format!("POST /record-batch\nRF-BUCKETS: a,b\nRF-BATCH-ID: 1\nRF-HOSTNAME: h\n{AUTH}");
+        let received = async || {
+            let page = statusz(relay).await;
+            let entries = [&page["buckets"]["a"], &page["buckets"]["b"], &page["hostnames"]["h"]];
+            entries.map(|entry| entry["rxMessagesSinceStart"].clone())
+        };
+        relay.memory.break_bucket("b", Fault::Full);
+        assert!(relay.ask(&batch, r#"["x"]"#).await.starts_with("429 "));
+        assert_eq!(received().await, [json!(1), json!(0), json!(null)]);
+        relay.memory.break_bucket("b", None);
+        assert!(relay.ask(&batch, r#"["x"]"#).await.starts_with("200 "));
+        assert_eq!(received().await, [json!(1), json!(1), json!(1)]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn node_info_is_an_object_of_a_named_host() {
     with_relay(async |relay| {
         let tell = async |headers: &str, info: &str| {
@@ -357,6 +377,21 @@ async fn with_a_token_nothing_is_told_without_it() {
         let known = relay.ask_status("GET /healthz\nAuthorization: Bearer s3cret").await;
         assert!(known.ends_with("opened: b"), "{known}");
         assert!(relay.ask_status("GET /").await.ends_with("\n\nok"));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_token_of_the_status_may_have_any_letters() {
+    let auth = |config: &mut RelayConfig| config.status_auth = Some(Secret::new("schlüssel"));
+    with_config(auth, async |relay| {
+        let basic = BASE64_STANDARD.encode(":schlüssel");
+        for shown in ["Bearer schlüssel", &format!("Basic {basic}")] {
+            let answer = relay.ask_status(&format!("GET /statusz\nAuthorization: {shown}")).await;
+            assert!(answer.starts_with("200 OK"), "{answer}");
+        }
+        let answer = relay.ask_status("GET /statusz\nAuthorization: Bearer schlussel").await;
+        assert!(answer.starts_with("401 "), "{answer}");
     })
     .await;
 }

@@ -249,8 +249,16 @@ async fn what_reached_nobody_is_not_counted() {
     assert_eq!(sink.traffic().unwrap().sent.load(Ordering::Relaxed), 0);
 }
 
-/// What it means for a batch that it is answered with this status, this `Accept-Encoding` and this body.
+/// What it means for a batch that it is refused with this status, this `Accept-Encoding` and this body.
 async fn meaning(is_relay: bool, answer: (u16, &'static str, &'static str)) -> SinkError {
+    outcome(is_relay, answer).await.unwrap_err()
+}
+
+/// What becomes of a batch that is answered so.
+async fn outcome(
+    is_relay: bool,
+    answer: (u16, &'static str, &'static str),
+) -> Result<(), SinkError> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/record-batch", listener.local_addr().unwrap());
     let (status, codings, body) = answer;
@@ -259,7 +267,24 @@ async fn meaning(is_relay: bool, answer: (u16, &'static str, &'static str)) -> S
         .fallback(move || std::future::ready((status, [(ACCEPT_ENCODING, codings)], body)));
     let tasks = Tasks::new(CancellationToken::new());
     tasks.spawn("host", async move { axum::serve(listener, app).await });
-    sink(&url, is_relay).write(&batch("x")).await.unwrap_err()
+    sink(&url, is_relay).write(&batch("x")).await
+}
+
+#[tokio::test]
+async fn what_somebody_else_answers_with_yes_is_not_shipped() {
+    // The relay, also one that says more in a later version; one of the original; an API.
+    for (is_relay, codings, body) in
+        [(true, "zstd, gzip", ""), (true, "zstd, gzip", "ok"), (true, "", ""), (false, "", "ok")]
+    {
+        let answer = outcome(is_relay, (200, codings, body)).await;
+        assert!(answer.is_ok(), "{is_relay} {codings} {body}: {answer:?}");
+    }
+    // The status port of an original relay, a web server.
+    for body in ["ok", "<html><title>Welcome</title></html>"] {
+        let refused = meaning(true, (200, "", body)).await;
+        assert!(matches!(refused, SinkError::Paused(_)), "{refused}");
+        assert!(refused.to_string().contains("not in the form of a relay"), "{refused}");
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use rf_net::client::{Client, ClientOptions};
 use rf_queue::{Budget, QueueOptions, Store, StoreOptions};
 
 use super::*;
+use crate::pipeline::faults::{Fault, Faults};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -35,6 +36,8 @@ struct Bucket {
     in_between: VecDeque<(StatusCode, &'static str)>,
     /// It says what it does in words of its own.
     is_original: bool,
+    /// It answers no acknowledgement.
+    is_stuck: bool,
 }
 
 impl Relay {
@@ -44,8 +47,15 @@ impl Relay {
         let bucket = Arc::new(Mutex::new(bucket));
         let (pulled, acknowledged) = (Arc::clone(&bucket), Arc::clone(&bucket));
         let pull = move || std::future::ready(pulled.lock().unwrap().pull());
-        let acknowledge =
-            move |ids: Bytes| std::future::ready(acknowledged.lock().unwrap().acknowledge(&ids));
+        let acknowledge = move |ids: Bytes| {
+            let answer = acknowledged.lock().unwrap().acknowledge(&ids);
+            async move {
+                match answer {
+                    Some(answer) => answer,
+                    None => std::future::pending().await,
+                }
+            }
+        };
         let app = Router::new()
             .route("/first-batch", get(pull))
             .route("/acknowledge-batch", delete(acknowledge));
@@ -64,19 +74,22 @@ impl Relay {
         }
     }
 
-    /// One life of a player over this store, until `until`.
-    async fn run(&self, store: &Store, until: impl Future<Output = ()>) {
+    fn source(&self) -> RelaySource {
         let base = self.url.parse().unwrap();
         let client = Client::new(&ClientOptions::default()).unwrap();
-        let source = RelaySource {
+        RelaySource {
             id: "b".to_owned(),
             bucket: BucketKey { name: "b".to_owned(), token: Secret::new("token") },
             client: Arc::new(RelayClient::new(base, client, "", "").unwrap()),
             poll: Duration::from_millis(5),
-        };
+        }
+    }
+
+    /// One life of a player over this store, until `until`.
+    async fn run(&self, store: &Store, until: impl Future<Output = ()>) {
         let out = Output::new(store.clone(), vec![store.queue("q").unwrap()]);
         let stop = CancellationToken::new();
-        let running = Box::new(source).run(out, stop.clone());
+        let running = Box::new(self.source()).run(out, stop.clone());
         let stopping = async {
             until.await;
             stop.cancel();
@@ -109,11 +122,14 @@ impl Bucket {
         (status, serde_json::json!(items).to_string()).into_response()
     }
 
-    fn acknowledge(&mut self, ids: &[u8]) -> Response {
+    fn acknowledge(&mut self, ids: &[u8]) -> Option<Response> {
         if let Some(answer) = self.in_between.pop_front() {
-            return answer.into_response();
+            return Some(answer.into_response());
         }
         self.acknowledged += 1;
+        if self.is_stuck {
+            return None;
+        }
         let ids = parse_ids(ids, 1000).unwrap();
         let before = self.events.len();
         self.events.retain(|(id, _)| !ids.contains(id));
@@ -126,7 +142,7 @@ impl Bucket {
             (_, true) => (StatusCode::OK, "Done".to_owned()),
             (_, false) => (StatusCode::OK, format!("{gone} events {ACKNOWLEDGED}")),
         };
-        (status, words).into_response()
+        Some((status, words).into_response())
     }
 }
 
@@ -175,6 +191,43 @@ async fn what_was_stored_by_a_run_before_is_not_stored_again_either() {
     relay.put(&["three"]);
     relay.run(&store, relay.wait_empty()).await;
     assert_eq!(stored(&store).await, ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn what_is_being_stored_when_the_player_stops_is_acknowledged_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let relay = Relay::start(Bucket::with(&["one", "two"])).await;
+    let stop = CancellationToken::new();
+    let stop_now = stop.clone();
+    let plan = move |_number: u64, batch: &Batch| {
+        if !batch.events.is_empty() {
+            stop_now.cancel();
+        }
+        Fault::None
+    };
+    let out = Output::new(store.clone(), vec![store.queue("q").unwrap()]);
+    let out = out.with_faults(Arc::new(Faults::new(0, Box::new(plan))));
+    let running = Box::new(relay.source()).run(out, stop);
+    assert!(tokio::time::timeout(SOON, running).await.expect("in time").is_ok());
+    assert_eq!(stored(&store).await, ["one", "two"]);
+    assert!(relay.bucket.lock().unwrap().events.is_empty());
+}
+
+#[tokio::test]
+async fn a_relay_that_does_not_answer_holds_up_the_stop_for_a_moment_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let bucket = Bucket::with(&["one"]);
+    let relay = Relay::start(Bucket { is_stuck: true, ..bucket }).await;
+    let it_is_asked = async {
+        while relay.bucket.lock().unwrap().acknowledged == 0 {
+            tokio::task::yield_now().await;
+        }
+        // From here on time passes at once.
+        tokio::time::pause();
+    };
+    relay.run(&store, it_is_asked).await;
 }
 
 #[tokio::test]

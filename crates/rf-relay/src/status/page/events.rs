@@ -2,6 +2,7 @@
 //!
 //! The relay does not know what an event is: JSON is shown as JSON, anything else as text.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use http::{StatusCode, Uri};
 use maud::{Markup, html};
 use rf_core::protocol::PulledEvent;
 use rf_net::body::read_capped;
+use serde_json::Value;
 
 use super::{bucket, not_for_a_browser, query, render_bucket};
 use crate::report::{BucketReport, bytes};
@@ -20,6 +22,8 @@ use crate::status::{StatusPort, failed};
 const MAX_EVENTS: usize = 20;
 /// Characters of one that are shown.
 const MAX_CHARS: usize = 20_000;
+/// Bytes of one that are shown as JSON.
+const MAX_JSON_BYTES: usize = 1024 * 1024;
 /// A name and a token.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,38 +89,60 @@ fn list(events: &[PulledEvent]) -> Markup {
             h2 { "Newest events" }
             @if events.is_empty() { p class="none" { "The bucket is empty." } }
             @for event in events.iter().rev() {
+                @let value = json(event);
                 details open[events.len() == 1] {
-                    summary { "event " (event.id) " · " (bytes(event.content.len() as u64)) " · " (title(event)) }
-                    pre { (decoded(event)) }
+                    summary { "event " (event.id) " · " (bytes(event.content.len() as u64)) " · " (title(value.as_ref())) }
+                    pre { (decoded(event, value)) }
                 }
             }
         }
     }
 }
 
+/// What it says, where that is JSON and of a size that a person reads: in memory it takes many times as much.
+fn json(event: &PulledEvent) -> Option<Value> {
+    if event.content.len() > MAX_JSON_BYTES {
+        return None;
+    }
+    serde_json::from_slice(&event.content).ok()
+}
+
 /// Method and path, where there are such.
-fn title(event: &PulledEvent) -> String {
-    let value: serde_json::Value = serde_json::from_slice(&event.content).unwrap_or_default();
-    let text = |key: &str| value.get(key).and_then(|value| value.as_str()).unwrap_or_default();
+fn title(value: Option<&Value>) -> String {
+    let text = |key: &str| value.and_then(|value| value.get(key)?.as_str()).unwrap_or_default();
     format!("{} {}", text("method"), text("path")).chars().take(120).collect()
 }
 
-fn decoded(event: &PulledEvent) -> String {
-    let value: Result<serde_json::Value, _> = serde_json::from_slice(&event.content);
+fn decoded(event: &PulledEvent, value: Option<Value>) -> String {
     let text = match value {
-        Ok(mut value) => {
+        Some(mut value) => {
             // A body that is JSON itself is easier to read as such.
             if let Some(body) = value.get_mut("body")
-                && let Some(inner) = body
-                    .as_str()
-                    .and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok())
+                && let Some(inner) =
+                    body.as_str().and_then(|text| serde_json::from_str::<Value>(text).ok())
                 && (inner.is_object() || inner.is_array())
             {
                 *body = inner;
             }
-            serde_json::to_string_pretty(&value).unwrap_or_default()
+            Cow::Owned(serde_json::to_string_pretty(&value).unwrap_or_default())
         }
-        Err(_not_json) => String::from_utf8_lossy(&event.content).into_owned(),
+        None => String::from_utf8_lossy(&event.content),
     };
     text.chars().take(MAX_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_event_is_shown_as_the_text_that_it_is() {
+        let event = |content: String| PulledEvent { id: 1, content: content.into(), attempts: 0 };
+        let small = event(r#"{"body":"[1]"}"#.to_owned());
+        assert_eq!(decoded(&small, json(&small)), "{\n  \"body\": [\n    1\n  ]\n}");
+        let large = event(format!("[{}0]", "0,".repeat(MAX_JSON_BYTES / 2)));
+        assert_eq!(json(&large), None);
+        assert_eq!(decoded(&large, None).len(), MAX_CHARS);
+        assert!(decoded(&large, None).starts_with("[0,0,"));
+    }
 }

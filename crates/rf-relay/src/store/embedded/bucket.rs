@@ -8,6 +8,7 @@ use std::time::Duration;
 use rf_core::event::event_id;
 use rf_core::trace::{Journal, Note, Step};
 use rf_queue::{DropWatch, Dropped, QueueId, QueueOptions, Store, StoreOptions};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::bucket::BucketName;
@@ -36,8 +37,8 @@ pub(super) struct Bucket {
     idle_close: Duration,
     journal: Arc<Journal>,
     open: OnceLock<Open>,
-    /// Held, on threads that may block only, while the database is opened: two would lock each other out.
-    one_opens: Mutex<()>,
+    /// One place: two that open the database would lock each other out.
+    pub(super) one_opens: Arc<Semaphore>,
     failure: Mutex<Option<String>>,
 }
 
@@ -62,7 +63,7 @@ impl Bucket {
             idle_close: relay.idle_close,
             journal: Arc::clone(journal),
             open: OnceLock::new(),
-            one_opens: Mutex::default(),
+            one_opens: Arc::new(Semaphore::new(1)),
             failure: Mutex::default(),
         }
     }
@@ -77,9 +78,8 @@ impl Bucket {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Opens its database, unless that is open. Blocks.
+    /// Opens its database, unless that is open. Blocks, and needs the place of `one_opens`.
     pub(super) fn open(&self) -> Result<(), Unavailable> {
-        let _one = self.one_opens.lock().unwrap_or_else(PoisonError::into_inner);
         if self.open.get().is_some() {
             return Ok(());
         }
