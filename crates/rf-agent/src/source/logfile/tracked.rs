@@ -20,7 +20,8 @@ use rf_core::clock::unix_ms;
 
 /// Bytes of a file that are looked at together; more where a line is longer.
 const WINDOW_BYTES: usize = 256 * 1024;
-/// A file that was deleted, or that a rotation has set aside, is closed when nothing was added to it for so long.
+/// A file that was deleted, or that a rotation has set aside, is closed when its lines are stored and nothing was added to it
+/// for so long.
 const DELETED_QUIET: Duration = Duration::from_secs(5);
 const ASIDE_QUIET: Duration = Duration::from_secs(60);
 
@@ -248,6 +249,10 @@ impl Tracked {
         }
         self.trouble = None;
         let quiet = self.grown.elapsed();
+        if self.record.offset != self.stored.offset {
+            // Its lines may have to be read again, in smaller batches: by then it may be at no path.
+            return Look::Done;
+        }
         let is_read = self.record.offset + settings.encoding.unit() as u64 > self.state.0;
         if is_deleted && quiet > DELETED_QUIET && is_read {
             return Look::Gone;

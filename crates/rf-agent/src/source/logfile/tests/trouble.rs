@@ -206,6 +206,35 @@ async fn a_file_that_fails_holds_up_newer_ones_for_a_while_only() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_deleted_file_stays_open_until_its_lines_are_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.log");
+    fs::write(&path, "one\ntwo\n").unwrap();
+    let mut tailer = Tailer::new(settings(&json!({ "filePath": path })), Vec::new());
+    add(&mut tailer, &path, Content::open(&path).unwrap().0);
+    fs::remove_file(&path).unwrap();
+    let records = tailer.prepare(true);
+    tailer.committed(&records);
+    let batch = tailer.prepare(true);
+    assert_eq!(batch.events.len(), 2);
+    // While it is being stored, for long, the next one is made.
+    advance(Duration::from_secs(60)).await;
+    let ahead = tailer.prepare(false);
+    assert_eq!(ahead.events.len(), 0);
+    // It is too large for the queue.
+    tailer.rewind(ahead);
+    tailer.rewind(batch);
+    for _ in 0..2 {
+        let batch = tailer.prepare(true);
+        assert_eq!(batch.events.len(), 1, "a line at a time");
+        tailer.committed(&batch);
+    }
+    advance(Duration::from_secs(60)).await;
+    tailer.prepare(true);
+    assert!(tailer.files[0].content.is_none(), "nothing keeps it open any more");
+}
+
 /// What is found of a path or pattern in a folder that `make` has filled; and the folder.
 fn found(path: &str, make: impl FnOnce(&Path)) -> (Discovery, TempDir) {
     let folder = tempfile::tempdir().unwrap();
