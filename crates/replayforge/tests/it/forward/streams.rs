@@ -208,6 +208,33 @@ fn a_websocket_is_a_tunnel() {
     assert_eq!(second.read_rest(), b"");
 }
 
+#[test]
+fn an_upgrade_too_many_is_refused_and_the_copy_says_so() {
+    let upstream = Upstream::start(|stream| {
+        Message::read_head(stream)?;
+        stream.get_mut().write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n",
+        )?;
+        // The tunnel stays until the other end goes.
+        stream.read_exact(&mut [0])
+    });
+    let rig = Rig::start(upstream.port, &json!({ "captureResponse": true, "maxConnections": 1 }));
+    let ask = |path: &str| {
+        let mut wire = rig.connect();
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n"
+        );
+        let status = wire.exchange(head.as_bytes()).status();
+        (status, wire)
+    };
+    let (status, _tunnel) = ask("/first");
+    assert_eq!(status, 101);
+    assert_eq!(ask("/second").0, 503);
+    let event = rig.event("/second");
+    let answer = &event["response"];
+    assert_eq!((&answer["status"], &answer["generated"]), (&json!(503), &json!(true)), "{event}");
+}
+
 /// More than the buffers of the system take on the way.
 const FLOOD: usize = 64 * 1024 * 1024;
 
