@@ -292,8 +292,12 @@ fn an_upgrade_that_is_refused_is_an_answer_and_http2_is_not_asked_for() {
     let refused = wire
         .exchange(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n");
     assert_eq!((refused.status(), refused.header("upgrade").as_deref()), (426, Some("other")));
-    let h2c = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n\r\n";
-    assert_eq!(wire.exchange(h2c).text(), "plain");
+    for protocols in ["h2c", "other, H2C", "other\r\nUpgrade: h2c"] {
+        let h2c = format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocols}\r\nHTTP2-Settings: AAM\r\n\r\n"
+        );
+        assert_eq!(wire.exchange(h2c.as_bytes()).text(), "plain", "{protocols}");
+    }
     assert_eq!(wire.exchange(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n").status(), 405);
 }
 

@@ -30,8 +30,8 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 pub(super) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let upgrade = headers.get(UPGRADE)?;
     let is_asked = names(headers, &CONNECTION).any(|name| name.eq_ignore_ascii_case("upgrade"));
-    let is_http2 =
-        upgrade.to_str().is_ok_and(|protocol| protocol.trim().eq_ignore_ascii_case("h2c"));
+    // The server takes any of them that it likes.
+    let is_http2 = names(headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case("h2c"));
     (is_asked && !is_http2).then(|| upgrade.clone())
 }
 
