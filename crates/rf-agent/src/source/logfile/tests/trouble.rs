@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use rf_core::config::{Problems, parse};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::advance;
@@ -233,6 +234,27 @@ async fn a_deleted_file_stays_open_until_its_lines_are_stored() {
     advance(Duration::from_secs(60)).await;
     tailer.prepare(true);
     assert!(tailer.files[0].content.is_none(), "nothing keeps it open any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_in_the_place_of_a_file_that_is_to_be_emptied_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.log");
+    fs::write(&path, "line\n").unwrap();
+    let params = json!({ "filePath": path, "removeAfterSecs": "1us" });
+    let mut tailer = Tailer::new(settings(&params), Vec::new());
+    add(&mut tailer, &path, Content::open(&path).unwrap().0);
+    tailer.files[0].asked = true;
+    for events in [0, 1] {
+        let batch = tailer.prepare(true);
+        assert_eq!(batch.events.len(), events);
+        tailer.committed(&batch);
+    }
+    fs::remove_file(&path).unwrap();
+    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(tailer.prepare(true).events.len(), 0);
+    assert!(tailer.files[0].content.is_some(), "it was not emptied");
 }
 
 /// What is found of a path or pattern in a folder that `make` has filled; and the folder.
