@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::advance;
 
+use super::super::adopt::MAX_FILES;
 use super::super::content::Content;
 use super::super::discover::{Discovery, Hidden, Remembered, discover};
 use super::super::record::Record;
@@ -255,6 +256,25 @@ async fn a_pipe_in_the_place_of_a_file_that_is_to_be_emptied_is_not_waited_for()
     advance(Duration::from_secs(1)).await;
     assert_eq!(tailer.prepare(true).events.len(), 0);
     assert!(tailer.files[0].content.is_some(), "it was not emptied");
+}
+
+#[tokio::test]
+async fn files_that_are_too_many_are_counted_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let params = json!({ "filePaths": [folder.path().join("*.log")] });
+    let mut tailer = Tailer::new(settings(&params), Vec::new());
+    for number in 1..MAX_FILES {
+        let gone = folder.path().join(format!("{number}.gone"));
+        let record = Record { family: gone.clone(), path: gone, done: true, ..Record::default() };
+        let file = tailer.track(record);
+        tailer.files.push(file);
+    }
+    for name in ["a.log", "b.log", "c.log"] {
+        fs::write(folder.path().join(name), "").unwrap();
+    }
+    let (_folders, round) = tailer.look_around();
+    assert_eq!(round.left_out.map(|(_, files)| files), Some(2));
+    assert_eq!(tailer.files.len(), MAX_FILES);
 }
 
 /// What is found of a path or pattern in a folder that `make` has filled; and the folder.
