@@ -153,9 +153,13 @@ impl Child {
     /// Asks the program and all that it has started to end: SIGTERM now, SIGKILL after [`KILL_AFTER`]. Does not wait.
     pub(crate) fn terminate(&self) {
         // Of a guard that is not waited for yet the id cannot belong to anybody else.
-        if !self.has_ended
-            && let Err(error) = kill_process(self.group, Signal::TERM)
-        {
+        if self.has_ended {
+            return;
+        }
+        // One that was stopped with its group hears of it when it goes on.
+        let asked = kill_process(self.group, Signal::TERM)
+            .and_then(|()| kill_process(self.group, Signal::CONT));
+        if let Err(error) = asked {
             tracing::debug!(%error, "a child has ended before it was asked to");
         }
     }

@@ -1,16 +1,24 @@
 //! A port becomes a listener.
 //!
 //! Promises: an error names the address and says what to do; a port is free again at once after a restart
-//! (`SO_REUSEADDR`); several listeners of [`listen_shared`] divide the connections of one port among them.
+//! (`SO_REUSEADDR`); several listeners of [`listen_shared`] divide the connections of one port among them; a client that has
+//! gone without a word is noticed.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 
 /// Connections that the kernel keeps for us while we are busy; it cuts this down to `net.core.somaxconn`.
 const BACKLOG: i32 = 1024;
+/// A client without power, or behind a NAT that has forgotten it, is noticed after ten minutes, also where nothing is sent to
+/// it: an upgraded connection would stay for ever. A laptop that sleeps for a moment keeps its connections.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(300))
+    .with_interval(Duration::from_secs(60))
+    .with_retries(5);
 
 /// Why there is no listener.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +126,8 @@ fn bind(addr: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
     if sharing == Sharing::Port {
         socket.set_reuse_port(true)?;
     }
+    // The sockets of its connections have it from the listener.
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
@@ -126,6 +136,9 @@ fn bind(addr: SocketAddr, sharing: Sharing) -> io::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
+    use tokio::net::TcpStream;
+
     use super::*;
 
     fn error(addr: &str, port: u16) -> String {
@@ -157,6 +170,16 @@ mod tests {
     async fn names_and_brackets_are_addresses_too() {
         assert!(listen("localhost", 0).unwrap().local_addr().unwrap().ip().is_loopback());
         assert_eq!(resolve("[::1]", 80).unwrap(), "[::1]:80".parse().unwrap());
+    }
+
+    #[tokio::test]
+    async fn clients_are_asked_whether_they_are_there() {
+        let listener = listen("127.0.0.1", 0).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _peer) = listener.accept().await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(300));
     }
 
     #[tokio::test]

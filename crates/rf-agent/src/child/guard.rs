@@ -16,8 +16,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, getppid, kill_current_process_group,
-    kill_process, pidfd_open, set_child_subreaper, wait,
+    Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpgid, getpgrp, getpid, getppid,
+    kill_current_process_group, kill_process, pidfd_open, set_child_subreaper, wait,
 };
 use tokio::signal::unix::{self, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -70,7 +70,9 @@ async fn guard(parent: i32, command: &[OsString]) -> io::Result<u8> {
     };
     release_streams()?;
     let program = Pid::from_raw(i32::try_from(child.id()).unwrap_or_default());
-    Ok(Guard { agent_gone, terminate, child_ended, program, code: None }.watch().await)
+    let guard =
+        Guard { agent_gone, terminate, child_ended, program, code: None, strays: Vec::new() };
+    Ok(guard.watch().await)
 }
 
 /// Ends when the process does. It is waited for on a thread: the runtime can watch sockets and files of its own only.
@@ -100,6 +102,8 @@ struct Guard {
     program: Option<Pid>,
     /// The program's, once it has ended.
     code: Option<u8>,
+    /// Children outside of the group that have had their SIGTERM.
+    strays: Vec<Pid>,
 }
 
 impl Guard {
@@ -123,31 +127,33 @@ impl Guard {
         }
         // Comes to this process as well, which has it caught. There is a group: its leader is this process.
         kill_current_process_group(Signal::TERM).unwrap_or_default();
+        // What was stopped hears of it when it goes on.
+        kill_current_process_group(Signal::CONT).unwrap_or_default();
+        self.terminate_strays();
         let deadline = Instant::now() + KILL_AFTER;
         while self.reap() && timeout_at(deadline, self.child_ended.recv()).await.is_ok() {
-            // Those that have left the group are found when their parents have ended.
-            self.signal_children(Signal::TERM);
+            // Some are found only when their parents have ended.
+            self.terminate_strays();
         }
         let deadline = Instant::now() + GONE_AFTER;
         while self.reap() && Instant::now() < deadline {
-            self.signal_children(Signal::KILL);
+            kill_children();
             let look_again = Instant::now() + LOOK_EVERY;
             // Over when a child has ended or when it is time; both mean to look again.
             drop(timeout_at(look_again, self.child_ended.recv()).await);
         }
     }
 
-    /// Signals every child of this process; the program itself has had its SIGTERM. Those of a child that ends become
-    /// children of this process, and are found next.
-    fn signal_children(&self, signal: Signal) {
-        let Ok(children) = children() else {
-            // Without the list there is the group; after SIGKILL this process is in it.
-            return kill_current_process_group(signal).unwrap_or_default();
-        };
-        for pid in children {
-            if Some(pid) != self.program || signal == Signal::KILL {
+    /// SIGTERM for every child that has left the group, as the program itself may have. Each gets it once, since many a
+    /// program takes a second one for an order to hurry.
+    fn terminate_strays(&mut self) {
+        let own = getpgrp();
+        for pid in children().unwrap_or_default() {
+            let has_left = getpgid(Some(pid)).is_ok_and(|group| group != own);
+            if has_left && !self.strays.contains(&pid) {
                 // Fails for a program of another user (sudo), which must end by itself.
-                kill_process(pid, signal).unwrap_or_default();
+                kill_process(pid, Signal::TERM).unwrap_or_default();
+                self.strays.push(pid);
             }
         }
     }
@@ -164,6 +170,17 @@ impl Guard {
                 Err(_no_child) => return false,
             }
         }
+    }
+}
+
+/// What its children have started becomes children of this process when they end, and is found next.
+fn kill_children() {
+    let Ok(children) = children() else {
+        // Without the list there is the group; this process is in it.
+        return kill_current_process_group(Signal::KILL).unwrap_or_default();
+    };
+    for pid in children {
+        kill_process(pid, Signal::KILL).unwrap_or_default();
     }
 }
 

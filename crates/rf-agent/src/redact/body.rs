@@ -59,7 +59,8 @@ impl Redactor {
                 }
             };
         }
-        let (decoded, is_whole) = decode_prefix(coding, body, form.max_bytes + CUT_MARGIN_BYTES);
+        let most = form.max_bytes.saturating_add(CUT_MARGIN_BYTES);
+        let (decoded, is_whole) = decode_prefix(coding, body, most);
         if decoded.is_empty() && !is_whole {
             return Redacted::Omitted("it does not match its content encoding");
         }

@@ -519,6 +519,9 @@ fn coded_bodies_are_looked_into_or_left_out() {
     assert!(!text(&cut).contains("hunter"));
     let bounded = redactor.body(&coded, BodyForm { max_bytes: 100, ..form });
     assert!(matches!(&bounded, Redacted::Body { is_cut: true, bytes, .. } if bytes.len() <= 100));
+    // The largest size that a file may name.
+    let whole = redactor.body(&coded, BodyForm { max_bytes: usize::MAX, ..form });
+    assert!(text(&whole).ends_with(r#"{"n":9998,"password":"***"}"#));
     for (coding, body) in [("br", &b"\x0b\x02"[..]), ("gzip", b"no gzip"), ("gzip, gzip", b"x")] {
         let form = BodyForm { content_encoding: coding.as_bytes(), ..WHOLE };
         assert!(matches!(redactor.body(body, form), Redacted::Omitted(_)), "{coding}");

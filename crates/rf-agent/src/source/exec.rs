@@ -123,7 +123,7 @@ impl ExecSource {
         self.child.ran(read_until_end(talking, &mut child, stop).await?)
     }
 
-    /// Until the program closes its output, or does not read its answers. It is heard while it stops, too.
+    /// Until the program closes its output and has its answers, or does not read them. It is heard while it stops, too.
     async fn talk(
         &self,
         stdin: Option<ChildStdin>,
@@ -141,7 +141,7 @@ impl ExecSource {
             // Both arms are cancel-safe: what was not read or written stays.
             tokio::select! {
                 lines = lines.next() => {
-                    let Some(lines) = lines? else { return Ok(()) };
+                    let Some(lines) = lines? else { break };
                     let answers = self.store(&lines, &hand_over).await;
                     if reads_answers {
                         answers.iter().for_each(|answer| answer.write(&mut unread));
@@ -160,6 +160,9 @@ impl ExecSource {
                 return Err(std::io::Error::other("the program does not read its answers"));
             }
         }
+        // It has said all, and may wait for what became of it. One that closes its input, or ends, does not want to hear.
+        drop(stdin.write_all(&unread).await);
+        Ok(())
     }
 
     /// Stores what the lines bring; the answers. Events that could not be stored before the stop have none.

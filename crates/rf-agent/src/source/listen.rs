@@ -9,6 +9,8 @@
 //!
 //! Invariant: the connection is read all the time, or given up. A listener that waits for room in its queues without
 //! reading would fill the server's own queue of notifications, and then transactions there fail.
+//!
+//! What was heard is nowhere else: at a stop it is stored, if a queue takes it, and else counted.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +27,7 @@ use tokio_postgres::Notification;
 use tokio_util::sync::CancellationToken;
 
 use super::defaults::{default_max_rows, root_path};
-use super::hand_over::BURIED;
+use super::hand_over::{BURIED, HandOver, HandedOver};
 use super::local_event::LocalEvent;
 use super::postgres::connection::{Keys, Server, SslMode, params_with_connection};
 use super::postgres::session::{Limits, Row, Rows, Session, SessionError};
@@ -121,11 +123,10 @@ impl Source for ListenSource {
     ) -> BoxFuture<'static, Result<(), SourceError>> {
         Box::pin(async move {
             let backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-            let mut listener = Listener { source: &self, out, backoff };
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = listener.listen() => {}
-            }
+            let hand_over = HandOver::new(&self.id, &out, &stop).losing("notifications");
+            let mut listener =
+                Listener { source: &self, out: &out, stop: &stop, hand_over, backoff };
+            listener.listen().await;
             Ok(())
         })
     }
@@ -153,7 +154,11 @@ struct Item {
 
 struct Listener<'a> {
     source: &'a ListenSource,
-    out: Output,
+    out: &'a Output,
+    /// Ends every wait but that for the queues to take notifications. Rows are read again at the next start.
+    stop: &'a CancellationToken,
+    /// Of notifications.
+    hand_over: HandOver<'a>,
     backoff: Backoff,
 }
 
@@ -161,57 +166,84 @@ impl Listener<'_> {
     /// Until the agent closes.
     async fn listen(&mut self) {
         loop {
-            let end = match self.source.server.connect().await {
+            let connected = tokio::select! {
+                () = self.stop.cancelled() => return,
+                connected = self.source.server.connect() => connected,
+            };
+            let end = match connected {
                 Ok(mut session) => self.hear(&mut session).await,
                 Err(error) => End::Lost(error),
             };
             let End::Lost(error) = end else { return };
             let (id, server) = (&self.source.id, self.source.server.name());
             tracing::warn!(source = id, server, error = %error.for_log(), "not listening, trying again");
-            tokio::time::sleep(self.backoff.next_delay()).await;
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(self.backoff.next_delay()) => {}
+            }
         }
     }
 
     /// One connection, to its end.
     async fn hear(&mut self, session: &mut Session) -> End {
-        let channels = self.source.channels.iter();
-        let listens: String = channels.map(|name| format!("LISTEN {};", quoted(name))).collect();
-        if let Err(error) = session.run(&listens).await {
-            return End::Lost(error);
-        }
-        let (id, server) = (&self.source.id, self.source.server.name());
-        tracing::info!(source = id, server, "listening");
-        // A connection of its own: neither does the query hold up the notifications, nor does its failure lose them.
         let mut reader = None;
-        let end = match session.meanwhile(self.reread(&mut reader)).await {
+        let began = tokio::select! {
+            () = self.stop.cancelled() => Err(End::Closed),
+            began = self.begin(session, &mut reader) => began,
+        };
+        let mut end = match began {
             Ok(()) => {
                 self.backoff.reset();
                 self.follow(session, &mut reader).await
             }
             Err(end) => end,
         };
-        let left = session.take_notifications(usize::MAX);
-        if self.source.cursor.is_some() || matches!(end, End::Closed) {
+        if self.source.cursor.is_some() {
             return end;
         }
-        let stored = self.store(left.iter().map(|heard| self.heard(heard)).collect()).await;
-        stored.err().unwrap_or(end)
+        loop {
+            let left = session.take_notifications(BATCH_BYTES);
+            if left.is_empty() {
+                return end;
+            }
+            // After the stop, too: what is lost is counted there.
+            if let Err(stopped) = self.store_heard(&left).await {
+                end = stopped;
+            }
+        }
+    }
+
+    /// Listens, and reads what was announced before.
+    async fn begin(&self, session: &mut Session, reader: &mut Option<Session>) -> Result<(), End> {
+        let channels = self.source.channels.iter();
+        let listens: String = channels.map(|name| format!("LISTEN {};", quoted(name))).collect();
+        session.run(&listens).await?;
+        let (id, server) = (&self.source.id, self.source.server.name());
+        tracing::info!(source = id, server, "listening");
+        // A connection of its own: neither does the query hold up the notifications, nor does its failure lose them.
+        session.meanwhile(self.reread(reader)).await
     }
 
     /// Notifications as they come, to the end of the connection.
     async fn follow(&self, session: &mut Session, reader: &mut Option<Session>) -> End {
         loop {
-            let heard = match session.notifications(BATCH_BYTES).await {
-                Ok(heard) => heard,
-                Err(error) => return End::Lost(error),
+            // Every arm is cancel-safe: what was heard and not taken stays with the session.
+            let heard = tokio::select! {
+                () = self.stop.cancelled() => return End::Closed,
+                heard = session.notifications(BATCH_BYTES) => match heard {
+                    Ok(heard) => heard,
+                    Err(error) => return End::Lost(error),
+                },
             };
             let done = if self.source.cursor.is_some() {
                 // One look answers all that have come before it.
                 session.take_notifications(usize::MAX);
-                session.meanwhile(self.reread(reader)).await
+                tokio::select! {
+                    () = self.stop.cancelled() => Err(End::Closed),
+                    done = session.meanwhile(self.reread(reader)) => done,
+                }
             } else {
-                let items = heard.iter().map(|heard| self.heard(heard)).collect();
-                session.meanwhile(self.store(items)).await
+                session.meanwhile(self.store_heard(&heard)).await
             };
             if let Err(end) = done {
                 return end;
@@ -219,14 +251,20 @@ impl Listener<'_> {
         }
     }
 
-    /// The event of a notification.
-    fn heard(&self, heard: &Notification) -> Item {
-        let body = json!({
-            "channel": heard.channel(),
-            "payload": heard.payload(),
-            "pid": heard.process_id(),
-        });
-        Item { event: self.event(&body.to_string()), cursor: None }
+    /// Stores notifications, for which it waits a moment after the stop, too.
+    async fn store_heard(&self, heard: &[Notification]) -> Result<(), End> {
+        let event = |heard: &Notification| {
+            let body = json!({
+                "channel": heard.channel(),
+                "payload": heard.payload(),
+                "pid": heard.process_id(),
+            });
+            self.event(&body.to_string())
+        };
+        match self.hand_over.store(heard.iter().map(event).collect()).await {
+            HandedOver::Stored { .. } => Ok(()),
+            HandedOver::Stopped(_) => Err(End::Closed),
+        }
     }
 
     fn event(&self, body: &str) -> Bytes {

@@ -6,9 +6,9 @@
 //!
 //! Reading order: `settings` (the file's keys, checked), `record` (what is remembered of a file), `print` and
 //! `content` (how a file is known again) with `unpack` (what gzip has compressed), `encoding`, `lines` and `multiline`
-//! (bytes become texts), `event` (texts become events), `discover` (which files there are), `tracked` (one file, read on)
-//! with `trouble` (when it cannot be), `tailer` (all of them), `adopt` (which found file is which remembered one) with
-//! `judge` (whether another is a copy), `watch` (waiting), `run` (the loop).
+//! (bytes become texts), `event` (texts become events), `discover` (which files there are) with `walk` (what a pattern
+//! matches), `tracked` (one file, read on) with `trouble` (when it cannot be), `tailer` (all of them), `adopt` (which found
+//! file is which remembered one) with `judge` (whether another is a copy), `watch` (waiting), `run` (the loop).
 //!
 //! # How a file is known again
 //! By device, inode and time of birth, and by its content: a print of its beginning, which grows with the file up to
@@ -39,6 +39,7 @@ pub(super) mod tests;
 mod tracked;
 mod trouble;
 mod unpack;
+mod walk;
 mod watch;
 
 pub(super) use settings::{build, schema};

@@ -23,6 +23,10 @@ use super::{Source, SourceContext, SourceError};
 use crate::pipeline::Output;
 use crate::settings::{at, not_zero};
 
+/// Ends a transaction, also where there is none: then a `ROLLBACK` alone would leave a warning in the server's log, at each
+/// call.
+const END_TRANSACTION: &str = "BEGIN; ROLLBACK";
+
 params_with_connection! {
     /// `params` of a `pgcall` source.
     pub(crate) struct PgcallSourceConfig {
@@ -219,7 +223,7 @@ impl PgcallSource {
         let result = kept.query(&call.sql, limits, None).await;
         let usable = result.as_ref().map_or_else(|error| !error.is_lost(), |rows| !rows.truncated);
         // A call that has opened a transaction must not leave it open for the next one, or over the interval.
-        if usable && kept.run("ROLLBACK").await.is_ok() {
+        if usable && kept.run(END_TRANSACTION).await.is_ok() {
             *session = Some(kept);
         }
         result

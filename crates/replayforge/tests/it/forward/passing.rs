@@ -116,6 +116,7 @@ fn the_upstream_is_told_of_the_client_as_the_file_says() {
     check(
         json!({ "trustForwarded": false, "preserveHost": false }),
         &[
+            ("forwarded", Some("")),
             ("x-forwarded-for", Some("127.0.0.1")),
             ("x-forwarded-proto", Some("http")),
             ("host", None),
@@ -129,6 +130,20 @@ fn the_upstream_is_told_of_the_client_as_the_file_says() {
         json!({ "forwardedHeaders": "none" }),
         &[("x-forwarded-for", Some("192.0.2.1")), ("x-forwarded-host", Some(""))],
     );
+    check(
+        json!({ "forwardedHeaders": "none", "trustForwarded": false }),
+        &[("forwarded", Some("")), ("x-forwarded-for", Some("")), ("x-forwarded-proto", Some(""))],
+    );
+}
+
+#[test]
+fn a_client_that_names_no_host_cannot_name_one_in_another_header() {
+    let upstream = Upstream::answering(|request| {
+        ok(request.header("x-forwarded-host").unwrap_or_default().as_bytes())
+    });
+    let rig = Rig::start(upstream.port, &json!({ "trustForwarded": false }));
+    let request = b"GET / HTTP/1.0\r\nX-Forwarded-Host: evil.example\r\n\r\n";
+    assert_eq!(rig.connect().exchange(request).text(), "");
 }
 
 #[test]

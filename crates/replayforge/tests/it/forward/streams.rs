@@ -208,6 +208,33 @@ fn a_websocket_is_a_tunnel() {
     assert_eq!(second.read_rest(), b"");
 }
 
+#[test]
+fn an_upgrade_too_many_is_refused_and_the_copy_says_so() {
+    let upstream = Upstream::start(|stream| {
+        Message::read_head(stream)?;
+        stream.get_mut().write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: other\r\nConnection: upgrade\r\n\r\n",
+        )?;
+        // The tunnel stays until the other end goes.
+        stream.read_exact(&mut [0])
+    });
+    let rig = Rig::start(upstream.port, &json!({ "captureResponse": true, "maxConnections": 1 }));
+    let ask = |path: &str| {
+        let mut wire = rig.connect();
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n"
+        );
+        let status = wire.exchange(head.as_bytes()).status();
+        (status, wire)
+    };
+    let (status, _tunnel) = ask("/first");
+    assert_eq!(status, 101);
+    assert_eq!(ask("/second").0, 503);
+    let event = rig.event("/second");
+    let answer = &event["response"];
+    assert_eq!((&answer["status"], &answer["generated"]), (&json!(503), &json!(true)), "{event}");
+}
+
 /// More than the buffers of the system take on the way.
 const FLOOD: usize = 64 * 1024 * 1024;
 
@@ -265,8 +292,12 @@ fn an_upgrade_that_is_refused_is_an_answer_and_http2_is_not_asked_for() {
     let refused = wire
         .exchange(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n");
     assert_eq!((refused.status(), refused.header("upgrade").as_deref()), (426, Some("other")));
-    let h2c = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n\r\n";
-    assert_eq!(wire.exchange(h2c).text(), "plain");
+    for protocols in ["h2c", "other, H2C", "other\r\nUpgrade: h2c"] {
+        let h2c = format!(
+            "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: {protocols}\r\nHTTP2-Settings: AAM\r\n\r\n"
+        );
+        assert_eq!(wire.exchange(h2c.as_bytes()).text(), "plain", "{protocols}");
+    }
     assert_eq!(wire.exchange(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n").status(), 405);
 }
 

@@ -125,6 +125,36 @@ fn rows_behind_a_cursor_come_once_through_kills_and_restarts() {
 }
 
 #[test]
+fn what_was_heard_and_finds_no_room_before_a_stop_is_counted() {
+    const COUNT: usize = 400;
+    let postgres = Postgres::start();
+    let folder = tempfile::tempdir().unwrap();
+    let mut target = Target::start();
+    target.go_away();
+    let params = params(&postgres, &json!({ "channels": ["c"] }));
+    let mut program = posting(folder.path(), "listen", &params, target.port);
+    program.wait_for("listening source=db");
+    // More than the queue takes, and less than may wait in memory.
+    postgres.sql(&format!(
+        "SELECT count(pg_notify('c', repeat('x', 7000) || n)) FROM generate_series(1, {COUNT}) n"
+    ));
+    program.wait_for("events cannot be stored now, trying again");
+    let text = "notifications are lost: no queue accepted them before the stop";
+    program.expect_error(text);
+    assert!(program.stop().success());
+    let line = program.wait_for(text);
+    let number = line.split("events=").nth(1).and_then(|rest| rest.split(' ').next());
+    let lost: usize = number.and_then(|number| number.parse().ok()).expect(&line);
+    assert!(lost > 0, "{line}");
+    // Of the rest, some may have been on their way to it still.
+    target.come_back();
+    program.restart();
+    eventually("what was stored", SOON, || !posted(&target).is_empty());
+    assert!(program.stop().success());
+    assert!(posted(&target).len() + lost <= COUNT, "{line}");
+}
+
+#[test]
 fn a_listener_that_cannot_keep_up_lets_go_and_reads_again() {
     let postgres = Postgres::start();
     postgres.sql(TABLE);

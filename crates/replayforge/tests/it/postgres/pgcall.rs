@@ -75,6 +75,22 @@ fn a_round_is_one_event_in_the_shape_of_the_original() {
 }
 
 #[test]
+fn calls_leave_nothing_in_the_server_s_log() {
+    let postgres = Postgres::start();
+    postgres.sql(&format!("ALTER ROLE {USER} SET log_min_messages = warning"));
+    let folder = tempfile::tempdir().unwrap();
+    let calls = json!([
+        { "name": "c", "sql": "SELECT 1" },
+        { "name": "level", "sql": "SELECT current_setting('log_min_messages') AS it" },
+    ]);
+    let others = json!({ "calls": calls, "intervalSeconds": OFTEN });
+    let program = printing(folder.path(), "pgcall", &params(&postgres, &others));
+    eventually("rounds that are over", SOON, || printed(&program).len() >= 3);
+    assert_eq!(body(&printed(&program)[0])["level"]["data"], json!([{ "it": "warning" }]));
+    assert!(!postgres.log().contains("WARNING"), "{}", postgres.log());
+}
+
+#[test]
 fn one_connection_is_kept_and_made_anew_after_a_restart() {
     let mut postgres = Postgres::start();
     let folder = tempfile::tempdir().unwrap();

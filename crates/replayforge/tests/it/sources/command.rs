@@ -160,6 +160,26 @@ fn nothing_outlives_an_agent_that_is_killed_or_stopped() {
 }
 
 #[test]
+fn a_program_that_has_left_its_group_or_is_stopped_is_asked_to_end_like_any_other() {
+    let trap = "trap 'echo bye; exit 0' TERM; echo up;";
+    let check = |command: serde_json::Value| {
+        let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
+        let params = json!({ "command": command, "mode": "stream" });
+        let mut proxy = proxy(folder.path(), &target, "command", &params);
+        wait_for_bodies(&target, 1);
+        assert!(proxy.stop().success(), "{command}");
+        let bodies = wait_for_bodies(&target, 2);
+        let lines: Vec<_> = bodies.iter().map(|body| body["content"].as_str().unwrap()).collect();
+        assert_eq!(lines, ["up", "bye"], "{command}");
+    };
+    let waits = format!("{trap} while :; do sleep 0.05; done");
+    check(json!(["setsid", "sh", "-c", waits]));
+    // The group of the program is that of its guard.
+    let stops = format!("{trap} kill -STOP 0; while :; do sleep 0.05; done");
+    check(json!(["sh", "-c", stops]));
+}
+
+#[test]
 fn a_guard_that_is_killed_takes_its_group_along_and_the_stream_starts_again() {
     let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
     let line = &format!("echo $$ $PPID; exec sleep {FOR_EVER}");

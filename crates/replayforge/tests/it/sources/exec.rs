@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{bodies, contents, proxy};
 use crate::support::target::Target;
-use crate::support::wait::{SOON, eventually, let_pass};
+use crate::support::wait::{SOON, eventually, eventually_some, let_pass};
 
 const FILES: u64 = 60;
 
@@ -66,6 +66,28 @@ sys.stdin.read()
     let _proxy = proxy(folder.path(), &target, "exec", &params);
     eventually("all events and the last", SOON, || contents(&target).len() == 20_001);
     assert!(contents(&target).contains(&"in order: True".to_owned()));
+}
+
+#[test]
+fn a_program_that_has_closed_its_output_gets_its_answers() {
+    let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
+    // More answers than its input holds wait when it closes its output. It is started again, but only the first life counts.
+    let script = r#"
+import json, os, sys
+for number in range(4000):
+    print(json.dumps({"id": "%0200d" % number, "content": "x"}))
+sys.stdout.flush()
+os.close(1)
+answers = sum(1 for line in sys.stdin)
+open("answers", "x").write(str(answers))
+"#;
+    let params = json!({ "command": ["python3", "-c", script], "workingDir": folder.path() });
+    let _proxy = proxy(folder.path(), &target, "exec", &params);
+    let answers = eventually_some("the answers are counted", SOON, || {
+        let text = fs::read_to_string(folder.path().join("answers")).ok()?;
+        text.parse::<usize>().ok()
+    });
+    assert_eq!(answers, 4000);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::support::http::Message;
 use crate::support::ports::free_port;
 use crate::support::program::Program;
 use crate::support::server::{Answer, Server};
-use crate::support::wait::{eventually, let_pass};
+use crate::support::wait::{SOON, eventually, let_pass};
 use crate::support::wire::call;
 
 /// How long lines may take to arrive after a kill, and copies to be looked at.
@@ -356,6 +356,28 @@ fn crash_while_logs_are_rotated_in_every_way() {
         Manner::TruncateAndRefill,
         Manner::SwitchLink,
     ]);
+}
+
+#[test]
+fn what_the_kernel_tells_of_is_read_at_once() {
+    // Nothing would be found by looking now and then.
+    let rig = Rig::with(|config| config["sources"][0]["hookInterval"] = json!("1h"));
+    let append = |text: &str| {
+        let mut file = File::options().create(true).append(true).open(rig.log()).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    let arrives = |line: &str| {
+        eventually(line, SOON, || rig.ledger.lock().unwrap().lines.contains_key(line));
+    };
+    append("one\n");
+    arrives("one");
+    append("two\n");
+    arrives("two");
+    fs::rename(rig.log(), rig.log().with_file_name("app.log.1")).unwrap();
+    append("three\n");
+    arrives("three");
+    append("four\n");
+    arrives("four");
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub(super) struct ForwardConfig {
     /// Which headers tell the upstream of the client.
     #[serde(default)]
     pub(super) forwarded_headers: ForwardedHeaders,
-    /// Keep what such headers of the client say and add to it; false: replace it.
+    /// Keep what such headers of the client say and add to it; false: take them off, whichever are added.
     #[serde(default = "yes")]
     pub(super) trust_forwarded: bool,
     /// A PEM file of authorities to trust besides the public ones, for an upstream with TLS.

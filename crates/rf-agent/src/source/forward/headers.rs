@@ -30,8 +30,8 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 pub(super) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let upgrade = headers.get(UPGRADE)?;
     let is_asked = names(headers, &CONNECTION).any(|name| name.eq_ignore_ascii_case("upgrade"));
-    let is_http2 =
-        upgrade.to_str().is_ok_and(|protocol| protocol.trim().eq_ignore_ascii_case("h2c"));
+    // The server takes any of them that it likes.
+    let is_http2 = names(headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case("h2c"));
     (is_asked && !is_http2).then(|| upgrade.clone())
 }
 
@@ -138,14 +138,19 @@ fn names<'a>(headers: &'a HeaderMap, list: &HeaderName) -> impl Iterator<Item = 
 }
 
 fn add_forwarded(headers: &mut HeaderMap, settings: &Settings, peer: SocketAddr) {
-    let trusted = settings.trust_forwarded;
+    if !settings.trust_forwarded {
+        // Also those that nothing takes the place of: servers believe whichever they know.
+        for name in [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST] {
+            headers.remove(name);
+        }
+    }
     match settings.forwarded_headers {
         ForwardedHeaders::None => {}
         ForwardedHeaders::XForwarded => {
-            append(headers, X_FORWARDED_FOR, trusted, &client_ip(peer));
+            append(headers, X_FORWARDED_FOR, &client_ip(peer));
             let host = headers.get(HOST).cloned();
             let mut tell = |name: HeaderName, value: Option<HeaderValue>| {
-                if !(trusted && headers.contains_key(&name))
+                if !headers.contains_key(&name)
                     && let Some(value) = value
                 {
                     headers.insert(name, value);
@@ -156,14 +161,14 @@ fn add_forwarded(headers: &mut HeaderMap, settings: &Settings, peer: SocketAddr)
         }
         ForwardedHeaders::Forwarded => {
             let element = forwarded_element(peer, headers.get(HOST));
-            append(headers, FORWARDED, trusted, &element);
+            append(headers, FORWARDED, &element);
         }
     }
 }
 
-/// Adds to what the client says, or takes its place.
-fn append(headers: &mut HeaderMap, name: HeaderName, trusted: bool, value: &str) {
-    let known = headers.get_all(&name).iter().map(HeaderValue::as_bytes).filter(|_| trusted);
+/// Adds to what the client says.
+fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    let known = headers.get_all(&name).iter().map(HeaderValue::as_bytes);
     let mut all = known.collect::<Vec<_>>().join(&b", "[..]);
     if !all.is_empty() {
         all.extend_from_slice(b", ");

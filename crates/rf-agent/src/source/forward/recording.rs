@@ -188,7 +188,7 @@ impl Recording {
             started: Instant::now(),
             hold,
         };
-        let max_body_bytes = settings.max_body_bytes + settings.margin();
+        let max_body_bytes = settings.max_body_bytes.saturating_add(settings.margin());
         let draft = Mutex::new(Some(draft));
         Some(Arc::new(Self { draft, copies: copies.clone(), max_body_bytes }))
     }

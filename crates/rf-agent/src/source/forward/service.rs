@@ -53,6 +53,8 @@ enum Failure {
     Timeout(String),
     /// No connection, or it broke.
     Away(String),
+    /// There is one, of an upgrade, but no room for another tunnel.
+    Crowded,
 }
 
 impl Forwarding {
@@ -164,11 +166,7 @@ impl Forwarding {
                 );
             };
             let Ok(room) = Arc::clone(&self.tunnels.room).try_acquire_owned() else {
-                tracing::warn!(
-                    source = self.id,
-                    "limit of upgraded connections reached, an upgrade is refused"
-                );
-                return own(StatusCode::SERVICE_UNAVAILABLE, "Too many connections\n");
+                return self.fail(Failure::Crowded, copy.as_deref());
             };
             let stop = self.stop.clone();
             self.tunnels.tasks.spawn_contained("tunnel", async move {
@@ -209,6 +207,13 @@ impl Forwarding {
                     "no answer from the upstream: answered with 502"
                 );
                 own(StatusCode::BAD_GATEWAY, "The server behind this proxy gave no answer\n")
+            }
+            Failure::Crowded => {
+                tracing::warn!(
+                    source = self.id,
+                    "limit of upgraded connections reached, an upgrade is refused"
+                );
+                own(StatusCode::SERVICE_UNAVAILABLE, "Too many connections\n")
             }
         };
         if let Some(copy) = copy {

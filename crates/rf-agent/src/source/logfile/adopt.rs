@@ -23,7 +23,7 @@ use rf_core::clock::unix_ms;
 /// A record whose file is not found is forgotten after so long.
 const FORGET: Duration = Duration::from_secs(600);
 /// Files that a source reads or remembers. More are not read, and an error says so.
-const MAX_FILES: usize = 4096;
+pub(super) const MAX_FILES: usize = 4096;
 /// Times of files and of the clock differ by less.
 const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
@@ -35,6 +35,8 @@ pub(super) struct Round {
     pub(super) seen: HashSet<u64>,
     /// Devices and inodes of all that was found.
     found: HashSet<(u64, u64)>,
+    /// Files that are too many: the first of them, and how many there are.
+    pub(super) left_out: Option<(PathBuf, usize)>,
 }
 
 impl Round {
@@ -48,12 +50,21 @@ impl Round {
 impl Tailer {
     /// Looks at the file system, and opens what is to be read. The folders to watch.
     pub(super) fn scan(&mut self) -> Vec<PathBuf> {
+        let (folders, round) = self.look_around();
+        if let Some((first, files)) = round.left_out {
+            tracing::error!(source = self.settings.id, first = %first.display(), files, limit = MAX_FILES, "too many files: these are not read; use narrower patterns, exclude, or a second source");
+        }
+        folders
+    }
+
+    /// The same, without a word on what is not read.
+    pub(super) fn look_around(&mut self) -> (Vec<PathBuf>, Round) {
         let began = SystemTime::now();
         let found = discover(&self.settings, &self.remembered());
         found.tell(&self.settings.id, self.is_first_look, self.settings.poll);
         let known = self.files.iter().map(|file| file.record.family.clone()).collect();
         let there = found.files.iter().map(|found| (found.id.dev, found.id.ino)).collect();
-        let mut round = Round { known, seen: HashSet::new(), found: there };
+        let mut round = Round { known, seen: HashSet::new(), found: there, left_out: None };
         self.files.iter_mut().for_each(|file| (file.asked, file.live) = (false, false));
         let mut rest = found.files;
         rest.retain(|found| !self.find_again(found, &mut round.seen));
@@ -68,7 +79,7 @@ impl Tailer {
         self.forget(&round.seen);
         self.is_first_look = false;
         self.looked_at = began;
-        found.folders
+        (found.folders, round)
     }
 
     fn remembered(&self) -> Remembered {
@@ -228,7 +239,8 @@ impl Tailer {
 
     fn add(&mut self, found: &Found, record: Record, content: Option<Content>, round: &mut Round) {
         if self.files.len() >= MAX_FILES {
-            tracing::error!(source = self.settings.id, file = %found.path.display(), limit = MAX_FILES, "too many files: this one is not read; use narrower patterns, exclude, or a second source");
+            let (_first, count) = round.left_out.get_or_insert_with(|| (found.path.clone(), 0));
+            *count += 1;
             return;
         }
         let (family, path) = (found.family.clone(), found.path.clone());

@@ -34,9 +34,7 @@ pub(super) enum Reached {
 impl Content {
     /// Opens a file and says which one it is; one that begins as gzip does is unpacked.
     pub(super) fn open(path: &Path) -> io::Result<(Self, Metadata)> {
-        let flags = i32::try_from((OFlags::NONBLOCK | OFlags::CLOEXEC).bits()).unwrap_or(0);
-        // Were it a pipe by now, opening must not wait for a writer.
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let file = without_waiting(OpenOptions::new().read(true)).open(path)?;
         let meta = file.metadata()?;
         if !meta.is_file() {
             return Err(io::Error::other("not a regular file"));
@@ -154,6 +152,12 @@ impl Content {
         let reached = self.read(from, len, buffer)?;
         self.check_whole(reached)
     }
+}
+
+/// Were it a pipe by now, opening must not wait for somebody at its other end.
+pub(super) fn without_waiting(options: &mut OpenOptions) -> &mut OpenOptions {
+    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::CLOEXEC).bits()).unwrap_or(0);
+    options.custom_flags(flags)
 }
 
 fn begins_compressed(file: &File) -> io::Result<bool> {

@@ -11,6 +11,7 @@ use glob::{MatchOptions, Pattern};
 
 use super::record::FileId;
 use super::settings::Settings;
+use super::walk::{Walked, walk};
 
 /// Digits that a date in the middle of a name has at least: `app-2.log` may be a file of its own.
 const DATE_DIGITS: usize = 6;
@@ -136,21 +137,17 @@ impl Look<'_> {
     }
 
     fn pattern(&mut self, pattern: &Pattern, folders: &mut Vec<PathBuf>) {
+        let settings = self.settings;
+        let Walked { paths, closed } = walk(pattern);
         let mut has_files = false;
-        // The pattern was checked when the file was read.
-        for path in glob::glob(pattern.as_str()).into_iter().flatten() {
-            match path {
-                Ok(path) if self.settings.excludes(&path) => {}
-                Ok(path) => {
-                    let family = self.settings.family(&path);
-                    self.family(&family, folders);
-                    has_files |= self.add(&path, &family, true);
-                }
-                Err(error) if error.error().kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    let reason = error.error().to_string();
-                    self.found.closed.insert(error.path().to_owned(), reason);
-                }
+        for path in paths.iter().filter(|path| !settings.excludes(path)) {
+            let family = settings.family(path);
+            self.family(&family, folders);
+            has_files |= self.add(path, &family, true);
+        }
+        for (folder, error) in closed {
+            if error.kind() != io::ErrorKind::NotFound {
+                self.found.closed.insert(folder, error.to_string());
             }
         }
         if !has_files {

@@ -199,8 +199,9 @@ impl Desk {
         let (tailer, prepared, folders, took) = worked.map_err(|error| fail(error.to_string()))?;
         self.tailer = Some(tailer);
         if let Some(folders) = folders {
-            self.watcher.watch(&folders);
-            self.next_scan = Instant::now() + self.settings.poll.max(took * SCAN_SHARE);
+            let is_told_of = !self.watcher.watch(&folders);
+            let pause = if is_told_of { self.settings.poll } else { Duration::ZERO };
+            self.next_scan = Instant::now() + pause.max(took * SCAN_SHARE);
         }
         Ok(prepared)
     }

@@ -3,6 +3,7 @@
 //! Nothing of a file is kept in memory between two looks but its record. A line whose end has not come is read again
 //! when it has.
 
+use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::content::{Content, Reached};
+use super::content::{Content, Reached, without_waiting};
 use super::lines::{Flush, Lines, Piece, Rules};
 use super::print::{Print, TAIL_BYTES, most_of_head};
 use super::record::{Record, Within};
@@ -20,7 +21,8 @@ use rf_core::clock::unix_ms;
 
 /// Bytes of a file that are looked at together; more where a line is longer.
 const WINDOW_BYTES: usize = 256 * 1024;
-/// A file that was deleted, or that a rotation has set aside, is closed when nothing was added to it for so long.
+/// A file that was deleted, or that a rotation has set aside, is closed when its lines are stored and nothing was added to it
+/// for so long.
 const DELETED_QUIET: Duration = Duration::from_secs(5);
 const ASIDE_QUIET: Duration = Duration::from_secs(60);
 
@@ -248,6 +250,10 @@ impl Tracked {
         }
         self.trouble = None;
         let quiet = self.grown.elapsed();
+        if self.record.offset != self.stored.offset {
+            // Its lines may have to be read again, in smaller batches: by then it may be at no path.
+            return Look::Done;
+        }
         let is_read = self.record.offset + settings.encoding.unit() as u64 > self.state.0;
         if is_deleted && quiet > DELETED_QUIET && is_read {
             return Look::Gone;
@@ -398,7 +404,7 @@ impl Tracked {
 
     /// Empties the file at its path, if that is still the file, and still as it was looked at; false when it is not.
     pub(super) fn truncate(&mut self) -> io::Result<bool> {
-        let file = std::fs::OpenOptions::new().write(true).open(self.path())?;
+        let file = without_waiting(OpenOptions::new().write(true)).open(self.path())?;
         let meta = file.metadata()?;
         let is_same = self.record.id.is_some_and(|id| id.may_be(super::record::FileId::of(&meta)));
         if !is_same || meta.len() != self.record.offset {

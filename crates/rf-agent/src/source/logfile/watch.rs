@@ -63,9 +63,10 @@ mod linux {
             Self { source: source.to_owned(), watching: watching.ok(), folders: HashMap::new() }
         }
 
-        /// Watches these folders and no others.
-        pub(in crate::source::logfile) fn watch(&mut self, folders: &[PathBuf]) {
-            let Some(Watching { inotify, .. }) = &self.watching else { return };
+        /// Watches these folders and no others. True when one of them was not watched before: what has changed there since it
+        /// was looked at was not told.
+        pub(in crate::source::logfile) fn watch(&mut self, folders: &[PathBuf]) -> bool {
+            let Some(Watching { inotify, .. }) = &self.watching else { return false };
             self.folders.retain(|folder, watch| {
                 let keep = folders.contains(folder);
                 if !keep && let Err(error) = inotify::remove_watch(inotify, *watch) {
@@ -74,19 +75,23 @@ mod linux {
                 }
                 keep
             });
+            let mut is_new = false;
             for folder in folders {
                 if self.folders.len() >= MAX_FOLDERS {
                     break;
                 }
                 // A folder that was made anew is another one: adding it again watches that.
                 match add(inotify, folder) {
-                    Ok(watch) => drop(self.folders.insert(folder.clone(), watch)),
+                    Ok(watch) => {
+                        is_new |= self.folders.insert(folder.clone(), watch) != Some(watch);
+                    }
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {}
                     Err(error) => {
                         tracing::warn!(source = self.source, folder = %folder.display(), %error, "folder cannot be watched, checking its files at every hookInterval instead");
                     }
                 }
             }
+            is_new
         }
 
         /// Waits for news; what has come until then is one piece of news.
@@ -188,7 +193,8 @@ mod linux {
         async fn check(writes: usize) {
             let folder = tempfile::tempdir().unwrap();
             let mut watcher = Watcher::new("s");
-            watcher.watch(&[folder.path().to_owned()]);
+            let folders = [folder.path().to_owned()];
+            assert_eq!([watcher.watch(&folders), watcher.watch(&folders)], [true, false]);
             for number in 0..writes {
                 std::fs::write(folder.path().join(number.to_string()), "x").unwrap();
             }
@@ -223,7 +229,9 @@ impl Watcher {
         Self
     }
 
-    pub(super) fn watch(&mut self, _folders: &[PathBuf]) {}
+    pub(super) fn watch(&mut self, _folders: &[PathBuf]) -> bool {
+        false
+    }
 
     pub(super) async fn news(&mut self) -> News {
         std::future::pending().await

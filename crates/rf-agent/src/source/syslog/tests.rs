@@ -108,14 +108,16 @@ async fn a_counted_message_that_is_cut_by_the_end_of_its_connection_is_marked() 
 async fn datagrams_are_messages() {
     let found = with_source(json!({ "maxMessageBytes": 10 }), async |rig| {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        for datagram in ["<13>one\n", "\n", "<13>0123456789"] {
+        for datagram in ["<13>one\n", "\n\0", "<13>0123456789", "<13>012345\n\0"] {
             socket.send_to(datagram.as_bytes(), ("127.0.0.1", rig.port)).await.unwrap();
         }
-        wait_for(rig, 2).await;
+        wait_for(rig, 3).await;
     })
     .await;
-    assert_eq!(messages(&found), ["one", "012345"]);
-    assert_eq!((&found[0]["truncated"], &found[1]["truncated"]), (&Value::Null, &json!(true)));
+    assert_eq!(messages(&found), ["one", "012345", "012345"]);
+    let cut = json!(true);
+    let expected = [&Value::Null, &cut, &Value::Null];
+    assert_eq!([0, 1, 2].map(|at: usize| &found[at]["truncated"]), expected);
 }
 
 #[tokio::test]

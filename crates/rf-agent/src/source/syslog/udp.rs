@@ -90,12 +90,14 @@ impl<'a> Datagrams<'a> {
     }
 
     fn take(&mut self, peer: SocketAddr, datagram: &[u8]) {
-        let is_cut = datagram.len() > self.maker.max_bytes;
-        let kept = &datagram[..datagram.len().min(self.maker.max_bytes)];
-        let bytes = Bytes::copy_from_slice(kept.trim_ascii_end());
-        if bytes.is_empty() {
+        // Many a device ends its text as one in C.
+        let ends = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0;
+        let length = datagram.iter().rposition(|byte| !ends(byte)).map_or(0, |last| last + 1);
+        let kept = length.min(self.maker.max_bytes);
+        if kept == 0 {
             return;
         }
+        let (bytes, is_cut) = (Bytes::copy_from_slice(&datagram[..kept]), kept < length);
         self.hand_over.out.meter().cut(usize::from(is_cut));
         let event = self.maker.event(peer, &Frame { bytes, is_cut });
         if self.waiting_bytes + event.len() > self.max_bytes {

@@ -9,10 +9,12 @@ use std::time::{Duration, SystemTime};
 
 use flate2::Compression;
 use rf_core::config::{Problems, parse};
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::advance;
 
+use super::super::adopt::MAX_FILES;
 use super::super::content::Content;
 use super::super::discover::{Discovery, Hidden, Remembered, discover};
 use super::super::record::Record;
@@ -204,6 +206,75 @@ async fn a_file_that_fails_holds_up_newer_ones_for_a_while_only() {
         assert_eq!(prepared.events.len(), events, "after {seconds} s");
         assert_eq!(prepared.due.is_some(), events == 0, "it is looked at again in time");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_file_stays_open_until_its_lines_are_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.log");
+    fs::write(&path, "one\ntwo\n").unwrap();
+    let mut tailer = Tailer::new(settings(&json!({ "filePath": path })), Vec::new());
+    add(&mut tailer, &path, Content::open(&path).unwrap().0);
+    fs::remove_file(&path).unwrap();
+    let records = tailer.prepare(true);
+    tailer.committed(&records);
+    let batch = tailer.prepare(true);
+    assert_eq!(batch.events.len(), 2);
+    // While it is being stored, for long, the next one is made.
+    advance(Duration::from_secs(60)).await;
+    let ahead = tailer.prepare(false);
+    assert_eq!(ahead.events.len(), 0);
+    // It is too large for the queue.
+    tailer.rewind(ahead);
+    tailer.rewind(batch);
+    for _ in 0..2 {
+        let batch = tailer.prepare(true);
+        assert_eq!(batch.events.len(), 1, "a line at a time");
+        tailer.committed(&batch);
+    }
+    advance(Duration::from_secs(60)).await;
+    tailer.prepare(true);
+    assert!(tailer.files[0].content.is_none(), "nothing keeps it open any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_in_the_place_of_a_file_that_is_to_be_emptied_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.log");
+    fs::write(&path, "line\n").unwrap();
+    let params = json!({ "filePath": path, "removeAfterSecs": "1us" });
+    let mut tailer = Tailer::new(settings(&params), Vec::new());
+    add(&mut tailer, &path, Content::open(&path).unwrap().0);
+    tailer.files[0].asked = true;
+    for events in [0, 1] {
+        let batch = tailer.prepare(true);
+        assert_eq!(batch.events.len(), events);
+        tailer.committed(&batch);
+    }
+    fs::remove_file(&path).unwrap();
+    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(tailer.prepare(true).events.len(), 0);
+    assert!(tailer.files[0].content.is_some(), "it was not emptied");
+}
+
+#[tokio::test]
+async fn files_that_are_too_many_are_counted_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let params = json!({ "filePaths": [folder.path().join("*.log")] });
+    let mut tailer = Tailer::new(settings(&params), Vec::new());
+    for number in 1..MAX_FILES {
+        let gone = folder.path().join(format!("{number}.gone"));
+        let record = Record { family: gone.clone(), path: gone, done: true, ..Record::default() };
+        let file = tailer.track(record);
+        tailer.files.push(file);
+    }
+    for name in ["a.log", "b.log", "c.log"] {
+        fs::write(folder.path().join(name), "").unwrap();
+    }
+    let (_folders, round) = tailer.look_around();
+    assert_eq!(round.left_out.map(|(_, files)| files), Some(2));
+    assert_eq!(tailer.files.len(), MAX_FILES);
 }
 
 /// What is found of a path or pattern in a folder that `make` has filled; and the folder.
