@@ -40,7 +40,7 @@ pub(crate) use self::finished::Compress;
 pub(crate) use self::format::FileFormat;
 pub(crate) use self::writer::Fsync;
 
-use self::config::path_of;
+use self::config::{check_names, path_of};
 use self::finished::Finished;
 use self::writer::{Chunk, Progress, Writer};
 use super::template::{Template, plain_name};
@@ -308,6 +308,7 @@ impl FileSink {
                     .or_else(|| Some(self.path.render(&parsed, at, |value| plain_name(&value))));
             }
             let path = path.unwrap_or_default();
+            check_names(&path)?;
             let index = chunks.iter().position(|chunk| chunk.path == path).unwrap_or_else(|| {
                 chunks.push(Chunk { path, bytes: Vec::new() });
                 chunks.len() - 1

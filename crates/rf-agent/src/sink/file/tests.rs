@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use rf_core::config::parse;
-use rf_queue::{Commit, QueueId, QueueOptions, Store, StoreOptions};
+use rf_queue::{Commit, DeadLetters, QueueId, QueueOptions, Store, StoreOptions};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -214,6 +214,29 @@ async fn a_file_that_was_taken_away_is_begun_anew() {
     assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(3..5));
 }
 
+/// Else the sink would stand still at the first event after it, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_no_finished_file_can_have_costs_its_event_alone() {
+    let bench = Bench::new();
+    let params = json!({ "path": "in/{param.a}{param.b}{param.c}.ndjson", "rotateBytes": 1 });
+    let event = |bytes: usize| {
+        let value = ["x".repeat(bytes)];
+        json!({ "params": { "a": value, "b": value, "c": value } }).to_string()
+    };
+    for bytes in [70, 80, 70] {
+        bench.run(&params, &[event(bytes)]).await;
+    }
+    let files = fs::read_dir(bench.path("in")).unwrap();
+    let mut sizes: Vec<usize> = files.map(|file| file.unwrap().file_name().len()).collect();
+    sizes.sort_unstable();
+    let name = 3 * 70 + ".ndjson".len();
+    assert_eq!(sizes, [name, name + "-20260131T091405Z".len()]);
+    let letters = DeadLetters::open(&bench.path("q.sqlite3")).unwrap();
+    let reasons = letters.list(None, 0, 10).unwrap().into_iter().map(|letter| letter.reason);
+    let expected = format!("a name in the path has more than 220 bytes: `{}…`", "x".repeat(40));
+    assert_eq!(reasons.collect::<Vec<_>>(), [expected]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn all_files_together_stay_below_their_limit_and_the_newest_stay() {
     let bench = Bench::new();
@@ -341,6 +364,7 @@ fn a_wrong_file_is_told_where() {
     };
     check(json!({ "path": "in/" }), "path: expected the path of a file");
     check(json!({ "path": "{host}" }), "path: no field `host`");
+    check(json!({ "path": format!("in/{}", "x".repeat(221)) }), "path: a name in the path has");
     check(json!({ "path": "x", "rotateBytes": 0 }), "rotateBytes: expected a size above zero");
     check(
         json!({ "path": "x", "maxTotalBytes": "1MiB" }),
