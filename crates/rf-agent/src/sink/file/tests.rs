@@ -129,6 +129,19 @@ impl Bench {
         self.folder.path().join(name)
     }
 
+    /// Has the files that are being written begun, and been written last, in 1970.
+    async fn age(&self) {
+        let key = "file:subject".to_owned();
+        let stored = self.store.checkpoint(&key).await.unwrap().unwrap();
+        let mut progress: Progress = serde_json::from_slice(&stored).unwrap();
+        for tracked in progress.files.values_mut() {
+            (tracked.since_ms, tracked.last_ms) = (0, 0);
+        }
+        let value = Some(serde_json::to_vec(&progress).unwrap());
+        let checkpoints = vec![Checkpoint { key, value }];
+        self.store.commit(Commit { checkpoints, ..Commit::default() }).await.unwrap();
+    }
+
     /// What a start of the agent with this file and these new events does until it stops.
     async fn run(&self, params: &Value, contents: &[String]) {
         let sink = build_sink(self.folder.path(), params).unwrap();
@@ -212,6 +225,32 @@ async fn a_file_that_was_taken_away_is_begun_anew() {
     bench.run(&params, &events(3..5)).await;
     assert_eq!(fs::read_to_string(bench.path("taken")).unwrap(), lines(0..3));
     assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(3..5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_begun_long_ago_is_finished_with_the_next_write() {
+    let bench = Bench::new();
+    let params = json!({ "path": "e.ndjson", "rotateAfter": "1h" });
+    bench.run(&params, &events(0..2)).await;
+    bench.run(&params, &events(2..4)).await;
+    assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(0..4));
+    bench.age().await;
+    bench.run(&params, &events(4..6)).await;
+    assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(4..6));
+    assert_eq!(all_text(bench.folder.path(), &["e.ndjson"]), lines(0..6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_paths_with_fields_one_that_rests_is_finished_beside_the_others() {
+    let bench = Bench::new();
+    let event = |path: &str| json!({ "path": path }).to_string();
+    let params = json!({ "path": "{path}.ndjson" });
+    bench.run(&params, &[event("/a"), event("/b")]).await;
+    bench.age().await;
+    bench.run(&params, &[event("/b")]).await;
+    let is_there = |name: &str| bench.path(name).exists();
+    assert_eq!((is_there("a.ndjson"), is_there("b.ndjson")), (false, true));
+    assert_eq!(all_text(bench.folder.path(), &[]), event("/a") + "\n");
 }
 
 /// Else the sink would stand still at the first event after it, for ever.
