@@ -71,28 +71,39 @@ pub(super) fn build(
     problems: &mut Problems,
 ) -> Option<Arc<dyn Sink>> {
     let config: FileSinkConfig = params.decode(problems)?;
-    of_config(context, config, params, problems)
+    let keys = Keys { path: "path", rotate_bytes: "rotateBytes" };
+    of_config(context, config, &keys, params, problems)
 }
 
-/// As [`build`], for settings that another sink has made; problems are reported at keys of `params`.
+/// What the `params` of a sink call what is checked here.
+pub(super) struct Keys {
+    pub(super) path: &'static str,
+    pub(super) rotate_bytes: &'static str,
+}
+
+/// As [`build`], for settings that another sink has made of its own keys.
 pub(super) fn of_config(
     context: &SinkContext<'_>,
     config: FileSinkConfig,
+    keys: &Keys,
     params: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<Arc<dyn Sink>> {
+    let Keys { path, rotate_bytes: rotate } = keys;
     let path =
-        path_of(&config.path).map_err(|reason| problems.error(&at(params, "path"), reason)).ok()?;
+        path_of(&config.path).map_err(|reason| problems.error(&at(params, path), reason)).ok()?;
     let rotate_bytes = config.rotate_bytes.bytes();
     if rotate_bytes == 0 {
-        problems.error(&at(params, "rotateBytes"), "expected a size above zero");
+        problems.error(&at(params, rotate), "expected a size above zero");
         return None;
     }
     let max_total = config.max_total_bytes.map(ByteSize::bytes).filter(|bytes| *bytes > 0);
     if max_total.is_some_and(|most| most < rotate_bytes) {
         problems.error(
             &at(params, "maxTotalBytes"),
-            format!("expected at least rotateBytes ({rotate_bytes} bytes): only finished files are removed"),
+            format!(
+                "expected at least {rotate} ({rotate_bytes} bytes): only finished files are removed"
+            ),
         );
         return None;
     }
