@@ -245,9 +245,6 @@ impl FileSink {
         let beside =
             |ending: &str| self.data_dir.join(format!("file-{}.{ending}", plain_name(&self.name)));
         let writer = self.lock(beside("lock")).await?;
-        let stored = self.stored(&own_queue).await?;
-        self.versions.store(stored.version, Ordering::Relaxed);
-        *self.known() = stored;
         let finished = Finished::open(beside("finished"), self.config.compress, self.max_total)
             .map_err(|error| format!("{}: {error}", beside("finished").display()))?;
         let (finished, is_recovered) = (Arc::new(finished), AtomicBool::new(false));
@@ -267,7 +264,10 @@ impl FileSink {
         if opened.is_recovered.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let before = self.known().clone();
+        let before = self.stored(&opened.own_queue).await.map_err(|error| {
+            SinkError::Paused(format!("the progress of the files cannot be read: {error}"))
+        })?;
+        self.versions.store(before.version, Ordering::Relaxed);
         let mut progress = before.clone();
         let (mut progress, notices) = on_writer(&opened.writer, move |writer| {
             let notices = writer.recover(&mut progress)?;

@@ -395,6 +395,21 @@ async fn a_file_that_somebody_else_writes_pauses_the_sink_and_keeps_no_player_fr
     assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(0..4));
 }
 
+/// As where the player's own disk does not let its queue be opened now.
+#[tokio::test]
+async fn a_queue_that_cannot_be_read_keeps_no_player_from_starting() {
+    let bench = Bench::new();
+    let sink = build_sink(bench.folder.path(), &json!({ "path": "e.ndjson" })).unwrap();
+    bench.store.close().await;
+    sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
+    let event =
+        StoredEvent { id: 1, at_ms: 0, attempts: 0, content: events(0..1).remove(0).into() };
+    let refused = sink.write(&SinkBatch { id: "b".to_owned(), events: vec![event] }).await;
+    let is_told = |reason: &str| reason.contains("the progress of the files cannot be read");
+    assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
+    assert!(!bench.path("e.ndjson").exists());
+}
+
 #[test]
 fn a_wrong_file_is_told_where() {
     let check = |params: Value, expected: &str| {
