@@ -180,6 +180,10 @@ async fn a_row_has_the_status_that_was_watched() {
     rig.post("/web", body).await;
     assert_eq!(rig.json("/distinct-values/web/status").await, json!(["down"]));
     assert_eq!(rig.json("/status").await[0]["status"], "down");
+    rig.post("/web", r#"{"Status":"slow","status":null}"#).await;
+    assert_eq!(rig.json("/distinct-values/web/status").await, json!(["down", "slow"]));
+    let status = rig.json("/status").await;
+    assert_eq!(json!([status[0]["status"], status[0]["bad_events"]]), json!(["slow", 2]));
 }
 
 #[tokio::test]
