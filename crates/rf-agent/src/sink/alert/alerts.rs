@@ -169,6 +169,8 @@ impl Alerts {
         if self.stale {
             self.load_watches(conn)?;
         }
+        // Unless the clock was set back.
+        self.started_us = self.started_us.min(now_us);
         let mut told: Vec<(String, Vec<Notice>)> = Vec::new();
         let tables: Vec<String> = self.watches.keys().cloned().collect();
         for table in tables {
