@@ -395,6 +395,26 @@ async fn a_file_that_somebody_else_writes_pauses_the_sink_and_keeps_no_player_fr
     assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(0..4));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_archive_of_the_sink_pauses_it_until_it_is_moved_away() {
+    let bench = Bench::new();
+    fs::write(bench.path("a.har"), "somebody else's").unwrap();
+    let params = json!({ "path": "a.har", "format": "har" });
+    let sink = build_sink(bench.folder.path(), &params).unwrap();
+    sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
+    let content = events(0..1).remove(0).into();
+    let event = StoredEvent { id: 1, at_ms: 0, attempts: 0, content };
+    let batch = SinkBatch { id: "b".to_owned(), events: vec![event] };
+    let refused = sink.write(&batch).await;
+    let is_told = |reason: &str| reason.starts_with("a.har: ") && reason.ends_with("move it away");
+    assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
+    fs::rename(bench.path("a.har"), bench.path("moved")).unwrap();
+    sink.write(&batch).await.unwrap();
+    let text = fs::read_to_string(bench.path("a.har")).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["log"]["entries"].as_array().unwrap().len(), 1);
+}
+
 /// As where the player's own disk does not let its queue be opened now.
 #[tokio::test]
 async fn a_queue_that_cannot_be_read_keeps_no_player_from_starting() {
