@@ -115,8 +115,13 @@ impl RangeQuery {
                 }
                 "points" => points = self::points(text)?,
                 "aggregate" => {
-                    let names = text.split(',').map(|name| Aggregate::named(name.trim()));
-                    query.aggregates.extend(names.collect::<Result<Vec<_>, _>>()?);
+                    for name in text.split(',') {
+                        let aggregate = Aggregate::named(name.trim())?;
+                        // Twice, it would be two columns of one name.
+                        if !query.aggregates.contains(&aggregate) {
+                            query.aggregates.push(aggregate);
+                        }
+                    }
                 }
                 "format" | CACHE_BUSTER => {}
                 _ => {
@@ -127,7 +132,6 @@ impl RangeQuery {
                 }
             }
         }
-        query.aggregates.dedup();
         if query.aggregates.is_empty() {
             query.aggregates.push(Aggregate::default_of(form.kind));
         }
