@@ -48,6 +48,15 @@ impl Message {
         }
     }
 
+    /// Heading and text, for services that must have a text: without one the subject is it.
+    pub(crate) fn parts(&self) -> (Option<&str>, &str) {
+        match (self.subject.as_str(), self.text.as_str()) {
+            ("", text) => (None, text),
+            (subject, text) if text.trim().is_empty() => (None, subject),
+            (subject, text) => (Some(subject), text),
+        }
+    }
+
     /// Several messages as one that fits into `room`: the first ten on a line each, repeats counted, the others as a number.
     /// One that came several times is no list.
     #[must_use]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rf_core::config::{Interval, Node, Problems, Secret, did_you_mean};
 use rf_net::client::{Client, ClientOptions};
 use schemars::JsonSchema;
@@ -17,6 +18,8 @@ use crate::text::Room;
 
 /// Keys that every kind takes.
 const COMMON: [&str; 4] = ["kind", "timeout", "groupMax", "caFile"];
+/// What is encoded in an id: all but what can stand in a header, a URL and a `Message-ID` alike.
+const NOT_IN_IDS: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 /// Connections that are kept for a service.
 const IDLE_CONNECTIONS: usize = 2;
 
@@ -227,12 +230,13 @@ impl Target {
         Message::grouped(messages, self.room)
     }
 
-    /// Sends one message once; `id` is the same whenever it is sent again.
+    /// Sends one message once; `id`, which may be any text, is the same whenever it is sent again.
     ///
     /// # Errors
     /// [`NotifyError`] says what to do next.
     pub async fn send(&self, message: &Message, id: &str) -> Result<Sent, NotifyError> {
-        self.service.send(message, id).await
+        let id = utf8_percent_encode(id, NOT_IN_IDS).to_string();
+        self.service.send(message, &id).await
     }
 }
 

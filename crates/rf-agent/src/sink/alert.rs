@@ -7,6 +7,7 @@ mod alert_api;
 mod alerts;
 mod config;
 mod outbox;
+mod scope;
 mod scripts;
 mod silence;
 mod state;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::config::AlertSinkConfig;
 use self::outbox::Waiting;
+use self::scope::Scope;
 use self::state::State;
 use super::table::database::{self, Database};
 use super::table::identifier::Identifier;
@@ -121,8 +123,9 @@ impl Sink for AlertSink {
         if let Some(output) = host.output(&self.config.notification_sink) {
             self.output.get_or_init(|| output);
         }
+        let scope = Scope::of(&self.database.name);
         let (config, paths) = (Arc::clone(&self.config), self.paths.clone());
-        Box::pin(self.database.start(move |path| State::open(path, &config, &paths)))
+        Box::pin(self.database.start(move |path| State::open(path, &scope, &config, &paths)))
     }
 
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {

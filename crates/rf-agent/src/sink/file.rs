@@ -40,7 +40,7 @@ pub(crate) use self::finished::Compress;
 pub(crate) use self::format::FileFormat;
 pub(crate) use self::writer::Fsync;
 
-use self::config::path_of;
+use self::config::{check_names, path_of};
 use self::finished::Finished;
 use self::writer::{Chunk, Progress, Writer};
 use super::template::{Template, plain_name};
@@ -71,28 +71,39 @@ pub(super) fn build(
     problems: &mut Problems,
 ) -> Option<Arc<dyn Sink>> {
     let config: FileSinkConfig = params.decode(problems)?;
-    of_config(context, config, params, problems)
+    let keys = Keys { path: "path", rotate_bytes: "rotateBytes" };
+    of_config(context, config, &keys, params, problems)
 }
 
-/// As [`build`], for settings that another sink has made; problems are reported at keys of `params`.
+/// What the `params` of a sink call what is checked here.
+pub(super) struct Keys {
+    pub(super) path: &'static str,
+    pub(super) rotate_bytes: &'static str,
+}
+
+/// As [`build`], for settings that another sink has made of its own keys.
 pub(super) fn of_config(
     context: &SinkContext<'_>,
     config: FileSinkConfig,
+    keys: &Keys,
     params: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<Arc<dyn Sink>> {
+    let Keys { path, rotate_bytes: rotate } = keys;
     let path =
-        path_of(&config.path).map_err(|reason| problems.error(&at(params, "path"), reason)).ok()?;
+        path_of(&config.path).map_err(|reason| problems.error(&at(params, path), reason)).ok()?;
     let rotate_bytes = config.rotate_bytes.bytes();
     if rotate_bytes == 0 {
-        problems.error(&at(params, "rotateBytes"), "expected a size above zero");
+        problems.error(&at(params, rotate), "expected a size above zero");
         return None;
     }
     let max_total = config.max_total_bytes.map(ByteSize::bytes).filter(|bytes| *bytes > 0);
     if max_total.is_some_and(|most| most < rotate_bytes) {
         problems.error(
             &at(params, "maxTotalBytes"),
-            format!("expected at least rotateBytes ({rotate_bytes} bytes): only finished files are removed"),
+            format!(
+                "expected at least {rotate} ({rotate_bytes} bytes): only finished files are removed"
+            ),
         );
         return None;
     }
@@ -234,9 +245,6 @@ impl FileSink {
         let beside =
             |ending: &str| self.data_dir.join(format!("file-{}.{ending}", plain_name(&self.name)));
         let writer = self.lock(beside("lock")).await?;
-        let stored = self.stored(&own_queue).await?;
-        self.versions.store(stored.version, Ordering::Relaxed);
-        *self.known() = stored;
         let finished = Finished::open(beside("finished"), self.config.compress, self.max_total)
             .map_err(|error| format!("{}: {error}", beside("finished").display()))?;
         let (finished, is_recovered) = (Arc::new(finished), AtomicBool::new(false));
@@ -256,7 +264,10 @@ impl FileSink {
         if opened.is_recovered.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let before = self.known().clone();
+        let before = self.stored(&opened.own_queue).await.map_err(|error| {
+            SinkError::Paused(format!("the progress of the files cannot be read: {error}"))
+        })?;
+        self.versions.store(before.version, Ordering::Relaxed);
         let mut progress = before.clone();
         let (mut progress, notices) = on_writer(&opened.writer, move |writer| {
             let notices = writer.recover(&mut progress)?;
@@ -308,6 +319,7 @@ impl FileSink {
                     .or_else(|| Some(self.path.render(&parsed, at, |value| plain_name(&value))));
             }
             let path = path.unwrap_or_default();
+            check_names(&path)?;
             let index = chunks.iter().position(|chunk| chunk.path == path).unwrap_or_else(|| {
                 chunks.push(Chunk { path, bytes: Vec::new() });
                 chunks.len() - 1

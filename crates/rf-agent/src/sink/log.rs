@@ -13,7 +13,7 @@ use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
-use super::file::{Compress, FileFormat, FileSinkConfig, Fsync};
+use super::file::{Compress, FileFormat, FileSinkConfig, Fsync, Keys};
 use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, singles};
 
 /// As much of an event is shown in the program's log.
@@ -96,7 +96,8 @@ pub(super) fn build(
         max_total_bytes: Some(config.max_total_bytes.unwrap_or(ByteSize::mib(100))),
         fsync: Fsync::Rotation,
     };
-    super::file::of_config(context, file, params, problems)
+    let keys = Keys { path: "logFilePath", rotate_bytes: "maxFileBytes" };
+    super::file::of_config(context, file, &keys, params, problems)
 }
 
 struct LogSink {
@@ -129,9 +130,29 @@ impl Sink for LogSink {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use rf_core::config::{Problems, parse};
 
-    use super::{LogLevel, LogSinkConfig};
+    use super::{LogLevel, LogSinkConfig, SinkContext, build};
+
+    #[test]
+    fn what_is_wrong_is_told_at_its_own_keys() {
+        let check = |params: &str, expected: &str| {
+            let mut problems = Problems::new();
+            let document = parse("player.json", params, &|_| None, &mut problems).expect("JSON5");
+            let data_dir = Path::new(".");
+            let context = SinkContext { name: "log", id: "log", data_dir, sinks: &["log"] };
+            assert!(build(&context, &document.root(), &mut problems).is_none(), "{params}");
+            assert!(problems.to_string().contains(expected), "{params}: {problems}");
+        };
+        check("{ logFilePath: 'in/' }", "logFilePath: expected the path of a file");
+        check("{ logFilePath: 'x', maxFileBytes: 0 }", "maxFileBytes: expected a size above zero");
+        check(
+            "{ logFilePath: 'x', maxTotalBytes: '1MiB' }",
+            "maxTotalBytes: expected at least maxFileBytes (10485760 bytes)",
+        );
+    }
 
     #[test]
     fn levels_go_without_regard_to_case_and_none_is_info() {

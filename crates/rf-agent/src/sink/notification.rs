@@ -26,7 +26,7 @@ use rf_notify::{Message, NotifyError, Sent, Target, TargetConfig};
 use rf_queue::{Checkpoint, StoredEvent};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::progress::{Arrived, Progress};
@@ -134,6 +134,7 @@ pub(super) fn build(
         window: config.dedup_window.into(),
         shape,
         own_queue: OnceLock::new(),
+        loaded: OnceCell::new(),
         progress: Mutex::default(),
         window_end: watch::Sender::new(None),
     }))
@@ -146,6 +147,8 @@ struct Notification {
     shape: Shape,
     /// Set at the start.
     own_queue: OnceLock<Output>,
+    /// What is stored was read: not yet where the queue's disk refused it at the start.
+    loaded: OnceCell<()>,
     /// Written by [`Sink::write`] alone, of which one runs at a time.
     progress: Mutex<Progress>,
     /// When the next counted text is due, milliseconds since 1970.
@@ -162,21 +165,19 @@ impl Sink for Notification {
             let error = |reason: String| SinkStartError { name: self.name.clone(), reason };
             let output =
                 host.output(&self.name).ok_or_else(|| error("it has no queue".to_owned()))?;
-            let stored = output.checkpoint(&self.key()).await;
-            let stored = stored.map_err(|reason| error(reason.to_string()))?;
-            let consequence = "services may be told their last notifications again";
-            let progress: Option<Progress> = stored.and_then(|stored| {
-                checkpoint::decode(&self.name, &self.key(), &stored, consequence)
-            });
-            if let Some(progress) = progress {
-                self.store_in_memory(progress);
+            self.own_queue
+                .set(output)
+                .map_err(|_second| error("it was started twice".to_owned()))?;
+            if let Err(reason) = self.load().await {
+                tracing::warn!(sink = self.name, %reason, "the sink's progress cannot be read now; it is read with the first write");
             }
-            self.own_queue.set(output).map_err(|_second| error("it was started twice".to_owned()))
+            Ok(())
         })
     }
 
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
+            self.load().await?;
             let arrived = batch
                 .events
                 .iter()
@@ -220,6 +221,26 @@ impl Sink for Notification {
 impl Notification {
     fn key(&self) -> String {
         format!("notify:{}", self.name)
+    }
+
+    /// Reads what is stored, once in a run.
+    async fn load(&self) -> Result<(), SinkError> {
+        self.loaded.get_or_try_init(|| self.read_stored()).await.copied()
+    }
+
+    async fn read_stored(&self) -> Result<(), SinkError> {
+        let Some(output) = self.own_queue.get() else { return Ok(()) };
+        let stored = output.checkpoint(&self.key()).await.map_err(|error| {
+            let reason = format!("its progress cannot be read: {error}");
+            SinkError::Retry { reason, after: None }
+        })?;
+        let consequence = "services may be told their last notifications again";
+        let progress: Option<Progress> = stored
+            .and_then(|stored| checkpoint::decode(&self.name, &self.key(), &stored, consequence));
+        if let Some(progress) = progress {
+            self.store_in_memory(progress);
+        }
+        Ok(())
     }
 
     /// Tells one service what it has not been told yet; the last event that it has, and how it ended.

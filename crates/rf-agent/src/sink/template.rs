@@ -73,10 +73,7 @@ impl Template {
                     chars.next();
                     Part::Literal(c.to_string())
                 }
-                '{' => {
-                    let name: String = chars.by_ref().take_while(|c| *c != '}').collect();
-                    Part::Field(Field::parse(&name)?)
-                }
+                '{' => Part::Field(Field::parse(&name_of_field(&mut chars)?)?),
                 other => Part::Literal(other.to_string()),
             };
             match (parts.last_mut(), part) {
@@ -113,6 +110,18 @@ impl Template {
         }
         text
     }
+}
+
+/// What stands up to the closing brace, which is passed over.
+fn name_of_field(chars: &mut impl Iterator<Item = char>) -> Result<String, String> {
+    let mut name = String::new();
+    for c in chars {
+        if c == '}' {
+            return Ok(name);
+        }
+        name.push(c);
+    }
+    Err(format!("`{{{name}` lacks its closing brace"))
 }
 
 impl Field {
@@ -226,6 +235,7 @@ mod tests {
         check("a%", "expected %Y");
         check("{host}", "no field `host`; known: method");
         check("{header.}", "no field `header.`");
+        check("in/{header.Host.ndjson", "`{header.Host.ndjson` lacks its closing brace");
     }
 
     #[test]

@@ -41,9 +41,11 @@ pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Ser
 
 impl Form for Gotify {
     fn request(&self, message: &Message, _id: &str) -> Result<Request<Full<Bytes>>, String> {
-        let mut payload = json!({ "message": cut(&message.text, MAX_BYTES, char::len_utf8) });
-        if !message.subject.is_empty() {
-            payload["title"] = message.subject.as_str().into();
+        // A message without a text is refused.
+        let (subject, text) = message.parts();
+        let mut payload = json!({ "message": cut(text, MAX_BYTES, char::len_utf8) });
+        if let Some(subject) = subject {
+            payload["title"] = subject.into();
         }
         if let Some(priority) = self.priority {
             payload["priority"] = priority.into();

@@ -65,12 +65,14 @@ fn authorization(config: &TargetConfig) -> Result<HeaderMap, Wrong> {
 
 impl Form for Ntfy {
     fn request(&self, message: &Message, _id: &str) -> Result<Request<Full<Bytes>>, String> {
+        // Without a text ntfy would show "triggered".
+        let (subject, text) = message.parts();
         let mut payload = json!({
             "topic": self.topic,
-            "message": cut(&message.text, MAX_BYTES, char::len_utf8),
+            "message": cut(text, MAX_BYTES, char::len_utf8),
         });
-        if !message.subject.is_empty() {
-            payload["title"] = one_line(&message.subject, MAX_TITLE_CHARS).into();
+        if let Some(subject) = subject {
+            payload["title"] = one_line(subject, MAX_TITLE_CHARS).into();
         }
         if let Some(priority) = self.priority {
             payload["priority"] = priority.into();

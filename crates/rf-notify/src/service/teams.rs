@@ -39,14 +39,15 @@ pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Ser
 
 impl Form for Teams {
     fn request(&self, message: &Message, _id: &str) -> Result<Request<Full<Bytes>>, String> {
+        let (subject, text) = message.parts();
         let mut blocks = Vec::new();
-        if !message.subject.is_empty() {
-            let subject = cut(&message.subject, MAX_SUBJECT_BYTES, json_len);
+        if let Some(subject) = subject {
+            let subject = cut(subject, MAX_SUBJECT_BYTES, json_len);
             blocks.push(json!({
                 "type": "TextBlock", "text": subject, "weight": "bolder", "wrap": true
             }));
         }
-        let text = cut(&message.text, MAX_BYTES, json_len);
+        let text = cut(text, MAX_BYTES, json_len);
         blocks.push(json!({ "type": "TextBlock", "text": text, "wrap": true }));
         let card = json!({
             "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",

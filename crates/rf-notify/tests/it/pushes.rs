@@ -31,6 +31,9 @@ async fn ntfy_takes_a_message_with_its_title_and_priority() {
     assert_eq!(got["message"], hostile().text);
     assert_eq!(got["priority"], 4);
     target(&config).send(&message("", &"ä".repeat(4000)), "id").await.unwrap();
+    target(&config).send(&message("disk full", " "), "id").await.unwrap();
+    let got = service.received().pop().unwrap().json;
+    assert_eq!(got, json!({ "topic": "alerts", "message": "disk full", "priority": 4 }));
     let basic = json!({
         "kind": "ntfy", "url": service.url, "topic": "alerts", "username": "me", "password": "secret"
     });
@@ -59,6 +62,10 @@ async fn gotify_takes_a_message_with_the_key_of_an_application() {
             let error = r#"{"error":"Unauthorized","errorCode":401,"errorDescription":"you need to provide a valid access token"}"#;
             return (401, error.to_owned());
         }
+        if request.json["message"].as_str().is_none_or(str::is_empty) {
+            let error = r#"{"error":"Bad Request","errorCode":400,"errorDescription":"Field 'message' is required"}"#;
+            return (400, error.to_owned());
+        }
         (if request.path == "/sub/message" { 200 } else { 404 }, "{}".to_owned())
     })
     .await;
@@ -68,6 +75,9 @@ async fn gotify_takes_a_message_with_the_key_of_an_application() {
     let got = service.only().json;
     let sent = json!({ "title": hostile().subject, "message": hostile().text, "priority": 8 });
     assert_eq!(got, sent);
+    target(&config).send(&message("disk full", ""), "id").await.unwrap();
+    let got = service.received().pop().unwrap().json;
+    assert_eq!(got, json!({ "message": "disk full", "priority": 8 }));
     let config = json!({ "kind": "gotify", "url": url, "token": "A2" });
     let refused = target(&config).send(&message("", "x"), "id").await.unwrap_err();
     assert!(matches!(refused, NotifyError::Refused(_)), "{refused:?}");

@@ -28,6 +28,21 @@ async fn a_payload_of_the_original_is_filled_in_as_json() {
     assert_eq!(got.header("idempotency-key"), "alerts-1-1");
 }
 
+/// It begins with the name of a sink, which may be any text.
+#[tokio::test]
+async fn an_id_of_any_characters_can_be_sent() {
+    let service = echo().await;
+    let target = target(&json!({ "url": service.url }));
+    for (id, sent) in [
+        ("Störung-7-1", "St%C3%B6rung-7-1"),
+        ("a b\n>%-7-1", "a%20b%0A%3E%25-7-1"),
+        ("a_b.c", "a_b.c"),
+    ] {
+        target.send(&message("", "x"), id).await.unwrap();
+        assert_eq!(service.received().pop().unwrap().header("idempotency-key"), sent);
+    }
+}
+
 #[tokio::test]
 async fn without_a_payload_the_content_type_decides() {
     let service = echo().await;

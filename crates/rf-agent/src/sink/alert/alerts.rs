@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::config::{AlertSinkConfig, AlertTableConfig};
 use super::outbox;
+use super::scope::Scope;
 use super::scripts::Scripts;
 use super::silence::Silences;
 use super::watcher::{Notice, Rule, Watch};
@@ -27,6 +28,7 @@ const PUT: &str = "INSERT OR REPLACE INTO _rpf_watches (name, watch) VALUES (?1,
 
 /// The tables that a sink watches.
 pub(super) struct Alerts {
+    pub(super) scope: Scope,
     config: Arc<AlertSinkConfig>,
     defaults: AlertTableConfig,
     rows: Rows,
@@ -64,11 +66,14 @@ pub(super) struct Silent {
 impl Alerts {
     pub(super) fn load(
         conn: &Connection,
+        scope: Scope,
         config: Arc<AlertSinkConfig>,
         scripts: Scripts,
         now_us: i64,
     ) -> rusqlite::Result<Self> {
         let mut alerts = Self {
+            silences: Silences::load(conn, scope.clone())?,
+            scope,
             config,
             defaults: AlertTableConfig::default(),
             rows: Rows::default(),
@@ -76,7 +81,6 @@ impl Alerts {
             watches: BTreeMap::new(),
             moved: BTreeSet::new(),
             told: Vec::new(),
-            silences: Silences::load(conn)?,
             stale: false,
             started_us: now_us,
         };
@@ -91,8 +95,10 @@ impl Alerts {
         self.watches.clear();
         for row in rows {
             let (name, text) = row?;
+            let Some(table) = self.scope.own(&name) else { continue };
             // One that cannot be read begins anew with the next event.
-            self.watches.insert(name, serde_json::from_str(&text).unwrap_or_default());
+            let watch = serde_json::from_str(&text).unwrap_or_default();
+            self.watches.insert(table.to_owned(), watch);
         }
         // A table that must have events is watched before its first one.
         for (table, config) in &self.config.scripts {
@@ -143,11 +149,11 @@ impl Alerts {
     ) -> rusqlite::Result<()> {
         for notice in notices {
             let watch = &self.watches[table];
-            let (_, text) = outbox::text(table, watch, notice);
+            let (subject, message) = outbox::text(table, watch, notice);
             if !self.config.notification_sink.is_empty() {
-                outbox::put(conn, table, watch, notice, now_us)?;
+                outbox::put(conn, &self.scope, &subject, &message, now_us)?;
             }
-            self.told.push((table.to_owned(), text));
+            self.told.push((table.to_owned(), message));
         }
         Ok(())
     }
@@ -163,6 +169,8 @@ impl Alerts {
         if self.stale {
             self.load_watches(conn)?;
         }
+        // Unless the clock was set back.
+        self.started_us = self.started_us.min(now_us);
         let mut told: Vec<(String, Vec<Notice>)> = Vec::new();
         let tables: Vec<String> = self.watches.keys().cloned().collect();
         for table in tables {
@@ -198,7 +206,7 @@ impl Alerts {
         for table in std::mem::take(&mut self.moved) {
             let text = serde_json::to_string(&self.watches[&table])
                 .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-            put.execute(params![table, text])?;
+            put.execute(params![self.scope.full(&table), text])?;
         }
         Ok(())
     }
@@ -285,7 +293,8 @@ mod tests {
         }
         let config = serde_json::from_value(json!({ "database": "a.sqlite3" })).unwrap();
         let scripts = Scripts::new(BTreeMap::new());
-        let mut alerts = Alerts::load(&conn, Arc::new(config), scripts, 0).unwrap();
+        let scope = Scope::of("checks");
+        let mut alerts = Alerts::load(&conn, scope, Arc::new(config), scripts, 0).unwrap();
         let transaction = conn.transaction().unwrap();
         assert_eq!(three_bad(&mut alerts, &transaction), 1);
         transaction.rollback().unwrap();

@@ -8,6 +8,7 @@ use rf_core::event::CapturedRequest;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
+use super::scope::Scope;
 use super::watcher::{Notice, Watch};
 
 /// Notices that may wait; past it the oldest are given up, counted and logged.
@@ -24,7 +25,8 @@ CREATE TABLE IF NOT EXISTS _rpf_outbox (
 ";
 const PUT: &str = "INSERT INTO _rpf_outbox (id, content) VALUES (?1, ?2)";
 const PRUNE: &str = "DELETE FROM _rpf_outbox WHERE seq <= (SELECT max(seq) FROM _rpf_outbox) - ?1";
-const WAITING: &str = "SELECT seq, id, content FROM _rpf_outbox ORDER BY seq LIMIT ?1";
+const WAITING: &str = "SELECT seq, id, content FROM _rpf_outbox
+  WHERE substr(id, 1, length(?1)) = ?1 ORDER BY seq LIMIT ?2";
 const REMOVE: &str = "DELETE FROM _rpf_outbox WHERE seq = ?1";
 
 /// A notice that waits.
@@ -37,16 +39,15 @@ pub(super) struct Waiting {
     pub(super) content: Bytes,
 }
 
-/// Stores a notice about a table.
+/// Stores a notice.
 pub(super) fn put(
     conn: &Connection,
-    table: &str,
-    watch: &Watch,
-    notice: &Notice,
+    scope: &Scope,
+    subject: &str,
+    message: &str,
     now_us: i64,
 ) -> rusqlite::Result<()> {
     let id = Uuid::now_v7();
-    let (subject, message) = text(table, watch, notice);
     let body = serde_json::json!({ "subject": subject, "message": message }).to_string();
     let content = CapturedRequest {
         id,
@@ -57,7 +58,7 @@ pub(super) fn put(
         headers: [("Content-Type", &b"application/json"[..])],
         body: body.as_bytes(),
     };
-    conn.prepare_cached(PUT)?.execute(params![id.to_string(), content.encode()])?;
+    conn.prepare_cached(PUT)?.execute(params![scope.full(&id.to_string()), content.encode()])?;
     let given_up = conn.prepare_cached(PRUNE)?.execute([MAX_WAITING])?;
     if given_up > 0 {
         tracing::error!(
@@ -68,12 +69,13 @@ pub(super) fn put(
     Ok(())
 }
 
-/// The oldest notices that wait.
-pub(super) fn waiting(conn: &Connection) -> rusqlite::Result<Vec<Waiting>> {
+/// The oldest notices of a sink that wait.
+pub(super) fn waiting(conn: &Connection, scope: &Scope) -> rusqlite::Result<Vec<Waiting>> {
     let mut statement = conn.prepare_cached(WAITING)?;
-    let rows = statement.query_map([AT_ONCE], |row| {
-        let content: Vec<u8> = row.get(2)?;
-        Ok(Waiting { seq: row.get(0)?, id: row.get(1)?, content: content.into() })
+    let rows = statement.query_map(params![scope.prefix(), AT_ONCE], |row| {
+        let (id, content): (String, Vec<u8>) = (row.get(1)?, row.get(2)?);
+        let id = scope.own(&id).unwrap_or(&id).to_owned();
+        Ok(Waiting { seq: row.get(0)?, id, content: content.into() })
     })?;
     rows.collect()
 }

@@ -10,6 +10,7 @@ use rf_script::{LoadError, ScriptOptions, Vm, read_script};
 use serde_json::{Map, Value};
 
 use crate::script::missing;
+use crate::sink::table::call::value_of;
 use crate::sink::table::failure::WriteError;
 
 /// Scripts by table, in lower case.
@@ -90,8 +91,8 @@ impl Scripts {
 }
 
 fn own_status(body: &Map<String, Value>) -> String {
-    match body.get("status") {
-        None | Some(Value::Null) => String::new(),
+    match value_of(body, "status") {
+        None => String::new(),
         Some(Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
     }

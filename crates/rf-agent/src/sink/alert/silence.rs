@@ -2,6 +2,8 @@
 
 use rusqlite::{Connection, params};
 
+use super::scope::Scope;
+
 /// Silences that may be there at a time.
 const MAX_SILENCES: usize = 1000;
 /// Stands for every table.
@@ -32,27 +34,36 @@ pub(super) struct Silence {
 }
 
 /// The silences of a sink: a few, so they are kept in memory beside the database.
-#[derive(Debug, Default)]
-pub(super) struct Silences(Vec<Silence>);
+#[derive(Debug)]
+pub(super) struct Silences {
+    scope: Scope,
+    /// By name.
+    all: Vec<Silence>,
+}
 
 impl Silences {
-    pub(super) fn load(conn: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn load(conn: &Connection, scope: Scope) -> rusqlite::Result<Self> {
         let mut statement = conn.prepare(LIST)?;
-        let rows = statement.query_map([], |row| {
-            Ok(Silence { name: row.get(0)?, until_us: row.get(1)?, reason: row.get(2)? })
-        })?;
-        Ok(Self(rows.collect::<Result<_, _>>()?))
+        let mut rows = statement.query([])?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let name: String = row.get(0)?;
+            if let Some(name) = scope.own(&name).map(str::to_owned) {
+                all.push(Silence { name, until_us: row.get(1)?, reason: row.get(2)? });
+            }
+        }
+        Ok(Self { scope, all })
     }
 
     /// The end of the silence over a table, if it lasts at `now`.
     pub(super) fn until(&self, table: &str, now: i64) -> Option<i64> {
-        let over = self.0.iter().filter(|silence| silence.name == table || silence.name == ALL);
+        let over = self.all.iter().filter(|silence| silence.name == table || silence.name == ALL);
         over.map(|silence| silence.until_us).filter(|until| *until > now).max()
     }
 
     /// Those that last at `now`.
     pub(super) fn lasting(&self, now: i64) -> Vec<Silence> {
-        self.0.iter().filter(|silence| silence.until_us > now).cloned().collect()
+        self.all.iter().filter(|silence| silence.until_us > now).cloned().collect()
     }
 
     /// Adds one, in place of another one of the same table.
@@ -66,20 +77,24 @@ impl Silences {
         now: i64,
     ) -> rusqlite::Result<bool> {
         conn.execute(EXPIRE, [now])?;
-        self.0.retain(|known| known.until_us > now && known.name != silence.name);
-        if self.0.len() >= MAX_SILENCES {
+        self.all.retain(|known| known.until_us > now);
+        let others = self.all.iter().filter(|known| known.name != silence.name).count();
+        if others >= MAX_SILENCES {
             return Ok(false);
         }
-        conn.execute(PUT, params![silence.name, silence.until_us, silence.reason])?;
-        self.0.push(silence);
-        self.0.sort_by(|one, other| one.name.cmp(&other.name));
+        let full = self.scope.full(&silence.name);
+        conn.execute(PUT, params![full, silence.until_us, silence.reason])?;
+        // Only now, so that a database that refuses leaves the one before as it is.
+        self.all.retain(|known| known.name != silence.name);
+        self.all.push(silence);
+        self.all.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(true)
     }
 
     /// Ends one; false when there is none.
     pub(super) fn remove(&mut self, conn: &Connection, name: &str) -> rusqlite::Result<bool> {
-        let removed = conn.execute(REMOVE, [name])?;
-        self.0.retain(|known| known.name != name);
+        let removed = conn.execute(REMOVE, [self.scope.full(name)])?;
+        self.all.retain(|known| known.name != name);
         Ok(removed > 0)
     }
 }

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use super::alerts::{self, Alerts, Shown};
 use super::config::AlertSinkConfig;
 use super::outbox::{self, Waiting};
+use super::scope::Scope;
 use super::scripts::Scripts;
 use super::silence::{self, ALL, Silence};
 use crate::sink::table::batch::{Reading, Room};
@@ -44,6 +45,7 @@ impl database::State for State {
 impl State {
     pub(super) fn open(
         path: &Path,
+        scope: &Scope,
         config: &Arc<AlertSinkConfig>,
         scripts: &BTreeMap<String, PathBuf>,
     ) -> Result<Self, OpenError> {
@@ -51,7 +53,8 @@ impl State {
             [applied::TABLES, rows::TABLES, alerts::TABLES, silence::TABLES, outbox::TABLES];
         let conn = connect::open(path, config.max_bytes.map(ByteSize::bytes), &tables)?;
         let scripts = Scripts::new(scripts.clone());
-        let alerts = Alerts::load(&conn, Arc::clone(config), scripts, timestamp::now_us())
+        let now_us = timestamp::now_us();
+        let alerts = Alerts::load(&conn, scope.clone(), Arc::clone(config), scripts, now_us)
             .map_err(|error| OpenError::of_database(path, &error))?;
         Ok(Self { conn, alerts, room: Room::default() })
     }
@@ -59,7 +62,7 @@ impl State {
     /// Lets time pass; the notices that wait then.
     pub(super) fn tick(&mut self) -> rusqlite::Result<Vec<Waiting>> {
         self.alerts.tick(&mut self.conn, timestamp::now_us())?;
-        outbox::waiting(&self.conn)
+        outbox::waiting(&self.conn, &self.alerts.scope)
     }
 
     /// Loads the scripts anew.

@@ -1,6 +1,7 @@
 //! The `alert` sink: what is told, when, and that it is told once.
 
 mod hostile;
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,12 +69,16 @@ async fn until(mut done: impl FnMut() -> bool) {
 
 /// Runs the maintenance of the sink until `done`.
 async fn run_until(rig: &Rig, what: &str, done: impl FnMut() -> bool) {
+    run_sink_until(&rig.sink, what, done).await;
+}
+
+async fn run_sink_until(sink: &Arc<dyn Sink>, what: &str, done: impl FnMut() -> bool) {
     let stop = CancellationToken::new();
     let looking = async {
         until(done).await;
         stop.cancel();
     };
-    let both = async { tokio::join!(Arc::clone(&rig.sink).run(stop.clone()), looking) };
+    let both = async { tokio::join!(Arc::clone(sink).run(stop.clone()), looking) };
     tokio::time::timeout(SOON, both).await.expect(what);
 }
 
@@ -84,7 +89,11 @@ fn waiting(rig: &Rig) -> u64 {
 
 /// Subjects in the notification sink's queue.
 async fn subjects(rig: &Rig) -> Vec<String> {
-    let queue = rig.store.queue("mail").unwrap();
+    subjects_in(rig, "mail").await
+}
+
+async fn subjects_in(rig: &Rig, queue: &str) -> Vec<String> {
+    let queue = rig.store.queue(queue).unwrap();
     let budget = Budget { events: 100, bytes: 1 << 20 };
     let events = rig.store.read(queue, 0, budget).await.unwrap();
     let subject = |content: &[u8]| {
@@ -143,6 +152,7 @@ async fn a_notice_that_was_handed_over_before_a_kill_is_not_told_again() {
     let (id, content): (String, Vec<u8>) = conn
         .query_row("SELECT id, content FROM _rpf_outbox", [], |row| Ok((row.get(0)?, row.get(1)?)))
         .unwrap();
+    let id = id.strip_prefix("subject\u{1f}").unwrap();
     // As by a process that was killed before it could remove the notice.
     let output = SinkHost { store: rig.store.clone() }.output("mail").unwrap();
     output.send_once(format!("alert:subject:{id}"), Batch::of(vec![content.into()])).await.unwrap();
@@ -170,6 +180,10 @@ async fn a_row_has_the_status_that_was_watched() {
     rig.post("/web", body).await;
     assert_eq!(rig.json("/distinct-values/web/status").await, json!(["down"]));
     assert_eq!(rig.json("/status").await[0]["status"], "down");
+    rig.post("/web", r#"{"Status":"slow","status":null}"#).await;
+    assert_eq!(rig.json("/distinct-values/web/status").await, json!(["down", "slow"]));
+    let status = rig.json("/status").await;
+    assert_eq!(json!([status[0]["status"], status[0]["bad_events"]]), json!(["slow", 2]));
 }
 
 #[tokio::test]

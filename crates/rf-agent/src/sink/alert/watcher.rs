@@ -114,6 +114,10 @@ impl Watch {
         started: i64,
         silenced: bool,
     ) -> Vec<Notice> {
+        // Where the clock was set back, waiting for the times that it had before would last as long as that.
+        for time in [&mut self.last_us, &mut self.bad_told_us, &mut self.missing_told_us] {
+            *time = time.map(|time| time.min(now));
+        }
         if let (Some(heartbeat), None) = (rule.heartbeat, self.missing_since_us) {
             let heard = self.last_us.unwrap_or(started).max(started);
             if now - heard > heartbeat {
@@ -244,6 +248,18 @@ mod tests {
         assert_eq!(play(&RULE, "BBB_."), "BBB_.!bad");
         assert_eq!(play(&RULE, "BBBG.bbb"), "BBBG.bbb!bad");
         assert_eq!(play(&RULE, "bbbG.bbb"), "bbb!badG.bbb!bad");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_delays_no_alarm() {
+        let rule = Rule { heartbeat: Some(60), reminder: Some(50), ..RULE };
+        let mut watch = Watch::default();
+        watch.event(&rule, "ok", 9000, false);
+        assert_eq!(watch.tick(&rule, 100, 0, false), []);
+        assert_eq!(watch.tick(&rule, 160, 0, false), []);
+        assert_eq!(watch.tick(&rule, 161, 0, false), [Notice::Missing(61)]);
+        assert_eq!(watch.tick(&rule, 20, 0, false), []);
+        assert!(matches!(watch.tick(&rule, 70, 0, false)[..], [Notice::StillMissing(_)]));
     }
 
     #[test]

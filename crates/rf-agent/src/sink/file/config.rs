@@ -9,6 +9,12 @@ use super::format::FileFormat;
 use super::writer::Fsync;
 use crate::sink::template::Template;
 
+/// Most bytes of a name in a path. File systems take 255, of which a finished file needs some for its time, its number and
+/// `.part`.
+const MAX_NAME_BYTES: usize = 220;
+/// As much of a longer one is shown, in characters.
+const SHOWN_CHARS: usize = 40;
+
 /// `params` of a `file` sink.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -44,5 +50,21 @@ pub(super) fn path_of(text: &str) -> Result<Template, String> {
     if text.is_empty() || text.ends_with('/') || text.contains('\0') {
         return Err("expected the path of a file, such as events/%Y-%m-%d.ndjson".to_owned());
     }
-    Template::with_times(text)
+    let template = Template::with_times(text)?;
+    template.fixed().map_or(Ok(()), check_names)?;
+    Ok(template)
+}
+
+/// Whether every name in a path is one that its file can have, also when it is finished.
+///
+/// # Errors
+/// The beginning of the name that is too long, in words.
+pub(super) fn check_names(path: &str) -> Result<(), String> {
+    match path.split('/').find(|name| name.len() > MAX_NAME_BYTES) {
+        None => Ok(()),
+        Some(long) => {
+            let shown: String = long.chars().take(SHOWN_CHARS).collect();
+            Err(format!("a name in the path has more than {MAX_NAME_BYTES} bytes: `{shown}…`"))
+        }
+    }
 }

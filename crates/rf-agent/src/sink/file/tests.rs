@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use rf_core::config::parse;
-use rf_queue::{Commit, QueueId, QueueOptions, Store, StoreOptions};
+use rf_queue::{Commit, DeadLetters, QueueId, QueueOptions, Store, StoreOptions};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -128,6 +128,19 @@ impl Bench {
         self.folder.path().join(name)
     }
 
+    /// Has the files that are being written begun, and been written last, in 1970.
+    async fn age(&self) {
+        let key = "file:subject".to_owned();
+        let stored = self.store.checkpoint(&key).await.unwrap().unwrap();
+        let mut progress: Progress = serde_json::from_slice(&stored).unwrap();
+        for tracked in progress.files.values_mut() {
+            (tracked.since_ms, tracked.last_ms) = (0, 0);
+        }
+        let value = Some(serde_json::to_vec(&progress).unwrap());
+        let checkpoints = vec![Checkpoint { key, value }];
+        self.store.commit(Commit { checkpoints, ..Commit::default() }).await.unwrap();
+    }
+
     /// What a start of the agent with this file and these new events does until it stops.
     async fn run(&self, params: &Value, contents: &[String]) {
         let sink = build_sink(self.folder.path(), params).unwrap();
@@ -211,6 +224,55 @@ async fn a_file_that_was_taken_away_is_begun_anew() {
     bench.run(&params, &events(3..5)).await;
     assert_eq!(fs::read_to_string(bench.path("taken")).unwrap(), lines(0..3));
     assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(3..5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_begun_long_ago_is_finished_with_the_next_write() {
+    let bench = Bench::new();
+    let params = json!({ "path": "e.ndjson", "rotateAfter": "1h" });
+    bench.run(&params, &events(0..2)).await;
+    bench.run(&params, &events(2..4)).await;
+    assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(0..4));
+    bench.age().await;
+    bench.run(&params, &events(4..6)).await;
+    assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(4..6));
+    assert_eq!(all_text(bench.folder.path(), &["e.ndjson"]), lines(0..6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_paths_with_fields_one_that_rests_is_finished_beside_the_others() {
+    let bench = Bench::new();
+    let event = |path: &str| json!({ "path": path }).to_string();
+    let params = json!({ "path": "{path}.ndjson" });
+    bench.run(&params, &[event("/a"), event("/b")]).await;
+    bench.age().await;
+    bench.run(&params, &[event("/b")]).await;
+    let is_there = |name: &str| bench.path(name).exists();
+    assert_eq!((is_there("a.ndjson"), is_there("b.ndjson")), (false, true));
+    assert_eq!(all_text(bench.folder.path(), &[]), event("/a") + "\n");
+}
+
+/// Else the sink would stand still at the first event after it, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_no_finished_file_can_have_costs_its_event_alone() {
+    let bench = Bench::new();
+    let params = json!({ "path": "in/{param.a}{param.b}{param.c}.ndjson", "rotateBytes": 1 });
+    let event = |bytes: usize| {
+        let value = ["x".repeat(bytes)];
+        json!({ "params": { "a": value, "b": value, "c": value } }).to_string()
+    };
+    for bytes in [70, 80, 70] {
+        bench.run(&params, &[event(bytes)]).await;
+    }
+    let files = fs::read_dir(bench.path("in")).unwrap();
+    let mut sizes: Vec<usize> = files.map(|file| file.unwrap().file_name().len()).collect();
+    sizes.sort_unstable();
+    let name = 3 * 70 + ".ndjson".len();
+    assert_eq!(sizes, [name, name + "-20260131T091405Z".len()]);
+    let letters = DeadLetters::open(&bench.path("q.sqlite3")).unwrap();
+    let reasons = letters.list(None, 0, 10).unwrap().into_iter().map(|letter| letter.reason);
+    let expected = format!("a name in the path has more than 220 bytes: `{}…`", "x".repeat(40));
+    assert_eq!(reasons.collect::<Vec<_>>(), [expected]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -332,6 +394,41 @@ async fn a_file_that_somebody_else_writes_pauses_the_sink_and_keeps_no_player_fr
     assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(0..4));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_archive_of_the_sink_pauses_it_until_it_is_moved_away() {
+    let bench = Bench::new();
+    fs::write(bench.path("a.har"), "somebody else's").unwrap();
+    let params = json!({ "path": "a.har", "format": "har" });
+    let sink = build_sink(bench.folder.path(), &params).unwrap();
+    sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
+    let content = events(0..1).remove(0).into();
+    let event = StoredEvent { id: 1, at_ms: 0, attempts: 0, content };
+    let batch = SinkBatch { id: "b".to_owned(), events: vec![event] };
+    let refused = sink.write(&batch).await;
+    let is_told = |reason: &str| reason.starts_with("a.har: ") && reason.ends_with("move it away");
+    assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
+    fs::rename(bench.path("a.har"), bench.path("moved")).unwrap();
+    sink.write(&batch).await.unwrap();
+    let text = fs::read_to_string(bench.path("a.har")).unwrap();
+    let document: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["log"]["entries"].as_array().unwrap().len(), 1);
+}
+
+/// As where the player's own disk does not let its queue be opened now.
+#[tokio::test]
+async fn a_queue_that_cannot_be_read_keeps_no_player_from_starting() {
+    let bench = Bench::new();
+    let sink = build_sink(bench.folder.path(), &json!({ "path": "e.ndjson" })).unwrap();
+    bench.store.close().await;
+    sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
+    let event =
+        StoredEvent { id: 1, at_ms: 0, attempts: 0, content: events(0..1).remove(0).into() };
+    let refused = sink.write(&SinkBatch { id: "b".to_owned(), events: vec![event] }).await;
+    let is_told = |reason: &str| reason.contains("the progress of the files cannot be read");
+    assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
+    assert!(!bench.path("e.ndjson").exists());
+}
+
 #[test]
 fn a_wrong_file_is_told_where() {
     let check = |params: Value, expected: &str| {
@@ -340,6 +437,7 @@ fn a_wrong_file_is_told_where() {
     };
     check(json!({ "path": "in/" }), "path: expected the path of a file");
     check(json!({ "path": "{host}" }), "path: no field `host`");
+    check(json!({ "path": format!("in/{}", "x".repeat(221)) }), "path: a name in the path has");
     check(json!({ "path": "x", "rotateBytes": 0 }), "rotateBytes: expected a size above zero");
     check(
         json!({ "path": "x", "maxTotalBytes": "1MiB" }),

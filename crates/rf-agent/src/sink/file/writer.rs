@@ -77,7 +77,8 @@ impl FileError {
 
 impl From<FileError> for SinkError {
     fn from(FileError { path, source }: FileError) -> Self {
-        if source.kind() == io::ErrorKind::ResourceBusy {
+        // Somebody else's file is in the way, or in use.
+        if matches!(source.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists) {
             return Self::Paused(format!("{path}: {source}"));
         }
         disk::refusal(&path, &source, "make room on the disk, or set maxTotalBytes")
@@ -209,7 +210,8 @@ impl Writer {
         if read.is_err() || tail != end {
             self.open.remove(path);
             let foreign = "there is a file that this sink did not write: move it away";
-            return Err(FileError::of(path)(io::Error::other(foreign)));
+            let foreign = io::Error::new(io::ErrorKind::AlreadyExists, foreign);
+            return Err(FileError::of(path)(foreign));
         }
         Ok(anew(good))
     }

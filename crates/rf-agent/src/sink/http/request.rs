@@ -35,6 +35,8 @@ const NOT_REPLAYED: [&str; 12] = [
     "host",
     "expect",
 ];
+/// Headers of an event at the most; no server takes so many, and more than some 24,000 cannot be held.
+const MAX_HEADERS: usize = 10_000;
 /// Changes of the path at the most.
 const MAX_REWRITES: usize = 64;
 
@@ -117,6 +119,9 @@ impl Changes {
             None => Method::from_bytes(event.method.as_bytes())
                 .map_err(|error| format!("method `{}`: {error}", event.method))?,
         };
+        if event.headers.len() > MAX_HEADERS {
+            return Err(format!("the event has more than {MAX_HEADERS} headers"));
+        }
         let headers = request.headers_mut();
         for (name, value) in &event.headers {
             let is_host = name.eq_ignore_ascii_case("host");

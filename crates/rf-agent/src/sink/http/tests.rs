@@ -106,6 +106,18 @@ async fn a_value_that_no_header_can_hold_is_a_dead_letter() {
 }
 
 #[tokio::test]
+async fn more_headers_than_a_request_can_hold_are_a_dead_letter() {
+    let host = Host::start(200).await;
+    let sink = sink(&json!({ "targetHost": host.url })).unwrap();
+    let headers: serde_json::Map<String, Value> =
+        (0..40_000).map(|number| (format!("x-{number}"), json!([""]))).collect();
+    let refused = send(&sink, &json!({ "headers": headers })).await.unwrap_err();
+    let expected = "the event has more than 10000 headers";
+    assert_eq!(refused, SinkError::Permanent(expected.to_owned()));
+    assert!(host.got().is_empty());
+}
+
+#[tokio::test]
 async fn method_and_path_are_changed_and_the_query_stays() {
     let rewrites = json!([
         { "from": "^/other", "to": "/x" },

@@ -291,6 +291,20 @@ async fn what_no_service_takes_for_too_long_is_a_dead_letter() {
     }
 }
 
+/// As where the player's own disk does not let its queue be opened now.
+#[tokio::test]
+async fn a_queue_that_cannot_be_read_keeps_no_player_from_starting() {
+    let service = Service::start(|_| 200).await;
+    let bench = Bench::new();
+    bench.store.close().await;
+    let sink = bench.sink(&json!({ "webhooks": { "x": webhook(&service, 1) } })).await;
+    let content = Bytes::from_static(br#"{"method":"POST","path":"/","body":"x"}"#);
+    let event = StoredEvent { id: 1, at_ms: 0, attempts: 0, content };
+    let refused = sink.write(&SinkBatch { id: "b".to_owned(), events: vec![event] }).await;
+    assert!(matches!(refused, Err(SinkError::Retry { .. })), "{refused:?}");
+    assert_eq!(service.taken(), Vec::<String>::new());
+}
+
 #[tokio::test]
 async fn what_is_no_post_is_passed_over() {
     let service = Service::start(|_| 200).await;

@@ -75,6 +75,17 @@ impl Call {
     }
 }
 
+/// What a body says of a column: the value of the key with the column's name, else of the last one that becomes it. Null says
+/// nothing.
+pub(crate) fn value_of<'a>(body: &'a Map<String, Value>, column: &str) -> Option<&'a Value> {
+    let is_column = |key: &str| Identifier::column(key).is_some_and(|name| name.as_str() == column);
+    let other = || {
+        let mut others = body.iter().rev().filter(|(_, value)| !value.is_null());
+        others.find(|(key, _)| is_column(key)).map(|(_, value)| value)
+    };
+    body.get(column).filter(|value| !value.is_null()).or_else(other)
+}
+
 fn object(body: &[u8]) -> Result<Map<String, Value>, WriteError> {
     rf_core::json::from_slice(body)
         .map_err(|error| WriteError::Refused(format!("the body is not a JSON object: {error}")))

@@ -107,7 +107,7 @@ impl Kind {
             good: ["/good", "/Good"],
             taken: TABLES,
             refused: NO_TABLES,
-            refused_keys: &["timestamp"],
+            refused_keys: &["timestamp", "Timestamp"],
             body: |mark| json!({ "mark": mark }),
             column: "mark",
             is_whole: is_whole_row,

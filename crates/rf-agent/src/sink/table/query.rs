@@ -371,3 +371,17 @@ pub(crate) fn limit(text: &str, most: u32) -> Result<u32, ApiError> {
         Ok(limit) => Ok(u32::try_from(limit).unwrap_or(most).min(most)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_at_most_what_there_may_be() {
+        for (text, rows) in
+            [("1", 1), ("100000", 100_000), ("100001", 100_000), ("9999999999999", 100_000)]
+        {
+            assert_eq!(limit(text, MAX_LIMIT), Ok(rows), "{text}");
+        }
+    }
+}

@@ -1,7 +1,8 @@
 //! Queries: on connections that cannot write, a few at a time, each with an end: its time is over, or nobody waits for it
 //! any more.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,8 +30,19 @@ const STEPS: i32 = 1_000;
 pub(crate) struct Reader {
     path: PathBuf,
     places: Arc<Semaphore>,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<Idle>>,
     max_time: Duration,
+}
+
+/// A connection that waits for the next query.
+struct Idle {
+    conn: Connection,
+    /// Device and inode of its file, which another one may replace: a backup in the place of a damaged one.
+    file: Option<(u64, u64)>,
+}
+
+fn file_at(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 impl Reader {
@@ -84,9 +96,10 @@ impl Reader {
     ) -> Result<T, ApiError> {
         let unavailable =
             |error: rusqlite::Error| ApiError::Unavailable { cause: error.to_string() };
+        let file = file_at(&self.path);
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut conn = match idle {
-            Some(conn) => conn,
+        let mut conn = match idle.filter(|idle| idle.file == file) {
+            Some(Idle { conn, .. }) => conn,
             None => connect::reader(&self.path).map_err(unavailable)?,
         };
         let deadline = Instant::now() + self.max_time;
@@ -95,7 +108,8 @@ impl Reader {
         conn.progress_handler(STEPS, Some(move || end.is_reached())).map_err(unavailable)?;
         let done = query(&Session { conn: &conn, deadline });
         if !matches!(done, Err(QueryError::Database(_))) {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+            let idle = Idle { conn, file };
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
         }
         done.map_err(|error| match error {
             QueryError::Api(error) => error,
@@ -189,5 +203,28 @@ impl Table {
         self.column(name)
             .map(|(_, column)| column)
             .ok_or_else(|| ApiError::no_column(name, names()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_is_replaced_is_asked_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sqlite3");
+        let make = |path: &Path, table: &str| {
+            let conn = Connection::open(path).unwrap();
+            conn.execute_batch(&format!("CREATE TABLE {table} (a)")).unwrap();
+        };
+        make(&path, "damaged");
+        let backup = folder.path().join("backup.sqlite3");
+        make(&backup, "whole");
+        let reader = Reader::new(path.clone());
+        let tables = async || reader.run(|session| session.tables()).await.unwrap();
+        assert_eq!(tables().await, [Identifier::own("damaged")]);
+        std::fs::rename(&backup, &path).unwrap();
+        assert_eq!(tables().await, [Identifier::own("whole")]);
     }
 }

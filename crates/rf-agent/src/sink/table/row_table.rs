@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::failure::WriteError;
 use super::identifier::Identifier;
 use super::schema::{Column, Kind, MAX_COLUMNS, Table};
-use super::{index, schema, value};
+use super::{index, schema, timestamp, value};
 
 /// The key.
 pub(crate) const ID: &str = "id";
@@ -59,7 +59,7 @@ struct Own {
 impl Own {
     /// Whether the sink fills this one itself, whatever an event says.
     fn is_filled(self, place: usize) -> bool {
-        [self.number, self.updated, self.timestamp].contains(&place)
+        [self.number, self.updated].contains(&place)
     }
 }
 
@@ -130,12 +130,11 @@ impl RowTable {
         conn: &Connection,
         body: Map<String, Value>,
         now_us: i64,
-        time_us: i64,
     ) -> Result<(), WriteError> {
         self.grow(conn, &body)?;
         let number = self.take_number(conn)?;
         let mut insert = conn.prepare_cached(&self.insert)?;
-        let mut has_id = false;
+        let (mut has_id, mut time) = (false, None);
         self.named.clear();
         self.named.resize(self.table.columns.len(), false);
         for (key, value) in body {
@@ -151,6 +150,10 @@ impl RowTable {
                 continue;
             }
             self.named[place] = is_named;
+            if place == self.own.timestamp {
+                time = Some(value);
+                continue;
+            }
             has_id |= place == self.own.id;
             if self.notices.len() < MAX_NOTICES
                 && let Value::String(text) = &value
@@ -166,6 +169,8 @@ impl RowTable {
         }
         insert.raw_bind_parameter(self.own.number + 1, number)?;
         insert.raw_bind_parameter(self.own.updated + 1, now_us.div_euclid(1_000_000))?;
+        let time = timestamp::of_event(time.as_ref()).map_err(WriteError::Refused)?;
+        let time_us = time.unwrap_or(now_us);
         insert.raw_bind_parameter(self.own.timestamp + 1, time_us.div_euclid(1_000_000))?;
         insert.raw_execute()?;
         Ok(())

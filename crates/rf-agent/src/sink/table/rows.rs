@@ -6,12 +6,11 @@ use rusqlite::{Connection, params};
 use serde_json::{Map, Value};
 
 use super::batch::Apply;
-use super::call::{Call, Verb};
+use super::call::{Call, Verb, value_of};
 use super::failure::WriteError;
 use super::identifier::Identifier;
-use super::row_table::{MAX_NOTICES, RowTable};
+use super::row_table::{ID, MAX_NOTICES, RowTable};
 use super::schema::{self, MAX_TABLES};
-use super::timestamp;
 
 /// Counters live here and not in the rows, so that a number is never given twice, also when the last row is deleted.
 pub(crate) const TABLES: &str = "
@@ -82,7 +81,6 @@ impl Rows {
         body: Map<String, Value>,
         now_us: i64,
     ) -> Result<(), WriteError> {
-        let time = timestamp::of_event(body.get("timestamp")).map_err(WriteError::Refused)?;
         let table = match self.tables.get_mut(name) {
             Some(table) => table,
             None => {
@@ -90,7 +88,7 @@ impl Rows {
                 self.tables.entry(name.clone()).or_insert(table)
             }
         };
-        table.put(conn, body, now_us, time.unwrap_or(now_us))
+        table.put(conn, body, now_us)
     }
 
     /// Removes the row whose id the body names; one that is not there is removed already.
@@ -100,7 +98,7 @@ impl Rows {
         name: &Identifier,
         body: &Map<String, Value>,
     ) -> Result<(), WriteError> {
-        let id = match body.get("id") {
+        let id = match value_of(body, ID) {
             Some(Value::String(id)) => id.clone(),
             Some(Value::Number(id)) => id.to_string(),
             _ => return Err(WriteError::Refused("DELETE needs a body with an id".to_owned())),

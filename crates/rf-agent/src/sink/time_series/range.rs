@@ -115,8 +115,13 @@ impl RangeQuery {
                 }
                 "points" => points = self::points(text)?,
                 "aggregate" => {
-                    let names = text.split(',').map(|name| Aggregate::named(name.trim()));
-                    query.aggregates.extend(names.collect::<Result<Vec<_>, _>>()?);
+                    for name in text.split(',') {
+                        let aggregate = Aggregate::named(name.trim())?;
+                        // Twice, it would be two columns of one name.
+                        if !query.aggregates.contains(&aggregate) {
+                            query.aggregates.push(aggregate);
+                        }
+                    }
                 }
                 "format" | CACHE_BUSTER => {}
                 _ => {
@@ -127,11 +132,13 @@ impl RangeQuery {
                 }
             }
         }
-        query.aggregates.dedup();
         if query.aggregates.is_empty() {
             query.aggregates.push(Aggregate::default_of(form.kind));
         }
-        let ends = format!("SELECT min(timestamp), max(timestamp) FROM {table}");
+        // Each by itself is a step in an index; both at once would read all of it.
+        let ends = format!(
+            "SELECT (SELECT min(timestamp) FROM {table}), (SELECT max(timestamp) FROM {table})"
+        );
         let (first, last): (Option<i64>, Option<i64>) =
             conn.query_row(&ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         query.start = start.or(first).unwrap_or(0);

@@ -6,6 +6,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use super::{PARAMS, event, open, rig};
+use crate::sink::SinkError;
 use crate::sink::table::hostile::encode;
 use crate::sink::table::rig::Rig;
 
@@ -106,6 +107,29 @@ async fn of_several_keys_for_one_column_its_own_name_counts() {
     assert_eq!(seen(1), json!(["2", "last", null, null]));
     assert_eq!(seen(2), json!(["3", "only", null, null]));
     assert_eq!(rig.json("/columns/t").await.as_array().unwrap().len(), 7);
+}
+
+#[tokio::test]
+async fn time_and_id_are_known_in_every_spelling_of_their_columns() {
+    let mut rig = rig().await;
+    let bodies = [
+        r#"{"Id":"1","Timestamp":60,"TIMESTAMP":1136214245}"#,
+        r#"{"id":"2","Timestamp":60,"timestamp":"2006-01-02T15:04:05Z"}"#,
+        r#"{"ID":"3","timestamp":null,"Timestamp":1136214245000}"#,
+    ];
+    for body in bodies {
+        rig.post("/t", body).await;
+    }
+    let rows = rig.json("/query-table/t").await;
+    let times: Vec<_> = (0..3).map(|row| rows[row]["timestamp"].clone()).collect();
+    assert_eq!(times, vec![json!(1_136_214_245); 3]);
+    let refused = rig.try_write(&[event("POST", "/t", r#"{"Timestamp":"yesterday"}"#)]).await;
+    assert!(matches!(refused, Err(SinkError::Permanent(_))), "{refused:?}");
+    for body in [r#"{"ID":"1"}"#, r#"{"id":null,"Id":2}"#] {
+        rig.write(&[event("DELETE", "/t", body)]).await;
+    }
+    let rows = rig.json("/query-table/t").await;
+    assert_eq!(json!([rows[0]["id"], rows[1]]), json!(["3", null]));
 }
 
 /// SQLite adds no column of these names.

@@ -48,11 +48,12 @@ async fn every_aggregate_over_steps() {
         assert_eq!(values(&rows), [expected], "{aggregate}");
         assert_eq!(rows[0]["timestamp"], json!(1_000_200));
     }
-    let rows = rig.json(&format!("{uri}&aggregate=min,max")).await;
-    assert_eq!(
-        rows,
-        json!([{ "timestamp": 1_000_200, "serie_name": "up", "env_name": "e", "min": 18, "max": 47 }])
-    );
+    for aggregates in ["min,max", "min,max,min&aggregate=max"] {
+        let (status, rows) = rig.get(&format!("{uri}&aggregate={aggregates}")).await;
+        let expected =
+            r#"[{"timestamp":1000200,"serie_name":"up","env_name":"e","min":18,"max":47}]"#;
+        assert_eq!((status.as_u16(), rows.as_str()), (200, expected), "{aggregates}");
+    }
 }
 
 #[tokio::test]
