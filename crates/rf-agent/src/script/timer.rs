@@ -37,9 +37,8 @@ impl ScriptHandle {
 
     async fn offer(&self, mut waiting: Waiting<'_>, stop: &CancellationToken) {
         loop {
-            let error = match waiting.answer().await {
-                Ok(_) => return self.stored(waiting.settle()),
-                Err(error) => error,
+            let Err(error) = waiting.answer().await else {
+                return self.stored(waiting.settle());
             };
             let lost = match &error {
                 CommitError::TooLarge { .. } | CommitError::Closed => true,

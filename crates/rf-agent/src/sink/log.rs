@@ -142,7 +142,7 @@ mod tests {
             let mut problems = Problems::new();
             let document = parse("player.json", params, &|_| None, &mut problems).expect("JSON5");
             let data_dir = Path::new(".");
-            let context = SinkContext { name: "log", id: "log", data_dir, sinks: &["log"] };
+            let context = SinkContext { name: "log", data_dir, sinks: &["log"] };
             assert!(build(&context, &document.root(), &mut problems).is_none(), "{params}");
             assert!(problems.to_string().contains(expected), "{params}: {problems}");
         };

@@ -69,7 +69,7 @@ async fn calls_that_have_seen_each_other_and_are_all_refused_are_all_taken_back(
     let rig = Rig::new(COUNT).await;
     rig.fill("a").await;
     let large = "x".repeat(50_000);
-    let events = [&large[..]];
+    let events = [large.as_str()];
     // All are with the script's thread before one of them is told.
     let refused = tokio::join!(rig.send(&events), rig.send(&events), rig.send(&events));
     assert!(refused.0.is_err() && refused.1.is_err() && refused.2.is_err(), "{refused:?}");
@@ -83,7 +83,7 @@ async fn a_commit_that_had_to_wait_does_not_store_what_is_out_of_date() {
     let rig = Rig::made(COUNT, Made { when_full: WhenFull::Block, ..USUAL }).await;
     rig.fill("a").await;
     let large = "x".repeat(50_000);
-    let events = [&large[..]];
+    let events = [large.as_str()];
     let meanwhile = async {
         // When this is stored, the one before has been refused.
         rig.send(&["small"]).await.unwrap();

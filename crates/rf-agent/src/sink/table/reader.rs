@@ -222,9 +222,9 @@ mod tests {
         let backup = folder.path().join("backup.sqlite3");
         make(&backup, "whole");
         let reader = Reader::new(path.clone());
-        let tables = async || reader.run(|session| session.tables()).await.unwrap();
-        assert_eq!(tables().await, [Identifier::own("damaged")]);
+        let first = async || reader.run(|session| Ok(session.tables()?.remove(0))).await.unwrap();
+        assert_eq!(first().await, Identifier::own("damaged"));
         std::fs::rename(&backup, &path).unwrap();
-        assert_eq!(tables().await, [Identifier::own("whole")]);
+        assert_eq!(first().await, Identifier::own("whole"));
     }
 }

@@ -13,8 +13,7 @@ use crate::sink::{Sink, SinkContext, SinkHost};
 /// Another sink with the same database, whose notices go to the queue of the first one.
 async fn other_sink(rig: &Rig) -> Arc<dyn Sink> {
     let data_dir = rig.folder.path();
-    let context =
-        SinkContext { name: "other", id: "other", data_dir, sinks: &["other", "subject"] };
+    let context = SinkContext { name: "other", data_dir, sinks: &["other", "subject"] };
     let params = r#"{ "database": "alert.sqlite3", "notification_sink": "subject" }"#;
     let mut problems = Problems::default();
     let document = parse("player.json", params, &|_| None, &mut problems).expect("JSON");
