@@ -1,11 +1,11 @@
 //! Programs of the user's own, run beside the agent: for the sources `command` and `exec`, and for sinks that are programs.
 //!
 //! Promises: a child never outlives the agent, also when that is killed with SIGKILL; a stop reaches all that the child has
-//! started, first with SIGTERM and after [`KILL_AFTER`] with SIGKILL; nothing stays behind as a zombie.
+//! started, first with SIGTERM and after `KILL_AFTER` with SIGKILL; nothing stays behind as a zombie.
 //!
 //! A safe program can keep none of this by itself: what is to happen at its own death must be set between fork and exec. So
 //! the agent does not start the program but a [`guard`]: itself once more, as a small process that starts the program, hands
-//! its standard streams through and watches over both sides. Should the guard be killed, [`Child::wait`] ends its group.
+//! its standard streams through and watches over both sides. Should the guard be killed, `Child::wait` ends its group.
 
 mod command_line;
 pub mod guard;
