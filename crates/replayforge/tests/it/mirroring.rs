@@ -226,6 +226,7 @@ fn check_headers(copy: &Value) {
     let values: Vec<_> =
         twice.iter().flat_map(|value| value.as_str().unwrap().split(", ")).collect();
     assert_eq!(values, ["1", "2"]);
+    assert_eq!(copy["headers"]["X-Forwarded-For"], json!(["127.0.0.1"]), "{copy}");
 }
 
 #[test]
