@@ -1,4 +1,4 @@
--- Lines of an access log in the combined format (nginx, Apache) become rows: every error, and one in SAMPLE of the rest.
+-- Lines of an access log in the combined format (nginx, Apache) become rows: each 5xx, and one in SAMPLE of the rest.
 local SAMPLE = 10
 
 local count = 0

@@ -1,4 +1,4 @@
--- Batches in the form of Datadog's log API (v2): an array of objects with `message`, `ddsource`, `service`, `hostname`.
+-- Batches in the form of Datadog's log API (v2): an array of objects with `message`, `ddsource`, `service`, `ddtags`.
 function TransformBatch(messages, request)
   local logs = {}
   for _, message in ipairs(messages) do
