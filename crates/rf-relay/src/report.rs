@@ -87,7 +87,7 @@ pub struct BucketReport {
     pub why: Vec<Why>,
     /// Events that wait.
     pub events: u64,
-    /// Bytes on disk.
+    /// Bytes in use, with the write-ahead log.
     pub used_bytes: u64,
     /// The limit of that.
     pub max_bytes: u64,

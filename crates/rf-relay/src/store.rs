@@ -176,7 +176,7 @@ pub(crate) struct Pulled {
 /// A bucket at a glance.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Usage {
-    /// Bytes on disk.
+    /// Bytes in use, with the write-ahead log.
     pub(crate) used_bytes: u64,
     /// The limit of that.
     pub(crate) max_bytes: u64,

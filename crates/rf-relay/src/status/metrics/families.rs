@@ -31,7 +31,7 @@ pub(super) const BUCKETS: &[BucketFamily] = &[
     bucket(
         "replayforge_bucket_used_bytes",
         Kind::Gauge,
-        "Bytes on disk.",
+        "Bytes in use, with the write-ahead log.",
         |b, _| one(b.used_bytes),
     ),
     bucket("replayforge_bucket_max_bytes", Kind::Gauge, "The limit of that.", |b, _| {
