@@ -55,7 +55,7 @@ fn a_service_that_was_down_is_told_everything_over_a_kill() {
     let mut stack = stack_that_notifies(|_| ());
     stack.target.go_away();
     post(stack.ports.proxy, "/", b"event number 0");
-    stack.player.wait_for("target cannot be reached");
+    stack.player.wait_for("destination cannot be reached");
     for n in 1..13 {
         post(stack.ports.proxy, "/", format!("event number {n}").as_bytes());
     }

@@ -44,7 +44,7 @@ fn a_relay_that_is_away_delays_and_keeps_the_order() {
     for n in 0..30 {
         post(stack.ports.proxy, &format!("/while/{n}"), b"kept by the proxy");
     }
-    stack.proxy.wait_for("target cannot be reached, trying again");
+    stack.proxy.wait_for("destination cannot be reached, trying again");
     assert_eq!(stack.target.count(), 1);
     stack.relay.restart();
     let received = stack.target.wait_for(31);
@@ -60,10 +60,10 @@ fn a_failure_that_goes_on_is_told_twice_and_then_muted() {
     let ports = Ports::free();
     let proxy = Program::role(folder.path(), "proxy", &Configs::new(folder.path(), ports).proxy);
     post(ports.proxy, "/", b"");
-    let muted = proxy.wait_for("target cannot be reached, trying again (muted for 3 minutes)");
+    let muted = proxy.wait_for("destination cannot be reached, trying again (muted for 3 minutes)");
     assert!(muted.contains(" WARN ") && muted.contains("sink=out"), "{muted}");
     // Two more tries at the least: the pauses double from 0.1 s on.
-    let told = || proxy.log().matches("target cannot be reached").count();
+    let told = || proxy.log().matches("destination cannot be reached").count();
     always_for("nothing more is told", Duration::from_secs(2), || told() == 2);
 }
 
@@ -74,7 +74,7 @@ fn a_target_that_is_away_delays_and_keeps_the_order() {
     for n in 0..30 {
         post(stack.ports.proxy, &format!("/{n}"), b"kept by the player");
     }
-    stack.player.wait_for("target cannot be reached, trying again");
+    stack.player.wait_for("destination cannot be reached, trying again");
     stack.target.come_back();
     let received = stack.target.wait_for(30);
     assert_eq!(targets(&received), (0..30).map(|n| format!("/{n}")).collect::<Vec<_>>());
@@ -91,9 +91,9 @@ fn everything_may_be_away_at_the_start() {
     let proxy = Program::role(folder.path(), "proxy", &configs.proxy);
     post(ports.proxy, "/early", b"1");
     player.wait_for("relay cannot be reached");
-    proxy.wait_for("target cannot be reached");
+    proxy.wait_for("destination cannot be reached");
     let _relay = Program::role(folder.path(), "relay", &configs.relay);
-    player.wait_for("target cannot be reached");
+    player.wait_for("destination cannot be reached");
     target.come_back();
     assert_eq!(target.wait_for(1)[0].target(), "/early");
 }

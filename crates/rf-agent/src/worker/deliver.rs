@@ -84,7 +84,7 @@ pub(super) async fn deliver(worker: &Worker, batch: &SinkBatch) -> DeliveryOutco
                     sink = worker.id,
                     error = reason,
                     state,
-                    "target cannot be reached, trying again"
+                    "destination cannot be reached, trying again"
                 );
                 backoff.next_delay()
             }
