@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::Full;
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientOptions};
@@ -45,9 +45,11 @@ impl StatusPort {
 
     /// What it answers to a path.
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Bytes> {
-        let url = format!("{}{path}", self.url);
-        let mut request = Request::get(url).body(Full::new(Bytes::new()))?;
-        let url = shown(request.uri());
+        let mut request =
+            Request::get(format!("{}{path}", self.url)).body(Full::new(Bytes::new()))?;
+        // Only what the user has given may be secret, not the path.
+        let url: Uri = self.url.parse()?;
+        let url = format!("{}{path}", shown(&url).trim_end_matches('/'));
         if let Some(token) = &self.token {
             request.headers_mut().insert(header::AUTHORIZATION, token.clone());
         }

@@ -30,7 +30,7 @@ pub(super) fn run(args: &TraceArgs) -> Exit {
         for program in &programs {
             match program.ask(args.id).await {
                 Ok(report) => reports.push((program.name.clone(), report)),
-                Err(error) => complain(&format!("{}: {}", program.name, told(&error))),
+                Err(error) => complain(&program.failed(&error)),
             }
         }
         is_known = reports.iter().any(|(_, report)| report.is_known());
@@ -86,6 +86,12 @@ impl Program {
         let looking =
             tokio::task::spawn_blocking(move || rf_agent::trace::report_of_store(&path, id));
         looking.await?.with_context(|| no_store(store))
+    }
+
+    /// What to say of it, with its name once.
+    fn failed(&self, error: &anyhow::Error) -> String {
+        let told = told(error);
+        if told.starts_with(&self.name) { told } else { format!("{}: {told}", self.name) }
     }
 }
 

@@ -64,6 +64,11 @@ fn a_wrong_port_is_named() {
     check(&["status", "--relay", &proxy], 1, expected);
     let api = format!("http://127.0.0.1:{}", stack.ports.relay);
     check(&["status", "--relay", &api], 1, "404 Not Found: is it a status port (portStatusZ)?");
+    let id = "0198f0c2-5b1e-7c43-9d0a-3f1d6c0f7a11";
+    let traced = run(&stack, &["trace", id, "--relay", &api], &[]);
+    let expected =
+        format!("{api}/trace/{id} answered 404 Not Found: is it a status port (portStatusZ)?\n");
+    assert!(traced.0 == Some(1) && traced.2.starts_with(&expected), "{traced:?}");
     let expected =
         "answered, but not as a relay's API: is it the relay's `port`, not `portStatusZ`?";
     check(&["tap", "--relay", &relay, "--bucket", "b"], 1, expected);
