@@ -22,7 +22,6 @@ pub enum ScriptAction {
     /// A step has `input`, `tick` (time passes, and the timer is called), `batch` or `body`, and what is expected: `emits`,
     /// `dropped`, `dead`, `failed`; for a batch `messages`, `path`, `headers`; for a body `status`. The machine's clock and
     /// variables are hidden. Exit code 1 if a test fails or there is none, 78 if a test file is invalid.
-    #[command(verbatim_doc_comment)]
     Test(ScriptTestArgs),
     /// Measure how many events per second a script can process, on one core and without input and output
     Bench(ScriptBenchArgs),

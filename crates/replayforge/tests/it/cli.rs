@@ -250,6 +250,9 @@ fn the_help_teaches_and_the_version_is_told() {
     );
     let top = run(folder.path(), &["top", "--help"]).output;
     assert!(top.starts_with("Show what a relay sees"), "it stands by itself: {top}");
+    let test = run(folder.path(), &["script", "test", "--help"]).output;
+    let (example, stray) = ("\n{\"tests\": [{\"name\": \"drops pings\", ", "\n`emits`,\n");
+    assert!(test.contains(example) && !test.contains(stray), "{test}");
     let help = run(folder.path(), &["--help"]);
     assert_eq!(help.code, Some(0));
     for command in
