@@ -7,7 +7,7 @@ function Process(content, emit)
   end
   local push, wrong = json_decode(request.body)
   if push == nil then
-    dead("the body is not JSON: " .. wrong)
+    dead(wrong)
     return
   end
   for _, stream in ipairs(push.streams or {}) do

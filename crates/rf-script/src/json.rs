@@ -48,7 +48,10 @@ pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
         }
         match read {
             Ok(value) => Ok((value, None)),
-            Err(reason) => Ok((Value::Nil, Some(format!("json_decode: {reason}")))),
+            Err(reason) => {
+                let told = format!("json_decode: the text cannot be read as JSON: {reason}");
+                Ok((Value::Nil, Some(told)))
+            }
         }
     })?;
     globals.set("json_decode", decode)?;

@@ -271,16 +271,16 @@ fn an_object_that_came_empty_is_what_the_script_makes_of_it() {
 fn bad_text_is_nil_and_a_reason_with_its_place() {
     check_script(
         r#"local v, e = json_decode('{"a":\n tru}') return tostring(v) .. " " .. e"#,
-        "nil json_decode: expected ident at line 2 column 5",
+        "nil json_decode: the text cannot be read as JSON: expected ident at line 2 column 5",
     );
     check_script(
         r#"local v, e = json_decode('[1] x') return e"#,
-        "json_decode: trailing characters at line 1 column 5",
+        "json_decode: the text cannot be read as JSON: trailing characters at line 1 column 5",
     );
     let deep = "[".repeat(500);
     check_script(
         &format!("local v, e = json_decode('{deep}') return e"),
-        "json_decode: recursion limit exceeded at line 1 column 128",
+        "json_decode: the text cannot be read as JSON: recursion limit exceeded at line 1 column 128",
     );
     check_script(r#"return json_encode(json_decode('"\xff"'))"#, "\"\u{fffd}\"");
     check_script(r#"return json_encode(json_decode('["\\ud83d!"]'))"#, "[\"\u{fffd}!\"]");

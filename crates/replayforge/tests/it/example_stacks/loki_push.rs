@@ -76,7 +76,7 @@ fn each_line_of_each_push_becomes_a_row() {
     eventually("the dead letters", SOON, || example.letters("proxy.json").len() >= 10);
     for letter in example.letters("proxy.json") {
         let reason = letter["reason"].as_str().unwrap();
-        assert!(reason.starts_with("the body is not JSON: "), "{letter}");
+        assert!(reason.starts_with("json_decode: the text cannot be read as JSON: "), "{letter}");
     }
     assert_eq!(example.letters("proxy.json").len(), 10);
     let newest: Vec<Value> = serde_json::from_str(&example.run("query-table")).unwrap();
