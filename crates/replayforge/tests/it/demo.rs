@@ -38,8 +38,9 @@ fn end(demo: &mut Program, requests: usize) {
     demo.signal(Signal::INT);
     let status = demo.wait_for_end();
     assert!(status.success(), "{status}: {}", demo.log());
+    let noun = if requests == 1 { "request" } else { "requests" };
     let summary =
-        format!("{requests} requests captured and relayed, {requests} replayed to the target.");
+        format!("\n{requests} {noun} captured and relayed, {requests} replayed to the target.\n");
     assert!(demo.output().contains(&summary), "{}", demo.output());
 }
 

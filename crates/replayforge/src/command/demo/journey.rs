@@ -76,7 +76,8 @@ impl Journeys {
 
     pub(super) fn summary(&self) -> String {
         let (relayed, replayed) = *self.counts.borrow();
-        format!("\n{relayed} requests captured and relayed, {replayed} replayed to the target.")
+        let requests = if relayed == 1 { "request" } else { "requests" };
+        format!("\n{relayed} {requests} captured and relayed, {replayed} replayed to the target.")
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<(String, u64)>> {

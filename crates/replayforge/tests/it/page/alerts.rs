@@ -83,6 +83,7 @@ fn a_choice_in_the_making_hides_nothing_and_is_kept() {
         browser.press(&["r"]);
         browser.texts(".pill") == ["bad", "ok", "ok"]
     });
+    browser.wait_for(".note", "1 of 3 tables needs a look.");
     browser.wait_for(".card.bad", ": \u{201c}down\u{201d}, the last event was good");
     browser.wait_for(".card", "silenced by the configuration until 2100-06-15");
     assert_eq!(browser.texts(".card button"), ["Silence", "Silence"], "the file's has no end");

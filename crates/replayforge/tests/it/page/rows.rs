@@ -153,7 +153,7 @@ fn rows_are_sorted_filtered_and_paged() {
     browser.choose("select[name=column]", "customer");
     browser.type_into("input[name=value]", "' OR 1=1 --");
     browser.press(&[key::ENTER]);
-    browser.wait_for(".empty", "No row is like this.");
+    browser.wait_for(".empty", "No row matches.");
     browser.click(".chip:last-child button");
     browser.wait_for(".count", "25 rows");
     // Two choices before the page is drawn again: both hold.

@@ -70,7 +70,7 @@ export class Alerts {
     this.wrong.replaceChildren();
     const wrong = tables.filter((table) => MOODS[table.state] === "bad").length;
     const text = tables.length === 0 ? "No tables yet: they appear with the first events."
-      : wrong === 0 ? "Nothing is wrong." : `${wrong} of ${tables.length} tables need a look.`;
+      : wrong === 0 ? "Nothing is wrong." : `${wrong} of ${tables.length} tables ${wrong === 1 ? "needs" : "need"} a look.`;
     if (this.summary.textContent !== text) say(text);
     this.summary.replaceChildren(text);
     if (!choice || !this.all.contains(choice)) {

@@ -166,7 +166,7 @@ export class Rows {
     const table = h("table", {}, h("thead", {}, h("tr", {}, header)), h("tbody", {}, rows));
     const isFiltered = conditions(this.place.pairs).length > 0 || this.place.pairs.get(".since");
     this.body.replaceChildren(this.#rows.length > 0 ? table
-      : h("p", { class: "empty" }, isFiltered ? "No row is like this." : "This table has no rows."));
+      : h("p", { class: "empty" }, isFiltered ? "No row matches." : "This table has no rows."));
   }
 
   #isNumeric(column) {

@@ -97,7 +97,7 @@ export class Series {
       h("div", { class: "filter" },
         choose("Series", "series", [["", `all ${names.length} series`], ...names.map((name) => [name, name])]),
         (envs.length > 1 || pairs.has(".env")) && choose("Environment", "env", [["", "all environments"], ...envs.map((env) => [env, env || "no environment"])]),
-        choose("Aggregate", "aggregate", [["", "as the kind has it"], ...AGGREGATES.map((name) => [name, name])])),
+        choose("Aggregate", "aggregate", [["", "usual aggregate"], ...AGGREGATES.map((name) => [name, name])])),
       h("div", { class: "right" },
         range(span === "all" ? "" : span, "all of the time", (value) => go(this.#with({ ".span": value || "all" }))),
         h("button", { type: "button", title: "r", onclick: () => this.load() }, "Refresh")));
