@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use rf_agent::agent::Plan;
 use rf_agent::{player, proxy};
-use rf_core::config::{Document, Node, Problems, load, nearest, schema_of};
+use rf_core::config::{Document, Node, Problems, load, nearest, parse, schema_of};
 use rf_relay::config::{RelayConfig, RelayConfigFile};
 use serde_json::Value;
 
@@ -43,7 +43,24 @@ pub fn read(path: &Path, role: Option<Role>) -> Outcome {
 /// The same for a relay that listens on this port, whatever the file says.
 pub fn read_on(path: &Path, role: Option<Role>, port: Option<u16>) -> Outcome {
     let mut problems = Problems::new();
-    let Some(document) = load(path, &environment, &mut problems) else {
+    let document = load(path, &environment, &mut problems);
+    outcome(document, problems, role, port)
+}
+
+/// The same of a role's text that is not written yet; problems name it as this file.
+pub fn read_text(name: &str, text: &str, role: Role) -> Outcome {
+    let mut problems = Problems::new();
+    let document = parse(name, text, &environment, &mut problems);
+    outcome(document, problems, Some(role), None)
+}
+
+fn outcome(
+    document: Option<Document>,
+    mut problems: Problems,
+    role: Option<Role>,
+    port: Option<u16>,
+) -> Outcome {
+    let Some(document) = document else {
         return Outcome { checked: None, problems, verbosity: None };
     };
     let verbosity = verbosity(&document, &mut problems);
@@ -187,8 +204,7 @@ mod tests {
     fn a_role_is_guessed_by_what_is_like_its_keys() {
         let check = |text: &str, expected: Role| {
             let mut problems = Problems::new();
-            let document =
-                rf_core::config::parse("file", text, &|_| None, &mut problems).expect("JSON5");
+            let document = parse("file", text, &|_| None, &mut problems).expect("JSON5");
             assert_eq!(guess_role(&document), expected, "{text}");
         };
         check("{ buckets: {} }", Role::Relay);

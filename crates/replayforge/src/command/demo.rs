@@ -88,15 +88,21 @@ async fn demo(folder: PathBuf, ports: Ports, control: Control) -> anyhow::Result
     let journeys = Arc::new(Journeys::default());
     let tasks = Tasks::new(control.stop.child_token());
 
-    let Checked::Relay(relay) =
-        checked(&folder, "relay", Role::Relay, &relay_file(&folder, &ports))?
-    else {
+    let files =
+        [relay_file(&folder, &ports), player_file(&folder, &ports), proxy_file(&folder, &ports)];
+    let [relay, player, proxy] = &files;
+    let Checked::Relay(relay) = checked(&folder, "relay", Role::Relay, relay)? else {
         anyhow::bail!("no relay")
     };
     let listeners = Listeners::bind(&relay)?;
     let listener = rf_net::listen::listen("127.0.0.1", ports.target)?;
-    let mut player = agent(&folder, "player", Role::Player, &player_file(&folder, &ports)).await?;
-    let mut proxy = agent(&folder, "proxy", Role::Proxy, &proxy_file(&folder, &ports)).await?;
+    let mut player = agent(&folder, "player", Role::Player, player).await?;
+    let mut proxy = agent(&folder, "proxy", Role::Proxy, proxy).await?;
+    // Not before the stores are ours: the files may be those of a demo that runs.
+    for (name, file) in ["relay", "player", "proxy"].into_iter().zip(&files) {
+        let path = path_of(&folder, name);
+        std::fs::write(&path, format!("{file:#}")).with_context(|| path.display().to_string())?;
+    }
     let seen = Arc::clone(&journeys);
     proxy.observe(Arc::new(move |_, event| seen.relayed(event)));
     let seen = Arc::clone(&journeys);
@@ -124,12 +130,14 @@ async fn demo(folder: PathBuf, ports: Ports, control: Control) -> anyhow::Result
     Ok(joined?)
 }
 
-/// Writes the file, and reads it as a role does.
+fn path_of(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.json"))
+}
+
+/// Reads what is to be in a file, as a role does.
 fn checked(folder: &Path, name: &str, role: Role, file: &Value) -> anyhow::Result<Checked> {
-    let path = folder.join(format!("{name}.json"));
-    std::fs::write(&path, serde_json::to_vec_pretty(file)?)
-        .with_context(|| path.display().to_string())?;
-    let outcome = config_file::read(&path, Some(role));
+    let path = path_of(folder, name).display().to_string();
+    let outcome = config_file::read_text(&path, &format!("{file:#}"), role);
     outcome.checked.ok_or_else(|| anyhow::anyhow!("{}", outcome.problems))
 }
 

@@ -119,6 +119,25 @@ fn a_given_folder_is_kept_with_its_files() {
 }
 
 #[test]
+fn a_second_demo_in_a_folder_is_refused_and_changes_no_file() {
+    let (_turn, folder) = (turn(), tempfile::tempdir().unwrap());
+    let kept = folder.path().join("kept").display().to_string();
+    let mut demo = Program::start(folder.path(), &["demo", "--dir", &kept], &[]);
+    let line = curl_line(&demo);
+    let files = || {
+        let text = |role: &str| std::fs::read_to_string(format!("{kept}/{role}.json")).unwrap();
+        ["relay", "player", "proxy"].map(text)
+    };
+    let before = files();
+    let second = Program::run(folder.path(), &["demo", "--dir", &kept], &[]);
+    assert!(second.code == Some(1) && second.log.contains("in use"), "{second:?}");
+    assert_eq!(files(), before);
+    assert_eq!(run_line(&line), "Request received");
+    demo.wait_for_output("POST /orders?id=1");
+    end(&mut demo, 1);
+}
+
+#[test]
 fn a_demo_that_is_stopped_at_once_ends_well() {
     let (_turn, folder) = (turn(), tempfile::tempdir().unwrap());
     let mut demo = Program::start(folder.path(), &["demo"], &[]);
