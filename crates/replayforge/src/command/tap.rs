@@ -63,7 +63,7 @@ async fn tap(args: &TapArgs, stop: CancellationToken) -> anyhow::Result<()> {
     let mut printer = Printer { args, shown: 0, is_terminal: io::stdout().is_terminal() };
     loop {
         let end = tokio::select! {
-            end = read_along(args, &client, &bearer, &mut printer) => end?,
+            end = read_along(args, &client, &bearer, &mut printer, &mut backoff) => end?,
             () = stop.cancelled() => return Ok(()),
         };
         let End::Away(reason) = end else { return Ok(()) };
@@ -80,6 +80,7 @@ async fn read_along(
     client: &Client,
     bearer: &HeaderValue,
     printer: &mut Printer<'_>,
+    backoff: &mut Backoff,
 ) -> anyhow::Result<End> {
     let request = Request::get(format!("{}/tap", args.relay.trim_end_matches('/')))
         .header(RF_BUCKET, &args.bucket)
@@ -92,7 +93,9 @@ async fn read_along(
         Err(error) => return Ok(End::Away(error.to_string())),
     };
     match answer.status() {
-        StatusCode::OK if is_tap(answer.headers()) => lines(answer.into_body(), printer).await,
+        StatusCode::OK if is_tap(answer.headers()) => {
+            lines(answer.into_body(), printer, backoff).await
+        }
         StatusCode::OK => anyhow::bail!(
             "{} answered, but not as a relay's API: is it the relay's `port`, not `portStatusZ`?",
             args.relay
@@ -114,8 +117,12 @@ fn is_tap(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(TAP_TYPE))
 }
 
-/// One JSON object a line; an empty line says that the relay is there.
-async fn lines(mut body: Incoming, printer: &mut Printer<'_>) -> anyhow::Result<End> {
+/// One JSON object a line; an empty line says that the relay is there. Each is a reason to try again soon when it goes.
+async fn lines(
+    mut body: Incoming,
+    printer: &mut Printer<'_>,
+    backoff: &mut Backoff,
+) -> anyhow::Result<End> {
     let mut rest = BytesMut::new();
     loop {
         let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
@@ -128,6 +135,7 @@ async fn lines(mut body: Incoming, printer: &mut Printer<'_>) -> anyhow::Result<
         rest.extend_from_slice(&data);
         while let Some(end) = memchr::memchr(b'\n', &rest) {
             let line = rest.split_to(end + 1);
+            backoff.reset();
             if !printer.line(line.trim_ascii())? {
                 return Ok(End::Enough);
             }
@@ -182,5 +190,43 @@ impl Printer<'_> {
         }
         self.shown += 1;
         Ok(self.args.limit.is_none_or(|limit| self.shown < limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_relay_that_was_there_is_asked_again_as_soon_as_at_first() {
+        let relay = TcpListener::bind("127.0.0.1:0").unwrap();
+        let args = TapArgs {
+            relay: format!("http://{}", relay.local_addr().unwrap()),
+            bucket: "b".to_owned(),
+            token_file: None,
+            filter: None,
+            limit: None,
+            json: false,
+        };
+        let relay = thread::spawn(move || {
+            let (mut tap, _) = relay.accept().unwrap();
+            assert!(tap.read(&mut [0; 4096]).unwrap() > 0);
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\n";
+            tap.write_all(format!("{head}Content-Length: 1\r\n\r\n\n").as_bytes()).unwrap();
+        });
+        let client = Client::new(&ClientOptions::default()).unwrap();
+        let mut printer = Printer { args: &args, shown: 0, is_terminal: false };
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let at_first = format!("{backoff:?}");
+        backoff.next_delay();
+        let bearer = HeaderValue::from_static("Bearer t");
+        let end = read_along(&args, &client, &bearer, &mut printer, &mut backoff).await.unwrap();
+        relay.join().unwrap();
+        assert!(matches!(end, End::Away(_)));
+        assert_eq!(format!("{backoff:?}"), at_first);
     }
 }
