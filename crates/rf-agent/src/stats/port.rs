@@ -164,8 +164,22 @@ fn filter(query: &str) -> Filter {
     let value = |name: &str| {
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         let mut found = pairs.filter(|(key, _)| *key == name).map(|(_, value)| value);
-        let value = percent_encoding::percent_decode_str(found.next()?);
-        Some(value.decode_utf8_lossy().into_owned())
+        let value = found.next()?.replace('+', " ");
+        Some(percent_encoding::percent_decode_str(&value).decode_utf8_lossy().into_owned())
     };
     Filter { source: value("source"), sink: value("sink") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter;
+
+    #[test]
+    fn an_id_may_be_written_as_forms_write_it() {
+        for query in ["sink=a%20b", "sink=a+b", "x=1&sink=a+b&sink=c"] {
+            assert_eq!(filter(query).sink.as_deref(), Some("a b"), "{query}");
+            assert_eq!(filter(query).source, None, "{query}");
+        }
+        assert_eq!(filter("sink=a%2Bb").sink.as_deref(), Some("a+b"));
+    }
 }
