@@ -12,9 +12,9 @@ use super::report::{JournalSpan, Passed, Step};
 use crate::clock::unix_us;
 use crate::event::event_id;
 
-/// Steps that are remembered where the file says nothing: at most 10 MiB, for single events.
+/// Steps that are remembered where the file says nothing: for single events some 10 MiB, and what is said of them.
 pub const DEFAULT_STEPS: usize = 100_000;
-/// More are of no use: they would take 1 GB.
+/// More are of no use: they would take 1 GB, and what is said of them.
 pub const MAX_STEPS: usize = 10_000_000;
 /// In so many parts a full journal is kept, and forgotten.
 const SEGMENTS: usize = 64;
