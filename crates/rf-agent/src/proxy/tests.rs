@@ -230,6 +230,27 @@ fn what_cannot_work_in_a_proxy_is_told() {
 }
 
 #[test]
+fn a_sink_cannot_be_named_as_the_dead_letters_of_a_script() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = folder.path().join("s.lua");
+    std::fs::write(&script, "function Process(content, emit) end").expect("written");
+    let told = |id: &str| {
+        let script = script.display();
+        let source = format!("{{ id: '{id}', type: 'stdin', transformScript: '{script}' }}");
+        let sink = "{ id: 'script:s', type: 'http', url: ':dbg>stdout:' }";
+        let text = format!("{{ sources: [{source}], sinks: [{sink}], dataDir: '/nowhere' }}");
+        let mut problems = Problems::new();
+        let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+        let plan = check(&document, &mut problems);
+        assert_eq!(plan.is_none(), problems.has_errors(), "{problems}");
+        problems.to_string()
+    };
+    let expected = "error: sources[0].transformScript: a sink is named `script:s`";
+    assert!(told("s").contains(expected), "{}", told("s"));
+    assert_eq!(told("other"), "");
+}
+
+#[test]
 fn a_sink_that_no_source_names_is_told() {
     let told = told_of("{ id: \"a\", type: \"stdin\", params: {} }", "");
     assert!(told.contains("warning: sinks[0].id: no source names this sink"), "{told}");

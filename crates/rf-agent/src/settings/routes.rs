@@ -2,9 +2,10 @@
 
 use rf_core::config::{Interval, Node, Problems};
 
+use super::at;
 use crate::agent::PlannedSource;
-use crate::script::ScriptPlan;
 use crate::script::config::{ScriptKeys, check_pass};
+use crate::script::{ScriptPlan, letters_queue};
 use crate::source::Source;
 
 /// What a source's keys say about where its events go.
@@ -38,6 +39,13 @@ impl RouteKeys<'_> {
         }
         let script = self.script.check_source(&known, self.hook_interval, node, problems);
         check_pass(script.as_ref(), self.sinks.is_empty(), node, problems);
+        let letters = letters_queue(self.source);
+        if script.is_some() && known.contains(&letters) {
+            let text = format!(
+                "a sink is named `{letters}`, as the queue of this script's dead letters is: give it another name"
+            );
+            problems.error(&at(node, "transformScript"), text);
+        }
         let sinks = self.check_sinks(&known, problems);
         let feeds = if script.is_some() { known } else { sinks.clone() };
         Routes { sinks, feeds, script }
