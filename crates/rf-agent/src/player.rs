@@ -26,7 +26,8 @@ use crate::relay_client::{BucketKey, RelayClient};
 use crate::server::{self, ServedSink, ServerPlan};
 use crate::settings::{
     Listening, RouteKeys, at, check_buffer, check_ids, check_listening, check_named,
-    check_node_info_every, host_name, listens, no_tailnet, parse_url, reached, store_options,
+    check_node_info_every, check_token, host_name, listens, no_tailnet, parse_url, reached,
+    store_options,
 };
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
@@ -54,7 +55,9 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     if file.sources.is_empty() {
         problems.warn(&root, "no sources: nothing is pulled");
     } else if file.sources.iter().all(|source| source.transform_script.is_empty()) {
-        check_named(&sink_nodes, "name", &named_sinks(&file), problems);
+        let named = file.sources.iter().flat_map(|source| &source.sinks);
+        let named: Vec<&str> = named.map(String::as_str).collect();
+        check_named(&sink_nodes, "name", &named, &named_by_sinks(&file), problems);
     }
     let client = relay_client(&file, &root, problems);
     let sinks: Vec<Option<PlannedSink>> = file
@@ -133,10 +136,9 @@ fn check_urls(
     }
 }
 
-/// All sinks that get events: from a source, or from another sink, as notifications of an `alert`.
-fn named_sinks(file: &PlayerFile) -> Vec<&str> {
-    let mut named: Vec<&str> =
-        file.sources.iter().flat_map(|source| &source.sinks).map(String::as_str).collect();
+/// What may name sinks that get events from another sink, as notifications of an `alert`.
+fn named_by_sinks(file: &PlayerFile) -> Vec<&str> {
+    let mut named = Vec::new();
     file.sinks.iter().filter_map(|sink| sink.params.as_ref()).for_each(|it| texts(it, &mut named));
     named
 }
@@ -224,23 +226,17 @@ fn check_source(
     };
     let sinks = file.sinks.iter().map(|sink| sink.name.clone()).collect();
     let routes = keys.check(sinks, node, problems);
-    if source.relay_authentication_bearer.is_empty() {
-        problems.warn(
-            &at(node, "relayAuthenticationBearer"),
-            "a relay hands out nothing without the token of the bucket: set relayAuthenticationBearer",
-        );
-    }
-    let bearer = format!("Bearer {}", source.relay_authentication_bearer.expose());
+    let token = &source.relay_authentication_bearer;
+    let nothing = "a relay hands out nothing";
+    check_token(node, "relayAuthenticationBearer", token, nothing, problems);
+    let bearer = format!("Bearer {}", token.expose());
     if HeaderValue::try_from(bearer).is_err() {
         let text = "this cannot be sent as a header: expected a token without line breaks";
         problems.error(&at(node, "relayAuthenticationBearer"), text);
     }
     let built = RelaySource {
         id: source.name.clone(),
-        bucket: BucketKey {
-            name: source.name.clone(),
-            token: source.relay_authentication_bearer.clone(),
-        },
+        bucket: BucketKey { name: source.name.clone(), token: token.clone() },
         client: Arc::clone(client?),
         poll: source.hook_interval.map_or(DEFAULT_POLL, Duration::from),
     };

@@ -28,8 +28,8 @@ use crate::script::batch::BatchScript;
 use crate::script::config::Hook;
 use crate::settings::{
     Listening, RouteKeys, at, check_buffer, check_ids, check_listening, check_named,
-    check_node_info_every, host_name, listens, no_effect_yet, no_tailnet, parse_url, reached,
-    store_options,
+    check_node_info_every, check_token, host_name, listens, no_effect_yet, no_tailnet, parse_url,
+    reached, store_options,
 };
 use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{EventLimit, RateLimits, Shape, Sink};
@@ -66,7 +66,7 @@ pub fn check(document: &Document, problems: &mut Problems) -> Option<Plan> {
     } else if file.sources.iter().all(|source| source.transform_script.is_empty()) {
         let named: Vec<&str> =
             file.sources.iter().map(|source| source.target_sink.as_str()).collect();
-        check_named(&sink_nodes, "id", &named, problems);
+        check_named(&sink_nodes, "id", &named, &[], problems);
     }
     let host = host_name(&file.host_name);
     let sinks: Vec<Option<PlannedSink>> = file
@@ -274,11 +274,8 @@ fn build_sink(
     if !sink.not_relay && sink.buckets.len() > MAX_NAMES {
         problems.error(&at(node, "buckets"), format!("expected at most {MAX_NAMES} names"));
     }
-    if !sink.not_relay && sink.auth_bearer.is_empty() {
-        problems.warn(
-            &at(node, "authBearer"),
-            "a relay accepts nothing without the token of the bucket: set authBearer",
-        );
+    if !sink.not_relay {
+        check_token(node, "authBearer", &sink.auth_bearer, "a relay accepts nothing", problems);
     }
     let client =
         Client::new(&ClientOptions { ca_file: sink.ca_file.clone(), ..ClientOptions::default() });

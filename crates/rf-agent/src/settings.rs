@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
-use rf_core::config::{Interval, Node, Problems, at_most};
+use rf_core::config::{Interval, Node, Problems, Secret, at_most};
 use rf_core::node_info::DEFAULT_EVERY_SECS;
 use rf_net::serve::MAX_CONNECTIONS;
 use schemars::Schema;
@@ -64,6 +64,23 @@ pub(crate) fn check_ids(nodes: &[Node<'_>], key: &str, problems: &mut Problems) 
             problems.error(&at, format!("`{id}` is used twice: ids must be unique"));
         }
         seen.push(id);
+    }
+}
+
+/// Warns of a bucket's token that is not there, without which a relay does `nothing`. Where its variable is not set, that is
+/// told already.
+pub(crate) fn check_token(
+    node: &Node<'_>,
+    key: &str,
+    token: &Secret,
+    nothing: &str,
+    problems: &mut Problems,
+) {
+    let path = node.get(key).map(|at| at.path());
+    let is_told = problems.warnings().any(|warning| Some(&warning.key) == path.as_ref());
+    if token.is_empty() && !is_told {
+        let text = format!("{nothing} without the token of the bucket: set {key}");
+        problems.warn(&at(node, key), text);
     }
 }
 

@@ -62,6 +62,19 @@ fn check_tells_every_problem_with_its_place_and_start_up_says_the_same() {
 }
 
 #[test]
+fn check_prints_what_getting_started_shows() {
+    let folder = temp();
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |path: &str| std::fs::read_to_string(repository.join(path)).unwrap();
+    let file = read("examples/http-replay/proxy.json");
+    let file = file.replace("targetSink: \"relay\"", "targetSink: \"relai\"");
+    std::fs::write(folder.path().join("proxy.json"), file).unwrap();
+    let checked = run(folder.path(), &["check", "-c", "proxy.json"]);
+    let sample = format!("```text\n{}```\n", checked.log);
+    assert!(read("docs/getting-started.md").contains(&sample), "{}", checked.log);
+}
+
+#[test]
 fn a_log_level_that_is_none_is_a_warning_of_check_and_of_a_start() {
     let folder = temp();
     let mut config = Configs::new(folder.path(), Ports::free()).proxy;

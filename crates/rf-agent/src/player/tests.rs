@@ -86,6 +86,8 @@ fn a_sink_that_nobody_names_is_told() {
     told(&names("\"out\""), &[out, idle], expected);
     told(&names("\"out\", \"idle\""), &[out, idle], "");
     told(&names("\"alert\""), &[alert, chat], "");
+    told(&names("\"otu\""), &[out, idle], "no sink has the name `otu`; known: out, idle");
+    told(&names("\"$NONE\""), &[out, idle], "NONE is not set; an empty text is used");
 }
 
 #[test]
@@ -154,6 +156,10 @@ fn a_relay_wants_a_token() {
         problems.contains("warning: sources[0]: a relay hands out nothing without the token"),
         "{problems}"
     );
+    let source = r#"{ name: "b", relayAuthenticationBearer: "$NONE", sinks: ["out"] }"#;
+    let problems = told_with(source, out, "");
+    let expected = "warning: sources[0].relayAuthenticationBearer: the environment variable NONE is not set; an empty text is used";
+    assert!(problems.ends_with(expected) && problems.lines().count() == 1, "{problems}");
     let source = r#"{ name: "b", relayAuthenticationBearer: "secret\n1", sinks: ["out"] }"#;
     let problems = told_with(source, out, "");
     let expected = "error: sources[0].relayAuthenticationBearer: this cannot be sent as a header";

@@ -251,7 +251,38 @@ fn a_sink_cannot_be_named_as_the_dead_letters_of_a_script() {
 }
 
 #[test]
-fn a_sink_that_no_source_names_is_told() {
-    let told = told_of("{ id: \"a\", type: \"stdin\", params: {} }", "");
-    assert!(told.contains("warning: sinks[0].id: no source names this sink"), "{told}");
+fn a_sink_that_no_source_names_is_told_unless_a_source_names_none_that_is_there() {
+    let told = |target: &str| {
+        let source = format!("{{ id: 's', type: 'stdin', targetSink: '{target}' }}");
+        let sink = |id: &str| format!("{{ id: '{id}', type: 'http', url: ':dbg>stdout:' }}");
+        let (used, idle) = (sink("used"), sink("idle"));
+        let text =
+            format!("{{ sources: [{source}], sinks: [{used}, {idle}], dataDir: '/nowhere' }}");
+        let mut problems = Problems::new();
+        let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+        check(&document, &mut problems);
+        problems.to_string()
+    };
+    let unnamed = "no source names this sink";
+    let idle = format!("warning: sinks[1].id: {unnamed}, so it gets no events");
+    assert!(told("used").ends_with(&idle), "{}", told("used"));
+    let unknown = "no sink has the id `usde`; known: used, idle";
+    assert!(told("usde").ends_with(unknown), "{}", told("usde"));
+    assert!(told("$NONE").ends_with("NONE is not set; an empty text is used"), "{}", told("$NONE"));
+}
+
+#[test]
+fn a_token_whose_variable_is_not_set_is_told_once() {
+    let told = |token: &str| {
+        let relay = format!("url: 'http://127.0.0.1:1', buckets: ['b'], authBearer: '{token}'");
+        told_with(&source("s", "stdin", ""), &relay, "")
+    };
+    let check = |token: &str, expected: &str| {
+        let told = told(token);
+        let (_, text) = told.split_once("warning: sinks[0].authBearer: ").expect("a warning");
+        assert_eq!(text, expected, "{told}");
+    };
+    check("", "a relay accepts nothing without the token of the bucket: set authBearer");
+    check("$NONE", "the environment variable NONE is not set; an empty text is used");
+    check("${NONE:-}", "a relay accepts nothing without the token of the bucket: set authBearer");
 }

@@ -90,12 +90,23 @@ impl Routes {
     }
 }
 
-/// Warns of sinks that nobody names, by the names of all that are named. Scripts name sinks, too: with one nothing is known.
-pub(crate) fn check_named(sinks: &[Node<'_>], key: &str, named: &[&str], problems: &mut Problems) {
-    for sink in sinks {
-        let Some(name) = sink.get(key) else { continue };
-        if name.as_str().is_some_and(|name| !named.contains(&name)) {
-            problems.warn(&name, "no source names this sink, so it gets no events");
+/// Warns of sinks that no source names, nor any of the `further` names. Scripts name sinks, too: with one nothing is known.
+/// Nor is it where a source names no sink that is there: that is told, and any of them may be meant.
+pub(crate) fn check_named(
+    sinks: &[Node<'_>],
+    key: &str,
+    named: &[&str],
+    further: &[&str],
+    problems: &mut Problems,
+) {
+    let known = sinks.iter().filter_map(|sink| sink.get(key));
+    let known: Vec<_> = known.filter_map(|at| Some((at, at.as_str()?))).collect();
+    if named.iter().any(|name| !known.iter().any(|(_, id)| id == name)) {
+        return;
+    }
+    for (at, id) in known {
+        if !named.contains(&id) && !further.contains(&id) {
+            problems.warn(&at, "no source names this sink, so it gets no events");
         }
     }
 }
