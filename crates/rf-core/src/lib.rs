@@ -3,10 +3,11 @@
 //! Must not know: SQLite, Lua, HTTP servers. A thing moves in here only when a second crate needs it.
 //!
 //! Reading order: [`event`] (what travels), [`protocol`] (how it is spelled on the wire), [`json`] (as others write it),
-//! [`config`] (how a user's file becomes a checked value), [`lifecycle`] (how tasks start, stop and fail), [`background`]
-//! (work that gives way), [`clock`] (the time, in whole units), [`backoff`] (how long to wait before the next try),
-//! [`node_info`] (what an agent tells its relays of itself), [`metrics`] (the same for Prometheus), [`recent_logs`] (the
-//! newest log lines of each source and sink), [`trace`] (what a program remembers of the events that passed it).
+//! `lenient` (values of an unexpected type), [`config`] (how a user's file becomes a checked value), [`lifecycle`] (how tasks
+//! start, stop and fail), [`background`] (work that gives way), [`clock`] (the time, in whole units), [`backoff`] (how long to
+//! wait before the next try), [`node_info`] (what an agent tells its relays of itself), [`metrics`] (the same for Prometheus),
+//! [`recent_logs`] (the newest log lines of each source and sink), [`trace`] (what a program remembers of the events that
+//! passed it).
 
 pub mod background;
 pub mod backoff;

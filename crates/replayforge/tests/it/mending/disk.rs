@@ -12,7 +12,7 @@ use crate::support::http::Message;
 use crate::support::ports::{Ports, free_port};
 use crate::support::program::Program;
 use crate::support::small_disk::SmallDisk;
-use crate::support::stack::{Configs, TOKEN};
+use crate::support::stack::{Configs, Stack, TOKEN};
 use crate::support::target::Target;
 use crate::support::wait::{SOON, eventually};
 use crate::support::wire::call;
@@ -181,6 +181,47 @@ fn a_relay_on_a_full_disk_says_so_until_it_has_room() {
     eventually("the relay is ready", SOON, || get("/readyz").status() == 200);
     eventually("the heart beats again", SOON, || heart.count() > beats);
     relay.wait_for("RECOVERED bucket b: disk, after");
+}
+
+#[test]
+fn a_player_on_a_full_disk_delivers_what_it_has_and_leaves_the_rest_at_the_relay() {
+    let mut mounted = None;
+    let mut stack = Stack::with(|configs| {
+        let path = configs.player["dataDir"].as_str().unwrap();
+        mounted = Some(SmallDisk::mount(PathBuf::from(path)));
+        configs.player["sinks"][0]["buffer"] = json!({ "maxBytes": "8mb" });
+    });
+    // Gone before the folder that it is mounted in.
+    let disk = mounted.expect("every stack asks for its files once");
+    // How a full disk is told is for the queue to choose.
+    stack.player.expect_error("");
+    stack.target.go_away();
+    let mut posted = BTreeSet::new();
+    let mut post = |events: usize, port: u16| {
+        for _ in 0..events {
+            let mut body = format!("body {} ", posted.len()).into_bytes();
+            body.resize(10_000, b'.');
+            assert_eq!(call(port, "POST", "/", &[], &body).status(), 200);
+            posted.insert(body);
+        }
+        posted.clone()
+    };
+    let at_the_player = post(20, stack.ports.proxy);
+    let status = stack.ports.status;
+    let waiting = || {
+        call(status, "GET", "/statusz", &[], b"").json()["report"]["buckets"][0]["events"].clone()
+    };
+    eventually("the player has them", SOON, || waiting() == 0);
+    let reserve = disk.path.join("player.sqlite3.reserve");
+    eventually("the reserve", SOON, || reserve.exists());
+    disk.fill(0);
+    let all = post(200, stack.ports.proxy);
+    stack.player.kill();
+    stack.player.restart();
+    stack.target.come_back();
+    stack.target.wait_for_bodies(&at_the_player, SOON);
+    disk.make_room();
+    stack.target.wait_for_bodies(&all, SOON);
 }
 
 /// Databases that were set aside; not their WAL.
