@@ -345,5 +345,12 @@ pub(crate) fn dead_lettered(info: &NodeInfo) -> u64 {
     sources.chain(sinks).fold(0, u64::saturating_add)
 }
 
+/// All dead letters that it keeps: those of its sinks, and those of the scripts of its sources.
+pub(crate) fn dead_letters(info: &NodeInfo) -> u64 {
+    let sources = info.sources.values().map(|source| source.dead_letters);
+    let sinks = info.sinks.values().map(|sink| sink.dead_letters);
+    sources.chain(sinks).fold(0, u64::saturating_add)
+}
+
 #[cfg(test)]
 mod tests;

@@ -270,6 +270,8 @@ pub struct SourceReport {
     pub dropped: u64,
     /// Events that became dead letters.
     pub dead_lettered: u64,
+    /// Dead letters of its script in the store.
+    pub dead_letters: u64,
 }
 
 /// A sink of a node.

@@ -16,7 +16,7 @@ use crate::absences::Absences;
 use crate::api::Holders;
 use crate::bucket::BucketName;
 use crate::config::{BucketConfig, Thresholds};
-use crate::nodes::{Node, Nodes, dropped};
+use crate::nodes::{Node, Nodes, dead_letters, dropped};
 use crate::stats::{Flow, HostCounts, RefusedCall, Stats};
 use crate::store::{BucketStore, Usage};
 
@@ -246,7 +246,7 @@ pub(super) fn node_report(
         fill_percent: sinks.iter().map(|sink| sink.fill_percent).max().unwrap_or_default(),
         oldest_at_ms: sinks.iter().filter_map(|sink| sink.oldest_at_ms).min(),
         dropped: dropped(info),
-        dead_letters: sinks.iter().fold(0, |sum, sink| u64::saturating_add(sum, sink.dead_letters)),
+        dead_letters: dead_letters(info),
         errors: info.error_count,
         sources,
         sinks,
@@ -269,6 +269,7 @@ fn source_report(node: &Node, id: &str, why: &mut Vec<Why>) -> SourceReport {
         per_minute: node.past.source_rates.get(id).copied().unwrap_or_default(),
         dropped: sum(source.dropped.values()),
         dead_lettered: source.dead_lettered,
+        dead_letters: source.dead_letters,
     }
 }
 

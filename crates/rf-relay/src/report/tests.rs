@@ -160,6 +160,21 @@ fn a_source_that_fails_or_is_paused() {
 }
 
 #[test]
+fn dead_letters_of_scripts_count_too() {
+    let nodes = Nodes::default();
+    let source = |dead_letters| SourceInfo { dead_letters, ..SourceInfo::default() };
+    let info = NodeInfo {
+        sources: [("a".to_owned(), source(2)), ("b".to_owned(), source(3))].into(),
+        sinks: [("out".to_owned(), SinkInfo { dead_letters: 4, ..SinkInfo::default() })].into(),
+        ..NodeInfo::default()
+    };
+    nodes.told("web", RawValue::from_string("{}".to_owned()).unwrap(), info, NOW);
+    let report = node_report(&nodes, NOW);
+    let of_parts = (report.sources[1].dead_letters, report.sinks[0].dead_letters);
+    assert_eq!((report.dead_letters, of_parts), (9, (3, 4)));
+}
+
+#[test]
 fn silence_hides_what_was_told_before() {
     let nodes = Nodes::default();
     let raw = || RawValue::from_string("{}".to_owned()).unwrap();
