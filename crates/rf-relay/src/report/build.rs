@@ -211,6 +211,7 @@ pub(super) fn node_report(
     let info = &node.info;
     let silence = Duration::from_millis(absences.silence_ms(node.past.last_seen_ms, now_ms));
     let is_silent = silence > judge::silent_after(node, limits);
+    let mut machine = [info.memory_host_used_pct, info.cpu_percent_host, info.disk_used_pct];
     let mut why = Vec::new();
     let mut sources: Vec<SourceReport> =
         info.sources.keys().map(|id| source_report(node, id, &mut why)).collect();
@@ -222,7 +223,9 @@ pub(super) fn node_report(
         why = vec![judge::silent(silence, None)];
         sources.iter_mut().for_each(|source| source.per_minute = 0);
         sinks.iter_mut().for_each(|sink| sink.per_minute = 0);
+        machine = [0.0; 3];
     }
+    let [memory_percent, cpu_percent, disk_percent] = machine;
     why.sort_by_key(|why| std::cmp::Reverse(why.level));
     NodeReport {
         id: node.id.text(),
@@ -237,9 +240,9 @@ pub(super) fn node_report(
         skew_ms: node.past.skew_ms,
         started_at_ms: info.started_at_ms,
         memory_process: info.memory_process,
-        memory_percent: info.memory_host_used_pct,
-        cpu_percent: info.cpu_percent_host,
-        disk_percent: info.disk_used_pct,
+        memory_percent,
+        cpu_percent,
+        disk_percent,
         per_minute: if is_silent { 0 } else { node.past.beats.back().map_or(0, |beat| beat.rate) },
         spark: node.past.beats.iter().map(|beat| beat.rate).collect(),
         queued: sinks.iter().fold(0, |sum, sink| u64::saturating_add(sum, sink.queued)),

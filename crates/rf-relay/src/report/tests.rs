@@ -193,6 +193,7 @@ fn silence_hides_what_was_told_before() {
     let silent = at(NOW + 6 * MINUTE + 1);
     assert_eq!((silent.presence, silent.level), (Presence::Silent, Level::Bad));
     assert_eq!((silent.per_minute, silent.sources[0].per_minute), (0, 0), "nothing is known");
+    assert_eq!((here.disk_percent, silent.disk_percent), (99.0, 0.0));
     assert_eq!(silent.why.len(), 1);
     assert!(silent.why[0].text.starts_with("silent for 6 min"), "{:?}", silent.why);
 }
