@@ -160,6 +160,20 @@ fn a_source_that_fails_or_is_paused() {
 }
 
 #[test]
+fn the_instance_is_what_the_id_has_besides_host_and_role() {
+    for (host, id, expected) in [
+        ("web", "web/proxy", ""),
+        ("web", "web", ""),
+        ("web", "web/proxy/1f", "1f"),
+        ("a/proxy", "a/proxy/proxy/1f", "1f"),
+    ] {
+        let (host, id, role) = (host.to_owned(), id.to_owned(), "proxy".to_owned());
+        let node = NodeReport { host, id, role, ..NodeReport::default() };
+        assert_eq!(node.instance(), expected);
+    }
+}
+
+#[test]
 fn dead_letters_of_scripts_count_too() {
     let nodes = Nodes::default();
     let source = |dead_letters| SourceInfo { dead_letters, ..SourceInfo::default() };

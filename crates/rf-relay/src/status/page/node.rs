@@ -11,7 +11,7 @@ pub(super) fn page(report: &Report, node: &NodeReport, told: Option<&Node>) -> M
     let content = html! {
         (layout::way_back())
         section class={ "panel summary " (node.level.as_str()) } {
-            h1 { (node.host) " " span class="role" { (node.role) } " " (parts::pill(node.level)) }
+            h1 { (node.host) " " (parts::role(node)) " " (parts::pill(node.level)) }
             (parts::reasons(&node.why))
             (facts(report, node))
         }
