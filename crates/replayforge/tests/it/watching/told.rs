@@ -42,6 +42,8 @@ fn the_page_follows_what_happens_without_a_reload() {
     browser.open(&format!("http://127.0.0.1:{status}/"));
     browser.wait_for("#verdict", "2 things are wrong");
     browser.wait_for("#summary", "missing: expected (expectedNodes)");
+    let command = format!("replayforge status --relay http://127.0.0.1:{status}/");
+    assert_eq!(browser.text("#command"), Some(command));
 
     tell(relay, "web-1", &well());
     tell(
