@@ -188,6 +188,11 @@ impl RelayClient {
         )
     }
 
+    /// Its URL.
+    pub(crate) fn base(&self) -> &Uri {
+        &self.base
+    }
+
     /// Scheme, host and port, for people.
     pub(crate) fn origin(&self) -> String {
         origin(&self.base)

@@ -29,6 +29,10 @@ const MAX_PARTS: usize = 16 * 1024;
 /// Messages of which rates are remembered: an hour of them where a node tells once a minute.
 const MAX_BEATS: usize = 60;
 
+/// Messages that are closer to each other than any agent's `nodeInfoEvery` are of one round: the agent reaches the relay by two
+/// names, or with two tokens. No rate follows from the time between them.
+const ONE_ROUND_MS: u64 = 500;
+
 /// An agent that has missed two messages may be the former life of another one.
 const NEXT_LIFE_AFTER_MS: u64 = 2 * 60_000;
 
@@ -257,26 +261,12 @@ impl Past {
         let none = NodeInfo::default();
         let same_run = before.info.started_at_ms == info.started_at_ms;
         let old = if same_run { &before.info } else { &none };
-        let elapsed_ms = now_ms.saturating_sub(before.past.last_seen_ms).max(1);
-        let rate = |more: u64| {
-            u64::try_from(u128::from(more) * 60_000 / u128::from(elapsed_ms)).unwrap_or(u64::MAX)
-        };
-        past.source_rates = rates(&info.sources, &old.sources, |source| source.received, rate);
-        past.sink_rates = rates(
-            &info.sinks,
-            &old.sinks,
-            |sink| sink.shipped.saturating_add(sink.delivered),
-            rate,
-        );
-        let sum =
-            |rates: &BTreeMap<String, u64>| rates.values().fold(0_u64, |a, b| a.saturating_add(*b));
-        let (received, sent) = (sum(&past.source_rates), sum(&past.sink_rates));
-        past.beats.push_back(Beat {
-            at_secs: now_ms / 1000,
-            rate: if info.sources.is_empty() { sent } else { received },
-        });
-        while past.beats.len() > MAX_BEATS {
-            past.beats.pop_front();
+        let elapsed_ms = now_ms.saturating_sub(before.past.last_seen_ms);
+        if elapsed_ms < ONE_ROUND_MS {
+            past.source_rates.clone_from(&before.past.source_rates);
+            past.sink_rates.clone_from(&before.past.sink_rates);
+        } else {
+            past.beat(info, old, elapsed_ms);
         }
         let lost = (
             lost(info).saturating_sub(lost(old)),
@@ -286,12 +276,33 @@ impl Past {
         past
     }
 
+    /// The rates since the counters were `old`.
+    fn beat(&mut self, info: &NodeInfo, old: &NodeInfo, elapsed_ms: u64) {
+        let rate = |more: u64| {
+            u64::try_from(u128::from(more) * 60_000 / u128::from(elapsed_ms)).unwrap_or(u64::MAX)
+        };
+        self.source_rates = rates(&info.sources, &old.sources, |source| source.received, rate);
+        self.sink_rates = rates(
+            &info.sinks,
+            &old.sinks,
+            |sink| sink.shipped.saturating_add(sink.delivered),
+            rate,
+        );
+        let all = if info.sources.is_empty() { &self.sink_rates } else { &self.source_rates };
+        let rate = all.values().fold(0_u64, |a, b| a.saturating_add(*b));
+        self.beats.push_back(Beat { at_secs: self.last_seen_ms / 1000, rate });
+        while self.beats.len() > MAX_BEATS {
+            self.beats.pop_front();
+        }
+    }
+
     /// Events dropped, and events that became dead letters, in messages since `since_secs`.
     pub(crate) fn losses_since(&self, since_secs: u64) -> (u64, u64) {
         self.losses.since(since_secs)
     }
 }
 
+/// Events a minute of each; no more than there were since the agent's start, of which less than a minute may have passed.
 fn rates<V>(
     new: &BTreeMap<String, V>,
     old: &BTreeMap<String, V>,
@@ -299,8 +310,8 @@ fn rates<V>(
     rate: impl Fn(u64) -> u64,
 ) -> BTreeMap<String, u64> {
     let one = |(id, value): (&String, &V)| {
-        let before = old.get(id).map_or(0, &count);
-        (id.clone(), rate(count(value).saturating_sub(before)))
+        let (now, before) = (count(value), old.get(id).map_or(0, &count));
+        (id.clone(), rate(now.saturating_sub(before)).min(now))
     };
     new.iter().map(one).collect()
 }
@@ -331,6 +342,13 @@ pub(crate) fn drops(info: &NodeInfo) -> impl Iterator<Item = (&str, u64)> {
 pub(crate) fn dead_lettered(info: &NodeInfo) -> u64 {
     let sources = info.sources.values().map(|source| source.dead_lettered);
     let sinks = info.sinks.values().map(|sink| sink.dead_lettered);
+    sources.chain(sinks).fold(0, u64::saturating_add)
+}
+
+/// All dead letters that it keeps: those of its sinks, and those of the scripts of its sources.
+pub(crate) fn dead_letters(info: &NodeInfo) -> u64 {
+    let sources = info.sources.values().map(|source| source.dead_letters);
+    let sinks = info.sinks.values().map(|sink| sink.dead_letters);
     sources.chain(sinks).fold(0, u64::saturating_add)
 }
 

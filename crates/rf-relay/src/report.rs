@@ -1,10 +1,12 @@
 //! The whole system at a glance, with what is wrong in words: what the page, `/statusz`, metrics, the command line and
 //! alerts are all made of, so that they agree.
 //!
-//! `build` puts it together from counters, stores and what nodes told; `judge` finds what is wrong.
+//! `build` puts it together from counters, stores and what nodes told (`flows`: which agent uses which bucket); `judge` finds
+//! what is wrong.
 
 mod build;
 mod disk;
+mod flows;
 mod judge;
 mod words;
 
@@ -238,6 +240,14 @@ pub struct NodeReport {
 }
 
 impl NodeReport {
+    /// Tells it from the others of its role on its host; empty where it is the only one.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        let of_role = self.id.strip_prefix(&self.host).and_then(|rest| rest.strip_prefix('/'));
+        let rest = of_role.and_then(|rest| rest.strip_prefix(&self.role)?.strip_prefix('/'));
+        rest.unwrap_or_default()
+    }
+
     /// The word for its presence. One that is missing and may still come is awaited.
     #[must_use]
     pub fn presence_word(&self) -> &'static str {
@@ -270,6 +280,8 @@ pub struct SourceReport {
     pub dropped: u64,
     /// Events that became dead letters.
     pub dead_lettered: u64,
+    /// Dead letters of its script in the store.
+    pub dead_letters: u64,
 }
 
 /// A sink of a node.

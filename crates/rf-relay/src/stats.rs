@@ -177,10 +177,16 @@ impl Stats {
         self.unauthorized.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The same of a call to the API in a host's name, and those of the buckets that it named that there are.
-    pub(crate) fn refused_call(&self, hostname: &str, buckets: Option<String>, now_secs: u64) {
+    /// The same of a call to the API in a host's name, and those of the buckets that it named that there are. True where the
+    /// name may stand in the log.
+    pub(crate) fn refused_call(
+        &self,
+        hostname: &str,
+        buckets: Option<String>,
+        now_secs: u64,
+    ) -> bool {
         self.count_unauthorized();
-        self.refused_calls.note(hostname, RefusedCall { at_secs: now_secs, buckets });
+        self.refused_calls.note(hostname, RefusedCall { at_secs: now_secs, buckets })
     }
 
     /// By host, the newest call of the last minutes that was refused so.

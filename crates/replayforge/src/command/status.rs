@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use rf_net::mask::shown;
 use rf_relay::report::Report;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +24,7 @@ pub(super) fn run(args: &StatusArgs) -> Exit {
     let shown = run_once(async {
         let relay = relay(&args.relay, args.token_file.as_ref())?;
         let body = relay.get(STATUSZ).await?;
-        let report = report(&body)?;
+        let report = report(&args.relay, &body)?;
         let text = if args.json {
             format!("{}\n", serde_json::to_string_pretty(&report)?)
         } else {
@@ -60,7 +61,7 @@ async fn watch(
         }
         // An answer that nobody waits for any more is not missed: a stop must not wait for a relay that is silent.
         let fetched = tokio::select! {
-            fetched = relay.get(STATUSZ) => fetched.and_then(|body| report(&body)),
+            fetched = relay.get(STATUSZ) => fetched.and_then(|body| report(url, &body)),
             () = stop.cancelled() => return Ok(()),
         };
         let (rows, columns) = screen.size();
@@ -97,9 +98,11 @@ fn ended(outcome: anyhow::Result<()>) -> Exit {
     }
 }
 
-fn report(body: &[u8]) -> anyhow::Result<Report> {
-    let mut page: Value =
-        serde_json::from_slice(body).context("the answer is not the status of a relay")?;
+fn report(url: &str, body: &[u8]) -> anyhow::Result<Report> {
+    let mut page: Value = serde_json::from_slice(body).map_err(|_not_json| {
+        let url = url.parse::<http::Uri>().map_or_else(|_bad| url.to_owned(), |uri| shown(&uri));
+        anyhow::anyhow!("{url} answers, but not as the status port of a relay (portStatusZ)")
+    })?;
     let report = page.get_mut("report").map(Value::take);
     let is_agent = page.get("sources").is_some() && page.get("sinks").is_some();
     anyhow::ensure!(

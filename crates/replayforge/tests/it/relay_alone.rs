@@ -38,6 +38,29 @@ fn a_refused_token_is_told_in_the_log_without_the_token() {
 }
 
 #[test]
+fn a_refused_token_is_told_with_the_host_unless_many_names_are_made_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let relay = Program::role(folder.path(), "relay", &config);
+    let port = u16::try_from(config["port"].as_u64().unwrap()).unwrap();
+    let refuse = |host: &str| {
+        let headers: [(&str, &[u8]); 3] = [
+            ("RF-BUCKET", b"b"),
+            ("Authorization", b"Bearer wrong"),
+            ("RF-HOSTNAME", host.as_bytes()),
+        ];
+        assert_eq!(call(port, "GET", "/first-batch", &headers, b"").status(), 401);
+    };
+    refuse("web-1");
+    relay.wait_for("wrong token peer=127.0.0.1 host=web-1 bucket=b");
+    for n in 0..30 {
+        refuse(&format!("made-up-{n}"));
+    }
+    relay.wait_for("wrong token (muted for 3 minutes) peer=127.0.0.1 bucket=b");
+    assert_eq!(relay.log().matches("host=made-up-").count(), 19, "{}", relay.log());
+}
+
+#[test]
 fn a_second_relay_on_one_folder_ends_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let first = config(folder.path());

@@ -183,6 +183,8 @@ fn what_scripts_drop_and_bury_is_counted_as_that_and_alike_on_all_pages() {
         let dropped = json!({ "script": 2, "scriptError": 1 });
         assert_eq!(counts, (&json!(2), &dropped), "{path}: {source}");
     }
+    // They are kept, under the script's own queue.
+    assert_eq!(page("/node-info")["sources"]["in"]["deadLetters"], json!(2));
     eventually("the good one is dropped by the sink", SOON, || {
         page("/node-info")["sinks"]["out"]["dropped"] == json!({ "script": 1 })
     });

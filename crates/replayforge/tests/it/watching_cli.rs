@@ -62,6 +62,9 @@ fn a_wrong_port_is_named() {
     let proxy = format!("http://127.0.0.1:{status}");
     let expected = "this is the status port of a proxy or a player: expected that of a relay";
     check(&["status", "--relay", &proxy], 1, expected);
+    let source = format!("http://127.0.0.1:{}", stack.ports.proxy);
+    let expected = format!("{source}/ answers, but not as the status port of a relay");
+    check(&["status", "--relay", &source], 1, &expected);
     let api = format!("http://127.0.0.1:{}", stack.ports.relay);
     check(&["status", "--relay", &api], 1, "404 Not Found: is it a status port (portStatusZ)?");
     let id = "0198f0c2-5b1e-7c43-9d0a-3f1d6c0f7a11";

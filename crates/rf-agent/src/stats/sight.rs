@@ -12,7 +12,7 @@ use rf_core::node_info::{
 };
 use rf_core::recent_logs::{Part, RecentLogs};
 use rf_core::trace::{Journal, TraceReport};
-use rf_queue::{QueueId, Store};
+use rf_queue::{QueueId, QueueUsage, Store};
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -22,9 +22,12 @@ use super::machine::Machine;
 use super::meters::{SinkMeter, SourceMeter, by_reason};
 use crate::agent::{PlannedSink, PlannedSource};
 use crate::pipeline::Output;
-use crate::script::ScriptCounters;
+use crate::script::{ScriptCounters, letters_queue};
 use crate::sink::Traffic;
 use crate::trace;
+
+/// Why an event is gone that was a dead letter: newer ones pushed it out.
+const DEAD_LETTER: &str = "deadLetter";
 
 /// A source as it is told.
 pub(crate) struct SeenSource {
@@ -35,6 +38,8 @@ pub(crate) struct SeenSource {
     pub(crate) wired_to: Option<Wiring>,
     pub(crate) meter: Arc<SourceMeter>,
     pub(crate) script: Option<Arc<ScriptCounters>>,
+    /// Where the dead letters of its script are kept, if it has one.
+    pub(crate) letters: Option<QueueId>,
 }
 
 /// A sink as it is told.
@@ -84,7 +89,7 @@ pub(crate) struct Sight {
 
 impl SeenSource {
     /// Events that were dropped, by reason.
-    pub(super) fn dropped(&self) -> BTreeMap<String, u64> {
+    pub(super) fn dropped(&self, store: &Store) -> BTreeMap<String, u64> {
         let mut dropped = self.meter.losses.counts().by_reason();
         if let Some(script) = &self.script {
             let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -92,6 +97,7 @@ impl SeenSource {
             let by_script = [
                 (BY_SCRIPT, said + count(&script.filtered)),
                 (SCRIPT_ERROR, count(&script.dropped_on_error)),
+                (DEAD_LETTER, self.kept_letters(store).dropped_dead),
             ];
             dropped.extend(by_reason(&by_script));
         }
@@ -105,7 +111,12 @@ impl SeenSource {
         counters.into_iter().flatten().map(|counter| counter.load(Ordering::Relaxed)).sum()
     }
 
-    fn info(&self) -> SourceInfo {
+    /// The queue of its script's dead letters.
+    fn kept_letters(&self, store: &Store) -> QueueUsage {
+        self.letters.map(|queue| store.usage(queue)).unwrap_or_default()
+    }
+
+    fn info(&self, store: &Store) -> SourceInfo {
         let meter = &self.meter;
         let stored = meter.stored.all();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -118,8 +129,9 @@ impl SeenSource {
             emitted,
             stored,
             refused: count(&meter.refused),
-            dropped: self.dropped(),
+            dropped: self.dropped(store),
             dead_lettered: self.dead_lettered(),
+            dead_letters: self.kept_letters(store).dead_letters,
             cut_lines: count(&meter.cut_lines),
             bytes: count(&meter.bytes),
             paused: meter.health.paused(),
@@ -161,7 +173,7 @@ impl SeenSink {
                 ("damaged", usage.dropped_damaged),
                 (BY_SCRIPT, count(&meter.dropped_by_script)),
                 (SCRIPT_ERROR, count(&meter.dropped_on_error)),
-                ("deadLetter", usage.dropped_dead),
+                (DEAD_LETTER, usage.dropped_dead),
             ]),
             dead_lettered: count(&meter.dead_lettered),
             dead_letters: usage.dead_letters,
@@ -190,13 +202,17 @@ impl Sight {
         sources: &[(PlannedSource, Output)],
         sinks: &[PlannedSink],
     ) -> Self {
-        let source = |(planned, out): &(PlannedSource, Output)| SeenSource {
-            id: planned.id.clone(),
-            kind: planned.kind.clone(),
-            sinks: planned.feeds.clone(),
-            wired_to: planned.source.wired_to(),
-            meter: Arc::clone(out.meter()),
-            script: out.script_counters(),
+        let source = |(planned, out): &(PlannedSource, Output)| {
+            let script = out.script_counters();
+            SeenSource {
+                id: planned.id.clone(),
+                kind: planned.kind.clone(),
+                sinks: planned.feeds.clone(),
+                wired_to: planned.source.wired_to(),
+                meter: Arc::clone(out.meter()),
+                letters: script.as_ref().and_then(|_| store.queue(&letters_queue(&planned.id))),
+                script,
+            }
         };
         let room = store.disk().events_max_bytes;
         let sink = |planned: &PlannedSink| {
@@ -246,7 +262,11 @@ impl Sight {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at_ms: self.started_at_ms,
             every_secs: self.every.as_secs(),
-            sources: self.sources.iter().map(|source| (source.id.clone(), source.info())).collect(),
+            sources: self
+                .sources
+                .iter()
+                .map(|source| (source.id.clone(), source.info(&self.store)))
+                .collect(),
             sinks: self
                 .sinks
                 .iter()

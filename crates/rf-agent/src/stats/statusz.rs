@@ -45,7 +45,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "messageSinceStart": meter.stored.all(),
             "deadLettered": source.dead_lettered(),
             "cutLines": meter.cut_lines.load(Ordering::Relaxed),
-            "dropped": source.dropped(),
+            "dropped": source.dropped(&sight.store),
             "lastMessageDate": date(meter.last_stored_at_ms()),
             "recentLogs": sight.log_texts(Part::Source, &source.id, log_lines),
         });

@@ -1,11 +1,13 @@
 //! Node-info: each relay is told every `nodeInfoEvery`, and at once when something begins or ends to be wrong.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Uri;
+use rf_core::clock::unix_ms;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +23,12 @@ const FIRST: Duration = Duration::from_secs(1);
 /// Whom one agent tells.
 pub(crate) struct Telling {
     pub(crate) sight: Arc<Sight>,
+    /// A relay stands here once for each token that it is reached with.
     pub(crate) relays: Vec<ToldRelay>,
 }
+
+/// Whether a relay took it the last time that it answered, by the place in [`Telling::relays`].
+type Answers = BTreeMap<usize, bool>;
 
 /// Tells until `stop`. A relay that cannot be told is told the next time: what is told is always the state of the moment.
 pub(crate) async fn tell(telling: Telling, stop: CancellationToken) {
@@ -31,7 +37,7 @@ pub(crate) async fn tell(telling: Telling, stop: CancellationToken) {
     }
     let mut next = Instant::now() + FIRST;
     let mut troubles = telling.sight.troubles();
-    let mut refusing = BTreeSet::new();
+    let mut answers = Answers::new();
     loop {
         let look = next.min(Instant::now() + LOOK);
         tokio::select! {
@@ -46,34 +52,54 @@ pub(crate) async fn tell(telling: Telling, stop: CancellationToken) {
         next = Instant::now() + telling.sight.every;
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tell_all(&telling, &mut refusing) => {}
+            () = tell_all(&telling, &mut answers) => {}
         }
     }
 }
 
-/// `refusing`: relays that did not take it the last time.
-async fn tell_all(telling: &Telling, refusing: &mut BTreeSet<String>) {
-    for relay in &telling.relays {
-        let body = Bytes::from(telling.sight.told_info().to_body());
-        let told = &telling.sight.told;
-        told.sent.fetch_add(body.len() as u64, Ordering::Relaxed);
-        let origin = relay.client.origin();
+/// One round. A relay gets one report in it, since two that follow each other at once would tell it of no events between them:
+/// further tokens for it are used when those before are refused, and once each, so that a wrong one is known at the start.
+async fn tell_all(telling: &Telling, answers: &mut Answers) {
+    let mut info = telling.sight.told_info();
+    let mut done: Vec<&Uri> = Vec::new();
+    for (place, relay) in telling.relays.iter().enumerate() {
+        if done.contains(&relay.client.base()) && answers.contains_key(&place) {
+            continue;
+        }
+        // A relay compares it with its own clock, and the one before may have taken long to answer.
+        info.clock_ms = unix_ms();
+        let body = Bytes::from(info.clone().to_body());
+        telling.sight.told.sent.fetch_add(body.len() as u64, Ordering::Relaxed);
         match relay.client.tell(&relay.bucket, body).await {
             Ok(()) => {
-                refusing.remove(&origin);
-                hurry(&telling.sight.sinks, &origin);
+                answers.insert(place, true);
+                done.push(relay.client.base());
+                hurry(&telling.sight.sinks, &relay.client.origin());
             }
-            Err(RelayError::Rejected(answer)) if refusing.insert(origin.clone()) => {
-                tracing::warn!(
-                    relay = origin,
-                    error = answer,
-                    "relay does not accept this node's info: the node is missing from the relay's pages"
-                );
+            Err(error @ (RelayError::Refused { .. } | RelayError::Rejected(_)))
+                if answers.insert(place, false) != Some(false) =>
+            {
+                warn(relay, &error);
             }
             // The sinks and sources of this relay say loudly enough that it is away.
             Err(error) => tracing::debug!(%error, "node info not sent to the relay"),
         }
     }
+}
+
+fn warn(relay: &ToldRelay, error: &RelayError) {
+    let text = match error {
+        RelayError::Refused { .. } => {
+            "relay refuses the token for this bucket, or has no such bucket: nothing passes through it until that is mended"
+        }
+        _ => "relay does not accept this node's info: the node is missing from the relay's pages",
+    };
+    tracing::warn!(
+        relay = relay.client.origin(),
+        bucket = relay.bucket.name,
+        %error,
+        "{text}"
+    );
 }
 
 /// A relay has answered: its sinks that wait because they could not reach it need not wait any longer.

@@ -140,6 +140,12 @@ pub const SOURCES: &[SourceFamily] = &[
         "Events that became dead letters.",
         |s| one(s.dead_lettered),
     ),
+    SourceFamily {
+        name: "replayforge_source_dead_letters",
+        kind: Kind::Gauge,
+        help: "Dead letters of its script in the store.",
+        values: |s| one(s.dead_letters),
+    },
     source("replayforge_source_received_bytes_total", "Bytes of the events that came in.", |s| {
         one(s.bytes)
     }),

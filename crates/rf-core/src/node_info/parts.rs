@@ -44,6 +44,9 @@ pub struct SourceInfo {
     /// Events that became dead letters here.
     #[serde(deserialize_with = "number")]
     pub dead_lettered: u64,
+    /// Dead letters of its script in the store now. Those of other sources are told with the sink that they were for.
+    #[serde(deserialize_with = "number")]
+    pub dead_letters: u64,
     /// Lines that were longer than `maxLineBytes`, and were cut there.
     #[serde(deserialize_with = "number")]
     pub cut_lines: u64,

@@ -1,7 +1,8 @@
 //! Requests whose token does not open what they name: a wrong file, or somebody who guesses.
 //!
-//! Promises: each one is counted, and logged with its sender and those of the named buckets that there are; nothing that
-//! the sender made up is, above all no token. The host that it names is remembered, and shown where that host is known.
+//! Promises: each one is counted, and logged with its sender, the host that it names as its own, and those of the named
+//! buckets that there are; nothing else that the sender made up is, above all no token. The host is remembered, and shown where
+//! it is known.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -36,14 +37,15 @@ pub(crate) fn noted(
                 let named =
                     buckets.as_ref().and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
                 let known = relay.tokens.known(named.unwrap_or_default());
+                let hostname = hostname.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+                let hostname = String::from_utf8_lossy(hostname.trim_ascii());
+                let is_told = relay.stats.refused_call(&hostname, known.clone(), unix_secs());
                 tracing::warn!(
                     peer = %peer.ip(),
+                    host = is_told.then_some(&*hostname),
                     bucket = known,
                     "request refused: unknown bucket or wrong token"
                 );
-                let hostname = hostname.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
-                let hostname = String::from_utf8_lossy(hostname.trim_ascii());
-                relay.stats.refused_call(&hostname, known, unix_secs());
             }
             Ok::<_, Infallible>(response)
         }

@@ -56,6 +56,38 @@ fn rates_losses_and_skew_follow_from_two_messages() {
 }
 
 #[test]
+fn two_messages_of_one_round_are_no_rate_of_their_own() {
+    let nodes = Nodes::default();
+    let rates = |now: u64| {
+        let past = nodes.all(now)[0].past.clone();
+        (past.source_rates["in"], past.beats.iter().map(|beat| beat.rate).collect::<Vec<_>>())
+    };
+    nodes.told("web", raw("{}"), info(0, 0, 7), NOW);
+    for round in 1..=2 {
+        let now = NOW + round * MINUTE;
+        nodes.told("web", raw("{}"), info(600 * round, round, 7), now);
+        nodes.told("web", raw("{}"), info(600 * round, round + 1, 7), now + 5);
+        let (rate, beats) = rates(now + 5);
+        assert!((599..=600).contains(&rate) && beats.len() as u64 == round, "{rate} {beats:?}");
+    }
+    let past = nodes.all(NOW + 3 * MINUTE)[0].past.clone();
+    assert_eq!(past.losses_since(NOW / 1000), (3, 0), "losses of both count");
+}
+
+#[test]
+fn a_rate_soon_after_a_start_is_no_more_than_there_was() {
+    let nodes = Nodes::default();
+    nodes.told("web", raw("{}"), info(0, 0, 7), NOW);
+    let rate = |received: u64, seconds: u64| {
+        nodes.told("web", raw("{}"), info(received, 0, 7), NOW + seconds * 1000);
+        nodes.all(NOW + seconds * 1000)[0].past.source_rates["in"]
+    };
+    // A hundred a second.
+    assert_eq!([rate(900, 9), rate(1000, 10)], [900, 1000]);
+    assert_eq!(rate(12_000, 120), 6000);
+}
+
+#[test]
 fn what_scripts_filter_out_is_no_loss() {
     let nodes = Nodes::default();
     nodes.told("web", raw("{}"), info(0, 0, 7), NOW);

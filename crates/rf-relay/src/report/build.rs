@@ -8,6 +8,7 @@ use std::time::Duration;
 use rf_core::node_info::Role;
 use rf_core::trace::Journal;
 
+use super::flows::{give_flows, take_reads, take_writes};
 use super::{
     BucketReport, DiskRoom, FlowReport, Level, NodeReport, Presence, Report, SinkReport,
     SourceReport, Why, judge,
@@ -16,8 +17,8 @@ use crate::absences::Absences;
 use crate::api::Holders;
 use crate::bucket::BucketName;
 use crate::config::{BucketConfig, Thresholds};
-use crate::nodes::{Node, Nodes, dropped};
-use crate::stats::{Flow, HostCounts, RefusedCall, Stats};
+use crate::nodes::{Node, Nodes, dead_letters, dropped};
+use crate::stats::{HostCounts, RefusedCall, Stats};
 use crate::store::{BucketStore, Usage};
 
 /// Everything that a report is made of.
@@ -120,25 +121,10 @@ impl RelayView {
         let mut hosts: BTreeMap<String, HostCounts> =
             self.stats.hostnames(now_ms / 1000).into_iter().collect();
         let told = self.nodes.all(now_ms);
-        let mut reports: Vec<NodeReport> = Vec::with_capacity(told.len());
         let now_secs = now_ms / 1000;
-        for node in &told {
-            let mut report = node_report(node, now_ms, &self.thresholds, &self.absences);
-            if let Some(host) = hosts.get_mut(&node.id.host) {
-                // Each agent of a host has its own direction; what is left over is for the next one.
-                report.writes = if node.id.role == Role::Player {
-                    Vec::new()
-                } else {
-                    take_writes(host, now_secs)
-                };
-                report.reads = if node.id.role == Role::Proxy {
-                    Vec::new()
-                } else {
-                    take_reads(host, now_secs)
-                };
-            }
-            reports.push(report);
-        }
+        let report = |node: &Arc<Node>| node_report(node, now_ms, &self.thresholds, &self.absences);
+        let mut reports: Vec<NodeReport> = told.iter().map(report).collect();
+        give_flows(&mut reports, &mut hosts, now_secs);
         let names: BTreeSet<String> = told.iter().map(|node| node.id.host.clone()).collect();
         reports.extend(hosts.iter_mut().flat_map(|(name, host)| {
             let heard = names.contains(name);
@@ -211,6 +197,7 @@ pub(super) fn node_report(
     let info = &node.info;
     let silence = Duration::from_millis(absences.silence_ms(node.past.last_seen_ms, now_ms));
     let is_silent = silence > judge::silent_after(node, limits);
+    let mut machine = [info.memory_host_used_pct, info.cpu_percent_host, info.disk_used_pct];
     let mut why = Vec::new();
     let mut sources: Vec<SourceReport> =
         info.sources.keys().map(|id| source_report(node, id, &mut why)).collect();
@@ -222,7 +209,9 @@ pub(super) fn node_report(
         why = vec![judge::silent(silence, None)];
         sources.iter_mut().for_each(|source| source.per_minute = 0);
         sinks.iter_mut().for_each(|sink| sink.per_minute = 0);
+        machine = [0.0; 3];
     }
+    let [memory_percent, cpu_percent, disk_percent] = machine;
     why.sort_by_key(|why| std::cmp::Reverse(why.level));
     NodeReport {
         id: node.id.text(),
@@ -237,16 +226,16 @@ pub(super) fn node_report(
         skew_ms: node.past.skew_ms,
         started_at_ms: info.started_at_ms,
         memory_process: info.memory_process,
-        memory_percent: info.memory_host_used_pct,
-        cpu_percent: info.cpu_percent_host,
-        disk_percent: info.disk_used_pct,
+        memory_percent,
+        cpu_percent,
+        disk_percent,
         per_minute: if is_silent { 0 } else { node.past.beats.back().map_or(0, |beat| beat.rate) },
         spark: node.past.beats.iter().map(|beat| beat.rate).collect(),
         queued: sinks.iter().fold(0, |sum, sink| u64::saturating_add(sum, sink.queued)),
         fill_percent: sinks.iter().map(|sink| sink.fill_percent).max().unwrap_or_default(),
         oldest_at_ms: sinks.iter().filter_map(|sink| sink.oldest_at_ms).min(),
         dropped: dropped(info),
-        dead_letters: sinks.iter().fold(0, |sum, sink| u64::saturating_add(sum, sink.dead_letters)),
+        dead_letters: dead_letters(info),
         errors: info.error_count,
         sources,
         sinks,
@@ -269,6 +258,7 @@ fn source_report(node: &Node, id: &str, why: &mut Vec<Why>) -> SourceReport {
         per_minute: node.past.source_rates.get(id).copied().unwrap_or_default(),
         dropped: sum(source.dropped.values()),
         dead_lettered: source.dead_lettered,
+        dead_letters: source.dead_letters,
     }
 }
 
@@ -315,7 +305,8 @@ fn sink_report(
 
 /// A host that calls without telling of itself: one entry for what it writes, one for what it reads.
 fn only_calls(name: &str, host: &mut HostCounts, heard: bool, now_secs: u64) -> Vec<NodeReport> {
-    let (writes, reads) = (take_writes(host, now_secs), take_reads(host, now_secs));
+    let writes = take_writes(host, now_secs, |_| true);
+    let reads = take_reads(host, now_secs, |_| true);
     let is_both = !writes.is_empty() && !reads.is_empty();
     let one = |role: Role, writes: Vec<FlowReport>, reads: Vec<FlowReport>| {
         let flows = || writes.iter().chain(&reads);
@@ -359,38 +350,6 @@ fn missing_node(host: &str, listened: Duration, limits: &Thresholds) -> NodeRepo
         presence: Presence::Missing,
         ..NodeReport::default()
     }
-}
-
-/// Taken, so that of two agents of one host only one has them.
-fn take_writes(host: &mut HostCounts, now_secs: u64) -> Vec<FlowReport> {
-    let flow = |(bucket, flow): (&String, &mut Flow)| {
-        let at_secs = flow.written_at_secs.take()?;
-        Some(FlowReport {
-            bucket: bucket.clone(),
-            per_minute: flow.written_recently.per_minute(now_secs),
-            events: flow.written,
-            at_ms: Some(at_secs * 1000),
-        })
-    };
-    sorted(host.flows.iter_mut().filter_map(flow).collect())
-}
-
-fn take_reads(host: &mut HostCounts, now_secs: u64) -> Vec<FlowReport> {
-    let flow = |(bucket, flow): (&String, &mut Flow)| {
-        let at_secs = flow.read_at_secs.take()?;
-        Some(FlowReport {
-            bucket: bucket.clone(),
-            per_minute: flow.read_recently.per_minute(now_secs),
-            events: flow.read,
-            at_ms: Some(at_secs * 1000),
-        })
-    };
-    sorted(host.flows.iter_mut().filter_map(flow).collect())
-}
-
-fn sorted(mut flows: Vec<FlowReport>) -> Vec<FlowReport> {
-    flows.sort_by(|a, b| a.bucket.cmp(&b.bucket));
-    flows
 }
 
 fn sum<'a>(counts: impl Iterator<Item = &'a u64>) -> u64 {

@@ -160,6 +160,35 @@ fn a_source_that_fails_or_is_paused() {
 }
 
 #[test]
+fn the_instance_is_what_the_id_has_besides_host_and_role() {
+    for (host, id, expected) in [
+        ("web", "web/proxy", ""),
+        ("web", "web", ""),
+        ("web", "web/proxy/1f", "1f"),
+        ("a/proxy", "a/proxy/proxy/1f", "1f"),
+    ] {
+        let (host, id, role) = (host.to_owned(), id.to_owned(), "proxy".to_owned());
+        let node = NodeReport { host, id, role, ..NodeReport::default() };
+        assert_eq!(node.instance(), expected);
+    }
+}
+
+#[test]
+fn dead_letters_of_scripts_count_too() {
+    let nodes = Nodes::default();
+    let source = |dead_letters| SourceInfo { dead_letters, ..SourceInfo::default() };
+    let info = NodeInfo {
+        sources: [("a".to_owned(), source(2)), ("b".to_owned(), source(3))].into(),
+        sinks: [("out".to_owned(), SinkInfo { dead_letters: 4, ..SinkInfo::default() })].into(),
+        ..NodeInfo::default()
+    };
+    nodes.told("web", RawValue::from_string("{}".to_owned()).unwrap(), info, NOW);
+    let report = node_report(&nodes, NOW);
+    let of_parts = (report.sources[1].dead_letters, report.sinks[0].dead_letters);
+    assert_eq!((report.dead_letters, of_parts), (9, (3, 4)));
+}
+
+#[test]
 fn silence_hides_what_was_told_before() {
     let nodes = Nodes::default();
     let raw = || RawValue::from_string("{}".to_owned()).unwrap();
@@ -178,6 +207,7 @@ fn silence_hides_what_was_told_before() {
     let silent = at(NOW + 6 * MINUTE + 1);
     assert_eq!((silent.presence, silent.level), (Presence::Silent, Level::Bad));
     assert_eq!((silent.per_minute, silent.sources[0].per_minute), (0, 0), "nothing is known");
+    assert_eq!((here.disk_percent, silent.disk_percent), (99.0, 0.0));
     assert_eq!(silent.why.len(), 1);
     assert!(silent.why[0].text.starts_with("silent for 6 min"), "{:?}", silent.why);
 }

@@ -120,13 +120,13 @@ impl Recent {
         self.counts[place(now_secs / SLOT_SECS)] += count;
     }
 
-    /// The rate: the slot that is running counts as far as it has run.
+    /// The rate, rounded: the slot that is running counts as far as it has run.
     pub(crate) fn per_minute(&self, now_secs: u64) -> u64 {
         let mut recent = *self;
         recent.turn(now_secs);
         let sum: u64 = recent.counts.iter().sum();
         let seconds = (SLOTS as u64 - 1) * SLOT_SECS + now_secs % SLOT_SECS + 1;
-        (sum * 60).div_ceil(seconds)
+        (sum * 60 + seconds / 2) / seconds
     }
 
     fn turn(&mut self, now_secs: u64) {
@@ -250,6 +250,19 @@ mod tests {
         recent.add(5, NOW + 240);
         assert_eq!(recent.per_minute(NOW + 240), 6);
         assert_eq!(recent.per_minute(NOW), 0, "the clock was set back");
+    }
+
+    #[test]
+    fn one_event_is_one_a_minute_for_as_long_as_it_counts() {
+        for start in 0..SLOT_SECS {
+            let mut recent = Recent::default();
+            recent.add(1, NOW + start);
+            let rates: Vec<u64> =
+                (0..90).map(|second| recent.per_minute(NOW + start + second)).collect();
+            let ones = rates.iter().take_while(|rate| **rate == 1).count();
+            assert!((50..=60).contains(&ones), "{rates:?}");
+            assert!(rates.iter().skip(ones).all(|rate| *rate == 0), "{rates:?}");
+        }
     }
 
     #[test]

@@ -149,3 +149,12 @@ fn the_newest_refused_call_of_a_host_is_known_for_some_minutes() {
     assert_eq!(stats.unauthorized(), MAX_NAMES as u64 + 7);
     assert_eq!(stats.refused_calls(NOW + 2181).len(), 0);
 }
+
+#[test]
+fn the_log_has_the_names_of_some_refused_hosts_and_not_of_any_number() {
+    let stats = Stats::default();
+    let mut told = (0..30).map(|n| stats.refused_call(&format!("host-{n}"), None, NOW));
+    assert_eq!((told.by_ref().take(20).all(|is| is), told.any(|is| is)), (true, false));
+    assert!(!stats.refused_call("", None, NOW) && !stats.refused_call("host-0", None, NOW));
+    assert!(stats.refused_call("host-0", None, NOW + 181), "the flood is over");
+}

@@ -307,6 +307,50 @@ async fn a_host_whose_token_is_refused_is_reported_unless_it_reports_itself() {
 }
 
 #[tokio::test]
+async fn agents_of_one_host_have_the_flows_of_the_buckets_that_they_are_wired_to() {
+    with_relay(async |relay| {
+        let tell = async |instance: &str, bucket: Option<&str>| {
+            let wired = bucket.map(|bucket| json!({ "buckets": [bucket] }));
+            let info = json!({
+                "role": "proxy", "instance": instance,
+                "sinks": { "out": { "type": "relay", "wiredTo": wired } },
+            });
+            let head = format!("POST /node-info\nRF-BUCKET: a\nRF-HOSTNAME: vm\n{AUTH}");
+            assert!(relay.ask(&head, info.to_string()).await.starts_with("200 "));
+        };
+        // Each proxy's instance, and the buckets that it writes to.
+        let flows = async || {
+            let nodes = whole_statusz(relay, "").await["report"]["nodes"].clone();
+            let nodes = nodes.as_array().unwrap().iter().map(|node| {
+                let writes = node["writes"].as_array().unwrap().iter();
+                let buckets: Vec<&str> =
+                    writes.map(|flow| flow["bucket"].as_str().unwrap()).collect();
+                format!("{} {}", node["id"].as_str().unwrap(), buckets.join(","))
+            });
+            nodes.collect::<Vec<_>>()
+        };
+        let batch = format!("POST /record-batch\nRF-BUCKETS: a,b\nRF-HOSTNAME: vm\n{AUTH}");
+        relay.ask(&batch, r#"["x"]"#).await;
+        tell("1", Some("b")).await;
+        tell("2", Some("a")).await;
+        assert_eq!(flows().await, ["vm/proxy/1 b", "vm/proxy/2 a"]);
+        // One that does not say it, as those of an old version.
+        tell("2", None).await;
+        assert_eq!(flows().await, ["vm/proxy/1 b", "vm/proxy/2 a"]);
+        // What nobody says is of the last one.
+        tell("1", None).await;
+        assert_eq!(flows().await, ["vm/proxy/1 ", "vm/proxy/2 a,b"]);
+        let page = relay.ask_status("GET /\nAccept: text/html").await;
+        for instance in ["1", "2"] {
+            let shown = format!("<span class=\"instance\">{instance}</span>");
+            assert!(page.contains(&shown), "{page}");
+            assert!(page.contains(&format!(">vm {instance}</text>")), "on the map: {page}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_reader_that_waits_is_known_before_its_first_answer() {
     with_relay(async |relay| {
         let old = Usage { oldest_at_ms: Some(unix_ms() - 3_600_000), ..Usage::default() };

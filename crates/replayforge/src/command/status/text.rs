@@ -102,8 +102,9 @@ fn node_row(node: &NodeReport, now_ms: u64) -> Vec<String> {
     let is_known = figures.iter().any(|percent| *percent > 0.0);
     let of_machine =
         |percent: f64| if is_known { format!("{percent:.0} %") } else { "-".to_owned() };
+    let name = if node.instance().is_empty() { &node.host } else { &node.id };
     vec![
-        plain(&node.host),
+        plain(name),
         node.role.clone(),
         state(node).to_owned(),
         age(node.last_seen_ms, now_ms),
@@ -233,6 +234,17 @@ mod tests {
         assert!(row(&report).starts_with("nowhere unknown TROUBLE - "), "{}", row(&report));
         report.nodes[0].cpu_percent = 7.0;
         assert!(row(&report).ends_with(" 7 % 0 % 0 %"), "{}", row(&report));
+    }
+
+    #[test]
+    fn two_agents_of_one_role_on_a_host_have_their_instances() {
+        let mut report = report();
+        for (node, instance) in report.nodes.iter_mut().zip(["1f", "2e"]) {
+            (node.host, node.id) = ("vm".to_owned(), format!("vm/proxy/{instance}"));
+        }
+        let text = status(&report, "http://relay:8090");
+        assert!(text.contains("\nvm/proxy/2e  proxy  TROUBLE"), "{text}");
+        assert!(text.contains("\nvm/proxy/1f  proxy  ok"), "{text}");
     }
 
     #[test]

@@ -275,6 +275,32 @@ fn a_relay_that_takes_nothing_of_a_node_is_told_of_in_the_log_once() {
     assert_eq!(proxy.log().matches("relay does not accept").count(), 1);
 }
 
+#[test]
+fn a_relay_is_told_once_a_round_and_a_wrong_token_is_known_at_the_start() {
+    let relay = OldRelay::start();
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = Configs::new(folder.path(), relay.ports()).proxy;
+    config["nodeInfoEvery"] = json!("1s");
+    let mut second = config["sinks"][0].clone();
+    second["id"] = json!("second");
+    second["buckets"] = json!(["other"]);
+    second["authBearer"] = json!("wrong");
+    config["sinks"].as_array_mut().unwrap().push(second);
+    let proxy = Program::role(folder.path(), "proxy", &config);
+    // Without an event that would have to go there.
+    let line = proxy.wait_for("relay refuses the token for this bucket");
+    assert!(line.contains(" WARN ") && line.contains("bucket=other"), "{line}");
+    assert!(line.contains("401 Unauthorized"), "{line}");
+    let told = |bucket: &str| {
+        let of = |call: &&Message| {
+            call.target() == "/node-info" && call.header("RF-BUCKET").as_deref() == Some(bucket)
+        };
+        relay.calls().iter().filter(of).count()
+    };
+    eventually("it was told three times", SOON, || told("b") >= 3);
+    assert_eq!(told("other"), 1);
+}
+
 fn limit(target: &str) -> usize {
     target
         .split(['?', '&'])

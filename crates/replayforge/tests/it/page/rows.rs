@@ -107,6 +107,8 @@ fn rows_are_sorted_filtered_and_paged() {
     assert_eq!(browser.texts("thead th")[..3], ["timestamp", "id", "customer"]);
     assert_eq!(ids().len(), 100);
     assert!(begins_with("ord-0000250"));
+    // No column that is seen has an arrow.
+    browser.wait_for(".count", "last written first");
 
     browser.click("[data-page='Next page']");
     eventually("the second page", SOON, || begins_with("ord-0000150"));
@@ -128,6 +130,8 @@ fn rows_are_sorted_filtered_and_paged() {
     shown.open("/shop/orders?order=status:asc");
     browser.wait_for("thead th[aria-sort=ascending]", "status");
     browser.wait_for(".count", "100 rows, more follow");
+    let count = browser.text(".count").unwrap();
+    assert!(!count.contains("first"), "the arrow tells it: {count}");
     let mut seen = ids();
     for _ in 0..2 {
         let first = ids()[0].clone();

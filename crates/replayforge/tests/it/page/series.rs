@@ -40,8 +40,12 @@ fn series_are_seen_small_and_large() {
     let title = "return document.querySelector(\".card[href*='cpu'] b\").title;";
     assert_eq!(browser.run(title), "cpu");
     assert!(browser.texts(".card b").contains(&HOSTILE.to_owned()));
+    // Of the last 24 hours there are 40 minutes: they have all of the chart.
+    let points = "return document.querySelector(\".card[href*='cpu'] path.line\").getAttribute('d').split('L').length;";
+    let points = browser.run(points).as_u64().unwrap();
+    assert!(points >= 15, "{points}");
     browser.click(".card[href*='cpu']");
-    browser.wait_for(".note", "points");
+    browser.wait_for(".note", "40 points");
     browser.choose("select[name='range']", "last 1 hour");
     browser.wait_for(".note", "40 points");
     assert_eq!(browser.texts(".legend li"), ["prod", "staging"]);

@@ -42,6 +42,8 @@ fn the_page_follows_what_happens_without_a_reload() {
     browser.open(&format!("http://127.0.0.1:{status}/"));
     browser.wait_for("#verdict", "2 things are wrong");
     browser.wait_for("#summary", "missing: expected (expectedNodes)");
+    let command = format!("replayforge status --relay http://127.0.0.1:{status}/");
+    assert_eq!(browser.text("#command"), Some(command));
 
     tell(relay, "web-1", &well());
     tell(
@@ -59,6 +61,30 @@ fn the_page_follows_what_happens_without_a_reload() {
     call(stack.ports.proxy, "POST", "/orders?id=1", &[], b"one");
     // The stack's own proxy and player are seen by what they do.
     browser.wait_for("#bucket-b", "1");
+    assert_eq!(browser.log(), Vec::<String>::new());
+}
+
+#[test]
+fn a_sink_with_usual_numbers_is_seen_whole() {
+    let stack = Stack::with(|configs| configs.relay["alerts"] = json!({ "diskPercent": 100 }));
+    let mut counts = vec![0; 18];
+    counts[6] = 1_234_567;
+    let sink = json!({
+        "type": "relay", "target": "http://127.0.0.1:8081", "wiredTo": { "buckets": ["orders"] },
+        "shipped": 1_234_567, "retried": 1234, "deadLetters": 12, "dropped": { "full": 1234 },
+        "latency": { "counts": counts, "sumMs": 5 },
+        "queue": { "events": 12_345, "bytes": 50, "maxBytes": 100 },
+    });
+    tell(stack.ports.relay, "usual", &sink);
+    let browser = Browser::start();
+    browser.resize(1280, 900);
+    browser.open(&format!("http://127.0.0.1:{}/node?id=usual%2Fproxy", stack.ports.status));
+    browser.wait_for("td[data-label=To]", "orders at http://127.0.0.1:8081");
+    browser.wait_for("td[data-label=Latency]", "≤\u{a0}100\u{a0}ms");
+    let hidden = "const table = document.querySelector('[aria-label=Sinks]');
+         return table.scrollWidth - table.clientWidth;";
+    let hidden = browser.run(hidden).as_u64().unwrap();
+    assert!(hidden <= 1, "{hidden}");
     assert_eq!(browser.log(), Vec::<String>::new());
 }
 

@@ -31,6 +31,7 @@ export class Rows {
     this.body = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Rows" });
     this.pager = h("nav", { class: "pager", "aria-label": "Pages" });
     this.note = h("p", { class: "note" });
+    this.order = h("span");
     this.element = h("section", { class: "rows" }, tabs, this.#tools(), this.note, this.body, this.pager);
     this.element.addEventListener("keydown", (event) => this.#key(event));
     this.load();
@@ -134,7 +135,7 @@ export class Rows {
       button("‹ Previous", "Previous page", "p", `before:${first}`, canPage && hasBefore),
       button("Next ›", "Next page", "n", `after:${last}`, canPage && hasAfter),
       button("⇥", "Last page", "", "last", canPage && hasAfter),
-      h("span", { class: "count" }, text));
+      h("span", { class: "count" }, text, this.order));
     say(text);
   }
 
@@ -149,6 +150,9 @@ export class Rows {
   #draw() {
     const { column: sorted, direction } = this.#order;
     const seen = this.choice.seen;
+    // Where no arrow tells it.
+    const order = sorted === NUMBER ? `${direction === "asc" ? "first" : "last"} written first` : `sorted by ${sorted}`;
+    this.order.textContent = sorted && !seen.includes(sorted) ? ` · ${order}` : "";
     const numeric = new Set(seen.filter((column) => this.#isNumeric(column)));
     const header = seen.map((column) => {
       const isSorted = column === sorted;

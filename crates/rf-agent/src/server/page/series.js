@@ -76,12 +76,12 @@ export class Series {
     }
   }
 
-  /** `start` and `stop` as pairs. */
+  /** `start` and `stop` as pairs: the time that is chosen, as far as there is anything in it. */
   #span(known) {
     const now = Math.ceil(Date.now() / 1000);
     const seconds = secondsOf(this.place.pairs.get(".span") ?? "24h");
-    if (seconds) return [["start", String(now - seconds)], ["stop", String(now)]];
-    const first = Math.min(now, ...known.map((one) => one.first));
+    const first = Math.min(now - 1, ...known.map((one) => one.first));
+    if (seconds) return [["start", String(Math.max(now - seconds, first))], ["stop", String(now)]];
     return [["start", String(first)], ["stop", String(Math.max(first + 1, ...known.map((one) => one.last)))]];
   }
 

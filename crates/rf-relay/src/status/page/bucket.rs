@@ -165,7 +165,7 @@ fn users(
                         tbody {
                             @for (node, flow) in users {
                                 tr {
-                                    th scope="row" { a href=(parts::node_link(&node.id)) { (node.host) } " " span class="role" { (node.role) } }
+                                    th scope="row" { a href=(parts::node_link(&node.id)) { (node.host) } " " (parts::role(node)) }
                                     td data-label="Events/min" class="num" { (parts::number(flow.per_minute)) }
                                     td data-label="Events" class="num" { (parts::number(flow.events)) }
                                     td data-label="Last" { (parts::when(flow.at_ms, report.at_ms)) }

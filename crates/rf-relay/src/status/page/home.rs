@@ -122,7 +122,7 @@ fn node_row(report: &Report, node: &NodeReport) -> Markup {
         tr id={ "node-" (node.id) } class=(node.level.as_str()) {
             th scope="row" {
                 a href=(parts::node_link(&node.id)) { (node.host) }
-                " " span class="role" { (node.role) }
+                " " (parts::role(node))
                 @if !node.env.is_empty() { " " span class="env" { (node.env) } }
                 @if !node.version.is_empty() { " " span class="version" { (node.version) } }
                 (parts::reasons(&node.why))

@@ -36,7 +36,7 @@ pub(super) fn page(report: &Report, title: &str, is_live: bool, content: &Markup
                 main id="main" { (content) }
                 footer {
                     "Also as " a href="statusz" { "JSON" } ", " a href="metrics" { "metrics" }
-                    ", and on the command line: " code { "replayforge status" }
+                    ", and on the command line: " code id="command" { "replayforge status --relay URL" }
                 }
             }
         }

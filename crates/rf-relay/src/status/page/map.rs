@@ -164,11 +164,12 @@ fn lines(node: &NodeReport) -> Vec<(Level, String)> {
 
 fn node_box(node: &NodeReport, place: &Place, x: u64) -> Markup {
     let title = node.why.first().map_or("as it should be", |why| why.text.as_str());
+    let name = format!("{} {}", node.host, node.instance());
     html! {
         a id={ "box-node-" (node.id) } href=(parts::node_link(&node.id)) class={ "box " (node.level.as_str()) } {
-            title { (node.host) " (" (node.role) "): " (title) }
+            title { (name.trim_end()) " (" (node.role) "): " (title) }
             (frame(x, place, BOX_WIDTH))
-            text class="name" x=(x + 14) y=(place.y + 25) { (cut(&node.host, MAX_CHARS - 11)) }
+            text class="name" x=(x + 14) y=(place.y + 25) { (cut(name.trim_end(), MAX_CHARS - 11)) }
             text class="side" x=(x + BOX_WIDTH - 12) y=(place.y + 25) { (word(node)) }
             @for (at, (level, line)) in lines(node).iter().enumerate() {
                 text class={ "line " (level.as_str()) } x=(x + 14) y=(place.y + TITLE_HEIGHT + 6 + LINE_HEIGHT * at as u64) {

@@ -5,18 +5,18 @@ use rf_core::node_info::LogLine;
 
 use super::{layout, parts};
 use crate::nodes::Node;
-use crate::report::{FlowReport, NodeReport, Report, SinkReport, SourceReport};
+use crate::report::{FlowReport, Level, NodeReport, Presence, Report, SinkReport, SourceReport};
 
 pub(super) fn page(report: &Report, node: &NodeReport, told: Option<&Node>) -> Markup {
     let content = html! {
         (layout::way_back())
         section class={ "panel summary " (node.level.as_str()) } {
-            h1 { (node.host) " " span class="role" { (node.role) } " " (parts::pill(node.level)) }
+            h1 { (node.host) " " (parts::role(node)) " " (parts::pill(node.level)) }
             (parts::reasons(&node.why))
             (facts(report, node))
         }
-        (sources(&node.sources))
-        (sinks(report, &node.sinks))
+        (sources(node))
+        (sinks(report, node))
         (flows(report, "Buckets that it writes to", &node.writes))
         (flows(report, "Buckets that it reads", &node.reads))
         @if let Some(told) = told { (logs(report, told)) }
@@ -42,9 +42,9 @@ fn facts(report: &Report, node: &NodeReport) -> Markup {
     }
 }
 
-fn sources(sources: &[SourceReport]) -> Markup {
+fn sources(node: &NodeReport) -> Markup {
     html! {
-        @if !sources.is_empty() {
+        @if !node.sources.is_empty() {
             section class="panel" {
                 h2 { "Sources" }
                 div class="scroll" tabindex="0" role="region" aria-label="Sources" {
@@ -55,17 +55,7 @@ fn sources(sources: &[SourceReport]) -> Markup {
                             th scope="col" class="num" { "Dropped" } th scope="col" class="num" { "Dead" }
                         } }
                         tbody {
-                            @for source in sources {
-                                tr class=(source.level.as_str()) {
-                                    th scope="row" { (source.id) " " span class="role" { (source.kind) } }
-                                    td data-label="State" { (parts::pill(source.level)) }
-                                    td data-label="Feeds" { (parts::text(&source.sinks.join(", "))) }
-                                    td data-label="Events/min" class="num" { (parts::number(source.per_minute)) }
-                                    td data-label="Received" class="num" { (parts::number(source.received)) }
-                                    td data-label="Dropped" class="num" { (parts::number(source.dropped)) }
-                                    td data-label="Dead" class="num" { (parts::number(source.dead_lettered)) }
-                                }
-                            }
+                            @for source in &node.sources { (source_row(node, source)) }
                         }
                     }
                 }
@@ -74,13 +64,39 @@ fn sources(sources: &[SourceReport]) -> Markup {
     }
 }
 
-fn sinks(report: &Report, sinks: &[SinkReport]) -> Markup {
+fn source_row(node: &NodeReport, source: &SourceReport) -> Markup {
     html! {
-        @if !sinks.is_empty() {
+        tr class=(level(node, source.level)) {
+            th scope="row" { (source.id) " " span class="role" { (source.kind) } }
+            td data-label="State" { (state(node, source.level)) }
+            td data-label="Feeds" { (parts::text(&source.sinks.join(", "))) }
+            td data-label="Events/min" class="num" { (parts::number(source.per_minute)) }
+            td data-label="Received" class="num" { (parts::number(source.received)) }
+            td data-label="Dropped" class="num" { (parts::number(source.dropped)) }
+            td data-label="Dead" class="num" { (parts::number(source.dead_lettered)) }
+        }
+    }
+}
+
+/// How a source or sink is: nobody knows it of a node that is silent.
+fn state(node: &NodeReport, level: Level) -> Markup {
+    match node.presence {
+        Presence::Silent => html! { span class="none" { "–" } },
+        _ => parts::pill(level),
+    }
+}
+
+fn level(node: &NodeReport, level: Level) -> &'static str {
+    if node.presence == Presence::Silent { Level::Ok.as_str() } else { level.as_str() }
+}
+
+fn sinks(report: &Report, node: &NodeReport) -> Markup {
+    html! {
+        @if !node.sinks.is_empty() {
             section class="panel" {
                 h2 { "Sinks" }
                 div class="scroll" tabindex="0" role="region" aria-label="Sinks" {
-                    table {
+                    table class="sinks" {
                         thead { tr {
                             th scope="col" { "Sink" } th scope="col" { "State" } th scope="col" { "To" }
                             th scope="col" class="num" { "Events/min" } th scope="col" class="num" { "Delivered" }
@@ -88,7 +104,7 @@ fn sinks(report: &Report, sinks: &[SinkReport]) -> Markup {
                             th scope="col" class="num" { "Retried" } th scope="col" class="num" { "Dropped" }
                             th scope="col" class="num" { "Dead" } th scope="col" class="num" { "Latency 50 / 99 %" }
                         } }
-                        tbody { @for sink in sinks { (sink_row(report, sink)) } }
+                        tbody { @for sink in &node.sinks { (sink_row(report, node, sink)) } }
                     }
                 }
             }
@@ -96,16 +112,17 @@ fn sinks(report: &Report, sinks: &[SinkReport]) -> Markup {
     }
 }
 
-fn sink_row(report: &Report, sink: &SinkReport) -> Markup {
-    let within = |ms: Option<u64>| ms.map_or("–".to_owned(), |ms| format!("≤ {ms} ms"));
+fn sink_row(report: &Report, node: &NodeReport, sink: &SinkReport) -> Markup {
+    // The two may stand below each other; the blanks within one do not break.
+    let within = |ms: Option<u64>| ms.map_or("–".to_owned(), |ms| format!("≤\u{a0}{ms}\u{a0}ms"));
     html! {
-        tr class=(sink.level.as_str()) {
+        tr class=(level(node, sink.level)) {
             th scope="row" {
                 (sink.id) " " span class="role" { (sink.kind) }
                 @if let Some(error) = &sink.error { p class="why" { (error) } }
             }
-            td data-label="State" { (parts::pill(sink.level)) }
-            td data-label="To" { (parts::text(&format!("{}{}", sink.buckets.join(", "), sink.target))) }
+            td data-label="State" { (state(node, sink.level)) }
+            td data-label="To" { (parts::text(&to(sink))) }
             td data-label="Events/min" class="num" { (parts::number(sink.per_minute)) }
             td data-label="Delivered" class="num" { (parts::number(sink.delivered)) }
             td data-label="Queue" { (parts::bar(sink.fill_percent, "share of its limit")) }
@@ -117,6 +134,13 @@ fn sink_row(report: &Report, sink: &SinkReport) -> Markup {
             td data-label="Latency" class="num" { (within(sink.p50_ms)) " / " (within(sink.p99_ms)) }
         }
     }
+}
+
+/// Buckets, and where they or else the events go.
+fn to(sink: &SinkReport) -> String {
+    let mut places = vec![sink.buckets.join(", "), sink.target.clone()];
+    places.retain(|place| !place.is_empty());
+    places.join(" at ")
 }
 
 fn flows(report: &Report, title: &str, flows: &[FlowReport]) -> Markup {
@@ -178,5 +202,52 @@ fn level_class(level: &str) -> &'static str {
         "error" => "bad",
         "warn" | "warning" => "warn",
         _ => "ok",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(presence: Presence) -> String {
+        let source = SourceReport { id: "in".to_owned(), ..SourceReport::default() };
+        let sink = SinkReport {
+            id: "out".to_owned(),
+            level: Level::Warn,
+            buckets: vec!["shop".to_owned(), "logs".to_owned()],
+            target: "http://relay:8081".to_owned(),
+            p50_ms: Some(5),
+            ..SinkReport::default()
+        };
+        let only_target = SinkReport { buckets: Vec::new(), ..sink.clone() };
+        let node = NodeReport {
+            host: "web".to_owned(),
+            presence,
+            sources: vec![source],
+            sinks: vec![sink, only_target],
+            ..NodeReport::default()
+        };
+        let report = Report::default();
+        page(&report, &node, None).into_string()
+    }
+
+    #[test]
+    fn a_sink_shows_its_buckets_and_where_they_are() {
+        let page = shown(Presence::Here);
+        assert!(page.contains("\"To\">shop, logs at http://relay:8081</td>"), "{page}");
+        assert!(page.contains("\"To\">http://relay:8081</td>"), "{page}");
+        assert!(page.contains("≤\u{a0}5\u{a0}ms / –"), "{page}");
+    }
+
+    #[test]
+    fn how_the_parts_of_a_silent_node_are_is_not_known() {
+        let states = |page: &str| {
+            let cells = page.split("data-label=\"State\">").skip(1);
+            cells.map(|cell| cell.contains("class=\"pill")).collect::<Vec<_>>()
+        };
+        assert_eq!(states(&shown(Presence::Here)), [true, true, true]);
+        let silent = shown(Presence::Silent);
+        assert_eq!(states(&silent), [false, false, false], "{silent}");
+        assert!(!silent.contains("<tr class=\"warn\">"), "{silent}");
     }
 }

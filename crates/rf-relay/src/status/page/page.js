@@ -6,6 +6,9 @@ const main = document.getElementById("main");
 const live = document.getElementById("live");
 let busy = false;
 
+// By which address the page is reached, the relay does not know: a tunnel or a reverse proxy may stand before it.
+document.getElementById("command").textContent = `replayforge status --relay ${new URL(".", location.href).href}`;
+
 function morph(old, fresh) {
   if (old.isEqualNode(fresh)) return;
   if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName || old.id !== fresh.id) {

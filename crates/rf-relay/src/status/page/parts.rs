@@ -24,6 +24,14 @@ pub(super) fn pill(level: Level) -> Markup {
     html! { span class={ "pill " (level.as_str()) } { (glyph(level).unwrap_or("✓")) " " (word) } }
 }
 
+/// A node's role, and what tells it from others of that role on its host.
+pub(super) fn role(node: &NodeReport) -> Markup {
+    html! {
+        span class="role" { (node.role) }
+        @if !node.instance().is_empty() { " " span class="instance" { (node.instance()) } }
+    }
+}
+
 /// The sentences that say what is wrong.
 pub(super) fn reasons(why: &[Why]) -> Markup {
     html! {
