@@ -46,8 +46,6 @@ fn series_are_seen_small_and_large() {
     assert!(points >= 15, "{points}");
     browser.click(".card[href*='cpu']");
     browser.wait_for(".note", "40 points");
-    browser.choose("select[name='range']", "last 1 hour");
-    browser.wait_for(".note", "40 points");
     assert_eq!(browser.texts(".legend li"), ["prod", "staging"]);
     browser.choose("select[name='env']", "staging");
     browser.wait_for(".note", "20 points");
