@@ -158,12 +158,18 @@ impl Alerts {
             }
         }
         let known: BTreeSet<(Subject, &str)> = subjects(report).collect();
+        // At a start, the alerts look before the buckets are open.
+        let closed = report.buckets.iter().filter(|bucket| bucket.is_closed);
+        let closed: BTreeSet<&str> = closed.map(|bucket| bucket.name.as_str()).collect();
         open.retain(|key, open| {
             if wrong.contains(key) {
                 return true;
             }
             if open.has_ended {
                 return !open.pending.is_over();
+            }
+            if key.subject == Subject::Bucket && closed.contains(key.id.as_str()) {
+                return true;
             }
             let is_told = open.told.is_some() && known.contains(&(key.subject, key.id.as_str()));
             if is_told {
@@ -352,6 +358,23 @@ mod tests {
         there.nodes[0].id = "web/proxy".to_owned();
         there.nodes[0].host = "web".to_owned();
         assert_eq!(lines(&alerts, &there), ["RECOVERED node web: silent, after 60 s"]);
+    }
+
+    #[test]
+    fn of_a_bucket_that_is_not_open_yet_nothing_is_over() {
+        let why = Why { level: Level::Warn, key: "filling".to_owned(), text: String::new() };
+        let bucket = |why: &[Why], is_closed: bool| {
+            let bucket =
+                BucketReport { name: "b".to_owned(), is_closed, ..BucketReport::default() };
+            let buckets = vec![BucketReport { why: why.to_vec(), ..bucket }];
+            Report { at_ms: 10 * MINUTE, buckets, ..Report::default() }
+        };
+        let alerts = Alerts::new(Duration::ZERO, Level::Warn, Vec::new());
+        let filling = [why];
+        assert_eq!(lines(&alerts, &bucket(&filling, false)).len(), 1);
+        assert_eq!(lines(&alerts, &bucket(&[], true)), [""; 0]);
+        assert_eq!(lines(&alerts, &bucket(&filling, false)), [""; 0]);
+        assert_eq!(lines(&alerts, &bucket(&[], false)), ["RECOVERED bucket b: filling, after 0 s"]);
     }
 
     #[test]
