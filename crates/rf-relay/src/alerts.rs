@@ -1,8 +1,8 @@
 //! Alerts about ReplayForge itself: what is wrong is told once, and once more when it is over.
 //!
 //! Promises: what is wrong for less than `alerts.after` is not told; what was told is not told again, over a restart of
-//! the relay too, unless it becomes worse, or a service had not got it yet; its end is told; a node that is forgotten does
-//! not count as recovered.
+//! the relay too, unless it becomes worse, or a service had not got it yet; its end is told, and likewise over a restart; a
+//! node that is forgotten does not count as recovered.
 
 mod heartbeat;
 mod tell;
@@ -53,9 +53,21 @@ pub(crate) struct Open {
     since_ms: u64,
     /// The worst that was told.
     told: Option<Level>,
+    /// To be told anew: a service had not got it before the restart.
+    #[serde(default)]
+    again: bool,
+    /// It is over, which the message says; kept until that has arrived.
+    #[serde(skip)]
+    has_ended: bool,
     /// The message that tells it.
     #[serde(skip)]
     pending: Pending,
+}
+
+impl Open {
+    fn new(since_ms: u64) -> Self {
+        Self { since_ms, told: None, again: false, has_ended: false, pending: Pending::default() }
+    }
 }
 
 /// Something to be told.
@@ -105,13 +117,16 @@ impl Alerts {
         Self { after, least, open: Mutex::new(open) }
     }
 
-    /// What shall be kept. What is still on its way to a service is to be told anew by the next run.
+    /// What shall be kept. What is still on its way to a service is to be told anew by the next run: an end by finding that
+    /// what was told is over.
     pub(crate) fn kept(&self) -> KeptAlerts {
+        let open = self.lock();
+        let known = open.iter().filter(|(_, open)| !(open.has_ended && open.pending.is_over()));
         let keep = |(key, open): (&Key, &Open)| {
-            let told = open.told.filter(|_| open.pending.is_over());
-            (key.clone(), Open { told, ..open.clone() })
+            let again = open.again || !(open.has_ended || open.pending.is_over());
+            (key.clone(), Open { told: open.told, again, ..Open::new(open.since_ms) })
         };
-        self.lock().iter().map(keep).collect()
+        known.map(keep).collect()
     }
 
     /// What is to be told after a look at the system, and the message that tells it.
@@ -127,11 +142,14 @@ impl Alerts {
             if why.level < self.least || (open.len() >= MAX_OPEN && !open.contains_key(&key)) {
                 continue;
             }
-            let new = || Open { since_ms: report.at_ms, told: None, pending: Pending::default() };
-            let known = open.entry(key).or_insert_with(new);
+            let known = open.entry(key).or_insert_with(|| Open::new(report.at_ms));
+            if known.has_ended {
+                *known = Open::new(report.at_ms);
+            }
             let lasts = Duration::from_millis(report.at_ms.saturating_sub(known.since_ms));
-            if lasts >= self.after && known.told < Some(why.level) {
-                (known.told, known.pending) = (Some(why.level), pending.clone());
+            if lasts >= self.after && (known.again || known.told < Some(why.level)) {
+                known.told = known.told.max(Some(why.level));
+                (known.again, known.pending) = (false, pending.clone());
                 changes.push(Change {
                     subject: trouble.subject,
                     id: trouble.id.to_owned(),
@@ -140,14 +158,27 @@ impl Alerts {
             }
         }
         let known: BTreeSet<(Subject, &str)> = subjects(report).collect();
+        // At a start, the alerts look before the buckets are open.
+        let closed = report.buckets.iter().filter(|bucket| bucket.is_closed);
+        let closed: BTreeSet<&str> = closed.map(|bucket| bucket.name.as_str()).collect();
         open.retain(|key, open| {
-            let goes_on = wrong.contains(key);
-            if !goes_on && open.told.is_some() && known.contains(&(key.subject, key.id.as_str())) {
+            if wrong.contains(key) {
+                return true;
+            }
+            if open.has_ended {
+                return !open.pending.is_over();
+            }
+            if key.subject == Subject::Bucket && closed.contains(key.id.as_str()) {
+                return true;
+            }
+            let is_told = open.told.is_some() && known.contains(&(key.subject, key.id.as_str()));
+            if is_told {
                 let lasted = ago(open.since_ms, report.at_ms);
                 let what = What::Recovered { key: key.key.clone(), lasted };
                 changes.push(Change { subject: key.subject, id: key.id.clone(), what });
+                (open.has_ended, open.pending) = (true, pending.clone());
             }
-            goes_on
+            is_told
         });
         (changes, pending)
     }
@@ -277,8 +308,46 @@ mod tests {
         teller.hand_on(&changes, &pending);
         let told_again = || lines(&alerts(before.kept()), &report(2 * MINUTE, &silent));
         assert_eq!(told_again(), ["TROUBLE node web: it is silent"]);
+        // Another service may have got it.
+        let end = lines(&alerts(before.kept()), &report(10 * MINUTE, &[]));
+        assert_eq!(end, ["RECOVERED node web: silent, after 10 min"]);
         messages.try_recv().unwrap().1.end();
         assert_eq!(told_again(), [""; 0]);
+    }
+
+    #[test]
+    fn an_end_that_a_service_has_not_got_before_a_restart_is_told_again() {
+        let before = alerts(Vec::new());
+        let silent = [(Level::Bad, "silent")];
+        before.look(&report(0, &silent));
+        before.look(&report(MINUTE, &silent));
+        let (changes, pending) = before.look(&report(2 * MINUTE, &[]));
+        let (teller, mut messages) = Teller::new("phone");
+        teller.hand_on(&changes, &pending);
+        assert_eq!(lines(&before, &report(3 * MINUTE, &[])), [""; 0]);
+        let told_again =
+            |now: &[(Level, &str)]| lines(&alerts(before.kept()), &report(10 * MINUTE, now));
+        assert_eq!(told_again(&[]), ["RECOVERED node web: silent, after 10 min"]);
+        assert_eq!(told_again(&silent), [""; 0], "as far as the service knows, it goes on");
+        messages.try_recv().unwrap().1.end();
+        assert_eq!(told_again(&[]), [""; 0]);
+        assert!(before.kept().is_empty());
+    }
+
+    #[test]
+    fn what_comes_back_before_its_end_is_known_is_another_trouble() {
+        let alerts = alerts(Vec::new());
+        let silent = [(Level::Bad, "silent")];
+        alerts.look(&report(0, &silent));
+        alerts.look(&report(MINUTE, &silent));
+        let (changes, pending) = alerts.look(&report(2 * MINUTE, &[]));
+        let (teller, _messages) = Teller::new("phone");
+        teller.hand_on(&changes, &pending);
+        assert_eq!(lines(&alerts, &report(3 * MINUTE, &silent)), [""; 0]);
+        assert_eq!(
+            lines(&alerts, &report(4 * MINUTE, &silent)),
+            ["TROUBLE node web: it is silent"]
+        );
     }
 
     #[test]
@@ -289,6 +358,23 @@ mod tests {
         there.nodes[0].id = "web/proxy".to_owned();
         there.nodes[0].host = "web".to_owned();
         assert_eq!(lines(&alerts, &there), ["RECOVERED node web: silent, after 60 s"]);
+    }
+
+    #[test]
+    fn of_a_bucket_that_is_not_open_yet_nothing_is_over() {
+        let why = Why { level: Level::Warn, key: "filling".to_owned(), text: String::new() };
+        let bucket = |why: &[Why], is_closed: bool| {
+            let bucket =
+                BucketReport { name: "b".to_owned(), is_closed, ..BucketReport::default() };
+            let buckets = vec![BucketReport { why: why.to_vec(), ..bucket }];
+            Report { at_ms: 10 * MINUTE, buckets, ..Report::default() }
+        };
+        let alerts = Alerts::new(Duration::ZERO, Level::Warn, Vec::new());
+        let filling = [why];
+        assert_eq!(lines(&alerts, &bucket(&filling, false)).len(), 1);
+        assert_eq!(lines(&alerts, &bucket(&[], true)), [""; 0]);
+        assert_eq!(lines(&alerts, &bucket(&filling, false)), [""; 0]);
+        assert_eq!(lines(&alerts, &bucket(&[], false)), ["RECOVERED bucket b: filling, after 0 s"]);
     }
 
     #[test]

@@ -121,6 +121,9 @@ pub struct BucketReport {
     pub received_at_ms: Option<u64>,
     /// When somebody last asked for events.
     pub asked_at_ms: Option<u64>,
+    /// Its database is not open: nothing is known of what is in it.
+    #[serde(skip)]
+    pub is_closed: bool,
 }
 
 impl BucketReport {

@@ -192,6 +192,8 @@ pub(crate) struct Usage {
     pub(crate) dropped_age: u64,
     /// Events lost with a database that was damaged, found at the start.
     pub(crate) dropped_damaged: u64,
+    /// It is not open: nothing is known of what is in it.
+    pub(crate) is_closed: bool,
     /// Why the bucket cannot be opened, if it cannot.
     pub(crate) failure: Option<String>,
     /// What keeps it from its work since, as a full disk.

@@ -102,6 +102,7 @@ impl RelayView {
             holders,
             received_at_ms: counts.rx_last_secs.map(|at| at * 1000),
             asked_at_ms: counts.tx_last_secs.map(|at| at * 1000),
+            is_closed: usage.is_closed,
             ..BucketReport::default()
         };
         let since_secs = now_secs.saturating_sub(self.thresholds.losses_for.as_secs());

@@ -300,7 +300,7 @@ impl BucketStore for Embedded {
         let bucket = self.bucket(bucket);
         let (max_bytes, failure) = (bucket.config.max_bytes, bucket.failure());
         let configured = Usage { max_bytes, failure, ..Usage::default() };
-        let Some(open) = bucket.get() else { return configured };
+        let Some(open) = bucket.get() else { return Usage { is_closed: true, ..configured } };
         let queue = open.store.usage(open.queue);
         let disk = open.store.disk();
         Usage {

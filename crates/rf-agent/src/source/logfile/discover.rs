@@ -146,9 +146,7 @@ impl Look<'_> {
             has_files |= self.add(path, &family, true);
         }
         for (folder, error) in closed {
-            if error.kind() != io::ErrorKind::NotFound {
-                self.found.closed.insert(folder, error.to_string());
-            }
+            self.found.closed.insert(folder, error.to_string());
         }
         if !has_files {
             self.found.absent.push(PathBuf::from(pattern.as_str()));

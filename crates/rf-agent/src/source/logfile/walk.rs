@@ -1,9 +1,10 @@
 //! Which paths a pattern matches.
 //!
-//! Promise: a `**` looks into each folder once, however many links lead there. Where links lead in circles there are paths
-//! without end, and their number grows with each circle beyond all that a machine could look at.
+//! Promises: a `**` looks into each folder once, however many links lead there. Where links lead in circles there are paths
+//! without end, and their number grows with each circle beyond all that a machine could look at. What can be come to without
+//! a link is: the path of a file does not depend on where a link leads today, and `exclude` may be about the link alone.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -25,12 +26,14 @@ pub(super) fn walk(pattern: &Pattern) -> Walked {
     let text = pattern.as_str();
     let parts = text.split('/').filter(|part| !matches!(*part, "" | "."));
     let parts: Result<Vec<Part>, PatternError> = parts.map(Part::of).collect();
+    let parts = parts.unwrap_or_default();
     let mut walk = Walk::default();
     // With a slash at its end it means folders.
-    if let Ok(parts) = parts
-        && !text.ends_with('/')
-    {
+    if !text.ends_with('/') {
         walk.on(Path::new(if text.starts_with('/') { "/" } else { "" }), &parts);
+    }
+    while let Some((folder, parts)) = walk.links.pop_front() {
+        walk.search(&folder, parts);
     }
     walk.walked
 }
@@ -55,42 +58,42 @@ impl Part {
 }
 
 #[derive(Default)]
-struct Walk {
+struct Walk<'a> {
     /// Device and inode of folders that a `**` was in, with the number of parts from that on.
     seen: HashSet<(u64, u64, usize)>,
+    /// Links that a `**` has come to, with the parts from that on: they are followed last.
+    links: VecDeque<(PathBuf, &'a [Part])>,
     walked: Walked,
 }
 
-impl Walk {
+impl<'a> Walk<'a> {
     /// Goes on from a folder, or what may be one, to what the parts match below it.
-    fn on(&mut self, folder: &Path, parts: &[Part]) {
+    fn on(&mut self, folder: &Path, parts: &'a [Part]) {
         let Some((part, rest)) = parts.split_first() else { return };
         match part {
             Part::Name(name) => {
                 let path = folder.join(name);
-                if !rest.is_empty() || path.exists() {
+                if !rest.is_empty() || path.symlink_metadata().is_ok() {
                     self.to(path, rest);
                 }
             }
             Part::Pattern(pattern) => {
-                let is_match =
-                    |name: &OsString| name.to_str().is_some_and(|name| pattern.matches(name));
-                for name in self.names(folder).into_iter().filter(is_match) {
-                    self.to(folder.join(name), rest);
+                let is_match = |name: &str| pattern.matches(name);
+                for Entry { name, is_file } in self.entries(folder) {
+                    if name.to_str().is_some_and(is_match) && (rest.is_empty() || !is_file) {
+                        self.to(folder.join(name), rest);
+                    }
                 }
             }
-            Part::Folders if self.is_new(folder, parts.len()) => {
-                self.on(folder, rest);
-                for name in self.names(folder) {
-                    self.on(&folder.join(name), parts);
-                }
+            Part::Folders if folder.is_symlink() => {
+                self.links.push_back((folder.to_owned(), parts));
             }
-            Part::Folders => {}
+            Part::Folders => self.search(folder, parts),
         }
     }
 
     /// A path that all parts before the rest match.
-    fn to(&mut self, path: PathBuf, rest: &[Part]) {
+    fn to(&mut self, path: PathBuf, rest: &'a [Part]) {
         if rest.is_empty() {
             self.walked.paths.push(path);
         } else {
@@ -98,26 +101,62 @@ impl Walk {
         }
     }
 
-    /// Whether it is a folder, and the first time that it is come to with so many parts left.
-    fn is_new(&mut self, folder: &Path, left: usize) -> bool {
-        fs::metadata(readable(folder))
-            .is_ok_and(|meta| meta.is_dir() && self.seen.insert((meta.dev(), meta.ino(), left)))
+    /// Looks into a folder and those in it, as the `**` says that the parts begin with.
+    fn search(&mut self, folder: &Path, parts: &'a [Part]) {
+        let Some((_, rest)) = parts.split_first() else { return };
+        if !self.is_new(folder, parts.len()) {
+            return;
+        }
+        self.on(folder, rest);
+        for Entry { name, is_file } in self.entries(folder) {
+            if !is_file {
+                self.on(&folder.join(name), parts);
+            }
+        }
     }
 
-    /// The names in a folder, in order; none in what is no folder.
-    fn names(&mut self, folder: &Path) -> Vec<OsString> {
-        let folder = readable(folder);
-        if !folder.is_dir() {
-            return Vec::new();
+    /// Whether it is a folder, and the first time that it is come to with so many parts left.
+    fn is_new(&mut self, folder: &Path, left: usize) -> bool {
+        match fs::metadata(readable(folder)) {
+            Ok(meta) => meta.is_dir() && self.seen.insert((meta.dev(), meta.ino(), left)),
+            Err(error) => {
+                self.note_closed(folder, error);
+                false
+            }
         }
-        let names: io::Result<Vec<OsString>> = fs::read_dir(folder)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
-        let mut names = names.unwrap_or_else(|error| {
-            self.walked.closed.push((folder.to_owned(), error));
+    }
+
+    /// What is in a folder, in the order of names; nothing in what is no folder.
+    fn entries(&mut self, folder: &Path) -> Vec<Entry> {
+        let entries: io::Result<Vec<Entry>> = fs::read_dir(readable(folder))
+            .and_then(|entries| entries.map(|entry| Ok(Entry::of(&entry?))).collect());
+        let mut entries = entries.unwrap_or_else(|error| {
+            self.note_closed(folder, error);
             Vec::new()
         });
-        names.sort_unstable();
-        names
+        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        entries
+    }
+
+    fn note_closed(&mut self, folder: &Path, error: io::Error) {
+        // What is no folder, or gone by now, holds nothing.
+        if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
+            self.walked.closed.push((readable(folder).to_owned(), error));
+        }
+    }
+}
+
+/// What a folder holds.
+struct Entry {
+    name: OsString,
+    /// What is not may be a folder, or a link to one.
+    is_file: bool,
+}
+
+impl Entry {
+    fn of(entry: &fs::DirEntry) -> Self {
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        Self { name: entry.file_name(), is_file }
     }
 }
 
@@ -190,6 +229,20 @@ mod tests {
         symlink("x", root.path().join("current")).unwrap();
         check(root.path(), "current/*.log", &["current/b.log"]);
         check(root.path(), "*/b.log", &["current/b.log", "x/b.log"]);
-        check(root.path(), "**/b.log", &["current/b.log"]);
+        check(root.path(), "**/b.log", &["x/b.log"]);
+        check(root.path(), "*/**/b.log", &["x/b.log"]);
+        let other = tree();
+        symlink(other.path(), root.path().join("a")).unwrap();
+        check(root.path(), "**/b.log", &["x/b.log", "a/x/b.log"]);
+    }
+
+    #[test]
+    fn a_link_to_a_folder_that_is_gone_is_passed_over() {
+        let root = tree();
+        symlink("none", root.path().join("gone")).unwrap();
+        for pattern in ["**/b.log", "**/b.*"] {
+            check(root.path(), pattern, &["x/b.log"]);
+        }
+        check(root.path(), "gone/**/*.log", &[]);
     }
 }

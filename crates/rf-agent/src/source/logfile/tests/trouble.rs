@@ -314,6 +314,20 @@ fn what_keeps_a_file_from_being_read_is_found() {
 }
 
 #[test]
+fn what_is_excluded_behind_a_link_is_read_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("releases/1/app.log");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, "").unwrap();
+    symlink("releases/1", folder.path().join("current")).unwrap();
+    let [all, linked] = ["**/*.log", "current/*.log"].map(|pattern| folder.path().join(pattern));
+    let settings = settings(&json!({ "filePaths": [all], "exclude": [linked] }));
+    let found = discover(&settings, &Remembered::default());
+    let paths: Vec<&PathBuf> = found.files.iter().map(|found| &found.path).collect();
+    assert_eq!(paths, [&file]);
+}
+
+#[test]
 fn a_folder_that_may_not_be_entered_is_found() {
     for path in ["closed/a.log", "closed/*.log"] {
         let mut may_all = false;
