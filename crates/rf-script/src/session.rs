@@ -110,6 +110,11 @@ impl Session {
         self.vm.remembers(change)
     }
 
+    /// What is remembered of a key.
+    pub fn remembered(&self, key: &str) -> Option<Vec<u8>> {
+        self.vm.remembered(key)
+    }
+
     /// Makes the VM anew before the next call.
     pub fn give_up_vm(&mut self) {
         self.given_up = true;

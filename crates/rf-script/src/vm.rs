@@ -290,6 +290,11 @@ impl Vm {
         self.host.effects.borrow().kv_get(&change.key) == change.value.as_deref()
     }
 
+    /// What is remembered of a key.
+    pub fn remembered(&self, key: &str) -> Option<Vec<u8>> {
+        self.host.effects.borrow().kv_get(key).map(<[u8]>::to_vec)
+    }
+
     /// Calls `extractStatus` with the JSON text of a body; its answer, where nil is an empty text.
     ///
     /// # Errors

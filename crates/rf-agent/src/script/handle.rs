@@ -1,6 +1,6 @@
 //! A source's script, as the source's side sees it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -172,8 +172,8 @@ impl ScriptHandle {
         let counters = Arc::<ScriptCounters>::default();
         let counted = Arc::clone(&counters);
         let serve = move |session, mailbox: &Mailbox<Job>| {
-            let (open, init) = (OpenCalls::default(), Vec::new());
-            Runner { desk, session, store: own, counters: counted, open, init }.run(mailbox);
+            let (open, unsure) = (OpenCalls::default(), BTreeSet::new());
+            Runner { desk, session, store: own, counters: counted, open, unsure }.run(mailbox);
         };
         let ended = thread::start(options, kv, jobs, serve).await.map_err(failed)?;
         let ended = Mutex::new(Some(ended));

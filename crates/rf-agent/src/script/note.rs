@@ -2,7 +2,8 @@
 //!
 //! While a commit is under way, later calls have seen what its call remembered, and have gone on from there. Any of them may be
 //! refused, and they are told so in any order. So the calls that are open are known: if one is taken back, a later one that has
-//! changed the same key would be taken back to what was there before both.
+//! changed the same key would be taken back to what was there before both. Nor does a call that had to wait for room store a
+//! value over that of a later one.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -52,6 +53,17 @@ impl Note {
         Some((done.commit.clone()?, done.changes.clone()))
     }
 
+    fn has_changed(&self, key: &str) -> bool {
+        self.lock().changes.iter().any(|own| own.key == key)
+    }
+
+    /// Whether the call has gone on from a change; `None` where it has not changed that key.
+    fn goes_on_from(&self, change: &KvChange) -> Option<bool> {
+        let done = self.lock();
+        let own = done.changes.iter().find(|own| own.key == change.key)?;
+        Some(own.before == change.value)
+    }
+
     /// Whether the call has gone on from a change that is taken back; then it would be taken back to before that.
     fn inherits(&self, undone: &KvChange) -> bool {
         let mut done = self.lock();
@@ -83,6 +95,18 @@ impl OpenCalls {
             self.prune_at = MIN_PRUNED.max(2 * self.notes.len());
         }
         self.notes.push(Arc::clone(note));
+    }
+
+    /// Whether a call that is open has changed the key. The newest are the likeliest.
+    pub(super) fn have_changed(&self, key: &str) -> bool {
+        self.notes.iter().rev().any(|open| open.has_changed(key))
+    }
+
+    /// Whether the next call that has changed the key of an open one's change has gone on from it, and is open as well.
+    pub(super) fn go_on_from(&self, note: &Arc<Note>, change: &KvChange) -> bool {
+        let own = self.notes.iter().position(|open| Arc::ptr_eq(open, note));
+        let later = own.and_then(|own| self.notes.get(own + 1..)).unwrap_or_default();
+        later.iter().find_map(|call| call.goes_on_from(change)).unwrap_or(false)
     }
 
     /// A call was refused: what is to be taken back now. The rest has been changed by a later call.

@@ -1,5 +1,6 @@
 //! The thread that owns a source's VM.
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub(super) enum Job {
     Undo { note: Arc<Note>, done: oneshot::Sender<()> },
     /// Whoever waited for a commit has left: if it is refused, what its call remembered is taken back.
     Settle { pending: PendingCommit, note: Arc<Note> },
+    /// A commit that had to wait has ended: what is unsure may be settled.
+    Settled,
     /// A new text of the script.
     Replace { text: Vec<u8>, done: oneshot::Sender<Result<(), LoadError>> },
 }
@@ -52,38 +55,45 @@ pub(super) struct Runner {
     pub(super) store: Store,
     pub(super) counters: Arc<ScriptCounters>,
     pub(super) open: OpenCalls,
-    /// What `init` has remembered and is not stored.
-    pub(super) init: Vec<KvChange>,
+    /// Keys whose stored value may not be the one that is remembered: set by `init`, or by a commit that had to wait and may
+    /// have been stored after that of a later call.
+    pub(super) unsure: BTreeSet<String>,
 }
 
 impl Runner {
     /// Serves jobs until the mailbox is closed and empty.
     pub(super) fn run(mut self, mailbox: &Mailbox<Job>) {
-        self.store_init();
+        self.store_unsure();
         while let Some(jobs) = mailbox.take() {
             for job in jobs {
                 self.serve(job);
-                self.store_init();
+                self.store_unsure();
             }
         }
+        // By now the last ones are settled, too.
+        self.store_unsure();
     }
 
-    /// By itself: it stays, whatever becomes of the events that come next.
-    fn store_init(&mut self) {
-        self.init.extend(self.session.take_init_changes());
-        if self.init.is_empty() {
+    /// By itself, so that it stays, whatever becomes of the events that come next; but not before the calls that have changed
+    /// it are settled.
+    fn store_unsure(&mut self) {
+        let set = self.session.take_init_changes();
+        self.unsure.extend(set.into_iter().map(|change| change.key));
+        let (open, settled): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut self.unsure)
+            .into_iter()
+            .partition(|key| self.open.have_changed(key));
+        self.unsure = open;
+        if settled.is_empty() {
             return;
         }
-        let newest = self.init.iter().filter(|change| self.session.remembers(change));
-        let checkpoints = newest.map(|change| self.desk.checkpoint(change)).collect();
+        let remembered = |key: &String| self.desk.checkpoint(key, self.session.remembered(key));
+        let checkpoints = settled.iter().map(remembered).collect();
         let (reply, pending) = PendingCommit::new();
         self.store.submit(Commit { checkpoints, ..Commit::default() }, reply);
-        match pending.outcome_here() {
-            Ok(_) => self.init.clear(),
-            Err(error) => {
-                let source = &self.desk.source;
-                tracing::warn!(source, %error, "what the script's init() has set with kv_set cannot be stored, trying again later");
-            }
+        if let Err(error) = pending.outcome_here() {
+            let source = &self.desk.source;
+            tracing::warn!(source, %error, "what the script has set with kv_set cannot be stored, trying again later");
+            self.unsure.extend(settled);
         }
     }
 
@@ -103,6 +113,7 @@ impl Runner {
                     Err(_) => self.undo(&note),
                 }
             }
+            Job::Settled => {}
             Job::Replace { text, done } => drop(done.send(self.session.replace(text))),
         }
     }
@@ -119,18 +130,28 @@ impl Runner {
         let (mut commit, changes, tally) = work.finish(input);
         let waits = commit.appends.iter().any(|append| self.store.blocks(append.queue));
         let kept = (call.keep || waits).then(|| commit.clone());
-        commit.checkpoints.extend(changes.iter().map(|change| self.desk.checkpoint(change)));
+        let value = |change: &KvChange| self.desk.checkpoint(&change.key, change.value.clone());
+        commit.checkpoints.extend(changes.iter().map(value));
         call.note.put(Done { changes, commit: kept, tally });
         self.open.add(&call.note);
         self.store.submit(commit, call.reply);
     }
 
-    /// Without the values that later calls have changed: they may be stored by now.
-    fn again(&self, note: &Note, reply: CommitReply) {
+    /// Without the values that later calls have changed and stored. A value that the next call has gone on from, and that waits
+    /// as well, belongs to this commit: a restart must find it even if that call has to wait for much longer. It may also be
+    /// stored already, with nobody told of it yet: then its value is stored once more.
+    fn again(&mut self, note: &Arc<Note>, reply: CommitReply) {
         // Of what was not kept nothing is tried, which a dropped answer says.
         let Some((mut commit, changes)) = note.kept() else { return };
-        let newest = changes.iter().filter(|change| self.session.remembers(change));
-        commit.checkpoints.extend(newest.map(|change| self.desk.checkpoint(change)));
+        for change in changes {
+            if !self.session.remembers(&change) {
+                if !self.open.go_on_from(note, &change) {
+                    continue;
+                }
+                self.unsure.insert(change.key.clone());
+            }
+            commit.checkpoints.push(self.desk.checkpoint(&change.key, change.value));
+        }
         self.store.submit(commit, reply);
     }
 

@@ -101,8 +101,13 @@ impl Rig {
     }
 
     async fn empty(&self, queue: &str) {
+        self.remove(queue, 10_000).await;
+    }
+
+    /// The oldest ones.
+    async fn remove(&self, queue: &str, events: usize) {
         let queue = self.store.queue(queue).unwrap();
-        let budget = Budget { events: 10_000, bytes: usize::MAX };
+        let budget = Budget { events, bytes: usize::MAX };
         let events = self.store.read(queue, 0, budget).await.unwrap();
         self.store.ack(queue, events.iter().map(|event| event.id).collect()).await.unwrap();
     }

@@ -20,13 +20,14 @@ pub(super) struct Waiting<'a> {
     note: Arc<Note>,
     /// The try that the writer has not answered.
     under_way: Option<PendingCommit>,
+    tried_again: bool,
     settled: bool,
 }
 
 impl<'a> Waiting<'a> {
     /// For a call that the script's thread has taken; `pending` is the answer to its commit.
     pub(super) fn new(script: &'a ScriptHandle, note: Arc<Note>, pending: PendingCommit) -> Self {
-        Self { script, note, under_way: Some(pending), settled: false }
+        Self { script, note, under_way: Some(pending), tried_again: false, settled: false }
     }
 
     /// How the commit ended; where a queue of it makes its source wait for room, after that.
@@ -53,7 +54,7 @@ impl<'a> Waiting<'a> {
     /// The script has been called: only its commit is tried again.
     pub(super) fn again(&mut self) {
         let (reply, pending) = PendingCommit::new();
-        self.under_way = Some(pending);
+        (self.under_way, self.tried_again) = (Some(pending), true);
         let job = Job::Again { note: Arc::clone(&self.note), reply };
         if self.script.mailbox.push_urgent(job).is_err() {
             // The answer says so: it was dropped.
@@ -67,7 +68,11 @@ impl<'a> Waiting<'a> {
     /// What the call did, which stands, or of which nothing is taken back.
     pub(super) fn settle(mut self) -> Done {
         self.settled = true;
-        self.note.take()
+        let done = self.note.take();
+        if self.tried_again && self.script.mailbox.push_urgent(Job::Settled).is_err() {
+            tracing::trace!(source = self.script.source, "the script ends, and looks by itself");
+        }
+        done
     }
 
     /// Takes back what the call remembered, since its commit was refused.

@@ -35,10 +35,9 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// A value as it is stored.
-    pub(super) fn checkpoint(&self, change: &KvChange) -> Checkpoint {
-        let key = format!("{}{}", self.kv_prefix, change.key);
-        Checkpoint { key, value: change.value.clone() }
+    /// A value of the script as it is stored.
+    pub(super) fn checkpoint(&self, key: &str, value: Option<Vec<u8>>) -> Checkpoint {
+        Checkpoint { key: format!("{}{key}", self.kv_prefix), value }
     }
 }
 

@@ -97,6 +97,32 @@ async fn a_commit_that_had_to_wait_does_not_store_what_is_out_of_date() {
 }
 
 #[tokio::test]
+async fn a_commit_that_had_to_wait_stores_its_values_although_a_later_one_waits_still() {
+    let script = "function Process(content, emit)
+        if content == 'none' then return end
+        kv_set('count', (kv_get('count') or 0) + 1)
+        emit('a', kv_get('count') .. ' ' .. content)
+    end";
+    let rig = Rig::made(script, Made { when_full: WhenFull::Block, ..USUAL }).await;
+    rig.fill("a").await;
+    let [small, large] = [50_000, 200_000].map(|bytes| "x".repeat(bytes));
+    let (small, large) = ([small.as_str()], [large.as_str()]);
+    let room = async {
+        // When this is stored, the small one has been refused. The room is too little for the large one.
+        rig.send(&["none"]).await.unwrap();
+        rig.remove("a", 2).await;
+    };
+    tokio::select! {
+        biased;
+        (stored, ()) = async { tokio::join!(biased; rig.send(&small), room) } => stored.unwrap(),
+        sent = rig.send(&large) => panic!("{sent:?}"),
+    }
+    let rig = rig.restart().await;
+    rig.send(&["next"]).await.unwrap();
+    assert_eq!(rig.queued("a").await.last().unwrap(), "2 next");
+}
+
+#[tokio::test]
 async fn who_leaves_while_a_queue_blocks_leaves_no_trace() {
     let rig = Rig::made(ONCE, Made { when_full: WhenFull::Block, ..USUAL }).await;
     let mut sent = 0;
