@@ -8,9 +8,9 @@
 //!
 //! Events are taken over in small transactions, each of which also stores how far that has come: a kill costs nothing,
 //! and a file that is larger than the limit gives as much as there is room for, and the rest at later starts. A damaged one
-//! is left where it is, with what could not be read: nobody has to wait for that. How far it has come is forgotten as soon as
-//! the file is out of the way, and holds for that very file only: somebody may go back to the original for a while, and what it
-//! queues then has the same name and the same ids.
+//! gives what lies before the damage, and is left where it is: nobody has to wait for the rest. How far it has come is
+//! forgotten as soon as the file is out of the way, and holds for that very file only: somebody may go back to the original
+//! for a while, and what it queues then has the same name and the same ids.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -131,7 +131,7 @@ fn take_over_file(
     let events = match copy_tables(writer, import, file, (queue, ids)) {
         Ok(events) => events,
         Err(Failed::Old(error)) if failure::kind(&error) == Kind::Damaged => {
-            tracing::error!(path = %import.path.display(), queue = import.queue, %error, "the original program's database is damaged: the events that cannot be read stay in it");
+            tracing::error!(path = %import.path.display(), queue = import.queue, %error, "the original program's database is damaged: its events are imported up to the damage, the rest stays in the file; once that is not wanted any more, move it away");
             return Ok(None);
         }
         Err(Failed::Old(source)) => {
@@ -195,8 +195,16 @@ fn copy_tables(
         if !is_same {
             progress = Progress { file, ..Progress::default() };
         }
+        let mut rows = CHUNK_ROWS;
         loop {
-            let mut events = read_chunk(&old, table, &at, progress.after).map_err(Failed::Old)?;
+            let mut events = match read_chunk(&old, table, &at, (progress.after, rows)) {
+                // The bad page is somewhere in this chunk: go on in smaller steps up to it.
+                Err(error) if rows > 1 && failure::kind(&error) == Kind::Damaged => {
+                    rows = 1;
+                    continue;
+                }
+                read => read.map_err(Failed::Old)?,
+            };
             let Some(last) = events.last().map(|event| event.id) else { break };
             if to.1 == Ids::New {
                 let next = writer.state.queues[to.0].next_id;
@@ -269,18 +277,18 @@ fn has_row(old: &Connection, table: &str, id: u64) -> rusqlite::Result<bool> {
     old.prepare(&format!("SELECT 1 FROM {table} WHERE id = ?1"))?.exists([sql_id(id)])
 }
 
-/// The next rows after an id, with the ids that they have there; `at` is the SQL of their time.
+/// The next rows after an id, so many at the most, with the ids that they have there; `at` is the SQL of their time.
 fn read_chunk(
     old: &Connection,
     table: &str,
     at: &str,
-    after: u64,
+    (after, limit): (u64, usize),
 ) -> rusqlite::Result<Vec<StoredEvent>> {
     let select = format!(
         "SELECT id, {at}, CAST(content AS BLOB) FROM {table} WHERE id > ?1 AND content IS NOT NULL ORDER BY id LIMIT ?2"
     );
     let mut select = old.prepare(&select)?;
-    let mut rows = select.query(params![sql_id(after), sql_id(CHUNK_ROWS as u64)])?;
+    let mut rows = select.query(params![sql_id(after), sql_id(limit as u64)])?;
     let (mut chunk, mut bytes) = (Vec::new(), 0);
     while bytes < CHUNK_BYTES
         && let Some(row) = rows.next()?

@@ -223,6 +223,28 @@ async fn a_damaged_file_of_a_proxy_is_left_alone() {
 }
 
 #[tokio::test]
+async fn what_lies_before_the_damage_of_a_proxys_file_is_taken_over() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    let path = rig.path().with_file_name("a-sink.sqlite3");
+    rig.options.imports = vec![Import { path: path.clone(), queue: "q".to_owned() }];
+    let contents: Vec<String> = (0..40).map(|n| format!("{n} {}", "x".repeat(1000))).collect();
+    sink(&path, &contents.iter().map(String::as_str).collect::<Vec<_>>());
+    // The last page, with the newest events.
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes[end - 4096..].fill(0xA5);
+    std::fs::write(&path, bytes).unwrap();
+    for _ in 0..2 {
+        rig.open().unwrap();
+        let texts = rig.texts().await;
+        assert!((30..40).contains(&texts.len()), "{}", texts.len());
+        assert_eq!(texts, contents[..texts.len()]);
+        rig.close().await;
+    }
+    assert!(path.exists());
+}
+
+#[tokio::test]
 async fn what_the_original_queued_while_it_was_back_is_taken_over() {
     let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
     let path = rig.path().with_file_name("a-sink.sqlite3");
