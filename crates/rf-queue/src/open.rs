@@ -141,6 +141,7 @@ fn open_found(
     if damaged.is_none() {
         migrate::move_original(options)?;
     }
+    let is_salvaged = damaged.is_some();
     let mut writer = assemble(options, shared, mailbox)?;
     if let Some(old) = damaged {
         notices.push(salvage::salvage(&mut writer, old)?);
@@ -154,6 +155,10 @@ fn open_found(
             writer.disk_fails("the disk is full");
         }
         done => done.map_err(db)?,
+    }
+    if is_salvaged {
+        // What was salvaged is on disk, whatever the durability, and nothing can keep its loss from being told any more.
+        salvage::unmark(&options.path);
     }
     writer.publish();
     Ok((writer, notices))

@@ -119,7 +119,7 @@ fn remove_older(path: &Path, newest: &str) {
     }
 }
 
-/// Copies what can be read into the new database.
+/// Copies what can be read into the new database. The note stays: whoever opens it is not done yet.
 pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, OpenError> {
     let (mut salvaged, mut known) = (0, 0);
     if let Err(error) = mend_header(&old.path) {
@@ -143,7 +143,6 @@ pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, Open
             tracing::warn!(path = %old.path.display(), %error, "nothing can be read from the damaged file");
         }
     }
-    unmark(&writer.options.path);
     let lost = u64::saturating_sub(known, salvaged);
     Ok(Notice::Damaged { kept_as: old.path, salvaged, lost, reason: old.reason })
 }

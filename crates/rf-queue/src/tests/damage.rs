@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::rig::{MIB, Rig, bury, set, texts};
-use crate::{Commit, CommitError, Notice, QueueOptions, StoreOptions};
+use crate::{Commit, CommitError, Import, Notice, QueueOptions, StoreOptions};
 
 const EVENTS: usize = 1000;
 
@@ -252,6 +252,20 @@ async fn damage_of_a_file_that_is_too_large_to_be_checked_is_met_when_it_is_open
     let mut rig = closed_store().await;
     overwrite_table(rig.path(), "queues");
     File::options().write(true).open(rig.path()).unwrap().set_len(33 * MIB).unwrap();
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    check_goes_on(&mut rig, EVENTS).await;
+}
+
+#[tokio::test]
+async fn a_start_that_fails_after_a_salvage_leaves_the_loss_to_be_told_by_the_next() {
+    let mut rig = closed_store().await;
+    overwrite_table(rig.path(), "queues");
+    let import = rig.path().with_file_name("a-sink.sqlite3");
+    fs::create_dir(&import).unwrap();
+    rig.options.imports = vec![Import { path: import.clone(), queue: "q".to_owned() }];
+    rig.open().unwrap_err();
+    fs::remove_dir(&import).unwrap();
     rig.open().unwrap();
     assert_eq!(damage(&rig), (EVENTS as u64, 0));
     check_goes_on(&mut rig, EVENTS).await;
