@@ -252,6 +252,14 @@ async fn of_paths_with_fields_one_that_rests_is_finished_beside_the_others() {
     assert_eq!(all_text(bench.folder.path(), &[]), event("/a") + "\n");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_with_half_of_a_surrogate_pair_has_its_fields() {
+    let bench = Bench::new();
+    let event = r#"{"path":"/a","body":"cut \ud83d"}"#.to_owned();
+    bench.run(&json!({ "path": "{path}.ndjson" }), std::slice::from_ref(&event)).await;
+    assert_eq!(fs::read_to_string(bench.path("a.ndjson")).unwrap(), event + "\n");
+}
+
 /// Else the sink would stand still at the first event after it, for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_no_finished_file_can_have_costs_its_event_alone() {
