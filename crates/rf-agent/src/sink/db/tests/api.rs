@@ -228,6 +228,18 @@ async fn lists_of_tables_columns_and_values() {
 }
 
 #[tokio::test]
+async fn values_that_are_too_large_together_are_refused() {
+    let mut rig = rig().await;
+    let text = |number: usize| format!("{number} {}", "x".repeat(1 << 20));
+    let row = |number| event("POST", "/t", &json!({ "text": text(number) }).to_string());
+    rig.write(&(0..16).map(row).collect::<Vec<_>>()).await;
+    let uri = "/distinct-values/t/text";
+    let reason = "the values have more than 16777216 bytes: ask for fewer with limit";
+    assert_eq!(rig.refusal(uri).await, (400, reason.to_owned()));
+    assert_eq!(rig.json(&format!("{uri}?limit=2")).await, json!([text(0), text(1)]));
+}
+
+#[tokio::test]
 async fn other_formats() {
     let mut rig = rig().await;
     rig.write(&[event("POST", "/t", r#"{"id":"1","a":"x,y","b":true,"timestamp":5}"#)]).await;
