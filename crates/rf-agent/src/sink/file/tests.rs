@@ -252,6 +252,14 @@ async fn of_paths_with_fields_one_that_rests_is_finished_beside_the_others() {
     assert_eq!(all_text(bench.folder.path(), &[]), event("/a") + "\n");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn half_of_a_surrogate_pair_keeps_no_event_from_its_file() {
+    let bench = Bench::new();
+    let content = r#"{"path":"/a","body":"\ud83d"}"#.to_owned();
+    bench.run(&json!({ "path": "{path}.ndjson" }), std::slice::from_ref(&content)).await;
+    assert_eq!(fs::read_to_string(bench.path("a.ndjson")).unwrap(), content + "\n");
+}
+
 /// Else the sink would stand still at the first event after it, for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_no_finished_file_can_have_costs_its_event_alone() {

@@ -151,7 +151,7 @@ impl Changes {
 
     fn change_headers(&self, headers: &mut http::HeaderMap, content: &[u8]) -> Result<(), String> {
         let event: Value = if self.has_fields {
-            serde_json::from_slice(content).map_err(|error| error.to_string())?
+            rf_core::json::from_slice(content).map_err(|error| error.to_string())?
         } else {
             Value::Null
         };
