@@ -130,12 +130,20 @@ impl Bench {
 
     /// Has the files that are being written begun, and been written last, in 1970.
     async fn age(&self) {
+        self.change(|progress| {
+            for tracked in progress.files.values_mut() {
+                (tracked.since_ms, tracked.last_ms) = (0, 0);
+            }
+        })
+        .await;
+    }
+
+    /// Changes what is stored of the files that are being written.
+    async fn change(&self, change: impl FnOnce(&mut Progress)) {
         let key = "file:subject".to_owned();
         let stored = self.store.checkpoint(&key).await.unwrap().unwrap();
         let mut progress: Progress = serde_json::from_slice(&stored).unwrap();
-        for tracked in progress.files.values_mut() {
-            (tracked.since_ms, tracked.last_ms) = (0, 0);
-        }
+        change(&mut progress);
         let value = Some(serde_json::to_vec(&progress).unwrap());
         let checkpoints = vec![Checkpoint { key, value }];
         self.store.commit(Commit { checkpoints, ..Commit::default() }).await.unwrap();
@@ -250,6 +258,25 @@ async fn of_paths_with_fields_one_that_rests_is_finished_beside_the_others() {
     let is_there = |name: &str| bench.path(name).exists();
     assert_eq!((is_there("a.ndjson"), is_there("b.ndjson")), (false, true));
     assert_eq!(all_text(bench.folder.path(), &[]), event("/a") + "\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_an_earlier_version_with_a_name_too_long_to_finish_holds_nothing_up() {
+    let bench = Bench::new();
+    let event = |path: &str| json!({ "path": path }).to_string();
+    let params = json!({ "path": "{path}.ndjson" });
+    bench.run(&params, &[event("/a")]).await;
+    bench.age().await;
+    let long = "x".repeat(250);
+    let rename = |progress: &mut Progress| {
+        let tracked = progress.files.remove("a.ndjson").unwrap();
+        progress.files.insert(long.clone(), tracked);
+    };
+    bench.change(rename).await;
+    fs::rename(bench.path("a.ndjson"), bench.path(&long)).unwrap();
+    bench.run(&params, &[event("/b")]).await;
+    assert_eq!(fs::read_to_string(bench.path("b.ndjson")).unwrap(), event("/b") + "\n");
+    assert_eq!(fs::read_to_string(bench.path(&long)).unwrap(), event("/a") + "\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
