@@ -279,7 +279,8 @@ impl FileSink {
             tracing::warn!(sink = self.name, "{notice}");
         }
         if progress != before {
-            self.store(opened, &mut progress).await?;
+            let stored = self.store(opened, &mut progress).await;
+            stored.map_err(|error| SinkError::Paused(error.to_string()))?;
         }
         *self.known() = progress;
         opened.is_recovered.store(true, Ordering::Relaxed);

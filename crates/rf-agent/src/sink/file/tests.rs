@@ -464,6 +464,30 @@ async fn a_queue_that_cannot_be_read_keeps_no_player_from_starting() {
     assert!(!bench.path("e.ndjson").exists());
 }
 
+/// As where that disk may be read alone, and the file was taken away meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_cannot_be_written_keeps_no_player_from_starting() {
+    let bench = Bench::new();
+    let params = json!({ "path": "e.ndjson" });
+    bench.run(&params, &events(0..2)).await;
+    fs::remove_file(bench.path("e.ndjson")).unwrap();
+    let conn = rusqlite::Connection::open(bench.path("q.sqlite3")).unwrap();
+    conn.execute_batch(
+        "CREATE TRIGGER refuse BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ABORT, 'as the test wants'); END",
+    )
+    .unwrap();
+    let sink = build_sink(bench.folder.path(), &params).unwrap();
+    sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
+    let content = events(2..3).remove(0).into();
+    let event = StoredEvent { id: 100, at_ms: 0, attempts: 0, content };
+    let batch = SinkBatch { id: "b".to_owned(), events: vec![event] };
+    let refused = sink.write(&batch).await;
+    assert!(matches!(&refused, Err(SinkError::Paused(_))), "{refused:?}");
+    conn.execute_batch("DROP TRIGGER refuse").unwrap();
+    sink.write(&batch).await.unwrap();
+    assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(2..3));
+}
+
 #[test]
 fn a_wrong_file_is_told_where() {
     let check = |params: Value, expected: &str| {
