@@ -29,6 +29,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use rf_core::clock::unix_ms;
 use rf_core::config::{ByteSize, Node, Problems, schema_of};
+use rf_core::json;
 use rf_queue::{Checkpoint, StoredEvent};
 use schemars::Schema;
 use serde_json::Value;
@@ -278,7 +279,8 @@ impl FileSink {
             tracing::warn!(sink = self.name, "{notice}");
         }
         if progress != before {
-            self.store(opened, &mut progress).await?;
+            let stored = self.store(opened, &mut progress).await;
+            stored.map_err(|error| SinkError::Paused(error.to_string()))?;
         }
         *self.known() = progress;
         opened.is_recovered.store(true, Ordering::Relaxed);
@@ -310,7 +312,7 @@ impl FileSink {
             let mut at = Timestamp::from_millisecond(queued).unwrap_or(Timestamp::UNIX_EPOCH);
             let mut path = self.path.fixed().map(str::to_owned);
             if path.is_none() || self.config.format == FileFormat::Har {
-                let parsed: Value = rf_core::json::from_slice(&event.content).map_err(|error| {
+                let parsed: Value = json::from_slice(&event.content).map_err(|error| {
                     format!("the event is not JSON, so it has no fields: {error}")
                 })?;
                 let captured = parsed["capturedAtUs"].as_i64();

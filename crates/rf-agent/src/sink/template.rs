@@ -4,6 +4,7 @@
 //! becomes one part of one name: everything but letters, digits, `-`, `_` and `.` is replaced, and a dot at its start too.
 
 use jiff::Timestamp;
+use rf_core::json;
 use serde_json::Value;
 
 /// Longest value of a field in a name; file systems take 255 bytes for all of it.
@@ -158,9 +159,7 @@ impl Field {
             Self::Param(name) => text(&event["params"][name]),
             Self::Body(keys) => {
                 let body = match &event["body"] {
-                    Value::String(body) => {
-                        rf_core::json::from_slice(body.as_bytes()).unwrap_or_default()
-                    }
+                    Value::String(body) => json::from_slice(body.as_bytes()).unwrap_or_default(),
                     other => other.clone(),
                 };
                 text(keys.iter().fold(&body, |value, key| &value[key]))
@@ -217,7 +216,7 @@ mod tests {
         let event = json!({
             "ip": "[::1]:443", "method": "POST", "path": "/a/b",
             "headers": {"Host": ["shop.example.com"], "X-N": 5}, "params": {"q": ["x y"]},
-            "body": "{\"tenant\":{\"id\":7},\"cut\":\"\\ud83d\"}",
+            "body": r#"{"tenant":{"id":7},"text":"cut \ud83d"}"#,
         });
         let check = |template: &str, expected: &str| assert_eq!(render(template, &event), expected);
         check("e/%Y-%m-%d/%H%M.log", "e/2026-01-31/0914.log");

@@ -54,7 +54,9 @@ impl State {
         let conn = connect::open(path, config.max_bytes.map(ByteSize::bytes), &tables)?;
         let scripts = Scripts::new(scripts.clone());
         let now_us = timestamp::now_us();
-        let alerts = Alerts::load(&conn, scope.clone(), Arc::clone(config), scripts, now_us)
+        let alerts = scope
+            .adopt(&conn)
+            .and_then(|()| Alerts::load(&conn, scope.clone(), Arc::clone(config), scripts, now_us))
             .map_err(|error| OpenError::of_database(path, &error))?;
         Ok(Self { conn, alerts, room: Room::default() })
     }

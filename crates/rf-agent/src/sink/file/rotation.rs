@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::config::check_names;
 use super::writer::{Chunk, FileError, Progress};
 use super::{FileSink, Opened, on_writer};
 use crate::sink::SinkError;
@@ -37,7 +38,8 @@ impl FileSink {
             writer.repair(&known)?;
             for path in &paths {
                 let full = writer.full(path);
-                if full.exists() {
+                // Earlier versions wrote names that no finished file can have: such a file stays as it is.
+                if full.exists() && check_names(path).is_ok() {
                     let renamed = finished.add(&full, &stamp, |to| writer.finish(path, to));
                     renamed.map_err(FileError::of(path))?;
                 }

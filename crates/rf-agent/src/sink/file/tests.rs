@@ -130,12 +130,20 @@ impl Bench {
 
     /// Has the files that are being written begun, and been written last, in 1970.
     async fn age(&self) {
+        self.change(|progress| {
+            for tracked in progress.files.values_mut() {
+                (tracked.since_ms, tracked.last_ms) = (0, 0);
+            }
+        })
+        .await;
+    }
+
+    /// Changes what is stored of the files that are being written.
+    async fn change(&self, change: impl FnOnce(&mut Progress)) {
         let key = "file:subject".to_owned();
         let stored = self.store.checkpoint(&key).await.unwrap().unwrap();
         let mut progress: Progress = serde_json::from_slice(&stored).unwrap();
-        for tracked in progress.files.values_mut() {
-            (tracked.since_ms, tracked.last_ms) = (0, 0);
-        }
+        change(&mut progress);
         let value = Some(serde_json::to_vec(&progress).unwrap());
         let checkpoints = vec![Checkpoint { key, value }];
         self.store.commit(Commit { checkpoints, ..Commit::default() }).await.unwrap();
@@ -253,11 +261,30 @@ async fn of_paths_with_fields_one_that_rests_is_finished_beside_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_with_half_of_a_surrogate_pair_has_its_fields() {
+async fn a_file_of_an_earlier_version_with_a_name_too_long_to_finish_holds_nothing_up() {
     let bench = Bench::new();
-    let event = r#"{"path":"/a","body":"cut \ud83d"}"#.to_owned();
-    bench.run(&json!({ "path": "{path}.ndjson" }), std::slice::from_ref(&event)).await;
-    assert_eq!(fs::read_to_string(bench.path("a.ndjson")).unwrap(), event + "\n");
+    let event = |path: &str| json!({ "path": path }).to_string();
+    let params = json!({ "path": "{path}.ndjson" });
+    bench.run(&params, &[event("/a")]).await;
+    bench.age().await;
+    let long = "x".repeat(250);
+    let rename = |progress: &mut Progress| {
+        let tracked = progress.files.remove("a.ndjson").unwrap();
+        progress.files.insert(long.clone(), tracked);
+    };
+    bench.change(rename).await;
+    fs::rename(bench.path("a.ndjson"), bench.path(&long)).unwrap();
+    bench.run(&params, &[event("/b")]).await;
+    assert_eq!(fs::read_to_string(bench.path("b.ndjson")).unwrap(), event("/b") + "\n");
+    assert_eq!(fs::read_to_string(bench.path(&long)).unwrap(), event("/a") + "\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_of_a_surrogate_pair_keeps_no_event_from_its_file() {
+    let bench = Bench::new();
+    let content = r#"{"path":"/a","body":"\ud83d"}"#.to_owned();
+    bench.run(&json!({ "path": "{path}.ndjson" }), std::slice::from_ref(&content)).await;
+    assert_eq!(fs::read_to_string(bench.path("a.ndjson")).unwrap(), content + "\n");
 }
 
 /// Else the sink would stand still at the first event after it, for ever.
@@ -435,6 +462,30 @@ async fn a_queue_that_cannot_be_read_keeps_no_player_from_starting() {
     let is_told = |reason: &str| reason.contains("the progress of the files cannot be read");
     assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
     assert!(!bench.path("e.ndjson").exists());
+}
+
+/// As where that disk may be read alone, and the file was taken away meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_cannot_be_written_keeps_no_player_from_starting() {
+    let bench = Bench::new();
+    let params = json!({ "path": "e.ndjson" });
+    bench.run(&params, &events(0..2)).await;
+    fs::remove_file(bench.path("e.ndjson")).unwrap();
+    let conn = rusqlite::Connection::open(bench.path("q.sqlite3")).unwrap();
+    conn.execute_batch(
+        "CREATE TRIGGER refuse BEFORE INSERT ON checkpoints BEGIN SELECT RAISE(ABORT, 'as the test wants'); END",
+    )
+    .unwrap();
+    let sink = build_sink(bench.folder.path(), &params).unwrap();
+    sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
+    let content = events(2..3).remove(0).into();
+    let event = StoredEvent { id: 100, at_ms: 0, attempts: 0, content };
+    let batch = SinkBatch { id: "b".to_owned(), events: vec![event] };
+    let refused = sink.write(&batch).await;
+    assert!(matches!(&refused, Err(SinkError::Paused(_))), "{refused:?}");
+    conn.execute_batch("DROP TRIGGER refuse").unwrap();
+    sink.write(&batch).await.unwrap();
+    assert_eq!(fs::read_to_string(bench.path("e.ndjson")).unwrap(), lines(2..3));
 }
 
 #[test]

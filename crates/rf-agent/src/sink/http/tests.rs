@@ -93,6 +93,17 @@ async fn headers_are_set_filled_in_and_taken_away() {
 }
 
 #[tokio::test]
+async fn half_of_a_surrogate_pair_keeps_no_event_from_filling_headers_in() {
+    let host = Host::start(200).await;
+    let params = json!({ "targetHost": host.url, "headers": { "X-Kind": "{body.kind}" } });
+    let content = r#"{"path":"/","body":{"kind":"order"},"note":"\ud83d"}"#.into();
+    let event = StoredEvent { id: 1, at_ms: 0, content, attempts: 0 };
+    let batch = SinkBatch { id: "1".to_owned(), events: vec![event] };
+    sink(&params).unwrap().write(&batch).await.unwrap();
+    assert_eq!(host.got()[0].2["x-kind"], "order");
+}
+
+#[tokio::test]
 async fn a_value_that_no_header_can_hold_is_a_dead_letter() {
     let host = Host::start(200).await;
     let params = json!({ "targetHost": host.url, "headers": { "X-A": "{body.kind}" } });

@@ -24,6 +24,8 @@ use crate::server::refused::InPath;
 const DEFAULT_DISTINCT: u32 = 1_000;
 /// Values that it answers with at the most.
 const MAX_DISTINCT: u32 = 10_000;
+/// Bytes of that answer, which is put together in memory.
+const MAX_DISTINCT_BYTES: usize = 16 << 20;
 
 /// What browsers' scripts put behind a URL so that no cache answers, with a number that says nothing.
 pub(crate) const CACHE_BUSTER: &str = "_";
@@ -143,6 +145,12 @@ fn distinct(
             json.push(b',');
         }
         write_json(&mut json, row.get_ref(0)?, column.kind);
+        if json.len() > MAX_DISTINCT_BYTES {
+            let reason = format!(
+                "the values have more than {MAX_DISTINCT_BYTES} bytes: ask for fewer with limit"
+            );
+            return Err(ApiError::BadRequest(reason).into());
+        }
     }
     json.push(b']');
     Ok(json)

@@ -17,7 +17,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const STATEMENTS: usize = 256;
 /// Pages of cache of the writer: the inner pages of a dozen indexes, so that an insert reads nothing.
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
-/// Pages of cache of a reader.
+/// Pages of cache of a reader. A sort takes as much again, and goes on in a file.
 const READER_CACHE_KIB: i64 = 4 * 1024;
 /// Page size of a new database: with larger pages than the default fewer are touched by a batch.
 const PAGE_BYTES: u32 = 8192;
@@ -86,8 +86,9 @@ pub(crate) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.pragma_update(None, "query_only", true)?;
     conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
-    // A sort of many rows goes to memory that is freed, not to files in a folder that nobody watches.
-    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    // Whoever asks decides what is sorted: all of a table, which may be more than there is memory. What does not fit into the
+    // cache is in a file without a name, which is gone with the query.
+    conn.pragma_update(None, "temp_store", "FILE")?;
     no_loose_quotes(&conn)?;
     conn.authorizer(Some(|context: AuthContext<'_>| may(&context)))?;
     Ok(conn)
@@ -150,6 +151,32 @@ mod tests {
             "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT x FROM n",
         ] {
             assert!(reader.prepare(refused).is_err(), "{refused}");
+        }
+    }
+
+    /// A sort is over when its first row comes; what has no room in memory is in a file without a name by then.
+    #[test]
+    fn what_is_sorted_is_not_all_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sqlite3");
+        let conn = writer(&path, None).unwrap();
+        conn.execute_batch(
+            "CREATE TABLE t (a);
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
+             INSERT INTO t SELECT i || hex(zeroblob(2000)) FROM n;",
+        )
+        .unwrap();
+        for sql in ["SELECT DISTINCT a FROM t ORDER BY a", "SELECT a FROM t ORDER BY a LIMIT 3500"]
+        {
+            let reader = reader(&path).unwrap();
+            let mut sorted = reader.prepare(sql).unwrap();
+            let mut rows = sorted.query([]).unwrap();
+            assert!(rows.next().unwrap().is_some());
+            let is_sort = |file: std::io::Result<std::fs::DirEntry>| {
+                let target = std::fs::read_link(file.unwrap().path());
+                target.is_ok_and(|path| path.to_string_lossy().contains("/etilqs_"))
+            };
+            assert!(std::fs::read_dir("/proc/self/fd").unwrap().any(is_sort), "{sql}");
         }
     }
 

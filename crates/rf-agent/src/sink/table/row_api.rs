@@ -27,6 +27,8 @@ use crate::server::refused::InPath;
 pub(crate) const PATHS: &str = "rpf-db/TABLE, query-table/TABLE, find/TABLE/ID, list, columns/TABLE, all-columns/, distinct-values/TABLE/COLUMN, time-analytics/?table=TABLE";
 /// Values of `status` that are counted in one bucket.
 const MAX_STATUSES: usize = 10_000;
+/// Bytes of these values, as JSON: they are in memory while their bucket is counted.
+const MAX_STATUS_BYTES: usize = 16 << 20;
 /// What `time-analytics` may be asked.
 const PARAMETERS: &str = "table, start_time, stop_time, range_time, format";
 /// Length of a bucket of `time-analytics` where the request says nothing.
@@ -160,7 +162,7 @@ fn count(
     );
     let mut statement = session.conn.prepare(&sql)?;
     let mut rows = statement.query([span.start, span.stop])?;
-    let mut bucket = Bucket { start: 0, counts: BTreeMap::new() };
+    let mut bucket = Bucket { start: 0, counts: BTreeMap::new(), bytes: 0 };
     let mut spelled = Vec::new();
     while let Some(row) = rows.next()? {
         let time = match row.get_ref(0)? {
@@ -179,10 +181,13 @@ fn count(
         write_json(&mut spelled, value, Kind::Any);
         if let Some((_, count)) = bucket.counts.get_mut(&spelled) {
             *count += 1;
-        } else if bucket.counts.len() < MAX_STATUSES {
+        } else if bucket.counts.len() < MAX_STATUSES && bucket.bytes < MAX_STATUS_BYTES {
+            bucket.bytes += spelled.len();
             bucket.counts.insert(spelled.clone(), (row.get(1)?, 1));
         } else {
-            let reason = format!("more than {MAX_STATUSES} values of status in a bucket");
+            let reason = format!(
+                "more than {MAX_STATUSES} values of status in a bucket, or {MAX_STATUS_BYTES} bytes of them"
+            );
             return Err(ApiError::BadRequest(reason).into());
         }
     }
@@ -193,11 +198,14 @@ fn count(
 struct Bucket {
     start: i64,
     counts: BTreeMap<Vec<u8>, (Sql, i64)>,
+    /// Of the values.
+    bytes: usize,
 }
 
 impl Bucket {
     /// Writes the counts and forgets them.
     fn write(&mut self, with_status: bool, writer: &mut RowWriter) -> Result<(), QueryError> {
+        self.bytes = 0;
         for (status, count) in std::mem::take(&mut self.counts).into_values() {
             let (start, status) = (ValueRef::Integer(self.start), ValueRef::from(&status));
             let count = ValueRef::Integer(count);

@@ -9,7 +9,7 @@ use super::name::Form;
 use super::series::Series;
 use crate::sink::table::batch::{Reading, Room};
 use crate::sink::table::failure::{OpenError, WriteError};
-use crate::sink::table::retention::{Step, remove_older};
+use crate::sink::table::retention::{Step, give_back, remove_older};
 use crate::sink::table::schema::{self, Table};
 use crate::sink::table::table_sink::Tables;
 use crate::sink::table::{applied, batch, connect, database, timestamp};
@@ -52,6 +52,6 @@ impl Tables for State {
                 return Ok(Step::More);
             }
         }
-        Ok(Step::Done)
+        give_back(&self.conn)
     }
 }

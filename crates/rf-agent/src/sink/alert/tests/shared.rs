@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rf_core::config::{Problems, parse};
+use rusqlite::Connection;
 use serde_json::Value;
 
 use super::{PARAMS, api, check_told, run_sink_until, statuses, subjects_in, waiting};
@@ -41,4 +42,22 @@ async fn sinks_that_share_a_database_tell_and_silence_their_own() {
         let tables: Vec<&str> = answer.iter().filter_map(|entry| entry["table"].as_str()).collect();
         assert_eq!(tables.join(","), expected, "{path}");
     }
+}
+
+#[tokio::test]
+async fn what_an_earlier_version_kept_without_a_sink_s_name_goes_on() {
+    let mut rig = Rig::start(build, PARAMS).await;
+    statuses(&mut rig, &["down", "down", "down"]).await;
+    assert_eq!(api(&rig, "POST", "/silences", r#"{"table":"db","for":"1h"}"#).await.0, 204);
+    let conn = Connection::open(rig.folder.path().join("alert.sqlite3")).unwrap();
+    for (table, column) in
+        [("_rpf_watches", "name"), ("_rpf_silences", "name"), ("_rpf_outbox", "id")]
+    {
+        let sql = format!("UPDATE {table} SET {column} = replace({column}, 'subject\u{1f}', '')");
+        assert_eq!(conn.execute(&sql, []).unwrap(), 1, "{table}");
+    }
+    rig.restart().await;
+    assert_eq!(rig.json("/silences").await[0]["table"], "db");
+    statuses(&mut rig, &["down", "ok"]).await;
+    check_told(&rig, &["web: down", "web: recovered"]).await;
 }

@@ -228,6 +228,24 @@ async fn lists_of_tables_columns_and_values() {
 }
 
 #[tokio::test]
+async fn values_that_are_too_large_together_are_refused() {
+    let mut rig = rig().await;
+    let status = |number: usize| format!("{number} {}", "x".repeat(1 << 20));
+    let row = |number| {
+        let body = json!({ "status": status(number), "timestamp": 60 });
+        event("POST", "/t", &body.to_string())
+    };
+    rig.write(&(0..17).map(row).collect::<Vec<_>>()).await;
+    let uri = "/distinct-values/t/status";
+    let reason = "the values have more than 16777216 bytes: ask for fewer with limit";
+    assert_eq!(rig.refusal(uri).await, (400, reason.to_owned()));
+    assert_eq!(rig.json(&format!("{uri}?limit=2")).await, json!([status(0), status(1)]));
+    let (code, reason) = rig.refusal("/time-analytics/?table=t").await;
+    let expected = "more than 10000 values of status in a bucket, or 16777216 bytes of them";
+    assert_eq!((code, reason.as_str()), (400, expected));
+}
+
+#[tokio::test]
 async fn other_formats() {
     let mut rig = rig().await;
     rig.write(&[event("POST", "/t", r#"{"id":"1","a":"x,y","b":true,"timestamp":5}"#)]).await;
