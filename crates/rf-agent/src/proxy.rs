@@ -291,7 +291,11 @@ fn build_sink(
         timeout: SEND_TIMEOUT,
     };
     let built = RelaySink::new(&target, shape, client)
-        .map_err(|reason| problems.error(node, reason))
+        .map_err(|key| {
+            let text =
+                format!("{key} cannot be sent as a header: expected a text without line breaks");
+            problems.error(&at(node, key), text);
+        })
         .ok()?;
     let built = built.with_script(script.map(|options| BatchScript::new(&sink.id, options)));
     Some(Arc::new(built))

@@ -286,3 +286,11 @@ fn a_token_whose_variable_is_not_set_is_told_once() {
     check("$NONE", "the environment variable NONE is not set; an empty text is used");
     check("${NONE:-}", "a relay accepts nothing without the token of the bucket: set authBearer");
 }
+
+#[test]
+fn a_value_that_no_header_can_carry_is_told_with_its_key_and_why() {
+    let sink = r#"url: "http://127.0.0.1:1", authBearer: "token\n", buckets: ["b"]"#;
+    let expected = "error: sinks[0].authBearer: authBearer cannot be sent as a header: expected a text without line breaks";
+    let told = told_with(&source("s", "stdin", ""), sink, "");
+    assert!(told.ends_with(expected), "{told}");
+}
