@@ -276,6 +276,10 @@ fn build_sink(
     }
     if !sink.not_relay {
         check_token(node, "authBearer", &sink.auth_bearer, "a relay accepts nothing", problems);
+        if sink.url.trim_end_matches('/').ends_with("/record-batch") {
+            let text = "record-batch is added to the relay's URL: leave it out here";
+            problems.warn(&url_at, text);
+        }
     }
     let client =
         Client::new(&ClientOptions { ca_file: sink.ca_file.clone(), ..ClientOptions::default() });

@@ -294,3 +294,19 @@ fn a_value_that_no_header_can_carry_is_told_with_its_key_and_why() {
     let told = told_with(&source("s", "stdin", ""), sink, "");
     assert!(told.ends_with(expected), "{told}");
 }
+
+#[test]
+fn a_relay_s_url_that_ends_in_its_endpoint_is_told() {
+    let check = |url: &str, keys: &str, expected: &str| {
+        let sink = format!(r#"url: "{url}", authBearer: "t", buckets: ["b"], {keys}"#);
+        let told = told_with(&source("s", "stdin", ""), &sink, "");
+        assert!(told.ends_with(expected), "{url}: {told}");
+        assert_eq!(told.is_empty(), expected.is_empty(), "{url}: {told}");
+    };
+    let warning =
+        "warning: sinks[0].url: record-batch is added to the relay's URL: leave it out here";
+    check("http://relay.example/record-batch", "", warning);
+    check("http://relay.example/below/record-batch/", "", warning);
+    check("http://relay.example/my-record-batch", "", "");
+    check("http://relay.example/record-batch", "notRelay: true", "");
+}
