@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rf_core::trace::Step;
-use rf_queue::{Append, Checkpoint, Commit, CommitError, Letter, QueueId, Store};
+use rf_queue::{Append, Checkpoint, Commit, CommitError, FullReason, Letter, QueueId, Store};
 
 use crate::script::ScriptCounters;
 use crate::script::handle::{ScriptHandle, Taken};
@@ -54,7 +54,7 @@ pub(crate) enum Rejected {
         /// The sink whose queue it is.
         sink: String,
         /// Which limit.
-        reason: String,
+        reason: FullReason,
     },
     /// It will never fit into the queue.
     #[error(
@@ -77,9 +77,7 @@ pub(crate) enum Rejected {
 impl From<CommitError> for Rejected {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::Full { queue, reason } => {
-                Self::Full { sink: queue, reason: reason.to_string() }
-            }
+            CommitError::Full { queue, reason } => Self::Full { sink: queue, reason },
             CommitError::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
             CommitError::Closed => Self::Closed,
             CommitError::Failed(reason) => Self::Failed(reason),

@@ -276,6 +276,10 @@ fn build_sink(
     }
     if !sink.not_relay {
         check_token(node, "authBearer", &sink.auth_bearer, "a relay accepts nothing", problems);
+        if sink.url.trim_end_matches('/').ends_with("/record-batch") {
+            let text = "record-batch is added to the relay's URL: leave it out here";
+            problems.warn(&url_at, text);
+        }
     }
     let client =
         Client::new(&ClientOptions { ca_file: sink.ca_file.clone(), ..ClientOptions::default() });
@@ -291,7 +295,11 @@ fn build_sink(
         timeout: SEND_TIMEOUT,
     };
     let built = RelaySink::new(&target, shape, client)
-        .map_err(|reason| problems.error(node, reason))
+        .map_err(|key| {
+            let text =
+                format!("{key} cannot be sent as a header: expected a text without line breaks");
+            problems.error(&at(node, key), text);
+        })
         .ok()?;
     let built = built.with_script(script.map(|options| BatchScript::new(&sink.id, options)));
     Some(Arc::new(built))

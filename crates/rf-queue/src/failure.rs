@@ -35,17 +35,28 @@ pub(crate) fn kind(error: &Error) -> Kind {
     }
 }
 
-/// What is wrong with the disk after an error of [`Kind::DiskFull`], for a person: `freed` says what became of the reserve, and
-/// `has_room` whether the disk had some before that.
-pub(crate) fn disk_reason(error: &Error, freed: io::Result<()>, has_room: bool) -> String {
+/// What is wrong with the disk after an error of [`Kind::DiskFull`], for a person: `freed` says what became of the reserve,
+/// `has_room` whether the disk had some before that, and `wanted` is as for [`full_disk`].
+pub(crate) fn disk_reason(
+    error: &Error,
+    freed: io::Result<()>,
+    has_room: bool,
+    wanted: u64,
+) -> String {
     let is_write = |e: &ffi::Error| e.extended_code == ffi::SQLITE_IOERR_WRITE;
     match freed {
         Err(reason) => format!("the disk cannot be written: {reason}"),
         Ok(()) if has_room && error.sqlite_error().is_some_and(is_write) => {
             format!("the disk cannot be written: {error}")
         }
-        Ok(()) => "the disk is full".to_owned(),
+        Ok(()) => full_disk(wanted),
     }
+}
+
+/// A full disk, for a person, who may see that some of it is free: so many bytes are `wanted`.
+pub(crate) fn full_disk(wanted: u64) -> String {
+    let mib = wanted.div_ceil(1 << 20);
+    format!("the disk is full: events are accepted again once it has {mib} MiB free")
 }
 
 /// Whether a disk that is full, may only be read or fails is the reason: all of that may pass by itself.
@@ -83,13 +94,14 @@ mod tests {
         let check = |code: i32, freed: io::Result<()>, has_room: bool, expected: &str| {
             let error = Error::SqliteFailure(ffi::Error::new(code), None);
             assert_eq!(kind(&error), Kind::DiskFull);
-            let reason = disk_reason(&error, freed, has_room);
+            let reason = disk_reason(&error, freed, has_room, (24 << 20) - 1);
             assert!(reason.starts_with(expected), "{reason}");
         };
         let write = ffi::SQLITE_IOERR_WRITE;
         check(write, read_only(), true, "the disk cannot be written: Read-only file system");
         check(write, Ok(()), true, "the disk cannot be written: ");
-        check(write, Ok(()), false, "the disk is full");
-        check(ffi::SQLITE_FULL, Ok(()), true, "the disk is full");
+        let full = "the disk is full: events are accepted again once it has 24 MiB free";
+        check(write, Ok(()), false, full);
+        check(ffi::SQLITE_FULL, Ok(()), true, full);
     }
 }

@@ -155,9 +155,7 @@ impl Writer {
     fn write_to_disk(&mut self) -> Result<(), String> {
         // What has been removed since may have made room, once the files follow.
         self.empty_wal().map_err(|error| error.to_string())?;
-        // With room for the reserve alone the next few events would fill the disk again.
-        let reserve = self.limits.reserve();
-        let wanted = if self.reserve.exists() { reserve } else { 2 * reserve };
+        let wanted = self.wanted_on_disk();
         if free_bytes(&self.options.path).is_some_and(|free| free < wanted) {
             return Err(format!("less than {wanted} bytes are free"));
         }
@@ -168,6 +166,13 @@ impl Writer {
             drop(self.reserve.give_up());
             error.to_string()
         })
+    }
+
+    /// Bytes that a full disk must have free before events are taken again: with room for the reserve alone the next few
+    /// would fill it again.
+    pub(crate) fn wanted_on_disk(&self) -> u64 {
+        let reserve = self.limits.reserve();
+        if self.reserve.exists() { reserve } else { 2 * reserve }
     }
 
     fn write_something(&mut self) -> rusqlite::Result<()> {

@@ -107,7 +107,7 @@ fn with_reserve<T>(
             // Where even that fails, the next try says why.
             drop(reserve.give_up());
             let mut opened = open()?;
-            writer(&mut opened).disk_fails("the disk is full");
+            writer(&mut opened).disk_is_full();
             Ok(opened)
         }
         done => done,
@@ -152,7 +152,7 @@ fn open_found(
     match writer.empty_wal() {
         // Killed on a full disk, when the reserve was gone already: what there is can still be read and, mostly, removed.
         Err(error) if failure::kind(&error) == Kind::DiskFull => {
-            writer.disk_fails("the disk is full");
+            writer.disk_is_full();
         }
         done => done.map_err(db)?,
     }

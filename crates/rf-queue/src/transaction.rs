@@ -288,7 +288,7 @@ impl Writer {
         let free = free_bytes(&self.options.path);
         let has_room = free.is_some_and(|free| free > self.limits.reserve());
         let freed = self.reserve.give_up();
-        self.disk_fails(&failure::disk_reason(error, freed, has_room));
+        self.disk_fails(&failure::disk_reason(error, freed, has_room, self.wanted_on_disk()));
         let emptied = self.empty_wal();
         if let Err(error) = &emptied {
             tracing::error!(path = %self.options.path.display(), %error, "the WAL cannot be emptied");
@@ -296,13 +296,18 @@ impl Writer {
         emptied.is_ok()
     }
 
+    /// The disk turned out to have no room.
+    pub(crate) fn disk_is_full(&mut self) {
+        self.disk_fails(&failure::full_disk(self.wanted_on_disk()));
+    }
+
     /// From now on appends are refused, until the disk takes writes again.
-    pub(crate) fn disk_fails(&mut self, reason: &str) {
+    fn disk_fails(&mut self, reason: &str) {
         if self.disk_full {
             return;
         }
         self.disk_full = true;
-        tracing::error!(path = %self.options.path.display(), state = "down", "{reason}: new events are refused");
+        tracing::error!(path = %self.options.path.display(), state = "down", "new events are refused: {reason}");
         self.shared.disk_fails(reason, self.options.clock.as_ref());
     }
 

@@ -48,11 +48,14 @@ impl Listeners {
     /// Listens where the configuration says.
     ///
     /// # Errors
-    /// When a port cannot be had; the text names the configuration key.
+    /// When a port cannot be had; the text names the configuration keys.
     pub fn bind(config: &RelayConfig) -> anyhow::Result<Self> {
-        let api = listen(&config.listen_address, config.port).context("relay port (key port)")?;
+        let api = listen(&config.listen_address, config.port);
         let status = config.status.as_ref().map(|status| listen(&status.address, status.port));
-        Ok(Self { api, status: status.transpose().context("status port (key portStatusZ)")? })
+        Ok(Self {
+            api: api.context("relay port (keys listenAddress, port)")?,
+            status: status.transpose().context("status port (keys statusAddress, portStatusZ)")?,
+        })
     }
 }
 

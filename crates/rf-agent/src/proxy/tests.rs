@@ -286,3 +286,27 @@ fn a_token_whose_variable_is_not_set_is_told_once() {
     check("$NONE", "the environment variable NONE is not set; an empty text is used");
     check("${NONE:-}", "a relay accepts nothing without the token of the bucket: set authBearer");
 }
+
+#[test]
+fn a_value_that_no_header_can_carry_is_told_with_its_key_and_why() {
+    let sink = r#"url: "http://127.0.0.1:1", authBearer: "token\n", buckets: ["b"]"#;
+    let expected = "error: sinks[0].authBearer: authBearer cannot be sent as a header: expected a text without line breaks";
+    let told = told_with(&source("s", "stdin", ""), sink, "");
+    assert!(told.ends_with(expected), "{told}");
+}
+
+#[test]
+fn a_relay_s_url_that_ends_in_its_endpoint_is_told() {
+    let check = |url: &str, keys: &str, expected: &str| {
+        let sink = format!(r#"url: "{url}", authBearer: "t", buckets: ["b"], {keys}"#);
+        let told = told_with(&source("s", "stdin", ""), &sink, "");
+        assert!(told.ends_with(expected), "{url}: {told}");
+        assert_eq!(told.is_empty(), expected.is_empty(), "{url}: {told}");
+    };
+    let warning =
+        "warning: sinks[0].url: record-batch is added to the relay's URL: leave it out here";
+    check("http://relay.example/record-batch", "", warning);
+    check("http://relay.example/below/record-batch/", "", warning);
+    check("http://relay.example/my-record-batch", "", "");
+    check("http://relay.example/record-batch", "notRelay: true", "");
+}

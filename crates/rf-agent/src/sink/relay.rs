@@ -82,20 +82,19 @@ pub(crate) struct RelayTarget<'a> {
 }
 
 impl RelaySink {
-    /// Makes the sink; the error names the value that cannot be a header.
+    /// Makes the sink; the error is the key whose value cannot be a header.
     pub(crate) fn new(
         target: &RelayTarget<'_>,
         shape: Shape,
         client: Client,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, &'static str> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let mut put = |name: &'static str, what: &str, text: String| -> Result<(), String> {
-            let mut value = HeaderValue::try_from(text)
-                .map_err(|_bad| format!("{what} cannot be sent as a header"))?;
+        let mut put = |name: &'static str, key: &'static str, text: String| {
+            let mut value = HeaderValue::try_from(text).map_err(|_bad| key)?;
             value.set_sensitive(name == AUTHORIZATION.as_str());
             headers.insert(HeaderName::from_static(name), value);
-            Ok(())
+            Ok::<(), &'static str>(())
         };
         if !target.token.is_empty() {
             put("authorization", "authBearer", format!("Bearer {}", target.token.expose()))?;

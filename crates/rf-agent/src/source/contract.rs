@@ -25,7 +25,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, FusedFuture};
 use futures_util::{FutureExt, poll};
 use rf_core::config::{Problems, parse};
-use rf_queue::{Budget, OpenError, QueueOptions, Store, StoreOptions};
+use rf_queue::{Budget, FullReason, OpenError, QueueOptions, Store, StoreOptions};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -194,7 +194,7 @@ impl Life {
 /// The first two batches are refused, each for a reason of its own.
 fn refusal(n: u64) -> Fault {
     match n {
-        0 => Fault::Refuse(Rejected::Full { sink: "q".to_owned(), reason: "a test".to_owned() }),
+        0 => Fault::Refuse(Rejected::Full { sink: "q".to_owned(), reason: FullReason::Queue }),
         1 => Fault::Refuse(Rejected::Failed("a test".to_owned())),
         _ => Fault::None,
     }

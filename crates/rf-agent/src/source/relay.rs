@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use rf_core::backoff::Backoff;
 use rf_core::node_info::Wiring;
 use rf_core::protocol::{PulledEvent, encode_ids, parse_ids};
-use rf_queue::Checkpoint;
+use rf_queue::{Checkpoint, FullReason};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -282,6 +282,10 @@ impl Puller<'_> {
                 Err(Rejected::TooLarge { .. }) if end - stored > 1 => step = (end - stored) / 2,
                 Err(rejected) => {
                     tracing::warn!(source = self.source.id, error = %rejected, "pulled events cannot be stored now, trying again");
+                    if matches!(rejected, Rejected::Full { reason: FullReason::Disk, .. }) {
+                        // A disk that has no room for all of them may have some for a part. The next pull is tried whole.
+                        step = (end - stored).div_ceil(2);
+                    }
                     if self.pause(FULL_PAUSE).await {
                         break;
                     }

@@ -153,6 +153,19 @@ impl SeenSink {
         }
     }
 
+    /// Events that were dropped, by reason.
+    pub(super) fn dropped(&self, usage: &QueueUsage) -> BTreeMap<String, u64> {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        by_reason(&[
+            ("full", usage.dropped_full),
+            ("age", usage.dropped_age),
+            ("damaged", usage.dropped_damaged),
+            (BY_SCRIPT, count(&self.meter.dropped_by_script)),
+            (SCRIPT_ERROR, count(&self.meter.dropped_on_error)),
+            (DEAD_LETTER, usage.dropped_dead),
+        ])
+    }
+
     /// The queue, and the sink's figures.
     fn info(&self, store: &Store) -> SinkInfo {
         let meter = &self.meter;
@@ -167,14 +180,7 @@ impl SeenSink {
             shipped,
             delivered,
             retried: count(&meter.retried),
-            dropped: by_reason(&[
-                ("full", usage.dropped_full),
-                ("age", usage.dropped_age),
-                ("damaged", usage.dropped_damaged),
-                (BY_SCRIPT, count(&meter.dropped_by_script)),
-                (SCRIPT_ERROR, count(&meter.dropped_on_error)),
-                (DEAD_LETTER, usage.dropped_dead),
-            ]),
+            dropped: self.dropped(&usage),
             dead_lettered: count(&meter.dead_lettered),
             dead_letters: usage.dead_letters,
             bytes: count(&meter.bytes),

@@ -64,6 +64,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
             "messageSinceStart": meter.delivered.all(),
             "lastMessageDate": date(meter.health.last_success_at_ms()),
             "totalEvents": usage.events,
+            "dropped": sink.dropped(&usage),
             "batchCounter": meter.batches.load(Ordering::Relaxed),
             "appBytesSent": sent,
             "appBytesRecv": received,

@@ -90,7 +90,8 @@ async fn a_full_disk_refuses_events_and_lets_them_go() {
     let refused = rig.append(&["more"]).await.unwrap_err();
     let reason = "queue `q` is full: the disk is full or cannot be written";
     assert_eq!(refused.to_string(), reason);
-    assert_eq!(rig.store().trouble().unwrap().text, "the disk is full");
+    let trouble = "the disk is full: events are accepted again once it has 1 MiB free";
+    assert_eq!(rig.store().trouble().unwrap().text, trouble);
     let ids = rig.ids().await;
     let half = ids.len() / 2;
     for id in &ids[..half] {

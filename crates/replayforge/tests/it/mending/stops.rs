@@ -74,10 +74,12 @@ fn a_port_that_is_taken_is_named_with_its_key() {
     check_port_taken(folder.path(), "proxy", &configs.proxy, "listenPort", ports.proxy);
     drop(held);
     let held = hold(ports.relay);
-    check_port_taken(folder.path(), "relay", &configs.relay, "(key port)", ports.relay);
+    let keys = "(keys listenAddress, port)";
+    check_port_taken(folder.path(), "relay", &configs.relay, keys, ports.relay);
     drop(held);
     let _held = hold(ports.status);
-    check_port_taken(folder.path(), "relay", &configs.relay, "(key portStatusZ)", ports.status);
+    let keys = "(keys statusAddress, portStatusZ)";
+    check_port_taken(folder.path(), "relay", &configs.relay, keys, ports.status);
 }
 
 #[test]

@@ -396,6 +396,33 @@ async fn a_disk_that_refuses_delays_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_write_left_that_failed_is_cut_at_once() {
+    let bench = Bench::new();
+    let event = |path: &str| json!({ "path": path }).to_string();
+    let params = json!({ "path": "{path}.ndjson" });
+    bench.run(&params, &[event("/a")]).await;
+    // A folder where the second file should be: the write fails when the first has got its line.
+    fs::create_dir(bench.path("b.ndjson")).unwrap();
+    let sink = build_sink(bench.folder.path(), &params).unwrap();
+    sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
+    let stored = |id: u64, path: &str| {
+        let content = event(path).into();
+        StoredEvent { id, at_ms: 0, attempts: 0, content }
+    };
+    let id = u64::MAX >> 1;
+    let events = vec![stored(id, "/a"), stored(id + 1, "/b")];
+    let batch = SinkBatch { id: "b".to_owned(), events };
+    let text = |name: &str| fs::read_to_string(bench.path(name)).unwrap();
+    let refused = sink.write(&batch).await;
+    assert!(refused.is_err(), "{refused:?}");
+    assert_eq!(text("a.ndjson"), event("/a") + "\n");
+    fs::remove_dir(bench.path("b.ndjson")).unwrap();
+    sink.write(&batch).await.unwrap();
+    assert_eq!(text("a.ndjson"), format!("{0}\n{0}\n", event("/a")));
+    assert_eq!(text("b.ndjson"), event("/b") + "\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn two_sinks_do_not_write_one_file() {
     let bench = Bench::new();
     let params = json!({ "path": "e.ndjson" });

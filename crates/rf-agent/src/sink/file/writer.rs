@@ -219,7 +219,8 @@ impl Writer {
     /// Appends all chunks; the new good length of each.
     ///
     /// # Errors
-    /// What went wrong, naming the file. Nothing counts then: the good lengths are what they were.
+    /// What went wrong, naming the file. Nothing counts then: the good lengths are what they were, and so are the files, as
+    /// far as they can be cut.
     pub(super) fn append(
         &mut self,
         progress: &Progress,
@@ -227,27 +228,37 @@ impl Writer {
     ) -> Result<Vec<u64>, FileError> {
         self.repair(progress)?;
         self.is_dirty = true;
-        let mut lengths = Vec::with_capacity(chunks.len());
-        for chunk in chunks {
-            let good = progress.files.get(&chunk.path).map_or(0, |tracked| tracked.good);
-            let length = self.append_one(chunk, good);
-            lengths.push(length.map_err(FileError::of(&chunk.path))?);
+        let appended = self.append_all(progress, chunks);
+        self.is_dirty = appended.is_err();
+        // Nobody knows when the next append comes: until then a torn line would stand there for everybody to read.
+        if let Err(error) = self.repair(progress) {
+            tracing::debug!(%error, "what an append left behind is cut before the next one");
         }
-        self.is_dirty = false;
-        Ok(lengths)
+        appended
     }
 
-    /// Cuts what an append left behind that did not come to its end.
+    fn append_all(&mut self, progress: &Progress, chunks: &[Chunk]) -> Result<Vec<u64>, FileError> {
+        let append = |chunk: &Chunk| {
+            let good = progress.files.get(&chunk.path).map_or(0, |tracked| tracked.good);
+            self.append_one(chunk, good).map_err(FileError::of(&chunk.path))
+        };
+        chunks.iter().map(append).collect()
+    }
+
+    /// Cuts what an append left behind that did not come to its end; of all files that let themselves be cut.
     pub(super) fn repair(&mut self, progress: &Progress) -> Result<(), FileError> {
-        if self.is_dirty {
-            for (path, tracked) in &progress.files {
-                if self.full(path).exists() {
-                    self.cut(path, tracked.good).map_err(FileError::of(path))?;
-                }
-            }
-            self.is_dirty = false;
+        if !self.is_dirty {
+            return Ok(());
         }
-        Ok(())
+        let mut repaired = Ok(());
+        for (path, tracked) in &progress.files {
+            if self.full(path).exists() {
+                let cut = self.cut(path, tracked.good).map_err(FileError::of(path));
+                repaired = repaired.and(cut);
+            }
+        }
+        self.is_dirty = repaired.is_err();
+        repaired
     }
 
     fn append_one(&mut self, chunk: &Chunk, good: u64) -> io::Result<u64> {

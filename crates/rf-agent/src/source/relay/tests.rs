@@ -87,7 +87,10 @@ impl Relay {
 
     /// One life of a player over this store, until `until`.
     async fn run(&self, store: &Store, until: impl Future<Output = ()>) {
-        let out = Output::new(store.clone(), vec![store.queue("q").unwrap()]);
+        self.run_into(output(store), until).await;
+    }
+
+    async fn run_into(&self, out: Output, until: impl Future<Output = ()>) {
         let stop = CancellationToken::new();
         let running = Box::new(self.source()).run(out, stop.clone());
         let stopping = async {
@@ -151,6 +154,10 @@ fn open(folder: &std::path::Path) -> Store {
     Store::open(StoreOptions::new(folder.join("q.sqlite3"), 4 << 20, queues)).unwrap().store
 }
 
+fn output(store: &Store) -> Output {
+    Output::new(store.clone(), vec![store.queue("q").unwrap()])
+}
+
 async fn stored(store: &Store) -> Vec<String> {
     let all = Budget { events: 100, bytes: usize::MAX };
     let events = store.read(store.queue("q").unwrap(), 0, all).await.unwrap();
@@ -206,12 +213,25 @@ async fn what_is_being_stored_when_the_player_stops_is_acknowledged_all_the_same
         }
         Fault::None
     };
-    let out = Output::new(store.clone(), vec![store.queue("q").unwrap()]);
-    let out = out.with_faults(Arc::new(Faults::new(0, Box::new(plan))));
+    let out = output(&store).with_faults(Arc::new(Faults::new(0, Box::new(plan))));
     let running = Box::new(relay.source()).run(out, stop);
     assert!(tokio::time::timeout(SOON, running).await.expect("in time").is_ok());
     assert_eq!(stored(&store).await, ["one", "two"]);
     assert!(relay.bucket.lock().unwrap().events.is_empty());
+}
+
+#[tokio::test]
+async fn what_the_disk_has_no_room_for_at_once_is_stored_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let relay = Relay::start(Bucket::with(&["one", "two", "three"])).await;
+    let plan = |_number: u64, batch: &Batch| match batch.events.len() {
+        0 | 1 => Fault::None,
+        _ => Fault::Refuse(Rejected::Full { sink: "q".to_owned(), reason: FullReason::Disk }),
+    };
+    let out = output(&store).with_faults(Arc::new(Faults::new(0, Box::new(plan))));
+    relay.run_into(out, relay.wait_empty()).await;
+    assert_eq!(stored(&store).await, ["one", "two", "three"]);
 }
 
 #[tokio::test]
