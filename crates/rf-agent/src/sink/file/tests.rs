@@ -506,7 +506,8 @@ async fn a_queue_that_cannot_be_written_keeps_no_player_from_starting() {
     let sink = build_sink(bench.folder.path(), &params).unwrap();
     sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
     let content = events(2..3).remove(0).into();
-    let event = StoredEvent { id: 100, at_ms: 0, attempts: 0, content };
+    // Behind all that was written: ids begin at the time of the queue's creation.
+    let event = StoredEvent { id: u64::MAX / 4, at_ms: 0, attempts: 0, content };
     let batch = SinkBatch { id: "b".to_owned(), events: vec![event] };
     let refused = sink.write(&batch).await;
     assert!(matches!(&refused, Err(SinkError::Paused(_))), "{refused:?}");
