@@ -152,6 +152,7 @@ impl Tailer {
         let file = &mut self.files[index];
         if file.record.path != found.path || file.record.id != Some(found.id) {
             file.record.path.clone_from(&found.path);
+            file.lies_with = self.settings.family(&found.path);
             file.record.id = Some(found.id);
             self.changed.insert(file.key, Some(file.record.clone()));
         }
