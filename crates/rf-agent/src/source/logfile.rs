@@ -16,7 +16,9 @@
 //! compared at every read. So a rename is followed, an inode that is used again is a new file, and a file that was cut
 //! and filled again is noticed however large it is by then. A copy, or a compressed copy, of a file whose rest was lost
 //! (copytruncate; compressed while the agent was stopped) is found by the prints and read on from the same place. While
-//! its original may still be read, it waits: the two are never read beside each other.
+//! its original may still be read, it waits: the two are never read beside each other. Where rotations lead into another
+//! folder, a file belongs to the files there, too; and one that is first seen there as a compressed file is known again if
+//! all of it was read.
 //!
 //! Besides the configured files, those beside them are read whose names a rotation makes (`app.log.1`,
 //! `app.log-20260131.gz`, `app-2026-01-31.log`), unless they were there when their file was first seen.

@@ -421,6 +421,20 @@ fn what_keeps_lines_from_being_read_is_said() {
 }
 
 #[test]
+fn a_file_that_went_while_the_proxy_was_down_is_said_with_how_far_it_was_read() {
+    let mut rig = Rig::start();
+    fs::write(rig.log(), "one\n").unwrap();
+    eventually("it has arrived", DRAIN, || rig.ledger.lock().unwrap().order() == ["one"]);
+    rig.proxy.kill();
+    fs::rename(rig.log(), rig.folder.path().join("elsewhere")).unwrap();
+    fs::write(rig.log(), "two\n").unwrap();
+    rig.proxy.restart();
+    let line = rig.proxy.wait_for("the file is gone");
+    assert!(line.contains(" WARN ") && line.contains("log/app.log"), "{line}");
+    assert!(line.contains("offset=4"), "{line}");
+}
+
+#[test]
 fn a_real_access_log_arrives_line_by_line() {
     let rig = Rig::start();
     let text = include_str!("../../fixtures/access.log");

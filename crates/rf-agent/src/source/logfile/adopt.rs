@@ -18,12 +18,15 @@ use super::print::{HEAD_BYTES, Print, TAIL_BYTES};
 use super::record::{FileId, Record, Within};
 use super::settings::StartAt;
 use super::tailer::Tailer;
+use super::tracked::Tracked;
 use rf_core::clock::unix_ms;
 
 /// A record whose file is not found is forgotten after so long.
 const FORGET: Duration = Duration::from_secs(600);
 /// Files that a source reads or remembers. More are not read, and an error says so.
 pub(super) const MAX_FILES: usize = 4096;
+/// So many files that went while nobody looked are named; of more, the number is told.
+const NAMED_GONE: usize = 10;
 /// Times of files and of the clock differ by less.
 const CLOCK_SLACK: Duration = Duration::from_secs(1);
 
@@ -37,6 +40,8 @@ pub(super) struct Round {
     found: HashSet<(u64, u64)>,
     /// Files that are too many: the first of them, and how many there are.
     pub(super) left_out: Option<(PathBuf, usize)>,
+    /// Files that went before the first look, and how far they were read.
+    pub(super) gone: Vec<(PathBuf, u64)>,
 }
 
 impl Round {
@@ -51,6 +56,16 @@ impl Tailer {
     /// Looks at the file system, and opens what is to be read. The folders to watch.
     pub(super) fn scan(&mut self) -> Vec<PathBuf> {
         let (folders, round) = self.look_around();
+        for (file, offset) in round.gone.iter().take(NAMED_GONE) {
+            tracing::warn!(source = self.settings.id, file = %file.display(), offset, "the file is gone: what was written to it after this position is lost, unless it comes back under a name that is read");
+        }
+        if let Some(files) = round.gone.len().checked_sub(NAMED_GONE).filter(|files| *files > 0) {
+            tracing::warn!(
+                source = self.settings.id,
+                files,
+                "more files are gone: what was not read of them is lost, unless they come back under names that are read"
+            );
+        }
         if let Some((first, files)) = round.left_out {
             tracing::error!(source = self.settings.id, first = %first.display(), files, limit = MAX_FILES, "too many files: these are not read; use narrower patterns, exclude, or a second source");
         }
@@ -64,7 +79,8 @@ impl Tailer {
         found.tell(&self.settings.id, self.is_first_look, self.settings.poll);
         let known = self.files.iter().map(|file| file.record.family.clone()).collect();
         let there = found.files.iter().map(|found| (found.id.dev, found.id.ino)).collect();
-        let mut round = Round { known, seen: HashSet::new(), found: there, left_out: None };
+        let mut round =
+            Round { known, seen: HashSet::new(), found: there, left_out: None, gone: Vec::new() };
         self.files.iter_mut().for_each(|file| (file.asked, file.live) = (false, false));
         let mut rest = found.files;
         rest.retain(|found| !self.find_again(found, &mut round.seen));
@@ -74,6 +90,9 @@ impl Tailer {
             if let Err(error) = self.take_in(&found, &mut round) {
                 tracing::warn!(source = self.settings.id, file = %found.path.display(), %error, "file cannot be opened, trying again");
             }
+        }
+        if self.is_first_look {
+            round.gone = self.gone(&round.seen);
         }
         self.remember_literals();
         self.forget(&round.seen);
@@ -152,6 +171,7 @@ impl Tailer {
         let file = &mut self.files[index];
         if file.record.path != found.path || file.record.id != Some(found.id) {
             file.record.path.clone_from(&found.path);
+            file.lies_with = self.settings.family(&found.path);
             file.record.id = Some(found.id);
             self.changed.insert(file.key, Some(file.record.clone()));
         }
@@ -278,6 +298,18 @@ impl Tailer {
         }
     }
 
+    /// Files that are configured, were not read to an end that is known, and are neither where they were nor found elsewhere.
+    fn gone(&self, seen: &HashSet<u64>) -> Vec<(PathBuf, u64)> {
+        let is_gone = |file: &&Tracked| {
+            let record = &file.record;
+            let is_found = file.content.is_some() || seen.contains(&file.key);
+            let is_missed = !is_found && !record.done && self.settings.covers(&record.family);
+            is_missed && record.id.is_some_and(|id| has_left(&record.path, id))
+        };
+        let gone = self.files.iter().filter(is_gone);
+        gone.map(|file| (file.path().to_owned(), file.record.offset)).collect()
+    }
+
     fn forget(&mut self, seen: &HashSet<u64>) {
         let now = Instant::now();
         let literals: HashMap<PathBuf, usize> = self
@@ -306,5 +338,13 @@ impl Tailer {
             }
             !is_over
         });
+    }
+}
+
+/// Whether there is another file at the path, or none; not if that cannot be told.
+fn has_left(path: &Path, id: FileId) -> bool {
+    match fs::metadata(path) {
+        Ok(meta) => !id.may_be(FileId::of(&meta)),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }

@@ -259,11 +259,17 @@ impl Found {
     pub(super) fn is_live(&self) -> bool {
         self.asked && self.family == self.name
     }
+
+    /// Where the file lies, or lay, that it is made of if it was compressed there.
+    pub(super) fn uncompressed(&self) -> Option<PathBuf> {
+        let is_named_so = self.path.extension().is_some_and(|extension| extension == "gz");
+        is_named_so.then(|| self.path.with_extension(""))
+    }
 }
 
 impl Settings {
     /// The path that a file's lines were written to, which is configured, too: `app.log` for `app.log.1.gz`.
-    fn family(&self, path: &Path) -> PathBuf {
+    pub(super) fn family(&self, path: &Path) -> PathBuf {
         let mut family = path.to_owned();
         // Each turn makes the name shorter.
         while let Some(base) = self.base(&family) {

@@ -3,6 +3,10 @@
 //! A copy is told by its content alone, so everything here errs on the side of waiting: a file that may be a copy in the
 //! making, or one of a file that is still to be read, is looked at again. It is decided when its original has been read, or
 //! has been emptied; what is decided too early is read twice, or never.
+//!
+//! Copies are looked for in the family. Beyond it only one thing is told: that a compressed file is what one held that was
+//! read and is gone, as where rotations lead into another folder. Other logs may begin, or end, as that one did, so its
+//! beginning, its end and its length have to be the same.
 
 use std::io;
 use std::time::Duration;
@@ -81,7 +85,7 @@ impl Tailer {
         let mut furthest = 0;
         for index in 0..self.files.len() {
             let file = &self.files[index];
-            if file.record.family != *family {
+            if !file.belongs_to(family) {
                 continue;
             }
             let is_seen = round.seen.contains(&file.key);
@@ -96,8 +100,77 @@ impl Tailer {
                 Says::Rest(_) | Says::Contained => {}
             }
         }
+        match verdict {
+            Verdict::New => self.judge_moved(suspect, round),
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// Whether a file that no family knows is the compressed form of one of another family, which is gone. The head of the
+    /// suspect is read once, and only if there is one that it may be.
+    fn judge_moved(&mut self, suspect: &mut Suspect<'_>, round: &Round) -> io::Result<Verdict> {
+        let Content::Compressed(compressed) = &suspect.content else { return Ok(Verdict::New) };
+        let (told, is_young) = (compressed.told_len()?, suspect.is_young());
+        let plain = suspect.found.uncompressed();
+        let mut gone = Vec::new();
+        for (index, file) in self.files.iter().enumerate() {
+            let was_read = file.content.is_some() || file.record.head.len > 0;
+            if !was_read || file.record.packed || file.belongs_to(&suspect.found.family) {
+                continue;
+            }
+            if round.seen.contains(&file.key) {
+                if plain.as_ref() == Some(&file.record.path) {
+                    // While both are there, the one is being made of the other.
+                    return Ok(Verdict::Later);
+                }
+                continue;
+            }
+            let is_other_len = !told.may_be(file.len()?);
+            if is_young || !is_other_len {
+                gone.push((is_other_len, index));
+            }
+        }
+        if gone.is_empty() {
+            return Ok(Verdict::New);
+        }
+        // Those of its length first: the others are compared only if it may be in the making.
+        gone.sort_unstable();
+        let heads = gone.iter().map(|(_, index)| self.files[*index].record.head.len);
+        let head = suspect.content.head(heads.fold(HEAD_BYTES, usize::max))?;
+        let mut verdict = Verdict::New;
+        for (_, index) in gone {
+            let file = &self.files[index];
+            if !begins_with(file, &head)? {
+                continue;
+            }
+            let (record, len) = (&file.record, file.len()?);
+            let is_read = record.offset == len && record.head.begins(&head);
+            if !is_read || !told.may_be(len) {
+                // That one is still to be read; or this one may be in the making.
+                verdict = Verdict::Later;
+            } else if ends_as(&mut suspect.content, record, &mut self.scratch)? {
+                // What is still open may have been written to since.
+                let is_open = file.content.is_some();
+                return Ok(if is_open { Verdict::Read } else { Verdict::Adopt(index) });
+            }
+        }
         Ok(verdict)
     }
+}
+
+/// Whether a file begins with `head`; one that is closed, as far as its record tells.
+fn begins_with(file: &Tracked, head: &[u8]) -> io::Result<bool> {
+    match &file.content {
+        Some(content) => Ok(!head.is_empty() && content.head(head.len())? == head),
+        None => Ok(file.record.head.begins(head)),
+    }
+}
+
+/// Whether `content` ends where the record does, and as it does.
+fn ends_as(content: &mut Content, record: &Record, scratch: &mut Vec<u8>) -> io::Result<bool> {
+    let len = record.tail.len;
+    content.peek(record.offset.saturating_sub(len as u64), len + 1, scratch)?;
+    Ok(scratch.len() == len && record.tail.begins(scratch))
 }
 
 fn says(
@@ -173,10 +246,14 @@ fn is_current(record: &Record, content: &Content) -> io::Result<bool> {
 }
 
 impl Suspect<'_> {
+    /// Somebody wrote to it just now.
+    fn is_young(&self) -> bool {
+        self.found.modified.elapsed().is_ok_and(|age| age < COPYING)
+    }
+
     /// It may be a copy that somebody is writing.
     fn may_grow(&self) -> bool {
-        let is_young = self.found.modified.elapsed().is_ok_and(|age| age < COPYING);
-        is_young && !self.found.is_live() && !self.content.is_compressed()
+        self.is_young() && !self.found.is_live() && !self.content.is_compressed()
     }
 
     /// Whether it is what `original` holds, or the beginning of that. Compressed ones are told by the record where there

@@ -2,6 +2,7 @@
 
 pub(crate) mod contract;
 mod copies;
+mod moved;
 mod params;
 mod rig;
 mod rotation;

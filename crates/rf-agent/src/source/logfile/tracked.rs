@@ -6,7 +6,7 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -35,6 +35,8 @@ pub(super) struct Tracked {
     /// As far as its lines are stored.
     pub(super) stored: Record,
     pub(super) content: Option<Content>,
+    /// The family of the path where it lies: another one where rotations lead into another folder.
+    pub(super) lies_with: PathBuf,
     /// It lies at a path that is asked for.
     pub(super) asked: bool,
     /// It lies where the lines of its family are written to.
@@ -83,6 +85,7 @@ impl Tracked {
         Self {
             key,
             stored: record.clone(),
+            lies_with: settings.family(&record.path),
             record,
             content: None,
             asked: false,
@@ -418,5 +421,18 @@ impl Tracked {
 
     pub(super) fn path(&self) -> &Path {
         &self.record.path
+    }
+
+    /// Whether files of this family may be copies of it.
+    pub(super) fn belongs_to(&self, family: &Path) -> bool {
+        self.record.family == *family || self.lies_with == *family
+    }
+
+    /// How much is in it; if it is closed, how much of it was read.
+    pub(super) fn len(&self) -> io::Result<u64> {
+        match &self.content {
+            Some(content) => Ok(content.metadata()?.len()),
+            None => Ok(self.record.offset),
+        }
     }
 }

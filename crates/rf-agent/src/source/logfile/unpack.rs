@@ -63,12 +63,14 @@ impl Compressed {
         Ok((head, reached))
     }
 
-    /// The last four bytes of a gzip file are the length of what it holds, without the higher ones.
-    pub(super) fn has_len(&self, len: u64) -> io::Result<bool> {
-        let end = self.file.metadata()?.len();
+    /// The length of what it holds, as far as its last four bytes tell: without the higher ones. They say nothing while
+    /// somebody is writing it.
+    pub(super) fn told_len(&self) -> io::Result<ToldLen> {
         let mut told = [0; 4];
-        self.file.read_exact_at(&mut told, end.saturating_sub(4))?;
-        Ok(u64::from(u32::from_le_bytes(told)) == len & u64::from(u32::MAX))
+        if let Some(at) = self.file.metadata()?.len().checked_sub(told.len() as u64) {
+            self.file.read_exact_at(&mut told, at)?;
+        }
+        Ok(ToldLen(u32::from_le_bytes(told)))
     }
 
     /// Fills `buffer` with `len` bytes from `from` on, or as many as there are. Going back begins anew.
@@ -105,6 +107,16 @@ impl Compressed {
         buffer.clear();
         buffer.extend_from_slice(self.window.get(..len).unwrap_or(&self.window));
         Ok(if self.window.len() > len { Reached::Asked } else { reached })
+    }
+}
+
+/// A length, of which only the lower 32 bits are known.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ToldLen(u32);
+
+impl ToldLen {
+    pub(super) fn may_be(self, len: u64) -> bool {
+        u64::from(self.0) == len & u64::from(u32::MAX)
     }
 }
 

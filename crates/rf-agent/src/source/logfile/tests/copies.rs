@@ -17,7 +17,7 @@ fn copy(rig: &Rig, from: &str, to: &str) {
     file.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
 }
 
-fn lies_at(record: &Value, name: &str) -> bool {
+pub(super) fn lies_at(record: &Value, name: &str) -> bool {
     record["path"].as_str().unwrap().ends_with(name)
 }
 

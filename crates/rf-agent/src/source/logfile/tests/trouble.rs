@@ -31,7 +31,7 @@ fn age(rig: &Rig, name: &str) {
 }
 
 /// A compressed file whose bytes stand for themselves, cut behind the first word of this line.
-fn cut_in_line(lines: std::ops::Range<u32>, line: u32) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn cut_in_line(lines: std::ops::Range<u32>, line: u32) -> (Vec<u8>, Vec<u8>) {
     let mut first = packed(&text(lines), Compression::none());
     let at = memchr::memmem::find(&first, format!("line {line}\n").as_bytes()).unwrap();
     let rest = first.split_off(at + "line".len());
@@ -170,7 +170,7 @@ async fn a_plain_file_of_one_byte_is_a_line_without_its_end() {
     }
 }
 
-fn settings(params: &Value) -> Arc<Settings> {
+pub(super) fn settings(params: &Value) -> Arc<Settings> {
     let mut problems = Problems::new();
     let document = parse("params", &params.to_string(), &|_| None, &mut problems).unwrap();
     let root = document.root();
