@@ -37,7 +37,7 @@ pub(crate) enum Unit {
     Ms,
     /// Mebibytes.
     Mib,
-    /// Percent of one processor.
+    /// Percent, of one processor or of a count.
     Percent,
 }
 
@@ -184,8 +184,8 @@ pub(crate) const ROWS: &[Row] = &[
         "per_second",
     ),
     versus("forward", "p99 ms, copied; beside not copied", Unit::Ms, ["off", "requests"], "p99_ms"),
-    alone("forward", "copies lost, requests", Unit::Whole, "requests-lost", "copies"),
-    alone("forward", "copies lost, with answers", Unit::Whole, "answers-lost", "copies"),
+    alone("forward", "copies lost, requests, %", Unit::Percent, "requests-lost", "percent"),
+    alone("forward", "copies lost, with answers, %", Unit::Percent, "answers-lost", "percent"),
     alone("forward", "refused or failed", Unit::Whole, "requests", "not_ok").goal(Goal::Zero),
     alone("forward", "memory peak MiB", Unit::Mib, "requests-memory", "proxy_mib"),
     versus(

@@ -246,7 +246,7 @@ pub(in crate::source) fn build(
     Some(Box::new(ForwardSource { id: context.id.to_owned(), port, settings }))
 }
 
-fn check_capture(
+pub(super) fn check_capture(
     config: &ForwardConfig,
     params: &Node<'_>,
     problems: &mut Problems,

@@ -72,6 +72,11 @@ impl Copies {
         &self.0.memory
     }
 
+    /// No other one could be offered now.
+    pub(super) fn are_many(&self) -> bool {
+        self.0.sender.capacity() == 0
+    }
+
     /// Never waits.
     pub(super) fn offer(&self, draft: Draft) {
         match self.0.sender.try_send(draft) {
@@ -195,5 +200,46 @@ impl Store {
             };
             self.out.meter().losses.count(loss, count);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use http::{HeaderMap, Method};
+    use rf_core::config::{Problems, parse};
+
+    use super::super::config::check_capture;
+    use super::super::recording::{Head, Recording};
+    use super::*;
+
+    fn settings() -> CaptureSettings {
+        let mut problems = Problems::new();
+        let text = r#"{ "forwardTo": "http://127.0.0.1:1", "listenPort": 0 }"#;
+        let document = parse("test", text, &|_| None, &mut problems).unwrap();
+        let params = document.root();
+        check_capture(&params.decode(&mut problems).unwrap(), &params, &mut problems).unwrap()
+    }
+
+    #[test]
+    fn where_none_could_wait_no_copy_is_begun() {
+        let (sender, mut waiting) = mpsc::channel(1);
+        let settings = Arc::new(settings());
+        let memory = Memory::new(settings.memory_bytes);
+        let meter = Arc::<SourceMeter>::default();
+        let shared = Shared { sender, settings, memory, meter: Arc::clone(&meter) };
+        let copies = Copies(Arc::new(shared));
+        let begin = || {
+            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+            let (method, headers) = (&Method::GET, &HeaderMap::new());
+            let head = Head { captured_at_us: 0, peer, method, target: "/", headers, named: &[] };
+            Recording::begin(head, &copies)
+        };
+        drop(begin().expect("there is room"));
+        assert!(begin().is_none());
+        assert_eq!(meter.losses.counts().to_string(), "1 waiting");
+        waiting.try_recv().expect("the first was handed over");
+        assert!(begin().is_some());
     }
 }

@@ -171,6 +171,11 @@ impl Recording {
             copies.lose(Loss::Memory);
             return None;
         }
+        // Then nothing is spent on it, at the very moment when the traffic needs everything.
+        if copies.are_many() {
+            copies.lose(Loss::Waiting);
+            return None;
+        }
         let headers = HeaderList::of(head.headers, &settings.drop_headers, head.named);
         let mut hold = Hold { memory: Arc::clone(copies.memory()), bytes: 0 };
         if !hold.grow(OVERHEAD_BYTES + headers.bytes.len() + head.target.len()) {
