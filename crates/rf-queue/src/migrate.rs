@@ -16,7 +16,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, ffi, params};
 
 use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
 use crate::errors::{Notice, OpenError};
@@ -297,6 +297,10 @@ fn read_chunk(
         bytes += content.len();
         let (id, at_ms) = (row.get(0)?, row.get(1)?);
         chunk.push(StoredEvent { id, at_ms, content: content.into(), attempts: 0 });
+    }
+    if chunk.last().is_some_and(|last| last.id <= after) {
+        // A bad page that can be read, and would be again and again.
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), None));
     }
     Ok(chunk)
 }

@@ -19,7 +19,6 @@ use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
 use crate::errors::{Notice, OpenError};
 use crate::limits::{PAGE, PageEstimate};
 use crate::migrate::{TABLES, has_table, time_of};
-use crate::rows::sql_id;
 use crate::schema::{self, event_table, event_tables};
 use crate::space::{beside, sync_folder};
 use crate::types::{Durability, QueueOptions, StoreOptions, StoredEvent};
@@ -285,6 +284,15 @@ enum Way {
     Down,
 }
 
+impl Way {
+    fn leads(self, from: u64, to: u64) -> bool {
+        match self {
+            Self::Up => to > from,
+            Self::Down => to < from,
+        }
+    }
+}
+
 enum End {
     /// Everything was read, or the new store is full.
     Complete,
@@ -298,14 +306,20 @@ fn read_until_damage(
     way: Way,
     store: &mut impl FnMut(Vec<StoredEvent>) -> rusqlite::Result<bool>,
 ) -> rusqlite::Result<End> {
+    let &OldQueue { removed, next_id, .. } = old.0;
+    // From there on lie rows of an append in parts that did not end.
+    let end = if next_id == 0 { i64::MAX as u64 } else { next_id };
+    // No second bound on the side of the first: it may be the one that SQLite begins at, and then each chunk passes all rows
+    // before it once more.
     let (mut at, condition) = match way {
-        Way::Up => (0, "id > ?1 ORDER BY id"),
-        Way::Down => (i64::MAX as u64, "id < ?1 ORDER BY id DESC"),
+        Way::Up => (removed, format!("id > ?1 AND id < {end} ORDER BY id")),
+        Way::Down => (end, format!("id < ?1 AND id > {removed} ORDER BY id DESC")),
     };
     let mut step = CHUNK_ROWS;
     loop {
         match read_rows(source, old, &format!("{condition} LIMIT {step}"), at) {
-            Ok(rows) => {
+            // On a bad page that can be read an id may lead back, and there would be no end.
+            Ok(rows) if rows.last().is_none_or(|last| way.leads(at, last.id)) => {
                 let Some(last) = rows.last() else { return Ok(End::Complete) };
                 at = last.id;
                 if !store(rows)? {
@@ -313,8 +327,8 @@ fn read_until_damage(
                 }
             }
             // The bad page is somewhere in this chunk: go on in smaller steps up to it.
-            Err(_) if step > 1 => step = 1,
-            Err(_) => return Ok(End::Damage(at)),
+            _ if step > 1 => step = 1,
+            _ => return Ok(End::Damage(at)),
         }
     }
 }
@@ -326,12 +340,8 @@ fn read_rows(
     condition: &str,
     id: u64,
 ) -> rusqlite::Result<Vec<StoredEvent>> {
-    let OldQueue { at, removed, next_id, .. } = old;
-    // From there on lie rows of an append in parts that did not end.
-    let end = if *next_id == 0 { i64::MAX } else { sql_id(*next_id) };
-    let select = format!(
-        "SELECT id, {at}, CAST(content AS BLOB) FROM {table} WHERE id > {removed} AND id < {end} AND {condition}"
-    );
+    let at = &old.at;
+    let select = format!("SELECT id, {at}, CAST(content AS BLOB) FROM {table} WHERE {condition}");
     let mut select = source.prepare(&select)?;
     let mut rows = select.query([id])?;
     let (mut found, mut bytes) = (Vec::new(), 0);
@@ -410,5 +420,49 @@ fn value_bytes(value: &Value) -> usize {
         Value::Text(text) => text.len(),
         Value::Blob(bytes) => bytes.len(),
         _ => 8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Each row is passed once, and not again for each chunk behind it.
+    #[test]
+    fn the_work_grows_with_the_rows_and_no_faster() {
+        const ROWS: u64 = 20_000;
+        let mut source = Connection::open_in_memory().unwrap();
+        source
+            .execute_batch(&format!(
+                "CREATE TABLE t (id INTEGER PRIMARY KEY, at INTEGER, content BLOB);
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {ROWS})
+                 INSERT INTO t SELECT i, 1, x'00' FROM n;"
+            ))
+            .unwrap();
+        let hundreds = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&hundreds);
+        let count = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            false
+        };
+        source.progress_handler(100, Some(count)).unwrap();
+        let old = OldQueue { removed: 5, next_id: ROWS, ..OldQueue::of(Vec::new(), "q") };
+        for way in [Way::Up, Way::Down] {
+            hundreds.store(0, Ordering::Relaxed);
+            let mut ids = Vec::new();
+            let mut store = |rows: Vec<StoredEvent>| -> rusqlite::Result<bool> {
+                ids.extend(rows.iter().map(|row| row.id));
+                Ok(true)
+            };
+            let end = read_until_damage(&source, (&old, "t"), way, &mut store).unwrap();
+            assert!(matches!(end, End::Complete));
+            ids.sort_unstable();
+            assert!(ids.into_iter().eq(6..ROWS));
+            let steps = 100 * hundreds.load(Ordering::Relaxed);
+            assert!(steps < 50 * ROWS, "{steps}");
+        }
     }
 }

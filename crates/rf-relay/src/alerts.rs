@@ -148,8 +148,9 @@ impl Alerts {
             }
             let lasts = Duration::from_millis(report.at_ms.saturating_sub(known.since_ms));
             if lasts >= self.after && (known.again || known.told < Some(why.level)) {
-                known.told = known.told.max(Some(why.level));
-                (known.again, known.pending) = (false, pending.clone());
+                // Told anew, it may be less bad: who got that alone is told when it is worse again.
+                (known.told, known.again, known.pending) =
+                    (Some(why.level), false, pending.clone());
                 changes.push(Change {
                     subject: trouble.subject,
                     id: trouble.id.to_owned(),
@@ -313,6 +314,21 @@ mod tests {
         assert_eq!(end, ["RECOVERED node web: silent, after 10 min"]);
         messages.try_recv().unwrap().1.end();
         assert_eq!(told_again(), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_told_anew_as_less_bad_is_told_when_it_is_worse_again() {
+        let before = alerts(Vec::new());
+        let filling = |level| [(level, "filling")];
+        before.look(&report(0, &filling(Level::Bad)));
+        let (changes, pending) = before.look(&report(MINUTE, &filling(Level::Bad)));
+        let (teller, _messages) = Teller::new("phone");
+        teller.hand_on(&changes, &pending);
+        let after = alerts(before.kept());
+        let warned = lines(&after, &report(2 * MINUTE, &filling(Level::Warn)));
+        assert_eq!(warned, ["WARNING node web: it is filling"]);
+        let worse = lines(&after, &report(3 * MINUTE, &filling(Level::Bad)));
+        assert_eq!(worse, ["TROUBLE node web: it is filling"]);
     }
 
     #[test]

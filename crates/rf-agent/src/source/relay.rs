@@ -269,7 +269,11 @@ impl Puller<'_> {
             let contents = events[stored..end].iter().map(|event| event.content.clone()).collect();
             let batch = Batch { events: contents, checkpoints: vec![checkpoint] };
             match self.out.send_or_bury(batch).await {
-                Ok(Kept::Queued) => stored = end,
+                Ok(Kept::Queued) => {
+                    stored = end;
+                    // There may be room for more at once by now, and each commit stores the ids of all.
+                    step *= 2;
+                }
                 Ok(Kept::Buried) => {
                     let event = &events[stored];
                     let (id, bytes) = (event.id, event.content.len());
@@ -283,7 +287,7 @@ impl Puller<'_> {
                 Err(rejected) => {
                     tracing::warn!(source = self.source.id, error = %rejected, "pulled events cannot be stored now, trying again");
                     if matches!(rejected, Rejected::Full { reason: FullReason::Disk, .. }) {
-                        // A disk that has no room for all of them may have some for a part. The next pull is tried whole.
+                        // A disk that has no room for all of them may have some for a part.
                         step = (end - stored).div_ceil(2);
                     }
                     if self.pause(FULL_PAUSE).await {

@@ -99,6 +99,31 @@ async fn several_bad_pages_cost_what_lies_on_them() {
     check_goes_on(&mut rig, EVENTS - 24).await;
 }
 
+/// Else the start would never end.
+#[tokio::test]
+async fn an_id_that_leads_back_is_damage() {
+    let mut rig = closed_store().await;
+    let mut bytes = fs::read(rig.path()).unwrap();
+    let page_of = |bytes: &[u8], content: &str| {
+        let at = bytes.windows(content.len()).position(|part| part == content.as_bytes());
+        at.unwrap() / 4096 * 4096
+    };
+    // The first row of this page gets the id 2; its id stands behind two bytes of its length.
+    let page = page_of(&bytes, "420 x");
+    assert_eq!(bytes[page], 0x0D, "a page of rows");
+    let row = page + usize::from(u16::from_be_bytes([bytes[page + 8], bytes[page + 9]]));
+    bytes[row + 2..row + 4].copy_from_slice(&[0x80, 2]);
+    // One behind it has events looked for one by one.
+    let page = page_of(&bytes, "430 x");
+    bytes[page..page + 4096].fill(0xA5);
+    fs::write(rig.path(), bytes).unwrap();
+    rig.open().unwrap();
+    let (salvaged, lost) = damage(&rig);
+    assert_eq!(salvaged + lost, EVENTS as u64);
+    assert!((2..=7).contains(&lost), "{lost} lost");
+    check_goes_on(&mut rig, EVENTS - 7).await;
+}
+
 #[tokio::test]
 async fn what_a_killed_process_had_salvaged_does_not_count_as_lost() {
     let mut rig = closed_store().await;

@@ -244,6 +244,31 @@ async fn what_lies_before_the_damage_of_a_proxys_file_is_taken_over() {
     assert!(path.exists());
 }
 
+/// Else the events before it would be taken over again and again, until the store is full.
+#[tokio::test]
+async fn an_id_that_leads_back_is_damage_of_a_proxys_file() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    let path = rig.path().with_file_name("a-sink.sqlite3");
+    rig.options.imports = vec![Import { path: path.clone(), queue: "q".to_owned() }];
+    let contents: Vec<String> = (0..40).map(|n| format!("{n} {}", "x".repeat(1000))).collect();
+    sink(&path, &contents.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The first row of a page: its id stands before the four bytes that describe it.
+    let content = contents[20].as_bytes();
+    let at = bytes.windows(content.len()).position(|part| part == content).unwrap();
+    assert_eq!(bytes[at - 5], 21);
+    bytes[at - 5] = 5;
+    // The last page, so that events are read one by one.
+    let end = bytes.len();
+    bytes[end - 4096..].fill(0xA5);
+    std::fs::write(&path, bytes).unwrap();
+    for _ in 0..2 {
+        rig.open().unwrap();
+        assert_eq!(rig.texts().await, contents[..20]);
+        rig.close().await;
+    }
+}
+
 #[tokio::test]
 async fn what_the_original_queued_while_it_was_back_is_taken_over() {
     let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);

@@ -235,6 +235,33 @@ async fn what_the_disk_has_no_room_for_at_once_is_stored_in_parts() {
 }
 
 #[tokio::test]
+async fn parts_grow_again_once_the_disk_has_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let events = ["1", "2", "3", "4", "5", "6", "7", "8"];
+    let relay = Relay::start(Bucket::with(&events)).await;
+    let tries = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&tries);
+    let plan = move |_number: u64, batch: &Batch| {
+        if batch.events.is_empty() {
+            return Fault::None;
+        }
+        let mut tries = noted.lock().unwrap();
+        tries.push(batch.events.len());
+        match tries.len() {
+            1..=3 => {
+                Fault::Refuse(Rejected::Full { sink: "q".to_owned(), reason: FullReason::Disk })
+            }
+            _ => Fault::None,
+        }
+    };
+    let out = output(&store).with_faults(Arc::new(Faults::new(0, Box::new(plan))));
+    relay.run_into(out, relay.wait_empty()).await;
+    assert_eq!(*tries.lock().unwrap(), [8, 4, 2, 1, 2, 4, 1]);
+    assert_eq!(stored(&store).await, events);
+}
+
+#[tokio::test]
 async fn a_relay_that_does_not_answer_holds_up_the_stop_for_a_moment_only() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
