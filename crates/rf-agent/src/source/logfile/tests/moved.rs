@@ -9,13 +9,14 @@ use flate2::Compression;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::super::content::Content;
 use super::super::record::Record;
 use super::super::settings::Settings;
 use super::super::tailer::Tailer;
 use super::copies::lies_at;
 use super::rig::{Rig, append, body, packed};
 use super::rotation::{numbered, text};
-use super::trouble::{cut_in_line, settings};
+use super::trouble::{add, cut_in_line, settings};
 
 /// What may lead to the rotated files of `log/app.log`.
 const PATTERNS: [&str; 3] = ["old/app.log*", "old/app.log.*", "old/*.gz"];
@@ -250,6 +251,32 @@ async fn of_two_compressed_files_with_the_content_of_one_that_is_gone_one_is_rea
     pack(&folders.path("old/other.log.1.gz"), &text(0..300));
     let mut tailer = folders.start(stop(&tailer));
     assert_eq!(look(&mut tailer), numbered(0..300));
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_holds_up_no_compressed_one_of_another_log() {
+    let folders = Folders::new("old/*.gz");
+    let mut tailer = folders.start(Vec::new());
+    // A folder can be opened, and not be read.
+    let failing = Content::Plain(Arc::new(File::open(folders.root.path()).unwrap()));
+    add(&mut tailer, &folders.path("log/other.log"), failing);
+    append(&folders.path("old/app.log.1.gz"), &packed(&text(0..300), Compression::fast()));
+    assert_eq!(look(&mut tailer), numbered(0..300));
+}
+
+#[tokio::test]
+async fn a_shorter_file_that_begins_as_one_that_is_there_is_read() {
+    let folders = Folders::new("old/app.log*");
+    let banner = format!("{}\n", "-".repeat(2000));
+    folders.append("log/app.log", &format!("{banner}{}", text(0..300)));
+    let mut tailer = folders.start(Vec::new());
+    assert_eq!(look(&mut tailer).len(), 301);
+    fs::rename(folders.path("log/app.log"), folders.path("old/app.log.2")).unwrap();
+    // It came and went while nobody looked.
+    folders.append("old/app.log.1", &format!("{banner}{}", text(300..310)));
+    set_age(&folders.path("old/app.log.1"), 60);
+    let mut tailer = folders.start(stop(&tailer));
+    assert_eq!(look(&mut tailer)[1..], numbered(300..310));
 }
 
 /// The files that a source misses when it looks for the first time.

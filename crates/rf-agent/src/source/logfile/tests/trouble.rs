@@ -180,7 +180,7 @@ pub(super) fn settings(params: &Value) -> Arc<Settings> {
 }
 
 /// Reads from `content` from now on, as from the next file of the family.
-fn add(tailer: &mut Tailer, family: &Path, content: Content) {
+pub(super) fn add(tailer: &mut Tailer, family: &Path, content: Content) {
     let path = family.to_owned();
     let record = Record { family: path.clone(), name: path.clone(), path, ..Record::default() };
     let mut file = tailer.track(record);
