@@ -261,8 +261,13 @@ impl Tracked {
         if is_deleted && quiet > DELETED_QUIET && is_read {
             return Look::Gone;
         }
-        if !self.asked && quiet > ASIDE_QUIET {
-            self.content = None;
+        if quiet > ASIDE_QUIET {
+            if !self.live && is_read {
+                self.record.ended_at = Some(self.record.offset);
+            }
+            if !self.asked {
+                self.content = None;
+            }
         }
         Look::Done
     }
