@@ -202,7 +202,8 @@ impl Tailer {
                 let record = self.read_record(&mut suspect)?;
                 // What is added to it is read, or written over it.
                 let done = suspect.content.is_compressed();
-                self.add(found, Record { done, ..record }, None, round);
+                let ended_at = (!done).then_some(record.offset);
+                self.add(found, Record { done, ended_at, ..record }, None, round);
             }
             Verdict::New => self.begin(suspect, round)?,
         }
@@ -303,7 +304,8 @@ impl Tailer {
         let is_gone = |file: &&Tracked| {
             let record = &file.record;
             let is_found = file.content.is_some() || seen.contains(&file.key);
-            let is_missed = !is_found && !record.done && self.settings.covers(&record.family);
+            let is_missed =
+                !is_found && !record.is_complete() && self.settings.covers(&record.family);
             is_missed && record.id.is_some_and(|id| has_left(&record.path, id))
         };
         let gone = self.files.iter().filter(is_gone);

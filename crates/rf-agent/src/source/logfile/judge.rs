@@ -18,6 +18,7 @@ use super::print::HEAD_BYTES;
 use super::record::Record;
 use super::tailer::Tailer;
 use super::tracked::Tracked;
+use super::unpack::ToldLen;
 
 /// What may be a copy in the making is judged when nothing was written to it for so long.
 const COPYING: Duration = Duration::from_secs(2);
@@ -106,8 +107,8 @@ impl Tailer {
         }
     }
 
-    /// Whether a file that no family knows is the compressed form of one of another family, which is gone. The head of the
-    /// suspect is read once, and only if there is one that it may be.
+    /// Whether a file that no family knows is the compressed form of one of another family, which is gone. Most of them may
+    /// not be, by their length alone: only if one may, the head of the suspect is read, once.
     fn judge_moved(&mut self, suspect: &mut Suspect<'_>, round: &Round) -> io::Result<Verdict> {
         let Content::Compressed(compressed) = &suspect.content else { return Ok(Verdict::New) };
         let (told, is_young) = (compressed.told_len()?, suspect.is_young());
@@ -123,32 +124,25 @@ impl Tailer {
                     // While both are there, the one is being made of the other.
                     return Ok(Verdict::Later);
                 }
-                continue;
-            }
-            let is_other_len = !told.may_be(file.len()?);
-            if is_young || !is_other_len {
-                gone.push((is_other_len, index));
+            } else if is_young || file.len().is_ok_and(|len| told.may_be(len)) {
+                gone.push(index);
             }
         }
         if gone.is_empty() {
             return Ok(Verdict::New);
         }
-        // Those of its length first: the others are compared only if it may be in the making.
-        gone.sort_unstable();
-        let heads = gone.iter().map(|(_, index)| self.files[*index].record.head.len);
+        let heads = gone.iter().map(|index| self.files[*index].record.head.len);
         let head = suspect.content.head(heads.fold(HEAD_BYTES, usize::max))?;
         let mut verdict = Verdict::New;
-        for (_, index) in gone {
+        for index in gone {
             let file = &self.files[index];
-            if !begins_with(file, &head)? {
-                continue;
-            }
-            let (record, len) = (&file.record, file.len()?);
-            let is_read = record.offset == len && record.head.begins(&head);
-            if !is_read || !told.may_be(len) {
-                // That one is still to be read; or this one may be in the making.
+            // What cannot be read is told when it is looked at itself, and holds up no other log.
+            let says = says_gone(file, &head, told).unwrap_or(Says::Nothing);
+            if says == Says::Wait {
                 verdict = Verdict::Later;
-            } else if ends_as(&mut suspect.content, record, &mut self.scratch)? {
+            }
+            if says == Says::Read && ends_as(&mut suspect.content, &file.record, &mut self.scratch)?
+            {
                 // What is still open may have been written to since.
                 let is_open = file.content.is_some();
                 return Ok(if is_open { Verdict::Read } else { Verdict::Adopt(index) });
@@ -158,12 +152,19 @@ impl Tailer {
     }
 }
 
-/// Whether a file begins with `head`; one that is closed, as far as its record tells.
-fn begins_with(file: &Tracked, head: &[u8]) -> io::Result<bool> {
-    match &file.content {
-        Some(content) => Ok(!head.is_empty() && content.head(head.len())? == head),
-        None => Ok(file.record.head.begins(head)),
+/// What a file that is gone says of one of another family, with this beginning and length; its end is not compared.
+fn says_gone(file: &Tracked, head: &[u8], told: ToldLen) -> io::Result<Says> {
+    let (record, len) = (&file.record, file.len()?);
+    let begins_so = match &file.content {
+        Some(content) => !head.is_empty() && content.head(head.len())? == head,
+        None => record.head.begins(head),
+    };
+    if !begins_so {
+        return Ok(Says::Nothing);
     }
+    let is_read = record.offset == len && record.head.begins(head);
+    // That one is still to be read; or, with another length, this one may be in the making.
+    Ok(if is_read && told.may_be(len) { Says::Read } else { Says::Wait })
 }
 
 /// Whether `content` ends where the record does, and as it does.
@@ -224,7 +225,15 @@ fn says(
         _ if may_grow => Says::Wait,
         Same::Continues if is_lost => Says::Rest(record.offset),
         Same::Contained if is_live || is_seen && file.content.is_none() => Says::Nothing,
-        Same::Contained => Says::Contained,
+        Same::Contained => match &file.content {
+            // It was compared with the file itself, and is no beginning of it: logs may begin alike.
+            Some(original @ Content::Plain(_))
+                if !suspect.content.is_compressed() && is_current(record, original)? =>
+            {
+                Says::Nothing
+            }
+            _ => Says::Contained,
+        },
         Same::Continues if suspect.content.has_len(record.offset)? => Says::Read,
         // A copy of a file that has more than was read of it: what is not read there, because it is emptied now, is read
         // here.

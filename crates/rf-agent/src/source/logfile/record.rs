@@ -74,12 +74,19 @@ pub(super) struct Record {
     pub(super) packed: bool,
     /// Nothing more will come: it was read whole, or is not to be read, or its rest was given up.
     pub(super) done: bool,
-    /// Size of the compressed file when nothing more came of it: at its end, or where it was given up. With another size
-    /// it is read on.
+    /// Where nothing more came. Of a compressed file its size, at its end or where it was given up: with another size it is
+    /// read on. Of a plain one that is not written to any more, its offset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ended_at: Option<u64>,
     /// Milliseconds since 1970 when its first line was seen since it was empty.
     pub(super) since_ms: u64,
+}
+
+impl Record {
+    /// All of it was read, and nothing more is expected.
+    pub(super) fn is_complete(&self) -> bool {
+        self.done || self.ended_at == Some(self.offset)
+    }
 }
 
 /// Under which a source keeps its records; the number behind it is the record's.

@@ -142,7 +142,7 @@ impl Tailer {
                 more = true;
                 break;
             }
-            let before = (file.record.offset, file.record.done);
+            let before = (file.record.offset, file.record.done, file.record.ended_at);
             match file.look(&self.settings, &mut self.buffer, building) {
                 Ok(look) => {
                     if look == Look::More {
@@ -167,7 +167,7 @@ impl Tailer {
                 // Their order is kept if it can be read soon.
                 waits.insert(file.record.family.clone());
             }
-            if (file.record.offset, file.record.done) != before {
+            if (file.record.offset, file.record.done, file.record.ended_at) != before {
                 self.changed.insert(file.key, Some(file.record.clone()));
             }
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod contract;
 mod copies;
+mod gone;
 mod moved;
 mod params;
 mod rig;

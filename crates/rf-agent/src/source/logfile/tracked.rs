@@ -143,10 +143,19 @@ impl Tracked {
             return Ok(Look::Done);
         }
         let looked = self.look_now(settings, buffer, receiver);
-        if looked.is_err() {
-            self.note_trouble(Wrong::Fails);
+        if let Err(error) = &looked {
+            self.fails(error);
         }
         looked
+    }
+
+    /// It could not be read. What another machine has deleted on a network file system cannot be read ever again: once
+    /// closed, it is looked for elsewhere.
+    pub(super) fn fails(&mut self, error: &io::Error) {
+        self.note_trouble(Wrong::Fails);
+        if error.kind() == io::ErrorKind::StaleNetworkFileHandle {
+            self.content = None;
+        }
     }
 
     fn look_now(
@@ -261,8 +270,13 @@ impl Tracked {
         if is_deleted && quiet > DELETED_QUIET && is_read {
             return Look::Gone;
         }
-        if !self.asked && quiet > ASIDE_QUIET {
-            self.content = None;
+        if quiet > ASIDE_QUIET {
+            if !self.live && is_read {
+                self.record.ended_at = Some(self.record.offset);
+            }
+            if !self.asked {
+                self.content = None;
+            }
         }
         Look::Done
     }

@@ -9,25 +9,26 @@ use flate2::Compression;
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::super::content::Content;
 use super::super::record::Record;
 use super::super::settings::Settings;
 use super::super::tailer::Tailer;
 use super::copies::lies_at;
 use super::rig::{Rig, append, body, packed};
 use super::rotation::{numbered, text};
-use super::trouble::{cut_in_line, settings};
+use super::trouble::{add, cut_in_line, settings};
 
 /// What may lead to the rotated files of `log/app.log`.
 const PATTERNS: [&str; 3] = ["old/app.log*", "old/app.log.*", "old/*.gz"];
 
 /// Two folders, of which `log/app.log` and what the pattern matches are asked for.
-struct Folders {
-    root: TempDir,
+pub(super) struct Folders {
+    pub(super) root: TempDir,
     settings: Arc<Settings>,
 }
 
 impl Folders {
-    fn new(pattern: &str) -> Self {
+    pub(super) fn new(pattern: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         for folder in ["log", "old"] {
             fs::create_dir(root.path().join(folder)).unwrap();
@@ -37,33 +38,33 @@ impl Folders {
         Self { root, settings }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
     }
 
-    fn append(&self, name: &str, text: &str) {
+    pub(super) fn append(&self, name: &str, text: &str) {
         append(&self.path(name), text.as_bytes());
     }
 
-    fn remove(&self, name: &str) {
+    pub(super) fn remove(&self, name: &str) {
         fs::remove_file(self.path(name)).unwrap();
     }
 
     /// Removes every file.
-    fn remove_all(&self) {
+    pub(super) fn remove_all(&self) {
         for folder in ["log", "old"] {
             fs::remove_dir_all(self.path(folder)).unwrap();
         }
     }
 
     /// A source that is started with what an earlier one remembers.
-    fn start(&self, records: Vec<(u64, Record)>) -> Tailer {
+    pub(super) fn start(&self, records: Vec<(u64, Record)>) -> Tailer {
         Tailer::new(Arc::clone(&self.settings), records)
     }
 }
 
 /// A compressed file that nobody has written to for a while.
-fn pack(path: &Path, text: &str) {
+pub(super) fn pack(path: &Path, text: &str) {
     fs::write(path, packed(text, Compression::fast())).unwrap();
     set_age(path, 3600);
 }
@@ -74,7 +75,7 @@ fn set_age(path: &Path, seconds: u64) {
 }
 
 /// All that can be read now.
-fn read(tailer: &mut Tailer) -> Vec<String> {
+pub(super) fn read(tailer: &mut Tailer) -> Vec<String> {
     let mut lines = Vec::new();
     loop {
         let batch = tailer.prepare(true);
@@ -88,15 +89,15 @@ fn read(tailer: &mut Tailer) -> Vec<String> {
 }
 
 /// The same, after a look at the folders.
-fn look(tailer: &mut Tailer) -> Vec<String> {
+pub(super) fn look(tailer: &mut Tailer) -> Vec<String> {
     tailer.look_around();
     read(tailer)
 }
 
 /// What the source remembers when it is stopped.
-fn stop(tailer: &Tailer) -> Vec<(u64, Record)> {
+pub(super) fn stop(tailer: &Tailer) -> Vec<(u64, Record)> {
     let mut records: Vec<_> =
-        tailer.files.iter().map(|file| (file.key, file.record.clone())).collect();
+        tailer.files.iter().map(|file| (file.key, file.stored.clone())).collect();
     records.sort_by_key(|(key, _)| *key);
     records
 }
@@ -252,70 +253,30 @@ async fn of_two_compressed_files_with_the_content_of_one_that_is_gone_one_is_rea
     assert_eq!(look(&mut tailer), numbered(0..300));
 }
 
-/// The files that a source misses when it looks for the first time.
-fn missed(tailer: &mut Tailer) -> Vec<(PathBuf, u64)> {
-    tailer.look_around().1.gone
-}
-
 #[tokio::test]
-async fn a_file_that_went_while_stopped_is_told_once_with_how_far_it_was_read() {
-    let goes: [fn(&Path); 3] = [
-        |root| fs::remove_file(root.join("log/app.log")).unwrap(),
-        // Where nobody looks, and under a name that nobody knows.
-        |root| fs::rename(root.join("log/app.log"), root.join("app.log.1")).unwrap(),
-        |root| {
-            fs::rename(root.join("log/app.log"), root.join("app.log.1")).unwrap();
-            append(&root.join("log/app.log"), b"a new one\n");
-        },
-    ];
-    for go in goes {
-        let folders = Folders::new("old/app.log*");
-        folders.append("log/app.log", &text(0..300));
-        let mut tailer = folders.start(Vec::new());
-        assert_eq!(look(&mut tailer).len(), 300);
-        go(folders.root.path());
-        assert!(missed(&mut tailer).is_empty(), "it is open");
-        let mut tailer = folders.start(stop(&tailer));
-        let read = u64::try_from(text(0..300).len()).unwrap();
-        assert_eq!(missed(&mut tailer), [(folders.path("log/app.log"), read)]);
-        assert!(missed(&mut tailer).is_empty());
-    }
-}
-
-#[tokio::test]
-async fn a_file_that_is_found_or_not_configured_any_more_is_not_missed() {
-    let moves: [fn(&Path); 4] = [
-        |_| {},
-        |root| fs::rename(root.join("log/app.log"), root.join("log/saved")).unwrap(),
-        |root| fs::rename(root.join("log/app.log"), root.join("old/app.log.1")).unwrap(),
-        |root| {
-            fs::remove_file(root.join("log/app.log")).unwrap();
-            pack(&root.join("old/app.log.1.gz"), &text(0..300));
-        },
-    ];
-    for (number, go) in moves.into_iter().enumerate() {
-        let folders = Folders::new("old/app.log*");
-        folders.append("log/app.log", &text(0..300));
-        let mut tailer = folders.start(Vec::new());
-        assert_eq!(look(&mut tailer).len(), 300);
-        go(folders.root.path());
-        let mut tailer = folders.start(stop(&tailer));
-        assert!(missed(&mut tailer).is_empty(), "{number}");
-        let records = stop(&tailer);
-        folders.remove_all();
-        let other = settings(&json!({ "filePath": folders.path("other.log") }));
-        assert!(missed(&mut Tailer::new(other, records)).is_empty(), "{number}");
-    }
-}
-
-#[tokio::test]
-async fn a_compressed_file_that_was_read_to_its_end_is_not_missed() {
-    let folders = Folders::new("old/app.log*");
-    pack(&folders.path("old/app.log.1.gz"), &text(0..300));
+async fn a_file_that_cannot_be_read_holds_up_no_compressed_one_of_another_log() {
+    let folders = Folders::new("old/*.gz");
     let mut tailer = folders.start(Vec::new());
-    assert_eq!(look(&mut tailer).len(), 300);
-    folders.remove("old/app.log.1.gz");
-    assert!(missed(&mut folders.start(stop(&tailer))).is_empty());
+    // A folder can be opened, and not be read.
+    let failing = Content::Plain(Arc::new(File::open(folders.root.path()).unwrap()));
+    add(&mut tailer, &folders.path("log/other.log"), failing);
+    append(&folders.path("old/app.log.1.gz"), &packed(&text(0..300), Compression::fast()));
+    assert_eq!(look(&mut tailer), numbered(0..300));
+}
+
+#[tokio::test]
+async fn a_shorter_file_that_begins_as_one_that_is_there_is_read() {
+    let folders = Folders::new("old/app.log*");
+    let banner = format!("{}\n", "-".repeat(2000));
+    folders.append("log/app.log", &format!("{banner}{}", text(0..300)));
+    let mut tailer = folders.start(Vec::new());
+    assert_eq!(look(&mut tailer).len(), 301);
+    fs::rename(folders.path("log/app.log"), folders.path("old/app.log.2")).unwrap();
+    // It came and went while nobody looked.
+    folders.append("old/app.log.1", &format!("{banner}{}", text(300..310)));
+    set_age(&folders.path("old/app.log.1"), 60);
+    let mut tailer = folders.start(stop(&tailer));
+    assert_eq!(look(&mut tailer)[1..], numbered(300..310));
 }
 
 /// Rotations into another folder: compressed at the next one, at once, and while the source is stopped.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::super::discover::{Discovery, Hidden, Remembered, discover};
 use super::super::record::Record;
 use super::super::settings::{LogfileSourceConfig, Settings, check};
 use super::super::tailer::Tailer;
+use super::moved::{Folders, look, pack};
 use super::rig::{Rig, packed};
 use super::rotation::{numbered, text};
 use crate::source::SourceContext;
@@ -180,7 +182,7 @@ pub(super) fn settings(params: &Value) -> Arc<Settings> {
 }
 
 /// Reads from `content` from now on, as from the next file of the family.
-fn add(tailer: &mut Tailer, family: &Path, content: Content) {
+pub(super) fn add(tailer: &mut Tailer, family: &Path, content: Content) {
     let path = family.to_owned();
     let record = Record { family: path.clone(), name: path.clone(), path, ..Record::default() };
     let mut file = tailer.track(record);
@@ -206,6 +208,18 @@ async fn a_file_that_fails_holds_up_newer_ones_for_a_while_only() {
         assert_eq!(prepared.events.len(), events, "after {seconds} s");
         assert_eq!(prepared.due.is_some(), events == 0, "it is looked at again in time");
     }
+}
+
+#[tokio::test]
+async fn a_file_that_another_machine_has_deleted_is_looked_for_elsewhere() {
+    let folders = Folders::new("old/app.log*");
+    folders.append("log/app.log", &text(0..300));
+    let mut tailer = folders.start(Vec::new());
+    assert_eq!(look(&mut tailer), numbered(0..300));
+    folders.remove("log/app.log");
+    tailer.files[0].fails(&io::Error::from(io::ErrorKind::StaleNetworkFileHandle));
+    pack(&folders.path("log/app.log.1.gz"), &text(0..310));
+    assert_eq!(look(&mut tailer), numbered(300..310));
 }
 
 #[tokio::test(start_paused = true)]
