@@ -63,6 +63,15 @@ impl Folders {
     }
 }
 
+/// With a log of 300 lines that was read.
+fn with_a_read_log(pattern: &str) -> (Folders, Tailer) {
+    let folders = Folders::new(pattern);
+    folders.append("log/app.log", &text(0..300));
+    let mut tailer = folders.start(Vec::new());
+    assert_eq!(look(&mut tailer), numbered(0..300));
+    (folders, tailer)
+}
+
 /// A compressed file that nobody has written to for a while.
 pub(super) fn pack(path: &Path, text: &str) {
     fs::write(path, packed(text, Compression::fast())).unwrap();
@@ -105,10 +114,7 @@ pub(super) fn stop(tailer: &Tailer) -> Vec<(u64, Record)> {
 #[tokio::test]
 async fn a_file_that_was_moved_and_compressed_while_stopped_is_not_read_again() {
     for pattern in PATTERNS {
-        let folders = Folders::new(pattern);
-        folders.append("log/app.log", &text(0..300));
-        let mut tailer = folders.start(Vec::new());
-        assert_eq!(look(&mut tailer), numbered(0..300));
+        let (folders, mut tailer) = with_a_read_log(pattern);
         folders.remove("log/app.log");
         pack(&folders.path("old/app.log.1.gz"), &text(0..300));
         folders.append("log/app.log", &text(300..310));
@@ -140,10 +146,7 @@ async fn the_rest_of_a_file_that_was_seen_in_another_folder_is_read_from_its_com
 async fn a_file_that_is_moved_and_compressed_before_it_was_read_is_read_once() {
     for pattern in PATTERNS {
         for age in [0, 3600] {
-            let folders = Folders::new(pattern);
-            folders.append("log/app.log", &text(0..300));
-            let mut tailer = folders.start(Vec::new());
-            assert_eq!(look(&mut tailer), numbered(0..300));
+            let (folders, mut tailer) = with_a_read_log(pattern);
             folders.append("log/app.log", &text(300..310));
             folders.remove("log/app.log");
             pack(&folders.path("old/app.log.1.gz"), &text(0..310));
@@ -157,10 +160,7 @@ async fn a_file_that_is_moved_and_compressed_before_it_was_read_is_read_once() {
 #[tokio::test]
 async fn a_compressed_file_in_the_making_is_waited_for_if_it_begins_as_one_that_is_gone() {
     for pattern in PATTERNS {
-        let folders = Folders::new(pattern);
-        folders.append("log/app.log", &text(0..300));
-        let mut tailer = folders.start(Vec::new());
-        assert_eq!(look(&mut tailer), numbered(0..300));
+        let (folders, mut tailer) = with_a_read_log(pattern);
         folders.remove("log/app.log");
         // Without compression each byte stands for itself.
         let whole = packed(&text(0..300), Compression::none());
@@ -175,10 +175,7 @@ async fn a_compressed_file_in_the_making_is_waited_for_if_it_begins_as_one_that_
 #[tokio::test]
 async fn a_compressed_file_is_looked_into_only_if_a_file_of_its_length_is_gone() {
     for pattern in PATTERNS {
-        let folders = Folders::new(pattern);
-        folders.append("log/app.log", &text(0..300));
-        let mut tailer = folders.start(Vec::new());
-        assert_eq!(look(&mut tailer), numbered(0..300));
+        let (folders, mut tailer) = with_a_read_log(pattern);
         folders.remove("log/app.log");
         // Its rest may still come, so that nothing could be said of its beginning.
         let (first, _rest) = cut_in_line(0..50, 24);
@@ -212,10 +209,7 @@ async fn a_compressed_file_that_is_not_what_is_gone_is_read() {
     for pattern in PATTERNS {
         for (what, content) in &contents {
             for is_stopped in [true, false] {
-                let folders = Folders::new(pattern);
-                folders.append("log/app.log", &text(0..300));
-                let mut tailer = folders.start(Vec::new());
-                assert_eq!(look(&mut tailer), numbered(0..300));
+                let (folders, mut tailer) = with_a_read_log(pattern);
                 folders.remove("log/app.log");
                 pack(&folders.path("old/app.log.1.gz"), content);
                 if is_stopped {
@@ -231,10 +225,7 @@ async fn a_compressed_file_that_is_not_what_is_gone_is_read() {
 #[tokio::test]
 async fn a_compressed_file_with_the_content_of_one_that_is_there_is_read() {
     for pattern in PATTERNS {
-        let folders = Folders::new(pattern);
-        folders.append("log/app.log", &text(0..300));
-        let mut tailer = folders.start(Vec::new());
-        assert_eq!(look(&mut tailer), numbered(0..300));
+        let (folders, mut tailer) = with_a_read_log(pattern);
         pack(&folders.path("old/app.log.1.gz"), &text(0..300));
         assert_eq!(look(&mut tailer), numbered(0..300), "{pattern}");
     }
