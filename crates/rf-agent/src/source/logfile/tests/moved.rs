@@ -114,7 +114,7 @@ pub(super) fn stop(tailer: &Tailer) -> Vec<(u64, Record)> {
 #[tokio::test]
 async fn a_file_that_was_moved_and_compressed_while_stopped_is_not_read_again() {
     for pattern in PATTERNS {
-        let (folders, mut tailer) = with_a_read_log(pattern);
+        let (folders, tailer) = with_a_read_log(pattern);
         folders.remove("log/app.log");
         pack(&folders.path("old/app.log.1.gz"), &text(0..300));
         folders.append("log/app.log", &text(300..310));
