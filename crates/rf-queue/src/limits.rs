@@ -39,6 +39,10 @@ const LEAVES_PER_INTERIOR: u64 = 150;
 const PAGES_PER_MAP: u64 = 800;
 /// Pages of counters, leases, schema and free list that any transaction may write beside its rows.
 pub(crate) const FIXED_PAGES: u64 = 10;
+/// Pages that leases, batch ids and checkpoints may add to the file in one transaction beside its rows, or take of the free
+/// ones that the rows were to have. How many frames a transaction writes is an estimate from above, which has room for them;
+/// the length of the WAL's file is none.
+const UNCOUNTED_GROWTH: u64 = 8;
 /// Pages by which a transaction grows at the most before it is committed: beyond, waiting costs more than syncing.
 const MAX_GROUP_PAGES: u64 = 1024;
 /// A letter costs its event's place as long as it is kept, so live events are left most of the store.
@@ -104,10 +108,10 @@ impl Limits {
 
     /// Whether a WAL file of `len` bytes, `used` frames of which hold something, may take `dirty` more.
     pub(crate) fn wal_fits(&self, len: u64, used: u64, dirty: u64, db_pages: u64) -> bool {
-        let allowed = self.wal_allowed(db_pages);
         let wanted = wal_bytes(used + dirty);
         let cap = WAL_MAX.max(wal_bytes(dirty));
-        len.max(wanted) <= allowed && wanted <= cap
+        wanted <= self.wal_allowed(db_pages).min(cap)
+            && len <= self.wal_allowed(db_pages + UNCOUNTED_GROWTH)
     }
 
     /// Whether an append fits on an empty WAL, when the database will then have so many pages.
@@ -400,6 +404,16 @@ mod tests {
                 "{mib} MiB"
             );
         }
+    }
+
+    #[test]
+    fn beside_a_long_wal_small_tables_may_grow() {
+        let limits = Limits::new(1 << 20);
+        let longest = |pages| limits.wal_allowed(pages) / FRAME * FRAME;
+        assert!(!limits.wal_fits(longest(100), 0, 1, 100));
+        assert!(limits.wal_fits(longest(100 + UNCOUNTED_GROWTH), 0, 1, 100));
+        // A full store has the least that there ever is, all the same.
+        assert!(limits.wal_fits(limits.wal_allowed(limits.db_cap()), 0, 1, limits.db_cap()));
     }
 
     #[test]
