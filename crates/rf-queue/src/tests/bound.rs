@@ -240,3 +240,30 @@ async fn large_events_are_scattered_over_a_large_file() {
     }
     rig.close().await;
 }
+
+/// Leases enlarge the database of a full store, beside a WAL file that keeps the length it once had.
+#[tokio::test]
+async fn leases_of_a_full_store_fit_beside_the_longest_wal() {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    rig.options.durability = Durability::Process;
+    rig.open().unwrap();
+    while rig.store().commit(Commit::append(rig.q(), vec![filled(700)])).await.is_ok() {}
+    let conn = crate::schema::connect(rig.path(), Durability::Process).unwrap();
+    let pages = || -> u64 { conn.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap() };
+    let others = || length(&rig, "-shm") + length(&rig, ".reserve");
+    let before = pages();
+    // As an earlier transaction could have left it; SQLite passes over what is behind its own frames.
+    let longest = 32 + (MIB - before * 4096 - others() - 32) / 4120 * 4120;
+    std::fs::File::options()
+        .write(true)
+        .open(rig.beside("-wal"))
+        .and_then(|wal| wal.set_len(longest))
+        .unwrap();
+    for lease in 0..150 {
+        assert_eq!(rig.lease(1).await.1.len(), 1);
+        // What the database will have at the next checkpoint.
+        let total = pages() * 4096 + length(&rig, "-wal") + others();
+        assert!(total <= MIB, "{total} bytes, {} too many, at lease {lease}", total - MIB);
+    }
+    assert!(pages() > before, "so nothing was tried");
+}
