@@ -1,6 +1,6 @@
 //! Files of the original program.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
@@ -35,6 +35,14 @@ fn sink(path: &Path, contents: &[&str]) {
     for content in contents {
         conn.execute("INSERT INTO sink_events (content) VALUES (?1)", [content]).unwrap();
     }
+}
+
+/// A store whose queue takes over the file of a proxy's sink, which is not there yet.
+fn importing() -> (Rig, PathBuf) {
+    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
+    let path = rig.path().with_file_name("a-sink.sqlite3");
+    rig.options.imports = vec![Import { path: path.clone(), queue: "q".to_owned() }];
+    (rig, path)
 }
 
 #[tokio::test]
@@ -173,10 +181,8 @@ async fn files_of_a_proxy_feed_their_queues() {
     ];
     sink(&imports[0].1, &["a", "b"]);
     sink(&imports[1].1, &["c"]);
-    let import = |(queue, path): &(&str, std::path::PathBuf)| Import {
-        path: path.clone(),
-        queue: (*queue).to_owned(),
-    };
+    let import =
+        |(queue, path): &(&str, PathBuf)| Import { path: path.clone(), queue: (*queue).to_owned() };
     rig.options = StoreOptions { imports: imports.iter().map(import).collect(), ..rig.options };
     rig.open().unwrap();
     let migrated =
@@ -212,9 +218,7 @@ async fn a_file_for_a_queue_that_is_not_configured_is_left_alone() {
 
 #[tokio::test]
 async fn a_damaged_file_of_a_proxy_is_left_alone() {
-    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
-    let path = rig.path().with_file_name("a-sink.sqlite3");
-    rig.options.imports = vec![Import { path: path.clone(), queue: "q".to_owned() }];
+    let (mut rig, path) = importing();
     std::fs::write(&path, "this is a text\n".repeat(1000)).unwrap();
     rig.open().unwrap();
     rig.append(&["a"]).await.unwrap();
@@ -224,9 +228,7 @@ async fn a_damaged_file_of_a_proxy_is_left_alone() {
 
 #[tokio::test]
 async fn what_lies_before_the_damage_of_a_proxys_file_is_taken_over() {
-    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
-    let path = rig.path().with_file_name("a-sink.sqlite3");
-    rig.options.imports = vec![Import { path: path.clone(), queue: "q".to_owned() }];
+    let (mut rig, path) = importing();
     let contents: Vec<String> = (0..40).map(|n| format!("{n} {}", "x".repeat(1000))).collect();
     sink(&path, &contents.iter().map(String::as_str).collect::<Vec<_>>());
     // The last page, with the newest events.
@@ -247,9 +249,7 @@ async fn what_lies_before_the_damage_of_a_proxys_file_is_taken_over() {
 /// Else the events before it would be taken over again and again, until the store is full.
 #[tokio::test]
 async fn an_id_that_leads_back_is_damage_of_a_proxys_file() {
-    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
-    let path = rig.path().with_file_name("a-sink.sqlite3");
-    rig.options.imports = vec![Import { path: path.clone(), queue: "q".to_owned() }];
+    let (mut rig, path) = importing();
     let contents: Vec<String> = (0..40).map(|n| format!("{n} {}", "x".repeat(1000))).collect();
     sink(&path, &contents.iter().map(String::as_str).collect::<Vec<_>>());
     let mut bytes = std::fs::read(&path).unwrap();
@@ -271,9 +271,7 @@ async fn an_id_that_leads_back_is_damage_of_a_proxys_file() {
 
 #[tokio::test]
 async fn what_the_original_queued_while_it_was_back_is_taken_over() {
-    let mut rig = Rig::closed(MIB, vec![QueueOptions::new("q")]);
-    let path = rig.path().with_file_name("a-sink.sqlite3");
-    rig.options.imports = vec![Import { path: path.clone(), queue: "q".to_owned() }];
+    let (mut rig, path) = importing();
     let migrated = |events| Notice::Migrated { from: path.clone(), events };
     // Each file is a new one, whose ids begin at 1.
     sink(&path, &["a", "b", "c"]);

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rf_core::node_info::Role;
 
 use super::{FlowReport, NodeReport};
-use crate::stats::{Flow, HostCounts};
+use crate::stats::{Flow, HostCounts, Recent};
 
 /// Each agent of a host gets the flows of the buckets that it is wired to, and the last one what is left: one of an old
 /// version, which does not say what it is wired to.
@@ -56,16 +56,9 @@ pub(super) fn take_writes(
     now_secs: u64,
     is_taken: impl Fn(&str) -> bool,
 ) -> Vec<FlowReport> {
-    let flow = |(bucket, flow): (&String, &mut Flow)| {
-        let at_secs = flow.written_at_secs.take_if(|_| is_taken(bucket))?;
-        Some(FlowReport {
-            bucket: bucket.clone(),
-            per_minute: flow.written_recently.per_minute(now_secs),
-            events: flow.written,
-            at_ms: Some(at_secs * 1000),
-        })
-    };
-    sorted(host.flows.iter_mut().filter_map(flow).collect())
+    take(host, now_secs, is_taken, |flow| {
+        (&mut flow.written_at_secs, &flow.written_recently, flow.written)
+    })
 }
 
 pub(super) fn take_reads(
@@ -73,19 +66,22 @@ pub(super) fn take_reads(
     now_secs: u64,
     is_taken: impl Fn(&str) -> bool,
 ) -> Vec<FlowReport> {
-    let flow = |(bucket, flow): (&String, &mut Flow)| {
-        let at_secs = flow.read_at_secs.take_if(|_| is_taken(bucket))?;
-        Some(FlowReport {
-            bucket: bucket.clone(),
-            per_minute: flow.read_recently.per_minute(now_secs),
-            events: flow.read,
-            at_ms: Some(at_secs * 1000),
-        })
-    };
-    sorted(host.flows.iter_mut().filter_map(flow).collect())
+    take(host, now_secs, is_taken, |flow| (&mut flow.read_at_secs, &flow.read_recently, flow.read))
 }
 
-fn sorted(mut flows: Vec<FlowReport>) -> Vec<FlowReport> {
+fn take(
+    host: &mut HostCounts,
+    now_secs: u64,
+    is_taken: impl Fn(&str) -> bool,
+    side: fn(&mut Flow) -> (&mut Option<u64>, &Recent, u64),
+) -> Vec<FlowReport> {
+    let flow = |(bucket, flow): (&String, &mut Flow)| {
+        let (at_secs, recently, events) = side(flow);
+        let at_secs = at_secs.take_if(|_| is_taken(bucket))?;
+        let per_minute = recently.per_minute(now_secs);
+        Some(FlowReport { bucket: bucket.clone(), per_minute, events, at_ms: Some(at_secs * 1000) })
+    };
+    let mut flows: Vec<FlowReport> = host.flows.iter_mut().filter_map(flow).collect();
     flows.sort_by(by_bucket);
     flows
 }
