@@ -2,7 +2,7 @@
 //! up, and go on by themselves once it takes something.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
@@ -201,4 +201,27 @@ fn alert_waits_until_it_may_write() {
 #[test]
 fn file_waits_until_it_may_write() {
     check_read_only("file");
+}
+
+/// The first start of all, so that neither the queue is there, nor what the sink keeps beside it.
+#[test]
+fn a_player_whose_whole_folder_may_only_be_read_starts_with_its_files() {
+    let mut mounted = None;
+    let mut stack = Stack::with(|configs| {
+        let disk = SmallDisk::mount(PathBuf::from(configs.player["dataDir"].as_str().unwrap()));
+        disk.protect();
+        mounted = Some(disk);
+        configs.player["sinks"][0] = json!({
+            "name": "target", "type": "file", "params": { "path": "events.ndjson" }, "buffer": { "maxBytes": "8mb" },
+        });
+    });
+    // Gone before the folder that it is mounted in.
+    let disk = mounted.expect("every stack asks for its files once");
+    // How such a disk is told is for the queue to choose.
+    stack.player.expect_error("");
+    stack.player.wait_for("the sink's files cannot be opened; its events wait until they can be");
+    post(stack.ports.proxy, "/", b"kept");
+    disk.unprotect();
+    let text = || std::fs::read_to_string(disk.path.join("events.ndjson")).unwrap_or_default();
+    eventually("the event is in its file", NEXT_TRY, || text().lines().count() == 1);
 }

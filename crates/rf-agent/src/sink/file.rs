@@ -33,7 +33,7 @@ use rf_core::json;
 use rf_queue::{Checkpoint, StoredEvent};
 use schemars::Schema;
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::config::FileSinkConfig;
@@ -43,7 +43,7 @@ pub(crate) use self::writer::Fsync;
 
 use self::config::{check_names, path_of};
 use self::finished::Finished;
-use self::writer::{Chunk, Progress, Writer};
+use self::writer::{Chunk, FileError, Progress, Writer};
 use super::template::{Template, plain_name};
 use super::{
     RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError,
@@ -128,7 +128,8 @@ pub(super) fn of_config(
             rate: RateLimits::default(),
         },
         config,
-        opened: OnceLock::new(),
+        own_queue: OnceLock::new(),
+        opened: OnceCell::new(),
         progress: Mutex::default(),
         versions: AtomicU64::new(0),
         work: Notify::new(),
@@ -143,17 +144,18 @@ struct FileSink {
     shape: Shape,
     config: FileSinkConfig,
     /// Set at the start.
-    opened: OnceLock<Opened>,
+    own_queue: OnceLock<Output>,
+    /// Not yet where the disk refused it at the start.
+    opened: OnceCell<Opened>,
     /// What is whole; written by [`Sink::write`] alone, of which one runs at a time.
     progress: Mutex<Progress>,
     /// The newest version of it.
     versions: AtomicU64,
-    /// A file was finished.
+    /// There may be finished files to compress or remove.
     work: Notify,
 }
 
 struct Opened {
-    own_queue: Output,
     /// Locked on blocking threads only, by one call of [`Sink::write`] at a time.
     writer: Arc<Mutex<Writer>>,
     finished: Arc<Finished>,
@@ -180,8 +182,7 @@ impl Sink for FileSink {
 
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
-            let opened = self.opened.get().expect("a sink is started before it is used");
-            self.recover(opened).await?;
+            let opened = self.opened().await?;
             let before = self.known().clone();
             let fresh = || batch.events.iter().filter(|event| event.id > before.through);
             let Some(last) = fresh().last() else { return Ok(()) };
@@ -199,11 +200,11 @@ impl Sink for FileSink {
     fn run(self: Arc<Self>, stop: CancellationToken) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             loop {
-                self.tidy(&stop).await;
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = self.work.notified() => {}
                 }
+                self.tidy(&stop).await;
             }
         })
     }
@@ -220,10 +221,11 @@ impl FileSink {
     }
 
     /// What was stored last.
-    async fn stored(&self, own_queue: &Output) -> Result<Progress, String> {
+    async fn stored(&self) -> Result<Progress, String> {
         let mut newest = Progress::default();
         for key in [self.key(), self.own_key()] {
-            let stored = own_queue.checkpoint(&key).await.map_err(|error| error.to_string())?;
+            let stored = self.own_queue().checkpoint(&key).await;
+            let stored = stored.map_err(|error| error.to_string())?;
             let consequence =
                 "the last events written may be incomplete or duplicated in their file";
             let stored: Option<Progress> = stored
@@ -243,21 +245,37 @@ impl FileSink {
 
     async fn open(&self, host: &SinkHost) -> Result<(), String> {
         let own_queue = host.output(&self.name).ok_or("it has no queue")?;
-        let beside =
-            |ending: &str| self.data_dir.join(format!("file-{}.{ending}", plain_name(&self.name)));
-        let writer = self.lock(beside("lock")).await?;
-        let finished = Finished::open(beside("finished"), self.config.compress, self.max_total)
-            .map_err(|error| format!("{}: {error}", beside("finished").display()))?;
-        let (finished, is_recovered) = (Arc::new(finished), AtomicBool::new(false));
-        let opened = Opened { own_queue, writer, finished, is_recovered };
-        match self.recover(&opened).await {
-            Ok(()) => {}
+        self.own_queue.set(own_queue).map_err(|_second| "it was started twice".to_owned())?;
+        match self.opened().await {
+            Ok(_opened) => {}
             Err(error @ SinkError::Paused(_)) => {
                 tracing::error!(sink = self.name, %error, "the sink's files cannot be opened; its events wait until they can be");
             }
             Err(error) => return Err(error.to_string()),
         }
-        self.opened.set(opened).map_err(|_second| "it was started twice".to_owned())
+        Ok(())
+    }
+
+    fn own_queue(&self) -> &Output {
+        self.own_queue.get().expect("a sink is started before it is used")
+    }
+
+    /// What writes the files, which are what the stored progress says of them. What the disk refuses is tried again with the
+    /// next call.
+    async fn opened(&self) -> Result<&Opened, SinkError> {
+        let opened = self.opened.get_or_try_init(|| self.lock_and_list()).await?;
+        self.recover(opened).await?;
+        Ok(opened)
+    }
+
+    async fn lock_and_list(&self) -> Result<Opened, SinkError> {
+        let beside =
+            |ending: &str| self.data_dir.join(format!("file-{}.{ending}", plain_name(&self.name)));
+        let writer = self.lock(beside("lock")).await?;
+        let list = beside("finished");
+        let finished = Finished::open(list.clone(), self.config.compress, self.max_total)
+            .map_err(FileError::of(&list.to_string_lossy()))?;
+        Ok(Opened { writer, finished: Arc::new(finished), is_recovered: AtomicBool::new(false) })
     }
 
     /// Makes the files what the stored progress says of them, once in a run.
@@ -265,7 +283,7 @@ impl FileSink {
         if opened.is_recovered.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let before = self.stored(&opened.own_queue).await.map_err(|error| {
+        let before = self.stored().await.map_err(|error| {
             SinkError::Paused(format!("the progress of the files cannot be read: {error}"))
         })?;
         self.versions.store(before.version, Ordering::Relaxed);
@@ -279,22 +297,26 @@ impl FileSink {
             tracing::warn!(sink = self.name, "{notice}");
         }
         if progress != before {
-            let stored = self.store(opened, &mut progress).await;
+            let stored = self.store(&mut progress).await;
             stored.map_err(|error| SinkError::Paused(error.to_string()))?;
         }
         *self.known() = progress;
         opened.is_recovered.store(true, Ordering::Relaxed);
+        // What an earlier run has finished may have to be compressed.
+        self.work.notify_one();
         Ok(())
     }
 
-    async fn lock(&self, lock: PathBuf) -> Result<Arc<Mutex<Writer>>, String> {
+    async fn lock(&self, lock: PathBuf) -> Result<Arc<Mutex<Writer>>, SinkError> {
         let begun = tokio::time::Instant::now();
+        let path = lock.to_string_lossy();
         loop {
             let locked = Writer::lock(&self.data_dir, &lock, self.config.format, self.config.fsync);
-            match locked.map_err(|error| format!("{}: {error}", lock.display()))? {
+            match locked.map_err(FileError::of(&path))? {
                 Some(writer) => return Ok(Arc::new(Mutex::new(writer))),
                 None if begun.elapsed() > LOCK_WAIT => {
-                    return Err(format!("{}: another process writes these files", lock.display()));
+                    let reason = format!("{path}: another process writes these files");
+                    return Err(SinkError::Retry { reason, after: None });
                 }
                 None => tokio::time::sleep(LOCK_LOOK).await,
             }
@@ -347,7 +369,7 @@ impl FileSink {
         let (looked, chunks) = self.look(opened, &progress, chunks, now).await?;
         if !looked.is_empty() {
             progress.files.extend(looked);
-            self.store(opened, &mut progress).await?;
+            self.store(&mut progress).await?;
             *self.known() = progress.clone();
         }
         let known = progress.clone();
@@ -390,7 +412,7 @@ impl FileSink {
     }
 
     /// Stores it as the newest.
-    async fn store(&self, opened: &Opened, progress: &mut Progress) -> Result<(), SinkError> {
+    async fn store(&self, progress: &mut Progress) -> Result<(), SinkError> {
         progress.version = self.next_version();
         let not_stored = |error: String| SinkError::Retry {
             reason: format!("the progress of the files was not stored: {error}"),
@@ -398,7 +420,7 @@ impl FileSink {
         };
         let value = serde_json::to_vec(progress).map_err(|error| not_stored(error.to_string()))?;
         let checkpoints = vec![Checkpoint { key: self.own_key(), value: Some(value) }];
-        let stored = opened.own_queue.send(Batch { events: Vec::new(), checkpoints }).await;
+        let stored = self.own_queue().send(Batch { events: Vec::new(), checkpoints }).await;
         stored.map_err(|error| not_stored(error.to_string()))
     }
 }

@@ -81,12 +81,13 @@ impl Finished {
         compress: Compress,
         max_total: Option<u64>,
     ) -> io::Result<Self> {
-        let text = match std::fs::read_to_string(&list) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        let bytes = match std::fs::read(&list) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        // A line that broke off with the process names a file that did not get its name.
+        // A line that broke off, perhaps within a character, names a file that did not get its name.
+        let text = String::from_utf8_lossy(&bytes);
         let names = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         Ok(Self { list, compress, max_total, names: Mutex::new(Names::new(names)) })
     }

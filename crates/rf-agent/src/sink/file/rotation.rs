@@ -29,7 +29,7 @@ impl FileSink {
         if due.is_empty() {
             return Ok(());
         }
-        self.store(opened, progress).await?;
+        self.store(progress).await?;
         let stamp = Timestamp::from_millisecond(i64::try_from(now).unwrap_or_default());
         let stamp = stamp.unwrap_or_default().strftime("%Y%m%dT%H%M%SZ").to_string();
         let (finished, paths, known) =
@@ -48,7 +48,7 @@ impl FileSink {
         })
         .await?;
         progress.files.retain(|path, _| !due.contains(path));
-        self.store(opened, progress).await?;
+        self.store(progress).await?;
         *self.known() = progress.clone();
         self.work.notify_one();
         Ok(())

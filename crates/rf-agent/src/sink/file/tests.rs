@@ -422,6 +422,22 @@ async fn what_a_write_left_that_failed_is_cut_at_once() {
     assert_eq!(text("b.ndjson"), event("/b") + "\n");
 }
 
+/// A list that broke off within a character, as on a disk that was full for a moment.
+#[test]
+fn a_list_that_broke_off_keeps_no_player_from_starting() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list");
+    let old = folder.path().join("old.log");
+    fs::write(&old, [b'x'; 1000]).unwrap();
+    let mut bytes = b"\n\"/archive/m\xc3".to_vec();
+    bytes.extend(format!("\n{}", serde_json::to_string(&old).unwrap()).bytes());
+    bytes.extend(b"\n\"/archive/m\xc3");
+    fs::write(&list, bytes).unwrap();
+    let finished = Finished::open(list, Compress::None, Some(100)).unwrap();
+    finished.tidy(0, &CancellationToken::new()).unwrap();
+    assert!(!old.exists(), "the names that are whole are known");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_sinks_do_not_write_one_file() {
     let bench = Bench::new();
@@ -489,6 +505,25 @@ async fn a_queue_that_cannot_be_read_keeps_no_player_from_starting() {
     let is_told = |reason: &str| reason.contains("the progress of the files cannot be read");
     assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
     assert!(!bench.path("e.ndjson").exists());
+}
+
+/// As where the folder of the player's data may only be read, or lies on a disk that is not mounted yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_cannot_be_made_keeps_no_player_from_starting() {
+    let bench = Bench::new();
+    let data_dir = bench.path("data");
+    std::os::unix::fs::symlink(bench.path("disk"), &data_dir).unwrap();
+    let sink = build_sink(&data_dir, &json!({ "path": "e.ndjson" })).unwrap();
+    sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
+    let content = events(0..1).remove(0).into();
+    let event = StoredEvent { id: 1, at_ms: 0, attempts: 0, content };
+    let batch = SinkBatch { id: "b".to_owned(), events: vec![event] };
+    let refused = sink.write(&batch).await;
+    let is_told = |reason: &str| reason.contains("file-subject.lock: ");
+    assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
+    fs::create_dir(bench.path("disk")).unwrap();
+    sink.write(&batch).await.unwrap();
+    assert_eq!(fs::read_to_string(bench.path("disk/e.ndjson")).unwrap(), lines(0..1));
 }
 
 /// As where that disk may be read alone, and the file was taken away meanwhile.

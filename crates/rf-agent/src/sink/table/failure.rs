@@ -4,10 +4,11 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rf_queue::may_pass;
 use rusqlite::{Error, ErrorCode};
 
 use super::writer::NotDone;
-use crate::sink::{SinkError, disk};
+use crate::sink::SinkError;
 
 /// Why a batch was not written.
 #[derive(Debug, thiserror::Error)]
@@ -156,8 +157,7 @@ impl OpenError {
     }
 
     pub(crate) fn of_io(path: &Path, error: &io::Error) -> Self {
-        let may_pass = disk::is_full(error) || disk::is_read_only(error);
-        Self { path: path.to_owned(), reason: error.to_string(), may_pass }
+        Self { path: path.to_owned(), reason: error.to_string(), may_pass: may_pass(error) }
     }
 }
 
