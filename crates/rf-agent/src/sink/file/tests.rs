@@ -438,6 +438,68 @@ fn a_list_that_broke_off_keeps_no_player_from_starting() {
     assert!(!old.exists(), "the names that are whole are known");
 }
 
+thread_local! {
+    /// Length of a file at each sync of this thread.
+    static SYNCED: std::cell::RefCell<Vec<u64>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+fn count_sync(file: &fs::File) -> std::io::Result<()> {
+    let length = file.metadata()?.len();
+    SYNCED.with_borrow_mut(|synced| synced.push(length));
+    Ok(())
+}
+
+/// Two batches for the files `a` and `b`, of which `a` gets both; the lengths that were synced.
+fn synced(fsync: Fsync) -> Vec<u64> {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("lock");
+    let locked = Writer::lock(folder.path(), &lock, FileFormat::Ndjson, fsync);
+    let mut writer = locked.unwrap().expect("nobody else holds the lock");
+    writer.sync = count_sync;
+    SYNCED.set(Vec::new());
+    let chunk = |path: &str, text: &str| Chunk { path: path.to_owned(), bytes: text.into() };
+    let mut progress = Progress::default();
+    for chunks in [vec![chunk("a", "1\n"), chunk("b", "12\n")], vec![chunk("a", "123\n")]] {
+        for chunk in &chunks {
+            let looked = writer.look(&chunk.path, progress.files.get(&chunk.path), 0).unwrap();
+            progress.files.extend(looked.map(|tracked| (chunk.path.clone(), tracked)));
+        }
+        let lengths = writer.append(&progress, &chunks).unwrap();
+        for (chunk, length) in chunks.iter().zip(lengths) {
+            progress.files.get_mut(&chunk.path).unwrap().good = length;
+        }
+    }
+    SYNCED.take()
+}
+
+#[test]
+fn every_file_of_a_batch_is_synced_with_all_its_bytes_before_the_batch_is_done() {
+    assert_eq!(synced(Fsync::Batch), [2, 3, 6]);
+    assert!(synced(Fsync::Rotation).is_empty());
+}
+
+/// What the disk does not take for good must stay in the queue.
+#[test]
+fn a_sync_that_fails_fails_its_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("lock");
+    let locked = Writer::lock(folder.path(), &lock, FileFormat::Ndjson, Fsync::Batch);
+    let mut writer = locked.unwrap().expect("nobody else holds the lock");
+    writer.sync = |_| Err(std::io::Error::from_raw_os_error(5));
+    let mut progress = Progress::default();
+    let looked = writer.look("a", None, 0).unwrap().unwrap();
+    progress.files.insert("a".to_owned(), looked);
+    let chunks = [Chunk { path: "a".to_owned(), bytes: b"1\n".to_vec() }];
+    let refused = SinkError::from(writer.append(&progress, &chunks).unwrap_err());
+    assert!(
+        matches!(&refused, SinkError::Paused(reason) if reason.starts_with("a: ")),
+        "{refused:?}"
+    );
+    assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"", "and it is written again");
+    writer.sync = count_sync;
+    assert_eq!(writer.append(&progress, &chunks).unwrap(), [2]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_sinks_do_not_write_one_file() {
     let bench = Bench::new();
