@@ -12,7 +12,7 @@ use super::Service;
 use crate::message::Message;
 use crate::post::{self, Form, Post};
 use crate::target::{TargetConfig, Wrong};
-use crate::template::Template;
+use crate::template::{Escape, Template};
 
 /// The same for every repeat of a message, as with replayed requests.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -47,21 +47,24 @@ pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Ser
         post::secret_header(&mut headers, name, "", value)
             .map_err(|reason| Wrong::new("header", reason))?;
     }
+    let sent_as = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let escape = if is_json { Escape::Json } else { Escape::of(sent_as.unwrap_or_default()) };
     let template = (!config.build_payload.is_empty())
-        .then(|| checked(Template::new(&config.build_payload, is_json), is_json))
+        .then(|| checked(Template::new(&config.build_payload, escape), is_json))
         .transpose()?;
     let form = Webhook { url, method, headers, is_json, template };
     Ok(Arc::new(Post { form, client, timeout: config.timeout.into() }))
 }
 
-/// A payload that is not JSON although it is called so would be refused with every message.
+/// A payload that is not JSON although it is called so would be refused with every message. A text needs quotes around it.
 fn checked(template: Template, is_json: bool) -> Result<Template, Wrong> {
-    let sample = Message { subject: "1".to_owned(), text: "2".to_owned() };
+    let sample = Message { subject: "a subject".to_owned(), text: "a message".to_owned() };
     let parsed: Result<Value, _> = serde_json::from_str(&template.render(&sample));
     match parsed {
-        Err(error) if is_json => {
-            Err(Wrong::new("buildPayload", format!("expected JSON once it is filled in: {error}")))
-        }
+        Err(error) if is_json => Err(Wrong::new(
+            "buildPayload",
+            format!("expected JSON once it is filled in, with each text in quotes: {error}"),
+        )),
         _ => Ok(template),
     }
 }

@@ -28,6 +28,28 @@ async fn a_payload_of_the_original_is_filled_in_as_json() {
     assert_eq!(got.header("idempotency-key"), "alerts-1-1");
 }
 
+/// Where the type is told by a header alone, too.
+#[tokio::test]
+async fn a_payload_is_filled_in_as_the_type_that_it_is_sent_as() {
+    let service = echo().await;
+    let send = async |config: Value| {
+        target(&config).send(&hostile(), "id").await.unwrap();
+        service.received().pop().unwrap()
+    };
+    let form = "application/x-www-form-urlencoded";
+    let payload = "to=ops&text={{message}}";
+    let got =
+        send(json!({ "url": service.url, "contentType": form, "buildPayload": payload })).await;
+    let (to, text) = got.text.split_once("&text=").unwrap();
+    assert_eq!((to, got.header("content-type")), ("to=ops", form));
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'%';
+    assert!(text.bytes().all(is_plain), "{text}");
+    let header = json!({ "Content-Type": "application/json" });
+    let payload = r#"{"text":"{{message}}"}"#;
+    let got = send(json!({ "url": service.url, "header": header, "buildPayload": payload })).await;
+    assert_eq!(got.json, json!({ "text": hostile().text }));
+}
+
 /// It begins with the name of a sink, which may be any text.
 #[tokio::test]
 async fn an_id_of_any_characters_can_be_sent() {
@@ -109,6 +131,11 @@ fn a_wrong_file_is_told_what_is_expected_and_shows_no_secret() {
     check(
         json!({ "url": "http://h", "contentType": "json", "buildPayload": "{\"a\": {{message}" }),
         "buildPayload: expected JSON once it is filled in",
+    );
+    // Good for a message that is a number, and for no other.
+    check(
+        json!({ "url": "http://h", "contentType": "json", "buildPayload": "{\"a\": {{message}}}" }),
+        "buildPayload: expected JSON once it is filled in, with each text in quotes",
     );
     check(json!({ "url": "http://h", "timeout": 0 }), "timeout: expected a time above zero");
 }
