@@ -37,6 +37,12 @@ pub(crate) trait Form: Send + Sync {
     fn hidden_refusal(&self, _answer: &str) -> Option<NotifyError> {
         None
     }
+
+    /// What is to be put behind the reason where a refusal of the message is one of the target's settings, for services that
+    /// tell both with one status.
+    fn wrong_target(&self, _answer: &str) -> Option<String> {
+        None
+    }
 }
 
 /// A service that is reached over HTTP.
@@ -70,7 +76,15 @@ impl<F: Form> Service for Post<F> {
                 let refusal = self.form.hidden_refusal(&answer);
                 return refusal.map_or_else(|| Ok(Sent::whole(head.status.to_string())), Err);
             }
-            Err(refusal(head.status, asked, &answer, &mask))
+            Err(
+                match (refusal(head.status, asked, &answer, &mask), self.form.wrong_target(&answer))
+                {
+                    (NotifyError::Permanent(reason), Some(more)) => {
+                        NotifyError::Refused(format!("{reason}{more}"))
+                    }
+                    (refusal, _) => refusal,
+                },
+            )
         })
     }
 }

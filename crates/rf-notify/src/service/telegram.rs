@@ -1,7 +1,8 @@
 //! Telegram: `sendMessage` of the Bot API.
 //!
 //! A text has 1 to 4096 characters. It is sent without `parse_mode`, so nothing in it is markup; names behind `@` are
-//! found by Telegram itself, so a joiner is put in between. Rate answers are 429 with `parameters.retry_after`.
+//! found by Telegram itself, so a joiner is put in between. Rate answers are 429 with `parameters.retry_after`. A chat that is
+//! not there, or not for this bot, is told with 400, as a message that is too long is.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use http::{Request, Uri};
 use http_body_util::Full;
 use rf_core::config::Secret;
 use rf_net::client::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Service;
 use crate::message::Message;
@@ -20,6 +21,8 @@ use crate::text::{Room, cut, without_mentions};
 
 const MAX_CHARS: usize = 4096;
 const DEFAULT_URL: &str = "https://api.telegram.org";
+/// In the words of every refusal that is about the chat, and in none about the text.
+const ABOUT_THE_CHAT: [&str; 2] = ["chat", "PEER_ID_INVALID"];
 
 /// For a group of notifications.
 pub(super) const ROOM: Room = Room { limit: MAX_CHARS, measure: mentions_len };
@@ -56,5 +59,16 @@ impl Form for Telegram {
             "link_preview_options": { "is_disabled": true },
         });
         Ok(post::json(&self.url, &payload))
+    }
+
+    /// A group that becomes a supergroup, which Telegram does by itself, gets another number.
+    fn wrong_target(&self, answer: &str) -> Option<String> {
+        let answer: Value = serde_json::from_str(answer).ok()?;
+        let said = answer["description"].as_str()?;
+        if !ABOUT_THE_CHAT.iter().any(|word| said.contains(word)) {
+            return None;
+        }
+        let moved = answer["parameters"]["migrate_to_chat_id"].as_i64();
+        Some(moved.map_or_else(String::new, |id| format!(": the chat has the chatId {id} now")))
     }
 }

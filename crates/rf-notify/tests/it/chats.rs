@@ -104,8 +104,17 @@ fn telegram(request: &Received) -> (u16, String) {
         return (401, error.to_owned());
     }
     let text = request.json["text"].as_str().unwrap_or_default();
-    if text.is_empty() || utf16(text) > 4096 || request.json["chat_id"] != "-100" {
-        let error = r#"{"ok":false,"error_code":400,"description":"Bad Request"}"#;
+    if text.is_empty() || utf16(text) > 4096 {
+        let error =
+            r#"{"ok":false,"error_code":400,"description":"Bad Request: message text is empty"}"#;
+        return (400, error.to_owned());
+    }
+    if request.json["chat_id"] == "-7" {
+        let error = r#"{"ok":false,"error_code":400,"description":"Bad Request: group chat was upgraded to a supergroup chat","parameters":{"migrate_to_chat_id":-1007}}"#;
+        return (400, error.to_owned());
+    }
+    if request.json["chat_id"] != "-100" {
+        let error = r#"{"ok":false,"error_code":400,"description":"Bad Request: chat not found"}"#;
         return (400, error.to_owned());
     }
     (200, r#"{"ok":true,"result":{"message_id":1}}"#.to_owned())
@@ -126,6 +135,48 @@ async fn telegram_takes_a_message_and_finds_no_names_in_it() {
     config["token"] = json!("12:wrong");
     let expected = NotifyError::Refused("answered 401 Unauthorized: Unauthorized".to_owned());
     assert_eq!(target(&config).send(&message("", "x"), "id").await, Err(expected));
+}
+
+/// It says so with the status of a bad message, and no notification is to be lost to that.
+#[tokio::test]
+async fn a_chat_that_is_not_there_is_no_fault_of_the_message() {
+    let service = Service::start(telegram).await;
+    let send = async |chat: &str, text: &str| {
+        let config =
+            json!({ "kind": "telegram", "url": service.url, "token": "12:AB-c", "chatId": chat });
+        target(&config).send(&message("", text), "id").await.unwrap_err()
+    };
+    let answered = "answered 400 Bad Request: Bad Request: ";
+    let gone = NotifyError::Refused(format!("{answered}chat not found"));
+    assert_eq!(send("-1", "x").await, gone);
+    let moved = format!(
+        "{answered}group chat was upgraded to a supergroup chat: the chat has the chatId -1007 now"
+    );
+    assert_eq!(send("-7", "x").await, NotifyError::Refused(moved));
+    let empty = NotifyError::Permanent(format!("{answered}message text is empty"));
+    assert_eq!(send("-100", "").await, empty);
+}
+
+/// Every service with its own way to say when.
+#[tokio::test]
+async fn a_rate_answer_says_when_to_come_back() {
+    let telegram = r#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 5","parameters":{"retry_after":5}}"#;
+    let matrix =
+        r#"{"errcode":"M_LIMIT_EXCEEDED","error":"Too Many Requests","retry_after_ms":2500}"#;
+    let (token, room) = ("12:AB-c", "!r:example.com");
+    for (mut config, answer, millis) in [
+        (json!({ "kind": "telegram", "token": token, "chatId": "-100" }), telegram, 5000),
+        (json!({ "kind": "matrix", "token": token, "room": room }), matrix, 2500),
+    ] {
+        let service = Service::start(move |_| (429, answer.to_owned())).await;
+        config["url"] = json!(service.url);
+        let limited = target(&config).send(&message("", "x"), "id").await.unwrap_err();
+        let after = Some(Duration::from_millis(millis));
+        assert!(
+            matches!(&limited, NotifyError::Retry { after: told, .. } if *told == after),
+            "{limited:?}"
+        );
+    }
 }
 
 /// <https://spec.matrix.org/v1.7/client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid>.
