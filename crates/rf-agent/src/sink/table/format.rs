@@ -146,11 +146,13 @@ fn write_csv_value(out: &mut Vec<u8>, value: ValueRef<'_>, kind: Kind) {
     }
 }
 
+/// What a formula may begin with: spreadsheets pass over white space, and some take the wide forms for the same signs.
+const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'];
+
 /// A text as a CSV field. One that a spreadsheet would run as a formula gets an apostrophe in front: the text came from
 /// whoever sent the event.
 fn write_csv(out: &mut Vec<u8>, text: &str) {
-    let is_formula =
-        text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.trim().parse::<f64>().is_err();
+    let is_formula = text.starts_with(FORMULA) && text.trim().parse::<f64>().is_err();
     let apostrophe = if is_formula { "'" } else { "" };
     if text.contains([',', '"', '\n', '\r']) {
         let quoted = format!("\"{apostrophe}{}\"", text.replace('"', "\"\""));
@@ -207,6 +209,8 @@ mod tests {
         };
         check("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0");
         check("@SUM(1,2)", "\"'@SUM(1,2)\"");
+        check("\n=1+1", "\"'\n=1+1\"");
+        check("＝1+1", "'＝1+1");
         check("-5.5", "-5.5");
         check("+491234", "+491234");
         check("plain", "plain");

@@ -23,6 +23,8 @@ const DEFAULT_POINTS: i64 = 500;
 const MAX_POINTS: i64 = 100_000;
 /// Values of a snapshot that are told apart in one step.
 const MAX_STATES: usize = 1_000;
+/// Rows of a step that a percentile is made of: they are in memory until the step is written.
+const MAX_VALUES: usize = 1_000_000;
 
 /// What was asked.
 pub(super) struct RangeQuery {
@@ -104,6 +106,8 @@ impl RangeQuery {
         let (mut start, mut stop, mut step, mut points) = (None, None, None, DEFAULT_POINTS);
         for (name, text) in pairs {
             match name.as_str() {
+                // A field of a form that nobody has filled in.
+                "start" | "stop" | "step" | "points" | "aggregate" if text.is_empty() => {}
                 "serie" | "serie_name" => query.series.push(text.clone()),
                 "env" | "env_name" => query.envs.push(text.clone()),
                 "start" => start = Some(time(name, text)?),
@@ -212,7 +216,7 @@ pub(super) fn write(
             None => None,
         };
         let mut rows = statement.query(params![serie.name, serie.env, query.start, query.stop])?;
-        let mut step = Step { start: i64::MIN, buckets: BTreeMap::new(), last };
+        let mut step = Step { start: i64::MIN, buckets: BTreeMap::new(), values: 0, last };
         while let Some(row) = rows.next()? {
             let timestamp: i64 = row.get(0)?;
             let start = query.steps.start_of(timestamp);
@@ -283,6 +287,8 @@ fn number(value: ValueRef<'_>) -> f64 {
 struct Step {
     start: i64,
     buckets: BTreeMap<Vec<u8>, (Sql, Bucket)>,
+    /// How many of its values are kept.
+    values: usize,
     /// The value before, for the rate of a gauge.
     last: Option<f64>,
 }
@@ -323,6 +329,10 @@ impl Step {
             return Err(bad("more than 1000 values of a snapshot in a step").into());
         }
         let keeps_values = query.aggregates.contains(&Aggregate::P95);
+        if keeps_values && self.values == MAX_VALUES {
+            return Err(bad("p95: more than 1000000 rows in a step: ask for shorter steps").into());
+        }
+        self.values += usize::from(keeps_values);
         let (_, bucket) = self.buckets.entry(spelled).or_insert_with(|| (state, Bucket::default()));
         bucket.add(&sample, keeps_values);
         Ok(())
@@ -335,6 +345,7 @@ impl Step {
         serie: &series_api::Serie,
         writer: &mut RowWriter,
     ) -> Result<(), QueryError> {
+        self.values = 0;
         for (state, mut bucket) in std::mem::take(&mut self.buckets).into_values() {
             let mut row = vec![
                 ValueRef::Integer(self.start),
@@ -358,6 +369,31 @@ mod tests {
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
     use super::*;
+
+    #[test]
+    fn what_a_percentile_keeps_in_memory_has_a_bound() {
+        let form = Form { kind: Kind::Gauge, interval: 60 };
+        let mut query = RangeQuery {
+            form,
+            series: Vec::new(),
+            envs: Vec::new(),
+            start: 0,
+            stop: 0,
+            steps: Steps::of(1, form),
+            aggregates: vec![Aggregate::P95],
+        };
+        let conn = Connection::open_in_memory().unwrap();
+        let mut statement = conn.prepare("SELECT 60, 2.5").unwrap();
+        let mut rows = statement.query([]).unwrap();
+        let row = rows.next().unwrap().unwrap();
+        let values = MAX_VALUES - 1;
+        let mut step = Step { start: 60, buckets: BTreeMap::new(), values, last: None };
+        assert!(step.add(&query, row).is_ok());
+        let refused = step.add(&query, row).unwrap_err().to_string();
+        assert!(refused.starts_with("p95: more than 1000000 rows in a step"), "{refused}");
+        query.aggregates = vec![Aggregate::Avg];
+        assert!(step.add(&query, row).is_ok());
+    }
 
     proptest! {
         #[test]

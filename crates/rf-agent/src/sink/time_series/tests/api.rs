@@ -124,11 +124,13 @@ async fn a_chart_gets_as_many_points_as_it_asks_for() {
     }
     let one = rig.json("/range/ts_gauge_g_10s?serie=up&points=1").await;
     assert_eq!(one[0]["timestamp"], json!(1_000_020));
-    let rows = rig.json("/range/ts_gauge_g_10s?serie=up").await;
-    assert_eq!(rows.as_array().unwrap().len(), 60, "no finer than the table");
+    let rows_of_up = rig.json("/range/ts_gauge_g_10s?serie=up").await;
+    assert_eq!(rows_of_up.as_array().unwrap().len(), 60, "no finer than the table");
     let (_, csv) = rig.get("/range/ts_gauge_g_10s?serie=flat&points=1&format=csv").await;
     assert_eq!(csv.lines().next(), Some("timestamp,serie_name,env_name,value"));
     assert_eq!(rig.json("/range/ts_gauge_g_10s?serie=none").await, json!([]));
+    let empty = "/range/ts_gauge_g_10s?serie=up&start=&stop=&step=&points=&aggregate=&format=&_=1";
+    assert_eq!(rig.json(empty).await, rows_of_up);
 }
 
 #[tokio::test]
