@@ -16,7 +16,7 @@ pub(crate) mod notification;
 pub(crate) mod relay;
 mod singles;
 mod table;
-mod template;
+pub(crate) mod template;
 mod time_series;
 
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ use rf_core::config::{Node, Problems};
 
 use crate::agent::PlannedSink;
 use crate::settings::at;
+use crate::sink::template::plain_name;
 
 /// Keys of `params` that name a file.
 const KEYS: [&str; 3] = ["database", "path", "logFilePath"];
@@ -21,6 +22,7 @@ pub(super) fn check(
     problems: &mut Problems,
 ) {
     let mut known = vec![(plain(store), None)];
+    let mut lists: Vec<(String, &str)> = Vec::new();
     for (planned, node) in sinks.iter().zip(nodes) {
         let Some((sink, path)) = planned.as_ref().and_then(|sink| Some((sink, sink.sink.file()?)))
         else {
@@ -40,6 +42,16 @@ pub(super) fn check(
         if path.is_dir() {
             problems.error(&named, format!("sink `{}`: expected a file, found a folder", sink.id));
             continue;
+        }
+        if params.get("database").is_none() {
+            let (name, list) = (sink.id.as_str(), plain_name(&sink.id));
+            if let Some((_, other)) = lists.iter().find(|(other, _)| *other == list) {
+                problems.error(
+                    &at(node, "name"),
+                    format!("sinks `{other}` and `{name}` would both keep file-{list}.lock: give them names that differ in more than this"),
+                );
+            }
+            lists.push((list, name));
         }
         let path = plain(&path);
         if let Some((_, other)) = known.iter().find(|(other, _)| *other == path) {
@@ -167,6 +179,27 @@ mod tests {
         }
         let logged = "sinks[1].params.logFilePath: sinks `a` and `b` would write one file";
         check(folder, &[("a", "file", &file("in/e.log")), ("b", "log", log)], &[logged]);
+    }
+
+    /// Beside its files a sink keeps two under its own name, as far as that can name a file.
+    #[test]
+    fn names_of_sinks_with_files_differ_as_those_of_files_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = ("path: \"one.log\"", "path: \"other.log\"");
+        let logged = "logFilePath: \"other.log\"";
+        let both = ["sinks[1].name: sinks `a b` and `a_b` would both keep file-a_b.lock"];
+        check(
+            folder.path(),
+            &[("a b", "file", one), ("a_b", "file", other), ("a", "log", "")],
+            &both,
+        );
+        check(
+            folder.path(),
+            &[("a b", "file", one), ("a_b", "log", logged), ("a", "log", "")],
+            &both,
+        );
+        let db = "database: \"d.sqlite3\"";
+        check(folder.path(), &[("a b", "file", one), ("a_b", "db", db), ("a", "log", "")], &[]);
     }
 
     #[test]

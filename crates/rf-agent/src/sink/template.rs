@@ -185,7 +185,7 @@ fn without_port(address: &str) -> &str {
 }
 
 /// A part of a file's name that is a name and nothing else.
-pub(super) fn plain_name(value: &str) -> String {
+pub(crate) fn plain_name(value: &str) -> String {
     let mut name = String::new();
     for c in value.trim_start_matches('/').chars() {
         let is_plain =
