@@ -121,7 +121,15 @@ impl Finished {
             list.sync_data()?;
             names.push(name.clone());
         }
-        rename(&name)
+        let renamed = rename(&name);
+        drop(names);
+        // Each further try, at another time, would leave one more name.
+        if renamed.is_err()
+            && let Err(error) = self.forget(&[&name])
+        {
+            tracing::debug!(path = %name.display(), %error, "a name that no file got stays in the list");
+        }
+        renamed
     }
 
     /// Compresses what is not yet, then removes the oldest until all, with `active` bytes in files that are being

@@ -422,6 +422,25 @@ async fn what_a_write_left_that_failed_is_cut_at_once() {
     assert_eq!(text("b.ndjson"), event("/b") + "\n");
 }
 
+/// As where the file may be written, and its folder may not.
+#[test]
+fn a_file_that_gets_no_name_leaves_none_in_the_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list");
+    let finished = Finished::open(list.clone(), Compress::None, None).unwrap();
+    let path = folder.path().join("a.log");
+    for stamp in ["one", "two"] {
+        let refuse =
+            |_: &Path| -> std::io::Result<()> { Err(std::io::ErrorKind::PermissionDenied.into()) };
+        assert!(finished.add(&path, stamp, refuse).is_err());
+    }
+    fs::write(&path, "x").unwrap();
+    finished.add(&path, "three", |to| fs::rename(&path, to)).unwrap();
+    let listed = fs::read_to_string(list).unwrap();
+    let listed: Vec<&str> = listed.lines().filter(|line| !line.is_empty()).collect();
+    assert!(matches!(listed[..], [only] if only.contains("a-three.log")), "{listed:?}");
+}
+
 /// A list that broke off within a character, as on a disk that was full for a moment.
 #[test]
 fn a_list_that_broke_off_keeps_no_player_from_starting() {
