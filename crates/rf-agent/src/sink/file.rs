@@ -15,6 +15,7 @@
 mod config;
 mod finished;
 mod format;
+mod render;
 mod rotation;
 #[cfg(test)]
 pub(super) mod tests;
@@ -26,13 +27,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 use rf_core::clock::unix_ms;
 use rf_core::config::{ByteSize, Node, Problems, schema_of};
-use rf_core::json;
-use rf_queue::{Checkpoint, StoredEvent};
+use rf_queue::Checkpoint;
 use schemars::Schema;
-use serde_json::Value;
 use tokio::sync::{Notify, OnceCell};
 use tokio_util::sync::CancellationToken;
 
@@ -41,10 +39,11 @@ pub(crate) use self::finished::Compress;
 pub(crate) use self::format::FileFormat;
 pub(crate) use self::writer::Fsync;
 
-use self::config::{check_names, path_of};
+use self::config::path_of;
 use self::finished::Finished;
-use self::writer::{Chunk, FileError, Progress, Writer};
-use super::template::{Template, plain_name};
+use self::render::Renderer;
+use self::writer::{Chunk, FileError, Progress, Tracked, Writer};
+use super::template::plain_name;
 use super::{
     RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError,
     checkpoint,
@@ -111,7 +110,7 @@ pub(super) fn of_config(
     Some(Arc::new(FileSink {
         name: context.name.to_owned(),
         data_dir: context.data_dir.to_owned(),
-        path,
+        renderer: Renderer { path, format: config.format },
         max_total,
         shape: Shape {
             max_events: MAX_BATCH,
@@ -139,7 +138,8 @@ pub(super) fn of_config(
 struct FileSink {
     name: String,
     data_dir: PathBuf,
-    path: Template,
+    /// What its events look like in which files.
+    renderer: Renderer,
     max_total: Option<u64>,
     shape: Shape,
     config: FileSinkConfig,
@@ -184,10 +184,11 @@ impl Sink for FileSink {
         Box::pin(async move {
             let opened = self.opened().await?;
             let before = self.known().clone();
-            let fresh = || batch.events.iter().filter(|event| event.id > before.through);
-            let Some(last) = fresh().last() else { return Ok(()) };
-            let chunks = self.chunks(fresh()).map_err(SinkError::Permanent)?;
-            self.append(opened, before.clone(), last.id, chunks).await
+            let written = batch.events.partition_point(|event| event.id <= before.through);
+            let fresh = &batch.events[written..];
+            let Some(last) = fresh.last() else { return Ok(()) };
+            let chunks = self.renderer.chunks(fresh).map_err(SinkError::Permanent)?;
+            self.append(opened, before, last.id, chunks).await
         })
     }
 
@@ -323,40 +324,6 @@ impl FileSink {
         }
     }
 
-    /// The events as they are to stand in their files, in order within each.
-    fn chunks<'a>(
-        &self,
-        events: impl Iterator<Item = &'a StoredEvent>,
-    ) -> Result<Vec<Chunk>, String> {
-        let mut chunks: Vec<Chunk> = Vec::new();
-        for event in events {
-            let queued = i64::try_from(event.at_ms).unwrap_or(i64::MAX);
-            let mut at = Timestamp::from_millisecond(queued).unwrap_or(Timestamp::UNIX_EPOCH);
-            let mut path = self.path.fixed().map(str::to_owned);
-            if path.is_none() || self.config.format == FileFormat::Har {
-                let parsed: Value = json::from_slice(&event.content).map_err(|error| {
-                    format!("the event is not JSON, so it has no fields: {error}")
-                })?;
-                let captured = parsed["capturedAtUs"].as_i64();
-                at = captured.and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or(at);
-                path = path
-                    .or_else(|| Some(self.path.render(&parsed, at, |value| plain_name(&value))));
-            }
-            let path = path.unwrap_or_default();
-            check_names(&path)?;
-            let index = chunks.iter().position(|chunk| chunk.path == path).unwrap_or_else(|| {
-                chunks.push(Chunk { path, bytes: Vec::new() });
-                chunks.len() - 1
-            });
-            let bytes = &mut chunks[index].bytes;
-            if !bytes.is_empty() {
-                bytes.extend_from_slice(self.config.format.between());
-            }
-            self.config.format.render(&event.content, at, bytes)?;
-        }
-        Ok(chunks)
-    }
-
     async fn append(
         &self,
         opened: &Opened,
@@ -366,18 +333,25 @@ impl FileSink {
     ) -> Result<(), SinkError> {
         let now = unix_ms();
         self.finish_due(opened, &mut progress, &chunks, now).await?;
-        let (looked, chunks) = self.look(opened, &progress, chunks, now).await?;
+        let known = progress.clone();
+        let (looked, mut lengths, mut chunks) = on_writer(&opened.writer, move |writer| {
+            let looked = look(writer, &known, &chunks, now)?;
+            let is_known = looked.is_empty();
+            let lengths = if is_known { writer.append(&known, &chunks)? } else { Vec::new() };
+            Ok((looked, lengths, chunks))
+        })
+        .await?;
         if !looked.is_empty() {
             progress.files.extend(looked);
             self.store(&mut progress).await?;
             *self.known() = progress.clone();
+            let known = progress.clone();
+            (lengths, chunks) = on_writer(&opened.writer, move |writer| {
+                let lengths = writer.append(&known, &chunks)?;
+                Ok((lengths, chunks))
+            })
+            .await?;
         }
-        let known = progress.clone();
-        let (lengths, chunks) = on_writer(&opened.writer, move |writer| {
-            let lengths = writer.append(&known, &chunks)?;
-            Ok((lengths, chunks))
-        })
-        .await?;
         for (chunk, length) in chunks.iter().zip(lengths) {
             if let Some(tracked) = progress.files.get_mut(&chunk.path) {
                 (tracked.good, tracked.last_ms) = (length, now);
@@ -387,28 +361,6 @@ impl FileSink {
         progress.version = self.next_version();
         *self.known() = progress;
         Ok(())
-    }
-
-    /// Files of the batch that are not known yet, or are no longer what they were.
-    async fn look(
-        &self,
-        opened: &Opened,
-        progress: &Progress,
-        chunks: Vec<Chunk>,
-        now: u64,
-    ) -> Result<(Vec<(String, writer::Tracked)>, Vec<Chunk>), SinkError> {
-        let known: Vec<Option<writer::Tracked>> =
-            chunks.iter().map(|chunk| progress.files.get(&chunk.path).copied()).collect();
-        on_writer(&opened.writer, move |writer| {
-            let mut found = Vec::new();
-            for (chunk, known) in chunks.iter().zip(&known) {
-                if let Some(tracked) = writer.look(&chunk.path, known.as_ref(), now)? {
-                    found.push((chunk.path.clone(), tracked));
-                }
-            }
-            Ok((found, chunks))
-        })
-        .await
     }
 
     /// Stores it as the newest.
@@ -423,6 +375,22 @@ impl FileSink {
         let stored = self.own_queue().send(Batch { events: Vec::new(), checkpoints }).await;
         stored.map_err(|error| not_stored(error.to_string()))
     }
+}
+
+/// Files of the batch that are not known yet, or are no longer what they were.
+fn look(
+    writer: &mut Writer,
+    progress: &Progress,
+    chunks: &[Chunk],
+    now: u64,
+) -> Result<Vec<(String, Tracked)>, FileError> {
+    let mut found = Vec::new();
+    for Chunk { path, .. } in chunks {
+        if let Some(tracked) = writer.look(path, progress.files.get(path), now)? {
+            found.push((path.clone(), tracked));
+        }
+    }
+    Ok(found)
 }
 
 /// Works on the files, away from the async threads. Dropped before its end, the work is still done to its end, and the lock

@@ -14,6 +14,8 @@ use super::losses::{Loss, Losses};
 const LAST_MESSAGE_CHARS: usize = 15;
 /// Where an event of ours says when it was captured: near its end.
 const CAPTURED_AT: &[u8] = b"\"capturedAtUs\":";
+/// What our sources write last.
+const CAPTURED_AT_LAST: usize = b"\"capturedAtUs\":1795478400000123}".len();
 /// Bytes at the end of an event that are searched for it.
 const CAPTURED_AT_WITHIN: usize = 160;
 /// Why a source is paused while somebody waits for room.
@@ -250,12 +252,16 @@ impl SinkMeter {
         let bytes: usize = events.iter().map(|event| event.content.len()).sum();
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.health.record_success(now);
+        let (mut counts, mut sum_ms) = ([0; LATENCY_BOUNDS_MS.len() + 1], 0);
         for captured in events.iter().filter_map(|event| captured_at_ms(&event.content)) {
             let took = now.saturating_sub(captured);
-            let place = LATENCY_BOUNDS_MS.partition_point(|bound| *bound < took);
-            self.latency[place].fetch_add(1, Ordering::Relaxed);
-            self.latency_sum_ms.fetch_add(took, Ordering::Relaxed);
+            counts[LATENCY_BOUNDS_MS.partition_point(|bound| *bound < took)] += 1;
+            sum_ms += took;
         }
+        for (all, count) in self.latency.iter().zip(counts).filter(|(_, count)| *count > 0) {
+            all.fetch_add(count, Ordering::Relaxed);
+        }
+        self.latency_sum_ms.fetch_add(sum_ms, Ordering::Relaxed);
         if let Some(last) = events.last() {
             let start = last.content.get(..LAST_MESSAGE_CHARS * 4).unwrap_or(&last.content);
             let mut message = lock(&self.last_message);
@@ -316,9 +322,14 @@ pub(crate) fn by_reason(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
 /// When an event was captured, if it says so. Not a parse: the key stands at the end of what our sources write, and a wrong
 /// guess costs one wrong count of a histogram.
 fn captured_at_ms(content: &[u8]) -> Option<u64> {
-    let tail = content.get(content.len().saturating_sub(CAPTURED_AT_WITHIN)..)?;
-    let at = tail.windows(CAPTURED_AT.len()).rposition(|window| window == CAPTURED_AT)?;
-    let digits = tail.get(at + CAPTURED_AT.len()..)?;
+    let last = content.len().saturating_sub(CAPTURED_AT_LAST);
+    let start = if content[last..].starts_with(CAPTURED_AT) {
+        last
+    } else {
+        let tail = content.len().saturating_sub(CAPTURED_AT_WITHIN);
+        tail + memchr::memmem::rfind(&content[tail..], CAPTURED_AT)?
+    };
+    let digits = &content[start + CAPTURED_AT.len()..];
     let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
     let micros: u64 = std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()?;
     Some(micros / 1000)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::config::{AlertSinkConfig, AlertTableConfig};
 use super::outbox;
@@ -15,6 +15,7 @@ use super::watcher::{Notice, Rule, Watch};
 use crate::sink::table::batch::Apply;
 use crate::sink::table::call::{Call, Verb};
 use crate::sink::table::failure::WriteError;
+use crate::sink::table::identifier::Identifier;
 use crate::sink::table::rows::Rows;
 
 pub(super) const TABLES: &str = "
@@ -125,12 +126,18 @@ impl Alerts {
         Some(Silent { until_us, by_file: file >= asked })
     }
 
-    fn put(&mut self, conn: &Connection, mut call: Call, now_us: i64) -> Result<(), WriteError> {
-        let table = call.table.as_str().to_lowercase();
-        let status = self.scripts.status(&table, &call.body)?;
+    fn put(
+        &mut self,
+        conn: &Connection,
+        name: &Identifier,
+        mut body: Map<String, Value>,
+        now_us: i64,
+    ) -> Result<(), WriteError> {
+        let table = name.as_str().to_lowercase();
+        let status = self.scripts.status(&table, &body)?;
         let shown = if status.trim().is_empty() { "ok" } else { &status };
-        call.body.insert("status".to_owned(), Value::String(shown.to_owned()));
-        self.rows.put(conn, &call.table, call.body, now_us)?;
+        body.insert("status".to_owned(), Value::String(shown.to_owned()));
+        self.rows.put(conn, name, body, now_us)?;
         let rule = self.config_of(&table).rule();
         let silenced = self.silenced(&table, now_us).is_some();
         let watch = self.watches.entry(table.clone()).or_default();
@@ -230,6 +237,8 @@ impl Alerts {
 }
 
 impl Apply for Alerts {
+    type Body = Map<String, Value>;
+
     fn begin(&mut self, conn: &Connection) -> Result<(), WriteError> {
         if self.stale {
             self.load_watches(conn)?;
@@ -237,11 +246,16 @@ impl Apply for Alerts {
         self.rows.begin(conn)
     }
 
-    fn apply(&mut self, conn: &Connection, call: Call, now_us: i64) -> Result<(), WriteError> {
+    fn apply(
+        &mut self,
+        conn: &Connection,
+        call: Call<Self::Body>,
+        now_us: i64,
+    ) -> Result<(), WriteError> {
         match call.verb {
-            Verb::Put => self.put(conn, call, now_us),
+            Verb::Put(body) => self.put(conn, &call.table, body, now_us),
             // A row less is no sign of life.
-            Verb::Delete | Verb::Nothing => self.rows.apply(conn, call, now_us),
+            Verb::Delete(_) | Verb::Nothing => self.rows.apply(conn, call, now_us),
         }
     }
 
@@ -270,7 +284,6 @@ mod tests {
 
     use super::*;
     use crate::sink::alert::silence;
-    use crate::sink::table::identifier::Identifier;
     use crate::sink::table::rows;
 
     /// Applies three bad events; the notices that are to be told of them.
@@ -279,7 +292,7 @@ mod tests {
         for _ in 0..3 {
             let Value::Object(body) = json!({ "status": "down" }) else { panic!("no object") };
             let table = Identifier::own("web");
-            alerts.apply(conn, Call { verb: Verb::Put, table, body, key: None }, 1).unwrap();
+            alerts.apply(conn, Call { verb: Verb::Put(body), table, key: None }, 1).unwrap();
         }
         alerts.finish(conn).unwrap();
         alerts.told.len()

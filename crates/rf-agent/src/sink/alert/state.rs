@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rf_core::config::ByteSize;
 use rusqlite::Connection;
+use serde_json::{Map, Value};
 
 use super::alerts::{self, Alerts, Shown};
 use super::config::AlertSinkConfig;
@@ -36,7 +37,9 @@ pub(super) struct State {
 }
 
 impl database::State for State {
-    fn write(&mut self, reading: Reading<'_>) -> Result<(), WriteError> {
+    type Body = Map<String, Value>;
+
+    fn write(&mut self, reading: Reading<'_, Self::Body>) -> Result<(), WriteError> {
         let now_us = timestamp::now_us();
         batch::write(&mut self.conn, &mut self.alerts, &mut self.room, reading, now_us)
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use serde_json::{Map, Value};
 
 use crate::sink::table::batch::{Reading, Room};
 use crate::sink::table::failure::{OpenError, WriteError};
@@ -19,7 +20,9 @@ pub(super) struct State {
 }
 
 impl database::State for State {
-    fn write(&mut self, reading: Reading<'_>) -> Result<(), WriteError> {
+    type Body = Map<String, Value>;
+
+    fn write(&mut self, reading: Reading<'_, Self::Body>) -> Result<(), WriteError> {
         let now_us = timestamp::now_us();
         batch::write(&mut self.conn, &mut self.rows, &mut self.room, reading, now_us)
     }

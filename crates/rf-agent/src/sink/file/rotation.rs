@@ -67,7 +67,7 @@ impl FileSink {
             let age = now.saturating_sub(tracked.since_ms);
             let is_old = rotate_ms.is_some_and(|most| u128::from(age) >= most);
             let silence = now.saturating_sub(tracked.last_ms);
-            let is_idle = self.path.fixed().is_none() && silence > IDLE_MS;
+            let is_idle = self.renderer.path.fixed().is_none() && silence > IDLE_MS;
             if is_full || is_old || (is_idle && adds(path).is_none()) {
                 due.push(path.clone());
             } else if adds(path).is_none() {

@@ -5,8 +5,9 @@ use std::io::Read;
 use std::path::Path;
 
 use rf_core::config::parse;
+use rf_queue::StoredEvent;
 use rf_queue::{Commit, DeadLetters, QueueId, QueueOptions, Store, StoreOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;

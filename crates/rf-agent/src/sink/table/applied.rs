@@ -7,7 +7,9 @@
 //! Keys are kept in two generations. New ones go into the current generation; once it is full the other one, which has the
 //! older keys, is emptied as a whole and becomes the current one. Removing keys one by one would double the cost of a batch.
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use std::collections::BTreeSet;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params, params_from_iter};
 use sha2::{Digest, Sha256};
 
 use super::call::EventKey;
@@ -44,10 +46,13 @@ const PUT_GENERATION: &str = "UPDATE _rpf_generation SET current = ?1, events = 
 /// By generation.
 const HAS_EVENT: [&str; 2] =
     ["SELECT 1 FROM _rpf_events_0 WHERE key = ?1", "SELECT 1 FROM _rpf_events_1 WHERE key = ?1"];
-const PUT_EVENT: [&str; 2] = [
-    "INSERT OR IGNORE INTO _rpf_events_0 (key) VALUES (?1)",
-    "INSERT OR IGNORE INTO _rpf_events_1 (key) VALUES (?1)",
+const PUT_EVENTS: [&str; 2] = [
+    "INSERT OR IGNORE INTO _rpf_events_0 (key) VALUES ",
+    "INSERT OR IGNORE INTO _rpf_events_1 (key) VALUES ",
 ];
+/// Keys that one statement puts, of many: with one for each, keys would cost as much as the rows of a small table. What is
+/// left is put one by one, so that there are two statements, whatever the number.
+const PUT_TOGETHER: usize = 50;
 /// Of an empty one NULL.
 const NEWEST: [&str; 2] =
     ["SELECT max(key) FROM _rpf_events_0", "SELECT max(key) FROM _rpf_events_1"];
@@ -69,16 +74,32 @@ pub(crate) fn through(
 
 /// The events that were written, within one transaction.
 pub(crate) struct Seen<'conn> {
+    conn: &'conn Connection,
     /// 0 or 1.
     current: usize,
     /// Keys in the current generation.
     events: i64,
-    /// The greatest key of the other generation. Ids grow with time, so that what is new is mostly beyond it.
-    newest_older: Option<EventKey>,
-    is_older: CachedStatement<'conn>,
-    put: CachedStatement<'conn>,
+    /// By generation.
+    generations: [Generation<'conn>; 2],
     /// Told apart from what other sinks have written to the same database.
     sink: [u8; 8],
+}
+
+struct Generation<'conn> {
+    /// The greatest key. Ids grow with time, so that what is new is mostly beyond it, and need not be looked up.
+    newest: Option<EventKey>,
+    has: CachedStatement<'conn>,
+}
+
+impl<'conn> Generation<'conn> {
+    fn load(conn: &'conn Connection, number: usize) -> rusqlite::Result<Self> {
+        let newest = conn.prepare_cached(NEWEST[number])?.query_row([], |row| row.get(0))?;
+        Ok(Self { newest, has: conn.prepare_cached(HAS_EVENT[number])? })
+    }
+
+    fn has(&mut self, key: &EventKey) -> rusqlite::Result<bool> {
+        Ok(self.newest.is_some_and(|newest| *key <= newest) && self.has.exists([key.as_slice()])?)
+    }
 }
 
 impl<'conn> Seen<'conn> {
@@ -87,33 +108,49 @@ impl<'conn> Seen<'conn> {
         let (current, events) = conn
             .prepare_cached(GET_GENERATION)?
             .query_row([], |row| Ok((usize::from(row.get::<_, i64>(0)? == 1), row.get(1)?)))?;
-        let older = 1 - current;
-        let newest_older = conn.prepare_cached(NEWEST[older])?.query_row([], |row| row.get(0))?;
-        let is_older = conn.prepare_cached(HAS_EVENT[older])?;
-        let put = conn.prepare_cached(PUT_EVENT[current])?;
+        let generations = [Generation::load(conn, 0)?, Generation::load(conn, 1)?];
         let mut mark = [0; 8];
         mark.copy_from_slice(&Sha256::digest(sink)[..8]);
-        Ok(Self { current, events, newest_older, is_older, put, sink: mark })
+        Ok(Self { conn, current, events, generations, sink: mark })
     }
 
-    /// Notes an event; false when it was noted before.
-    pub(crate) fn is_new(&mut self, key: Option<&EventKey>) -> rusqlite::Result<bool> {
-        let Some(mut key) = key.copied() else { return Ok(true) };
-        // Behind the event's id, by which keys grow.
-        key[16..].iter_mut().zip(self.sink).for_each(|(byte, mark)| *byte ^= mark);
-        let may_be_older = self.newest_older.is_some_and(|newest| key <= newest);
-        if may_be_older && self.is_older.exists([key.as_slice()])? {
-            return Ok(false);
+    /// Notes the events with these keys. For each, whether it is new: it was not noted before, nor stands here twice, nor has
+    /// no key.
+    pub(crate) fn note(&mut self, keys: &[Option<EventKey>]) -> rusqlite::Result<Vec<bool>> {
+        let mut fresh = BTreeSet::new();
+        let mut is_new = Vec::with_capacity(keys.len());
+        for key in keys {
+            is_new.push(match *key {
+                None => true,
+                Some(mut key) => {
+                    // Behind the event's id, by which keys grow.
+                    key[16..].iter_mut().zip(self.sink).for_each(|(byte, mark)| *byte ^= mark);
+                    let [one, other] = &mut self.generations;
+                    !one.has(&key)? && !other.has(&key)? && fresh.insert(key)
+                }
+            });
         }
-        let is_new = self.put.execute([key.as_slice()])? == 1;
-        self.events += i64::from(is_new);
+        self.put(&fresh.into_iter().collect::<Vec<_>>())?;
         Ok(is_new)
     }
 
+    /// Puts new keys, which are in their order, into the current generation.
+    fn put(&mut self, keys: &[EventKey]) -> rusqlite::Result<()> {
+        self.events += i64::try_from(keys.len()).unwrap_or(i64::MAX);
+        let newest = &mut self.generations[self.current].newest;
+        *newest = keys.last().copied().max(*newest);
+        let many = keys.chunks_exact(PUT_TOGETHER);
+        for keys in many.clone().chain(many.remainder().chunks(1)) {
+            let sql = format!("{}{}", PUT_EVENTS[self.current], vec!["(?)"; keys.len()].join(", "));
+            let keys = keys.iter().map(EventKey::as_slice);
+            self.conn.prepare_cached(&sql)?.execute(params_from_iter(keys))?;
+        }
+        Ok(())
+    }
+
     /// Notes that this batch is written up to the event `through`, and begins a new generation when this one is full.
-    pub(crate) fn note(
+    pub(crate) fn end(
         mut self,
-        conn: &Connection,
         sink: &str,
         batch: &SinkBatch,
         through: u64,
@@ -121,8 +158,9 @@ impl<'conn> Seen<'conn> {
         if self.events >= KEPT_EVENTS {
             self.current = 1 - self.current;
             self.events = 0;
-            conn.prepare_cached(EMPTY[self.current])?.execute([])?;
+            self.conn.prepare_cached(EMPTY[self.current])?.execute([])?;
         }
+        let conn = self.conn;
         let current = i64::from(self.current == 1);
         conn.prepare_cached(PUT_GENERATION)?.execute([current, self.events])?;
         conn.prepare_cached(KEEP_PROGRESS)?.execute([sink, whole(batch)])?;
@@ -147,7 +185,7 @@ mod tests {
         conn.execute_batch(TABLES).unwrap();
         let batch = |id: &str| SinkBatch { id: id.to_owned(), events: Vec::new() };
         let note = |sink: &str, id: &str, through: u64| {
-            Seen::load(&conn, sink).unwrap().note(&conn, sink, &batch(id), through).unwrap();
+            Seen::load(&conn, sink).unwrap().end(sink, &batch(id), through).unwrap();
         };
         let check = |sink: &str, expected: [Option<u64>; 4]| {
             let known = ["a", "b", "c.0", "d"].map(|id| through(&conn, sink, &batch(id)));
@@ -176,13 +214,14 @@ mod tests {
         for number in 0..10 {
             let mut seen = Seen::load(&conn, "sink").unwrap();
             let first = number * size;
-            for event in first..first + size {
-                assert!(seen.is_new(Some(&key(event))).unwrap(), "{event}");
-            }
-            for repeat in [first, (first + size - KEPT_EVENTS).max(0)] {
-                assert!(!seen.is_new(Some(&key(repeat))).unwrap(), "{repeat} again");
-            }
-            seen.note(&conn, "sink", &batch, 0).unwrap();
+            let events: Vec<_> = (first..first + size).map(|event| Some(key(event))).collect();
+            assert!(seen.note(&events).unwrap().into_iter().all(|is_new| is_new), "{number}");
+            seen.end("sink", &batch, 0).unwrap();
+            let mut seen = Seen::load(&conn, "sink").unwrap();
+            let repeats =
+                [first, (first + size - KEPT_EVENTS).max(0)].map(|event| Some(key(event)));
+            assert_eq!(seen.note(&repeats).unwrap(), [false, false], "{number}");
+            seen.end("sink", &batch, 0).unwrap();
             let count = "SELECT (SELECT count(*) FROM _rpf_events_0) + (SELECT count(*) FROM _rpf_events_1)";
             let kept: i64 = conn.query_row(count, [], |row| row.get(0)).unwrap();
             assert!(kept <= 2 * KEPT_EVENTS, "{kept}");
@@ -196,7 +235,7 @@ mod tests {
         for is_new in [true, false] {
             for sink in ["rows", "checks"] {
                 let mut seen = Seen::load(&conn, sink).unwrap();
-                assert_eq!(seen.is_new(Some(&key(7))).unwrap(), is_new, "{sink}");
+                assert_eq!(seen.note(&[Some(key(7))]).unwrap(), [is_new], "{sink}");
             }
         }
     }
@@ -208,15 +247,16 @@ mod tests {
         conn.execute_batch(TABLES).unwrap();
         let batch = SinkBatch { id: "b".to_owned(), events: Vec::new() };
         let mut seen = Seen::load(&conn, "sink").unwrap();
-        for event in 0..KEPT_EVENTS {
-            assert!(seen.is_new(Some(&key(event * 2))).unwrap());
-        }
-        seen.note(&conn, "sink", &batch, 0).unwrap();
+        let events: Vec<_> = (0..KEPT_EVENTS).map(|event| Some(key(event * 2))).collect();
+        assert!(seen.note(&events).unwrap().into_iter().all(|is_new| is_new));
+        seen.end("sink", &batch, 0).unwrap();
         let mut seen = Seen::load(&conn, "sink").unwrap();
         let newest = (KEPT_EVENTS - 1) * 2;
         let among = [(0, false), (1, true), (1, false), (newest, false), (newest + 1, true)];
-        for (event, is_new) in among {
-            assert_eq!(seen.is_new(Some(&key(event))).unwrap(), is_new, "{event}");
-        }
+        let (events, is_new): (Vec<_>, Vec<_>) =
+            among.into_iter().map(|(event, is_new)| (Some(key(event)), is_new)).unzip();
+        assert_eq!(seen.note(&events).unwrap(), is_new);
+        assert_eq!(seen.note(&events).unwrap(), [false; 5], "within one transaction, too");
+        assert_eq!(seen.note(&[None, None]).unwrap(), [true, true]);
     }
 }

@@ -5,20 +5,29 @@
 
 use std::ops::Range;
 
+use rf_queue::StoredEvent;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::applied::{self, Seen};
-use super::call::{Call, Verb};
+use super::call::{Body, Call, EventKey, Verb};
 use super::failure::WriteError;
 use crate::sink::SinkBatch;
 
 /// What a batch's events do to the tables.
 pub(crate) trait Apply {
+    /// What is read of a body.
+    type Body: Body;
+
     /// Called first in the transaction: another program may have changed the schema.
     fn begin(&mut self, conn: &Connection) -> Result<(), WriteError>;
 
     /// One event that is new. An error of the database is the event's, unless it is of [`WriteError::Own`].
-    fn apply(&mut self, conn: &Connection, call: Call, now_us: i64) -> Result<(), WriteError>;
+    fn apply(
+        &mut self,
+        conn: &Connection,
+        call: Call<Self::Body>,
+        now_us: i64,
+    ) -> Result<(), WriteError>;
 
     /// Called last in the transaction.
     fn finish(&mut self, conn: &Connection) -> Result<(), WriteError>;
@@ -36,11 +45,11 @@ pub(crate) trait Apply {
 }
 
 /// A batch for a sink, and what its events say.
-pub(crate) struct Reading<'a> {
+pub(crate) struct Reading<'a, B> {
     pub(crate) sink: &'a str,
     pub(crate) batch: &'a SinkBatch,
     /// One for each event, in their order.
-    pub(crate) calls: Vec<Call>,
+    pub(crate) calls: Vec<Call<B>>,
 }
 
 /// What is known of the file from one try to the next.
@@ -51,11 +60,11 @@ pub(crate) struct Room {
 }
 
 /// Writes a batch.
-pub(crate) fn write(
+pub(crate) fn write<A: Apply>(
     conn: &mut Connection,
-    to: &mut impl Apply,
+    to: &mut A,
     room: &mut Room,
-    reading: Reading<'_>,
+    reading: Reading<'_, A::Body>,
     now_us: i64,
 ) -> Result<(), WriteError> {
     let sink = reading.sink;
@@ -67,11 +76,11 @@ pub(crate) fn write(
 }
 
 /// Besides says how many events were passed over for good: those of a method that says nothing to a table.
-fn counted(
+fn counted<A: Apply>(
     conn: &mut Connection,
-    to: &mut impl Apply,
+    to: &mut A,
     room: &mut Room,
-    Reading { sink, batch, calls }: Reading<'_>,
+    Reading { sink, batch, calls }: Reading<'_, A::Body>,
     now_us: i64,
 ) -> (u64, Result<(), WriteError>) {
     let mut writing = Writing { conn, to, sink, batch, now_us, ignored: 0 };
@@ -93,7 +102,7 @@ struct Writing<'a, A> {
 
 impl<A: Apply> Writing<'_, A> {
     /// Writes all events at once, or as much as there is room for.
-    fn whole(&mut self, calls: Vec<Call>) -> Result<(), WriteError> {
+    fn whole(&mut self, calls: Vec<Call<A::Body>>) -> Result<(), WriteError> {
         match self.part(0..self.batch.events.len(), calls) {
             Err(error) if error.is_full() => {
                 let parts = in_half(self.unwritten()?).ok_or(error)?;
@@ -104,7 +113,7 @@ impl<A: Apply> Writing<'_, A> {
     }
 
     /// Looks first whether there is room for one event again.
-    fn one_and_the_rest(&mut self, calls: Vec<Call>) -> Result<(), WriteError> {
+    fn one_and_the_rest(&mut self, calls: Vec<Call<A::Body>>) -> Result<(), WriteError> {
         let Range { start, end } = self.unwritten()?;
         if end - start < 2 {
             return self.whole(calls);
@@ -135,7 +144,7 @@ impl<A: Apply> Writing<'_, A> {
     }
 
     /// Writes a part of the events in a transaction of its own.
-    fn part(&mut self, part: Range<usize>, calls: Vec<Call>) -> Result<(), WriteError> {
+    fn part(&mut self, part: Range<usize>, calls: Vec<Call<A::Body>>) -> Result<(), WriteError> {
         let written = self.transact(part, calls);
         if written.is_err() {
             self.to.forget();
@@ -143,7 +152,11 @@ impl<A: Apply> Writing<'_, A> {
         written
     }
 
-    fn transact(&mut self, part: Range<usize>, calls: Vec<Call>) -> Result<(), WriteError> {
+    fn transact(
+        &mut self,
+        part: Range<usize>,
+        calls: Vec<Call<A::Body>>,
+    ) -> Result<(), WriteError> {
         let (sink, batch, now_us) = (self.sink, self.batch, self.now_us);
         // Immediate, so that a second writer is waited for here and not in the middle.
         let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -151,25 +164,22 @@ impl<A: Apply> Writing<'_, A> {
         let through = applied::through(&transaction, sink, batch)?;
         let mut seen = Seen::load(&transaction, sink)?;
         let events = &batch.events[part];
-        let mut ignored = 0;
-        for (event, call) in events.iter().zip(calls) {
-            if through.is_some_and(|through| event.id <= through) {
-                continue;
-            }
-            if call.verb == Verb::Nothing {
-                ignored += 1;
-                continue;
-            }
-            if seen.is_new(call.key.as_ref())? {
+        let is_unwritten = |event: &StoredEvent| through.is_none_or(|through| event.id > through);
+        let unwritten = events.iter().zip(calls).filter(|(event, _)| is_unwritten(event));
+        let (calls, of_no_use): (Vec<_>, Vec<_>) =
+            unwritten.map(|(_, call)| call).partition(|call| !matches!(call.verb, Verb::Nothing));
+        let keys: Vec<Option<EventKey>> = calls.iter().map(|call| call.key).collect();
+        for (call, is_new) in calls.into_iter().zip(seen.note(&keys)?) {
+            if is_new {
                 self.to.apply(&transaction, call, now_us).map_err(WriteError::of_event)?;
             }
         }
         self.to.finish(&transaction)?;
         // A half of a batch may come again when more than that was written: the mark never goes back.
         let last = events.last().map(|event| event.id).max(through);
-        seen.note(&transaction, sink, batch, last.unwrap_or(0))?;
+        seen.end(sink, batch, last.unwrap_or(0))?;
         transaction.commit()?;
-        self.ignored += ignored;
+        self.ignored += of_no_use.len() as u64;
         self.to.committed();
         for notice in self.to.notices() {
             tracing::warn!(sink, "{notice}");
@@ -186,7 +196,7 @@ fn in_half(part: Range<usize>) -> Option<Vec<Range<usize>>> {
 
 #[cfg(test)]
 mod tests {
-    use rf_queue::StoredEvent;
+    use serde_json::{Map, Value};
 
     use super::*;
     use crate::sink::table::rig::event;
@@ -202,13 +212,20 @@ mod tests {
     }
 
     impl Apply for Small {
+        type Body = Map<String, Value>;
+
         fn begin(&mut self, _conn: &Connection) -> Result<(), WriteError> {
             let left = std::mem::take(&mut self.open);
             let why = || WriteError::Refused(format!("{left:?} was neither stored nor forgotten"));
             left.is_empty().then_some(()).ok_or_else(why)
         }
 
-        fn apply(&mut self, _: &Connection, call: Call, _now_us: i64) -> Result<(), WriteError> {
+        fn apply(
+            &mut self,
+            _: &Connection,
+            call: Call<Self::Body>,
+            _now_us: i64,
+        ) -> Result<(), WriteError> {
             self.tries += 1;
             if self.stored.iter().flatten().count() + self.open.len() >= self.most {
                 let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL);

@@ -1,15 +1,15 @@
 //! The database of a sink: the thread that writes to it, and the queries that read it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Reading;
-use super::call::Call;
+use super::call::{Body, Call};
 use super::failure::{OpenError, WriteError};
+use super::prepared::Prepared;
 use super::reader::Reader;
 use super::retention::{self, Step};
 use super::writer::{NotDone, Writer};
@@ -17,25 +17,23 @@ use crate::sink::{RateLimits, Shape, SinkBatch, SinkContext, SinkError, SinkStar
 
 /// What the writer thread owns.
 pub(crate) trait State: 'static {
+    /// What is read of a body.
+    type Body: Body;
+
     /// Writes a batch in one transaction, each of its events once.
-    fn write(&mut self, reading: Reading<'_>) -> Result<(), WriteError>;
+    fn write(&mut self, reading: Reading<'_, Self::Body>) -> Result<(), WriteError>;
 }
 
 /// A sink's database.
-pub(crate) struct Database<S> {
+pub(crate) struct Database<S: State> {
     /// The sink's name.
     pub(crate) name: String,
     /// Its queries.
     pub(crate) reader: Arc<Reader>,
     path: PathBuf,
     writer: OnceLock<Writer<S>>,
-    next: Mutex<Option<Next>>,
-}
-
-/// The batch that comes next, being read.
-struct Next {
-    id: String,
-    calls: JoinHandle<Result<Vec<Call>, WriteError>>,
+    /// Reads its events.
+    prepared: Prepared<Result<Vec<Call<S::Body>>, WriteError>>,
 }
 
 /// A batch is closed at so many bytes.
@@ -64,8 +62,8 @@ impl<S: State> Database<S> {
     pub(crate) fn new(context: &SinkContext<'_>, path: &Path) -> Self {
         let path = context.data_dir.join(path);
         let name = context.name.to_owned();
-        let (writer, next) = (OnceLock::new(), Mutex::new(None));
-        Self { name, reader: Reader::new(path.clone()), path, writer, next }
+        let (writer, prepared) = (OnceLock::new(), Prepared::new(GOAL_BYTES));
+        Self { name, reader: Reader::new(path.clone()), path, writer, prepared }
     }
 
     /// Its file.
@@ -88,29 +86,9 @@ impl<S: State> Database<S> {
         Ok(())
     }
 
-    /// Reads the events of the next batch, while another one is written. One that is larger than a batch wants to be is not
-    /// kept in memory twice.
+    /// Reads the events of the next batch, while another one is written.
     pub(crate) fn prepare(&self, batch: &SinkBatch) {
-        let bytes: usize = batch.events.iter().map(|event| event.content.len()).sum();
-        if bytes > 2 * GOAL_BYTES {
-            return;
-        }
-        let (id, events) = (batch.id.clone(), batch.events.clone());
-        let calls = tokio::task::spawn_blocking(move || Call::read_all(&events));
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Next { id, calls });
-    }
-
-    /// What was read of this batch beforehand, if it was. A panic comes again where it is contained: see [`Writer`].
-    async fn prepared(&self, batch: &SinkBatch) -> Option<Result<Vec<Call>, WriteError>> {
-        // Before the next batch the one before it may come again, or in halves.
-        let Next { calls, .. } = self
-            .next
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take_if(|next| next.id == batch.id)?;
-        // What has not begun by now waits behind others' work: then this is done sooner where the batch is written.
-        calls.abort();
-        calls.await.ok()
+        self.prepared.begin(batch, Call::read_all);
     }
 
     /// Has the thread write a batch.
@@ -118,7 +96,7 @@ impl<S: State> Database<S> {
     /// # Errors
     /// What it means for the batch that it was not written.
     pub(crate) async fn write(&self, batch: &SinkBatch) -> Result<(), SinkError> {
-        let prepared = self.prepared(batch).await;
+        let prepared = self.prepared.take(batch).await;
         let (batch, name) = (batch.clone(), self.name.clone());
         let write = move |state: &mut S| {
             let calls = prepared.unwrap_or_else(|| Call::read_all(&batch.events))?;

@@ -56,7 +56,11 @@ impl Identifier {
             if c.is_uppercase() && begins_word {
                 name.push('_');
             }
-            name.extend(c.to_lowercase().filter(|c| is_allowed(*c)));
+            if c.is_ascii() {
+                name.push(c.to_ascii_lowercase());
+            } else {
+                name.extend(c.to_lowercase().filter(|c| is_allowed(*c)));
+            }
             before = Some(c);
         }
         Self::checked(name)
@@ -68,8 +72,9 @@ impl Identifier {
     }
 
     fn checked(name: String) -> Option<Self> {
-        let count = name.chars().take(MAX_CHARS + 1).count();
-        let is_valid = (1..=MAX_CHARS).contains(&count) && name.chars().all(is_allowed);
+        // A name of so many bytes has no more characters, which saves counting them.
+        let is_short = name.len() <= MAX_CHARS || name.chars().nth(MAX_CHARS).is_none();
+        let is_valid = !name.is_empty() && is_short && name.chars().all(is_allowed);
         is_valid.then_some(Self(name))
     }
 
@@ -171,7 +176,7 @@ pub(crate) fn is_internal(table: &str) -> bool {
 }
 
 fn is_allowed(c: char) -> bool {
-    c.is_alphanumeric() || c == '_' || c == '-'
+    c.is_ascii_alphanumeric() || c == '_' || c == '-' || c.is_alphanumeric()
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub(crate) struct Rows {
 }
 
 impl Apply for Rows {
+    type Body = Map<String, Value>;
+
     fn begin(&mut self, conn: &Connection) -> Result<(), WriteError> {
         let version = schema::version(conn)?;
         if version != self.schema_version || self.tables.len() > MAX_TABLES {
@@ -38,10 +40,15 @@ impl Apply for Rows {
         Ok(())
     }
 
-    fn apply(&mut self, conn: &Connection, call: Call, now_us: i64) -> Result<(), WriteError> {
+    fn apply(
+        &mut self,
+        conn: &Connection,
+        call: Call<Self::Body>,
+        now_us: i64,
+    ) -> Result<(), WriteError> {
         match call.verb {
-            Verb::Put => self.put(conn, &call.table, call.body, now_us),
-            Verb::Delete => self.delete(conn, &call.table, &call.body),
+            Verb::Put(body) => self.put(conn, &call.table, body, now_us),
+            Verb::Delete(body) => self.delete(conn, &call.table, &body),
             Verb::Nothing => Ok(()),
         }
     }

@@ -29,7 +29,7 @@ pub(crate) trait Tables: State + Sized {
 }
 
 /// The sink.
-pub(crate) struct TableSink<S> {
+pub(crate) struct TableSink<S: State> {
     pub(crate) database: Database<S>,
     pub(crate) shape: Shape,
     /// Bound of the database's file.

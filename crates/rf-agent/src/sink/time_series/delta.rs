@@ -23,11 +23,12 @@ pub(super) fn add(
     conn: &Connection,
     table: &Identifier,
     timestamp: i64,
+    at_us: i64,
     point: &Point,
 ) -> Result<(), WriteError> {
     let (serie, env, value) = (&point.serie, &point.env, point.value.number());
     let row = match read(conn, table, timestamp, point)? {
-        Some(row) => row.with(value, point.at_us),
+        Some(row) => row.with(value, at_us),
         None => {
             let before: Option<f64> = conn
                 .prepare_cached(&format!(
@@ -38,8 +39,8 @@ pub(super) fn add(
             Row {
                 previous: before.unwrap_or(value),
                 current: value,
-                at_us: point.at_us,
-                first_us: before.is_none().then_some(point.at_us),
+                at_us,
+                first_us: before.is_none().then_some(at_us),
             }
         }
     };

@@ -3,7 +3,8 @@
 use rusqlite::types::Value as Sql;
 use serde_json::{Map, Value};
 
-use super::name::Kind;
+use super::name::{Form, Kind};
+use crate::sink::table::call::Body;
 use crate::sink::table::failure::WriteError;
 use crate::sink::table::identifier::Identifier;
 use crate::sink::table::timestamp;
@@ -16,8 +17,8 @@ const MAX_NAME_BYTES: usize = 512;
 /// One measurement.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Point {
-    /// Microseconds since 1970.
-    pub(super) at_us: i64,
+    /// Microseconds since 1970; `None` where the event does not say: then it is when the point is written.
+    pub(super) at_us: Option<i64>,
     pub(super) serie: String,
     /// Empty where the event names none: NULL would make every row of a key one of its own.
     pub(super) env: String,
@@ -64,11 +65,7 @@ impl Point {
     ///
     /// # Errors
     /// [`WriteError::Refused`] for a value that is no number, or a time that is none.
-    pub(super) fn read(
-        body: Map<String, Value>,
-        kind: Kind,
-        now_us: i64,
-    ) -> Result<Self, WriteError> {
+    pub(super) fn read(body: Map<String, Value>, kind: Kind) -> Result<Self, WriteError> {
         let [mut serie, mut env, mut time, mut value, mut increment] = <[Given; 5]>::default();
         let mut others = Map::new();
         for (key, given) in body {
@@ -91,12 +88,25 @@ impl Point {
         let at_us = timestamp::of_event(time.value.as_ref()).map_err(WriteError::Refused)?;
         let serie = name("serieName", serie.value)?;
         Ok(Self {
-            at_us: at_us.unwrap_or(now_us),
+            at_us,
             serie: if serie.is_empty() { DEFAULT_SERIE.to_owned() } else { serie },
             env: name("envName", env.value)?,
             value: measured(kind, value.value.or(increment.value))?,
             metadata: (!others.is_empty()).then(|| Value::Object(others).to_string()),
         })
+    }
+}
+
+impl Body for Point {
+    fn to_put(table: &Identifier, body: &[u8]) -> Result<Self, WriteError> {
+        let kind = Form::of(table.as_str()).map_err(WriteError::Refused)?.kind;
+        Self::read(Map::to_put(table, body)?, kind)
+    }
+
+    fn to_delete(_table: &Identifier, _body: &[u8]) -> Result<Self, WriteError> {
+        Err(WriteError::Refused(
+            "a time series takes POST and PUT: single points cannot be removed".to_owned(),
+        ))
     }
 }
 
@@ -150,14 +160,14 @@ mod tests {
     use super::*;
 
     fn read(kind: Kind, body: &str) -> Result<Point, WriteError> {
-        Point::read(serde_json::from_str(body).unwrap(), kind, 7)
+        Point::read(serde_json::from_str(body).unwrap(), kind)
     }
 
     #[test]
     fn bodies_become_points() {
         let stats = r#"{"timestamp":1700000001,"envName":"prod","hostName":"web-1","serieName":"cpu_percent","value":12.5,"id":"cpu_percent1700000001"}"#;
         let expected = Point {
-            at_us: 1_700_000_001_000_000,
+            at_us: Some(1_700_000_001_000_000),
             serie: "cpu_percent".to_owned(),
             env: "prod".to_owned(),
             value: Measured::Number(12.5),
@@ -166,7 +176,7 @@ mod tests {
         assert_eq!(read(Kind::Gauge, stats).unwrap(), expected);
         let bare =
             read(Kind::Gauge, r#"{"value":"2.5","env_name":null,"metadata":{"a":1}}"#).unwrap();
-        assert_eq!((bare.at_us, &*bare.serie, &*bare.env), (7, "default", ""));
+        assert_eq!((bare.at_us, &*bare.serie, &*bare.env), (None, "default", ""));
         assert_eq!(
             (bare.value, bare.metadata.as_deref()),
             (Measured::Number(2.5), Some(r#"{"a":1}"#))

@@ -38,6 +38,8 @@ pub(super) struct SeriesTable {
 }
 
 impl Apply for Series {
+    type Body = Point;
+
     fn begin(&mut self, conn: &Connection) -> Result<(), WriteError> {
         let version = schema::version(conn)?;
         if version != self.schema_version || self.tables.len() > MAX_TABLES {
@@ -47,12 +49,14 @@ impl Apply for Series {
         Ok(())
     }
 
-    fn apply(&mut self, conn: &Connection, call: Call, now_us: i64) -> Result<(), WriteError> {
-        if call.verb != Verb::Put {
-            return Err(WriteError::Refused(
-                "a time series takes POST and PUT: single points cannot be removed".to_owned(),
-            ));
-        }
+    fn apply(
+        &mut self,
+        conn: &Connection,
+        call: Call<Self::Body>,
+        now_us: i64,
+    ) -> Result<(), WriteError> {
+        // What would remove a point is refused when it is read.
+        let Verb::Put(point) = call.verb else { return Ok(()) };
         let table = match self.tables.get(&call.table) {
             Some(table) => table,
             None => {
@@ -60,8 +64,7 @@ impl Apply for Series {
                 self.tables.entry(call.table).or_insert(table)
             }
         };
-        let point = Point::read(call.body, table.form.kind, now_us)?;
-        table.add(conn, &point)
+        table.add(conn, &point, now_us)
     }
 
     fn finish(&mut self, conn: &Connection) -> Result<(), WriteError> {
@@ -106,10 +109,11 @@ impl SeriesTable {
         Ok(Self { name: name.clone(), form, upsert: upsert(name, form.kind) })
     }
 
-    fn add(&self, conn: &Connection, point: &Point) -> Result<(), WriteError> {
-        let timestamp = self.form.floor(point.at_us.div_euclid(1_000_000));
+    fn add(&self, conn: &Connection, point: &Point, now_us: i64) -> Result<(), WriteError> {
+        let at_us = point.at_us.unwrap_or(now_us);
+        let timestamp = self.form.floor(at_us.div_euclid(1_000_000));
         if self.form.kind == Kind::Delta {
-            return delta::add(conn, &self.name, timestamp, point);
+            return delta::add(conn, &self.name, timestamp, at_us, point);
         }
         let value = match &point.value {
             Measured::Number(number) => Sql::Real(*number),
@@ -118,7 +122,7 @@ impl SeriesTable {
         let mut upsert = conn.prepare_cached(&self.upsert)?;
         let (serie, env, metadata) = (&point.serie, &point.env, &point.metadata);
         if self.form.kind == Kind::Gauge {
-            upsert.execute(params![timestamp, serie, env, metadata, value, point.at_us])?;
+            upsert.execute(params![timestamp, serie, env, metadata, value, at_us])?;
         } else {
             upsert.execute(params![timestamp, serie, env, metadata, value])?;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::name::Form;
+use super::point::Point;
 use super::series::Series;
 use crate::sink::table::batch::{Reading, Room};
 use crate::sink::table::failure::{OpenError, WriteError};
@@ -21,7 +22,9 @@ pub(super) struct State {
 }
 
 impl database::State for State {
-    fn write(&mut self, reading: Reading<'_>) -> Result<(), WriteError> {
+    type Body = Point;
+
+    fn write(&mut self, reading: Reading<'_, Self::Body>) -> Result<(), WriteError> {
         let now_us = timestamp::now_us();
         batch::write(&mut self.conn, &mut self.series, &mut self.room, reading, now_us)
     }

@@ -1,0 +1,93 @@
+//! What is done of the next batch beforehand, away from the async threads, while the one before is being written.
+
+use std::sync::{Mutex, PoisonError};
+
+use rf_queue::StoredEvent;
+use tokio::task::JoinHandle;
+
+use crate::sink::SinkBatch;
+
+/// The work on the next batch, whose result is a `T`.
+#[derive(Debug)]
+pub(crate) struct Prepared<T> {
+    next: Mutex<Option<Next<T>>>,
+    /// A batch with more content is not kept in memory twice.
+    most_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Next<T> {
+    /// Of the batch.
+    id: String,
+    work: JoinHandle<T>,
+}
+
+impl<T: Send + 'static> Prepared<T> {
+    /// For batches that are closed at `goal_bytes` of content.
+    pub(crate) fn new(goal_bytes: usize) -> Self {
+        Self { next: Mutex::new(None), most_bytes: 2 * goal_bytes }
+    }
+
+    /// Begins the work on a batch, in place of that on any other.
+    pub(crate) fn begin(
+        &self,
+        batch: &SinkBatch,
+        work: impl FnOnce(&[StoredEvent]) -> T + Send + 'static,
+    ) {
+        let bytes: usize = batch.events.iter().map(|event| event.content.len()).sum();
+        if bytes > self.most_bytes {
+            return;
+        }
+        let (id, events) = (batch.id.clone(), batch.events.clone());
+        let work = tokio::task::spawn_blocking(move || work(&events));
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Next { id, work });
+    }
+
+    /// What was done of this batch, if anything was. Before it the one before may come again, or halves of it. A panic of the
+    /// work is as if there had been none: it comes again where the batch is written.
+    pub(crate) async fn take(&self, batch: &SinkBatch) -> Option<T> {
+        let Next { work, .. } = self
+            .next
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_if(|next| next.id == batch.id)?;
+        // What has not begun by now waits behind others' work: then it is done sooner where the batch is written.
+        work.abort();
+        work.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(id: &str, content: &'static [u8]) -> SinkBatch {
+        let event = StoredEvent { id: 1, at_ms: 0, content: content.into(), attempts: 0 };
+        SinkBatch { id: id.to_owned(), events: vec![event] }
+    }
+
+    async fn taken(prepared: &Prepared<usize>, batch: &SinkBatch) -> Option<usize> {
+        let is_done = || {
+            let next = prepared.next.lock().unwrap();
+            next.as_ref().is_none_or(|next| next.work.is_finished())
+        };
+        while !is_done() {
+            tokio::task::yield_now().await;
+        }
+        prepared.take(batch).await
+    }
+
+    #[tokio::test]
+    async fn only_the_batch_that_was_prepared_is_and_once() {
+        let prepared = Prepared::new(4);
+        let length = |events: &[StoredEvent]| events[0].content.len();
+        prepared.begin(&batch("a", b"12345678"), length);
+        assert_eq!(taken(&prepared, &batch("b", b"")).await, None);
+        assert_eq!(taken(&prepared, &batch("a", b"")).await, Some(8));
+        assert_eq!(taken(&prepared, &batch("a", b"")).await, None);
+        prepared.begin(&batch("large", b"123456789"), length);
+        assert_eq!(taken(&prepared, &batch("large", b"")).await, None);
+        prepared.begin(&batch("panics", b""), |_| panic!("at work"));
+        assert_eq!(taken(&prepared, &batch("panics", b"")).await, None);
+    }
+}
