@@ -46,8 +46,8 @@ use self::finished::Finished;
 use self::writer::{Chunk, FileError, Progress, Writer};
 use super::template::{Template, plain_name};
 use super::{
-    RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError,
-    checkpoint,
+    Batching, Overlap, RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost,
+    SinkStartError, Writes, checkpoint,
 };
 use crate::pipeline::{Batch, Output};
 use crate::settings::at;
@@ -114,14 +114,13 @@ pub(super) fn of_config(
         path,
         max_total,
         shape: Shape {
-            max_events: MAX_BATCH,
-            goal_bytes: BATCH_BYTES,
-            event_limit: None,
-            concurrency: 1,
-            stable: true,
-            ahead: true,
-            removed_together: REMOVED_TOGETHER,
-            linger: Duration::ZERO,
+            writes: Writes::Batches(Batching {
+                max_events: MAX_BATCH,
+                goal_bytes: BATCH_BYTES,
+                event_limit: None,
+                linger: Duration::ZERO,
+                overlap: Overlap::RemovedTogether(REMOVED_TOGETHER),
+            }),
             max_attempts: None,
             max_age: None,
             backoff: (Duration::from_millis(200), Duration::from_secs(60)),
