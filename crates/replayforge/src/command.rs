@@ -83,6 +83,20 @@ fn told(error: &anyhow::Error) -> String {
     )
 }
 
+/// Of a command that is done, or has failed.
+fn ended(outcome: anyhow::Result<()>) -> Exit {
+    match outcome {
+        Ok(()) => Exit::Ok,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Tells a person what has gone wrong.
+fn fail(error: &anyhow::Error) -> Exit {
+    complain(&told(error));
+    Exit::Failed
+}
+
 /// What to say of a store that is not there, or cannot be read.
 fn no_store(path: &Path) -> String {
     let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
