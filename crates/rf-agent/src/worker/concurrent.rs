@@ -132,7 +132,7 @@ impl<'a> Sender<'a> {
                 return Ok(Some(pause));
             }
             if let Some(event) = self.ahead.pop_front() {
-                self.rate.spend(1, event.content.len());
+                self.rate.spend(std::slice::from_ref(&event));
                 self.writing.push(Box::pin(write(self.worker, event)));
             }
         }
