@@ -94,6 +94,19 @@ pub(crate) struct Shape {
     pub(crate) rate: RateLimits,
 }
 
+impl Shape {
+    /// Tried for as long as it takes, with the usual pauses between tries, at any rate.
+    pub(crate) fn of(writes: Writes) -> Self {
+        Self {
+            writes,
+            max_attempts: None,
+            max_age: None,
+            backoff: (Duration::from_millis(200), Duration::from_secs(60)),
+            rate: RateLimits::default(),
+        }
+    }
+}
+
 /// What one write takes: the worker has a loop for each.
 #[derive(Debug, Clone)]
 pub(crate) enum Writes {

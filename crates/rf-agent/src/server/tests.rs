@@ -26,7 +26,7 @@ use super::files::StaticFolder;
 use super::password::{Password, Verifier};
 use super::relay::RelayStatus;
 use super::{ServedSink, Server, ServerPlan};
-use crate::sink::{RateLimits, Shape, Sink, SinkBatch, SinkError, Writes};
+use crate::sink::{Shape, Sink, SinkBatch, SinkError, Writes};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -60,13 +60,7 @@ impl Sink for Echo {
 }
 
 fn echo(id: &str) -> ServedSink {
-    let shape = Shape {
-        writes: Writes::Singles { concurrency: 1 },
-        max_attempts: None,
-        max_age: None,
-        backoff: (SOON, SOON),
-        rate: RateLimits::default(),
-    };
+    let shape = Shape::of(Writes::Singles { concurrency: 1 });
     ServedSink {
         id: id.to_owned(),
         name: format!("name of {id}"),

@@ -46,8 +46,8 @@ use self::finished::Finished;
 use self::writer::{Chunk, FileError, Progress, Writer};
 use super::template::{Template, plain_name};
 use super::{
-    Batching, Overlap, RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost,
-    SinkStartError, Writes, checkpoint,
+    Batching, Overlap, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError,
+    Writes, checkpoint,
 };
 use crate::pipeline::{Batch, Output};
 use crate::settings::at;
@@ -113,19 +113,13 @@ pub(super) fn of_config(
         data_dir: context.data_dir.to_owned(),
         path,
         max_total,
-        shape: Shape {
-            writes: Writes::Batches(Batching {
-                max_events: MAX_BATCH,
-                goal_bytes: BATCH_BYTES,
-                event_limit: None,
-                linger: Duration::ZERO,
-                overlap: Overlap::RemovedTogether(REMOVED_TOGETHER),
-            }),
-            max_attempts: None,
-            max_age: None,
-            backoff: (Duration::from_millis(200), Duration::from_secs(60)),
-            rate: RateLimits::default(),
-        },
+        shape: Shape::of(Writes::Batches(Batching {
+            max_events: MAX_BATCH,
+            goal_bytes: BATCH_BYTES,
+            event_limit: None,
+            linger: Duration::ZERO,
+            overlap: Overlap::RemovedTogether(REMOVED_TOGETHER),
+        })),
         config,
         own_queue: OnceLock::new(),
         opened: OnceCell::new(),

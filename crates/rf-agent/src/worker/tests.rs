@@ -101,13 +101,8 @@ impl Sink for Recorder {
 }
 
 fn shape(writes: Writes) -> Shape {
-    Shape {
-        writes,
-        max_attempts: None,
-        max_age: None,
-        backoff: (Duration::from_millis(1), Duration::from_millis(5)),
-        rate: RateLimits::default(),
-    }
+    let backoff = (Duration::from_millis(1), Duration::from_millis(5));
+    Shape { backoff, ..Shape::of(writes) }
 }
 
 fn singles(concurrency: usize) -> Shape {

@@ -14,7 +14,7 @@ use super::reader::Reader;
 use super::retention::{self, Step};
 use super::writer::{NotDone, Writer};
 use crate::sink::{
-    Batching, Overlap, RateLimits, Shape, SinkBatch, SinkContext, SinkError, SinkStartError, Writes,
+    Batching, Overlap, Shape, SinkBatch, SinkContext, SinkError, SinkStartError, Writes,
 };
 
 /// What the writer thread owns.
@@ -45,19 +45,13 @@ const GOAL_BYTES: usize = 4 * 1024 * 1024;
 
 /// How the sinks with tables are fed: one batch after the other, each repeated as it was, for as long as it takes.
 pub(crate) fn shape() -> Shape {
-    Shape {
-        writes: Writes::Batches(Batching {
-            max_events: 1000,
-            goal_bytes: GOAL_BYTES,
-            event_limit: None,
-            linger: Duration::ZERO,
-            overlap: Overlap::Ahead,
-        }),
-        max_attempts: None,
-        max_age: None,
-        backoff: (Duration::from_millis(200), Duration::from_secs(60)),
-        rate: RateLimits::default(),
-    }
+    Shape::of(Writes::Batches(Batching {
+        max_events: 1000,
+        goal_bytes: GOAL_BYTES,
+        event_limit: None,
+        linger: Duration::ZERO,
+        overlap: Overlap::Ahead,
+    }))
 }
 
 impl<S: State> Database<S> {
