@@ -83,6 +83,26 @@ fn told(error: &anyhow::Error) -> String {
     )
 }
 
+/// Of a command that is done, or has failed.
+fn ended(outcome: anyhow::Result<()>) -> Exit {
+    match outcome {
+        Ok(()) => Exit::Ok,
+        Err(error) => fail(&error),
+    }
+}
+
+/// Tells a person what has gone wrong.
+fn fail(error: &anyhow::Error) -> Exit {
+    complain(&told(error));
+    Exit::Failed
+}
+
+/// The time of day in UTC, with milliseconds.
+fn time_of_day(at_us: u64) -> String {
+    let (seconds, ms) = (at_us / 1_000_000, at_us / 1000 % 1000);
+    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
+}
+
 /// What to say of a store that is not there, or cannot be read.
 fn no_store(path: &Path) -> String {
     let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;

@@ -32,7 +32,7 @@ use crate::settings::{
     reached, store_options,
 };
 use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
-use crate::sink::{EventLimit, RateLimits, Shape, Sink};
+use crate::sink::{Batching, EventLimit, Overlap, RateLimits, Shape, Sink, Writes};
 use crate::source::{SOURCES, SourceContext};
 use crate::stats::{DEFAULT_STATUS_PORT, StatsPlan, ToldRelay};
 
@@ -315,21 +315,20 @@ fn shape(sink: &ProxySinkFile) -> Shape {
         sink.max_messages_per_minute
     };
     Shape {
-        max_events: if sink.config.batch_max_events == 0 {
-            1000
-        } else {
-            sink.config.batch_max_events
-        },
-        goal_bytes: size(sink.config.batch_goal_bytes, 17 * 1024 * 1024 / 4),
-        event_limit: Some(EventLimit {
-            bytes: size(sink.config.max_payload_bytes, 5 * 1024 * 1024),
-            name: "config.maxPayloadBytes",
+        writes: Writes::Batches(Batching {
+            max_events: if sink.config.batch_max_events == 0 {
+                1000
+            } else {
+                sink.config.batch_max_events
+            },
+            goal_bytes: size(sink.config.batch_goal_bytes, 17 * 1024 * 1024 / 4),
+            event_limit: Some(EventLimit {
+                bytes: size(sink.config.max_payload_bytes, 5 * 1024 * 1024),
+                name: "config.maxPayloadBytes",
+            }),
+            linger: linger(sink),
+            overlap: Overlap::Ahead,
         }),
-        concurrency: 1,
-        stable: true,
-        ahead: true,
-        removed_together: 1,
-        linger: linger(sink),
         max_attempts: None,
         max_age: None,
         backoff: BACKOFF,

@@ -13,7 +13,7 @@
 //!
 //! Must not know: sources, events. Reading order: [`config`] (what a file says), [`names`] (which name is meant),
 //! `json`, `form`, `multipart` and `xml` (one shape of body each), `value` (texts within texts), [`body`] (which of them a
-//! body is).
+//! body is). `rewrite` replaces parts of a text.
 
 mod body;
 mod config;
@@ -23,6 +23,7 @@ mod multipart;
 mod names;
 #[cfg(test)]
 mod properties;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod value;

@@ -38,7 +38,7 @@ use crate::pipeline::Output;
 /// Events that are written together.
 #[derive(Debug, Clone)]
 pub(crate) struct SinkBatch {
-    /// The same for every repeat of this batch, also after a restart where [`Shape::stable`] is set.
+    /// The same for every repeat of this batch, with [`Writes::Batches`] also after a restart.
     pub(crate) id: String,
     /// In order; at least one.
     pub(crate) events: Vec<StoredEvent>,
@@ -82,24 +82,8 @@ pub(crate) enum SinkError {
 /// How a sink wants to be fed.
 #[derive(Debug, Clone)]
 pub(crate) struct Shape {
-    /// Most events in one write.
-    pub(crate) max_events: usize,
-    /// A batch is closed when its content reaches this.
-    pub(crate) goal_bytes: usize,
-    /// A single event above this is never written: it becomes a dead letter; `None`: none is too large.
-    pub(crate) event_limit: Option<EventLimit>,
-    /// Writes at a time. 1 keeps the order.
-    pub(crate) concurrency: usize,
-    /// A batch must have the same id and the same events when it is repeated after a restart.
-    pub(crate) stable: bool,
-    /// With [`Shape::stable`]: after a kill the last two batches may come again, in their order, and not only the last one.
-    /// Then the next batch is made ready while one is written.
-    pub(crate) ahead: bool,
-    /// With [`Shape::ahead`], for a sink that knows by itself how far it is ([`Sink::progress`]): so many batches that are written
-    /// may leave the queue in one commit, while more wait and there is room. After a kill so many more come again. 1: each.
-    pub(crate) removed_together: usize,
-    /// With [`Shape::stable`]: so long an event may wait for others, until a batch is whole; zero: not at all.
-    pub(crate) linger: Duration,
+    /// What one write takes.
+    pub(crate) writes: Writes,
     /// After so many tries an event is a dead letter; `None`: never.
     pub(crate) max_attempts: Option<u32>,
     /// An event older than this that fails is a dead letter; `None`: never.
@@ -108,6 +92,58 @@ pub(crate) struct Shape {
     pub(crate) backoff: (Duration, Duration),
     /// What may be sent in a time.
     pub(crate) rate: RateLimits,
+}
+
+impl Shape {
+    /// Tried for as long as it takes, with the usual pauses between tries, at any rate.
+    pub(crate) fn of(writes: Writes) -> Self {
+        Self {
+            writes,
+            max_attempts: None,
+            max_age: None,
+            backoff: (Duration::from_millis(200), Duration::from_secs(60)),
+            rate: RateLimits::default(),
+        }
+    }
+}
+
+/// What one write takes: the worker has a loop for each.
+#[derive(Debug, Clone)]
+pub(crate) enum Writes {
+    /// A single event.
+    Singles {
+        /// Writes at a time. 1 keeps the order.
+        concurrency: usize,
+    },
+    /// A batch, one after the other. It has the same id and the same events when it is repeated after a restart.
+    Batches(Batching),
+}
+
+/// What makes a batch, and what may be done beside its write.
+#[derive(Debug, Clone)]
+pub(crate) struct Batching {
+    /// Most events of a batch.
+    pub(crate) max_events: usize,
+    /// A batch is closed when its content reaches this.
+    pub(crate) goal_bytes: usize,
+    /// A single event above this is never written: it becomes a dead letter; `None`: none is too large.
+    pub(crate) event_limit: Option<EventLimit>,
+    /// So long an event may wait for others, until a batch is whole; zero: not at all.
+    pub(crate) linger: Duration,
+    /// How far the queue may be ahead of a write and behind it.
+    pub(crate) overlap: Overlap,
+}
+
+/// What the queue does beside a write, and so how much comes again after a kill, in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Overlap {
+    /// Nothing: a batch is out of the queue before the next is written. The last batch may come again.
+    None,
+    /// The next batch is made ready, and the one before removed. The last two may come again.
+    Ahead,
+    /// The next batch is made ready. For a sink that knows by itself how far it is ([`Sink::progress`]): up to so many batches
+    /// that are written leave the queue in one commit, while more wait and there is room. So many more may come again.
+    RemovedTogether(usize),
 }
 
 /// How large a single event may be.
@@ -152,7 +188,7 @@ pub(crate) trait Sink: Send + Sync {
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>>;
 
     /// This batch will be written after the one that is being written now: what can be done of it beforehand may begin. Called
-    /// for sinks with [`Shape::ahead`]; the write may never come, or come for halves of the batch.
+    /// unless [`Overlap::None`] is wanted; the write may never come, or come for halves of the batch.
     fn prepare(&self, _batch: &SinkBatch) {}
 
     /// The relay and buckets that it ships to, if it does.
@@ -180,7 +216,7 @@ pub(crate) trait Sink: Send + Sync {
         None
     }
 
-    /// How far the sink is after a write that was `Ok`, for sinks with [`Shape::stable`]: stored in the transaction that
+    /// How far the sink is after a write that was `Ok`, for sinks with [`Writes::Batches`]: stored in the transaction that
     /// removes what was written, so that after a kill both are there or neither.
     fn progress(&self) -> Option<Checkpoint> {
         None

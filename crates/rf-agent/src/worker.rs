@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::done::Done;
-use crate::sink::Sink;
+use crate::sink::{Sink, Writes};
 use crate::stats::SinkMeter;
 use crate::trace::Trace;
 
@@ -86,10 +86,9 @@ impl Worker {
 
     async fn turn(&self) -> Result<(), Interrupted> {
         Done::recover(self).await?;
-        if self.sink.shape().stable {
-            batched::run(self).await
-        } else {
-            concurrent::run(self).await
+        match &self.sink.shape().writes {
+            Writes::Batches(batching) => batched::run(self, batching).await,
+            Writes::Singles { concurrency } => concurrent::run(self, *concurrency).await,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The wall clock, in whole units since 1970 (UTC).
+//! The wall clock, in whole units since 1970 (UTC), and spans of time as the original shows them.
 //!
 //! For times that are shown, stored or sent to another program. It may jump when the machine's clock is set: measure spans
 //! with `tokio::time::Instant`. A clock before 1970 reads 0.
@@ -23,6 +23,18 @@ pub fn unix_us() -> u64 {
     micros(since_1970())
 }
 
+/// `1h2m3s`, as Go prints a duration, in whole seconds.
+#[must_use]
+pub fn go_duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds}s"),
+        _ => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
 fn since_1970() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -45,6 +57,19 @@ mod tests {
         assert_eq!((millis(since), micros(since)), (1_700_000_000_123, 1_700_000_000_123_456));
         assert_eq!((millis(Duration::MAX), micros(Duration::MAX)), (u64::MAX, u64::MAX));
         assert_eq!((millis(Duration::ZERO), micros(Duration::ZERO)), (0, 0));
+    }
+
+    #[test]
+    fn durations_are_those_of_go() {
+        for (ms, expected) in [
+            (999, "0s"),
+            (59_000, "59s"),
+            (60_000, "1m0s"),
+            (3_600_000, "1h0m0s"),
+            (90_061_000, "25h1m1s"),
+        ] {
+            assert_eq!(go_duration(Duration::from_millis(ms)), expected);
+        }
     }
 
     #[test]

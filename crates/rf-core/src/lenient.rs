@@ -15,8 +15,7 @@ where
 
 /// A whole number, also from a fraction (`1.5e9`); 0 where there is none.
 pub(crate) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    Ok(value.as_u64().or_else(|| value.as_f64().map(whole)).unwrap_or_default())
+    Ok(optional_number(deserializer)?.unwrap_or_default())
 }
 
 /// The same where nothing is something else than 0.

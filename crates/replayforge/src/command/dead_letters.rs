@@ -7,7 +7,7 @@ use anyhow::Context;
 use rf_queue::{DeadLetter, DeadLetters, Which};
 
 use super::status::plain;
-use super::{complain, no_store, print, shown, told};
+use super::{complain, fail, no_store, print, shown};
 use crate::cli::{DeadLettersAction, WhichArgs};
 use crate::config_file::store_path;
 use crate::running::Exit;
@@ -38,10 +38,7 @@ pub(super) fn run(action: DeadLettersAction) -> Exit {
             complain(&there_is_no(&done.missing));
             Exit::Failed
         }
-        Err(error) => {
-            complain(&told(&error));
-            Exit::Failed
-        }
+        Err(error) => fail(&error),
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::journey::Journeys;
-use super::{complain, told};
+use super::{complain, ended};
 use crate::cli::{DemoArgs, Role};
 use crate::config_file::{self, Checked};
 use crate::logging;
@@ -49,13 +49,7 @@ pub(super) fn run(args: &DemoArgs) -> Exit {
         return Exit::Failed;
     }
     prepare_process();
-    match start(args.dir.clone()) {
-        Ok(()) => Exit::Ok,
-        Err(error) => {
-            complain(&told(&error));
-            Exit::Failed
-        }
-    }
+    ended(start(args.dir.clone()))
 }
 
 /// The demo's own lines are what is to be seen.

@@ -8,7 +8,7 @@ use rf_notify::{Message, Sent, Target};
 use rf_relay::config as relay;
 use tokio::time::Instant;
 
-use super::{complain, print, told};
+use super::{complain, fail, print};
 use crate::cli::{NotifyAction, NotifyTestArgs, Role};
 use crate::config_file::{environment, owner};
 use crate::running::{Exit, run_once};
@@ -37,10 +37,7 @@ pub(super) fn run(action: &NotifyAction) -> Exit {
     match sent {
         Ok(()) if failed == 0 => Exit::Ok,
         Ok(()) => Exit::Failed,
-        Err(error) => {
-            complain(&told(&error));
-            Exit::Failed
-        }
+        Err(error) => fail(&error),
     }
 }
 

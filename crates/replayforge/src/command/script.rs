@@ -7,7 +7,7 @@ mod test;
 
 use rf_script::{ScriptOptions, Session};
 
-use super::{complain, print, told};
+use super::{complain, fail, print};
 use crate::cli::{ScriptAction, ScriptInputArgs};
 use crate::config_file;
 use crate::logging;
@@ -30,10 +30,7 @@ pub(super) fn run(action: &ScriptAction) -> Exit {
         ScriptAction::Test(args) => test::run(args),
         ScriptAction::Bench(args) => bench::run(args),
     };
-    ended.unwrap_or_else(|error| {
-        complain(&told(&error));
-        Exit::Failed
-    })
+    ended.unwrap_or_else(|error| fail(&error))
 }
 
 /// A script that takes events, as `run` and `bench` need it.

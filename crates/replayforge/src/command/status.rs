@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::status_port::{StatusPort, TOKEN_VARIABLE, token};
-use super::{complain, print, told};
+use super::{ended, print, told};
 use crate::cli::{StatusArgs, TopArgs};
 use crate::running::{Exit, run_once, run_role};
 pub(super) use text::plain;
@@ -86,16 +86,6 @@ async fn watch(
 
 fn relay(url: &str, token_file: Option<&PathBuf>) -> anyhow::Result<StatusPort> {
     StatusPort::new(url, token(TOKEN_VARIABLE, token_file)?.as_deref())
-}
-
-fn ended(outcome: anyhow::Result<()>) -> Exit {
-    match outcome {
-        Ok(()) => Exit::Ok,
-        Err(error) => {
-            complain(&told(&error));
-            Exit::Failed
-        }
-    }
 }
 
 fn report(url: &str, body: &[u8]) -> anyhow::Result<Report> {

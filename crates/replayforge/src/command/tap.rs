@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::status_port::token;
-use super::{complain, told};
+use super::{complain, ended};
 use crate::cli::TapArgs;
 use crate::running::{Exit, run_role};
 
@@ -34,13 +34,7 @@ const TAP_TYPE: &[u8] = b"application/x-ndjson";
 const TOKEN_VARIABLE: &str = "RF_BUCKET_TOKEN";
 
 pub(super) fn run(args: &TapArgs) -> Exit {
-    match run_role(async |control| tap(args, control.stop).await) {
-        Ok(()) => Exit::Ok,
-        Err(error) => {
-            complain(&told(&error));
-            Exit::Failed
-        }
-    }
+    ended(run_role(async |control| tap(args, control.stop).await))
 }
 
 /// Why reading along has ended.

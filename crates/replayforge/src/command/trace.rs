@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::status_port::{StatusPort, TOKEN_VARIABLE, token};
-use super::{complain, no_store, print, told};
+use super::{complain, fail, no_store, print, told};
 use crate::cli::TraceArgs;
 use crate::config_file::{self, Checked};
 use crate::running::{Exit, run_once};
@@ -47,10 +47,7 @@ pub(super) fn run(args: &TraceArgs) -> Exit {
     match asked {
         Ok(()) if is_known => Exit::Ok,
         Ok(()) => Exit::Failed,
-        Err(error) => {
-            complain(&told(&error));
-            Exit::Failed
-        }
+        Err(error) => fail(&error),
     }
 }
 
@@ -102,11 +99,7 @@ async fn ask_port(port: &StatusPort, id: Uuid) -> anyhow::Result<TraceReport> {
 }
 
 fn programs(args: &TraceArgs) -> Result<Vec<Program>, Exit> {
-    let failed = |error: anyhow::Error| {
-        complain(&told(&error));
-        Exit::Failed
-    };
-    let token = token(TOKEN_VARIABLE, args.token_file.as_ref()).map_err(failed)?;
+    let token = token(TOKEN_VARIABLE, args.token_file.as_ref()).map_err(|error| fail(&error))?;
     let mut programs = Vec::new();
     for file in &args.config {
         programs.push(of_file(file)?);
@@ -117,7 +110,7 @@ fn programs(args: &TraceArgs) -> Result<Vec<Program>, Exit> {
     // The relay's token is nobody else's business.
     let agents = args.proxy.iter().chain(&args.player).map(|url| (url, None));
     for (url, token) in relays.chain(agents) {
-        let port = StatusPort::new(url, token).map_err(failed)?;
+        let port = StatusPort::new(url, token).map_err(|error| fail(&error))?;
         programs.push(Program { name: url.clone(), port: Some(port), store: None });
     }
     Ok(programs)

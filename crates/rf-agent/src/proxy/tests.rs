@@ -7,6 +7,7 @@ use rf_core::config::{Problems, parse};
 use super::check;
 use crate::agent::Plan;
 use crate::settings::host_name;
+use crate::sink::Writes;
 
 const RELAY: &str = r#"url: "http://127.0.0.1:1", authBearer: "t", buckets: ["b"]"#;
 
@@ -90,7 +91,10 @@ fn events_wait_for_company_where_an_api_is_posted_to() {
         let mut problems = Problems::new();
         let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
         let plan = check(&document, &mut problems).unwrap_or_else(|| panic!("{problems}"));
-        assert_eq!(plan.sinks[0].sink.shape().linger, expected, "{keys}");
+        let Writes::Batches(batching) = &plan.sinks[0].sink.shape().writes else {
+            panic!("a proxy ships batches");
+        };
+        assert_eq!(batching.linger, expected, "{keys}");
     };
     let api = "url: 'http://api.example/', notRelay: true";
     let relay = "url: 'http://relay.example/', buckets: ['b'], authBearer: 't'";

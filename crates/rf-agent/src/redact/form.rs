@@ -9,6 +9,7 @@ use memchr::{memchr, memmem, memrchr};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::names::{Fields, normalized};
+use super::rewrite::Rewrite;
 use super::value::{self, Look};
 use super::{MASK, json};
 
@@ -64,8 +65,8 @@ fn mask(text: &[u8], pairs: Pairs<'_>, look: Look<'_>) -> Option<Vec<u8>> {
 
 fn mask_pairs(text: &[u8], pairs: Pairs<'_>, look: Look<'_>) -> Option<Vec<u8>> {
     memchr(b'=', text)?;
-    let mut out = Vec::new();
-    let (mut copied, mut start) = (0, 0);
+    let mut rewrite = Rewrite::of(text);
+    let mut start = 0;
     let (mut is_masked, mut is_query, mut separator) = (false, false, b'&');
     let is_separator = |byte: &u8| begins_pair(*byte) || (pairs.is_text && ends_url(*byte));
     for piece in text.split_inclusive(is_separator) {
@@ -77,7 +78,7 @@ fn mask_pairs(text: &[u8], pairs: Pairs<'_>, look: Look<'_>) -> Option<Vec<u8>> 
         let names = if is_query { pairs.in_query } else { pairs.outside };
         if is_masked && continues(separator, pair) {
             if !pair.is_empty() {
-                copied = pair_end;
+                rewrite.extend_to(pair_end);
             }
         } else if let Some(equals) = memchr(b'=', pair).filter(|_| !names.is_empty()) {
             is_masked = is_meant(&pair[..equals], names);
@@ -85,9 +86,7 @@ fn mask_pairs(text: &[u8], pairs: Pairs<'_>, look: Look<'_>) -> Option<Vec<u8>> 
             let masked =
                 if is_masked { Some(MASK.as_bytes().to_vec()) } else { mask_encoded(value, look) };
             if let Some(masked) = masked {
-                out.extend_from_slice(&text[copied..=start + equals]);
-                out.extend_from_slice(&masked);
-                copied = pair_end;
+                rewrite.replace(start + equals + 1..pair_end, &masked);
             }
         } else {
             is_masked = false;
@@ -100,11 +99,7 @@ fn mask_pairs(text: &[u8], pairs: Pairs<'_>, look: Look<'_>) -> Option<Vec<u8>> 
         separator = end;
         start += piece.len();
     }
-    if copied == 0 {
-        return None;
-    }
-    out.extend_from_slice(&text[copied..]);
-    Some(out)
+    rewrite.finish()
 }
 
 fn begins_pair(separator: u8) -> bool {
@@ -147,8 +142,7 @@ fn mask_user_info(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
     if !look.query.has_name(USER_INFO) {
         return None;
     }
-    let mut out = Vec::new();
-    let mut copied = 0;
+    let mut rewrite = Rewrite::of(text);
     for found in memmem::find_iter(text, b"://") {
         let start = found + 3;
         let rest = &text[start..];
@@ -159,17 +153,11 @@ fn mask_user_info(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
             None if look.is_cut && length == rest.len() && !is_host(authority) => length,
             None => continue,
         };
-        if end > 0 && start >= copied {
-            out.extend_from_slice(&text[copied..start]);
-            out.extend_from_slice(MASK.as_bytes());
-            copied = start + end;
+        if end > 0 && start >= rewrite.done() {
+            rewrite.replace(start..start + end, MASK.as_bytes());
         }
     }
-    if copied == 0 {
-        return None;
-    }
-    out.extend_from_slice(&text[copied..]);
-    Some(out)
+    rewrite.finish()
 }
 
 fn ends_authority(byte: u8) -> bool {

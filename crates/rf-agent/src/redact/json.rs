@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 
 use super::MASK;
 use super::names::{Fields, normalized};
+use super::rewrite::Rewrite;
 use super::value::{self, Look};
 
 /// The text, which is JSON or has JSON somewhere in it, with the values of fields masked; `None` when there are none in it.
@@ -27,8 +28,8 @@ pub(super) fn is_json(text: &[u8]) -> bool {
 /// of the texts between them, and [`Masker`] passes over the true ones. Paths are not followed.
 pub(super) fn mask_names(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
     let mask = format!("\"{MASK}\"");
-    let mut out = Vec::new();
-    let (mut copied, mut at) = (0, 0);
+    let mut rewrite = Rewrite::of(text);
+    let mut at = 0;
     while let Some(found) = text.get(at..).and_then(|rest| memchr(b'"', rest)) {
         let start = at + found;
         at = start + 1;
@@ -49,16 +50,10 @@ pub(super) fn mask_names(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
         {
             continue;
         }
-        out.extend_from_slice(&text[copied..value]);
-        out.extend_from_slice(mask.as_bytes());
-        copied = value_end(text, value);
-        at = copied;
+        at = value_end(text, value);
+        rewrite.replace(value..at, mask.as_bytes());
     }
-    if copied == 0 {
-        return None;
-    }
-    out.extend_from_slice(&text[copied..]);
-    Some(out)
+    rewrite.finish()
 }
 
 fn mask_fields(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
@@ -68,8 +63,7 @@ fn mask_fields(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
         at: 0,
         levels: Vec::new(),
         outer: Vec::new(),
-        out: Vec::new(),
-        copied: 0,
+        rewrite: Rewrite::of(text),
     };
     masker.run()
 }
@@ -91,9 +85,7 @@ struct Masker<'a> {
     levels: Vec<Level>,
     /// Names of the objects around, outermost first; only when paths are asked for.
     outer: Vec<Vec<u8>>,
-    out: Vec<u8>,
-    /// So much of `text` is in `out`.
-    copied: usize,
+    rewrite: Rewrite<'a>,
 }
 
 impl Masker<'_> {
@@ -108,11 +100,7 @@ impl Masker<'_> {
                 _ => self.at += 1,
             }
         }
-        if self.copied == 0 {
-            return None;
-        }
-        self.out.extend_from_slice(&self.text[self.copied..]);
-        Some(self.out)
+        self.rewrite.finish()
     }
 
     fn open(&mut self, level: Level) {
@@ -195,9 +183,7 @@ impl Masker<'_> {
 
     /// Puts `with` in the place of what lies between here and `end`.
     fn replace(&mut self, end: usize, with: &[u8]) {
-        self.out.extend_from_slice(&self.text[self.copied..self.at]);
-        self.out.extend_from_slice(with);
-        self.copied = end;
+        self.rewrite.replace(self.at..end, with);
         self.at = end;
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use memchr::{memchr_iter, memmem};
 
+use super::rewrite::Rewrite;
 use super::value::Look;
 use super::{MASK, body, form};
 
@@ -23,8 +24,7 @@ pub(super) fn mask(
     if delimiters.is_empty() {
         return Err("its parts cannot be told apart");
     }
-    let mut out = Vec::new();
-    let mut copied = 0;
+    let mut rewrite = Rewrite::of(body);
     for (index, delimiter) in delimiters.iter().enumerate() {
         // A cut body ends within a part.
         let part_end = delimiters.get(index + 1).map_or(body.len(), |next| next.start);
@@ -34,16 +34,10 @@ pub(super) fn mask(
         let content = content.strip_suffix(b"\n").unwrap_or(content);
         let content = content.strip_suffix(b"\r").unwrap_or(content);
         if let Some(masked) = mask_part(head, content, look) {
-            out.extend_from_slice(&body[copied..content_start]);
-            out.extend_from_slice(&masked);
-            copied = content_start + content.len();
+            rewrite.replace(content_start..content_start + content.len(), &masked);
         }
     }
-    if copied == 0 {
-        return Ok(None);
-    }
-    out.extend_from_slice(&body[copied..]);
-    Ok(Some(out))
+    Ok(rewrite.finish())
 }
 
 fn mask_part(head: &[u8], content: &[u8], look: Look<'_>) -> Option<Vec<u8>> {

@@ -7,6 +7,7 @@
 use memchr::memmem;
 
 use super::names::Fields;
+use super::rewrite::Rewrite;
 use super::value::Look;
 use super::{MASK, form};
 
@@ -18,13 +19,8 @@ pub(super) fn mask(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
 }
 
 fn mask_fields(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    let (mut copied, mut at) = (0, 0);
-    let mut replace = |from: usize, to: usize, copied: &mut usize| {
-        out.extend_from_slice(&text[*copied..from]);
-        out.extend_from_slice(MASK.as_bytes());
-        *copied = to;
-    };
+    let mut rewrite = Rewrite::of(text);
+    let mut at = 0;
     while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr(b'<', rest)) {
         let tag = at + found + 1;
         let name = &text[tag..tag + name_length(&text[tag..])];
@@ -36,14 +32,14 @@ fn mask_fields(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
         let mut from = tag + name.len();
         loop {
             for (from, to) in attributes(text, from, tag_end, is_secret) {
-                replace(from, to, &mut copied);
+                rewrite.replace(from..to, MASK.as_bytes());
             }
-            if copied <= tag_end {
+            if rewrite.done() <= tag_end {
                 break;
             }
             // A value with a `<` in it was masked: the tag goes on behind it.
-            from = copied;
-            tag_end = copied + tag_length(&text[copied..]);
+            from = rewrite.done();
+            tag_end = from + tag_length(&text[from..]);
         }
         at = tag_end;
         let has_content = if text[tag..tag_end].ends_with(b">") {
@@ -54,15 +50,11 @@ fn mask_fields(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
         };
         if is_meant && has_content {
             let end = content_end(text, at, name);
-            replace(at, end, &mut copied);
+            rewrite.replace(at..end, MASK.as_bytes());
             at = end;
         }
     }
-    if copied == 0 {
-        return None;
-    }
-    out.extend_from_slice(&text[copied..]);
-    Some(out)
+    rewrite.finish()
 }
 
 /// Where the content of the element `name` ends that begins at `from`: at its own end tag; a cut text has none.

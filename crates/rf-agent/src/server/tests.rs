@@ -26,7 +26,7 @@ use super::files::StaticFolder;
 use super::password::{Password, Verifier};
 use super::relay::RelayStatus;
 use super::{ServedSink, Server, ServerPlan};
-use crate::sink::{RateLimits, Shape, Sink, SinkBatch, SinkError};
+use crate::sink::{Shape, Sink, SinkBatch, SinkError, Writes};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -60,20 +60,7 @@ impl Sink for Echo {
 }
 
 fn echo(id: &str) -> ServedSink {
-    let shape = Shape {
-        max_events: 1,
-        goal_bytes: 1,
-        event_limit: None,
-        concurrency: 1,
-        stable: false,
-        ahead: false,
-        removed_together: 1,
-        linger: Duration::ZERO,
-        max_attempts: None,
-        max_age: None,
-        backoff: (SOON, SOON),
-        rate: RateLimits::default(),
-    };
+    let shape = Shape::of(Writes::Singles { concurrency: 1 });
     ServedSink {
         id: id.to_owned(),
         name: format!("name of {id}"),

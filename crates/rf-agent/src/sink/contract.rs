@@ -22,7 +22,7 @@ use rf_queue::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shape, Sink, SinkBatch, SinkError, SinkHost};
+use super::{Shape, Sink, SinkBatch, SinkError, SinkHost, Writes};
 use crate::worker::Worker;
 
 /// How long something may take that usually takes milliseconds, on a machine that is busy.
@@ -142,7 +142,8 @@ async fn check_kills_in_a_backlog(subject: &dyn Subject, numbers: std::ops::Rang
 async fn assert_stored(subject: &dyn Subject, numbers: std::ops::Range<usize>, after: &str) {
     let mut stored = subject.stored().await;
     stored.retain(|number| numbers.contains(number));
-    if subject.build().shape().concurrency > 1 {
+    if matches!(subject.build().shape().writes, Writes::Singles { concurrency } if concurrency > 1)
+    {
         stored.sort_unstable();
     }
     if subject.promise() == Promise::AtLeastOnce {
@@ -225,7 +226,10 @@ impl Bench {
     /// drops it all there.
     async fn run_until_killed(&self, sink: Arc<dyn Sink>, steps: usize, most: usize) {
         let killed = Arc::new(Notify::new());
-        let shape = Shape { max_events: sink.shape().max_events.min(most), ..sink.shape().clone() };
+        let mut shape = sink.shape().clone();
+        if let Writes::Batches(batching) = &mut shape.writes {
+            batching.max_events = batching.max_events.min(most);
+        }
         let mortal = Mortal { inner: sink, shape, left: steps.into(), killed: Arc::clone(&killed) };
         let emptied = async {
             while self.store.usage(self.queue).events > 0 {

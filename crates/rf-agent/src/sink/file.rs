@@ -45,8 +45,8 @@ use self::render::Renderer;
 use self::writer::{Chunk, FileError, Progress, Tracked, Writer};
 use super::template::plain_name;
 use super::{
-    RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError,
-    checkpoint,
+    Batching, Overlap, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError,
+    Writes, checkpoint,
 };
 use crate::pipeline::{Batch, Output};
 use crate::settings::at;
@@ -112,20 +112,13 @@ pub(super) fn of_config(
         data_dir: context.data_dir.to_owned(),
         renderer: Renderer { path, format: config.format },
         max_total,
-        shape: Shape {
+        shape: Shape::of(Writes::Batches(Batching {
             max_events: MAX_BATCH,
             goal_bytes: BATCH_BYTES,
             event_limit: None,
-            concurrency: 1,
-            stable: true,
-            ahead: true,
-            removed_together: REMOVED_TOGETHER,
             linger: Duration::ZERO,
-            max_attempts: None,
-            max_age: None,
-            backoff: (Duration::from_millis(200), Duration::from_secs(60)),
-            rate: RateLimits::default(),
-        },
+            overlap: Overlap::RemovedTogether(REMOVED_TOGETHER),
+        })),
         config,
         own_queue: OnceLock::new(),
         opened: OnceCell::new(),

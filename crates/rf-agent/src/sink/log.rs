@@ -9,12 +9,12 @@ pub(super) mod contract;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
+use rf_core::config::{ByteSize, Node, Problems, schema_of};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
 use super::file::{Compress, FileFormat, FileSinkConfig, Fsync, Keys};
-use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, singles};
+use super::{Shape, Sink, SinkBatch, SinkContext, SinkError, Writes};
 
 /// As much of an event is shown in the program's log.
 const MAX_SHOWN_BYTES: usize = 4096;
@@ -84,7 +84,7 @@ pub(super) fn build(
         return Some(Arc::new(LogSink {
             name: context.name.to_owned(),
             level: config.log_level,
-            shape: singles::shape(singles::one(), 0, Interval::from_secs(0)),
+            shape: Shape::of(Writes::Singles { concurrency: 1 }),
         }));
     }
     let file = FileSinkConfig {

@@ -31,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::progress::{Arrived, Progress};
 use super::{
-    EventLimit, RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost,
-    SinkStartError, checkpoint, singles,
+    Batching, EventLimit, Overlap, RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError,
+    SinkHost, SinkStartError, Writes, checkpoint, singles,
 };
 use crate::pipeline::{Batch, Output};
 use crate::settings::at;
@@ -115,14 +115,16 @@ pub(super) fn build(
         None => groups.then_some(DEFAULT_PER_MINUTE),
     };
     let shape = Shape {
-        max_events: MAX_BATCH,
-        goal_bytes: BATCH_BYTES,
-        event_limit: Some(EventLimit { bytes: MAX_EVENT_BYTES, name: "a notification may have" }),
-        concurrency: 1,
-        stable: true,
-        ahead: false,
-        removed_together: 1,
-        linger: Duration::ZERO,
+        writes: Writes::Batches(Batching {
+            max_events: MAX_BATCH,
+            goal_bytes: BATCH_BYTES,
+            event_limit: Some(EventLimit {
+                bytes: MAX_EVENT_BYTES,
+                name: "a notification may have",
+            }),
+            linger: Duration::ZERO,
+            overlap: Overlap::None,
+        }),
         max_attempts: None,
         max_age: singles::limit(config.max_age),
         backoff: (Duration::from_secs(1), Duration::from_secs(300)),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rf_core::config::Interval;
 
-use super::{RateLimits, Shape};
+use super::{Shape, Writes};
 
 /// `concurrency` where the file says nothing: in order.
 pub(super) fn one() -> usize {
@@ -30,18 +30,9 @@ pub(super) fn default_max_age() -> Interval {
 /// for as long as it takes.
 pub(super) fn shape(concurrency: usize, max_attempts: u32, max_age: Interval) -> Shape {
     Shape {
-        max_events: 1,
-        goal_bytes: 1,
-        event_limit: None,
-        concurrency,
-        stable: false,
-        ahead: false,
-        removed_together: 1,
-        linger: Duration::ZERO,
         max_attempts: (max_attempts > 0).then_some(max_attempts),
         max_age: limit(max_age),
-        backoff: (Duration::from_millis(200), Duration::from_secs(60)),
-        rate: RateLimits::default(),
+        ..Shape::of(Writes::Singles { concurrency })
     }
 }
 

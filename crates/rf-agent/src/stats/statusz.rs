@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use rf_core::clock::unix_ms;
+use rf_core::clock::{go_duration, unix_ms};
 use rf_core::recent_logs::{MAX_LINES, Part};
 use serde_json::{Map, Value, json};
 
@@ -77,7 +77,7 @@ pub(super) fn statusz(sight: &Sight, filter: &Filter, log_lines: usize) -> Value
     json!({
         "sources": sources,
         "sinks": sinks,
-        "uptime": duration(sight.started.elapsed().as_secs()),
+        "uptime": go_duration(sight.started.elapsed()),
         "version": env!("CARGO_PKG_VERSION"),
     })
 }
@@ -94,14 +94,4 @@ pub(super) fn date(at_ms: Option<u64>) -> String {
     let at = at_ms.and_then(|at| i64::try_from(at).ok());
     let at = at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
     at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |at| at.to_string())
-}
-
-/// `1h2m3s`, as Go prints a duration.
-fn duration(seconds: u64) -> String {
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}s"),
-        (0, _) => format!("{minutes}m{seconds}s"),
-        _ => format!("{hours}h{minutes}m{seconds}s"),
-    }
 }

@@ -4,12 +4,11 @@
 //! that removes the batch before it. So a cycle costs one commit, and a restart finds either no batch in flight or the very
 //! one that the target may already have, and repeats it under the same id.
 //!
-//! Where another whole batch waits, and the sink allows it ([`Shape::ahead`](crate::sink::Shape::ahead)), that cycle is
-//! taken out of the way: while a batch is with the target, the next one is read, and one commit removes the batch before and
-//! stores both. The next then leaves the moment the target has answered. A restart finds up to two batches and repeats them
-//! in their order: the target may have both, the first, or none. Never is a third sent before the removal of the first is
-//! stored, but for a sink that knows by itself how far it is and asks for less
-//! ([`Shape::removed_together`](crate::sink::Shape::removed_together)).
+//! Where another whole batch waits, and the sink allows it ([`Overlap::Ahead`]), that cycle is taken out of the way: while a
+//! batch is with the target, the next one is read, and one commit removes the batch before and stores both. The next then
+//! leaves the moment the target has answered. A restart finds up to two batches and repeats them in their order: the target
+//! may have both, the first, or none. Never is a third sent before the removal of the first is stored, but for a sink that
+//! knows by itself how far it is and asks for less ([`Overlap::RemovedTogether`]).
 //!
 //! A batch that is refused for good goes on as its halves. They are stored in its place before the first of them is sent: so
 //! a restart repeats the halves that the target may have, and never the whole, which it might take now. Their events come
@@ -31,7 +30,7 @@ use super::delivery::{Delivery, End, halves};
 use super::done::Done;
 use super::rate::Rate;
 use super::{FlushTimer, Interrupted, Worker};
-use crate::sink::{EventLimit, RateLimits, SinkBatch, checkpoint};
+use crate::sink::{Batching, EventLimit, Overlap, RateLimits, SinkBatch, checkpoint};
 
 /// A batch that is written leaves the queue within this time, however long the next one takes.
 const REMOVED_WITHIN: Duration = Duration::from_secs(1);
@@ -44,9 +43,10 @@ struct InFlight {
     last: u64,
 }
 
-pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
+pub(super) async fn run(worker: &Worker, batching: &Batching) -> Result<(), Interrupted> {
     let mut shipper = Shipper {
         worker,
+        batching,
         available: worker.store.watch(worker.queue),
         rate: Rate::new(&worker.sink.shape().rate),
         flush: FlushTimer::new(&worker.stop),
@@ -65,6 +65,7 @@ pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
 
 struct Shipper<'a> {
     worker: &'a Worker,
+    batching: &'a Batching,
     available: watch::Receiver<u64>,
     rate: Rate,
     flush: FlushTimer,
@@ -87,7 +88,7 @@ impl Shipper<'_> {
         let flights: Option<Vec<InFlight>> =
             checkpoint::decode(&worker.id, &key, &stored, consequence);
         for InFlight { id, first, last } in flights.into_iter().flatten() {
-            let events = read_range(worker, first, last).await?;
+            let events = read_range(worker, self.batching, first, last).await?;
             if !events.is_empty() {
                 self.ahead.push_back(SinkBatch { id, events });
             }
@@ -123,9 +124,8 @@ impl Shipper<'_> {
 
     /// Waits until a whole batch is there, or the first event has waited for as long as the sink wants it to.
     async fn linger(&mut self) -> Result<(), Interrupted> {
-        let worker = self.worker;
-        let shape = worker.sink.shape();
-        if shape.linger.is_zero() {
+        let (worker, batching) = (self.worker, self.batching);
+        if batching.linger.is_zero() {
             return Ok(());
         }
         self.settle().await?;
@@ -138,9 +138,9 @@ impl Shipper<'_> {
             let waited =
                 usage.oldest_at_ms.zip(since).map(|(at, seen)| age_of(at).max(seen.elapsed()));
             // What comes to an empty queue between this look and the read would not wait: so it is looked at again.
-            let rest = waited.map(|waited| shape.linger.saturating_sub(waited));
-            let is_whole =
-                usage.events >= shape.max_events as u64 || usage.bytes >= shape.goal_bytes as u64;
+            let rest = waited.map(|waited| batching.linger.saturating_sub(waited));
+            let is_whole = usage.events >= batching.max_events as u64
+                || usage.bytes >= batching.goal_bytes as u64;
             if is_whole || rest.is_some_and(|rest| rest.is_zero()) {
                 return Ok(());
             }
@@ -157,8 +157,8 @@ impl Shipper<'_> {
     /// time of a stop is over before something else is found.
     async fn read(&mut self) -> Result<Vec<StoredEvent>, Interrupted> {
         while !self.flush.is_over() {
-            let mut events = read(self.worker, self.cursor, budget(self.worker)).await?;
-            let Some((at, limit)) = first_too_large(self.worker, &events) else {
+            let mut events = read(self.worker, self.cursor, budget(self.batching)).await?;
+            let Some((at, limit)) = first_too_large(self.batching, &events) else {
                 return Ok(events);
             };
             if at > 0 {
@@ -192,9 +192,9 @@ impl Shipper<'_> {
     /// Sends one batch, and meanwhile commits what is done and prepares the next; false when the agent stops before its end. One
     /// that is refused as a whole is not at its end: its halves are the next ones.
     async fn ship(&mut self, batch: SinkBatch) -> Result<bool, Interrupted> {
-        let worker = self.worker;
+        let (worker, batching) = (self.worker, self.batching);
         let mut before = std::mem::take(&mut self.done);
-        if !worker.sink.shape().ahead && !before.is_empty() {
+        if batching.overlap == Overlap::None && !before.is_empty() {
             // Halves, or batches that are left by another kind of sink of this name. This one relies on the order.
             let flights: Vec<&SinkBatch> = [&batch].into_iter().chain(&self.ahead).collect();
             commit_with(worker, std::mem::take(&mut before), &flights).await?;
@@ -208,12 +208,15 @@ impl Shipper<'_> {
             end
         };
         let beside = async {
-            let next =
-                if ahead.is_empty() { look_ahead(worker, &before, &batch).await? } else { None };
+            let next = if ahead.is_empty() {
+                look_ahead(worker, batching, &before, &batch).await?
+            } else {
+                None
+            };
             if let Some(next) = &next {
                 worker.sink.prepare(next);
             }
-            let can_wait = next.is_some() && may_be_removed_later(worker, &before);
+            let can_wait = next.is_some() && may_be_removed_later(worker, batching, &before);
             if can_wait && timeout(REMOVED_WITHIN, written.cancelled()).await.is_ok() {
                 return Ok((before, next));
             }
@@ -275,9 +278,8 @@ fn key(worker: &Worker) -> String {
     format!("ship:{}", worker.id)
 }
 
-fn budget(worker: &Worker) -> Budget {
-    let shape = worker.sink.shape();
-    Budget { events: shape.max_events, bytes: shape.goal_bytes }
+fn budget(batching: &Batching) -> Budget {
+    Budget { events: batching.max_events, bytes: batching.goal_bytes }
 }
 
 async fn read(
@@ -292,13 +294,14 @@ async fn read(
 /// never reads more than one batch behind it.
 async fn read_range(
     worker: &Worker,
+    batching: &Batching,
     first: u64,
     last: u64,
 ) -> Result<Vec<StoredEvent>, Interrupted> {
     let mut events = Vec::new();
     let mut after = first.saturating_sub(1);
     while after < last {
-        let part = read(worker, after, budget(worker)).await?;
+        let part = read(worker, after, budget(batching)).await?;
         let Some(end) = part.last().map(|event| event.id) else { break };
         events.extend(part.into_iter().filter(|event| event.id <= last));
         after = end;
@@ -307,8 +310,8 @@ async fn read_range(
 }
 
 /// The place of the first event above the limit, and the limit.
-fn first_too_large(worker: &Worker, events: &[StoredEvent]) -> Option<(usize, EventLimit)> {
-    let limit = worker.sink.shape().event_limit?;
+fn first_too_large(batching: &Batching, events: &[StoredEvent]) -> Option<(usize, EventLimit)> {
+    let limit = batching.event_limit?;
     let place = events.iter().position(|event| event.content.len() > limit.bytes)?;
     Some((place, limit))
 }
@@ -333,37 +336,35 @@ async fn commit_with(
 
 /// Whether what is done may leave the queue with what comes next: for a sink that needs no commit between two batches, and only
 /// while the room is not needed.
-fn may_be_removed_later(worker: &Worker, before: &Done) -> bool {
-    let together = worker.sink.shape().removed_together;
-    together > 1
-        && before.batches() < together
-        && !before.gives_up()
-        && worker.store.is_half_empty(worker.queue)
+fn may_be_removed_later(worker: &Worker, batching: &Batching, before: &Done) -> bool {
+    let Overlap::RemovedTogether(most) = batching.overlap else { return false };
+    before.batches() < most && !before.gives_up() && worker.store.is_half_empty(worker.queue)
 }
 
 /// The batch behind the one that is being sent. Only a whole one: what comes meanwhile shall travel together. `before` is
 /// what the queue still holds and the next commit removes.
 async fn look_ahead(
     worker: &Worker,
+    batching: &Batching,
     before: &Done,
     batch: &SinkBatch,
 ) -> Result<Option<SinkBatch>, Interrupted> {
-    let shape = worker.sink.shape();
     let Some(last) = batch.events.last().map(|event| event.id) else { return Ok(None) };
     // A rate decides when the next one leaves, and until then more may come.
-    if !shape.ahead || shape.rate != RateLimits::default() || worker.stop.is_cancelled() {
+    let has_rate = worker.sink.shape().rate != RateLimits::default();
+    if batching.overlap == Overlap::None || has_rate || worker.stop.is_cancelled() {
         return Ok(None);
     }
     let gone = (before.events() + batch.events.len()) as u64;
     let usage = worker.store.usage(worker.queue);
-    let is_much = usage.bytes >= shape.goal_bytes as u64
-        || usage.events.saturating_sub(gone) >= shape.max_events as u64;
+    let is_much = usage.bytes >= batching.goal_bytes as u64
+        || usage.events.saturating_sub(gone) >= batching.max_events as u64;
     if !is_much {
         return Ok(None);
     }
-    let events = read(worker, last, budget(worker)).await?;
+    let events = read(worker, last, budget(batching)).await?;
     let is_whole = usage.events.saturating_sub(gone) > events.len() as u64;
-    if !is_whole || events.is_empty() || first_too_large(worker, &events).is_some() {
+    if !is_whole || events.is_empty() || first_too_large(batching, &events).is_some() {
         return Ok(None);
     }
     Ok(Some(SinkBatch { id: Uuid::now_v7().to_string(), events }))

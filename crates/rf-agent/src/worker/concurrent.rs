@@ -27,9 +27,10 @@ const MIN_READ_AHEAD: usize = 64;
 /// database refuses, and then the process is killed, so many are delivered again.
 const MAX_UNCOMMITTED: usize = 4096;
 
-pub(super) async fn run(worker: &Worker) -> Result<(), Interrupted> {
+pub(super) async fn run(worker: &Worker, concurrency: usize) -> Result<(), Interrupted> {
     let mut sender = Sender {
         worker,
+        concurrency,
         available: worker.store.watch(worker.queue),
         rate: Rate::new(&worker.sink.shape().rate),
         flush: FlushTimer::new(&worker.stop),
@@ -50,6 +51,8 @@ type Written = (StoredEvent, DeliveryOutcome);
 
 struct Sender<'a> {
     worker: &'a Worker,
+    /// Writes at a time.
+    concurrency: usize,
     available: watch::Receiver<u64>,
     rate: Rate,
     flush: FlushTimer,
@@ -99,8 +102,10 @@ impl<'a> Sender<'a> {
 
     /// Fills the free places; a pause when the rate forbids the next write, or the queue cannot be read.
     async fn begin_writes(&mut self) -> Result<Option<std::time::Duration>, Interrupted> {
-        let most = self.worker.sink.shape().concurrency;
-        while !self.stopping && self.writing.len() < most && self.done.events() < MAX_UNCOMMITTED {
+        while !self.stopping
+            && self.writing.len() < self.concurrency
+            && self.done.events() < MAX_UNCOMMITTED
+        {
             if self.ahead.is_empty() {
                 // Not waited for here, since writes are under way.
                 let now = Instant::now();
@@ -127,7 +132,7 @@ impl<'a> Sender<'a> {
                 return Ok(Some(pause));
             }
             if let Some(event) = self.ahead.pop_front() {
-                self.rate.spend(1, event.content.len());
+                self.rate.spend(std::slice::from_ref(&event));
                 self.writing.push(Box::pin(write(self.worker, event)));
             }
         }
@@ -137,8 +142,7 @@ impl<'a> Sender<'a> {
     async fn read_ahead(&mut self) -> Result<(), Interrupted> {
         // Registered before looking, so that an append in between is not missed.
         self.available.mark_unchanged();
-        let events =
-            (self.worker.sink.shape().concurrency * READ_AHEAD_PER_WRITE).max(MIN_READ_AHEAD);
+        let events = (self.concurrency * READ_AHEAD_PER_WRITE).max(MIN_READ_AHEAD);
         let budget = Budget { events, bytes: READ_AHEAD_BYTES };
         let read = self.worker.store.read(self.worker.queue, self.cursor, budget).await?;
         if let Some(last) = read.last() {

@@ -38,8 +38,7 @@ impl<'a> Delivery<'a> {
 
     /// Sends it until it has an end.
     pub(super) async fn run(&mut self, batch: &SinkBatch) -> End {
-        let bytes = batch.events.iter().map(|event| event.content.len()).sum();
-        self.rate.spend(batch.events.len(), bytes);
+        self.rate.spend(&batch.events);
         match deliver(self.worker, batch).await {
             DeliveryOutcome::Delivered => {
                 self.remove(batch);

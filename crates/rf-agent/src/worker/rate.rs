@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use rf_queue::StoredEvent;
 use tokio::time::Instant;
 
 use crate::sink::RateLimits;
@@ -42,9 +43,11 @@ impl Rate {
         pauses.into_iter().flatten().map(|allowance| allowance.pause(now)).max().unwrap_or_default()
     }
 
-    /// Takes a write of so much into account.
-    pub(super) fn spend(&mut self, events: usize, bytes: usize) {
-        let spent = [(&mut self.writes, 1), (&mut self.events, events), (&mut self.bytes, bytes)];
+    /// Takes a write of these events into account.
+    pub(super) fn spend(&mut self, events: &[StoredEvent]) {
+        let bytes = events.iter().map(|event| event.content.len()).sum();
+        let spent =
+            [(&mut self.writes, 1), (&mut self.events, events.len()), (&mut self.bytes, bytes)];
         for (allowance, amount) in spent {
             if let Some(allowance) = allowance {
                 allowance.left -= amount as f64;
@@ -77,7 +80,14 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+
+    fn events(count: usize, bytes_each: usize) -> Vec<StoredEvent> {
+        let content = Bytes::from(vec![b'x'; bytes_each]);
+        vec![StoredEvent { id: 1, at_ms: 0, content, attempts: 0 }; count]
+    }
 
     #[tokio::test(start_paused = true)]
     async fn writes_are_spread_over_the_minute_after_a_burst() {
@@ -86,7 +96,7 @@ mod tests {
         let start = Instant::now();
         for _ in 0..120 {
             tokio::time::sleep(rate.pause()).await;
-            rate.spend(1, 1);
+            rate.spend(&events(1, 1));
         }
         let seconds = start.elapsed().as_secs();
         assert!((59..=61).contains(&seconds), "{seconds}");
@@ -97,7 +107,7 @@ mod tests {
         let mut rate =
             Rate::new(&RateLimits { bytes_per_second: Some(100.0), ..RateLimits::default() });
         assert_eq!(rate.pause(), Duration::ZERO);
-        rate.spend(1, 1100);
+        rate.spend(&events(1, 1100));
         assert_eq!(rate.pause().as_secs(), 10);
         tokio::time::sleep(rate.pause()).await;
         assert!(rate.pause() < Duration::from_millis(1));
@@ -106,7 +116,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_limits_nothing_waits() {
         let mut rate = Rate::new(&RateLimits::default());
-        rate.spend(1_000_000, 1_000_000_000);
+        rate.spend(&events(1000, 1_000_000));
         assert_eq!(rate.pause(), Duration::ZERO);
     }
 }

@@ -18,7 +18,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{FLUSH, Worker};
-use crate::sink::{EventLimit, RateLimits, Shape, Sink, SinkBatch, SinkError};
+use crate::sink::{
+    Batching, EventLimit, Overlap, RateLimits, Shape, Sink, SinkBatch, SinkError, Writes,
+};
 use crate::stats::SinkMeter;
 
 type Answer = Box<dyn Fn(&SinkBatch) -> Result<(), SinkError> + Send + Sync>;
@@ -98,21 +100,36 @@ impl Sink for Recorder {
     }
 }
 
-fn shape(stable: bool) -> Shape {
-    Shape {
-        max_events: if stable { 10 } else { 1 },
+fn shape(writes: Writes) -> Shape {
+    let backoff = (Duration::from_millis(1), Duration::from_millis(5));
+    Shape { backoff, ..Shape::of(writes) }
+}
+
+fn singles(concurrency: usize) -> Shape {
+    shape(Writes::Singles { concurrency })
+}
+
+fn batches() -> Shape {
+    batches_of(batching())
+}
+
+fn batches_of(batching: Batching) -> Shape {
+    shape(Writes::Batches(batching))
+}
+
+fn batching() -> Batching {
+    Batching {
+        max_events: 10,
         goal_bytes: 10_000,
         event_limit: Some(EventLimit { bytes: 1_000, name: "the limit" }),
-        concurrency: 1,
-        stable,
-        ahead: stable,
-        removed_together: 1,
         linger: Duration::ZERO,
-        max_attempts: None,
-        max_age: None,
-        backoff: (Duration::from_millis(1), Duration::from_millis(5)),
-        rate: RateLimits::default(),
+        overlap: Overlap::Ahead,
     }
+}
+
+/// What holds for both loops is tested with each, in a folder of this name.
+fn both() -> [(&'static str, Shape); 2] {
+    [("batches", batches()), ("singles", singles(1))]
 }
 
 struct Bench {
@@ -192,8 +209,8 @@ fn names(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|n| format!("event {n}")).collect()
 }
 
-fn subfolder(folder: &Path, stable: bool) -> PathBuf {
-    let path = folder.join(stable.to_string());
+fn subfolder(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
     std::fs::create_dir_all(&path).unwrap();
     path
 }
@@ -207,7 +224,7 @@ async fn batches_arrive_in_order_and_leave_the_queue() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     bench.append(names(0..25)).await;
-    let sink = Recorder::new(shape(true), |_| Ok(()));
+    let sink = Recorder::new(batches(), |_| Ok(()));
     bench.run(&sink, async { drop(sink.wait_delivered(25).await) }).await;
     assert_eq!(sink.wait_delivered(25).await, names(0..25));
     assert_eq!(
@@ -220,7 +237,7 @@ async fn batches_arrive_in_order_and_leave_the_queue() {
 #[tokio::test]
 async fn a_batch_in_flight_is_repeated_as_it_was_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let held = Recorder::new(shape(true), |_| Ok(()));
+    let held = Recorder::new(batches(), |_| Ok(()));
     held.gate.forget_permits(1_000_000);
     {
         let bench = Bench::open(folder.path());
@@ -240,7 +257,7 @@ async fn a_batch_in_flight_is_repeated_as_it_was_after_a_restart() {
         bench.store.close().await;
     }
     let bench = Bench::open(folder.path());
-    let sink = Recorder::new(shape(true), |_| Ok(()));
+    let sink = Recorder::new(batches(), |_| Ok(()));
     bench.run(&sink, async { drop(sink.wait_delivered(6).await) }).await;
     assert_eq!(sink.writes()[0], held.writes()[0], "same id, same events");
     assert_ne!(sink.writes()[1].0, held.writes()[0].0);
@@ -250,7 +267,7 @@ async fn a_batch_in_flight_is_repeated_as_it_was_after_a_restart() {
 #[tokio::test]
 async fn the_next_batch_is_stored_while_one_is_under_way() {
     let folder = tempfile::tempdir().unwrap();
-    let held = Recorder::new(shape(true), |_| Ok(()));
+    let held = Recorder::new(batches(), |_| Ok(()));
     held.gate.forget_permits(1_000_000);
     {
         let bench = Bench::open(folder.path());
@@ -273,7 +290,7 @@ async fn the_next_batch_is_stored_while_one_is_under_way() {
     assert_eq!(*held.prepared.lock().unwrap(), [names(10..20)]);
     let bench = Bench::open(folder.path());
     // Such that another batch would be made of what is left, were the second one not known.
-    let sink = Recorder::new(Shape { max_events: 3, ..shape(true) }, |_| Ok(()));
+    let sink = Recorder::new(batches_of(Batching { max_events: 3, ..batching() }), |_| Ok(()));
     bench.run(&sink, async { drop(sink.wait_delivered(25).await) }).await;
     let sizes: Vec<usize> = sink.writes().iter().map(|(_, events)| events.len()).collect();
     assert_eq!(sizes, [10, 10, 3, 2]);
@@ -286,7 +303,7 @@ async fn the_next_batch_is_stored_while_one_is_under_way() {
 async fn killed_at_any_moment_at_the_most_two_batches_come_again_as_they_were() {
     for moment in 0..120 {
         let folder = tempfile::tempdir().unwrap();
-        let first = Recorder::new(shape(true), |_| Ok(()));
+        let first = Recorder::new(batches(), |_| Ok(()));
         {
             let bench = Bench::open(folder.path());
             bench.append(names(0..95)).await;
@@ -302,7 +319,7 @@ async fn killed_at_any_moment_at_the_most_two_batches_come_again_as_they_were() 
             bench.store.close().await;
         }
         let bench = Bench::open(folder.path());
-        let second = Recorder::new(shape(true), |_| Ok(()));
+        let second = Recorder::new(batches(), |_| Ok(()));
         let left = usize::try_from(bench.left()).unwrap();
         bench.run(&second, async { drop(second.wait_delivered(left).await) }).await;
         let (before, after) = (first.writes(), second.writes());
@@ -319,7 +336,7 @@ async fn the_one_bad_event_of_a_batch_is_found_and_buried() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     bench.append(names(0..10)).await;
-    let sink = Recorder::new(shape(true), |batch| {
+    let sink = Recorder::new(batches(), |batch| {
         if texts(batch).contains(&"event 6".to_owned()) {
             Err(SinkError::Permanent("bad".to_owned()))
         } else {
@@ -343,7 +360,7 @@ async fn an_event_too_large_to_be_sent_is_buried_and_its_neighbours_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     bench.append(["a".to_owned(), "x".repeat(1_001), "b".to_owned()]).await;
-    let sink = Recorder::new(shape(true), |_| Ok(()));
+    let sink = Recorder::new(batches(), |_| Ok(()));
     bench.run(&sink, async { drop(sink.wait_delivered(2).await) }).await;
     assert_eq!(sink.wait_delivered(2).await, ["a", "b"]);
     assert_eq!(bench.left(), 0);
@@ -361,7 +378,8 @@ async fn any_number_of_events_may_be_too_large_to_be_sent() {
     let large = (0..10_000).map(|n| format!("large {n:06}"));
     bench.append(large.chain(["b".to_owned()])).await;
     let event_limit = Some(EventLimit { bytes: 11, name: "the limit" });
-    let sink = Recorder::new(Shape { max_events: 100, event_limit, ..shape(true) }, |_| Ok(()));
+    let shape = batches_of(Batching { max_events: 100, event_limit, ..batching() });
+    let sink = Recorder::new(shape, |_| Ok(()));
     bench.run(&sink, bench.wait_empty()).await;
     assert_eq!(sink.wait_delivered(1).await, ["b"]);
     assert_eq!(bench.meter.dead_lettered.load(Ordering::SeqCst), 10_000);
@@ -372,7 +390,7 @@ async fn with_a_concurrency_of_one_failures_do_not_change_the_order() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     bench.append(names(0..20)).await;
-    let sink = Recorder::new(shape(false), |_| Ok(()));
+    let sink = Recorder::new(singles(1), |_| Ok(()));
     sink.first.lock().unwrap().extend([
         retry("a"),
         retry("b"),
@@ -393,7 +411,7 @@ async fn an_answer_to_somebody_else_ends_the_wait_for_a_target_that_was_away() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     let hour = Duration::from_secs(3600);
-    let patient = Shape { backoff: (hour, hour), ..shape(true) };
+    let patient = Shape { backoff: (hour, hour), ..batches() };
     let sink = Recorder::new(patient, |_| Ok(()));
     let away = Err(SinkError::Away("connection refused".to_owned()));
     let gateway = Err(SinkError::Retry { reason: "502".to_owned(), after: None });
@@ -420,7 +438,7 @@ async fn concurrency_is_used_and_not_exceeded() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     bench.append(names(0..300)).await;
-    let sink = Recorder::new(Shape { concurrency: 8, ..shape(false) }, |_| Ok(()));
+    let sink = Recorder::new(singles(8), |_| Ok(()));
     bench.run(&sink, async { drop(sink.wait_delivered(300).await) }).await;
     assert_eq!(sink.most_under_way.load(Ordering::SeqCst), 8);
     let mut delivered = sink.wait_delivered(300).await;
@@ -436,7 +454,7 @@ async fn after_max_attempts_an_event_is_a_dead_letter() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     bench.append(names(0..3)).await;
-    let sink = Recorder::new(Shape { max_attempts: Some(4), ..shape(false) }, |batch| {
+    let sink = Recorder::new(Shape { max_attempts: Some(4), ..singles(1) }, |batch| {
         if texts(batch) == ["event 1"] { retry("away") } else { Ok(()) }
     });
     bench.run(&sink, async { drop(sink.wait_delivered(2).await) }).await;
@@ -453,29 +471,27 @@ async fn after_max_attempts_an_event_is_a_dead_letter() {
 #[tokio::test]
 async fn a_stop_flushes_what_can_be_delivered() {
     let folder = tempfile::tempdir().unwrap();
-    for stable in [true, false] {
-        let bench = Bench::open(&subfolder(folder.path(), stable));
+    for (name, shape) in both() {
+        let bench = Bench::open(&subfolder(folder.path(), name));
         bench.append(names(0..100)).await;
-        let sink = Recorder::new(shape(stable), |_| Ok(()));
+        let sink = Recorder::new(shape, |_| Ok(()));
         bench.run(&sink, async {}).await;
-        assert_eq!(bench.left(), 0, "stable {stable}");
+        assert_eq!(bench.left(), 0, "{name}");
     }
 }
 
 #[tokio::test]
 async fn a_stop_does_not_wait_for_a_target_that_is_away() {
     let folder = tempfile::tempdir().unwrap();
-    for stable in [true, false] {
-        let bench = Bench::open(&subfolder(folder.path(), stable));
+    for (name, shape) in both() {
+        let bench = Bench::open(&subfolder(folder.path(), name));
         bench.append(names(0..100)).await;
-        let away = Shape {
-            backoff: (Duration::from_secs(3600), Duration::from_secs(3600)),
-            ..shape(stable)
-        };
+        let away =
+            Shape { backoff: (Duration::from_secs(3600), Duration::from_secs(3600)), ..shape };
         let sink = Recorder::new(away, |_| retry("away"));
         let stopped = tokio::time::timeout(Duration::from_secs(20), bench.run(&sink, async {}));
         stopped.await.expect("the stop must not wait for the backoff");
-        assert_eq!(bench.left(), 100, "stable {stable}");
+        assert_eq!(bench.left(), 100, "{name}");
     }
 }
 
@@ -485,9 +501,8 @@ async fn halves_keep_to_the_rate() {
     let bench = Bench::open(folder.path());
     bench.append(names(0..10)).await;
     let rate = RateLimits { writes_per_minute: Some(1.0), ..RateLimits::default() };
-    let sink = Recorder::new(Shape { rate, ..shape(true) }, |_| {
-        Err(SinkError::Permanent("bad".to_owned()))
-    });
+    let sink =
+        Recorder::new(Shape { rate, ..batches() }, |_| Err(SinkError::Permanent("bad".to_owned())));
     let whole_is_sent = async {
         while sink.writes().is_empty() {
             tokio::task::yield_now().await;
@@ -504,7 +519,7 @@ async fn a_stop_with_a_rate_waits_and_does_not_spin() {
     let bench = Bench::open(folder.path());
     bench.append(names(0..3)).await;
     let rate = RateLimits { events_per_second: Some(0.001), ..RateLimits::default() };
-    let sink = Recorder::new(Shape { rate, ..shape(false) }, |_| Ok(()));
+    let sink = Recorder::new(Shape { rate, ..singles(1) }, |_| Ok(()));
     let first = async {
         sink.wait_delivered(1).await;
         while bench.left() > 2 {

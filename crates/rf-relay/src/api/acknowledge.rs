@@ -11,18 +11,15 @@ use super::{ApiError, Relay};
 use crate::bucket::BucketName;
 
 /// As many ids are taken at once as events are handed out.
-pub(super) const MAX_IDS: usize = 10_000;
+const MAX_IDS: usize = 10_000;
 /// Room for so many of the longest ids.
-pub(super) const MAX_IDS_BODY_BYTES: usize = MAX_IDS * 32;
+const MAX_IDS_BODY_BYTES: usize = MAX_IDS * 32;
 
 pub(super) async fn acknowledge_batch(
     State(relay): State<Arc<Relay>>,
     request: Request,
 ) -> Result<String, ApiError> {
-    let (parts, body) = request.into_parts();
-    let bucket = relay.tokens.bucket(&parts.headers)?;
-    let parse = |body: bytes::Bytes| Ok(parse_ids(&body, MAX_IDS)?);
-    let ids = read(&relay, &parts.headers, body, MAX_IDS_BODY_BYTES, parse).await?.value;
+    let (bucket, ids) = named_events(&relay, request).await?;
     remove(&relay, &bucket, ids).await
 }
 
@@ -34,6 +31,18 @@ pub(super) async fn acknowledge(
     let id = Query::of(request.uri())?.number("id", 0..=u64::MAX)?;
     let id = id.ok_or_else(|| ApiError::BadRequest("name the event: ?id=12".to_owned()))?;
     remove(&relay, &bucket, vec![id]).await
+}
+
+/// The bucket whose token the request has, and the events of it that its body names.
+pub(super) async fn named_events(
+    relay: &Relay,
+    request: Request,
+) -> Result<(BucketName, Vec<u64>), ApiError> {
+    let (parts, body) = request.into_parts();
+    let bucket = relay.tokens.bucket(&parts.headers)?;
+    let parse = |body: bytes::Bytes| Ok(parse_ids(&body, MAX_IDS)?);
+    let ids = read(relay, &parts.headers, body, MAX_IDS_BODY_BYTES, parse).await?.value;
+    Ok((bucket, ids))
 }
 
 async fn remove(relay: &Relay, bucket: &BucketName, ids: Vec<u64>) -> Result<String, ApiError> {

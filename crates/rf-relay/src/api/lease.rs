@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
-use rf_core::protocol::{ExtendLease, parse_ids};
+use rf_core::protocol::ExtendLease;
 
-use super::acknowledge::{MAX_IDS, MAX_IDS_BODY_BYTES};
+use super::acknowledge::named_events;
 use super::request::{lease_time, read};
 use super::{ApiError, Relay};
 
@@ -18,10 +18,7 @@ pub(super) async fn release_batch(
     State(relay): State<Arc<Relay>>,
     request: Request,
 ) -> Result<String, ApiError> {
-    let (parts, body) = request.into_parts();
-    let bucket = relay.tokens.bucket(&parts.headers)?;
-    let parse = |body: Bytes| Ok(parse_ids(&body, MAX_IDS)?);
-    let ids = read(&relay, &parts.headers, body, MAX_IDS_BODY_BYTES, parse).await?.value;
+    let (bucket, ids) = named_events(&relay, request).await?;
     match relay.store.release(&bucket, ids).await? {
         0 => Err(ApiError::NotFound("none of these events is leased")),
         1 => Ok("1 event released".to_owned()),

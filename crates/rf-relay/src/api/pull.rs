@@ -67,10 +67,7 @@ pub(super) async fn first_batch(
 ) -> Result<Response, ApiError> {
     let bucket = relay.tokens.bucket(request.headers())?;
     let pull = parse(&Query::of(request.uri())?)?;
-    note_wait(&relay, request.headers(), &bucket, &pull);
-    let given = pull_as_holder(&relay, &bucket, &pull).await?;
-    account(&relay, request.headers(), &bucket, &given.pulled);
-    let Some(given) = given.unless_empty() else {
+    let Some(given) = give(&relay, request.headers(), &bucket, &pull).await? else {
         return Ok((StatusCode::NOT_FOUND, [JSON], "[]").into_response());
     };
     answer(&relay, &bucket, request.headers(), given, |array| array).await
@@ -83,14 +80,24 @@ pub(super) async fn first(
     let bucket = relay.tokens.bucket(request.headers())?;
     let mut pull = parse(&Query::of(request.uri())?)?;
     pull.budget.events = 1;
-    note_wait(&relay, request.headers(), &bucket, &pull);
-    let given = pull_as_holder(&relay, &bucket, &pull).await?;
-    account(&relay, request.headers(), &bucket, &given.pulled);
-    let Some(given) = given.unless_empty() else {
+    let Some(given) = give(&relay, request.headers(), &bucket, &pull).await? else {
         return Err(ApiError::NotFound("the bucket has no event to give"));
     };
     let only = |array: Bytes| array.slice(1..array.len() - 1);
     answer(&relay, &bucket, request.headers(), given, only).await
+}
+
+/// Pulls what is asked for, and counts it; `None`: there is nothing.
+async fn give(
+    relay: &Relay,
+    headers: &HeaderMap,
+    bucket: &BucketName,
+    pull: &Pull,
+) -> Result<Option<(Pulled, Reserved)>, ApiError> {
+    note_wait(relay, headers, bucket, pull);
+    let given = pull_as_holder(relay, bucket, pull).await?;
+    account(relay, headers, bucket, &given.pulled);
+    Ok(given.unless_empty())
 }
 
 /// A reader that waits is one that is there, also before its first answer.

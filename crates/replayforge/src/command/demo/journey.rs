@@ -9,6 +9,8 @@ use rf_core::event::ReplayRequest;
 use rf_queue::StoredEvent;
 use tokio::sync::watch;
 
+use crate::command::time_of_day;
+
 /// Requests between relay and target whose times are remembered.
 const MAX_UNDER_WAY: usize = 4096;
 /// How long the end waits for requests that are under way.
@@ -57,7 +59,7 @@ impl Journeys {
             "{} {:<32} captured {}  relayed +{:.1} ms  replayed +{:.1} ms",
             request.method,
             shown(&request.target),
-            clock(captured),
+            time_of_day(captured),
             (relayed - captured) as f64 / 1000.0,
             (now - captured) as f64 / 1000.0,
         )
@@ -92,12 +94,6 @@ fn event_id(event: &StoredEvent) -> Option<String> {
 /// A target may hold anything; what a terminal could act on is left out.
 fn shown(target: &str) -> String {
     target.chars().filter(|c| !c.is_control()).take(60).collect()
-}
-
-/// Time of day (UTC) with milliseconds.
-fn clock(us: u64) -> String {
-    let (seconds, ms) = (us / 1_000_000, us / 1000 % 1000);
-    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60)
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use rf_core::trace::{Passed, Step, TraceReport};
 use uuid::Uuid;
 
 use crate::command::status::plain;
+use crate::command::time_of_day;
 
-const US_PER_DAY: u64 = 86_400_000_000;
 /// The last second that a date of HTTP can name, at the end of the year 9999: ids and times may say anything.
 const LAST_US: u64 = 253_402_300_799_000_000;
 
@@ -65,7 +65,7 @@ pub(super) fn unknown(id: Uuid, reports: &[(String, TraceReport)]) -> String {
         let journal = match (report.journal.limit, report.journal.since_us) {
             (0, _) => "remembers nothing (traceSteps: 0, or it does not run)".to_owned(),
             (_, None) => "remembers nothing yet".to_owned(),
-            (_, Some(since)) => format!("remembers steps since {} UTC", clock(since)),
+            (_, Some(since)) => format!("remembers steps since {} UTC", time_of_day(since)),
         };
         let program = program(name, report);
         lines.push(format!("{program} {journal}"));
@@ -133,7 +133,7 @@ fn words(role: &str, passed: &Passed) -> String {
 }
 
 fn row(at_us: u64, after: &str, text: &str) -> String {
-    format!("{}  {after:>10}  {text}", clock(at_us))
+    format!("{}  {after:>10}  {text}", time_of_day(at_us))
 }
 
 /// `+1.2 ms`; negative where two machines disagree about the time.
@@ -150,14 +150,7 @@ fn after(before: u64, at_us: u64) -> String {
 }
 
 fn clock_of_ms(at_ms: u64) -> String {
-    clock(at_ms.saturating_mul(1000))
-}
-
-/// The time of day in UTC.
-fn clock(at_us: u64) -> String {
-    let us = at_us % US_PER_DAY;
-    let (ms, seconds) = (us / 1000 % 1000, us / 1_000_000);
-    format!("{:02}:{:02}:{:02}.{ms:03}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    time_of_day(at_ms.saturating_mul(1000))
 }
 
 #[cfg(test)]

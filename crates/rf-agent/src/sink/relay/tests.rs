@@ -11,7 +11,7 @@ use rf_queue::{Commit, QueueOptions, Store, StoreOptions, StoredEvent};
 use rf_script::{OnError, ScriptOptions};
 
 use super::*;
-use crate::sink::RateLimits;
+use crate::sink::{Batching, Overlap, Writes};
 use crate::stats::SinkMeter;
 use crate::worker::Worker;
 
@@ -22,20 +22,14 @@ pub(super) fn sink(url: &str, is_relay: bool) -> RelaySink {
 }
 
 fn sink_with(url: &str, is_relay: bool, token: &str) -> RelaySink {
-    let shape = Shape {
+    let writes = Writes::Batches(Batching {
         max_events: 10,
         goal_bytes: 10_000,
         event_limit: None,
-        concurrency: 1,
-        stable: true,
-        ahead: true,
-        removed_together: 1,
         linger: Duration::ZERO,
-        max_attempts: None,
-        max_age: None,
-        backoff: (SOON, SOON),
-        rate: RateLimits::default(),
-    };
+        overlap: Overlap::Ahead,
+    });
+    let shape = Shape { backoff: (SOON, SOON), ..Shape::of(writes) };
     let target = RelayTarget {
         uri: url.parse().unwrap(),
         is_relay,

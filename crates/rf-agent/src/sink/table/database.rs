@@ -13,7 +13,9 @@ use super::prepared::Prepared;
 use super::reader::Reader;
 use super::retention::{self, Step};
 use super::writer::{NotDone, Writer};
-use crate::sink::{RateLimits, Shape, SinkBatch, SinkContext, SinkError, SinkStartError};
+use crate::sink::{
+    Batching, Overlap, Shape, SinkBatch, SinkContext, SinkError, SinkStartError, Writes,
+};
 
 /// What the writer thread owns.
 pub(crate) trait State: 'static {
@@ -41,20 +43,13 @@ const GOAL_BYTES: usize = 4 * 1024 * 1024;
 
 /// How the sinks with tables are fed: one batch after the other, each repeated as it was, for as long as it takes.
 pub(crate) fn shape() -> Shape {
-    Shape {
+    Shape::of(Writes::Batches(Batching {
         max_events: 1000,
         goal_bytes: GOAL_BYTES,
         event_limit: None,
-        concurrency: 1,
-        stable: true,
-        ahead: true,
-        removed_together: 1,
         linger: Duration::ZERO,
-        max_attempts: None,
-        max_age: None,
-        backoff: (Duration::from_millis(200), Duration::from_secs(60)),
-        rate: RateLimits::default(),
-    }
+        overlap: Overlap::Ahead,
+    }))
 }
 
 impl<S: State> Database<S> {

@@ -17,7 +17,7 @@ fn sink_into(
     answer: impl Fn(&SinkBatch) -> Result<(), SinkError> + Send + Sync + 'static,
 ) -> Arc<Recorder> {
     let bucket = Arc::clone(bucket);
-    Recorder::new(shape(true), move |batch| {
+    Recorder::new(batches(), move |batch| {
         answer(batch)?;
         let mut bucket = bucket.lock().unwrap();
         if bucket.ids.insert(batch.id.clone()) {
@@ -135,7 +135,7 @@ async fn what_is_too_large_for_the_way_is_halved_and_alone_it_waits_for_a_person
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     bench.append(names(0..10)).await;
-    let sink = Recorder::new(shape(true), |batch| {
+    let sink = Recorder::new(batches(), |batch| {
         if batch.events.len() > 2 || has(batch, "event 3") {
             Err(SinkError::TooLarge("413".to_owned()))
         } else {

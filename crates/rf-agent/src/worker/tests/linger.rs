@@ -2,12 +2,16 @@
 
 use super::*;
 
+fn lingering(linger: Duration) -> Shape {
+    batches_of(Batching { linger, ..batching() })
+}
+
 #[tokio::test]
 async fn an_event_lingers_until_others_make_a_batch_whole() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     let hour = Duration::from_secs(3600);
-    let sink = Recorder::new(Shape { linger: hour, ..shape(true) }, |_| Ok(()));
+    let sink = Recorder::new(lingering(hour), |_| Ok(()));
     let one_by_one = async {
         for name in names(0..9) {
             bench.append([name]).await;
@@ -27,7 +31,7 @@ async fn what_has_lingered_long_enough_leaves() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     let short = Duration::from_millis(20);
-    let sink = Recorder::new(Shape { linger: short, ..shape(true) }, |_| Ok(()));
+    let sink = Recorder::new(lingering(short), |_| Ok(()));
     bench.append(names(0..3)).await;
     bench.run(&sink, async { drop(sink.wait_delivered(3).await) }).await;
     assert_eq!(sink.wait_delivered(3).await, names(0..3));
@@ -48,7 +52,7 @@ async fn events_from_the_future_linger_no_longer_than_others() {
     }
     let bench = Bench::open(folder.path());
     let short = Duration::from_millis(20);
-    let sink = Recorder::new(Shape { linger: short, ..shape(true) }, |_| Ok(()));
+    let sink = Recorder::new(lingering(short), |_| Ok(()));
     bench.run(&sink, async { drop(sink.wait_delivered(3).await) }).await;
     assert_eq!(sink.wait_delivered(3).await, names(0..3));
 }

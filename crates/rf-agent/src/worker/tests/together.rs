@@ -6,8 +6,12 @@ use super::*;
 
 const TOGETHER: usize = 3;
 
+fn batching_together() -> Batching {
+    Batching { overlap: Overlap::RemovedTogether(TOGETHER), ..batching() }
+}
+
 fn together() -> Shape {
-    Shape { removed_together: TOGETHER, ..shape(true) }
+    batches_of(batching_together())
 }
 
 /// Has every commit counted that takes events out of the queue.
@@ -68,7 +72,7 @@ async fn check_emptied_batch_by_batch(bench: &Bench, is_full: impl Fn(&Bench) ->
         count += 10;
     }
     let counter = count_removals(bench);
-    let shape = Shape { event_limit: None, ..together() };
+    let shape = batches_of(Batching { event_limit: None, ..batching_together() });
     let held = Recorder::new(shape, |_| Ok(()));
     held.gate.forget_permits(1_000_000);
     held.gate.add_permits(WRITTEN);
