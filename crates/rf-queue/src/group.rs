@@ -286,9 +286,9 @@ impl Group<'_> {
         let overhead = letter_overhead(reason, &self.state.queues[queue].name);
         let whole = PageEstimate::of_row(size + overhead);
         let appended = self.tx.appended.plus(whole, self.tables());
-        let db_pages = self.tx.room.after(appended).min(self.limits.db_cap());
+        let db_pages = self.tx.room.after(appended).min(self.letter_cap());
         let alone = whole.pages() + base_pages(self.state.queues.len() as u64);
-        let fits = alone <= self.limits.db_cap()
+        let fits = alone <= self.letter_cap()
             && self.limits.wal_fits(0, 0, whole.dirty_pages(db_pages), db_pages);
         let kept = if fits { size } else { size.min(HEADS_OF_LETTERS[0] as u64) };
         letters.number += 1;
@@ -302,7 +302,7 @@ impl Group<'_> {
         let pages = self.look()?.after(appended).saturating_sub(letters.freed);
         let counted = self.state.dead_letters + letters.number <= self.max_dead
             && self.state.dead_bytes + letters.bytes <= self.limits.dead_bytes();
-        Ok(letters.number == 0 || (counted && pages <= self.limits.db_cap()))
+        Ok(letters.number == 0 || (counted && pages <= self.letter_cap()))
     }
 
     /// Pushes old letters out until a new one of `size` is within the bounds; false when it can never be. Mostly they have gone
@@ -315,7 +315,7 @@ impl Group<'_> {
             if !self.tx.still_takes(self.limits, appended, 0) {
                 return Ok(false);
             }
-            let in_file = after <= self.limits.db_cap();
+            let in_file = after <= self.letter_cap();
             let counted = self.state.dead_letters < self.max_dead
                 && self.state.dead_bytes + size <= self.limits.dead_bytes();
             if in_file && (counted || self.state.dead_letters == 0) {
@@ -328,6 +328,11 @@ impl Group<'_> {
             }
             self.drop_letter(&oldest)?;
         }
+    }
+
+    fn letter_cap(&self) -> u64 {
+        let ranges = self.state.queues.iter().map(|queue| queue.book.count()).sum();
+        self.limits.letter_cap(ranges)
     }
 
     pub(crate) fn oldest_letter(&self) -> rusqlite::Result<Option<OldLetter>> {

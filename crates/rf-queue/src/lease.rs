@@ -66,6 +66,11 @@ impl LeaseBook {
         book
     }
 
+    /// Number of ranges.
+    pub(crate) fn count(&self) -> u64 {
+        self.ranges.len() as u64
+    }
+
     /// The moment (monotonic ms) at which the next held range runs out.
     pub(crate) fn next_expiry(&self) -> Option<u64> {
         self.held.first().map(|&(until, _)| until)

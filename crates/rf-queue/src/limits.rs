@@ -45,6 +45,8 @@ pub(crate) const FIXED_PAGES: u64 = 10;
 const UNCOUNTED_GROWTH: u64 = 8;
 /// Pages by which a transaction grows at the most before it is committed: beyond, waiting costs more than syncing.
 const MAX_GROUP_PAGES: u64 = 1024;
+/// Pages that events leave to dead letters in a full store: their estimate may be so far above what they need.
+const LETTER_PAGES: u64 = 4;
 /// A letter costs its event's place as long as it is kept, so live events are left most of the store.
 const DEAD_SHARE: u64 = 8;
 /// A table of events is begun anew after this share of the store, and not before it has so many bytes: it costs a page or two.
@@ -93,10 +95,16 @@ impl Limits {
         self.max_bytes.saturating_sub(self.wal_min + self.reserve() + self.shm) / PAGE
     }
 
+    /// Pages up to which dead letters are kept beside leases of so many ranges; the rest is for the ranges that there may be
+    /// in addition, which are not asked whether there is room.
+    pub(crate) fn letter_cap(&self, ranges: u64) -> u64 {
+        let more = self.max_ranges().saturating_sub(ranges);
+        self.db_cap().saturating_sub(more * LEASE_ROW / PAGE)
+    }
+
     /// Pages up to which events are taken; the rest is for what must go on in a full store: leases and dead letters.
     pub(crate) fn append_cap(&self) -> u64 {
-        let own = self.max_ranges() * LEASE_ROW / PAGE + 4;
-        self.db_cap().saturating_sub(own)
+        self.letter_cap(0).saturating_sub(LETTER_PAGES)
     }
 
     /// Bytes that the WAL may have beside a database of so many pages.

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::rig::{MIB, Rig, filled};
+use crate::limits::Limits;
 use crate::{
-    Budget, Commit, CommitError, DeadLetters, Durability, QueueId, QueueOptions, Store,
+    Budget, Commit, CommitError, DeadLetters, Durability, Letter, QueueId, QueueOptions, Store,
     StoreOptions, WhenFull, Which,
 };
 
@@ -160,7 +161,7 @@ async fn check(flood: Flood) {
     };
     let sampler = Sampler::start(&rig);
     rig.open().unwrap();
-    let largest = usize::try_from(crate::limits::Limits::new(max_bytes).largest_event(20)).unwrap();
+    let largest = usize::try_from(Limits::new(max_bytes).largest_event(20)).unwrap();
     let left = Arc::new(AtomicU64::new(max_bytes * flood.times));
     let stop = Arc::new(AtomicBool::new(false));
     let readers: JoinSet<()> = (0..2).map(|_| pull(rig.store().clone(), stop.clone())).collect();
@@ -266,4 +267,36 @@ async fn leases_of_a_full_store_fit_beside_the_longest_wal() {
         assert!(total <= MIB, "{total} bytes, {} too many, at lease {lease}", total - MIB);
     }
     assert!(pages() > before, "so nothing was tried");
+}
+
+/// Pages of the database, also of those that only the WAL has.
+fn pages(conn: &rusqlite::Connection) -> u64 {
+    conn.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn dead_letters_leave_the_room_that_leases_grow_into() {
+    let mut rig = Rig::closed(10 * MIB, vec![QueueOptions::new("q")]);
+    rig.options.durability = Durability::Process;
+    rig.open().unwrap();
+    for many in [50, 1] {
+        let append = || Commit::append(rig.q(), vec![filled(4_000); many]);
+        while rig.store().commit(append()).await.is_ok() {}
+    }
+    let letter = Letter { queue: rig.q(), content: filled(1_000), reason: "refused".to_owned() };
+    while rig.store().disk().dropped_dead == 0 {
+        let letters = vec![letter.clone()];
+        rig.store().commit(Commit { letters, ..Commit::default() }).await.unwrap();
+    }
+    let kept = rig.store().disk().dead_letters;
+    assert!(kept < 500, "{kept}: not the file was full, but the share of letters");
+    let limits = Limits::new(10 * MIB);
+    let mut leases = 0;
+    while !rig.lease(1).await.1.is_empty() {
+        leases += 1;
+    }
+    assert!(leases >= limits.max_ranges(), "only {leases}");
+    let conn = crate::schema::connect(rig.path(), Durability::Process).unwrap();
+    let (pages, cap) = (pages(&conn), limits.db_cap());
+    assert!(pages <= cap, "{pages} pages of {cap}");
 }
