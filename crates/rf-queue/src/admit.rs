@@ -11,7 +11,7 @@ use crate::group::{Group, Tx};
 use crate::limits::{
     Limits, PAGE, PageEstimate, base_pages, map_pages, moving_pages, removal_pages, stored_bytes,
 };
-use crate::types::{Append, Commit, MAX_BATCH_ID_BYTES, WhenFull};
+use crate::types::{Append, Commit, MAX_BATCH_ID_BYTES, Remove, WhenFull};
 
 /// Pages of the file, looked up in the database and counted on by estimates in between.
 #[derive(Debug, Clone, Copy, Default)]
@@ -102,7 +102,7 @@ impl Tx {
     /// Whether the transaction may write so many rows in all and so many pages more.
     fn wal_takes(&self, limits: &Limits, appended: PageEstimate, other: u64) -> bool {
         let db_pages = self.file_pages.max(self.room.after(appended));
-        let dirty = appended.dirty_pages(db_pages) + self.other + other;
+        let dirty = appended.dirty_pages(db_pages) + self.other + self.leases + other;
         limits.wal_fits(self.wal_len, self.wal_frames, dirty, db_pages)
     }
 
@@ -110,7 +110,7 @@ impl Tx {
     /// was to be no smaller: asked again, with an estimate that is a page off, it could be too long by now.
     pub(crate) fn still_takes(&self, limits: &Limits, appended: PageEstimate, other: u64) -> bool {
         let db_pages = self.file_pages.max(self.room.after(appended));
-        let dirty = appended.dirty_pages(db_pages) + self.other + other;
+        let dirty = appended.dirty_pages(db_pages) + self.other + self.leases + other;
         limits.wal_fits(0, self.wal_frames, dirty, db_pages)
     }
 }
@@ -204,12 +204,21 @@ impl Group<'_> {
         }
         let ids: usize = commit.removes.iter().map(|remove| remove.ids.len()).sum();
         cost.other += removed_ids_pages(ids as u64) + commit.checkpoints.len() as u64;
+        cost.other += commit.removes.iter().map(|remove| self.lease_pages(remove)).sum::<u64>();
         if ids > 0 {
             // Their size is not looked at here.
             cost.other += map_pages(u64::MAX, self.tx.room.pages);
         }
         cost.other += if commit.batch_id.is_some() { BATCH_PAGES } else { 0 };
         Ok(cost)
+    }
+
+    /// Pages of leases that removing events dirties: each may cut a range in two.
+    fn lease_pages(&self, remove: &Remove) -> u64 {
+        match self.state.queues[remove.queue.0].book.count() {
+            0 => 0,
+            ranges => self.limits.lease_pages(2 * remove.ids.len() as u64, ranges),
+        }
     }
 
     fn check_queue_limit(&self, append: &Append) -> Option<Admission> {

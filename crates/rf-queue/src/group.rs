@@ -38,12 +38,14 @@ pub(crate) struct Tx {
     pub(crate) appended: PageEstimate,
     /// Pages dirtied otherwise so far, from above.
     pub(crate) other: u64,
+    /// Pages dirtied by rows of leases that have changed so far, from above.
+    pub(crate) leases: u64,
 }
 
 impl Tx {
     /// Pages that the transaction will write at the most.
     pub(crate) fn dirty(&self) -> u64 {
-        self.appended.dirty_pages(self.room.pages.max(self.file_pages)) + self.other
+        self.appended.dirty_pages(self.room.pages.max(self.file_pages)) + self.other + self.leases
     }
 }
 
@@ -235,7 +237,7 @@ impl Group<'_> {
         let found = read(self.conn, self.state.queues[index].pieces(bury.id, bury.id), one, true)?;
         let Some(event) = found.events.into_iter().next() else { return Ok(()) };
         let there = self.measure(index, bury.id, bury.id)?;
-        self.state.queues[index].book.forget(bury.id, bury.id);
+        self.forget_leases(index, (bury.id, bury.id));
         // Passed, its pages would not be free.
         self.delete(index, (bury.id, bury.id), there)?;
         let letter =
@@ -367,7 +369,8 @@ impl Group<'_> {
         let mut left = budget;
         let mut events: Vec<StoredEvent> = Vec::new();
         let mut given: Vec<(Span, (u64, u64))> = Vec::new();
-        if state.book.limit(self.limits.max_ranges()) {
+        let most = self.limits.max_ranges();
+        if state.book.limit(most) {
             return Ok(Leased::default());
         }
         for span in state.book.available(budget.events) {
@@ -396,7 +399,7 @@ impl Group<'_> {
             if found.more {
                 break;
             }
-            state.book.forget(rest.first, rest.last);
+            state.book.forget(rest.first, rest.last, most);
         }
         if events.is_empty() {
             return Ok(Leased::default());
@@ -405,16 +408,20 @@ impl Group<'_> {
         let hold = Hold { until: self.tx.mono_ms.saturating_add(ttl_ms), ttl_ms, token };
         let book = &mut self.state.queues[queue].book;
         given.into_iter().for_each(|(span, run)| book.grant(span, run, hold));
+        // Of a span with gaps each run has become a range.
+        book.limit(most);
         self.tx.other += 3;
         Ok(Leased { token, events })
     }
 
     pub(crate) fn release(&mut self, queue: usize, ids: &[u64]) -> u64 {
         let state = &mut self.state.queues[queue];
+        let (runs, most) = (runs(ids), self.limits.max_ranges());
+        // Each may cut a range in three.
+        state.book.limit(most.saturating_sub(2 * runs.len() as u64));
         let released =
-            runs(ids).into_iter().map(|(first, last)| state.book.release(first, last)).sum();
+            runs.into_iter().map(|(first, last)| state.book.release(first, last, most)).sum();
         state.announce |= released > 0;
-        state.book.limit(self.limits.max_ranges());
         self.tx.other += 2;
         released
     }
@@ -423,5 +430,25 @@ impl Group<'_> {
         let hold = Hold { until: self.tx.mono_ms.saturating_add(ttl_ms), ttl_ms, token };
         self.tx.other += 2;
         self.state.queues[queue].book.extend(hold)
+    }
+
+    /// Returns the leases whose time is over.
+    pub(crate) fn expire(&mut self, queue: usize, now_ms: u64) {
+        let state = &mut self.state.queues[queue];
+        state.announce |= state.book.expire(now_ms);
+        self.count_leases();
+    }
+
+    /// The events of a span are gone.
+    pub(crate) fn forget_leases(&mut self, queue: usize, (first, last): (u64, u64)) {
+        self.state.queues[queue].book.forget(first, last, self.limits.max_ranges());
+        self.count_leases();
+    }
+
+    /// Counts what the changes of leases will write.
+    pub(crate) fn count_leases(&mut self) {
+        let limits = self.limits;
+        let books = self.state.queues.iter().map(|queue| &queue.book);
+        self.tx.leases = books.map(|book| limits.lease_pages(book.touched(), book.count())).sum();
     }
 }

@@ -187,9 +187,10 @@ impl Writer {
         if self.state.next_lease_expiry().is_none_or(|at| at > now) {
             return Ok(());
         }
-        let group = self.small_group()?;
-        for queue in &mut group.state.queues {
-            queue.announce |= queue.book.expire(now);
+        for queue in 0..self.state.queues.len() {
+            if self.state.queues[queue].book.next_expiry().is_some_and(|at| at <= now) {
+                self.lease_group(queue, 0)?.expire(queue, now);
+            }
         }
         self.end_transaction()?;
         self.publish();

@@ -65,6 +65,9 @@ const BATCH_ROW: u64 = 2 * (crate::types::MAX_BATCH_ID_BYTES as u64 + 20) * 3 / 
 /// Bytes that a row of `leases` takes at the most.
 const LEASE_ROW: u64 = 100;
 
+/// Pages of a lease, a release or an extension beside the rows of ranges: its note, the token.
+pub(crate) const LEASE_CHANGE: u64 = 3;
+
 /// How one store's bytes are divided.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -187,6 +190,14 @@ impl Limits {
     /// Ranges that a lease book may have.
     pub(crate) fn max_ranges(&self) -> u64 {
         (self.max_bytes / 64 / LEASE_ROW).clamp(128, 10_000)
+    }
+
+    /// Pages that changing so many rows of leases dirties at the most, where a queue then has so many ranges: a few rows may
+    /// lie anywhere, many are the whole table.
+    pub(crate) fn lease_pages(&self, rows: u64, ranges: u64) -> u64 {
+        let before = rows.min(self.max_ranges());
+        let all = (before + ranges) * LEASE_ROW / PAGE + 2;
+        rows.saturating_mul(3).min(all)
     }
 
     /// Content bytes of the largest single event that an empty store can take.
@@ -412,6 +423,19 @@ mod tests {
                 "{mib} MiB"
             );
         }
+    }
+
+    #[test]
+    fn a_change_of_all_leases_fits_beside_a_full_database() {
+        for mib in SIZES {
+            let limits = Limits::new(mib << 20);
+            let all = limits.lease_pages(u64::MAX, limits.max_ranges() + 2);
+            let pages = all + LEASE_CHANGE + FIXED_PAGES;
+            assert!(limits.wal_fits(0, 0, pages, limits.db_cap()), "{mib} MiB: {pages} pages");
+        }
+        // One range, as nearly always.
+        assert_eq!(Limits::new(1 << 30).lease_pages(1, 1), 2);
+        assert_eq!(Limits::new(1 << 30).lease_pages(2, 5000), 6);
     }
 
     #[test]

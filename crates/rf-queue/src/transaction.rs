@@ -325,7 +325,7 @@ impl Writer {
 
 impl Tx {
     pub(crate) fn has_written(&self) -> bool {
-        self.appended != <_>::default() || self.other > 0
+        self.appended != <_>::default() || self.other > 0 || self.leases > 0
     }
 }
 

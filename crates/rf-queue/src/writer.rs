@@ -18,10 +18,10 @@ use crate::ahead::Early;
 use crate::answers::Answers;
 use crate::clock::millis;
 use crate::errors::{CommitError, FullReason, StoreError};
-use crate::group::Tx;
+use crate::group::{Group, Tx};
 use crate::handed::Handed;
 use crate::housekeeping::Housekeeping;
-use crate::limits::Limits;
+use crate::limits::{LEASE_CHANGE, Limits};
 use crate::mailbox::{Mailbox, Op};
 use crate::rows::{self, Found, read};
 use crate::shared::Shared;
@@ -160,8 +160,9 @@ impl Writer {
                 self.apply_commit(commit, &mut reply.removed).map(Outcome::Commit)
             }
             Op::Lease { queue, budget, ttl, note, .. } => {
-                let mut group = self.small_group()?;
+                let mut group = self.lease_group(queue.0, budget.events as u64)?;
                 let leased = group.lease(queue.0, *budget, millis(*ttl))?;
+                group.count_leases();
                 // Left in the request: on a full disk it is applied once more.
                 if let Some(LeaseNote { key, name }) =
                     note.as_ref().filter(|_| !leased.events.is_empty())
@@ -172,10 +173,16 @@ impl Writer {
                 Ok(Outcome::Leased(leased))
             }
             Op::Release { queue, ids, .. } => {
-                Ok(Outcome::Released(self.small_group()?.release(queue.0, ids)))
+                let mut group = self.lease_group(queue.0, 3 * ids.len() as u64)?;
+                let released = group.release(queue.0, ids);
+                group.count_leases();
+                Ok(Outcome::Released(released))
             }
             Op::Extend { queue, token, ttl, .. } => {
-                Ok(Outcome::Extended(self.small_group()?.extend(queue.0, *token, millis(*ttl))))
+                let mut group = self.lease_group(queue.0, 0)?;
+                let extended = group.extend(queue.0, *token, millis(*ttl));
+                group.count_leases();
+                Ok(Outcome::Extended(extended))
             }
             _ => Ok(Outcome::Done),
         }
@@ -320,8 +327,16 @@ impl Writer {
         }
     }
 
+    /// A transaction with room for changing each range of a queue's leases, and so many more.
+    pub(crate) fn lease_group(&mut self, queue: usize, more: u64) -> rusqlite::Result<Group<'_>> {
+        let ranges = self.state.queues[queue].book.count();
+        let leases = self.limits.lease_pages(more.saturating_add(ranges), ranges);
+        self.make_wal_room(&Cost::pages(SMALL_CHANGE.max(leases + LEASE_CHANGE)))?;
+        self.group()
+    }
+
     /// A transaction with room for a change of a few rows.
-    pub(crate) fn small_group(&mut self) -> rusqlite::Result<crate::group::Group<'_>> {
+    pub(crate) fn small_group(&mut self) -> rusqlite::Result<Group<'_>> {
         self.make_wal_room(&Cost::pages(SMALL_CHANGE))?;
         self.group()
     }

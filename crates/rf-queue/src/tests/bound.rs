@@ -8,11 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::rig::{MIB, Rig, filled};
+use super::rig::{MIB, Rig, TTL, filled};
 use crate::limits::Limits;
 use crate::{
     Budget, Commit, CommitError, DeadLetters, Durability, Letter, QueueId, QueueOptions, Store,
-    StoreOptions, WhenFull, Which,
+    StoreOptions, StoredEvent, WhenFull, Which,
 };
 
 /// Looks at the files all the time, from a thread of its own.
@@ -299,4 +299,55 @@ async fn dead_letters_leave_the_room_that_leases_grow_into() {
     let conn = crate::schema::connect(rig.path(), Durability::Process).unwrap();
     let (pages, cap) = (pages(&conn), limits.db_cap());
     assert!(pages <= cap, "{pages} pages of {cap}");
+}
+
+/// Events that are given back one by one, between others that are held, make as many ranges as there can be. What a
+/// transaction writes is checked against its estimate at each commit.
+async fn check_releases_one_by_one(mib: u64) {
+    const EVENTS: u64 = 20_000;
+    let mut rig = Rig::closed(mib * MIB, vec![QueueOptions::new("q")]);
+    rig.options.durability = Durability::Process;
+    rig.open().unwrap();
+    let append = || Commit::append(rig.q(), vec![filled(100); 50]);
+    while rig.usage().events < EVENTS && rig.store().commit(append()).await.is_ok() {}
+    let conn = crate::schema::connect(rig.path(), Durability::Process).unwrap();
+    let limits = Limits::new(mib * MIB);
+    let check = |when: &str| {
+        let count = "SELECT count(*) FROM leases";
+        let ranges: u64 = conn.query_row(count, [], |row| row.get(0)).unwrap();
+        // A lease may cut what came back, and what nobody has had.
+        assert!(ranges <= limits.max_ranges() + 2, "{mib} MiB, {when}: {ranges} ranges");
+        let (pages, cap) = (pages(&conn), limits.db_cap());
+        assert!(pages <= cap, "{mib} MiB, {when}: {pages} pages of {cap}");
+    };
+    let ids = |events: &[StoredEvent]| events.iter().map(|event| event.id).collect::<Vec<_>>();
+    let all = ids(&rig.lease(usize::MAX).await.1);
+    let every_other: Vec<u64> = all.iter().copied().step_by(2).collect();
+    let released = rig.store().release(rig.q(), every_other.clone()).await.unwrap();
+    check("released");
+    let expected = limits.max_ranges() / 2;
+    assert!((expected - 1..=expected + 1).contains(&released), "{released} of {expected}");
+    let again = ids(&rig.lease(usize::MAX).await.1);
+    check("leased again");
+    assert_eq!(again.len() as u64, released);
+    rig.clock.advance(TTL);
+    assert_eq!(ids(&rig.lease(usize::MAX).await.1), all, "the others when their lease has run out");
+    check("leased once more");
+    assert_eq!(rig.ack(every_other).await, all.len().div_ceil(2) as u64);
+    check("acknowledged");
+    rig.clock.advance(TTL);
+    let rest: Vec<u64> = all.into_iter().skip(1).step_by(2).collect();
+    assert_eq!(ids(&rig.lease(usize::MAX).await.1), rest);
+    check("the rest");
+}
+
+#[tokio::test]
+async fn a_full_store_keeps_to_its_bound_whatever_is_released() {
+    check_releases_one_by_one(1).await;
+}
+
+#[tokio::test]
+async fn ten_thousand_releases_one_by_one_are_quick() {
+    let check = tokio::time::timeout(Duration::from_secs(60), check_releases_one_by_one(64));
+    check.await.expect("no walk over the whole book for each of them");
 }
