@@ -270,7 +270,7 @@ impl Writer {
         if self.stopped || failure::kind(error) != Kind::Damaged {
             return;
         }
-        crate::salvage::mark(&self.options.path);
+        crate::aside::mark(&self.options.path);
         let path = self.options.path.display();
         self.stop(format!("{path}: {error}; it is set aside and salvaged at the next start"));
     }
