@@ -15,6 +15,7 @@ use crate::space::{beside, sync_folder};
 use crate::types::StoreOptions;
 
 /// A database that was moved out of the way.
+#[derive(Clone)]
 pub(crate) struct SetAside {
     pub(crate) path: PathBuf,
     /// What was wrong with it.
@@ -40,12 +41,15 @@ fn note(path: &Path, name: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A note that is not there is as good as removed. One that comes back after a loss of power would bring back what has been
-/// delivered since.
-pub(crate) fn unmark(path: &Path) {
-    if fs::remove_file(beside(path, ".damaged")).is_ok() {
-        sync_folder(path);
+/// A note that is not there is as good as removed. One that stays, or comes back after a loss of power, would bring back what
+/// has been delivered since.
+pub(crate) fn unmark(path: &Path) -> io::Result<()> {
+    match fs::remove_file(beside(path, ".damaged")) {
+        Ok(()) => sync_folder(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
+    Ok(())
 }
 
 /// Renames the database and its WAL to `NAME.corrupt-SECONDS`, removing the one set aside before.
@@ -68,6 +72,25 @@ pub(crate) fn resume(options: &StoreOptions, name: &str) -> Result<SetAside, Ope
         finish_renaming(&options.path, &aside).map_err(io)?;
     }
     Ok(SetAside { path: aside, reason: "damage found at an earlier start".to_owned() })
+}
+
+/// Moves the new database out of the way, too, when it turns out to be damaged before all of `old` is in it. It has served nobody
+/// yet: what it holds was taken over from other files. It is kept all the same, since a bucket's file of the original is
+/// gone by then.
+pub(crate) fn begin_again(
+    options: &StoreOptions,
+    old: SetAside,
+    error: &OpenError,
+) -> Result<SetAside, OpenError> {
+    let path = &options.path;
+    let io = |source| OpenError::Io { path: path.clone(), source };
+    let unfinished = beside(&old.path, ".unfinished");
+    tracing::error!(path = %path.display(), kept_as = %unfinished.display(), %error, "the new database is damaged as well: it is set aside, and salvaging begins again");
+    // Whoever met the damage may have marked it, in place of the name.
+    let name = old.path.file_name().unwrap_or_default().to_string_lossy();
+    note(path, &name).map_err(io)?;
+    finish_renaming(path, &unfinished).map_err(io)?;
+    Ok(old)
 }
 
 /// The WAL first: a new database must never lie beside an old WAL.

@@ -120,15 +120,17 @@ fn open_whole(
     mailbox: &Arc<Mailbox>,
 ) -> Result<(Writer, Vec<Notice>), OpenError> {
     let damaged = find_damage(options)?;
-    let is_set_aside = damaged.is_some();
-    match open_found(options, shared, mailbox, damaged) {
+    let error = match open_found(options, shared, mailbox, damaged.clone()) {
+        Err(error) if error.is_damage_of(&options.path) => error,
+        done => return done,
+    };
+    let damaged = match damaged {
+        // The new database is damaged as well, in which a killed process may have begun to salvage.
+        Some(damaged) => aside::begin_again(options, damaged, &error)?,
         // Of a file that is too large to be checked.
-        Err(error) if !is_set_aside && error.is_damage_of(&options.path) => {
-            let damaged = aside::set_aside(options, error.to_string())?;
-            open_found(options, shared, mailbox, Some(damaged))
-        }
-        done => done,
-    }
+        None => aside::set_aside(options, error.to_string())?,
+    };
+    open_found(options, shared, mailbox, Some(damaged))
 }
 
 fn open_found(
@@ -158,7 +160,8 @@ fn open_found(
     }
     if is_salvaged {
         // What was salvaged is on disk, whatever the durability, and nothing can keep its loss from being told any more.
-        aside::unmark(&options.path);
+        aside::unmark(&options.path)
+            .map_err(|source| OpenError::Io { path: options.path.clone(), source })?;
     }
     writer.publish();
     Ok((writer, notices))
@@ -231,7 +234,9 @@ fn find_damage(options: &StoreOptions) -> Result<Option<SetAside>, OpenError> {
     let check = note.is_some() || meta.len() <= ALWAYS_CHECKED_BYTES;
     match look(path, options, check) {
         Ok(None) => {
-            aside::unmark(path);
+            if let Err(error) = aside::unmark(path) {
+                tracing::debug!(path = %path.display(), %error, "the next start looks at the whole file again");
+            }
             Ok(None)
         }
         Ok(Some(reason)) => aside::set_aside(options, reason).map(Some),
