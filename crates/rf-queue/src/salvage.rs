@@ -29,6 +29,9 @@ const FREE_LIST: Range<usize> = 32..40;
 const VALID_FOR: usize = 92;
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
+/// More starts with leases than there can have been: what a bad page says.
+const MAX_TOKEN_EPOCH: u64 = 1 << 30;
+
 /// Ids tried one by one between the two ends at the damage.
 const MAX_PROBES: usize = 20_000;
 
@@ -51,6 +54,7 @@ pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, Open
                 }
             }
             copy_rest(writer, &source).map_err(db)?;
+            skip_tokens(writer, &source).map_err(db)?;
         }
         Err(error) => {
             tracing::warn!(path = %old.path.display(), %error, "nothing can be read from the damaged file");
@@ -292,6 +296,18 @@ fn copy_rest(writer: &mut Writer, source: &Connection) -> rusqlite::Result<()> {
     }
     writer.end_transaction()?;
     writer.state.count_dead(&writer.conn)
+}
+
+/// Leases are not salvaged, but somebody may still extend or end one by its token: it must not name another by then.
+fn skip_tokens(writer: &mut Writer, source: &Connection) -> rusqlite::Result<()> {
+    let read = schema::token_epoch(source).ok();
+    let Some(epoch) = read.filter(|epoch| *epoch < MAX_TOKEN_EPOCH) else { return Ok(()) };
+    let group = writer.small_group()?;
+    schema::set_token_epoch(group.conn, epoch)?;
+    group.tx.other += 2;
+    writer.end_transaction()?;
+    writer.state.skip_tokens(epoch);
+    Ok(())
 }
 
 /// Errors of the new database are the outer ones, those of the damaged one the inner.

@@ -165,6 +165,19 @@ async fn an_overwritten_header_costs_nothing() {
 }
 
 #[tokio::test]
+async fn a_token_of_the_damaged_file_is_not_given_again() {
+    let mut rig = closed_store().await;
+    rig.open().unwrap();
+    let (token, _) = rig.lease(1).await;
+    rig.close().await;
+    overwrite(rig.path(), 0, &[0xA5; 100]);
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    let (newer, _) = rig.lease(1).await;
+    assert!(newer > token, "{newer} after {token}");
+}
+
+#[tokio::test]
 async fn a_lost_first_page_is_said_and_the_store_goes_on() {
     let mut rig = closed_store().await;
     overwrite(rig.path(), 0, &[0xA5; 4096]);
