@@ -40,6 +40,8 @@ pub(crate) struct Tx {
     pub(crate) other: u64,
     /// Pages dirtied by rows of leases that have changed so far, from above.
     pub(crate) leases: u64,
+    /// Pages that those rows have added to the file since it was looked at, from above.
+    pub(crate) lease_growth: u64,
 }
 
 impl Tx {
@@ -448,7 +450,8 @@ impl Group<'_> {
     /// Counts what the changes of leases will write.
     pub(crate) fn count_leases(&mut self) {
         let limits = self.limits;
-        let books = self.state.queues.iter().map(|queue| &queue.book);
-        self.tx.leases = books.map(|book| limits.lease_pages(book.touched(), book.count())).sum();
+        let books = || self.state.queues.iter().map(|queue| &queue.book);
+        self.tx.leases = books().map(|book| limits.lease_pages(book.touched(), book.count())).sum();
+        self.tx.lease_growth = books().map(|book| limits.lease_growth(book.touched())).sum();
     }
 }

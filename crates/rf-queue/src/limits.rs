@@ -39,7 +39,7 @@ const LEAVES_PER_INTERIOR: u64 = 150;
 const PAGES_PER_MAP: u64 = 800;
 /// Pages of counters, leases, schema and free list that any transaction may write beside its rows.
 pub(crate) const FIXED_PAGES: u64 = 10;
-/// Pages that leases, batch ids and checkpoints may add to the file in one transaction beside its rows, or take of the free
+/// Pages that a few leases, batch ids and checkpoints may add to the file in one transaction beside its rows, or take of the free
 /// ones that the rows were to have. How many frames a transaction writes is an estimate from above, which has room for them;
 /// the length of the WAL's file is none.
 const UNCOUNTED_GROWTH: u64 = 8;
@@ -198,6 +198,11 @@ impl Limits {
         let before = rows.min(self.max_ranges());
         let all = (before + ranges) * LEASE_ROW / PAGE + 2;
         rows.saturating_mul(3).min(all)
+    }
+
+    /// Pages that so many new rows of leases may add to the file.
+    pub(crate) fn lease_growth(&self, rows: u64) -> u64 {
+        rows.min(self.max_ranges()) * LEASE_ROW / PAGE
     }
 
     /// Content bytes of the largest single event that an empty store can take.

@@ -331,7 +331,8 @@ impl Writer {
     pub(crate) fn lease_group(&mut self, queue: usize, more: u64) -> rusqlite::Result<Group<'_>> {
         let ranges = self.state.queues[queue].book.count();
         let leases = self.limits.lease_pages(more.saturating_add(ranges), ranges);
-        self.make_wal_room(&Cost::pages(SMALL_CHANGE.max(leases + LEASE_CHANGE)))?;
+        let pages = SMALL_CHANGE.max(leases + LEASE_CHANGE);
+        self.make_wal_room(&Cost::growing(pages, self.limits.lease_growth(more)))?;
         self.group()
     }
 

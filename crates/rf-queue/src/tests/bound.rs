@@ -312,6 +312,7 @@ async fn check_releases_one_by_one(mib: u64) {
     while rig.usage().events < EVENTS && rig.store().commit(append()).await.is_ok() {}
     let conn = crate::schema::connect(rig.path(), Durability::Process).unwrap();
     let limits = Limits::new(mib * MIB);
+    let others = || length(&rig, "-shm") + length(&rig, ".reserve");
     let check = |when: &str| {
         let count = "SELECT count(*) FROM leases";
         let ranges: u64 = conn.query_row(count, [], |row| row.get(0)).unwrap();
@@ -319,10 +320,19 @@ async fn check_releases_one_by_one(mib: u64) {
         assert!(ranges <= limits.max_ranges() + 2, "{mib} MiB, {when}: {ranges} ranges");
         let (pages, cap) = (pages(&conn), limits.db_cap());
         assert!(pages <= cap, "{mib} MiB, {when}: {pages} pages of {cap}");
+        // What the database will have at the next checkpoint.
+        let total = pages * 4096 + length(&rig, "-wal") + others();
+        assert!(total <= mib * MIB, "{mib} MiB, {when}: {} bytes too many", total - mib * MIB);
     };
     let ids = |events: &[StoredEvent]| events.iter().map(|event| event.id).collect::<Vec<_>>();
     let all = ids(&rig.lease(usize::MAX).await.1);
     let every_other: Vec<u64> = all.iter().copied().step_by(2).collect();
+    // As an earlier transaction could have left it, beside the few pages that any other may add.
+    let longest = 32 + (mib * MIB - (pages(&conn) + 8) * 4096 - others() - 32) / 4120 * 4120;
+    if length(&rig, "-wal") < longest {
+        let wal = std::fs::File::options().write(true).open(rig.beside("-wal")).unwrap();
+        wal.set_len(longest).unwrap();
+    }
     let released = rig.store().release(rig.q(), every_other.clone()).await.unwrap();
     check("released");
     let expected = limits.max_ranges() / 2;
@@ -342,8 +352,10 @@ async fn check_releases_one_by_one(mib: u64) {
 }
 
 #[tokio::test]
-async fn a_full_store_keeps_to_its_bound_whatever_is_released() {
-    check_releases_one_by_one(1).await;
+async fn a_store_keeps_to_its_bound_whatever_is_released() {
+    for mib in [1, 10] {
+        check_releases_one_by_one(mib).await;
+    }
 }
 
 #[tokio::test]
