@@ -46,6 +46,8 @@ fi
 if ! /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null; then
     packages+=(python3 python3-aiosmtpd)
 fi
+# Shows that what is answered has been synced.
+command -v strace >/dev/null || packages+=(strace)
 # Prometheus scrapes the relay, and its promtool checks what it finds there.
 command -v prometheus >/dev/null || packages+=(prometheus)
 # Web servers that send copies of their traffic.

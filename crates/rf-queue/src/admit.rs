@@ -11,7 +11,7 @@ use crate::group::{Group, Tx};
 use crate::limits::{
     Limits, PAGE, PageEstimate, base_pages, map_pages, moving_pages, removal_pages, stored_bytes,
 };
-use crate::types::{Append, Commit, MAX_BATCH_ID_BYTES, WhenFull};
+use crate::types::{Append, Commit, MAX_BATCH_ID_BYTES, Remove, WhenFull};
 
 /// Pages of the file, looked up in the database and counted on by estimates in between.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,6 +50,8 @@ pub(crate) struct Cost {
     pub(crate) rows: PageEstimate,
     /// Pages dirtied by removing and by small tables.
     pub(crate) other: u64,
+    /// Pages that small tables may add to the file, if that is more than a few.
+    growth: u64,
 }
 
 impl Cost {
@@ -59,7 +61,12 @@ impl Cost {
     }
 
     pub(crate) fn of_rows(rows: PageEstimate, other: u64) -> Self {
-        Self { rows, other }
+        Self { rows, other, ..Self::default() }
+    }
+
+    /// A change of small tables that may add so many pages to the file.
+    pub(crate) fn growing(other: u64, growth: u64) -> Self {
+        Self { other, growth, ..Self::default() }
     }
 
     pub(crate) fn plus_pages(self, pages: u64) -> Self {
@@ -93,16 +100,21 @@ impl Tx {
     /// pay for what the database file will have to grow: else a disk that is full now could not even be checkpointed on.
     pub(crate) fn takes(&self, limits: &Limits, cost: &Cost, tables: u64) -> bool {
         let appended = self.appended.plus(cost.rows, tables);
-        let growth = self.room.after(appended).saturating_sub(self.disk_pages);
+        let growth = self.pages_after(appended, cost).saturating_sub(self.disk_pages);
         // One that is larger than the reserve by itself is asked for room on the disk instead.
         let alone = self.wal_frames == 0 && !self.has_written();
-        (growth <= limits.reserve_pages() || alone) && self.wal_takes(limits, appended, cost.other)
+        (growth <= limits.reserve_pages() || alone) && self.wal_takes(limits, appended, cost)
     }
 
-    /// Whether the transaction may write so many rows in all and so many pages more.
-    fn wal_takes(&self, limits: &Limits, appended: PageEstimate, other: u64) -> bool {
-        let db_pages = self.file_pages.max(self.room.after(appended));
-        let dirty = appended.dirty_pages(db_pages) + self.other + other;
+    /// Pages of the file, with what small tables add.
+    fn pages_after(&self, appended: PageEstimate, cost: &Cost) -> u64 {
+        self.room.after(appended) + self.lease_growth + cost.growth
+    }
+
+    /// Whether the transaction may write so many rows in all, and what a cost has beside its rows.
+    fn wal_takes(&self, limits: &Limits, appended: PageEstimate, cost: &Cost) -> bool {
+        let db_pages = self.file_pages.max(self.pages_after(appended, cost));
+        let dirty = appended.dirty_pages(db_pages) + self.other + self.leases + cost.other;
         limits.wal_fits(self.wal_len, self.wal_frames, dirty, db_pages)
     }
 
@@ -110,7 +122,7 @@ impl Tx {
     /// was to be no smaller: asked again, with an estimate that is a page off, it could be too long by now.
     pub(crate) fn still_takes(&self, limits: &Limits, appended: PageEstimate, other: u64) -> bool {
         let db_pages = self.file_pages.max(self.room.after(appended));
-        let dirty = appended.dirty_pages(db_pages) + self.other + other;
+        let dirty = appended.dirty_pages(db_pages) + self.other + self.leases + other;
         limits.wal_fits(0, self.wal_frames, dirty, db_pages)
     }
 }
@@ -204,12 +216,21 @@ impl Group<'_> {
         }
         let ids: usize = commit.removes.iter().map(|remove| remove.ids.len()).sum();
         cost.other += removed_ids_pages(ids as u64) + commit.checkpoints.len() as u64;
+        cost.other += commit.removes.iter().map(|remove| self.lease_pages(remove)).sum::<u64>();
         if ids > 0 {
             // Their size is not looked at here.
             cost.other += map_pages(u64::MAX, self.tx.room.pages);
         }
         cost.other += if commit.batch_id.is_some() { BATCH_PAGES } else { 0 };
         Ok(cost)
+    }
+
+    /// Pages of leases that removing events dirties: each may cut a range in two.
+    fn lease_pages(&self, remove: &Remove) -> u64 {
+        match self.state.queues[remove.queue.0].book.count() {
+            0 => 0,
+            ranges => self.limits.lease_pages(2 * remove.ids.len() as u64, ranges),
+        }
     }
 
     fn check_queue_limit(&self, append: &Append) -> Option<Admission> {

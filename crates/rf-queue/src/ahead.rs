@@ -114,7 +114,9 @@ impl Writer {
                 step /= 2;
                 continue;
             }
-            if !self.make_wal_room(&Cost::pages(pages))? {
+            let ranges = self.state.queues[queue].book.count().min(there.events + 1);
+            let leases = self.limits.lease_pages(ranges, self.state.queues[queue].book.count());
+            if !self.make_wal_room(&Cost::pages(pages + leases))? {
                 // In a new transaction it may be another matter.
                 continue;
             }

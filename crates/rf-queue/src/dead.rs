@@ -191,7 +191,7 @@ impl DeadLetters {
             let (pages, wal) = (room.after(rows), length(&beside(&self.path, "-wal")));
             let in_file = pages.max(length(&self.path) / PAGE);
             let dirty = rows.dirty_pages(in_file) + self.limits.step_pages();
-            if rows != PageEstimate::default() && pages > self.limits.db_cap() {
+            if rows != PageEstimate::default() && pages > self.limits.letter_cap(0) {
                 break;
             }
             if self.limits.wal_fits(wal, frames_in(wal), dirty, in_file) {

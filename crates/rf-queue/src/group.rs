@@ -38,12 +38,16 @@ pub(crate) struct Tx {
     pub(crate) appended: PageEstimate,
     /// Pages dirtied otherwise so far, from above.
     pub(crate) other: u64,
+    /// Pages dirtied by rows of leases that have changed so far, from above.
+    pub(crate) leases: u64,
+    /// Pages that those rows have added to the file since it was looked at, from above.
+    pub(crate) lease_growth: u64,
 }
 
 impl Tx {
     /// Pages that the transaction will write at the most.
     pub(crate) fn dirty(&self) -> u64 {
-        self.appended.dirty_pages(self.room.pages.max(self.file_pages)) + self.other
+        self.appended.dirty_pages(self.room.pages.max(self.file_pages)) + self.other + self.leases
     }
 }
 
@@ -235,7 +239,7 @@ impl Group<'_> {
         let found = read(self.conn, self.state.queues[index].pieces(bury.id, bury.id), one, true)?;
         let Some(event) = found.events.into_iter().next() else { return Ok(()) };
         let there = self.measure(index, bury.id, bury.id)?;
-        self.state.queues[index].book.forget(bury.id, bury.id);
+        self.forget_leases(index, (bury.id, bury.id));
         // Passed, its pages would not be free.
         self.delete(index, (bury.id, bury.id), there)?;
         let letter =
@@ -286,9 +290,9 @@ impl Group<'_> {
         let overhead = letter_overhead(reason, &self.state.queues[queue].name);
         let whole = PageEstimate::of_row(size + overhead);
         let appended = self.tx.appended.plus(whole, self.tables());
-        let db_pages = self.tx.room.after(appended).min(self.limits.db_cap());
+        let db_pages = self.tx.room.after(appended).min(self.letter_cap());
         let alone = whole.pages() + base_pages(self.state.queues.len() as u64);
-        let fits = alone <= self.limits.db_cap()
+        let fits = alone <= self.letter_cap()
             && self.limits.wal_fits(0, 0, whole.dirty_pages(db_pages), db_pages);
         let kept = if fits { size } else { size.min(HEADS_OF_LETTERS[0] as u64) };
         letters.number += 1;
@@ -302,7 +306,7 @@ impl Group<'_> {
         let pages = self.look()?.after(appended).saturating_sub(letters.freed);
         let counted = self.state.dead_letters + letters.number <= self.max_dead
             && self.state.dead_bytes + letters.bytes <= self.limits.dead_bytes();
-        Ok(letters.number == 0 || (counted && pages <= self.limits.db_cap()))
+        Ok(letters.number == 0 || (counted && pages <= self.letter_cap()))
     }
 
     /// Pushes old letters out until a new one of `size` is within the bounds; false when it can never be. Mostly they have gone
@@ -315,7 +319,7 @@ impl Group<'_> {
             if !self.tx.still_takes(self.limits, appended, 0) {
                 return Ok(false);
             }
-            let in_file = after <= self.limits.db_cap();
+            let in_file = after <= self.letter_cap();
             let counted = self.state.dead_letters < self.max_dead
                 && self.state.dead_bytes + size <= self.limits.dead_bytes();
             if in_file && (counted || self.state.dead_letters == 0) {
@@ -328,6 +332,11 @@ impl Group<'_> {
             }
             self.drop_letter(&oldest)?;
         }
+    }
+
+    fn letter_cap(&self) -> u64 {
+        let ranges = self.state.queues.iter().map(|queue| queue.book.count()).sum();
+        self.limits.letter_cap(ranges)
     }
 
     pub(crate) fn oldest_letter(&self) -> rusqlite::Result<Option<OldLetter>> {
@@ -362,7 +371,8 @@ impl Group<'_> {
         let mut left = budget;
         let mut events: Vec<StoredEvent> = Vec::new();
         let mut given: Vec<(Span, (u64, u64))> = Vec::new();
-        if state.book.limit(self.limits.max_ranges()) {
+        let most = self.limits.max_ranges();
+        if state.book.limit(most) {
             return Ok(Leased::default());
         }
         for span in state.book.available(budget.events) {
@@ -391,7 +401,7 @@ impl Group<'_> {
             if found.more {
                 break;
             }
-            state.book.forget(rest.first, rest.last);
+            state.book.forget(rest.first, rest.last, most);
         }
         if events.is_empty() {
             return Ok(Leased::default());
@@ -400,16 +410,20 @@ impl Group<'_> {
         let hold = Hold { until: self.tx.mono_ms.saturating_add(ttl_ms), ttl_ms, token };
         let book = &mut self.state.queues[queue].book;
         given.into_iter().for_each(|(span, run)| book.grant(span, run, hold));
+        // Of a span with gaps each run has become a range.
+        book.limit(most);
         self.tx.other += 3;
         Ok(Leased { token, events })
     }
 
     pub(crate) fn release(&mut self, queue: usize, ids: &[u64]) -> u64 {
         let state = &mut self.state.queues[queue];
+        let (runs, most) = (runs(ids), self.limits.max_ranges());
+        // Each may cut a range in three.
+        state.book.limit(most.saturating_sub(2 * runs.len() as u64));
         let released =
-            runs(ids).into_iter().map(|(first, last)| state.book.release(first, last)).sum();
+            runs.into_iter().map(|(first, last)| state.book.release(first, last, most)).sum();
         state.announce |= released > 0;
-        state.book.limit(self.limits.max_ranges());
         self.tx.other += 2;
         released
     }
@@ -418,5 +432,26 @@ impl Group<'_> {
         let hold = Hold { until: self.tx.mono_ms.saturating_add(ttl_ms), ttl_ms, token };
         self.tx.other += 2;
         self.state.queues[queue].book.extend(hold)
+    }
+
+    /// Returns the leases whose time is over.
+    pub(crate) fn expire(&mut self, queue: usize, now_ms: u64) {
+        let state = &mut self.state.queues[queue];
+        state.announce |= state.book.expire(now_ms);
+        self.count_leases();
+    }
+
+    /// The events of a span are gone.
+    pub(crate) fn forget_leases(&mut self, queue: usize, (first, last): (u64, u64)) {
+        self.state.queues[queue].book.forget(first, last, self.limits.max_ranges());
+        self.count_leases();
+    }
+
+    /// Counts what the changes of leases will write.
+    pub(crate) fn count_leases(&mut self) {
+        let limits = self.limits;
+        let books = || self.state.queues.iter().map(|queue| &queue.book);
+        self.tx.leases = books().map(|book| limits.lease_pages(book.touched(), book.count())).sum();
+        self.tx.lease_growth = books().map(|book| limits.lease_growth(book.touched())).sum();
     }
 }

@@ -169,7 +169,8 @@ impl Writer {
     }
 
     /// Bytes that a full disk must have free before events are taken again: with room for the reserve alone the next few
-    /// would fill it again.
+    /// would fill it again. Even where as much leaves as comes, the WAL takes half of the reserve's size before the checkpoint
+    /// thread is woken ([`crate::limits::Limits::checkpoint_frames`]), and goes on growing until it is done.
     pub(crate) fn wanted_on_disk(&self) -> u64 {
         let reserve = self.limits.reserve();
         if self.reserve.exists() { reserve } else { 2 * reserve }
@@ -187,9 +188,10 @@ impl Writer {
         if self.state.next_lease_expiry().is_none_or(|at| at > now) {
             return Ok(());
         }
-        let group = self.small_group()?;
-        for queue in &mut group.state.queues {
-            queue.announce |= queue.book.expire(now);
+        for queue in 0..self.state.queues.len() {
+            if self.state.queues[queue].book.next_expiry().is_some_and(|at| at <= now) {
+                self.lease_group(queue, 0)?.expire(queue, now);
+            }
         }
         self.end_transaction()?;
         self.publish();

@@ -8,7 +8,8 @@
 //! Invariant: ranges do not overlap, and every range lies below `fresh_from`.
 //!
 //! Invariant: an event below `fresh_from` that is still there lies in a range. So what lies between two ranges is gone,
-//! and neighbours of one kind may be joined over the gap: that is how the number of ranges is bounded.
+//! and neighbours of one kind may be joined over the gap. That is how the number of ranges is bounded; where it cannot be,
+//! what would make more ranges waits: a release until the lease runs out, a lease until there are fewer.
 //!
 //! The book is plain data: no clock, no SQL. What changed is collected in `touched`, and the writer stores it in the
 //! transaction that it belongs to.
@@ -66,6 +67,16 @@ impl LeaseBook {
         book
     }
 
+    /// Number of ranges.
+    pub(crate) fn count(&self) -> u64 {
+        self.ranges.len() as u64
+    }
+
+    /// Number of rows that are to be written, or to go.
+    pub(crate) fn touched(&self) -> u64 {
+        self.touched.len() as u64
+    }
+
     /// The moment (monotonic ms) at which the next held range runs out.
     pub(crate) fn next_expiry(&self) -> Option<u64> {
         self.held.first().map(|&(until, _)| until)
@@ -108,11 +119,15 @@ impl LeaseBook {
         self.put(first, Range { last, attempts: span.attempts, until: Some(until), ttl_ms, token });
     }
 
-    /// Forgets what was promised on `first..=last`: the events are gone.
-    pub(crate) fn forget(&mut self, first: u64, last: u64) {
-        if first <= last {
-            self.cut(first, last);
+    /// Forgets what was promised on `first..=last`: the events are gone. Where there are `most` ranges already, none is cut in
+    /// two: what lies in its middle may be a gap as well.
+    pub(crate) fn forget(&mut self, first: u64, last: u64, most: u64) {
+        let is_within = |&(from, range): &(u64, Range)| from < first && range.last > last;
+        let keeps_gap = || self.overlapping(first, last).first().is_some_and(is_within);
+        if first > last || (self.count() >= most && keeps_gap()) {
+            return;
         }
+        self.cut(first, last);
     }
 
     /// An event has appeared below those that were promised: it is there for the next pull.
@@ -122,12 +137,17 @@ impl LeaseBook {
         }
     }
 
-    /// Returns the held ids among `first..=last`; how many ids were held.
-    pub(crate) fn release(&mut self, first: u64, last: u64) -> u64 {
+    /// Returns the held ids among `first..=last`, as far as that makes no more than `most` ranges; how many ids were held and
+    /// are returned.
+    pub(crate) fn release(&mut self, first: u64, last: u64, most: u64) -> u64 {
         let held = self.overlapping(first, last).into_iter().filter(|(_, r)| r.until.is_some());
         let mut count = 0;
-        for (from, range) in held.collect::<Vec<_>>() {
-            let (from, to) = (from.max(first), range.last.min(last));
+        for (start, range) in held.collect::<Vec<_>>() {
+            let (from, to) = (start.max(first), range.last.min(last));
+            let more = u64::from(start < from) + u64::from(to < range.last);
+            if more > 0 && self.count() + more > most {
+                continue;
+            }
             self.cut(from, to);
             self.put(
                 from,
@@ -157,21 +177,31 @@ impl LeaseBook {
 
     /// Joins neighbours of one kind when there are more than `most` ranges; true when there still are.
     pub(crate) fn limit(&mut self, most: u64) -> bool {
-        if (self.ranges.len() as u64) <= most {
+        if self.count() <= most {
             return false;
         }
-        let mut joined: Vec<(u64, Range)> = Vec::new();
+        let mut kept: Vec<(u64, Range)> = Vec::new();
+        let mut joined = Vec::new();
         for (&first, &range) in &self.ranges {
-            match joined.last_mut() {
-                Some((_, left)) if is_one_kind(left, &range) => left.last = range.last,
-                _ => joined.push((first, range)),
+            match kept.last_mut() {
+                Some((_, left)) if is_one_kind(left, &range) => {
+                    left.last = range.last;
+                    left.attempts = left.attempts.min(range.attempts);
+                    joined.push(first);
+                }
+                _ => kept.push((first, range)),
             }
         }
-        for first in self.ranges.keys().copied().collect::<Vec<_>>() {
+        for first in joined {
             self.take(first);
         }
-        joined.into_iter().for_each(|(first, range)| self.put(first, range));
-        self.ranges.len() as u64 > most
+        // What stays as it is need not be written.
+        kept.retain(|(first, range)| self.ranges.get(first) != Some(range));
+        for (first, range) in kept {
+            self.take(first);
+            self.put(first, range);
+        }
+        self.count() > most
     }
 
     /// What is to be written: for each touched key its range, or `None` when the row goes.

@@ -14,8 +14,8 @@
 //! `limits` (the arithmetic of that), `group`, `removal`, `state`, `queue_state`, `segments` and `shared` (what is done, what is counted,
 //! where it lies, what others see of it), `sql` and `rows` (the statements, and reading with them), `sizes` (what reads have
 //! found lately), `lease` and `ends` (who has been promised what, and until when), `parts` (appends too large for one
-//! transaction), `housekeeping`, `tidy`, `space` (WAL, checkpoints, reserve), then `open` with `later`, `schema`, `salvage`,
-//! `migrate` and `adopt`; `find` and `dead` are for people who look. `clock` and `step` are for the tests: they set the time
+//! transaction), `housekeeping`, `tidy`, `space` (WAL, checkpoints, reserve), then `open` with `later`, `schema`, `aside`,
+//! `salvage`, `migrate` and `adopt`; `find` and `dead` are for people who look. `clock` and `step` are for the tests: they set the time
 //! back, and kill a process between two steps.
 //!
 //! # Files
@@ -129,6 +129,7 @@ mod admit;
 mod adopt;
 mod ahead;
 mod answers;
+mod aside;
 mod clock;
 mod dead;
 mod ends;

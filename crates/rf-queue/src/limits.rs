@@ -39,12 +39,14 @@ const LEAVES_PER_INTERIOR: u64 = 150;
 const PAGES_PER_MAP: u64 = 800;
 /// Pages of counters, leases, schema and free list that any transaction may write beside its rows.
 pub(crate) const FIXED_PAGES: u64 = 10;
-/// Pages that leases, batch ids and checkpoints may add to the file in one transaction beside its rows, or take of the free
+/// Pages that a few leases, batch ids and checkpoints may add to the file in one transaction beside its rows, or take of the free
 /// ones that the rows were to have. How many frames a transaction writes is an estimate from above, which has room for them;
 /// the length of the WAL's file is none.
 const UNCOUNTED_GROWTH: u64 = 8;
 /// Pages by which a transaction grows at the most before it is committed: beyond, waiting costs more than syncing.
 const MAX_GROUP_PAGES: u64 = 1024;
+/// Pages that events leave to dead letters in a full store: their estimate may be so far above what they need.
+const LETTER_PAGES: u64 = 4;
 /// A letter costs its event's place as long as it is kept, so live events are left most of the store.
 const DEAD_SHARE: u64 = 8;
 /// A table of events is begun anew after this share of the store, and not before it has so many bytes: it costs a page or two.
@@ -62,6 +64,9 @@ const FREE_PER_TRUNK: u64 = 1000;
 const BATCH_ROW: u64 = 2 * (crate::types::MAX_BATCH_ID_BYTES as u64 + 20) * 3 / 2;
 /// Bytes that a row of `leases` takes at the most.
 const LEASE_ROW: u64 = 100;
+
+/// Pages of a lease, a release or an extension beside the rows of ranges: its note, the token.
+pub(crate) const LEASE_CHANGE: u64 = 3;
 
 /// How one store's bytes are divided.
 #[derive(Debug, Clone, Copy)]
@@ -93,10 +98,16 @@ impl Limits {
         self.max_bytes.saturating_sub(self.wal_min + self.reserve() + self.shm) / PAGE
     }
 
+    /// Pages up to which dead letters are kept beside leases of so many ranges; the rest is for the ranges that there may be
+    /// in addition, which are not asked whether there is room.
+    pub(crate) fn letter_cap(&self, ranges: u64) -> u64 {
+        let more = self.max_ranges().saturating_sub(ranges);
+        self.db_cap().saturating_sub(more * LEASE_ROW / PAGE)
+    }
+
     /// Pages up to which events are taken; the rest is for what must go on in a full store: leases and dead letters.
     pub(crate) fn append_cap(&self) -> u64 {
-        let own = self.max_ranges() * LEASE_ROW / PAGE + 4;
-        self.db_cap().saturating_sub(own)
+        self.letter_cap(0).saturating_sub(LETTER_PAGES)
     }
 
     /// Bytes that the WAL may have beside a database of so many pages.
@@ -179,6 +190,19 @@ impl Limits {
     /// Ranges that a lease book may have.
     pub(crate) fn max_ranges(&self) -> u64 {
         (self.max_bytes / 64 / LEASE_ROW).clamp(128, 10_000)
+    }
+
+    /// Pages that changing so many rows of leases dirties at the most, where a queue then has so many ranges: a few rows may
+    /// lie anywhere, many are the whole table.
+    pub(crate) fn lease_pages(&self, rows: u64, ranges: u64) -> u64 {
+        let before = rows.min(self.max_ranges());
+        let all = (before + ranges) * LEASE_ROW / PAGE + 2;
+        rows.saturating_mul(3).min(all)
+    }
+
+    /// Pages that so many new rows of leases may add to the file.
+    pub(crate) fn lease_growth(&self, rows: u64) -> u64 {
+        rows.min(self.max_ranges()) * LEASE_ROW / PAGE
     }
 
     /// Content bytes of the largest single event that an empty store can take.
@@ -404,6 +428,19 @@ mod tests {
                 "{mib} MiB"
             );
         }
+    }
+
+    #[test]
+    fn a_change_of_all_leases_fits_beside_a_full_database() {
+        for mib in SIZES {
+            let limits = Limits::new(mib << 20);
+            let all = limits.lease_pages(u64::MAX, limits.max_ranges() + 2);
+            let pages = all + LEASE_CHANGE + FIXED_PAGES;
+            assert!(limits.wal_fits(0, 0, pages, limits.db_cap()), "{mib} MiB: {pages} pages");
+        }
+        // One range, as nearly always.
+        assert_eq!(Limits::new(1 << 30).lease_pages(1, 1), 2);
+        assert_eq!(Limits::new(1 << 30).lease_pages(2, 5000), 6);
     }
 
     #[test]

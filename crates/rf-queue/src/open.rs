@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use crate::admit::Room;
 use crate::ahead::Early;
+use crate::aside::SetAside;
 use crate::errors::{Notice, OpenError};
 use crate::failure::{self, Kind};
 use crate::housekeeping::Housekeeping;
 use crate::limits::{Limits, PAGE, PageEstimate};
 use crate::mailbox::{Lock, Mailbox};
-use crate::salvage::SetAside;
 use crate::shared::Shared;
 use crate::space::{Checkpointer, Reserve, Wal, beside};
 use crate::state::{State, orphans};
 use crate::types::{MIN_STORE_BYTES, StoreOptions};
 use crate::writer::Writer;
-use crate::{migrate, salvage, schema};
+use crate::{aside, migrate, salvage, schema};
 
 /// Files up to this size are checked whole at every start; larger ones only after damage was seen.
 const ALWAYS_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
@@ -120,15 +120,17 @@ fn open_whole(
     mailbox: &Arc<Mailbox>,
 ) -> Result<(Writer, Vec<Notice>), OpenError> {
     let damaged = find_damage(options)?;
-    let is_set_aside = damaged.is_some();
-    match open_found(options, shared, mailbox, damaged) {
+    let error = match open_found(options, shared, mailbox, damaged.clone()) {
+        Err(error) if error.is_damage_of(&options.path) => error,
+        done => return done,
+    };
+    let damaged = match damaged {
+        // The new database is damaged as well, in which a killed process may have begun to salvage.
+        Some(damaged) => aside::begin_again(options, damaged, &error)?,
         // Of a file that is too large to be checked.
-        Err(error) if !is_set_aside && error.is_damage_of(&options.path) => {
-            let damaged = salvage::set_aside(options, error.to_string())?;
-            open_found(options, shared, mailbox, Some(damaged))
-        }
-        done => done,
-    }
+        None => aside::set_aside(options, error.to_string())?,
+    };
+    open_found(options, shared, mailbox, Some(damaged))
 }
 
 fn open_found(
@@ -158,7 +160,8 @@ fn open_found(
     }
     if is_salvaged {
         // What was salvaged is on disk, whatever the durability, and nothing can keep its loss from being told any more.
-        salvage::unmark(&options.path);
+        aside::unmark(&options.path)
+            .map_err(|source| OpenError::Io { path: options.path.clone(), source })?;
     }
     writer.publish();
     Ok((writer, notices))
@@ -216,27 +219,29 @@ fn is_emptied(path: &Path) -> bool {
         Ok(meta) => meta.len() == 0,
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     };
-    let was_moved = || salvage::noted(path).is_some() || beside(path, migrate::ORIGINAL).exists();
+    let was_moved = || aside::noted(path).is_some() || beside(path, migrate::ORIGINAL).exists();
     is_empty && beside(path, ".reserve").exists() && !was_moved()
 }
 
 /// A file that cannot be used is moved out of the way.
 fn find_damage(options: &StoreOptions) -> Result<Option<SetAside>, OpenError> {
     let path = &options.path;
-    let note = salvage::noted(path);
+    let note = aside::noted(path);
     if let Some(name) = note.as_deref().filter(|name| !name.is_empty()) {
-        return salvage::resume(options, name).map(Some);
+        return aside::resume(options, name).map(Some);
     }
     let Ok(meta) = fs::metadata(path) else { return Ok(None) };
     let check = note.is_some() || meta.len() <= ALWAYS_CHECKED_BYTES;
     match look(path, options, check) {
         Ok(None) => {
-            salvage::unmark(path);
+            if let Err(error) = aside::unmark(path) {
+                tracing::debug!(path = %path.display(), %error, "the next start looks at the whole file again");
+            }
             Ok(None)
         }
-        Ok(Some(reason)) => salvage::set_aside(options, reason).map(Some),
+        Ok(Some(reason)) => aside::set_aside(options, reason).map(Some),
         Err(error) if failure::kind(&error) == Kind::Damaged => {
-            salvage::set_aside(options, error.to_string()).map(Some)
+            aside::set_aside(options, error.to_string()).map(Some)
         }
         Err(source) => Err(OpenError::Database { path: path.clone(), source }),
     }

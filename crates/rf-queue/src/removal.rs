@@ -32,7 +32,7 @@ impl Group<'_> {
         span: (u64, u64),
         there: Measure,
     ) -> rusqlite::Result<u64> {
-        self.state.queues[queue].book.forget(span.0, span.1);
+        self.forget_leases(queue, span);
         if there.events == 0 {
             return Ok(0);
         }
@@ -62,7 +62,6 @@ impl Group<'_> {
         state.segments.pass(last, bytes);
         state.count_out(span.0, last, there);
         state.removed = last;
-        state.book.limit(self.limits.max_ranges());
         Ok(())
     }
 
@@ -77,7 +76,6 @@ impl Group<'_> {
             self.conn.prepare_cached(&piece.sql.delete)?.execute(piece.span())?;
         }
         state.count_out(span.0, span.1, there);
-        state.book.limit(self.limits.max_ranges());
         self.tx.other += removal_pages(there.events, there.stored, self.tx.room.pages);
         Ok(())
     }

@@ -1,26 +1,23 @@
-//! A damaged database: set it aside, start a new one, take over what can still be read.
+//! Taking over what can still be read of a damaged database, which was set aside before (see [`crate::aside`]).
 //!
 //! Reading goes from both ends of each queue towards the damage, so that one bad page costs the events of that page.
-//! The file that was set aside is kept for a person; only the newest one, so that a failing disk cannot be filled.
-//!
-//! The file `NAME.damaged` remembers where a killed process was. Empty: damage was seen, the next start looks whole.
-//! With a name: the damaged file goes, or has gone, by that name, and not all of it has been taken over.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, Row, Statement, params_from_iter};
 
 use crate::admit::Cost;
 use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
+use crate::aside::SetAside;
 use crate::errors::{Notice, OpenError};
 use crate::limits::{PAGE, PageEstimate};
 use crate::migrate::{TABLES, has_table, time_of};
 use crate::schema::{self, event_table, event_tables};
-use crate::space::{beside, sync_folder};
+use crate::space::beside;
 use crate::types::{Durability, QueueOptions, StoreOptions, StoredEvent};
 use crate::writer::Writer;
 
@@ -32,91 +29,11 @@ const FREE_LIST: Range<usize> = 32..40;
 const VALID_FOR: usize = 92;
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
+/// More starts with leases than there can have been: what a bad page says.
+const MAX_TOKEN_EPOCH: u64 = 1 << 30;
+
 /// Ids tried one by one between the two ends at the damage.
 const MAX_PROBES: usize = 20_000;
-
-/// A database that was moved out of the way.
-pub(crate) struct SetAside {
-    path: PathBuf,
-    reason: String,
-}
-
-/// Leaves a note for the next start that the file was seen damaged.
-pub(crate) fn mark(path: &Path) {
-    if let Err(error) = fs::write(beside(path, ".damaged"), b"") {
-        tracing::warn!(path = %path.display(), %error, "the damage cannot be recorded");
-    }
-}
-
-/// What the note says, if there is one.
-pub(crate) fn noted(path: &Path) -> Option<String> {
-    fs::read_to_string(beside(path, ".damaged")).ok()
-}
-
-/// Notes what the damaged file is called. Without this text, after a loss of power, nobody would look into it again.
-fn note(path: &Path, name: &str) -> io::Result<()> {
-    let mut file = File::create(beside(path, ".damaged"))?;
-    file.write_all(name.as_bytes())?;
-    file.sync_all()
-}
-
-/// A note that is not there is as good as removed. One that comes back after a loss of power would bring back what has been
-/// delivered since.
-pub(crate) fn unmark(path: &Path) {
-    if fs::remove_file(beside(path, ".damaged")).is_ok() {
-        sync_folder(path);
-    }
-}
-
-/// Renames the database and its WAL to `NAME.corrupt-SECONDS`, removing the one set aside before.
-pub(crate) fn set_aside(options: &StoreOptions, reason: String) -> Result<SetAside, OpenError> {
-    let path = &options.path;
-    let io = |source| OpenError::Io { path: path.clone(), source };
-    let aside = beside(path, &format!(".corrupt-{}", options.clock.wall_ms() / 1000));
-    let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    remove_older(path, &name);
-    note(path, &name).map_err(io)?;
-    finish_renaming(path, &aside).map_err(io)?;
-    Ok(SetAside { path: aside, reason })
-}
-
-/// Goes on where a killed process was.
-pub(crate) fn resume(options: &StoreOptions, name: &str) -> Result<SetAside, OpenError> {
-    let aside = options.path.with_file_name(name);
-    let io = |source| OpenError::Io { path: options.path.clone(), source };
-    if !aside.exists() {
-        finish_renaming(&options.path, &aside).map_err(io)?;
-    }
-    Ok(SetAside { path: aside, reason: "damage found at an earlier start".to_owned() })
-}
-
-/// The WAL first: a new database must never lie beside an old WAL.
-fn finish_renaming(path: &Path, aside: &Path) -> io::Result<()> {
-    for suffix in ["-wal", ""] {
-        match fs::rename(beside(path, suffix), beside(aside, suffix)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    drop(fs::remove_file(beside(path, "-shm")));
-    Ok(())
-}
-
-fn remove_older(path: &Path, newest: &str) {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
-    let prefix = format!("{}.corrupt-", name.to_string_lossy());
-    let Ok(entries) =
-        fs::read_dir(if folder.as_os_str().is_empty() { Path::new(".") } else { folder })
-    else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let found = entry.file_name().to_string_lossy().into_owned();
-        if found.starts_with(&prefix) && !found.starts_with(newest) {
-            drop(fs::remove_file(entry.path()));
-        }
-    }
-}
 
 /// Copies what can be read into the new database. The note stays: whoever opens it is not done yet.
 pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, OpenError> {
@@ -137,6 +54,7 @@ pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, Open
                 }
             }
             copy_rest(writer, &source).map_err(db)?;
+            skip_tokens(writer, &source).map_err(db)?;
         }
         Err(error) => {
             tracing::warn!(path = %old.path.display(), %error, "nothing can be read from the damaged file");
@@ -378,6 +296,18 @@ fn copy_rest(writer: &mut Writer, source: &Connection) -> rusqlite::Result<()> {
     }
     writer.end_transaction()?;
     writer.state.count_dead(&writer.conn)
+}
+
+/// Leases are not salvaged, but somebody may still extend or end one by its token: it must not name another by then.
+fn skip_tokens(writer: &mut Writer, source: &Connection) -> rusqlite::Result<()> {
+    let read = schema::token_epoch(source).ok();
+    let Some(epoch) = read.filter(|epoch| *epoch < MAX_TOKEN_EPOCH) else { return Ok(()) };
+    let group = writer.small_group()?;
+    schema::set_token_epoch(group.conn, epoch)?;
+    group.tx.other += 2;
+    writer.end_transaction()?;
+    writer.state.skip_tokens(epoch);
+    Ok(())
 }
 
 /// Errors of the new database are the outer ones, those of the damaged one the inner.

@@ -171,6 +171,11 @@ impl State {
         Ok(self.next_token - 1)
     }
 
+    /// Tokens up to this epoch were given by the database that this one takes the place of.
+    pub(crate) fn skip_tokens(&mut self, epoch: u64) {
+        self.next_token = self.next_token.max((epoch + 1) << TOKENS_PER_EPOCH);
+    }
+
     /// Shows the committed state to other threads and wakes the readers.
     pub(crate) fn publish(&mut self, shared: &Shared, used_bytes: u64, now_ms: u64) {
         for (queue, out) in self.queues.iter_mut().zip(&shared.queues) {

@@ -15,3 +15,4 @@ mod model;
 mod plans;
 mod rig;
 mod segments;
+mod synced;

@@ -10,7 +10,7 @@ use crate::mailbox::Mailbox;
 use crate::shared::Shared;
 use crate::types::StoreOptions;
 use crate::writer::Writer;
-use crate::{open, salvage};
+use crate::{aside, open};
 
 /// For this thread, and for the checkpoint thread that it starts.
 pub(crate) fn give_way(niceness: i32) {
@@ -50,7 +50,7 @@ fn stay_closed(error: &OpenError, options: &StoreOptions, shared: &Shared, mailb
     tracing::error!(%error, "the store cannot be opened again");
     shared.disk_fails(&format!("it cannot be opened again: {error}"), options.clock.as_ref());
     if error.is_damage_of(&options.path) {
-        salvage::mark(&options.path);
+        aside::mark(&options.path);
         mailbox.close();
         let text = format!("{error}; it is set aside and salvaged at the next start");
         shared.fatal.send_replace(Some(text));

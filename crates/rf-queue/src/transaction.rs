@@ -270,7 +270,7 @@ impl Writer {
         if self.stopped || failure::kind(error) != Kind::Damaged {
             return;
         }
-        crate::salvage::mark(&self.options.path);
+        crate::aside::mark(&self.options.path);
         let path = self.options.path.display();
         self.stop(format!("{path}: {error}; it is set aside and salvaged at the next start"));
     }
@@ -325,7 +325,7 @@ impl Writer {
 
 impl Tx {
     pub(crate) fn has_written(&self) -> bool {
-        self.appended != <_>::default() || self.other > 0
+        self.appended != <_>::default() || self.other > 0 || self.leases > 0
     }
 }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::rig::{MIB, Rig, filled};
+use super::rig::{MIB, Rig, TTL, filled};
+use crate::limits::Limits;
 use crate::{
-    Budget, Commit, CommitError, DeadLetters, Durability, QueueId, QueueOptions, Store,
-    StoreOptions, WhenFull, Which,
+    Budget, Commit, CommitError, DeadLetters, Durability, Letter, QueueId, QueueOptions, Store,
+    StoreOptions, StoredEvent, WhenFull, Which,
 };
 
 /// Looks at the files all the time, from a thread of its own.
@@ -160,7 +161,7 @@ async fn check(flood: Flood) {
     };
     let sampler = Sampler::start(&rig);
     rig.open().unwrap();
-    let largest = usize::try_from(crate::limits::Limits::new(max_bytes).largest_event(20)).unwrap();
+    let largest = usize::try_from(Limits::new(max_bytes).largest_event(20)).unwrap();
     let left = Arc::new(AtomicU64::new(max_bytes * flood.times));
     let stop = Arc::new(AtomicBool::new(false));
     let readers: JoinSet<()> = (0..2).map(|_| pull(rig.store().clone(), stop.clone())).collect();
@@ -266,4 +267,99 @@ async fn leases_of_a_full_store_fit_beside_the_longest_wal() {
         assert!(total <= MIB, "{total} bytes, {} too many, at lease {lease}", total - MIB);
     }
     assert!(pages() > before, "so nothing was tried");
+}
+
+/// Pages of the database, also of those that only the WAL has.
+fn pages(conn: &rusqlite::Connection) -> u64 {
+    conn.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap()
+}
+
+#[tokio::test]
+async fn dead_letters_leave_the_room_that_leases_grow_into() {
+    let mut rig = Rig::closed(10 * MIB, vec![QueueOptions::new("q")]);
+    rig.options.durability = Durability::Process;
+    rig.open().unwrap();
+    for many in [50, 1] {
+        let append = || Commit::append(rig.q(), vec![filled(4_000); many]);
+        while rig.store().commit(append()).await.is_ok() {}
+    }
+    let letter = Letter { queue: rig.q(), content: filled(1_000), reason: "refused".to_owned() };
+    while rig.store().disk().dropped_dead == 0 {
+        let letters = vec![letter.clone()];
+        rig.store().commit(Commit { letters, ..Commit::default() }).await.unwrap();
+    }
+    let kept = rig.store().disk().dead_letters;
+    assert!(kept < 500, "{kept}: not the file was full, but the share of letters");
+    let limits = Limits::new(10 * MIB);
+    let mut leases = 0;
+    while !rig.lease(1).await.1.is_empty() {
+        leases += 1;
+    }
+    assert!(leases >= limits.max_ranges(), "only {leases}");
+    let conn = crate::schema::connect(rig.path(), Durability::Process).unwrap();
+    let (pages, cap) = (pages(&conn), limits.db_cap());
+    assert!(pages <= cap, "{pages} pages of {cap}");
+}
+
+/// Events that are given back one by one, between others that are held, make as many ranges as there can be. What a
+/// transaction writes is checked against its estimate at each commit.
+async fn check_releases_one_by_one(mib: u64) {
+    const EVENTS: u64 = 20_000;
+    let mut rig = Rig::closed(mib * MIB, vec![QueueOptions::new("q")]);
+    rig.options.durability = Durability::Process;
+    rig.open().unwrap();
+    let append = || Commit::append(rig.q(), vec![filled(100); 50]);
+    while rig.usage().events < EVENTS && rig.store().commit(append()).await.is_ok() {}
+    let conn = crate::schema::connect(rig.path(), Durability::Process).unwrap();
+    let limits = Limits::new(mib * MIB);
+    let others = || length(&rig, "-shm") + length(&rig, ".reserve");
+    let check = |when: &str| {
+        let count = "SELECT count(*) FROM leases";
+        let ranges: u64 = conn.query_row(count, [], |row| row.get(0)).unwrap();
+        // A lease may cut what came back, and what nobody has had.
+        assert!(ranges <= limits.max_ranges() + 2, "{mib} MiB, {when}: {ranges} ranges");
+        let (pages, cap) = (pages(&conn), limits.db_cap());
+        assert!(pages <= cap, "{mib} MiB, {when}: {pages} pages of {cap}");
+        // What the database will have at the next checkpoint.
+        let total = pages * 4096 + length(&rig, "-wal") + others();
+        assert!(total <= mib * MIB, "{mib} MiB, {when}: {} bytes too many", total - mib * MIB);
+    };
+    let ids = |events: &[StoredEvent]| events.iter().map(|event| event.id).collect::<Vec<_>>();
+    let all = ids(&rig.lease(usize::MAX).await.1);
+    let every_other: Vec<u64> = all.iter().copied().step_by(2).collect();
+    // As an earlier transaction could have left it, beside the few pages that any other may add.
+    let longest = 32 + (mib * MIB - (pages(&conn) + 8) * 4096 - others() - 32) / 4120 * 4120;
+    if length(&rig, "-wal") < longest {
+        let wal = std::fs::File::options().write(true).open(rig.beside("-wal")).unwrap();
+        wal.set_len(longest).unwrap();
+    }
+    let released = rig.store().release(rig.q(), every_other.clone()).await.unwrap();
+    check("released");
+    let expected = limits.max_ranges() / 2;
+    assert!((expected - 1..=expected + 1).contains(&released), "{released} of {expected}");
+    let again = ids(&rig.lease(usize::MAX).await.1);
+    check("leased again");
+    assert_eq!(again.len() as u64, released);
+    rig.clock.advance(TTL);
+    assert_eq!(ids(&rig.lease(usize::MAX).await.1), all, "the others when their lease has run out");
+    check("leased once more");
+    assert_eq!(rig.ack(every_other).await, all.len().div_ceil(2) as u64);
+    check("acknowledged");
+    rig.clock.advance(TTL);
+    let rest: Vec<u64> = all.into_iter().skip(1).step_by(2).collect();
+    assert_eq!(ids(&rig.lease(usize::MAX).await.1), rest);
+    check("the rest");
+}
+
+#[tokio::test]
+async fn a_store_keeps_to_its_bound_whatever_is_released() {
+    for mib in [1, 10] {
+        check_releases_one_by_one(mib).await;
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_releases_one_by_one_are_quick() {
+    let check = tokio::time::timeout(Duration::from_secs(60), check_releases_one_by_one(64));
+    check.await.expect("no walk over the whole book for each of them");
 }

@@ -141,6 +141,20 @@ async fn what_a_killed_process_had_salvaged_does_not_count_as_lost() {
 }
 
 #[tokio::test]
+async fn a_new_database_that_is_damaged_before_the_salvage_has_ended_is_begun_again() {
+    let mut rig = closed_store().await;
+    let aside = rig.beside(".corrupt-1");
+    fs::rename(rig.path(), &aside).unwrap();
+    fs::write(rig.beside(".damaged"), aside.file_name().unwrap().as_encoded_bytes()).unwrap();
+    // What a killed process had begun.
+    fs::write(rig.path(), "this is a text\n".repeat(1000)).unwrap();
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    assert!(rig.beside(".corrupt-1.unfinished").exists(), "kept for a person");
+    check_goes_on(&mut rig, EVENTS).await;
+}
+
+#[tokio::test]
 async fn an_overwritten_header_costs_nothing() {
     let mut rig = closed_store().await;
     overwrite(rig.path(), 0, &[0xA5; 100]);
@@ -148,6 +162,19 @@ async fn an_overwritten_header_costs_nothing() {
     assert_eq!(damage(&rig), (EVENTS as u64, 0));
     assert!(!rig.notices[0].is_loss(), "{:?}", rig.notices);
     check_goes_on(&mut rig, EVENTS).await;
+}
+
+#[tokio::test]
+async fn a_token_of_the_damaged_file_is_not_given_again() {
+    let mut rig = closed_store().await;
+    rig.open().unwrap();
+    let (token, _) = rig.lease(1).await;
+    rig.close().await;
+    overwrite(rig.path(), 0, &[0xA5; 100]);
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    let (newer, _) = rig.lease(1).await;
+    assert!(newer > token, "{newer} after {token}");
 }
 
 #[tokio::test]
