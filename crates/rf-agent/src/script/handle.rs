@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::mailbox::{Mailbox, Refused};
-use super::note::{Done, Note, OpenCalls};
+use super::note::{Note, OpenCalls};
 use super::runner::{Call, Input, Job, Runner};
 use super::waiting::Waiting;
 use super::work::Desk;
@@ -232,7 +232,7 @@ impl ScriptHandle {
             }
             Err(error) => {
                 waiting.take_back().await;
-                Err(error)
+                Err(self.named(error))
             }
         }
     }
@@ -252,11 +252,11 @@ impl ScriptHandle {
     }
 
     /// Counts and notes what a call did, which is stored.
-    pub(super) fn stored(&self, done: Done) {
-        for Traced { step, detail, ids } in &done.tally.traced {
+    pub(super) fn stored(&self, tally: Tally) {
+        for Traced { step, detail, ids } in &tally.traced {
             self.trace.note(*step, ids, detail);
         }
-        self.counters.add(done.tally);
+        self.counters.add(tally);
     }
 
     /// Takes another text of the script, between two calls.
@@ -270,6 +270,16 @@ impl ScriptHandle {
             return Err(ended);
         }
         replaced.await.map_err(|_dropped| ended)?.map_err(|error| error.to_string())
+    }
+
+    /// For values alone, which go to no queue, there is no room: then it is the source's.
+    fn named(&self, error: CommitError) -> CommitError {
+        match error {
+            CommitError::Full { queue, reason } if queue.is_empty() => {
+                CommitError::Full { queue: letters_queue(&self.source), reason }
+            }
+            other => other,
+        }
     }
 
     fn refusal(&self, refused: Refused) -> CommitError {
