@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::mailbox::{Mailbox, Refused};
 use super::note::{Note, OpenCalls};
 use super::runner::{Call, Input, Job, Runner};
+use super::thread::Memory;
 use super::waiting::Waiting;
 use super::work::Desk;
 use super::{ScriptPlan, kv_prefix, letters_queue, thread};
@@ -149,7 +150,7 @@ impl ScriptHandle {
     ) -> Result<Arc<Self>, ScriptStartError> {
         let failed = |reason: String| ScriptStartError { source_id: source.to_owned(), reason };
         let prefix = kv_prefix("kv", source);
-        let kv = thread::remembered(&store, &prefix).await.map_err(failed)?;
+        let memory = Memory { store: store.clone(), prefix: prefix.clone() };
         let queue = |name: &str| {
             store.queue(name).ok_or_else(|| failed(format!("there is no queue `{name}`")))
         };
@@ -175,7 +176,7 @@ impl ScriptHandle {
             let (open, unsure) = (OpenCalls::default(), BTreeSet::new());
             Runner { desk, session, store: own, counters: counted, open, unsure }.run(mailbox);
         };
-        let ended = thread::start(options, kv, jobs, serve).await.map_err(failed)?;
+        let ended = thread::start(options, memory, jobs, serve).await.map_err(failed)?;
         let ended = Mutex::new(Some(ended));
         let source = source.to_owned();
         Ok(Arc::new(Self { source, plan, store, letters, counters, trace, blocks, mailbox, ended }))
@@ -265,11 +266,10 @@ impl ScriptHandle {
     /// Why it cannot be used; the old one goes on.
     pub(super) async fn replace(&self, text: Vec<u8>) -> Result<(), String> {
         let (done, replaced) = oneshot::channel();
-        let ended = "the script's thread has ended".to_owned();
-        if self.mailbox.push_urgent(Job::Replace { text, done }).is_err() {
-            return Err(ended);
-        }
-        replaced.await.map_err(|_dropped| ended)?.map_err(|error| error.to_string())
+        let job = Job::Replace { text, done };
+        self.mailbox.push_urgent(job).map_err(|refused| refused.to_string())?;
+        let ended = |_dropped| Refused::Closed.to_string();
+        replaced.await.map_err(ended)?.map_err(|error| error.to_string())
     }
 
     /// For values alone, which go to no queue, there is no room: then it is the source's.
@@ -285,6 +285,7 @@ impl ScriptHandle {
     fn refusal(&self, refused: Refused) -> CommitError {
         match refused {
             Refused::Closed => CommitError::Closed,
+            Refused::NotReady => CommitError::Failed(refused.to_string()),
             Refused::Busy => CommitError::Full {
                 queue: letters_queue(&self.source),
                 reason: rf_queue::FullReason::Busy,
