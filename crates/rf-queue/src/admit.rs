@@ -4,13 +4,14 @@
 //! group are untouched. Three limits are asked in turn: the queue's own, the database's pages, and the WAL that is left
 //! beside them.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use crate::errors::{CommitError, FullReason};
 use crate::group::{Group, Tx};
 use crate::limits::{
     Limits, PAGE, PageEstimate, base_pages, map_pages, moving_pages, removal_pages, stored_bytes,
 };
+use crate::sql;
 use crate::types::{Append, Commit, MAX_BATCH_ID_BYTES, Remove, WhenFull};
 
 /// Pages of the file, looked up in the database and counted on by estimates in between.
@@ -137,7 +138,12 @@ impl Group<'_> {
         }
         let cost = self.cost(commit)?;
         if commit.appends.iter().all(|append| append.events.is_empty()) {
-            return Ok(self.without_events(commit, cost));
+            if !commit.within_limit || self.fits(&cost) || !self.grows(commit)? {
+                return Ok(self.without_events(commit, cost));
+            }
+            self.tx.room = self.look()?;
+            let fits = self.fits(&cost);
+            return Ok(if fits { Admission::Now(cost) } else { self.no_room(commit, &cost) });
         }
         for append in &commit.appends {
             if let Some(answer) = self.check_queue_limit(append) {
@@ -151,8 +157,8 @@ impl Group<'_> {
         if self.fits(&cost) { Ok(Admission::Now(cost)) } else { Ok(self.no_room(commit, &cost)) }
     }
 
-    /// What appends nothing is always done: in the worst case a dead letter is not kept. But a large one may be saved by
-    /// giving free pages back.
+    /// What appends nothing is always done, unless it asks for the limit: in the worst case a dead letter is not kept. But a
+    /// large one may be saved by giving free pages back.
     fn without_events(&self, commit: &Commit, cost: Cost) -> Admission {
         let appended = self.tx.appended.plus(cost.rows, self.tables());
         let fits = |db_pages| self.limits.wal_fits(0, 0, cost.dirty(db_pages), db_pages);
@@ -162,6 +168,19 @@ impl Group<'_> {
             return Admission::Shrink;
         }
         Admission::Now(cost)
+    }
+
+    /// Whether a value that it sets is longer than what is there.
+    fn grows(&self, commit: &Commit) -> rusqlite::Result<bool> {
+        let mut select = self.conn.prepare_cached(sql::CHECKPOINT_BYTES)?;
+        for point in &commit.checkpoints {
+            let Some(value) = &point.value else { continue };
+            let there: Option<u64> = select.query_row([&point.key], |row| row.get(0)).optional()?;
+            if there.is_none_or(|bytes| bytes < value.len() as u64) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether it fits on an empty WAL. One that does not fit on the WAL as it is goes into the next transaction.

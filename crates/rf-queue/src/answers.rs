@@ -4,6 +4,9 @@
 //! that sixty times, on the one thread that everybody waits for. So the answers of a group go over as one short task for
 //! each runtime, which wakes the rest where waking is a push to a list.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -22,6 +25,7 @@ pub struct CommitReply {
     runtime: Option<Handle>,
     /// Events that a try of the commit has removed in transactions that stand, before the rest of it was undone.
     pub(crate) removed: u64,
+    stored: Option<Arc<AtomicBool>>,
 }
 
 /// The answer to a commit that another thread submits; see [`crate::Store::submit`].
@@ -32,7 +36,8 @@ impl PendingCommit {
     /// The two ends of an answer. To be called where the answer will be waited for.
     pub fn new() -> (CommitReply, Self) {
         let (sender, receiver) = oneshot::channel();
-        (CommitReply { sender, runtime: Handle::try_current().ok(), removed: 0 }, Self(receiver))
+        let runtime = Handle::try_current().ok();
+        (CommitReply { sender, runtime, removed: 0, stored: None }, Self(receiver))
     }
 
     /// The answer, once it has come.
@@ -53,6 +58,12 @@ impl PendingCommit {
 }
 
 impl CommitReply {
+    /// Has `stored` set once the commit is stored, before anybody hears of that, or of a commit that was submitted later.
+    #[must_use]
+    pub fn marking(self, stored: Arc<AtomicBool>) -> Self {
+        Self { stored: Some(stored), ..self }
+    }
+
     /// False when nobody waits any more; what was done stays done.
     pub(crate) fn send(self, outcome: Outcome) -> bool {
         self.sender.send(outcome).is_ok()
@@ -67,6 +78,9 @@ pub(crate) struct Answers {
 
 impl Answers {
     pub(crate) fn add(&mut self, reply: CommitReply, outcome: Outcome) {
+        if let (Some(stored), Ok(_)) = (&reply.stored, &outcome) {
+            stored.store(true, Ordering::Release);
+        }
         let id = reply.runtime.as_ref().map(Handle::id);
         let same =
             |(handle, _): &&mut (Option<Handle>, Vec<_>)| handle.as_ref().map(Handle::id) == id;

@@ -50,6 +50,7 @@ pub(crate) const PUT_LEASE: &str = "INSERT OR REPLACE INTO leases (queue, first,
 pub(crate) const DELETE_LEASE: &str = "DELETE FROM leases WHERE queue = ?1 AND first = ?2";
 pub(crate) const PUT_CHECKPOINT: &str =
     "INSERT OR REPLACE INTO checkpoints (key, value) VALUES (?1, ?2)";
+pub(crate) const CHECKPOINT_BYTES: &str = "SELECT length(value) FROM checkpoints WHERE key = ?1";
 pub(crate) const DELETE_CHECKPOINT: &str = "DELETE FROM checkpoints WHERE key = ?1";
 pub(crate) const GET_CHECKPOINT: &str = "SELECT value FROM checkpoints WHERE key = ?1";
 pub(crate) const GET_CHECKPOINTS: &str =

@@ -235,6 +235,9 @@ pub struct Commit {
     pub batch_id: Option<String>,
     /// Values to set.
     pub checkpoints: Vec<Checkpoint>,
+    /// Whether its values are refused as events are, where they would take the store over its limit: for those of which
+    /// somebody else decides how many there are, and how large. Otherwise what appends nothing is always done.
+    pub within_limit: bool,
     /// Delivered events.
     pub removes: Vec<Remove>,
     /// Events that no delivery will ever accept.
@@ -249,7 +252,7 @@ impl Commit {
     /// Whether there is nothing to commit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { appends, batch_id, checkpoints, removes, dead, letters } = self;
+        let Self { appends, batch_id, checkpoints, within_limit: _, removes, dead, letters } = self;
         appends.is_empty()
             && batch_id.is_none()
             && checkpoints.is_empty()
@@ -265,7 +268,9 @@ impl Commit {
 
     pub(crate) fn content_bytes(&self) -> usize {
         let appended: usize = self.appends.iter().flat_map(|a| &a.events).map(Bytes::len).sum();
-        appended + self.letters.iter().map(|letter| letter.content.len()).sum::<usize>()
+        let letters: usize = self.letters.iter().map(|letter| letter.content.len()).sum();
+        let values = self.checkpoints.iter().filter_map(|point| point.value.as_ref());
+        appended + letters + values.map(Vec::len).sum::<usize>()
     }
 
     /// Events that it may take out of their queues.

@@ -1,5 +1,5 @@
 /* Stands before the system's <string.h> for every C file of the build (CPATH in .cargo/config.toml), passes it on, and
- * changes four places of the vendored Lua 5.4. Only the files that name themselves `lapi_c`, `lobject_c` and `lvm_c` see a
+ * changes five places of the vendored Lua 5.4. Only the files that name themselves `lapi_c`, `lobject_c` and `lvm_c` see a
  * change. docs/adr/0011 says why it is done so. */
 #include_next <string.h>
 
@@ -17,8 +17,8 @@
 #define LUA_FLOORN2I (lua_tonumberx(L, idx, NULL) < 0 ? F2Iceil : F2Ifloor)
 #endif
 
-/* The second of some arguments. What begins with RF_TBC_ or RF_MOD_ stands for two where it is a name of ours, and for one
- * where the file has the function's prototype, which so goes through unchanged. */
+/* The second of some arguments. What begins with RF_TBC_, RF_MOD_ or RF_NUM_ stands for two where it is a name of ours, and for
+ * one where the file has the function's prototype, which so goes through unchanged. */
 #if defined(lvm_c) && !defined(RF_LUA_PICK)
 #define RF_LUA_PICK
 #define RF_PICK_SECOND(first, second, ...) second
@@ -40,4 +40,11 @@
 #define rf_mod(state, m, n) \
   ({ if (l_unlikely((n) == 0)) { setfltvalue(s2v(ra), luaV_modf(state, cast_num(m), 0)); continue; } \
      (luaV_mod)(state, m, n); })
+
+/* Where a function expects a number, a text is read as one: `math.abs("12")`. For a text of megabytes that takes long, and no
+ * hook looks meanwhile: it is no number that anyone wrote. The one use in lvm.c has `result` as its second argument, and the
+ * text in `st`; arithmetic and tonumber have a bound of their own (prelude/fences.lua). */
+#define RF_NUM_result ~, rf_str2num,
+#define luaO_str2num(text, o) RF_PICK(RF_NUM_##o, luaO_str2num)(text, o)
+#define rf_str2num(text, o) (tsslen(st) > 16384 ? (size_t)0 : (luaO_str2num)(text, o))
 #endif

@@ -1,17 +1,19 @@
 //! The script of a sink that posts batches: `TransformBatch`, on a thread of its own.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
-use rf_queue::{Checkpoint, Commit, Store};
-use rf_script::{LoadError, OnError, Request, ScriptOptions, Session, Transformed};
+use rf_queue::{Checkpoint, Commit, CommitError, Store};
+use rf_script::{KvChange, LoadError, OnError, Request, ScriptOptions, Session, Transformed};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::copies::Copies;
-use super::mailbox::Mailbox;
+use super::kv_prefix;
+use super::mailbox::{Mailbox, Refused};
 use super::reload::{Watcher, next_reload, tried};
-use super::{kv_prefix, thread};
+use super::thread::{self, Memory};
 
 enum Job {
     Transform { messages: Vec<Bytes>, reply: oneshot::Sender<Result<Transformed, String>> },
@@ -50,6 +52,14 @@ pub(crate) struct BatchScript {
 struct Running {
     mailbox: Arc<Mailbox<Job>>,
     store: Store,
+    /// What the script has remembered and the store has not taken yet, by key.
+    unsaved: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
+}
+
+impl Running {
+    fn unsaved(&self) -> MutexGuard<'_, BTreeMap<String, Option<Vec<u8>>>> {
+        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Running {
@@ -68,16 +78,16 @@ impl BatchScript {
         &self.sink
     }
 
-    /// Loads the script on its thread, with what it remembered.
+    /// Loads the script on its thread, with what it remembered, once the store can be read.
     ///
     /// # Errors
-    /// What is wrong with the script, its file or the store.
+    /// What is wrong with the script or its file.
     pub(crate) async fn start(&self, store: Store) -> Result<(), String> {
-        let kv = thread::remembered(&store, &kv_prefix("kv-sink", &self.sink)).await?;
+        let memory = Memory { store: store.clone(), prefix: kv_prefix("kv-sink", &self.sink) };
         let mailbox = Arc::new(Mailbox::new());
-        thread::start(Arc::clone(&self.options), kv, Arc::clone(&mailbox), serve).await?;
+        thread::start(Arc::clone(&self.options), memory, Arc::clone(&mailbox), serve).await?;
         // Started once; a second start would only have made a thread that ends with its mailbox.
-        drop(self.running.set(Running { mailbox, store }));
+        drop(self.running.set(Running { mailbox, store, unsaved: Mutex::default() }));
         Ok(())
     }
 
@@ -91,14 +101,14 @@ impl BatchScript {
         messages: Vec<Bytes>,
         is_relay: bool,
     ) -> Result<Posted, TransformError> {
-        let ended = || TransformError::Store("the script's thread has ended".to_owned());
-        let running = self.running.get().ok_or_else(ended)?;
+        let refused = |refused: Refused| TransformError::Store(refused.to_string());
+        let running = self.running.get().ok_or(Refused::Closed).map_err(refused)?;
         let (reply, answer) = oneshot::channel();
         let job = Job::Transform { messages: messages.clone(), reply };
-        running.mailbox.push_urgent(job).map_err(|_closed| ended())?;
-        match answer.await.map_err(|_dropped| ended())? {
+        running.mailbox.push_urgent(job).map_err(refused)?;
+        match answer.await.map_err(|_dropped| refused(Refused::Closed))? {
             Ok(mut transformed) => {
-                self.remember(running, &transformed).await?;
+                self.remember(running, std::mem::take(&mut transformed.kv)).await?;
                 if is_relay {
                     let mut copies = Copies::of(&messages);
                     for message in &mut transformed.messages {
@@ -132,18 +142,35 @@ impl BatchScript {
         }
     }
 
-    async fn remember(&self, running: &Running, done: &Transformed) -> Result<(), TransformError> {
-        if done.kv.is_empty() {
+    /// Stores what the script remembers, before the batch is sent. What the store has not taken is stored with the next batch:
+    /// the script knows it, and does not set it again.
+    async fn remember(
+        &self,
+        running: &Running,
+        changes: Vec<KvChange>,
+    ) -> Result<(), TransformError> {
+        let prefix = kv_prefix("kv-sink", &self.sink);
+        let checkpoints: Vec<Checkpoint> = {
+            let mut unsaved = running.unsaved();
+            unsaved.extend(changes.into_iter().map(|change| (change.key, change.value)));
+            let values =
+                unsaved.iter().map(|(key, value)| (format!("{prefix}{key}"), value.clone()));
+            values.map(|(key, value)| Checkpoint { key, value }).collect()
+        };
+        if checkpoints.is_empty() {
             return Ok(());
         }
-        let prefix = kv_prefix("kv-sink", &self.sink);
-        let checkpoints = done.kv.iter().map(|change| Checkpoint {
-            key: format!("{prefix}{}", change.key),
-            value: change.value.clone(),
-        });
-        let commit = Commit { checkpoints: checkpoints.collect(), ..Commit::default() };
-        let stored = running.store.commit(commit).await;
-        stored.map(drop).map_err(|error| TransformError::Store(error.to_string()))
+        let commit = Commit { checkpoints, within_limit: true, ..Commit::default() };
+        match running.store.commit(commit).await {
+            // One batch comes after the other, so these are the same still.
+            Ok(_) => running.unsaved().clear(),
+            // Only what is sent makes room.
+            Err(error @ (CommitError::Full { .. } | CommitError::TooLarge { .. })) => {
+                tracing::warn!(sink = self.sink, %error, "what the script has set with kv_set cannot be stored, trying again with the next batch");
+            }
+            Err(error) => return Err(TransformError::Store(error.to_string())),
+        }
+        Ok(())
     }
 
     /// Has the script reloaded whenever this changes.
@@ -172,16 +199,21 @@ impl BatchScript {
     async fn replaced(&self) -> Result<(), String> {
         let text = tried(Arc::clone(&self.options)).await?;
         let (done, replaced) = oneshot::channel();
-        let ended = || "the script's thread has ended".to_owned();
-        let running = self.running.get().ok_or_else(ended)?;
-        running.mailbox.push_urgent(Job::Replace { text, done }).map_err(|_closed| ended())?;
-        replaced.await.map_err(|_dropped| ended())?.map_err(|error| error.to_string())
+        let refused = |refused: Refused| refused.to_string();
+        let running = self.running.get().ok_or(Refused::Closed).map_err(refused)?;
+        running.mailbox.push_urgent(Job::Replace { text, done }).map_err(refused)?;
+        let ended = |_dropped| refused(Refused::Closed);
+        replaced.await.map_err(ended)?.map_err(|error| error.to_string())
     }
 }
 
 fn serve(mut session: Session, mailbox: &Mailbox<Job>) {
+    // By `init`, until a batch takes it along.
+    let mut set = Vec::new();
     while let Some(jobs) = mailbox.take() {
         for job in jobs {
+            // Of a VM that may be replaced now.
+            set.extend(session.take_init_changes());
             match job {
                 Job::Transform { messages, reply } => {
                     let mut outcome = match session.transform_batch(&messages) {
@@ -189,10 +221,10 @@ fn serve(mut session: Session, mailbox: &Mailbox<Job>) {
                         Err(error) => Err(format!("script cannot be reloaded: {error}")),
                     };
                     if let Ok(transformed) = &mut outcome {
+                        set.extend(session.take_init_changes());
                         // What `init` has remembered was there first.
-                        let changes = std::mem::take(&mut transformed.kv);
-                        transformed.kv = session.take_init_changes();
-                        transformed.kv.extend(changes);
+                        set.append(&mut transformed.kv);
+                        transformed.kv = std::mem::take(&mut set);
                     }
                     drop(reply.send(outcome));
                 }

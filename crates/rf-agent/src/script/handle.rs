@@ -14,8 +14,9 @@ use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::mailbox::{Mailbox, Refused};
-use super::note::{Done, Note, OpenCalls};
+use super::note::{Note, OpenCalls};
 use super::runner::{Call, Input, Job, Runner};
+use super::thread::Memory;
 use super::waiting::Waiting;
 use super::work::Desk;
 use super::{ScriptPlan, kv_prefix, letters_queue, thread};
@@ -149,7 +150,7 @@ impl ScriptHandle {
     ) -> Result<Arc<Self>, ScriptStartError> {
         let failed = |reason: String| ScriptStartError { source_id: source.to_owned(), reason };
         let prefix = kv_prefix("kv", source);
-        let kv = thread::remembered(&store, &prefix).await.map_err(failed)?;
+        let memory = Memory { store: store.clone(), prefix: prefix.clone() };
         let queue = |name: &str| {
             store.queue(name).ok_or_else(|| failed(format!("there is no queue `{name}`")))
         };
@@ -175,7 +176,7 @@ impl ScriptHandle {
             let (open, unsure) = (OpenCalls::default(), BTreeSet::new());
             Runner { desk, session, store: own, counters: counted, open, unsure }.run(mailbox);
         };
-        let ended = thread::start(options, kv, jobs, serve).await.map_err(failed)?;
+        let ended = thread::start(options, memory, jobs, serve).await.map_err(failed)?;
         let ended = Mutex::new(Some(ended));
         let source = source.to_owned();
         Ok(Arc::new(Self { source, plan, store, letters, counters, trace, blocks, mailbox, ended }))
@@ -232,7 +233,7 @@ impl ScriptHandle {
             }
             Err(error) => {
                 waiting.take_back().await;
-                Err(error)
+                Err(self.named(error))
             }
         }
     }
@@ -252,11 +253,11 @@ impl ScriptHandle {
     }
 
     /// Counts and notes what a call did, which is stored.
-    pub(super) fn stored(&self, done: Done) {
-        for Traced { step, detail, ids } in &done.tally.traced {
+    pub(super) fn stored(&self, tally: Tally) {
+        for Traced { step, detail, ids } in &tally.traced {
             self.trace.note(*step, ids, detail);
         }
-        self.counters.add(done.tally);
+        self.counters.add(tally);
     }
 
     /// Takes another text of the script, between two calls.
@@ -265,16 +266,26 @@ impl ScriptHandle {
     /// Why it cannot be used; the old one goes on.
     pub(super) async fn replace(&self, text: Vec<u8>) -> Result<(), String> {
         let (done, replaced) = oneshot::channel();
-        let ended = "the script's thread has ended".to_owned();
-        if self.mailbox.push_urgent(Job::Replace { text, done }).is_err() {
-            return Err(ended);
+        let job = Job::Replace { text, done };
+        self.mailbox.push_urgent(job).map_err(|refused| refused.to_string())?;
+        let ended = |_dropped| Refused::Closed.to_string();
+        replaced.await.map_err(ended)?.map_err(|error| error.to_string())
+    }
+
+    /// For values alone, which go to no queue, there is no room: then it is the source's.
+    fn named(&self, error: CommitError) -> CommitError {
+        match error {
+            CommitError::Full { queue, reason } if queue.is_empty() => {
+                CommitError::Full { queue: letters_queue(&self.source), reason }
+            }
+            other => other,
         }
-        replaced.await.map_err(|_dropped| ended)?.map_err(|error| error.to_string())
     }
 
     fn refusal(&self, refused: Refused) -> CommitError {
         match refused {
             Refused::Closed => CommitError::Closed,
+            Refused::NotReady => CommitError::Failed(refused.to_string()),
             Refused::Busy => CommitError::Full {
                 queue: letters_queue(&self.source),
                 reason: rf_queue::FullReason::Busy,

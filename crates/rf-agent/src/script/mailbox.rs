@@ -1,6 +1,7 @@
 //! The hand-over to a script's thread: a bounded list that the thread swaps out whole, and is woken for only when it sleeps.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Jobs that may wait; further ones are refused, so that a slow script refuses its source instead of growing.
 const MAX_WAITING_JOBS: usize = 4096;
@@ -8,12 +9,17 @@ const MAX_WAITING_JOBS: usize = 4096;
 const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why a job was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refused {
     /// Too much is waiting.
+    #[error("too much is waiting for the script")]
     Busy,
     /// The thread has ended.
+    #[error("the script's thread has ended")]
     Closed,
+    /// The thread has no script yet.
+    #[error("what the script remembers cannot be read now")]
+    NotReady,
 }
 
 pub(super) struct Mailbox<J> {
@@ -25,21 +31,37 @@ struct Waiting<J> {
     jobs: Vec<J>,
     bytes: usize,
     asleep: bool,
+    ready: bool,
     closed: bool,
 }
 
+impl<J> Waiting<J> {
+    fn check(&self) -> Result<(), Refused> {
+        match (self.closed, self.ready) {
+            (true, _) => Err(Refused::Closed),
+            (false, false) => Err(Refused::NotReady),
+            (false, true) => Ok(()),
+        }
+    }
+}
+
 impl<J> Mailbox<J> {
+    /// One that takes no jobs yet.
     pub(super) fn new() -> Self {
-        let waiting = Waiting { jobs: Vec::new(), bytes: 0, asleep: false, closed: false };
+        let (jobs, bytes) = (Vec::new(), 0);
+        let waiting = Waiting { jobs, bytes, asleep: false, ready: false, closed: false };
         Self { waiting: Mutex::new(waiting), wake: Condvar::new() }
+    }
+
+    /// Takes jobs from now on.
+    pub(super) fn open(&self) {
+        self.lock().ready = true;
     }
 
     /// Hands a job of so many content bytes over.
     pub(super) fn push(&self, job: J, bytes: usize) -> Result<(), Refused> {
         let mut waiting = self.lock();
-        if waiting.closed {
-            return Err(Refused::Closed);
-        }
+        waiting.check()?;
         let full = waiting.jobs.len() >= MAX_WAITING_JOBS
             || waiting.bytes.saturating_add(bytes) > MAX_WAITING_BYTES;
         if full && !waiting.jobs.is_empty() {
@@ -52,9 +74,7 @@ impl<J> Mailbox<J> {
     /// Hands a job over that must not be refused for want of room: there is one at a time of its kind.
     pub(super) fn push_urgent(&self, job: J) -> Result<(), Refused> {
         let mut waiting = self.lock();
-        if waiting.closed {
-            return Err(Refused::Closed);
-        }
+        waiting.check()?;
         self.add(&mut waiting, job, 0);
         Ok(())
     }
@@ -81,6 +101,12 @@ impl<J> Mailbox<J> {
         }
         waiting.bytes = 0;
         Some(std::mem::take(&mut waiting.jobs))
+    }
+
+    /// Waits for so long, or until it is closed; whether it is.
+    pub(super) fn is_closed_within(&self, time: Duration) -> bool {
+        let waited = self.wake.wait_timeout_while(self.lock(), time, |waiting| !waiting.closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
     /// Takes no more jobs; those waiting are still served.

@@ -3,11 +3,14 @@
 //! While a commit is under way, later calls have seen what its call remembered, and have gone on from there. Any of them may be
 //! refused, and they are told so in any order. So the calls that are open are known: if one is taken back, a later one that has
 //! changed the same key would be taken back to what was there before both. Nor does a call that had to wait for room store a
-//! value over that of a later one.
+//! value over that of a later one. Which call has changed a key last is known by their order, not by the values: two may be
+//! equal.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rf_queue::Commit;
+use rf_queue::{Commit, CommitReply};
 use rf_script::KvChange;
 
 use super::handle::Tally;
@@ -17,15 +20,21 @@ const MIN_PRUNED: usize = 64;
 
 /// What a call did, until its commit has ended.
 #[derive(Default)]
-pub(super) struct Note(Mutex<Done>);
+pub(super) struct Note {
+    done: Mutex<Done>,
+    /// Set by the store.
+    stored: Arc<AtomicBool>,
+}
 
 #[derive(Default)]
 pub(super) struct Done {
-    /// What it remembered, by key.
+    /// What it remembered, by key; but for keys that a later call has changed and stored.
     pub(super) changes: Vec<KvChange>,
     /// To be tried again, with what is to be remembered of `changes`.
     pub(super) commit: Option<Commit>,
     pub(super) tally: Tally,
+    /// It is stored, and whoever waited for that knows. Of `changes` only the keys are left.
+    pub(super) is_settled: bool,
 }
 
 impl Note {
@@ -33,9 +42,30 @@ impl Note {
         *self.lock() = done;
     }
 
-    /// The commit has ended.
-    pub(super) fn take(&self) -> Done {
+    /// The commit was refused for good.
+    fn take(&self) -> Done {
         std::mem::take(&mut self.lock())
+    }
+
+    /// The commit is stored.
+    pub(super) fn settle(&self) -> Tally {
+        let mut done = self.lock();
+        done.is_settled = true;
+        done.commit = None;
+        for change in &mut done.changes {
+            (change.value, change.before) = (None, None);
+        }
+        std::mem::take(&mut done.tally)
+    }
+
+    /// For a try of the commit.
+    pub(super) fn marked(&self, reply: CommitReply) -> CommitReply {
+        reply.marking(Arc::clone(&self.stored))
+    }
+
+    /// Whether the commit is stored, even if nobody has been told of it.
+    pub(super) fn is_stored(&self) -> bool {
+        self.stored.load(Ordering::Acquire)
     }
 
     pub(super) fn has_changes(&self) -> bool {
@@ -53,28 +83,34 @@ impl Note {
         Some((done.commit.clone()?, done.changes.clone()))
     }
 
+    /// Events of the commit that was kept.
+    pub(super) fn kept_events(&self) -> usize {
+        let done = self.lock();
+        let appends = done.commit.iter().flat_map(|commit| &commit.appends);
+        appends.map(|append| append.events.len()).sum()
+    }
+
     fn has_changed(&self, key: &str) -> bool {
         self.lock().changes.iter().any(|own| own.key == key)
     }
 
-    /// Whether the call has gone on from a change; `None` where it has not changed that key.
-    fn goes_on_from(&self, change: &KvChange) -> Option<bool> {
-        let done = self.lock();
-        let own = done.changes.iter().find(|own| own.key == change.key)?;
-        Some(own.before == change.value)
+    fn is_settled(&self) -> bool {
+        self.lock().is_settled
     }
 
-    /// Whether the call has gone on from a change that is taken back; then it would be taken back to before that.
+    /// The call has gone on from a change that is taken back, if it has changed that key; then it would be taken back to
+    /// before that.
     fn inherits(&self, undone: &KvChange) -> bool {
         let mut done = self.lock();
-        let goes_on = |own: &&mut KvChange| own.key == undone.key && own.before == undone.value;
-        let Some(own) = done.changes.iter_mut().find(goes_on) else { return false };
+        let Some(own) = done.changes.iter_mut().find(|own| own.key == undone.key) else {
+            return false;
+        };
         own.before.clone_from(&undone.before);
         true
     }
 
     fn lock(&self) -> MutexGuard<'_, Done> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,26 +127,44 @@ impl OpenCalls {
             return;
         }
         if self.notes.len() >= self.prune_at {
-            self.notes.retain(|note| note.has_changes());
+            self.prune();
             self.prune_at = MIN_PRUNED.max(2 * self.notes.len());
         }
         self.notes.push(Arc::clone(note));
     }
 
-    /// Whether a call that is open has changed the key. The newest are the likeliest.
-    pub(super) fn have_changed(&self, key: &str) -> bool {
-        self.notes.iter().rev().any(|open| open.has_changed(key))
+    /// Lets go of the calls that are settled: their values stand, so for their keys nothing of the calls before them is stored
+    /// any more, nor taken back.
+    pub(super) fn prune(&mut self) {
+        let mut settled = BTreeSet::new();
+        for note in self.notes.iter().rev() {
+            let mut done = note.lock();
+            if done.is_settled {
+                settled.extend(done.changes.drain(..).map(|change| change.key));
+            } else if !settled.is_empty() {
+                done.changes.retain(|change| !settled.contains(&change.key));
+            }
+        }
+        self.notes.retain(|note| note.has_changes());
     }
 
-    /// Whether the next call that has changed the key of an open one's change has gone on from it, and is open as well.
-    pub(super) fn go_on_from(&self, note: &Arc<Note>, change: &KvChange) -> bool {
-        let own = self.notes.iter().position(|open| Arc::ptr_eq(open, note));
-        let later = own.and_then(|own| self.notes.get(own + 1..)).unwrap_or_default();
-        later.iter().find_map(|call| call.goes_on_from(change)).unwrap_or(false)
+    /// Whether a call that is open has changed the key. The newest are the likeliest.
+    pub(super) fn have_changed(&self, key: &str) -> bool {
+        self.notes.iter().rev().any(|call| !call.is_settled() && call.has_changed(key))
+    }
+
+    /// Whether one of the later calls that have changed the key is stored; `None` where there are none.
+    pub(super) fn is_overtaken(&self, note: &Arc<Note>, key: &str) -> Option<bool> {
+        let own = self.notes.iter().position(|open| Arc::ptr_eq(open, note))?;
+        let later = self.notes.get(own + 1..).unwrap_or_default();
+        let mut changed = later.iter().filter(|call| call.has_changed(key)).peekable();
+        changed.peek()?;
+        Some(changed.any(|call| call.is_stored()))
     }
 
     /// A call was refused: what is to be taken back now. The rest has been changed by a later call.
     pub(super) fn refused(&mut self, note: &Arc<Note>) -> Vec<KvChange> {
+        self.prune();
         let mut changes = note.take().changes;
         if let Some(place) = self.notes.iter().position(|open| Arc::ptr_eq(open, note)) {
             self.notes.remove(place);

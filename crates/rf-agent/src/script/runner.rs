@@ -89,7 +89,8 @@ impl Runner {
         let remembered = |key: &String| self.desk.checkpoint(key, self.session.remembered(key));
         let checkpoints = settled.iter().map(remembered).collect();
         let (reply, pending) = PendingCommit::new();
-        self.store.submit(Commit { checkpoints, ..Commit::default() }, reply);
+        let commit = Commit { checkpoints, within_limit: true, ..Commit::default() };
+        self.store.submit(commit, reply);
         if let Err(error) = pending.outcome_here() {
             let source = &self.desk.source;
             tracing::warn!(source, %error, "what the script has set with kv_set cannot be stored, trying again later");
@@ -109,7 +110,7 @@ impl Runner {
             Job::Settle { pending, note } => {
                 // The writer answers within a commit's time, and the calls behind this one go to the same writer.
                 match pending.outcome_here() {
-                    Ok(_) => self.counters.add(note.take().tally),
+                    Ok(_) => self.counters.add(note.settle()),
                     Err(_) => self.undo(&note),
                 }
             }
@@ -128,31 +129,45 @@ impl Runner {
             work.panicked(&input);
         }
         let (mut commit, changes, tally) = work.finish(input);
+        commit.within_limit = !changes.is_empty();
         let waits = commit.appends.iter().any(|append| self.store.blocks(append.queue));
         let kept = (call.keep || waits).then(|| commit.clone());
         let value = |change: &KvChange| self.desk.checkpoint(&change.key, change.value.clone());
         commit.checkpoints.extend(changes.iter().map(value));
-        call.note.put(Done { changes, commit: kept, tally });
+        call.note.put(Done { changes, commit: kept, tally, is_settled: false });
         self.open.add(&call.note);
-        self.store.submit(commit, call.reply);
+        self.store.submit(commit, call.note.marked(call.reply));
     }
 
-    /// Without the values that later calls have changed and stored. A value that the next call has gone on from, and that waits
-    /// as well, belongs to this commit: a restart must find it even if that call has to wait for much longer. It may also be
-    /// stored already, with nobody told of it yet: then its value is stored once more.
+    /// Without the values that later calls have changed and stored. One that later calls have gone on from, which wait as well,
+    /// belongs to this commit: a restart must find it even if they have to wait for much longer. One of them may also be stored,
+    /// with nobody told of it yet: so the writer is waited for, which has all of their tries from here.
     fn again(&mut self, note: &Arc<Note>, reply: CommitReply) {
+        self.open.prune();
         // Of what was not kept nothing is tried, which a dropped answer says.
         let Some((mut commit, changes)) = note.kept() else { return };
+        let has_later = |change: &KvChange| self.open.is_overtaken(note, &change.key).is_some();
+        let is_known = changes.iter().any(has_later) && self.is_caught_up();
         for change in changes {
-            if !self.session.remembers(&change) {
-                if !self.open.go_on_from(note, &change) {
-                    continue;
+            match self.open.is_overtaken(note, &change.key) {
+                Some(true) => continue,
+                // `init` of a newer VM has changed it.
+                None if !self.session.remembers(&change) => continue,
+                Some(false) if !is_known => {
+                    self.unsure.insert(change.key.clone());
                 }
-                self.unsure.insert(change.key.clone());
+                _ => {}
             }
             commit.checkpoints.push(self.desk.checkpoint(&change.key, change.value));
         }
-        self.store.submit(commit, reply);
+        self.store.submit(commit, note.marked(reply));
+    }
+
+    /// Waits until the writer is through with everything that was submitted before; false where it refuses even nothing.
+    fn is_caught_up(&self) -> bool {
+        let (reply, pending) = PendingCommit::new();
+        self.store.submit(Commit::default(), reply);
+        pending.outcome_here().is_ok()
     }
 
     fn undo(&mut self, note: &Arc<Note>) {

@@ -495,6 +495,41 @@ async fn a_script_that_cannot_be_loaded_does_not_start() {
     assert!(error.contains("source `web`") && error.contains("web.lua:1"), "{error}");
 }
 
+#[tokio::test]
+async fn a_script_whose_values_cannot_be_read_now_starts_and_goes_on_from_them_later() {
+    let script = "function Process(content, emit)
+        kv_set('count', (kv_get('count') or 0) + 1)
+        emit('a', kv_get('count'))
+    end";
+    let rig = Rig::new(script).await;
+    rig.send(&["x"]).await.unwrap();
+    let Rig { folder, store, script, out } = rig;
+    drop(out);
+    script.close().await;
+    let database = rusqlite::Connection::open(folder.path().join("store.sqlite3")).unwrap();
+    let rename = |from: &str, to: &str| {
+        database.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    };
+    rename("checkpoints", "away");
+    let (plan, routes) = (script.plan.clone(), vec![store.queue("a").unwrap()]);
+    let started = ScriptHandle::start("web", plan, &routes, store.clone(), <_>::default()).await;
+    let out = Output::new(store.clone(), routes).through(Some(started.expect("a start")));
+    let refused = out.send(batch(&["x"])).await.unwrap_err();
+    assert!(matches!(refused, Rejected::Failed(_)), "{refused}");
+    rename("away", "checkpoints");
+    let sent = async {
+        while let Err(refused) = out.send(batch(&["x"])).await {
+            assert!(matches!(refused, Rejected::Failed(_)), "{refused}");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, sent).await.expect("loaded in time");
+    let budget = Budget { events: 10, bytes: usize::MAX };
+    let queued = store.read(store.queue("a").unwrap(), 0, budget).await.unwrap();
+    let queued: Vec<&[u8]> = queued.iter().map(|event| &event.content[..]).collect();
+    assert_eq!(queued, [b"1", b"2"]);
+}
+
 async fn start_error(folder: &Path, script: &str) -> String {
     std::fs::write(folder.join("web.lua"), script).unwrap();
     let queues = vec![QueueOptions::new("a"), QueueOptions::new(letters_queue("web"))];

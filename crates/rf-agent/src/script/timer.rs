@@ -48,8 +48,8 @@ impl ScriptHandle {
                 },
             };
             if lost {
-                let commit = waiting.settle().commit.unwrap_or_default();
-                let events: usize = commit.appends.iter().map(|append| append.events.len()).sum();
+                let events = waiting.kept_events();
+                waiting.take_back().await;
                 tracing::error!(source = self.source, %error, events, "events emitted by TimerHandler are lost");
                 return;
             }

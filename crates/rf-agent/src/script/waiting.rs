@@ -10,8 +10,8 @@ use std::sync::Arc;
 use rf_queue::{CommitError, PendingCommit, Receipt};
 use tokio::sync::oneshot;
 
-use super::handle::ScriptHandle;
-use super::note::{Done, Note};
+use super::handle::{ScriptHandle, Tally};
+use super::note::Note;
 use super::runner::Job;
 
 /// A call whose commit is not settled yet.
@@ -65,14 +65,19 @@ impl<'a> Waiting<'a> {
         }
     }
 
-    /// What the call did, which stands, or of which nothing is taken back.
-    pub(super) fn settle(mut self) -> Done {
+    /// Events of the commit, where that was kept.
+    pub(super) fn kept_events(&self) -> usize {
+        self.note.kept_events()
+    }
+
+    /// What the call did, which is stored.
+    pub(super) fn settle(mut self) -> Tally {
         self.settled = true;
-        let done = self.note.take();
+        let tally = self.note.settle();
         if self.tried_again && self.script.mailbox.push_urgent(Job::Settled).is_err() {
             tracing::trace!(source = self.script.source, "the script ends, and looks by itself");
         }
-        done
+        tally
     }
 
     /// Takes back what the call remembered, since its commit was refused.

@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use super::rig::{MIB, Rig, TTL, filled};
 use crate::limits::Limits;
 use crate::{
-    Budget, Commit, CommitError, DeadLetters, Durability, Letter, QueueId, QueueOptions, Store,
-    StoreOptions, StoredEvent, WhenFull, Which,
+    Budget, Checkpoint, Commit, CommitError, DeadLetters, Durability, Letter, QueueId,
+    QueueOptions, Store, StoreOptions, StoredEvent, WhenFull, Which,
 };
 
 /// Looks at the files all the time, from a thread of its own.
@@ -362,4 +362,32 @@ async fn a_store_keeps_to_its_bound_whatever_is_released() {
 async fn ten_thousand_releases_one_by_one_are_quick() {
     let check = tokio::time::timeout(Duration::from_secs(60), check_releases_one_by_one(64));
     check.await.expect("no walk over the whole book for each of them");
+}
+
+/// Values by name take their place beside the events. Who sets them may not know how many there will be.
+#[tokio::test]
+async fn values_within_the_limit_are_refused_like_events_and_others_go_on() {
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    let set = async |key: &str, bytes: usize, within_limit: bool| {
+        let value = Some(filled(bytes).to_vec());
+        let checkpoints = vec![Checkpoint { key: key.to_owned(), value }];
+        rig.store().commit(Commit { checkpoints, within_limit, ..Commit::default() }).await
+    };
+    let mut stored = 0;
+    let refused = loop {
+        match set(&format!("value {stored}"), 60_000, true).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 20, "a megabyte takes no more");
+    };
+    assert!(matches!(refused, CommitError::Full { .. }), "{refused}");
+    assert!(stored > 5, "only {stored} of them");
+    let files: u64 =
+        ["", "-wal", "-shm", ".reserve"].map(|suffix| length(&rig, suffix)).iter().sum();
+    assert!(files <= MIB, "{files} bytes");
+    set("value 0", 60_000, true).await.expect("no longer than what is there");
+    set("ship:sink", 100, false).await.expect("a sink goes on");
+    let large = set("value 0", 2 << 20, true).await.unwrap_err();
+    assert!(matches!(large, CommitError::TooLarge { .. }), "{large}");
 }

@@ -69,7 +69,13 @@ end
 -- Coroutines ---------------------------------------------------------------------------------------------------------
 
 local create, resume, close = coroutine.create, coroutine.resume, coroutine.close
-function coroutine.resume(...) return caught(resume(...)) end
+
+-- A coroutine counts its own instructions until the hook looks. Those of many short ones would add up between two looks at
+-- whoever resumes them.
+function coroutine.resume(...)
+  look()
+  return caught(resume(...))
+end
 
 -- A coroutine that the hook ended has its hook off for good; nothing in it may run again.
 function coroutine.close(...)
@@ -86,7 +92,10 @@ end
 -- Lua's own closes a failed coroutine at once, see above.
 function coroutine.wrap(f)
   local co = create(f)
-  return function(...) return unwrapped(resume(co, ...)) end
+  return function(...)
+    look()
+    return unwrapped(resume(co, ...))
+  end
 end
 
 -- Tables -------------------------------------------------------------------------------------------------------------
@@ -227,6 +236,21 @@ for _, name in next, { "len", "codepoint", "offset", "char" } do
 end
 string.dump = nil
 
+-- The iterator passes over what does not begin a character, of which a long text may be full.
+local codes = utf8.codes
+local function stepped(step)
+  return function(s, at)
+    if type(s) == "string" and #s > LARGE then look() end
+    return passed("codes", pcall(step, s, at))
+  end
+end
+local strict, lax = stepped((codes(""))), stepped((codes("", true)))
+function utf8.codes(s, is_lax)
+  local ok, step, text, first = pcall(codes, s, is_lax)
+  if not ok then return passed("codes", ok, step) end
+  return is_lax and lax or strict, text, first
+end
+
 -- The bytes of what `rep` takes; nothing for what it refuses by itself.
 local function length_of(value)
   if type(value) == "string" then return #value end
@@ -314,6 +338,8 @@ function _G.setmetatable(t, metatable)
 end
 
 local MAX_CHUNK = 1024 * 1024
+-- Bytes that the parser gets between two looks at the clock.
+local PIECE = 1024
 
 -- A reader is called here and not by the parser, which is C.
 local function read_chunk(reader)
@@ -328,6 +354,25 @@ local function read_chunk(reader)
   end
 end
 
+-- The parser is C. For each `a and` of a chain of them it goes through those before: a chunk of a megabyte took minutes.
+local function in_pieces(text)
+  local from = 1
+  return function()
+    look()
+    local piece = sub(text, from, from + PIECE - 1)
+    from = from + PIECE
+    return piece
+  end
+end
+
+-- What a reader raises, `load` returns.
+local function loaded(ok, chunk, message)
+  if not ok then return passed("load", ok, chunk) end
+  if chunk ~= nil then return chunk end
+  if expired() then look() end
+  return nil, readable(message)
+end
+
 function _G.load(chunk, name, mode, ...)
   look()
   if type(chunk) == "function" then
@@ -335,10 +380,12 @@ function _G.load(chunk, name, mode, ...)
     if not text then return nil, reason end
     chunk, name = text, name or "=(load)"
   end
-  if type(chunk) == "string" and #chunk > MAX_CHUNK then
+  if type(chunk) ~= "string" then return loaded(pcall(load, chunk, name, "t", ...)) end
+  if #chunk > MAX_CHUNK then
     return nil, "load: a chunk may have " .. MAX_CHUNK .. " bytes"
   end
-  return passed("load", pcall(load, chunk, name, "t", ...))
+  if name == nil then name = chunk end
+  return loaded(pcall(load, in_pieces(chunk), name, "t", ...))
 end
 
 function _G.collectgarbage(option)

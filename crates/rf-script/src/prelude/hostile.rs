@@ -166,6 +166,20 @@ fn every_hook_comes_back() {
     check(HOOKS, call_hooks);
 }
 
+/// The parser goes back over such a chain for each further part of it.
+#[test]
+fn a_long_chain_of_conditions_ends_with_the_time_of_its_call() {
+    let mut options = ScriptOptions::new("hostile.lua", Vec::new());
+    options.limits.call_time = Duration::from_millis(20);
+    let script = "function Process() load('return ' .. ('a and '):rep(170000) .. 'a') end";
+    let vm =
+        Vm::from_text(Arc::new(options), BTreeMap::new(), script.as_bytes()).expect("a script");
+    let begin = tokio::time::Instant::now();
+    let end = format!("{:?}", vm.process(b"event").end);
+    assert!(end.contains(OUT_OF_TIME), "{end}");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
 /// Calls of functions of ours that are written in Lua and do not ask for the time each time.
 const CALLS: [&str; 5] = [
     "('x'):rep(2)",

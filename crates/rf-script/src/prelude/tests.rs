@@ -1,9 +1,18 @@
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use mlua::Lua;
 
 use crate::clock::FakeClock;
+use crate::effects::Effects;
+use crate::error::describe;
+use crate::guard::{Guard, OUT_OF_TIME};
 use crate::options::ScriptOptions;
 use crate::outcome::End;
-use crate::vm::Vm;
+use crate::vm::{Host, Vm};
 
 /// Runs a script whose `Process` emits what the expressions are, joined by spaces.
 #[expect(clippy::panic_in_result_fn, reason = "the error is what the script failed with")]
@@ -15,8 +24,7 @@ fn run(expressions: &str) -> Result<String, String> {
         "function Process(content, emit)\nlocal t = table.pack({expressions})\n\
          for i = 1, t.n do t[i] = tostring(t[i]) end\nemit('out', table.concat(t, ' '))\nend"
     );
-    let vm = Vm::from_text(Arc::new(options), std::collections::BTreeMap::new(), text.as_bytes())
-        .unwrap();
+    let vm = Vm::from_text(Arc::new(options), BTreeMap::new(), text.as_bytes()).unwrap();
     let outcome = vm.process(b"");
     match outcome.end {
         End::Done => Ok(String::from_utf8_lossy(&outcome.emits[0].content).into_owned()),
@@ -60,6 +68,76 @@ fn a_metatable_says_what_ipairs_goes_through() {
     let own = "{__ipairs = function(t) return next, {10, 20}, nil, 'cut' end}";
     check(&sum(&format!("setmetatable({{}}, {own})")), "30");
     check(&format!("select('#', ipairs(setmetatable({{}}, {own})))"), "3");
+}
+
+#[test]
+fn characters_of_a_text() {
+    let sum = |codes: &str| {
+        format!(
+            "(function() local n = 0 for at, c in {codes} do n = n + at * c end return n end)()"
+        )
+    };
+    check(&sum("utf8.codes('aé€')"), &(97 + 2 * 233 + 4 * 8364).to_string());
+    check(&sum("utf8.codes('')"), "0");
+    check(&sum("utf8.codes('\\xf7\\xbf\\xbf\\xbf', true)"), &0x1f_ffff.to_string());
+    check_error(&sum("utf8.codes('a\\xff')"), "s.lua:2: invalid UTF-8 code");
+    check_error(
+        &sum("utf8.codes({})"),
+        "s.lua:2: bad argument #1 to 'codes' (string expected, got table)",
+    );
+}
+
+/// The build changes Lua's own conversion: see `lua/string.h`.
+#[test]
+fn a_long_text_is_no_number() {
+    check("math.abs('-7'), ('abc'):sub('2'), ('x'):rep('3')", "7 bc xxx");
+    check_error(
+        "math.abs(('1'):rep(20000))",
+        "s.lua:2: bad argument #1 to 'abs' (number expected, got string)",
+    );
+    check_error(
+        "select(('1'):rep(20000), 'a')",
+        "s.lua:2: bad argument #1 to 'select' (number expected, got string)",
+    );
+}
+
+#[test]
+fn chunks_are_loaded_in_pieces_like_as_a_whole() {
+    let long = "('--' .. ('x'):rep(5000) .. '\\nreturn ' .. ('1 + '):rep(1000) .. '1')";
+    check(&format!("load({long})()"), "1001");
+    check("load('return ...')(7), load(function() return nil end)()", "7");
+    check("load('return x', 'named', 't', {x = 3})()", "3");
+    check("load('x =')", "nil [string \"x =\"]:1: unexpected symbol near <eof>");
+    check("load('x =', '@own.lua')", "nil own.lua:1: unexpected symbol near <eof>");
+}
+
+/// A state in which no instruction is counted, and whose time is over: so only what asks for the time by itself ends.
+#[track_caller]
+fn check_asks_for_the_time(prepared: &str, call: &str) {
+    let options = Arc::new(ScriptOptions::new("s.lua", Vec::new()));
+    let effects = Rc::new(RefCell::new(Effects::new(BTreeMap::new())));
+    let host = Host { guard: Guard::default(), options, effects };
+    let lua = Lua::new();
+    crate::json::install(&lua, &host).unwrap();
+    crate::strings::install(&lua, &host).unwrap();
+    crate::functions::install(&lua, &host).unwrap();
+    crate::modules::install(&lua, &host).unwrap();
+    crate::effects::install(&lua, &host).unwrap();
+    super::install(&lua, &host).unwrap();
+    lua.load(prepared).exec().unwrap();
+    host.guard.arm(Duration::ZERO);
+    let ended = lua.load(call).exec().map_err(|error| describe(&error));
+    assert!(ended.is_err_and(|reason| reason.contains(OUT_OF_TIME)), "{call}");
+}
+
+#[test]
+fn what_may_take_long_between_two_looks_of_the_hook_asks_for_the_time() {
+    check_asks_for_the_time("co = coroutine.create(function() end)", "coroutine.resume(co)");
+    check_asks_for_the_time("co = coroutine.wrap(function() end)", "co()");
+    check_asks_for_the_time(
+        "text = 'a' .. ('\\x80'):rep(20000) step = utf8.codes('a')",
+        "step(text, 1)",
+    );
 }
 
 #[test]

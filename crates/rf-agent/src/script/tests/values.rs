@@ -122,6 +122,127 @@ async fn a_commit_that_had_to_wait_stores_its_values_although_a_later_one_waits_
     assert_eq!(rig.queued("a").await.last().unwrap(), "2 next");
 }
 
+/// Hands an event to the script's thread, and does not wait for more.
+async fn begin(sending: &mut (impl Future<Output = Result<(), Rejected>> + Unpin)) {
+    std::future::poll_fn(|cx| {
+        drop(std::pin::Pin::new(&mut *sending).poll(cx));
+        std::task::Poll::Ready(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_leaves_takes_back_no_equal_value_that_a_later_call_has_stored() {
+    let script = "function Process(content, emit)
+        if content == 'tell' then emit('b', tostring(kv_get('state'))) return end
+        kv_set('state', 'up')
+        if content ~= 'small' then emit('a', content) end
+    end";
+    let rig = Rig::made(script, Made { when_full: WhenFull::Block, ..USUAL }).await;
+    rig.fill("a").await;
+    let large = "x".repeat(50_000);
+    let events = [large.as_str()];
+    let mut leaving = Box::pin(rig.send(&events));
+    begin(&mut leaving).await;
+    rig.send(&["small"]).await.unwrap();
+    drop(leaving);
+    rig.send(&["tell"]).await.unwrap();
+    assert_eq!(rig.queued("b").await, ["up"]);
+}
+
+#[tokio::test]
+async fn a_commit_that_had_to_wait_never_stores_its_values_over_newer_ones_that_nobody_was_told_of()
+{
+    let rig = Rig::made(COUNT, Made { when_full: WhenFull::Block, ..USUAL }).await;
+    rig.fill("a").await;
+    let (large, small) = ("x".repeat(50_000), ["small"]);
+    let events = [large.as_str()];
+    let mut waiting = Box::pin(rig.send(&events));
+    begin(&mut waiting).await;
+    let mut later = Box::pin(rig.send(&small));
+    begin(&mut later).await;
+    let two = [&b"i"[..], &2_i64.to_le_bytes()].concat();
+    let stored = async || rig.store.checkpoint("kv:3:web:count").await.unwrap();
+    let later_is_stored = async {
+        while stored().await.as_ref() != Some(&two) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, later_is_stored).await.expect("stored in time");
+    rig.empty("a").await;
+    tokio::time::timeout(PATIENCE, waiting).await.expect("room was made").unwrap();
+    assert_eq!(stored().await, Some(two), "what a kill would leave now");
+    later.await.unwrap();
+}
+
+/// The second one is refused for good, and with the third one stored, the first one still waits.
+#[tokio::test]
+async fn a_commit_that_had_to_wait_stores_nothing_over_the_values_of_any_later_one() {
+    let rig = Rig::made(COUNT, Made { when_full: WhenFull::Block, ..USUAL }).await;
+    rig.fill("a").await;
+    let (large, huge) = ("x".repeat(50_000), "x".repeat(600_000));
+    let (large, huge, small) = ([large.as_str()], [huge.as_str()], ["small"]);
+    let mut waiting = Box::pin(rig.send(&large));
+    let mut refused = Box::pin(rig.send(&huge));
+    let mut later = Box::pin(rig.send(&small));
+    begin(&mut waiting).await;
+    begin(&mut refused).await;
+    begin(&mut later).await;
+    let three = [&b"i"[..], &3_i64.to_le_bytes()].concat();
+    let stored = async || rig.store.checkpoint("kv:3:web:count").await.unwrap();
+    let later_is_stored = async {
+        while stored().await.as_ref() != Some(&three) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, later_is_stored).await.expect("stored in time");
+    rig.empty("a").await;
+    tokio::time::timeout(PATIENCE, waiting).await.expect("room was made").unwrap();
+    assert_eq!(stored().await, Some(three), "what a kill would leave now");
+    drop(refused);
+    later.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tick_that_is_lost_leaves_no_values_behind() {
+    let script = "local tick = 0
+        function Process(content, emit) emit('b', tostring(kv_get('ticked'))) end
+        function TimerHandler(emit)
+            tick = tick + 1
+            if tick == 1 then kv_set('ticked', true) emit('a', ('x'):rep(6000000)) end
+            if tick == 2 then emit('a', 'second') end
+        end";
+    let rig = Rig::new(script).await;
+    let stop = CancellationToken::new();
+    let (timer, token) = (Arc::clone(&rig.script), stop.clone());
+    let second = async {
+        rig.wait_queued("a", 1).await;
+        stop.cancel();
+    };
+    tokio::join!(second, timer.tick(token));
+    rig.send(&["tell"]).await.unwrap();
+    assert_eq!(rig.queued("b").await, ["nil"]);
+}
+
+#[tokio::test]
+async fn what_a_script_remembers_keeps_the_store_within_its_limit() {
+    let rig =
+        Rig::new("function Process(content, emit) kv_set(content, ('x'):rep(60000)) end").await;
+    let refused = async {
+        let mut number = 0;
+        loop {
+            if let Err(refused) = rig.send(&[&format!("{number}")]).await {
+                return refused;
+            }
+            number += 1;
+            assert!(number < 100, "the store has 4 MiB");
+        }
+    };
+    let refused = tokio::time::timeout(PATIENCE, refused).await.expect("in time");
+    assert!(matches!(&refused, Rejected::Full { sink, .. } if sink == "script:web"), "{refused}");
+    rig.send(&["0"]).await.expect("what is there already may be set again");
+}
+
 #[tokio::test]
 async fn who_leaves_while_a_queue_blocks_leaves_no_trace() {
     let rig = Rig::made(ONCE, Made { when_full: WhenFull::Block, ..USUAL }).await;
@@ -149,12 +270,7 @@ async fn who_leaves_at_once_is_remembered_only_if_the_event_is_stored() {
     let leave = async |event: &str| {
         let events = [event];
         let mut sending = Box::pin(rig.send(&events));
-        // Polled once, the event is with the script's thread.
-        std::future::poll_fn(|cx| {
-            drop(sending.as_mut().poll(cx));
-            std::task::Poll::Ready(())
-        })
-        .await;
+        begin(&mut sending).await;
     };
     leave("event 001").await;
     assert_eq!(rig.wait_queued("a", 1).await, ["event 001"]);

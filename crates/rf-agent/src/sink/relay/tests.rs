@@ -187,6 +187,36 @@ async fn what_a_batch_has_remembered_is_newer_than_what_init_has() {
     assert!(stored.ends_with(b"batch"), "{stored:?}");
 }
 
+#[tokio::test]
+async fn what_a_batch_has_remembered_is_stored_with_a_later_one_where_the_store_refused_it() {
+    let (url, got, _tasks) = host().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("batch.lua");
+    let script = "function TransformBatch(messages)
+        if not kv_get('first') then kv_set('first', messages[1]) end
+        return messages
+    end";
+    std::fs::write(&path, script).unwrap();
+    let queues = vec![QueueOptions::new("sink")];
+    let options = StoreOptions::new(folder.path().join("q.sqlite3"), 4 << 20, queues);
+    let store = Store::open(options).unwrap().store;
+    let script = BatchScript::new("sink", Arc::new(ScriptOptions::new(path, Vec::new())));
+    let sink = sink(&url, true).with_script(Some(script));
+    sink.start(&SinkHost { store: store.clone() }).await.unwrap();
+    let database = rusqlite::Connection::open(folder.path().join("q.sqlite3")).unwrap();
+    let rename = |from: &str, to: &str| {
+        database.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    };
+    rename("checkpoints", "away");
+    let refused = sink.write(&batch("x")).await;
+    assert!(matches!(refused, Err(SinkError::Retry { .. })), "nothing is sent before");
+    assert_eq!(got.lock().unwrap().len(), 0);
+    rename("away", "checkpoints");
+    sink.write(&batch("x")).await.unwrap();
+    let stored = store.checkpoint("kv-sink:4:sink:first").await.unwrap();
+    assert_eq!(stored.as_deref(), Some(&b"sx"[..]));
+}
+
 /// What the sink counts of three events that this script gets: delivered, dropped on purpose and for a failure, dead letters.
 async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 4] {
     let folder = tempfile::tempdir().unwrap();
