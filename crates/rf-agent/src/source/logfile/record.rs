@@ -119,3 +119,24 @@ pub(super) fn parse(source: &str, stored: Vec<Checkpoint>) -> Vec<(u64, Record)>
     records.sort_by_key(|(key, _)| *key);
     records
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_known_by_inode_and_birth_and_without_a_birth_by_its_device() {
+        let id = |dev, ino, born| FileId { dev, ino, born };
+        let check = |one: FileId, other: FileId, expected: bool| {
+            assert_eq!([one.may_be(other), other.may_be(one)], [expected; 2], "{one:?} {other:?}");
+        };
+        check(id(1, 2, 3), id(1, 2, 3), true);
+        // The inode is used again.
+        check(id(1, 2, 3), id(1, 2, 4), false);
+        check(id(1, 2, 3), id(1, 3, 3), false);
+        // The machine was started anew.
+        check(id(1, 2, 3), id(7, 2, 3), true);
+        check(id(1, 2, 0), id(1, 2, 3), true);
+        check(id(1, 2, 0), id(7, 2, 3), false);
+    }
+}

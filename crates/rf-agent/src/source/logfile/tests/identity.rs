@@ -1,0 +1,66 @@
+//! Which file is which, where not even the inode or the beginning tells.
+
+use tokio::time::Instant;
+
+use super::super::print::Print;
+use super::super::record::{FileId, Record};
+use super::moved::{Folders, look, pack, read, set_age, stop};
+use super::rig::SOON;
+use super::rotation::{numbered, text};
+
+#[tokio::test]
+async fn an_inode_that_is_used_again_is_another_file_though_it_begins_alike() {
+    let folders = Folders::new("old/*.log");
+    folders.append("log/app.log", &text(0..3));
+    let mut tailer = folders.start(Vec::new());
+    assert_eq!(look(&mut tailer), numbered(0..3));
+    folders.append("log/app.log", &text(3..5));
+    let records = stop(&tailer);
+    if records.iter().filter_map(|(_, record)| record.id).all(|id| id.born == 0) {
+        println!("not tried: this file system does not keep when a file was made");
+        return;
+    }
+    assert_eq!(look(&mut folders.start(records.clone())), numbered(3..5));
+    let mut earlier = records;
+    for id in earlier.iter_mut().filter_map(|(_, record)| record.id.as_mut()) {
+        id.born -= 1;
+    }
+    assert_eq!(look(&mut folders.start(earlier)), numbered(0..5));
+}
+
+#[tokio::test]
+async fn many_files_that_are_gone_and_many_new_ones_are_told_apart_in_time() {
+    const BEGINNING: usize = 16 * 1024;
+    const NEW: usize = 300;
+    let folders = Folders::new("old/*");
+    let gone = |n: u64| {
+        let path = folders.path(&format!("old/gone{n}.log"));
+        let id = Some(FileId { dev: 1, ino: u64::MAX - n, born: 1 });
+        let head = Print { len: BEGINNING, hash: n };
+        let (family, name) = (path.clone(), path.clone());
+        (
+            n,
+            Record {
+                family,
+                name,
+                path,
+                id,
+                head,
+                offset: 2 * BEGINNING as u64,
+                ..Record::default()
+            },
+        )
+    };
+    let mut tailer = folders.start((0..3000).map(gone).collect());
+    for n in 0..NEW {
+        let path = folders.path(&format!("old/new{n}.log.gz"));
+        pack(&path, &format!("{n} {}\n", "-".repeat(BEGINNING)));
+        // Somebody may still be writing it, so that its length tells nothing.
+        set_age(&path, 0);
+    }
+    let since = Instant::now();
+    tailer.look_around();
+    let took = since.elapsed();
+    assert!(took < SOON, "{took:?}");
+    assert_eq!(read(&mut tailer).len(), NEW);
+}
