@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::adopt::Round;
 use super::content::{Content, Reached};
 use super::discover::Found;
-use super::print::{HEAD_BYTES, Print};
+use super::print::{HEAD_BYTES, Print, TAIL_BYTES};
 use super::record::Record;
 use super::tailer::Tailer;
 use super::tracked::{Family, Tracked};
@@ -361,12 +361,28 @@ fn compare_rest(
         return Ok(Same::Continues);
     }
     if !content.is_compressed() && size < record.offset {
-        return Ok(Same::Contained);
+        return shorter(content, size, record, scratch);
     }
     let from = record.offset.saturating_sub(record.tail.len as u64);
     content.peek(from, record.tail.len, scratch)?;
     if scratch.len() < record.tail.len {
-        return Ok(Same::Contained);
+        return shorter(content, record.offset, record, scratch);
     }
     Ok(if record.tail.begins(scratch) { Same::Continues } else { Same::No })
+}
+
+/// What ends before the record's offset, with `most` bytes or fewer: it goes on as it begins, or is the beginning of another log.
+fn shorter(
+    content: &mut Content,
+    most: u64,
+    record: &Record,
+    scratch: &mut Vec<u8>,
+) -> io::Result<Same> {
+    for (end, print) in record.marks.before(most) {
+        content.peek(end.saturating_sub(TAIL_BYTES as u64), TAIL_BYTES, scratch)?;
+        if scratch.len() == TAIL_BYTES {
+            return Ok(if print.begins(scratch) { Same::Contained } else { Same::No });
+        }
+    }
+    Ok(Same::Contained)
 }

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use rf_queue::Checkpoint;
 use serde::{Deserialize, Serialize};
 
-use super::print::Print;
+use super::print::{Marks, Print};
 
 /// A file as the file system names it, whatever its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -70,6 +70,9 @@ pub(super) struct Record {
     pub(super) head: Print,
     /// Of the bytes before the offset.
     pub(super) tail: Print,
+    /// Of what lies between, as far as it was read in this file.
+    #[serde(default, skip_serializing_if = "Marks::is_empty")]
+    pub(super) marks: Marks,
     /// The file is compressed.
     pub(super) packed: bool,
     /// Nothing more will come: it was read whole, or is not to be read, or its rest was given up.

@@ -365,7 +365,7 @@ impl Tracked {
                 continue;
             }
             if taken > 0 {
-                self.advance(buffer.get(..guard + taken).unwrap_or(buffer), within);
+                self.advance(buffer.get(..guard + taken).unwrap_or(buffer), from, within);
                 self.record.offset += taken as u64;
                 self.print_head(settings.fingerprint_lines, from, buffer)?;
             }
@@ -398,8 +398,9 @@ impl Tracked {
         self.content = None;
     }
 
-    /// `read` is what is before the new offset, as far as it was looked at.
-    fn advance(&mut self, read: &[u8], within: Within) {
+    /// `read` is what is before the new offset, from `from` on.
+    fn advance(&mut self, read: &[u8], from: u64, within: Within) {
+        self.record.marks.note(read, from, self.record.offset);
         let tail = read.get(read.len().saturating_sub(TAIL_BYTES)..).unwrap_or(read);
         self.record.tail = Print::of(tail);
         self.record.within = within;

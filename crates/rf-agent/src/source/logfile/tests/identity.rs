@@ -1,5 +1,7 @@
 //! Which file is which, where not even the inode or the beginning tells.
 
+use std::fs;
+
 use tokio::time::Instant;
 
 use super::super::print::Print;
@@ -26,6 +28,77 @@ async fn an_inode_that_is_used_again_is_another_file_though_it_begins_alike() {
         id.born -= 1;
     }
     assert_eq!(look(&mut folders.start(earlier)), numbered(0..5));
+}
+
+/// Longer than the print of a beginning.
+fn banner() -> String {
+    format!("{}\n", "-".repeat(1500))
+}
+
+#[tokio::test]
+async fn a_shorter_file_that_begins_as_one_that_is_gone_is_read() {
+    for is_stopped in [true, false] {
+        for is_packed in [true, false] {
+            let folders = Folders::new("old/app.log*");
+            folders.append("log/app.log", &format!("{}{}", banner(), text(0..300)));
+            let mut tailer = folders.start(Vec::new());
+            assert_eq!(look(&mut tailer).len(), 301);
+            folders.remove("log/app.log");
+            let shorter = format!("{}{}", banner(), text(500..700));
+            if is_packed {
+                pack(&folders.path("log/app.log.1.gz"), &shorter);
+            } else {
+                folders.append("log/app.log.1", &shorter);
+                set_age(&folders.path("log/app.log.1"), 60);
+            }
+            if is_stopped {
+                tailer = folders.start(stop(&tailer));
+            }
+            let lines = look(&mut tailer);
+            assert_eq!(lines.get(1..), Some(&numbered(500..700)[..]), "{is_stopped} {is_packed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_shorter_compressed_file_that_begins_as_one_that_is_there_is_read() {
+    for longer in ["log/app.log.2", "log/app.log.2.gz"] {
+        let folders = Folders::new("old/app.log*");
+        let content = format!("{}{}", banner(), text(0..300));
+        folders.append("log/app.log", &content);
+        let mut tailer = folders.start(Vec::new());
+        assert_eq!(look(&mut tailer).len(), 301);
+        if longer.ends_with(".gz") {
+            folders.remove("log/app.log");
+            pack(&folders.path(longer), &content);
+        } else {
+            fs::rename(folders.path("log/app.log"), folders.path(longer)).unwrap();
+        }
+        assert_eq!(look(&mut tailer), numbered(0..0), "{longer}");
+        pack(&folders.path("log/app.log.1.gz"), &format!("{}{}", banner(), text(500..700)));
+        let lines = look(&mut tailer);
+        assert_eq!(lines.get(1..), Some(&numbered(500..700)[..]), "{longer}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_is_not_read_again_though_more_was_read_of_its_original_before_that_was_emptied() {
+    for is_stopped in [true, false] {
+        let folders = Folders::new("old/app.log*");
+        folders.append("log/app.log", &format!("{}{}", banner(), text(0..400)));
+        let mut tailer = folders.start(Vec::new());
+        assert_eq!(look(&mut tailer).len(), 401);
+        // It was begun before the last lines were written.
+        folders.append("log/app.log.1", &format!("{}{}", banner(), text(0..300)));
+        set_age(&folders.path("log/app.log.1"), 60);
+        fs::write(folders.path("log/app.log"), text(400..410)).unwrap();
+        if is_stopped {
+            tailer = folders.start(stop(&tailer));
+        }
+        let mut lines = look(&mut tailer);
+        lines.extend(look(&mut tailer));
+        assert_eq!(lines, numbered(400..410), "{is_stopped}");
+    }
 }
 
 #[tokio::test]
