@@ -75,6 +75,12 @@ impl Forwarding {
                 "The request has more than one host, or a bad one\n",
             );
         }
+        if !headers::is_only_framed(request.headers()) {
+            return own(
+                StatusCode::NOT_IMPLEMENTED,
+                "The request has a transfer coding besides chunked\n",
+            );
+        }
         let Some(uri) = self.settings.target.uri(&request) else {
             return own(StatusCode::BAD_REQUEST, "The target of the request cannot be forwarded\n");
         };
