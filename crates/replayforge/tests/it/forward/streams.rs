@@ -146,6 +146,24 @@ fn a_client_that_is_refused_while_it_sends_may_go_on_and_gets_the_answer() {
     }
 }
 
+#[test]
+fn the_answer_of_an_upstream_that_closes_within_the_request_is_passed_on() {
+    // It reads nothing, so that its end resets the connection while more is being sent.
+    let upstream = Upstream::start(|stream| {
+        Message::read_head(stream)?;
+        stream.get_mut().write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge")
+    });
+    let rig = Rig::start(upstream.port, &json!({}));
+    for round in 0..20 {
+        let mut wire = rig.connect();
+        let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGE}\r\n\r\n");
+        wire.send(head.as_bytes());
+        wire.send(&pattern(LARGE));
+        let answer = wire.answer();
+        assert_eq!((answer.status(), answer.text().as_str()), (413, "large"), "{round}");
+    }
+}
+
 const WAITING: &[u8] =
     b"POST /w HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
 
