@@ -229,6 +229,25 @@ fn many_headers_and_folded_ones_pass() {
 }
 
 #[test]
+fn a_head_of_a_request_has_bounds() {
+    let upstream = Upstream::answering(|request| {
+        let sizes = request.headers.iter().map(|(_, value)| value.len());
+        ok(sizes.max().unwrap_or_default().to_string().as_bytes())
+    });
+    let rig = Rig::start(upstream.port, &json!({}));
+    let ask = |headers: &str| {
+        let mut wire = rig.connect();
+        wire.exchange(format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n").as_bytes())
+    };
+    let many = |count: usize| (0..count).map(|n| format!("X-{n}: {n}\r\n")).collect::<String>();
+    let long = |bytes: usize| format!("X-Long: {}\r\n", "x".repeat(bytes));
+    assert_eq!(ask(&many(99)).status(), 200);
+    assert_eq!(ask(&many(100)).status(), 431);
+    assert_eq!(ask(&long(60_000)).text(), "60000");
+    assert_eq!(ask(&long(70_000)).status(), 431);
+}
+
+#[test]
 fn trailers_pass_both_ways() {
     let upstream = Upstream::start(|stream| {
         let head = Message::read_head(stream)?.expect("a request");

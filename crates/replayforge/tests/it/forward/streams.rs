@@ -349,6 +349,8 @@ fn an_upgrade_that_is_refused_is_an_answer_and_http2_is_not_asked_for() {
         assert_eq!(wire.exchange(h2c.as_bytes()).text(), "plain", "{protocols}");
     }
     assert_eq!(wire.exchange(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n").status(), 405);
+    let old = b"GET / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n";
+    assert_eq!(rig.connect().exchange(old).text(), "plain", "HTTP/1.0 knows no upgrades");
 }
 
 const LARGE: usize = 3 * 1024 * 1024;

@@ -85,7 +85,10 @@ impl Forwarding {
             return own(StatusCode::BAD_REQUEST, "The target of the request cannot be forwarded\n");
         };
         let copy = self.copy(peer, &request);
-        let upgrade = headers::wanted_upgrade(request.headers());
+        // In HTTP/1.0 it means nothing (RFC 9110, section 7.8), and the server could not follow an upstream that takes it up.
+        let upgrade = (request.version() == Version::HTTP_11)
+            .then(|| headers::wanted_upgrade(request.headers()))
+            .flatten();
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         let target = std::mem::take(request.uri_mut());
         headers::host_of_target(&target, request.headers_mut());
