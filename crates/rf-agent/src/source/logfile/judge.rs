@@ -23,6 +23,9 @@ use super::unpack::ToldLen;
 
 /// What may be a copy in the making is judged when nothing was written to it for so long.
 const COPYING: Duration = Duration::from_secs(2);
+/// A compressed file with the length and the beginning of another is compared with it so far; about as much is unpacked for
+/// its beginning.
+const COMPARED_BYTES: u64 = 64 * 1024;
 
 /// What is to be done with a found file that no record names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -358,31 +361,35 @@ fn compare_rest(
 ) -> io::Result<Same> {
     // Unpacking all of it is spared where its length says that it was read.
     if content.is_compressed() && record.head.len > 0 && content.has_len(record.offset)? {
-        return Ok(Same::Continues);
+        let is_so = goes_on_so(content, COMPARED_BYTES, record, scratch)?;
+        return Ok(if is_so { Same::Continues } else { Same::No });
     }
-    if !content.is_compressed() && size < record.offset {
-        return shorter(content, size, record, scratch);
+    let mut most = size;
+    if content.is_compressed() || size >= record.offset {
+        let from = record.offset.saturating_sub(record.tail.len as u64);
+        content.peek(from, record.tail.len, scratch)?;
+        if scratch.len() >= record.tail.len {
+            let is_so = record.tail.begins(scratch);
+            return Ok(if is_so { Same::Continues } else { Same::No });
+        }
+        most = record.offset;
     }
-    let from = record.offset.saturating_sub(record.tail.len as u64);
-    content.peek(from, record.tail.len, scratch)?;
-    if scratch.len() < record.tail.len {
-        return shorter(content, record.offset, record, scratch);
-    }
-    Ok(if record.tail.begins(scratch) { Same::Continues } else { Same::No })
+    let is_so = goes_on_so(content, most, record, scratch)?;
+    Ok(if is_so { Same::Contained } else { Same::No })
 }
 
-/// What ends before the record's offset, with `most` bytes or fewer: it goes on as it begins, or is the beginning of another log.
-fn shorter(
+/// Whether what begins as the record does goes on so, up to `most` bytes or its end, as far as the last mark there tells.
+fn goes_on_so(
     content: &mut Content,
     most: u64,
     record: &Record,
     scratch: &mut Vec<u8>,
-) -> io::Result<Same> {
+) -> io::Result<bool> {
     for (end, print) in record.marks.before(most) {
         content.peek(end.saturating_sub(TAIL_BYTES as u64), TAIL_BYTES, scratch)?;
         if scratch.len() == TAIL_BYTES {
-            return Ok(if print.begins(scratch) { Same::Contained } else { Same::No });
+            return Ok(print.begins(scratch));
         }
     }
-    Ok(Same::Contained)
+    Ok(true)
 }

@@ -82,6 +82,23 @@ async fn a_shorter_compressed_file_that_begins_as_one_that_is_there_is_read() {
 }
 
 #[tokio::test]
+async fn a_compressed_file_with_the_beginning_and_the_length_of_another_is_read() {
+    for is_gone in [true, false] {
+        let folders = Folders::new("old/app.log*");
+        folders.append("log/app.log", &format!("{}{}", banner(), text(100..400)));
+        let mut tailer = folders.start(Vec::new());
+        assert_eq!(look(&mut tailer).len(), 301);
+        if is_gone {
+            folders.remove("log/app.log");
+            tailer = folders.start(stop(&tailer));
+        }
+        pack(&folders.path("log/app.log.1.gz"), &format!("{}{}", banner(), text(400..700)));
+        let lines = look(&mut tailer);
+        assert_eq!(lines.get(1..), Some(&numbered(400..700)[..]), "{is_gone}");
+    }
+}
+
+#[tokio::test]
 async fn a_copy_is_not_read_again_though_more_was_read_of_its_original_before_that_was_emptied() {
     for is_stopped in [true, false] {
         let folders = Folders::new("old/app.log*");
