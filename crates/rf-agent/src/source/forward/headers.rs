@@ -50,18 +50,6 @@ pub(super) fn has_one_host(headers: &HeaderMap) -> bool {
     }
 }
 
-/// Whether nothing but the framing is done to a request's body. Another coding is taken off nowhere here (RFC 9112, section
-/// 6.1), and its name, which is about one connection, would be: the upstream would be sent what it cannot read.
-pub(super) fn is_only_framed(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut codings = values
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|coding| !coding.is_empty());
-    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-    codings.next().is_none_or(is_chunked) && codings.next().is_none()
-}
-
 /// A request whose target is a whole URL names its host there, whatever its `Host` says (RFC 9112, section 3.2.2).
 pub(super) fn host_of_target(uri: &Uri, headers: &mut HeaderMap) {
     let host = uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));

@@ -24,7 +24,7 @@ use super::copies::Copies;
 use super::expect::Gate;
 use super::recording::{Head, Recording, Side};
 use super::{Upstream, headers};
-use crate::source::http::nominated;
+use crate::source::http::{OTHER_CODING, is_only_framed, nominated};
 
 /// What every connection of one thread shares.
 pub(super) struct Forwarding {
@@ -75,11 +75,8 @@ impl Forwarding {
                 "The request has more than one host, or a bad one\n",
             );
         }
-        if !headers::is_only_framed(request.headers()) {
-            return own(
-                StatusCode::NOT_IMPLEMENTED,
-                "The request has a transfer coding besides chunked\n",
-            );
+        if !is_only_framed(request.headers()) {
+            return own(StatusCode::NOT_IMPLEMENTED, OTHER_CODING);
         }
         let Some(uri) = self.settings.target.uri(&request) else {
             return own(StatusCode::BAD_REQUEST, "The target of the request cannot be forwarded\n");
