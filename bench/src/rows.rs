@@ -299,6 +299,8 @@ pub(crate) const ROWS: &[Row] = &[
     alone("tail-10k", "CPU % of a core", Unit::Percent, "cpu", "cpu_percent")
         .goal(Goal::Under(10.0)),
     alone("tail-10k", "memory peak MiB", Unit::Mib, "memory", "proxy_mib").goal(Goal::Under(40.0)),
+    alone("stats-10s", "CPU % of a core", Unit::Percent, "cpu", "cpu_percent")
+        .goal(Goal::Under(1.0)),
     versus(
         "status-flood",
         "events/s, flood at the relay; beside at a bare server",

@@ -17,6 +17,8 @@ struct State {
     is_in_head: AtomicBool,
     /// What comes is no HTTP any more.
     is_upgraded: AtomicBool,
+    /// The rest of a body was given up.
+    has_rest: AtomicBool,
 }
 
 impl Phase {
@@ -35,7 +37,13 @@ impl Phase {
     /// A head is there in whole: its request is under way until the last of these is dropped.
     pub(crate) fn begin_request(&self) -> UnderWay {
         self.0.is_in_head.store(false, Ordering::Relaxed);
-        UnderWay::new(self.clone())
+        self.0.has_rest.store(false, Ordering::Relaxed);
+        UnderWay::new(self.clone(), false)
+    }
+
+    /// Whether the peer may still be sending what nobody wants any more.
+    pub(crate) fn has_rest(&self) -> bool {
+        self.0.has_rest.load(Ordering::Relaxed)
     }
 
     /// The connection has changed its protocol.
@@ -52,23 +60,40 @@ impl Phase {
 /// the request's extensions for as long: else the rest of the body would be taken for the head of the next request, and be
 /// cut off as one that takes too long.
 #[derive(Debug)]
-pub struct UnderWay(Phase);
+pub struct UnderWay {
+    phase: Phase,
+    /// A body whose end has not come.
+    is_open: bool,
+}
 
 impl UnderWay {
-    fn new(phase: Phase) -> UnderWay {
+    fn new(phase: Phase, is_open: bool) -> UnderWay {
         phase.0.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(phase)
+        UnderWay { phase, is_open }
+    }
+
+    /// The request's body.
+    pub(crate) fn body(&self) -> UnderWay {
+        UnderWay::new(self.phase.clone(), true)
+    }
+
+    /// The body has come to its end. Dropped without this, its rest is given up.
+    pub fn end(mut self) {
+        self.is_open = false;
     }
 }
 
 impl Clone for UnderWay {
     fn clone(&self) -> UnderWay {
-        UnderWay::new(self.0.clone())
+        UnderWay::new(self.phase.clone(), self.is_open)
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        if self.is_open {
+            self.phase.0.has_rest.store(true, Ordering::Relaxed);
+        }
+        self.phase.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,8 @@
 //! - never more than [`ServerLimits::max_connections`] connections: at the limit the next ones wait in the kernel;
 //! - a client that is too slow with a head, or in taking an answer, or that idles too long, is cut off (too slow with a
 //!   body: [`crate::body::read_capped`], since only the service knows whether it wants the body);
-//! - a client that has left ends its request; one that only sends no more gets its answer, where the limits say so;
+//! - a client that has left ends its request; one that only sends no more gets its answer, where the limits say so, and so
+//!   does, before a proxy, one that is still sending what the answer did not wait for;
 //! - a panic of the service costs its connection and is counted, nothing else;
 //! - no accept error ends the server: it pauses and tries again;
 //! - when told to stop it accepts no more, answers what is in flight, closes what idles, cuts off what hangs after

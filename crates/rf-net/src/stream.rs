@@ -3,7 +3,8 @@
 //! hyper's own header timeout runs from the end of one answer to the end of the next head, so it has to be as long as an
 //! idle connection may live. Here a second, shorter clock starts with the first byte of a head; a third one runs while the
 //! peer does not take what we write, for which hyper has none, and stops when the connection changes its protocol: then a
-//! peer may be silent for as long as it likes.
+//! peer may be silent for as long as it likes. A fourth one bounds how long a client that was answered before it had sent
+//! all of its request is listened to: closed at once, its connection would be reset, and the answer lost with it.
 
 use std::error::Error;
 use std::future::Future;
@@ -18,10 +19,17 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::interim::Interim;
 use crate::phase::Phase;
+
+/// What a client goes on sending after its answer is thrown away until it has paused for so long.
+const REST_PAUSE: Duration = Duration::from_secs(2);
+/// However much comes, then it is reset: it does not look for an answer.
+const REST_AT_MOST: Duration = Duration::from_secs(10);
+/// So much of it is taken at once.
+const REST_BYTES: usize = 8 * 1024;
 
 /// A stream that fails with [`io::ErrorKind::TimedOut`] when its peer is too slow.
 pub(crate) struct Timed<T> {
@@ -37,6 +45,8 @@ pub(crate) struct Timed<T> {
     interim_rest: Bytes,
     /// All that hyper had to write has been flushed: an interim answer may stand here.
     is_flushed: bool,
+    /// Nothing more will be written, and what comes is thrown away.
+    rest: Option<Rest>,
 }
 
 impl<T> Timed<T> {
@@ -57,6 +67,7 @@ impl<T> Timed<T> {
             interim: None,
             interim_rest: Bytes::new(),
             is_flushed: true,
+            rest: None,
         }
     }
 
@@ -145,8 +156,20 @@ impl<T> HalfClosed<T> {
     }
 }
 
+/// The clocks of a rest that nobody wants.
+struct Rest {
+    pause: Pin<Box<Sleep>>,
+    end: Pin<Box<Sleep>>,
+}
+
+impl Rest {
+    fn begin() -> Rest {
+        Rest { pause: Box::pin(sleep(REST_PAUSE)), end: Box::pin(sleep(REST_AT_MOST)) }
+    }
+}
+
 fn ran_out(clock: &mut Option<Pin<Box<Sleep>>>, after: Duration, cx: &mut Context<'_>) -> Poll<()> {
-    clock.get_or_insert_with(|| Box::pin(tokio::time::sleep(after))).as_mut().poll(cx)
+    clock.get_or_insert_with(|| Box::pin(sleep(after))).as_mut().poll(cx)
 }
 
 fn too_slow(doing: &str) -> io::Error {
@@ -171,6 +194,26 @@ impl<T: AsyncWrite + Unpin> Timed<T> {
             self.interim_rest.advance(written);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncRead + Unpin> Timed<T> {
+    /// Takes what the peer still sends, until it has closed its side as well or has had its time.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Rest { pause, end } = self.rest.get_or_insert_with(Rest::begin);
+        let mut room = [0; REST_BYTES];
+        while end.as_mut().poll(cx).is_pending() {
+            let mut buffer = ReadBuf::new(&mut room);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    pause.as_mut().reset(Instant::now() + REST_PAUSE);
+                }
+                // It has closed, or broken.
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return pause.as_mut().poll(cx),
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -206,7 +249,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -261,8 +304,14 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.inner).poll_shutdown(cx);
-        self.timed_write(cx, outcome)
+        if self.rest.is_none() {
+            let outcome = Pin::new(&mut self.inner).poll_shutdown(cx);
+            ready!(self.timed_write(cx, outcome))?;
+        }
+        if self.phase.has_rest() {
+            ready!(self.poll_rest(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -282,7 +331,7 @@ where
         if let Some(interim) = &interim {
             // The answer of a proxy may begin, and end, before the body does.
             if !request.body().is_end_stream() {
-                request.extensions_mut().insert(under_way.clone());
+                request.extensions_mut().insert(under_way.body());
             }
             // HTTP/1.0 knows no interim answers.
             if request.version() == Version::HTTP_11 {

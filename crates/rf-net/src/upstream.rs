@@ -4,7 +4,8 @@
 //! extensions ([`crate::serve::ServerLimits::is_proxy`]); an answer may have up to 256 headers, also over several lines,
 //! which become one; a request that met a kept connection just as the peer closed it is sent again on another one, if none
 //! of it was sent yet; a connection ends when its peer takes nothing of a request for too long, also of one that was given
-//! up, and with it what there is of the request's body; an error names host and port and never a path or a header.
+//! up, and with it what there is of the request's body; the answer of a peer that closes before it has taken all of a
+//! request is read all the same; an error names host and port and never a path or a header.
 
 mod impatient;
 

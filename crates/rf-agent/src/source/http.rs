@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, GetAll, HeaderName, RETRY_AFTER};
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, GetAll, HeaderName, RETRY_AFTER, TRANSFER_ENCODING,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -42,6 +44,7 @@ use crate::redact::{BodyForm, Redacted, Redactor};
 /// What the original answers.
 const RECEIVED: &str = "Request received";
 const BUSY: &str = "Server busy, try again later";
+pub(super) const OTHER_CODING: &str = "The request has a transfer coding besides chunked\n";
 /// Told to a client whose request was refused for now.
 const RETRY_AFTER_SECS: &str = "1";
 
@@ -138,6 +141,9 @@ impl Capture {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "CONNECT is not supported: this is not a forward proxy\n",
             );
+        }
+        if !is_only_framed(&head.headers) {
+            return refuse(StatusCode::NOT_IMPLEMENTED, OTHER_CODING);
         }
         let read = read_held(body, self.max_body, self.body_timeout, &self.body_memory).await;
         // Its memory is held until the event is stored.
@@ -260,6 +266,18 @@ pub(super) fn written<'a>(
             (&[], notes)
         }
     }
+}
+
+/// Whether nothing but the framing is done to a request's body. Another coding is taken off nowhere here (RFC 9112, section
+/// 6.1), and its name, which is about one connection, would be: whoever gets the body could not read it.
+pub(super) fn is_only_framed(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(TRANSFER_ENCODING).iter();
+    let mut codings = values
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|coding| !coding.is_empty());
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    codings.next().is_none_or(is_chunked) && codings.next().is_none()
 }
 
 /// Headers that `Connection` names are about this connection alone (RFC 9110, section 7.6.1).

@@ -15,8 +15,9 @@
 //! 1 KiB (or covers `fingerprintLines`), and a print of the bytes right before the place where reading goes on. Both are
 //! compared at every read. So a rename is followed, an inode that is used again is a new file, and a file that was cut
 //! and filled again is noticed however large it is by then. A copy, or a compressed copy, of a file whose rest was lost
-//! (copytruncate; compressed while the agent was stopped) is found by the prints and read on from the same place. While
-//! its original may still be read, it waits: the two are never read beside each other. Where rotations lead into another
+//! (copytruncate; compressed while the agent was stopped) is found by the prints and read on from the same place; prints
+//! at places between tell a shorter copy from another log that begins alike. While its original may still be read, a copy
+//! waits: the two are never read beside each other. Where rotations lead into another
 //! folder, a file belongs to the files there, too; and one that is first seen there as a compressed file is known again if
 //! all of it was read.
 //!

@@ -1,9 +1,12 @@
-//! A clock for a peer that takes nothing of what waits for it.
+//! A clock for a peer that takes nothing of what waits for it; and patience with one that takes no more.
 //!
 //! hyper has none for writing. It sees that a request has been given up, but before it closes the connection it writes what
 //! it has buffered: with a peer that does not read, the connection and the rest of the body would stay for as long as the
 //! peer likes. Here a write fails instead, which ends the connection. The clock stops when the connection changes its
 //! protocol: then a peer may be silent for as long as it likes.
+//!
+//! A peer may refuse a request before it has taken all of it, and close. hyper gives an answer up that it has not read when a
+//! write fails: so here writes seem to succeed from then on, and what can be read, the answer or the end, says how it went.
 
 use std::io;
 use std::pin::Pin;
@@ -31,13 +34,40 @@ pub(super) struct Impatient<T> {
     clock: Option<Pin<Box<Sleep>>>,
     /// A write waits, and the clock has been set for it.
     is_waiting: bool,
+    /// A write has failed since the peer had closed.
+    takes_no_more: bool,
     /// What came behind the head that changed the protocol: to be read before all else.
     early: Option<Bytes>,
 }
 
 impl<T> Impatient<T> {
     pub(super) fn new(inner: T, patience: Duration) -> Impatient<T> {
-        Impatient { inner, patience: Some(patience), clock: None, is_waiting: false, early: None }
+        Impatient {
+            inner,
+            patience: Some(patience),
+            clock: None,
+            is_waiting: false,
+            takes_no_more: false,
+            early: None,
+        }
+    }
+
+    /// What a write of `len` bytes came to; not after an upgrade, where the one direction says nothing of the other.
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        len: usize,
+        outcome: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        if let Poll::Ready(Err(error)) = &outcome
+            && self.patience.is_some()
+            && matches!(error.kind(), BrokenPipe | ConnectionReset)
+        {
+            self.takes_no_more = true;
+            return Poll::Ready(Ok(len));
+        }
+        self.timed(cx, outcome)
     }
 
     fn timed<R>(
@@ -72,7 +102,13 @@ impl<T: Read + Write + Unpin + 'static> Impatient<T> {
     /// Gives back what is a stream of another kind.
     pub(super) fn upgraded(upgraded: Upgraded) -> Result<Impatient<T>, Upgraded> {
         let Parts { io, read_buf, .. } = upgraded.downcast::<Impatient<T>>()?;
-        Ok(Impatient { patience: None, clock: None, early: Some(read_buf), ..io })
+        Ok(Impatient {
+            patience: None,
+            clock: None,
+            takes_no_more: false,
+            early: Some(read_buf),
+            ..io
+        })
     }
 }
 
@@ -105,8 +141,11 @@ impl<T: Write + Unpin> Write for Impatient<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.takes_no_more {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let outcome = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.timed(cx, outcome)
+        self.written(cx, buf.len(), outcome)
     }
 
     fn poll_write_vectored(
@@ -114,8 +153,12 @@ impl<T: Write + Unpin> Write for Impatient<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let len: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if self.takes_no_more {
+            return Poll::Ready(Ok(len));
+        }
         let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.timed(cx, outcome)
+        self.written(cx, len, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -123,6 +166,9 @@ impl<T: Write + Unpin> Write for Impatient<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.takes_no_more {
+            return Poll::Ready(Ok(()));
+        }
         let outcome = Pin::new(&mut self.inner).poll_flush(cx);
         self.timed(cx, outcome)
     }
@@ -232,6 +278,27 @@ mod tests {
         let last = PATIENCE * 2 / 3 * 4;
         let waited = started.elapsed();
         assert!(waited >= last + PATIENCE && waited <= last + PATIENCE * 2, "{waited:?}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_although_its_peer_takes_no_more() {
+        let (stream, mut peer) = connect();
+        peer.write_all(b"413").await.unwrap();
+        drop(peer);
+        let mut stream = TokioIo::new(stream);
+        for _ in 0..2 {
+            stream.write_all(&TOO_MUCH).await.expect("it is thrown away");
+            stream.flush().await.unwrap();
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "413");
+        // In a tunnel the sender must hear of it.
+        let (stream, peer) = connect();
+        drop(peer);
+        let mut stream = TokioIo::new(Stream { patience: None, ..stream });
+        let error = stream.write_all(b"x").await.expect_err("nobody is there");
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[tokio::test(start_paused = true)]

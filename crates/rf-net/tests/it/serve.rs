@@ -93,8 +93,10 @@ impl Body for Echo {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if frame.is_none() {
-            drop(self.under_way.take());
+        if frame.is_none()
+            && let Some(under_way) = self.under_way.take()
+        {
+            under_way.end();
         }
         Poll::Ready(frame)
     }
@@ -256,6 +258,35 @@ async fn a_body_that_goes_on_beside_its_answer_is_no_slow_head_and_the_next_head
         assert_eq!(read_to_close(&mut stream).await, (String::new(), header_timeout));
     };
     with_service(|_peer| service_fn(echo), limits, script).await;
+}
+
+/// Answers, and wants nothing of the body.
+async fn refuse(_request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::new(Full::from("no")))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_answered_while_it_sends_may_go_on_for_a_while() {
+    let limits = ServerLimits { is_proxy: true, ..ServerLimits::default() };
+    let script = async |server: Server| {
+        // It pauses for too long, or goes on for too long.
+        for (pause, times) in [(1, 9), (3, 0)] {
+            let mut stream = server.connect().await;
+            let head = "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\n";
+            send(&mut stream, head).await;
+            assert_eq!(receive(&mut stream).await, "no");
+            let mut sent = 0;
+            loop {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+                if stream.write_all(b"more of it").await.is_err() {
+                    break;
+                }
+                sent += 1;
+            }
+            assert!((times..=times + 1).contains(&sent), "{sent} with pauses of {pause} s");
+        }
+    };
+    with_service(|_peer| service_fn(refuse), limits, script).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -229,6 +229,25 @@ fn many_headers_and_folded_ones_pass() {
 }
 
 #[test]
+fn a_head_of_a_request_has_bounds() {
+    let upstream = Upstream::answering(|request| {
+        let sizes = request.headers.iter().map(|(_, value)| value.len());
+        ok(sizes.max().unwrap_or_default().to_string().as_bytes())
+    });
+    let rig = Rig::start(upstream.port, &json!({}));
+    let ask = |headers: &str| {
+        let mut wire = rig.connect();
+        wire.exchange(format!("GET / HTTP/1.1\r\nHost: x\r\n{headers}\r\n").as_bytes())
+    };
+    let many = |count: usize| (0..count).map(|n| format!("X-{n}: {n}\r\n")).collect::<String>();
+    let long = |bytes: usize| format!("X-Long: {}\r\n", "x".repeat(bytes));
+    assert_eq!(ask(&many(99)).status(), 200);
+    assert_eq!(ask(&many(100)).status(), 431);
+    assert_eq!(ask(&long(60_000)).text(), "60000");
+    assert_eq!(ask(&long(70_000)).status(), 431);
+}
+
+#[test]
 fn trailers_pass_both_ways() {
     let upstream = Upstream::start(|stream| {
         let head = Message::read_head(stream)?.expect("a request");
@@ -279,6 +298,62 @@ fn a_request_of_two_hosts_or_a_bad_one_is_refused() {
     for host in ["a.example", "A_b.example:81", "127.0.0.1:1", "[::1]:1"] {
         let answer = ask(&[host]);
         assert_eq!((answer.status(), answer.text().as_str()), (200, host));
+    }
+}
+
+/// What the upstream takes for the body, and how it was told where that ends.
+fn framing() -> Upstream {
+    Upstream::answering(|request| {
+        let told = ["content-length", "transfer-encoding"]
+            .map(|name| String::from_utf8_lossy(&request.values(name).join(&b'+')).into_owned());
+        ok(format!("{}|{}|{}", told[0], told[1], request.text()).as_bytes())
+    })
+}
+
+#[test]
+fn a_request_whose_end_is_not_certain_is_refused() {
+    let upstream = framing();
+    let rig = Rig::start(upstream.port, &json!({}));
+    for (version, headers, status) in [
+        ("1.1", "Content-Length: 2\r\nContent-Length: 3", 400),
+        ("1.1", "Content-Length: 2, 2", 400),
+        ("1.1", "Content-Length: +2", 400),
+        ("1.1", "Content-Length: 0x2", 400),
+        ("1.1", "Content-Length : 2", 400),
+        ("1.1", "Content-Length:\r\n 2", 400),
+        ("1.1", "X-Folded: a\r\n Content-Length: 2", 400),
+        ("1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", 400),
+        ("1.1", "Transfer-Encoding: xchunked", 400),
+        ("1.1", "Transfer-Encoding: chunked, gzip", 400),
+        ("1.0", "Transfer-Encoding: chunked", 400),
+        // Where it ends is certain, but not what it is.
+        ("1.1", "Transfer-Encoding: gzip, chunked", 501),
+        ("1.1", "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked", 501),
+        ("1.1", "Transfer-Encoding: chunked, chunked", 501),
+    ] {
+        let mut wire = rig.connect();
+        let head = format!("POST / HTTP/{version}\r\nHost: x\r\n{headers}\r\n\r\n");
+        assert_eq!(wire.exchange(head.as_bytes()).status(), status, "{headers}");
+    }
+    assert_eq!(upstream.accepted(), 0, "none of them was passed on");
+}
+
+#[test]
+fn the_upstream_is_told_of_one_end_of_a_body_only() {
+    let upstream = framing();
+    let rig = Rig::start(upstream.port, &json!({}));
+    let chunked = "5\r\nhello\r\n0\r\n\r\n";
+    for (headers, body, expected) in [
+        ("Content-Length: 5\r\nContent-Length: 5", "hello", "5||hello"),
+        ("Content-Length: 5\r\nConnection: Content-Length", "hello", "5||hello"),
+        ("Transfer-Encoding: ChunkeD", chunked, "|chunked|hello"),
+        ("Transfer-Encoding: , chunked", chunked, "|chunked|hello"),
+        ("Transfer-Encoding: chunked\r\nConnection: Transfer-Encoding", chunked, "|chunked|hello"),
+        ("Content-Length: 3\r\nTransfer-Encoding: chunked", chunked, "|chunked|hello"),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 30", chunked, "|chunked|hello"),
+    ] {
+        let request = format!("POST / HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n{body}");
+        assert_eq!(rig.connect().exchange(request.as_bytes()).text(), expected, "{headers}");
     }
 }
 

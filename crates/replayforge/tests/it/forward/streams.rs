@@ -114,6 +114,56 @@ fn an_upload_goes_on_beside_an_answer_that_has_begun() {
     assert!(wire.is_closed_by_peer());
 }
 
+#[test]
+fn a_client_that_is_refused_while_it_sends_may_go_on_and_gets_the_answer() {
+    let upstream = Upstream::start(|stream| {
+        let head = Message::read_head(stream)?.expect("a request");
+        if head.target() == "/late" {
+            stream.read_exact(&mut [0; 100_000])?;
+        }
+        stream.get_mut().write_all(
+            b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\nConnection: close\r\n\r\nlarge",
+        )
+    });
+    let rig = Rig::start(upstream.port, &json!({ "captureResponse": true }));
+    let piece = vec![b'x'; 100_000];
+    for path in ["/early", "/late"] {
+        let mut wire = rig.connect();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n");
+        wire.send(head.as_bytes());
+        wire.send(&piece);
+        let answer = wire.answer();
+        assert_eq!((answer.status(), answer.text().as_str()), (413, "large"), "{path}");
+        // A reset would break it off, and on many systems take the answer with it.
+        for _ in 0..5 {
+            let_pass(Duration::from_millis(100));
+            wire.send(&piece);
+        }
+        assert!(wire.is_closed_by_peer(), "{path}");
+        let event = rig.event(path);
+        assert_eq!(event["response"]["status"], 413, "{event}");
+        assert_eq!(event["bodyTruncated"], true, "{event}");
+    }
+}
+
+#[test]
+fn the_answer_of_an_upstream_that_closes_within_the_request_is_passed_on() {
+    // It reads nothing, so that its end resets the connection while more is being sent.
+    let upstream = Upstream::start(|stream| {
+        Message::read_head(stream)?;
+        stream.get_mut().write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 5\r\n\r\nlarge")
+    });
+    let rig = Rig::start(upstream.port, &json!({}));
+    for round in 0..20 {
+        let mut wire = rig.connect();
+        let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {LARGE}\r\n\r\n");
+        wire.send(head.as_bytes());
+        wire.send(&pattern(LARGE));
+        let answer = wire.answer();
+        assert_eq!((answer.status(), answer.text().as_str()), (413, "large"), "{round}");
+    }
+}
+
 const WAITING: &[u8] =
     b"POST /w HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
 
@@ -299,6 +349,8 @@ fn an_upgrade_that_is_refused_is_an_answer_and_http2_is_not_asked_for() {
         assert_eq!(wire.exchange(h2c.as_bytes()).text(), "plain", "{protocols}");
     }
     assert_eq!(wire.exchange(b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n").status(), 405);
+    let old = b"GET / HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n";
+    assert_eq!(rig.connect().exchange(old).text(), "plain", "HTTP/1.0 knows no upgrades");
 }
 
 const LARGE: usize = 3 * 1024 * 1024;

@@ -102,6 +102,20 @@ fn a_connect_request_is_refused_and_holds_up_nobody() {
 }
 
 #[test]
+fn a_body_in_a_transfer_coding_that_would_be_lost_is_refused() {
+    let stack = Stack::start();
+    for codings in ["gzip, chunked", "gzip\r\nTransfer-Encoding: chunked"] {
+        let head =
+            format!("POST /coded HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {codings}\r\n\r\n");
+        let mut wire = Wire::connect(stack.ports.proxy);
+        assert_eq!(wire.exchange(head.as_bytes()).status(), 501, "{codings}");
+    }
+    let after = request("POST", "/after", &[], b"");
+    assert_eq!(Wire::connect(stack.ports.proxy).exchange(&after).status(), 200);
+    assert_eq!(stack.target.wait_for(1)[0].target(), "/after");
+}
+
+#[test]
 fn header_values_keep_their_bytes_their_order_and_their_repeats() {
     let stack = Stack::start();
     let long = "v".repeat(8000);

@@ -128,8 +128,9 @@ impl Body for RequestBody {
         if matches!(frame, Some(Err(_))) {
             this.progress.is_broken.store(true, Ordering::Relaxed);
         }
-        if !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream() {
-            drop(this.under_way.take());
+        let is_end = !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream();
+        if is_end && let Some(under_way) = this.under_way.take() {
+            under_way.end();
         }
         note(this.copy.as_ref(), Side::Request, &this.inner, frame.as_ref());
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))

@@ -24,7 +24,7 @@ use super::copies::Copies;
 use super::expect::Gate;
 use super::recording::{Head, Recording, Side};
 use super::{Upstream, headers};
-use crate::source::http::nominated;
+use crate::source::http::{OTHER_CODING, is_only_framed, nominated};
 
 /// What every connection of one thread shares.
 pub(super) struct Forwarding {
@@ -75,11 +75,17 @@ impl Forwarding {
                 "The request has more than one host, or a bad one\n",
             );
         }
+        if !is_only_framed(request.headers()) {
+            return own(StatusCode::NOT_IMPLEMENTED, OTHER_CODING);
+        }
         let Some(uri) = self.settings.target.uri(&request) else {
             return own(StatusCode::BAD_REQUEST, "The target of the request cannot be forwarded\n");
         };
         let copy = self.copy(peer, &request);
-        let upgrade = headers::wanted_upgrade(request.headers());
+        // In HTTP/1.0 it means nothing (RFC 9110, section 7.8), and the server could not follow an upstream that takes it up.
+        let upgrade = (request.version() == Version::HTTP_11)
+            .then(|| headers::wanted_upgrade(request.headers()))
+            .flatten();
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         let target = std::mem::take(request.uri_mut());
         headers::host_of_target(&target, request.headers_mut());

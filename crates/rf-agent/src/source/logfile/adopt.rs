@@ -18,7 +18,7 @@ use super::print::{HEAD_BYTES, Print, TAIL_BYTES};
 use super::record::{FileId, Record, Within};
 use super::settings::StartAt;
 use super::tailer::Tailer;
-use super::tracked::Tracked;
+use super::tracked::{Family, Tracked};
 use rf_core::clock::unix_ms;
 
 /// A record whose file is not found is forgotten after so long.
@@ -42,6 +42,8 @@ pub(super) struct Round {
     pub(super) left_out: Option<(PathBuf, usize)>,
     /// Files that went before the first look, and how far they were read.
     pub(super) gone: Vec<(PathBuf, u64)>,
+    /// Records whose files were compared with them.
+    current: HashMap<u64, bool>,
 }
 
 impl Round {
@@ -49,6 +51,18 @@ impl Round {
     pub(super) fn has_missed(&self, path: &Path) -> bool {
         fs::metadata(path)
             .is_ok_and(|meta| meta.is_file() && !self.found.contains(&(meta.dev(), meta.ino())))
+    }
+
+    /// Whether a file that is read still holds what its record was made of. One look at it is enough: what was found before
+    /// that is no copy of what came into it since.
+    pub(super) fn is_current(&mut self, file: &Tracked, content: &Content) -> io::Result<bool> {
+        if let Some(is_current) = self.current.get(&file.key) {
+            return Ok(*is_current);
+        }
+        let head = file.record.head;
+        let is_current = head.begins(&content.head(head.len)?);
+        self.current.insert(file.key, is_current);
+        Ok(is_current)
     }
 }
 
@@ -79,11 +93,18 @@ impl Tailer {
         found.tell(&self.settings.id, self.is_first_look, self.settings.poll);
         let known = self.files.iter().map(|file| file.record.family.clone()).collect();
         let there = found.files.iter().map(|found| (found.id.dev, found.id.ino)).collect();
-        let mut round =
-            Round { known, seen: HashSet::new(), found: there, left_out: None, gone: Vec::new() };
+        let mut round = Round {
+            known,
+            seen: HashSet::new(),
+            found: there,
+            left_out: None,
+            gone: Vec::new(),
+            current: HashMap::new(),
+        };
         self.files.iter_mut().for_each(|file| (file.asked, file.live) = (false, false));
         let mut rest = found.files;
-        rest.retain(|found| !self.find_again(found, &mut round.seen));
+        let inodes = self.inodes();
+        rest.retain(|found| !self.find_again(found, &inodes, &mut round.seen));
         // Where lines are written to comes first: what lies beside it may be a copy of it.
         rest.sort_by_key(|found| (!found.is_live(), found.modified));
         for found in rest {
@@ -112,12 +133,28 @@ impl Tailer {
         remembered
     }
 
+    /// The files of each inode.
+    fn inodes(&self) -> HashMap<u64, Vec<usize>> {
+        let mut inodes: HashMap<u64, Vec<usize>> = HashMap::new();
+        for (index, file) in self.files.iter().enumerate() {
+            if let Some(id) = file.record.id {
+                inodes.entry(id.ino).or_default().push(index);
+            }
+        }
+        inodes
+    }
+
     /// Whether a record names the file, and its content is still the record's.
-    fn find_again(&mut self, found: &Found, seen: &mut HashSet<u64>) -> bool {
-        let is_it = |id: &Option<FileId>| id.is_some_and(|id| id.may_be(found.id));
-        let Some(index) = self.files.iter().position(|file| is_it(&file.record.id)) else {
-            return false;
-        };
+    fn find_again(
+        &mut self,
+        found: &Found,
+        inodes: &HashMap<u64, Vec<usize>>,
+        seen: &mut HashSet<u64>,
+    ) -> bool {
+        let is_it =
+            |index: &usize| self.files[*index].record.id.is_some_and(|id| id.may_be(found.id));
+        let known = inodes.get(&found.id.ino).into_iter().flatten();
+        let Some(index) = known.copied().find(is_it) else { return false };
         let file = &mut self.files[index];
         seen.insert(file.key);
         let record = &file.record;
@@ -170,8 +207,7 @@ impl Tailer {
     fn move_to(&mut self, index: usize, found: &Found) {
         let file = &mut self.files[index];
         if file.record.path != found.path || file.record.id != Some(found.id) {
-            file.record.path.clone_from(&found.path);
-            file.lies_with = self.settings.family(&found.path);
+            file.move_to(&found.path, &self.settings);
             file.record.id = Some(found.id);
             self.changed.insert(file.key, Some(file.record.clone()));
         }
@@ -187,7 +223,7 @@ impl Tailer {
             // Somebody begins to compress: of what, is told by what will be in it.
             return Ok(());
         }
-        let mut suspect = Suspect { found, content, size: meta.len() };
+        let mut suspect = Suspect::new(found, content, meta.len());
         match self.judge(&mut suspect, round)? {
             Verdict::Later => {}
             Verdict::Adopt(index) => {
@@ -243,7 +279,7 @@ impl Tailer {
 
     /// The record of a file that counts as read; its last bytes are left in `scratch`.
     fn read_record(&mut self, suspect: &mut Suspect<'_>) -> io::Result<Record> {
-        let Suspect { found, content, size } = suspect;
+        let Suspect { found, content, size, .. } = suspect;
         let head = Print::of(&content.head(HEAD_BYTES)?);
         let (family, path) = (found.family.clone(), found.path.clone());
         let record = Record { family, path, id: Some(found.id), head, ..Record::default() };
@@ -279,7 +315,8 @@ impl Tailer {
 
     /// Behind the older files of the family, before the one at its path.
     fn place(&self, found: &Found) -> usize {
-        let of_family = |index: &usize| self.files[*index].record.family == found.family;
+        let family = Family::of(&found.family);
+        let of_family = |index: &usize| self.files[*index].is_of(family);
         let Some(last) = (0..self.files.len()).rev().find(of_family) else {
             return self.files.len();
         };
@@ -290,12 +327,18 @@ impl Tailer {
     /// A configured file counts as known from the first look on, whether it is there or not: what appears later is read
     /// whole, and so is what a rotation makes of it before it was seen.
     fn remember_literals(&mut self) {
-        for path in self.settings.literals.clone() {
-            if !self.files.iter().any(|file| file.record.family == path) {
-                let record = Record { family: path.clone(), path, done: true, ..Record::default() };
-                let file = self.track(record);
-                self.files.push(file);
+        let mut known: HashSet<&Path> =
+            self.files.iter().map(|file| file.record.family.as_path()).collect();
+        let mut new = Vec::new();
+        for path in &self.settings.literals {
+            if known.insert(path) {
+                new.push(path.clone());
             }
+        }
+        for path in new {
+            let record = Record { family: path.clone(), path, done: true, ..Record::default() };
+            let file = self.track(record);
+            self.files.push(file);
         }
     }
 
@@ -314,15 +357,13 @@ impl Tailer {
 
     fn forget(&mut self, seen: &HashSet<u64>) {
         let now = Instant::now();
-        let literals: HashMap<PathBuf, usize> = self
-            .settings
-            .literals
-            .iter()
-            .map(|path| {
-                let count = self.files.iter().filter(|file| file.record.family == *path).count();
-                (path.clone(), count)
-            })
-            .collect();
+        let literals = self.settings.literals.iter().map(|path| (path.clone(), 0));
+        let mut literals: HashMap<PathBuf, usize> = literals.collect();
+        for file in &self.files {
+            if let Some(count) = literals.get_mut(&file.record.family) {
+                *count += 1;
+            }
+        }
         let (changed, settings) = (&mut self.changed, &self.settings);
         self.files.retain_mut(|file| {
             if file.content.is_some() || seen.contains(&file.key) {

@@ -84,22 +84,25 @@ impl Content {
 
     /// Its first bytes, up to so many; an error where it is compressed and somebody may still be writing them.
     pub(super) fn head(&self, len: usize) -> io::Result<Vec<u8>> {
+        let (head, reached) = self.first(len)?;
+        self.check_whole(reached)?;
+        Ok(head)
+    }
+
+    /// Its first bytes, up to so many, and how far that came.
+    pub(super) fn first(&self, len: usize) -> io::Result<(Vec<u8>, Reached)> {
         match self {
             Self::Plain(file) => {
                 let mut head = Vec::new();
-                read_plain(file, 0, len, &mut head)?;
-                Ok(head)
+                let is_end = read_plain(file, 0, len, &mut head)?;
+                Ok((head, if is_end { Reached::End } else { Reached::Asked }))
             }
-            Self::Compressed(compressed) => {
-                let (head, reached) = compressed.head(len)?;
-                self.check_whole(reached)?;
-                Ok(head)
-            }
+            Self::Compressed(compressed) => compressed.head(len),
         }
     }
 
     /// What is compared must not be taken for shorter than it will be.
-    fn check_whole(&self, reached: Reached) -> io::Result<()> {
+    pub(super) fn check_whole(&self, reached: Reached) -> io::Result<()> {
         match reached {
             Reached::Break(what) if !self.metadata()?.modified().is_ok_and(is_settled) => {
                 Err(io::Error::new(io::ErrorKind::UnexpectedEof, what))

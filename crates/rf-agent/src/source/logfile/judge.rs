@@ -8,20 +8,24 @@
 //! read and is gone, as where rotations lead into another folder. Other logs may begin, or end, as that one did, so its
 //! beginning, its end and its length have to be the same.
 
+use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
 use super::adopt::Round;
-use super::content::Content;
+use super::content::{Content, Reached};
 use super::discover::Found;
-use super::print::HEAD_BYTES;
+use super::print::{HEAD_BYTES, Print, TAIL_BYTES};
 use super::record::Record;
 use super::tailer::Tailer;
-use super::tracked::Tracked;
+use super::tracked::{Family, Tracked};
 use super::unpack::ToldLen;
 
 /// What may be a copy in the making is judged when nothing was written to it for so long.
 const COPYING: Duration = Duration::from_secs(2);
+/// A compressed file with the length and the beginning of another is compared with it so far; about as much is unpacked for
+/// its beginning.
+const COMPARED_BYTES: u64 = 64 * 1024;
 
 /// What is to be done with a found file that no record names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +44,15 @@ pub(super) struct Suspect<'a> {
     pub(super) found: &'a Found,
     pub(super) content: Content,
     pub(super) size: u64,
+    beginning: Beginning,
+}
+
+/// The first bytes of a file that is compared with many others: they are read, and each print of them is made, once.
+struct Beginning {
+    bytes: Vec<u8>,
+    reached: Reached,
+    asked: usize,
+    prints: HashMap<usize, Print>,
 }
 
 /// How the content of a found file relates to that of a record.
@@ -75,13 +88,14 @@ impl Tailer {
     pub(super) fn judge(
         &mut self,
         suspect: &mut Suspect<'_>,
-        round: &Round,
+        round: &mut Round,
     ) -> io::Result<Verdict> {
-        let family = &suspect.found.family;
-        if !suspect.found.is_live() && round.has_missed(family) {
+        if !suspect.found.is_live() && round.has_missed(&suspect.found.family) {
             // It may be a copy of that one, which nobody has looked at.
             return Ok(Verdict::Later);
         }
+        let found = suspect.found;
+        let family = Family::of(&found.family);
         let mut verdict = Verdict::New;
         let mut furthest = 0;
         for index in 0..self.files.len() {
@@ -89,8 +103,7 @@ impl Tailer {
             if !file.belongs_to(family) {
                 continue;
             }
-            let is_seen = round.seen.contains(&file.key);
-            match says(file, is_seen, suspect, &mut self.scratch)? {
+            match says(file, round, suspect, &mut self.scratch)? {
                 Says::Nothing => {}
                 Says::Wait => return Ok(Verdict::Later),
                 Says::Read => return Ok(Verdict::Read),
@@ -109,14 +122,15 @@ impl Tailer {
 
     /// Whether a file that no family knows is the compressed form of one of another family, which is gone. Most of them may
     /// not be, by their length alone: only if one may, the head of the suspect is read, once.
-    fn judge_moved(&mut self, suspect: &mut Suspect<'_>, round: &Round) -> io::Result<Verdict> {
+    fn judge_moved(&mut self, suspect: &mut Suspect<'_>, round: &mut Round) -> io::Result<Verdict> {
         let Content::Compressed(compressed) = &suspect.content else { return Ok(Verdict::New) };
         let (told, is_young) = (compressed.told_len()?, suspect.is_young());
-        let plain = suspect.found.uncompressed();
+        let found = suspect.found;
+        let (family, plain) = (Family::of(&found.family), found.uncompressed());
         let mut gone = Vec::new();
         for (index, file) in self.files.iter().enumerate() {
             let was_read = file.content.is_some() || file.record.head.len > 0;
-            if !was_read || file.record.packed || file.belongs_to(&suspect.found.family) {
+            if !was_read || file.record.packed || file.belongs_to(family) {
                 continue;
             }
             if round.seen.contains(&file.key) {
@@ -132,12 +146,12 @@ impl Tailer {
             return Ok(Verdict::New);
         }
         let heads = gone.iter().map(|index| self.files[*index].record.head.len);
-        let head = suspect.content.head(heads.fold(HEAD_BYTES, usize::max))?;
+        suspect.read_head(heads.fold(HEAD_BYTES, usize::max))?;
         let mut verdict = Verdict::New;
         for index in gone {
             let file = &self.files[index];
             // What cannot be read is told when it is looked at itself, and holds up no other log.
-            let says = says_gone(file, &head, told).unwrap_or(Says::Nothing);
+            let says = says_gone(file, round, suspect, told).unwrap_or(Says::Nothing);
             if says == Says::Wait {
                 verdict = Verdict::Later;
             }
@@ -152,17 +166,35 @@ impl Tailer {
     }
 }
 
-/// What a file that is gone says of one of another family, with this beginning and length; its end is not compared.
-fn says_gone(file: &Tracked, head: &[u8], told: ToldLen) -> io::Result<Says> {
-    let (record, len) = (&file.record, file.len()?);
+/// What a file that is gone says of one of another family, whose length is told so; its end is not compared.
+fn says_gone(
+    file: &Tracked,
+    round: &mut Round,
+    suspect: &mut Suspect<'_>,
+    told: ToldLen,
+) -> io::Result<Says> {
+    let record = &file.record;
+    let begins_as_read = suspect.begins_with(record.head)?;
     let begins_so = match &file.content {
-        Some(content) => !head.is_empty() && content.head(head.len())? == head,
-        None => record.head.begins(head),
+        // Most are told apart without another look into their files.
+        Some(content)
+            if !begins_as_read
+                && suspect.beginning.bytes.len() >= record.head.len
+                && round.is_current(file, content)? =>
+        {
+            false
+        }
+        Some(content) => {
+            let head = &suspect.beginning.bytes;
+            !head.is_empty() && content.head(head.len())? == *head
+        }
+        None => begins_as_read,
     };
     if !begins_so {
         return Ok(Says::Nothing);
     }
-    let is_read = record.offset == len && record.head.begins(head);
+    let len = file.len()?;
+    let is_read = record.offset == len && begins_as_read;
     // That one is still to be read; or, with another length, this one may be in the making.
     Ok(if is_read && told.may_be(len) { Says::Read } else { Says::Wait })
 }
@@ -176,16 +208,17 @@ fn ends_as(content: &mut Content, record: &Record, scratch: &mut Vec<u8>) -> io:
 
 fn says(
     file: &Tracked,
-    is_seen: bool,
+    round: &mut Round,
     suspect: &mut Suspect<'_>,
     scratch: &mut Vec<u8>,
 ) -> io::Result<Says> {
     let (record, size) = (&file.record, suspect.size);
+    let is_seen = round.seen.contains(&file.key);
     let is_live = suspect.found.is_live();
     let may_grow = suspect.may_grow();
     if let Some(original) = &file.content
         && suspect.content.is_compressed()
-        && !is_current(record, original)?
+        && !round.is_current(file, original)?
     {
         // It was emptied and filled again, and nobody has noticed: this may be what it holds now.
         return Ok(Says::Wait);
@@ -199,7 +232,7 @@ fn says(
             0 if !may_grow => Says::Nothing,
             _ if may_grow || record.offset < size => Says::Wait,
             // It was emptied and filled again, and nobody has noticed: how far it was read means nothing.
-            _ if !is_current(record, original)? => Says::Wait,
+            _ if !round.is_current(file, original)? => Says::Wait,
             // Files that are asked for may well begin alike: lines twice are better than lines lost.
             _ if suspect.found.asked && size < HEAD_BYTES as u64 => Says::Nothing,
             _ => Says::Read,
@@ -220,7 +253,10 @@ fn says(
         // The print covers more than there is; a file that is open has been compared itself.
         return Ok(if is_lost { Says::Wait } else { Says::Nothing });
     }
-    Ok(match compare(&mut suspect.content, size, record, scratch)? {
+    if !suspect.begins_with(record.head)? {
+        return Ok(Says::Nothing);
+    }
+    Ok(match compare_rest(&mut suspect.content, size, record, scratch)? {
         Same::No => Says::Nothing,
         _ if may_grow => Says::Wait,
         Same::Continues if is_lost => Says::Rest(record.offset),
@@ -228,7 +264,7 @@ fn says(
         Same::Contained => match &file.content {
             // It was compared with the file itself, and is no beginning of it: logs may begin alike.
             Some(original @ Content::Plain(_))
-                if !suspect.content.is_compressed() && is_current(record, original)? =>
+                if !suspect.content.is_compressed() && round.is_current(file, original)? =>
             {
                 Says::Nothing
             }
@@ -249,12 +285,40 @@ fn may_be_closed(file: &Tracked, is_seen: bool, suspect: &Suspect<'_>) -> bool {
     !suspect.found.is_live() && file.record.tail.len > 0 && (!is_seen || is_much)
 }
 
-/// Whether a file that is read still holds what its record was made of.
-fn is_current(record: &Record, content: &Content) -> io::Result<bool> {
-    Ok(record.head.begins(&content.head(record.head.len)?))
-}
+impl<'a> Suspect<'a> {
+    pub(super) fn new(found: &'a Found, content: Content, size: u64) -> Self {
+        let (bytes, prints) = (Vec::new(), HashMap::new());
+        let beginning = Beginning { bytes, reached: Reached::Asked, asked: 0, prints };
+        Self { found, content, size, beginning }
+    }
 
-impl Suspect<'_> {
+    /// Has the first bytes, at least so many, where it has them.
+    fn read_first(&mut self, len: usize) -> io::Result<()> {
+        if len > self.beginning.asked {
+            let asked = len.max(HEAD_BYTES);
+            let (bytes, reached) = self.content.first(asked)?;
+            self.beginning = Beginning { bytes, reached, asked, prints: HashMap::new() };
+        }
+        Ok(())
+    }
+
+    /// The same; an error where it has fewer because somebody may still be writing them.
+    fn read_head(&mut self, len: usize) -> io::Result<()> {
+        self.read_first(len)?;
+        if self.beginning.bytes.len() >= len {
+            return Ok(());
+        }
+        self.content.check_whole(self.beginning.reached)
+    }
+
+    /// Whether it begins with what this is the print of; everything begins with nothing.
+    fn begins_with(&mut self, print: Print) -> io::Result<bool> {
+        self.read_head(print.len)?;
+        let Beginning { bytes, prints, .. } = &mut self.beginning;
+        let Some(bytes) = bytes.get(..print.len) else { return Ok(false) };
+        Ok(print.len == 0 || *prints.entry(print.len).or_insert_with(|| Print::of(bytes)) == print)
+    }
+
     /// Somebody wrote to it just now.
     fn is_young(&self) -> bool {
         self.found.modified.elapsed().is_ok_and(|age| age < COPYING)
@@ -285,17 +349,47 @@ pub(super) fn compare(
     if record.head.len > 0 && !record.head.begins(&content.head(record.head.len)?) {
         return Ok(Same::No);
     }
+    compare_rest(content, size, record, scratch)
+}
+
+/// The same of what begins as the record does.
+fn compare_rest(
+    content: &mut Content,
+    size: u64,
+    record: &Record,
+    scratch: &mut Vec<u8>,
+) -> io::Result<Same> {
     // Unpacking all of it is spared where its length says that it was read.
     if content.is_compressed() && record.head.len > 0 && content.has_len(record.offset)? {
-        return Ok(Same::Continues);
+        let is_so = goes_on_so(content, COMPARED_BYTES, record, scratch)?;
+        return Ok(if is_so { Same::Continues } else { Same::No });
     }
-    if !content.is_compressed() && size < record.offset {
-        return Ok(Same::Contained);
+    let mut most = size;
+    if content.is_compressed() || size >= record.offset {
+        let from = record.offset.saturating_sub(record.tail.len as u64);
+        content.peek(from, record.tail.len, scratch)?;
+        if scratch.len() >= record.tail.len {
+            let is_so = record.tail.begins(scratch);
+            return Ok(if is_so { Same::Continues } else { Same::No });
+        }
+        most = record.offset;
     }
-    let from = record.offset.saturating_sub(record.tail.len as u64);
-    content.peek(from, record.tail.len, scratch)?;
-    if scratch.len() < record.tail.len {
-        return Ok(Same::Contained);
+    let is_so = goes_on_so(content, most, record, scratch)?;
+    Ok(if is_so { Same::Contained } else { Same::No })
+}
+
+/// Whether what begins as the record does goes on so, up to `most` bytes or its end, as far as the last mark there tells.
+fn goes_on_so(
+    content: &mut Content,
+    most: u64,
+    record: &Record,
+    scratch: &mut Vec<u8>,
+) -> io::Result<bool> {
+    for (end, print) in record.marks.before(most) {
+        content.peek(end.saturating_sub(TAIL_BYTES as u64), TAIL_BYTES, scratch)?;
+        if scratch.len() == TAIL_BYTES {
+            return Ok(print.begins(scratch));
+        }
     }
-    Ok(if record.tail.begins(scratch) { Same::Continues } else { Same::No })
+    Ok(true)
 }

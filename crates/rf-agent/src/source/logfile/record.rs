@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use rf_queue::Checkpoint;
 use serde::{Deserialize, Serialize};
 
-use super::print::Print;
+use super::print::{Marks, Print};
 
 /// A file as the file system names it, whatever its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -70,6 +70,9 @@ pub(super) struct Record {
     pub(super) head: Print,
     /// Of the bytes before the offset.
     pub(super) tail: Print,
+    /// Of what lies between, as far as it was read in this file.
+    #[serde(default, skip_serializing_if = "Marks::is_empty")]
+    pub(super) marks: Marks,
     /// The file is compressed.
     pub(super) packed: bool,
     /// Nothing more will come: it was read whole, or is not to be read, or its rest was given up.
@@ -118,4 +121,25 @@ pub(super) fn parse(source: &str, stored: Vec<Checkpoint>) -> Vec<(u64, Record)>
     let mut records: Vec<_> = stored.into_iter().filter_map(parse).collect();
     records.sort_by_key(|(key, _)| *key);
     records
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_known_by_inode_and_birth_and_without_a_birth_by_its_device() {
+        let id = |dev, ino, born| FileId { dev, ino, born };
+        let check = |one: FileId, other: FileId, expected: bool| {
+            assert_eq!([one.may_be(other), other.may_be(one)], [expected; 2], "{one:?} {other:?}");
+        };
+        check(id(1, 2, 3), id(1, 2, 3), true);
+        // The inode is used again.
+        check(id(1, 2, 3), id(1, 2, 4), false);
+        check(id(1, 2, 3), id(1, 3, 3), false);
+        // The machine was started anew.
+        check(id(1, 2, 3), id(7, 2, 3), true);
+        check(id(1, 2, 0), id(1, 2, 3), true);
+        check(id(1, 2, 0), id(7, 2, 3), false);
+    }
 }

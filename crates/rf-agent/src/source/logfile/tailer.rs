@@ -1,6 +1,6 @@
 //! All files of a source: what is read of them goes into batches, with the records that say how far.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -82,13 +82,12 @@ impl Tailer {
         let next_key = stored.last().map_or(0, |(key, _)| key + 1);
         let files = stored.into_iter().map(|(key, record)| Tracked::new(key, record, &settings));
         let mut files: Vec<Tracked> = files.collect();
-        let mut families: Vec<PathBuf> = Vec::new();
+        let mut families: HashMap<PathBuf, usize> = HashMap::new();
         for file in &files {
-            if !families.contains(&file.record.family) {
-                families.push(file.record.family.clone());
-            }
+            let next = families.len();
+            families.entry(file.record.family.clone()).or_insert(next);
         }
-        files.sort_by_key(|file| families.iter().position(|family| *family == file.record.family));
+        files.sort_by_key(|file| families.get(&file.record.family).copied());
         Self {
             settings,
             files,

@@ -3,6 +3,7 @@
 pub(crate) mod contract;
 mod copies;
 mod gone;
+mod identity;
 mod moved;
 mod params;
 mod rig;

@@ -4,6 +4,7 @@
 //! when it has.
 
 use std::fs::OpenOptions;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -35,8 +36,10 @@ pub(super) struct Tracked {
     /// As far as its lines are stored.
     pub(super) stored: Record,
     pub(super) content: Option<Content>,
+    /// Of its family.
+    family: u64,
     /// The family of the path where it lies: another one where rotations lead into another folder.
-    pub(super) lies_with: PathBuf,
+    lies_with: (PathBuf, u64),
     /// It lies at a path that is asked for.
     pub(super) asked: bool,
     /// It lies where the lines of its family are written to.
@@ -54,6 +57,21 @@ pub(super) struct Tracked {
     grown: Instant,
     /// What may be taken without its end was taken since it grew last.
     flushed: bool,
+}
+
+/// A family that many files are compared with: a hash, which most of them have not, spares most comparisons of paths.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Family<'a> {
+    path: &'a Path,
+    hash: u64,
+}
+
+impl<'a> Family<'a> {
+    pub(super) fn of(path: &'a Path) -> Self {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        Self { path, hash: hasher.finish() }
+    }
 }
 
 /// What a look at a file came to.
@@ -85,7 +103,8 @@ impl Tracked {
         Self {
             key,
             stored: record.clone(),
-            lies_with: settings.family(&record.path),
+            family: Family::of(&record.family).hash,
+            lies_with: lies_with(&record.path, settings),
             record,
             content: None,
             asked: false,
@@ -346,7 +365,7 @@ impl Tracked {
                 continue;
             }
             if taken > 0 {
-                self.advance(buffer.get(..guard + taken).unwrap_or(buffer), within);
+                self.advance(buffer.get(..guard + taken).unwrap_or(buffer), from, within);
                 self.record.offset += taken as u64;
                 self.print_head(settings.fingerprint_lines, from, buffer)?;
             }
@@ -379,8 +398,9 @@ impl Tracked {
         self.content = None;
     }
 
-    /// `read` is what is before the new offset, as far as it was looked at.
-    fn advance(&mut self, read: &[u8], within: Within) {
+    /// `read` is what is before the new offset, from `from` on.
+    fn advance(&mut self, read: &[u8], from: u64, within: Within) {
+        self.record.marks.note(read, from, self.record.offset);
         let tail = read.get(read.len().saturating_sub(TAIL_BYTES)..).unwrap_or(read);
         self.record.tail = Print::of(tail);
         self.record.within = within;
@@ -437,9 +457,20 @@ impl Tracked {
         &self.record.path
     }
 
+    /// It is found at this path now.
+    pub(super) fn move_to(&mut self, path: &Path, settings: &Settings) {
+        path.clone_into(&mut self.record.path);
+        self.lies_with = lies_with(path, settings);
+    }
+
+    pub(super) fn is_of(&self, family: Family<'_>) -> bool {
+        self.family == family.hash && self.record.family == *family.path
+    }
+
     /// Whether files of this family may be copies of it.
-    pub(super) fn belongs_to(&self, family: &Path) -> bool {
-        self.record.family == *family || self.lies_with == *family
+    pub(super) fn belongs_to(&self, family: Family<'_>) -> bool {
+        let (path, hash) = &self.lies_with;
+        self.is_of(family) || (*hash == family.hash && path == family.path)
     }
 
     /// How much is in it; if it is closed, how much of it was read.
@@ -449,4 +480,11 @@ impl Tracked {
             None => Ok(self.record.offset),
         }
     }
+}
+
+/// The family of a path.
+fn lies_with(path: &Path, settings: &Settings) -> (PathBuf, u64) {
+    let family = settings.family(path);
+    let hash = Family::of(&family).hash;
+    (family, hash)
 }

@@ -5,9 +5,7 @@ use std::path::Path;
 
 use procfs::prelude::*;
 use procfs::process::Process;
-use procfs::{
-    CpuPressure, IoPressure, LoadAverage, Meminfo, MemoryPressure, PressureRecord, ProcResult,
-};
+use procfs::{LoadAverage, Meminfo, ProcResult, parse_pressure_record};
 
 use crate::machine::{CpuTicks, DiskRoom, own_memory, percent, real};
 
@@ -173,21 +171,23 @@ fn processes(series: &mut Series) -> ProcResult<()> {
 }
 
 fn pressure(series: &mut Series) -> ProcResult<()> {
-    let cpu = CpuPressure::current()?;
-    push_pressure(series, "cpu", &cpu.some, &cpu.full);
-    let memory = MemoryPressure::current()?;
-    push_pressure(series, "memory", &memory.some, &memory.full);
-    let io = IoPressure::current()?;
-    push_pressure(series, "io", &io.some, &io.full);
+    for what in ["cpu", "memory", "io"] {
+        let told = std::fs::read_to_string(Path::new("/proc/pressure").join(what))?;
+        push_pressure(series, what, &told)?;
+    }
     Ok(())
 }
 
-/// Percent of the last 10 and 60 s in which some, or all, had to wait.
-fn push_pressure(series: &mut Series, what: &str, some: &PressureRecord, full: &PressureRecord) {
-    for (kind, record) in [("some", some), ("full", full)] {
+/// Percent of the last 10 and 60 s in which some, or all, had to wait. Before 5.13 the kernel does not tell the latter of
+/// processors.
+fn push_pressure(series: &mut Series, what: &str, told: &str) -> ProcResult<()> {
+    for line in told.lines() {
+        let Some((kind, _)) = line.split_once(' ') else { continue };
+        let record = parse_pressure_record(line)?;
         series.push((format!("pressure_{what}_{kind}_avg10"), rounded(record.avg10)));
         series.push((format!("pressure_{what}_{kind}_avg60"), rounded(record.avg60)));
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -206,6 +206,22 @@ mod tests {
         check((100, 50), (200, 49), Some(100.0));
         check((100, 50), (100, 50), None);
         check((100, 50), (90, 50), None);
+    }
+
+    #[test]
+    fn pressure_is_told_as_far_as_the_kernel_tells_it() {
+        let check = |told: &str, expected: &[(&str, f64)]| {
+            let mut series = Series::new();
+            push_pressure(&mut series, "cpu", told).expect("records");
+            let found: Vec<_> = series.iter().map(|(name, value)| (&**name, *value)).collect();
+            assert_eq!(found, expected);
+        };
+        let some = "some avg10=1.50 avg60=0.25 avg300=0.00 total=391926\n";
+        let told = [("pressure_cpu_some_avg10", 1.5), ("pressure_cpu_some_avg60", 0.25)];
+        check(some, &told);
+        let all = [("pressure_cpu_full_avg10", 0.0), ("pressure_cpu_full_avg60", 0.5)];
+        let full = "full avg10=0.00 avg60=0.50 avg300=0.00 total=7\n";
+        check(&format!("{some}{full}"), &[told, all].concat());
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub(super) fn pack(path: &Path, text: &str) {
     set_age(path, 3600);
 }
 
-fn set_age(path: &Path, seconds: u64) {
+pub(super) fn set_age(path: &Path, seconds: u64) {
     let file = File::options().append(true).open(path).unwrap();
     file.set_modified(SystemTime::now() - Duration::from_secs(seconds)).unwrap();
 }
