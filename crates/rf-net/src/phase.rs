@@ -24,7 +24,7 @@ struct State {
 impl Phase {
     /// Bytes were read: true if they are the first of a head.
     pub(crate) fn note_read(&self) -> bool {
-        let State { under_way, is_in_head, is_upgraded } = &*self.0;
+        let State { under_way, is_in_head, is_upgraded, .. } = &*self.0;
         let is_idle =
             under_way.load(Ordering::Relaxed) == 0 && !is_upgraded.load(Ordering::Relaxed);
         is_idle && !is_in_head.swap(true, Ordering::Relaxed)
