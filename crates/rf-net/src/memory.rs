@@ -9,44 +9,76 @@ pub const FREE_BYTES: usize = 64 * 1024;
 /// Shared memory is counted in pieces.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Memory for the bodies of one server. Clones share it.
+/// Memory for the bodies of one server, or of some of its clients. Clones share it.
 #[derive(Debug, Clone)]
 pub struct BodyMemory {
-    free: Arc<Semaphore>,
-    pieces: usize,
+    /// A part stands before what it is a part of: who waits for the part must not hold what others could use.
+    levels: Vec<Level>,
 }
 
 /// What one body takes of it; given back when this is dropped.
 #[derive(Debug)]
 pub struct Held {
-    memory: BodyMemory,
-    taken: Option<OwnedSemaphorePermit>,
+    levels: Vec<Taken>,
 }
 
 impl BodyMemory {
     /// Memory of `bytes`, or of `largest` where that is more: one body of that size can always be read.
     #[must_use]
     pub fn new(bytes: usize, largest: usize) -> Self {
-        let most = Semaphore::MAX_PERMITS.min(u32::MAX as usize);
-        let pieces = bytes.max(largest).div_ceil(PIECE_BYTES).min(most);
-        Self { free: Arc::new(Semaphore::new(pieces)), pieces }
+        Self { levels: vec![Level::new(bytes.max(largest))] }
+    }
+
+    /// A part of it, of `bytes` or `largest` as in [`BodyMemory::new`]: what is taken of the part is taken of the whole,
+    /// too. Parts may be more than the whole together.
+    #[must_use]
+    pub fn part(&self, bytes: usize, largest: usize) -> Self {
+        let own = Level::new(bytes.max(largest));
+        Self { levels: std::iter::once(own).chain(self.levels.iter().cloned()).collect() }
     }
 
     /// For a body that begins.
     #[must_use]
     pub fn begin(&self) -> Held {
-        Held { memory: self.clone(), taken: None }
+        let taken = |level: &Level| Taken { level: level.clone(), permit: None };
+        Held { levels: self.levels.iter().map(taken).collect() }
     }
 
     /// Waits until `bytes` are free. What a client could hold up is to be waited for with a limit of time.
     pub async fn wait_for(&self, bytes: usize) -> Held {
         let mut held = self.begin();
-        let pieces = self.pieces_of(bytes);
-        if pieces > 0 {
-            // Closed it never is.
-            held.taken = Arc::clone(&self.free).acquire_many_owned(pieces).await.ok();
+        for taken in &mut held.levels {
+            taken.wait_for(bytes).await;
         }
         held
+    }
+}
+
+impl Held {
+    /// Takes what a body of `bytes` needs; false when there is not so much left.
+    #[must_use]
+    pub fn grow_to(&mut self, bytes: usize) -> bool {
+        self.levels.iter_mut().all(|taken| taken.grow_to(bytes))
+    }
+
+    /// Gives back what a body of `bytes` does not need.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        self.levels.iter_mut().for_each(|taken| taken.shrink_to(bytes));
+    }
+}
+
+/// The whole, or a part.
+#[derive(Debug, Clone)]
+struct Level {
+    free: Arc<Semaphore>,
+    pieces: usize,
+}
+
+impl Level {
+    fn new(bytes: usize) -> Self {
+        let most = Semaphore::MAX_PERMITS.min(u32::MAX as usize);
+        let pieces = bytes.div_ceil(PIECE_BYTES).min(most);
+        Self { free: Arc::new(Semaphore::new(pieces)), pieces }
     }
 
     fn pieces_of(&self, bytes: usize) -> u32 {
@@ -55,30 +87,42 @@ impl BodyMemory {
     }
 }
 
-impl Held {
-    /// Takes what a body of `bytes` needs; false when there is not so much left.
-    #[must_use]
-    pub fn grow_to(&mut self, bytes: usize) -> bool {
-        let has = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let wanted = self.memory.pieces_of(bytes) as usize;
+/// What one body takes of a level.
+#[derive(Debug)]
+struct Taken {
+    level: Level,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Taken {
+    async fn wait_for(&mut self, bytes: usize) {
+        let pieces = self.level.pieces_of(bytes);
+        if pieces > 0 {
+            // Closed it never is.
+            self.permit = Arc::clone(&self.level.free).acquire_many_owned(pieces).await.ok();
+        }
+    }
+
+    fn grow_to(&mut self, bytes: usize) -> bool {
+        let has = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let wanted = self.level.pieces_of(bytes) as usize;
         let Some(more) = wanted.checked_sub(has).filter(|more| *more > 0) else { return true };
         let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let Ok(more) = Arc::clone(&self.memory.free).try_acquire_many_owned(more) else {
+        let Ok(more) = Arc::clone(&self.level.free).try_acquire_many_owned(more) else {
             return false;
         };
-        match &mut self.taken {
-            Some(taken) => taken.merge(more),
-            None => self.taken = Some(more),
+        match &mut self.permit {
+            Some(permit) => permit.merge(more),
+            None => self.permit = Some(more),
         }
         true
     }
 
-    /// Gives back what a body of `bytes` does not need.
-    pub fn shrink_to(&mut self, bytes: usize) {
-        let wanted = self.memory.pieces_of(bytes) as usize;
-        let Some(taken) = &mut self.taken else { return };
-        let spare = taken.num_permits().saturating_sub(wanted);
-        drop(taken.split(spare));
+    fn shrink_to(&mut self, bytes: usize) {
+        let wanted = self.level.pieces_of(bytes) as usize;
+        let Some(permit) = &mut self.permit else { return };
+        let spare = permit.num_permits().saturating_sub(wanted);
+        drop(permit.split(spare));
     }
 }
 
@@ -103,7 +147,24 @@ mod tests {
         drop(one);
         assert!(other.grow_to(4 * MIB));
         drop(other);
-        assert_eq!(memory.free.available_permits(), 4 * MIB / PIECE_BYTES);
+        assert_eq!(memory.levels[0].free.available_permits(), 4 * MIB / PIECE_BYTES);
+    }
+
+    #[test]
+    fn who_takes_a_part_leaves_the_rest_to_others() {
+        let whole = BodyMemory::new(4 * MIB, MIB);
+        let (one, other) = (whole.part(2 * MIB, MIB), whole.part(3 * MIB, MIB));
+        let (mut of_one, mut more_of_one) = (one.begin(), one.begin());
+        assert!(of_one.grow_to(2 * MIB) && !more_of_one.grow_to(MIB), "the part is used up");
+        let mut of_other = other.begin();
+        assert!(of_other.grow_to(2 * MIB) && !of_other.grow_to(3 * MIB), "the whole is used up");
+        of_one.shrink_to(MIB);
+        assert!(of_other.grow_to(3 * MIB));
+        drop((of_one, of_other));
+        for memory in [&whole, &one, &other] {
+            let free = |level: &Level| level.free.available_permits() == level.pieces;
+            assert!(memory.levels.iter().all(free));
+        }
     }
 
     #[test]
