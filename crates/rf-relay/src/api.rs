@@ -15,6 +15,7 @@ mod query;
 mod record;
 mod refusals;
 mod request;
+mod shares;
 mod tap;
 
 use std::sync::Arc;
@@ -23,13 +24,13 @@ use axum::Router;
 use axum::routing::{delete, get, post};
 use http::header;
 use rf_core::trace::Journal;
-use rf_net::memory::BodyMemory;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use answers::Answers;
 pub(crate) use error::ApiError;
 pub(crate) use holders::Holders;
 pub(crate) use refusals::noted;
+pub(crate) use shares::Shares;
 pub(crate) use tap::Taps;
 
 use crate::auth::Tokens;
@@ -49,9 +50,9 @@ pub(crate) struct Relay {
     pub(crate) journal: Arc<Journal>,
     pub(crate) limits: RequestLimits,
     /// Of all bodies that are being read or stored.
-    pub(crate) body_memory: BodyMemory,
+    pub(crate) body_memory: Shares,
     /// Of those that came compressed, decompressed.
-    pub(crate) decoding_memory: BodyMemory,
+    pub(crate) decoding_memory: Shares,
     /// Of events on their way out.
     pub(crate) answers: Answers,
     /// Long polls are answered at once when this is cancelled.

@@ -17,17 +17,50 @@ use crate::bucket::BucketName;
 /// The tokens of all buckets.
 #[derive(Clone)]
 pub(crate) struct Tokens {
-    by_bucket: HashMap<BucketName, Secret>,
+    by_bucket: HashMap<BucketName, Token>,
     /// Compared where there is no bucket, so that the time does not tell.
     decoy: Secret,
+    /// There is more than one, so that what all clients use has to be shared.
+    are_several: bool,
 }
+
+#[derive(Clone)]
+struct Token {
+    id: TokenId,
+    secret: Secret,
+}
+
+/// Tells tokens apart: buckets with the same token have the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct TokenId(usize);
 
 impl Tokens {
     pub(crate) fn new<'a>(buckets: impl IntoIterator<Item = (&'a BucketName, &'a Secret)>) -> Self {
-        let bare = |secret: &Secret| Secret::new(secret.expose().trim_ascii());
-        let by_bucket =
-            buckets.into_iter().map(|(name, secret)| (name.clone(), bare(secret))).collect();
-        Self { by_bucket, decoy: Secret::new("no bucket has this token") }
+        let mut ids: HashMap<String, TokenId> = HashMap::new();
+        let token = |(name, secret): (&BucketName, &Secret)| {
+            let bare = secret.expose().trim_ascii();
+            let next = TokenId(ids.len());
+            let id = *ids.entry(bare.to_owned()).or_insert(next);
+            (name.clone(), Token { id, secret: Secret::new(bare) })
+        };
+        let by_bucket = buckets.into_iter().map(token).collect();
+        let decoy = Secret::new("no bucket has this token");
+        Self { by_bucket, decoy, are_several: ids.len() > 1 }
+    }
+
+    /// All buckets, and the tokens that open them.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = (&BucketName, TokenId)> {
+        self.by_bucket.iter().map(|(name, token)| (name, token.id))
+    }
+
+    /// The token that opens a bucket of the configuration.
+    pub(crate) fn id_of(&self, bucket: &BucketName) -> TokenId {
+        self.by_bucket.get(bucket).expect("only buckets of the configuration are asked for").id
+    }
+
+    /// How much of what all clients use is one token's at the most: half of it, unless there is no other token.
+    pub(crate) fn share_of(&self, all: usize) -> usize {
+        if self.are_several { all / 2 } else { all }
     }
 
     /// All buckets that the request names in `RF-BUCKETS` (or `RF-BUCKET`), if its token fits every one of them.
@@ -41,8 +74,7 @@ impl Tokens {
         let mut refused = names.len() > MAX_NAMES;
         for name in names {
             let known = self.by_bucket.get_key_value(name);
-            let fits =
-                known.map_or(&self.decoy, |(_, secret)| secret).matches(token) && !token.is_empty();
+            let fits = self.secret(known).matches(token) && !token.is_empty();
             match known {
                 Some((bucket, _)) if fits => allowed.push(bucket.clone()),
                 _ => refused = true,
@@ -55,8 +87,12 @@ impl Tokens {
     pub(crate) fn opened_by(&self, name: &str, token: &str) -> Option<BucketName> {
         let known = self.by_bucket.get_key_value(name);
         let token = token.trim_ascii();
-        let fits = known.map_or(&self.decoy, |(_, secret)| secret).matches(token);
+        let fits = self.secret(known).matches(token);
         known.filter(|_| fits && !token.is_empty()).map(|(bucket, _)| bucket.clone())
+    }
+
+    fn secret<'a>(&'a self, known: Option<(&BucketName, &'a Token)>) -> &'a Secret {
+        known.map_or(&self.decoy, |(_, token)| &token.secret)
     }
 
     /// Those of the named buckets that there are, for the log; other names are the sender's words.
@@ -159,6 +195,17 @@ mod tests {
     }
 
     #[test]
+    fn buckets_with_one_token_have_one_share() {
+        let names = ["a", "b", "c"].map(|name| BucketName::new(name).unwrap());
+        let tokens = |secrets: [&str; 3]| Tokens::new(names.iter().zip(&secrets.map(Secret::new)));
+        let two = tokens(["one", "two", " one "]);
+        let [a, b, c] = [0, 1, 2].map(|index| two.id_of(&names[index]));
+        assert!(a == c && a != b);
+        assert_eq!(two.share_of(16), 8);
+        assert_eq!(tokens(["one"; 3]).share_of(16), 16, "there is nobody to leave it to");
+    }
+
+    #[test]
     fn only_bearer_tokens_count() {
         check(&[("authorization", "bearer  two "), (RF_BUCKET, "c")], Ok(&["c"]));
         for value in ["Bearer", "Bearer ", "two", "Basic two", "Bearer two two", "Bearer Two"] {
@@ -166,6 +213,7 @@ mod tests {
         }
         check(&[(RF_BUCKET, "c")], Err(ApiError::Unauthorized));
     }
+
     #[test]
     fn a_token_may_have_blanks_at_its_ends_and_any_letters() {
         let names = ["a", "b"].map(|name| BucketName::new(name).unwrap());

@@ -14,13 +14,12 @@ use rf_core::lifecycle::Tasks;
 use rf_core::trace::Journal;
 use rf_net::client::{Client, ClientOptions};
 use rf_net::listen::listen;
-use rf_net::memory::BodyMemory;
 use rf_net::serve::{ServeReport, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::{self, Alerts, Teller};
-use crate::api::{Answers, Holders, Relay, noted, router};
+use crate::api::{Answers, Holders, Relay, Shares, noted, router};
 use crate::auth::Tokens;
 use crate::config::{AlertsConfig, RelayConfig};
 use crate::data_dir_lock::DataDirLock;
@@ -107,7 +106,7 @@ pub(crate) async fn run_with(
     });
     let tokens = Tokens::new(config.buckets.iter().map(|(name, bucket)| (name, &bucket.auth)));
     let requests = &config.requests;
-    let body_memory = || BodyMemory::new(requests.body_memory_bytes, requests.max_body_bytes);
+    let body_memory = || Shares::new(&tokens, requests.body_memory_bytes, requests.max_body_bytes);
     let relay = Relay {
         tokens: tokens.clone(),
         store: Arc::clone(&store),
@@ -118,7 +117,7 @@ pub(crate) async fn run_with(
         journal: Arc::clone(&view.journal),
         body_memory: body_memory(),
         decoding_memory: body_memory(),
-        answers: Answers::new(config.buckets.keys(), requests.body_memory_bytes),
+        answers: Answers::new(&tokens, requests.body_memory_bytes),
         limits: config.requests.clone(),
         stop: stop.clone(),
     };

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use rf_core::protocol::{ACKNOWLEDGED, NONE_IS_THERE, parse_ids};
 
 use super::query::Query;
-use super::request::read;
+use super::request::{Sent, read};
 use super::{ApiError, Relay};
 use crate::bucket::BucketName;
 
@@ -41,7 +41,8 @@ pub(super) async fn named_events(
     let (parts, body) = request.into_parts();
     let bucket = relay.tokens.bucket(&parts.headers)?;
     let parse = |body: bytes::Bytes| Ok(parse_ids(&body, MAX_IDS)?);
-    let ids = read(relay, &parts.headers, body, MAX_IDS_BODY_BYTES, parse).await?.value;
+    let sent = Sent { bucket: &bucket, headers: &parts.headers, body };
+    let ids = read(relay, sent, MAX_IDS_BODY_BYTES, parse).await?.value;
     Ok((bucket, ids))
 }
 

@@ -1,8 +1,8 @@
 //! Memory for events on their way out.
 //!
 //! An answer is in memory until its client has taken all of it, or has been cut off. Promises: all answers together take no
-//! more than a bound; those of one bucket no more than their part of it, so that who has the token of one does not hold up
-//! the readers of all; the largest answer that there can be always fits once the others are gone.
+//! more than a bound; those of one bucket, and those of one token, no more than their part of it, so that who has the token of
+//! one does not hold up the readers of all; the largest answer that there can be always fits once the others are gone.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,6 +13,8 @@ use rf_net::memory::{BodyMemory, Held};
 use tokio::time::timeout;
 
 use super::ApiError;
+use super::shares::Shares;
+use crate::auth::Tokens;
 use crate::bucket::BucketName;
 
 /// How long a pull waits for memory: other answers are taken within milliseconds, unless their readers hang.
@@ -23,19 +25,19 @@ const USED_UP: ApiError =
 
 /// The memory that all answers share.
 pub(crate) struct Answers {
-    all: BodyMemory,
     by_bucket: HashMap<BucketName, BodyMemory>,
 }
 
 /// Memory for one answer; given back when this is dropped.
-pub(super) struct Reserved([Held; 2]);
+pub(super) struct Reserved(Held);
 
 impl Answers {
-    /// `bytes` for the answers of these buckets.
-    pub(crate) fn new<'a>(buckets: impl IntoIterator<Item = &'a BucketName>, bytes: usize) -> Self {
-        let of_one = || BodyMemory::new(bytes / 2, MAX_PULLED_BYTES);
-        let by_bucket = buckets.into_iter().map(|name| (name.clone(), of_one())).collect();
-        Self { all: BodyMemory::new(bytes, 2 * MAX_PULLED_BYTES), by_bucket }
+    /// `bytes` for the answers of the buckets that these tokens open.
+    pub(crate) fn new(tokens: &Tokens, bytes: usize) -> Self {
+        let bytes = bytes.max(2 * MAX_PULLED_BYTES);
+        let shares = Shares::new(tokens, bytes, MAX_PULLED_BYTES);
+        let of_one = |name: &BucketName| shares.of(name).part(bytes / 2, MAX_PULLED_BYTES);
+        Self { by_bucket: tokens.ids().map(|(name, _)| (name.clone(), of_one(name))).collect() }
     }
 
     /// Memory for events of a bucket that are about to be read.
@@ -47,15 +49,10 @@ impl Answers {
         bucket: &BucketName,
         bytes: usize,
     ) -> Result<Reserved, ApiError> {
-        let both = async {
-            // The part first: who waits for that must not hold what others could use.
-            let part = match self.by_bucket.get(bucket) {
-                Some(part) => part.wait_for(bytes).await,
-                None => self.all.begin(),
-            };
-            Reserved([part, self.all.wait_for(bytes).await])
-        };
-        timeout(WAIT, both).await.map_err(|_elapsed| USED_UP)
+        let memory =
+            self.by_bucket.get(bucket).expect("only buckets of the configuration are asked for");
+        let held = timeout(WAIT, memory.wait_for(bytes)).await;
+        held.map(Reserved).map_err(|_elapsed| USED_UP)
     }
 }
 
@@ -66,7 +63,7 @@ impl Reserved {
     /// [`ApiError::Busy`] when it is larger than what was reserved for it, and there is no more.
     pub(super) fn hold(mut self, answer: Bytes) -> Result<Bytes, ApiError> {
         self.grow_to(answer.len())?;
-        self.0.iter_mut().for_each(|held| held.shrink_to(answer.len()));
+        self.0.shrink_to(answer.len());
         Ok(Bytes::from_owner(HeldAnswer { answer, _held: self }))
     }
 
@@ -75,8 +72,7 @@ impl Reserved {
     /// # Errors
     /// [`ApiError::Busy`] when there is no more.
     pub(super) fn grow_to(&mut self, bytes: usize) -> Result<(), ApiError> {
-        let has_grown = self.0.iter_mut().all(|held| held.grow_to(bytes));
-        if has_grown { Ok(()) } else { Err(USED_UP) }
+        if self.0.grow_to(bytes) { Ok(()) } else { Err(USED_UP) }
     }
 }
 
@@ -93,6 +89,8 @@ impl AsRef<[u8]> for HeldAnswer {
 
 #[cfg(test)]
 mod tests {
+    use rf_core::config::Secret;
+
     use super::*;
 
     const MIB: usize = 1024 * 1024;
@@ -101,10 +99,14 @@ mod tests {
         ["a", "b", "c"].map(|name| BucketName::new(name).unwrap())
     }
 
+    fn answers(secrets: [&str; 3]) -> Answers {
+        Answers::new(&Tokens::new(names().iter().zip(&secrets.map(Secret::new))), 0)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_answer_holds_what_it_needs_until_it_is_gone() {
         let [a, ..] = names();
-        let answers = Answers::new(&names(), 0);
+        let answers = answers(["one"; 3]);
         let mut held = Vec::new();
         // Reserved are 8 MiB each, but only what the answers take is kept of it.
         for _ in 0..57 {
@@ -122,7 +124,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_bucket_leaves_the_others_their_part_and_all_have_a_bound() {
         let [a, b, c] = names();
-        let answers = Answers::new(&names(), 0);
+        let answers = answers(["one"; 3]);
         let of_a = answers.reserve(&a, MAX_PULLED_BYTES).await.expect("memory");
         assert_eq!(answers.reserve(&a, MIB).await.err(), Some(USED_UP));
         let of_b = answers.reserve(&b, MAX_PULLED_BYTES).await.expect("memory");
@@ -133,5 +135,16 @@ mod tests {
         let larger = vec![0_u8; MAX_PULLED_BYTES].into();
         assert_eq!(of_c.hold(larger).err(), Some(USED_UP), "it grows only while there is room");
         drop((of_a, of_b));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_opens_many_buckets_leaves_the_others_their_part() {
+        let [a, b, c] = names();
+        let answers = answers(["one", "one", "two"]);
+        let of_a = answers.reserve(&a, MAX_PULLED_BYTES).await.expect("memory");
+        assert_eq!(answers.reserve(&b, MIB).await.err(), Some(USED_UP));
+        assert!(answers.reserve(&c, MAX_PULLED_BYTES).await.is_ok());
+        drop(of_a);
+        assert!(answers.reserve(&b, MAX_PULLED_BYTES).await.is_ok());
     }
 }

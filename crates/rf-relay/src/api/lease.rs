@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rf_core::protocol::ExtendLease;
 
 use super::acknowledge::named_events;
-use super::request::{lease_time, read};
+use super::request::{Sent, lease_time, read};
 use super::{ApiError, Relay};
 
 /// A token and a number.
@@ -39,7 +39,8 @@ pub(super) async fn extend_lease(
             ))
         })
     };
-    let asked = read(&relay, &parts.headers, body, MAX_EXTEND_BODY_BYTES, parse).await?.value;
+    let sent = Sent { bucket: &bucket, headers: &parts.headers, body };
+    let asked = read(&relay, sent, MAX_EXTEND_BODY_BYTES, parse).await?.value;
     let ttl = lease_time(Duration::from_secs(asked.seconds))?;
     if relay.store.extend(&bucket, &asked.lease, ttl).await? {
         relay.holders.extended(&bucket, &asked.lease, ttl);

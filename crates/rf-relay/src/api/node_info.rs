@@ -9,7 +9,7 @@ use rf_core::clock::unix_ms;
 use rf_core::node_info::{MAX_NODE_INFO_BODY_BYTES, MAX_NODE_INFO_BYTES, NodeInfo, kept_part};
 use serde_json::value::RawValue;
 
-use super::request::{caller, read};
+use super::request::{Sent, caller, read};
 use super::{ApiError, Relay};
 
 pub(super) async fn node_info(
@@ -17,13 +17,13 @@ pub(super) async fn node_info(
     request: Request,
 ) -> Result<StatusCode, ApiError> {
     let (parts, body) = request.into_parts();
-    relay.tokens.bucket(&parts.headers)?;
+    let bucket = relay.tokens.bucket(&parts.headers)?;
     let caller = caller(&parts.headers);
     if caller.hostname.is_empty() {
         return Err(ApiError::BadRequest("RF-HOSTNAME is missing".to_owned()));
     }
-    let max_bytes = MAX_NODE_INFO_BODY_BYTES;
-    let (raw, info) = read(&relay, &parts.headers, body, max_bytes, parse).await?.value;
+    let sent = Sent { bucket: &bucket, headers: &parts.headers, body };
+    let (raw, info) = read(&relay, sent, MAX_NODE_INFO_BODY_BYTES, parse).await?.value;
     relay.nodes.told(&caller.hostname, raw, info, unix_ms());
     Ok(StatusCode::OK)
 }

@@ -20,7 +20,7 @@ use rf_core::trace::{Note, Step};
 use rf_net::encoding::ACCEPTED;
 use uuid::Uuid;
 
-use super::request::{Read, caller, read};
+use super::request::{Read, Sent, caller, read};
 use super::{ApiError, Relay};
 use crate::bucket::BucketName;
 use crate::stats::Caller;
@@ -59,9 +59,10 @@ async fn receive(
     let buckets = relay.tokens.buckets(&parts.headers)?;
     let batch_id = batch_id(&parts.headers)?;
     let parse = move |body| check_pullable(parse(body)?);
+    // One token has opened all of them.
+    let sent = Sent { bucket: &buckets[0], headers: &parts.headers, body };
     let max_bytes = relay.limits.max_body_bytes;
-    let Read { value: events, held: _held } =
-        read(relay, &parts.headers, body, max_bytes, parse).await?;
+    let Read { value: events, held: _held } = read(relay, sent, max_bytes, parse).await?;
     let count = events.len() as u64;
     let arrival = Arrival::of(relay, &events, &parts.headers, batch_id.as_deref());
     let stored = append(relay, &buckets, events, batch_id, &arrival).await?;

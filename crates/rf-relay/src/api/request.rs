@@ -12,6 +12,7 @@ use rf_net::encoding::{Coding, decode, decoded_bytes};
 use rf_net::memory::Held;
 
 use super::{ApiError, Relay};
+use crate::bucket::BucketName;
 use crate::stats::Caller;
 
 /// Up to this many bytes are decoded or coded in place; more would hold up the other requests of the thread.
@@ -27,6 +28,14 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Cow<'a, str> {
     String::from_utf8_lossy(value.trim_ascii())
 }
 
+/// A body that is to be read.
+pub(super) struct Sent<'a> {
+    /// A bucket that the token opens: what the body takes is taken of that token's share.
+    pub(super) bucket: &'a BucketName,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: Body,
+}
+
 /// What a body says, with the memory that it takes, which is to be held for as long as what was read lives.
 pub(super) struct Read<T> {
     pub(super) value: T,
@@ -36,16 +45,16 @@ pub(super) struct Read<T> {
 /// Reads a body of at most `max_bytes`, decodes it to at most `max_bytes` and parses that.
 pub(super) async fn read<T: Send + 'static>(
     relay: &Relay,
-    headers: &HeaderMap,
-    body: Body,
+    Sent { bucket, headers, body }: Sent<'_>,
     max_bytes: usize,
     parse: impl FnOnce(Bytes) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<Read<T>, ApiError> {
     let coding = Coding::of(headers)?;
     let timeout = relay.limits.body_timeout;
-    let (coded, read) = read_held(body, max_bytes, timeout, &relay.body_memory).await?;
+    let memory = relay.body_memory.of(bucket);
+    let (coded, read) = read_held(body, max_bytes, timeout, memory).await?;
     let decoded = decoded_bytes(coding, &coded, max_bytes);
-    let decoded = relay.decoding_memory.wait_for(decoded).await;
+    let decoded = relay.decoding_memory.of(bucket).wait_for(decoded).await;
     let size = if coding == Coding::Identity { coded.len() } else { IN_PLACE_BYTES + 1 };
     // The memory goes along: what was begun is done to its end, also when the client has left.
     heavy(size, move || -> Result<Read<T>, ApiError> {

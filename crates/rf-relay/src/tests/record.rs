@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use rf_core::config::Secret;
 use rf_net::encoding::{Coding, encode};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::{AUTH, exchange, receive, with_config, with_relay};
+use super::{AUTH, TestRelay, exchange, receive, with_config, with_relay};
+use crate::config::RelayConfig;
 use crate::store::memory::Fault;
 
 const RECORDED: &str = "200 OK\naccept-encoding: zstd, gzip\n\n";
@@ -88,7 +90,7 @@ async fn a_single_event_is_the_raw_body() {
 
 #[tokio::test]
 async fn an_event_that_no_player_could_pull_is_refused() {
-    let large = |config: &mut crate::config::RelayConfig| {
+    let large = |config: &mut RelayConfig| {
         config.requests.max_body_bytes = 32 * 1024 * 1024;
     };
     with_config(large, async |relay| {
@@ -187,7 +189,7 @@ async fn bombs_and_large_bodies_are_refused() {
 
 #[tokio::test]
 async fn a_client_that_stops_in_a_body_is_cut_off() {
-    let impatient = |config: &mut crate::config::RelayConfig| {
+    let impatient = |config: &mut RelayConfig| {
         config.requests.body_timeout = Duration::from_millis(20);
     };
     with_config(impatient, async |relay| {
@@ -200,6 +202,49 @@ async fn a_client_that_stops_in_a_body_is_cut_off() {
             .unwrap();
         let answer = receive(&mut stream).await.text();
         assert!(answer.starts_with("408 Request Timeout\n"), "{answer}");
+    })
+    .await;
+}
+
+const EVENT_BYTES: usize = 100_000;
+/// One more than a body may have without taking of what all share.
+const BEGUN_BYTES: usize = 64 * 1024 + 1;
+
+/// A client that has begun to send an event.
+async fn begin(relay: &TestRelay, bucket: &str, token: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(relay.api).await.unwrap();
+    let head = format!(
+        "POST /record HTTP/1.1\r\nHost: relay\r\nRF-BUCKET: {bucket}\r\n\
+         Authorization: Bearer {token}\r\nContent-Length: {EVENT_BYTES}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all("x".repeat(BEGUN_BYTES).as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn who_holds_on_to_memory_with_one_token_holds_up_no_other() {
+    let two_tokens = |config: &mut RelayConfig| {
+        config.buckets.get_mut("b").unwrap().auth = Secret::new("other");
+        config.requests.max_body_bytes = EVENT_BYTES;
+        // Two such bodies.
+        config.requests.body_memory_bytes = 256 * 1024;
+    };
+    with_config(two_tokens, async |relay| {
+        let mut slow = [begin(relay, "a", "token").await, begin(relay, "a", "token").await];
+        let [one, other] = &mut slow;
+        let refused = tokio::select! {
+            answer = receive(one) => answer.text(),
+            answer = receive(other) => answer.text(),
+        };
+        assert!(
+            refused.starts_with("429 ") && refused.contains("limits.bodyMemoryBytes"),
+            "{refused}"
+        );
+        let mut stream = begin(relay, "b", "other").await;
+        stream.write_all("x".repeat(EVENT_BYTES - BEGUN_BYTES).as_bytes()).await.unwrap();
+        assert_eq!(receive(&mut stream).await.text(), RECORDED);
+        drop(slow);
     })
     .await;
 }
