@@ -19,9 +19,10 @@ use rf_core::clock::unix_ms;
 use tokio::sync::mpsc;
 
 use super::{ApiError, Relay};
+use crate::auth::{TokenId, Tokens};
 use crate::bucket::BucketName;
 
-/// So many read along at a time.
+/// So many read along at a time; with one token half of them, unless there is no other.
 const MAX_TAPS: usize = 16;
 /// Events that wait for one reader; further ones are skipped.
 const MAX_WAITING: usize = 4096;
@@ -40,6 +41,7 @@ pub(crate) struct Taps {
 
 #[derive(Debug)]
 struct Tap {
+    token: TokenId,
     events: mpsc::Sender<Bytes>,
     waiting_bytes: AtomicUsize,
     skipped: AtomicU64,
@@ -59,16 +61,18 @@ impl Taps {
         }
     }
 
-    fn open(self: &Arc<Self>, bucket: BucketName) -> Result<Reader, ApiError> {
+    fn open(self: &Arc<Self>, bucket: BucketName, tokens: &Tokens) -> Result<Reader, ApiError> {
         let (events, receiver) = mpsc::channel(MAX_WAITING);
-        let tap = Arc::new(Tap {
-            events,
-            waiting_bytes: AtomicUsize::new(0),
-            skipped: AtomicU64::new(0),
-        });
+        let token = tokens.id_of(&bucket);
+        let (waiting_bytes, skipped) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let tap = Arc::new(Tap { token, events, waiting_bytes, skipped });
         let mut by_bucket = self.lock();
         if self.open.load(Ordering::Relaxed) >= MAX_TAPS {
             return Err(ApiError::Busy("too many clients are tapping already"));
+        }
+        let of_token = by_bucket.values().flatten().filter(|open| open.token == token).count();
+        if of_token >= tokens.share_of(MAX_TAPS) {
+            return Err(ApiError::Busy("too many clients are tapping with this token already"));
         }
         self.open.fetch_add(1, Ordering::Relaxed);
         by_bucket.entry(bucket.clone()).or_default().push(Arc::clone(&tap));
@@ -145,7 +149,7 @@ pub(super) async fn tap(
     request: Request,
 ) -> Result<Response, ApiError> {
     let bucket = relay.tokens.bucket(request.headers())?;
-    let reader = relay.taps.open(bucket)?;
+    let reader = relay.taps.open(bucket, &relay.tokens)?;
     let stop = relay.stop.clone();
     let lines = stream::unfold((reader, stop), async |(mut reader, stop)| {
         // `recv` loses nothing when it is dropped.
@@ -161,17 +165,49 @@ pub(super) async fn tap(
 
 #[cfg(test)]
 mod tests {
+    use rf_core::config::Secret;
+
     use super::*;
+
+    fn names() -> [BucketName; 3] {
+        ["a", "b", "c"].map(|name| BucketName::new(name).unwrap())
+    }
+
+    fn tokens(secrets: [&str; 3]) -> Tokens {
+        Tokens::new(names().iter().zip(&secrets.map(Secret::new)))
+    }
 
     #[tokio::test]
     async fn what_waits_for_a_slow_reader_does_not_keep_the_body_that_it_came_in() {
         let taps = Arc::new(Taps::default());
-        let bucket = BucketName::new("b").unwrap();
-        let mut reader = taps.open(bucket.clone()).unwrap();
+        let [bucket, ..] = names();
+        let mut reader = taps.open(bucket.clone(), &tokens(["one"; 3])).unwrap();
         let body = Bytes::from(vec![b'x'; 1000]);
         taps.tell(&bucket, &[body.slice(..3)]);
         assert!(body.is_unique());
         let line = reader.next().await.unwrap();
         assert!(line.ends_with(b"\"content\":\"xxx\"}\n"), "{line:?}");
+    }
+
+    #[test]
+    fn one_token_leaves_half_of_the_places_to_others() {
+        let check = |secrets: [&str; 3], expected: [usize; 3]| {
+            let (taps, tokens) = (Arc::new(Taps::default()), tokens(secrets));
+            let mut open = Vec::new();
+            let mut take_all = |bucket: BucketName| {
+                let before = open.len();
+                while let Ok(reader) = taps.open(bucket.clone(), &tokens) {
+                    open.push(reader);
+                }
+                open.len() - before
+            };
+            assert_eq!(names().map(&mut take_all), expected, "{secrets:?}");
+            open.pop();
+            let [.., last] = names();
+            assert!(taps.open(last, &tokens).is_ok(), "a place is free again");
+        };
+        check(["one", "one", "two"], [8, 0, 8]);
+        check(["one", "two", "three"], [8, 8, 0]);
+        check(["one"; 3], [16, 0, 0]);
     }
 }
