@@ -26,7 +26,8 @@ use crate::report::{ITSELF, Level, RelayView, Report, Subject, ago};
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// So many things that are wrong at a time are watched; further ones are seen on the page.
+/// So many things that are wrong at a time are watched; further ones of nodes are seen on the page. Those of the relay and its
+/// buckets are bounded by its file and always watched: whoever has a token can tell of more nodes in trouble than this.
 const MAX_OPEN: usize = 4096;
 
 /// Everything that is wrong now, and what was told of it.
@@ -101,20 +102,27 @@ impl Change {
     /// One line for a person.
     pub(crate) fn line(&self) -> String {
         let (subject, id) = (self.subject.as_str(), &self.id);
-        match &self.what {
+        let line = match &self.what {
             What::Wrong { level: Level::Bad, text } => format!("TROUBLE {subject} {id}: {text}"),
             What::Wrong { text, .. } => format!("WARNING {subject} {id}: {text}"),
             What::Recovered { key, lasted } => {
                 format!("RECOVERED {subject} {id}: {key}, after {lasted}")
             }
-        }
+        };
+        // Nodes name themselves, and quote others: none of that may look like a line of its own.
+        line.replace(|letter: char| letter.is_control() || is_line_end(letter), " ")
     }
 }
 
+/// Line ends that are no control characters.
+fn is_line_end(letter: char) -> bool {
+    matches!(letter, '\u{2028}' | '\u{2029}')
+}
+
 impl Alerts {
+    /// What was kept was bounded when it came.
     pub(crate) fn new(after: Duration, least: Level, kept: KeptAlerts) -> Self {
-        let open = kept.into_iter().take(MAX_OPEN).collect();
-        Self { after, least, open: Mutex::new(open) }
+        Self { after, least, open: Mutex::new(kept.into_iter().collect()) }
     }
 
     /// What shall be kept. What is still on its way to a service is to be told anew by the next run: an end by finding that
@@ -139,10 +147,14 @@ impl Alerts {
             let key =
                 Key { subject: trouble.subject, id: trouble.id.to_owned(), key: why.key.clone() };
             wrong.insert(key.clone());
-            if why.level < self.least || (open.len() >= MAX_OPEN && !open.contains_key(&key)) {
+            let is_bounded = trouble.subject != Subject::Node;
+            let has_room = is_bounded || open.len() < MAX_OPEN || open.contains_key(&key);
+            if why.level < self.least || !has_room {
                 continue;
             }
             let known = open.entry(key).or_insert_with(|| Open::new(report.at_ms));
+            // A clock that was ahead would have it wait until then.
+            known.since_ms = known.since_ms.min(report.at_ms);
             if known.has_ended {
                 *known = Open::new(report.at_ms);
             }
@@ -391,6 +403,40 @@ mod tests {
         assert_eq!(lines(&alerts, &bucket(&[], true)), [""; 0]);
         assert_eq!(lines(&alerts, &bucket(&filling, false)), [""; 0]);
         assert_eq!(lines(&alerts, &bucket(&[], false)), ["RECOVERED bucket b: filling, after 0 s"]);
+    }
+
+    #[test]
+    fn nodes_in_trouble_without_end_hide_nothing_of_the_relay_and_its_buckets() {
+        let alerts = Alerts::new(Duration::ZERO, Level::Warn, Vec::new());
+        let keys: Vec<String> = (0..2 * MAX_OPEN).map(|number| number.to_string()).collect();
+        let troubles: Vec<_> = keys.iter().map(|key| (Level::Bad, key.as_str())).collect();
+        let mut system = report(0, &troubles);
+        assert_eq!(lines(&alerts, &system).len(), MAX_OPEN);
+        let why = Why { level: Level::Warn, key: "disk".to_owned(), text: "full".to_owned() };
+        system.why = vec![why.clone()];
+        system.buckets =
+            vec![BucketReport { name: "b".to_owned(), why: vec![why], ..BucketReport::default() }];
+        let told = lines(&alerts, &system);
+        assert_eq!(told, ["WARNING relay itself: full", "WARNING bucket b: full"]);
+        let kept = alerts.kept();
+        let again = Alerts::new(Duration::ZERO, Level::Warn, kept);
+        assert_eq!(lines(&again, &system), [""; 0]);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_does_not_delay_what_is_told() {
+        let alerts = alerts(Vec::new());
+        let silent = [(Level::Bad, "silent")];
+        lines(&alerts, &report(1000 * MINUTE, &silent));
+        assert_eq!(lines(&alerts, &report(0, &silent)), [""; 0]);
+        assert_eq!(lines(&alerts, &report(MINUTE, &silent)), ["TROUBLE node web: it is silent"]);
+    }
+
+    #[test]
+    fn what_a_node_says_is_no_line_of_its_own() {
+        let what = What::Wrong { level: Level::Warn, text: "a\nRECOVERED x\u{2028}b".to_owned() };
+        let change = Change { subject: Subject::Node, id: "w\re\u{1b}b".to_owned(), what };
+        assert_eq!(change.line(), "WARNING node w e b: a RECOVERED x b");
     }
 
     #[test]
