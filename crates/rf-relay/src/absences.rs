@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// So many are remembered; without an older one somebody counts as silent too early, and is well with its next message.
 const MAX_ABSENCES: usize = 32;
 
+/// An absence that ends further ahead of now was measured with a clock that was ahead, as before the first synchronisation of a
+/// machine: until that time came, nobody would ever count as silent.
+const MAX_AHEAD_MS: u64 = 60_000;
+
 /// From the end of each run, as far as it is known, to the start of the next; milliseconds since 1970, the newest last.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -26,7 +30,8 @@ impl Absences {
     pub(crate) fn silence_ms(&self, last_seen_ms: u64, now_ms: u64) -> u64 {
         let within =
             |away: &Range<u64>| away.end.min(now_ms).saturating_sub(away.start.max(last_seen_ms));
-        let deaf = self.0.iter().map(within).fold(0, u64::saturating_add);
+        let can_be = |away: &&Range<u64>| away.end <= now_ms.saturating_add(MAX_AHEAD_MS);
+        let deaf = self.0.iter().filter(can_be).map(within).fold(0, u64::saturating_add);
         now_ms.saturating_sub(last_seen_ms).saturating_sub(deaf)
     }
 }
@@ -55,6 +60,17 @@ mod tests {
         check(&absences, 10, 100, 30);
         absences.add(0..100);
         check(&absences, 10, 100, 0);
+    }
+
+    #[test]
+    fn a_start_with_a_clock_that_was_ahead_leaves_nobody_unheard_until_then() {
+        const HOUR: u64 = 3_600_000;
+        let mut absences = Absences::default();
+        absences.add(HOUR..5 * HOUR);
+        assert_eq!(absences.silence_ms(HOUR, 2 * HOUR), HOUR);
+        assert_eq!(absences.silence_ms(HOUR, 6 * HOUR), HOUR);
+        // To the second it may be now.
+        assert_eq!(absences.silence_ms(HOUR, 5 * HOUR - 1000), 0);
     }
 
     #[test]
