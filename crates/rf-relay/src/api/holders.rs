@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use crate::bucket::BucketName;
 
-/// Holders that are remembered; beyond that some are forgotten, and their leases run out by themselves.
+/// Holders that are remembered; beyond that some are forgotten, of the same bucket as long as it has any, and their leases run
+/// out by themselves.
 const MAX_HOLDERS: usize = 4096;
 /// The longest name of a holder.
 pub(crate) const MAX_HOLDER_BYTES: usize = 128;
@@ -77,11 +78,12 @@ impl Holders {
     pub(super) fn begin(&self, bucket: &BucketName, holder: &str) -> (Turn, Before) {
         let mut pulls = self.lock();
         let key = (bucket.clone(), holder.to_owned());
-        if pulls.len() >= MAX_HOLDERS
-            && !pulls.contains_key(&key)
-            && let Some(other) = pulls.keys().next().cloned()
-        {
-            pulls.remove(&other);
+        if pulls.len() >= MAX_HOLDERS && !pulls.contains_key(&key) {
+            // Whoever makes names up without end pushes out those of its own bucket: a pull that is forgotten gets nothing.
+            let of_bucket = pulls.keys().find(|(of, _)| of == bucket);
+            if let Some(other) = of_bucket.or_else(|| pulls.keys().next()).cloned() {
+                pulls.remove(&other);
+            }
         }
         let newest = pulls.entry(key.clone()).or_default();
         newest.turn += 1;
@@ -182,6 +184,23 @@ mod tests {
         assert_eq!(count(), None);
         holders.extended(&bucket, "lease", MINUTE);
         assert_eq!(count(), Some(1));
+    }
+
+    #[test]
+    fn names_without_end_push_out_those_of_their_own_bucket() {
+        let holders = Holders::default();
+        let [quiet, loud] = ["quiet", "loud"].map(|name| BucketName::new(name).unwrap());
+        let turns: Vec<Turn> =
+            (0..10).map(|name| holders.begin(&quiet, &name.to_string()).0).collect();
+        for name in 0..2 * MAX_HOLDERS {
+            holders.begin(&loud, &name.to_string());
+        }
+        assert!(turns.iter().all(|turn| holders.is_newest(turn)));
+        assert_eq!(holders.lock().len(), MAX_HOLDERS);
+        // One more finds a place all the same.
+        let (turn, _) = holders.begin(&BucketName::new("new").unwrap(), "player");
+        assert!(holders.is_newest(&turn));
+        assert_eq!(holders.lock().len(), MAX_HOLDERS);
     }
 
     #[test]
