@@ -28,7 +28,12 @@ pub(super) async fn trace(view: &RelayView, id: Uuid) -> TraceReport {
     let until = Instant::now() + PATIENCE;
     let is_meant = Arc::new(move |content: &[u8]| event_id(content) == Some(id));
     for bucket in view.buckets.keys() {
-        if view.store.usage(bucket).events == 0 {
+        let usage = view.store.usage(bucket);
+        if usage.is_closed {
+            report.unsearched.push(format!("bucket {bucket}: it is not open"));
+            continue;
+        }
+        if usage.events == 0 {
             continue;
         }
         let patience = until.saturating_duration_since(Instant::now());

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::{AUTH, TestRelay, with_config, with_embedded, with_relay};
 use crate::config::{RelayConfig, WhenFull};
+use crate::store::Usage;
 use crate::store::memory::Fault;
 
 const ID: &str = "0198c0de-0000-7000-8000-000000000001";
@@ -80,6 +81,21 @@ async fn what_one_of_two_buckets_took_is_told_though_the_batch_is_refused() {
         assert!(record(relay, "a,b", "1", &[event(ID, "x")]).await.starts_with("429"));
         let report = trace(relay, ID).await;
         assert_eq!(steps(&report), [(Step::Stored, "a", 0, "from web-1, batch 1")]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_open_may_hold_the_event() {
+    with_relay(async |relay| {
+        let closed = Usage { is_closed: true, ..Usage::default() };
+        relay.memory.set_usage("b", closed);
+        assert!(record(relay, "a", "1", &[event(ID, "x")]).await.starts_with("200"));
+        let report = trace(relay, ID).await;
+        assert_eq!(
+            (report.waiting.len(), &report.unsearched[..]),
+            (1, &["bucket b: it is not open".to_owned()][..])
+        );
     })
     .await;
 }
