@@ -249,7 +249,7 @@ impl Past {
         let skew_ms = if info.clock_ms == 0 {
             0
         } else {
-            info.clock_ms.cast_signed().saturating_sub(now_ms.cast_signed())
+            i64::try_from(info.clock_ms).unwrap_or(i64::MAX).saturating_sub(now_ms.cast_signed())
         };
         let mut past =
             Self { first_seen_ms: now_ms, last_seen_ms: now_ms, skew_ms, ..Self::default() };

@@ -56,6 +56,16 @@ fn rates_losses_and_skew_follow_from_two_messages() {
 }
 
 #[test]
+fn a_clock_beyond_all_time_is_ahead() {
+    for clock_ms in [1 << 63, u64::MAX] {
+        let nodes = Nodes::default();
+        nodes.told("web", raw("{}"), NodeInfo { clock_ms, ..info(1, 0, 7) }, NOW);
+        let skew_ms = nodes.all(NOW)[0].past.skew_ms;
+        assert!(skew_ms > 0 && skew_ms.checked_neg().is_some(), "{skew_ms}");
+    }
+}
+
+#[test]
 fn two_messages_of_one_round_are_no_rate_of_their_own() {
     let nodes = Nodes::default();
     let rates = |now: u64| {
