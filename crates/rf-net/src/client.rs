@@ -2,7 +2,8 @@
 //!
 //! Promises: any method and any path and query is sent byte for byte as given; headers are sent as given (names in lower
 //! case, as HTTP libraries keep them), in order within a name, with `Host` and `Content-Length` added where missing; no
-//! redirect is followed; connections are kept and used again; nothing waits for ever; an error names host and port and
+//! redirect is followed; connections are kept and used again; the answer of a peer that closes before it has taken all of a
+//! request is read all the same; nothing waits for ever; an error names host and port and
 //! never a path, a query or a header, which may hold secrets.
 
 use std::error::Error;
@@ -21,7 +22,12 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
+use crate::impatient::ImpatientConnector;
 use crate::tls::{self, TlsError};
+
+/// A peer that for so long neither takes anything of a request that it was sent nor answers: who asked has given it up long
+/// before as a rule, and the connection, with the rest of the body, must not stay.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How a client dials and keeps its connections.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,7 +91,7 @@ pub enum ClientError {
 /// A pooled client; clones share the pool.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pool: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: legacy::Client<ImpatientConnector<HttpsConnector<HttpConnector>>, Full<Bytes>>,
 }
 
 impl Client {
@@ -94,7 +100,8 @@ impl Client {
     /// # Errors
     /// [`TlsError`], as for a `ca_file` that cannot be read.
     pub fn new(options: &ClientOptions) -> Result<Client, TlsError> {
-        Ok(Client { pool: pooled(options).build(connector(options)?) })
+        let connector = ImpatientConnector::new(connector(options)?, WRITE_TIMEOUT);
+        Ok(Client { pool: pooled(options).build(connector) })
     }
 
     /// Sends a request and waits up to `timeout` for the head of the answer, dialing included. The body of the answer is

@@ -13,7 +13,8 @@
 //! - [`body`]: the one way to read a body; [`memory`]: what all bodies of a server share;
 //! - [`encoding`]: zstd and gzip, safe against bombs, and who accepts what;
 //! - [`client`]: the one HTTP client, over [`tls`]; [`retry_after`](mod@retry_after): when a server wants to be asked again;
-//!   [`mask`]: its answer is quoted, and its URL named, without what is secret;
+//!   [`mask`]: its answer is quoted, and its URL named, without what is secret; `impatient` (private): a peer that takes
+//!   nothing more of a request;
 //! - [`upstream`]: the client of a proxy, whose bodies are streamed, with tunnels for upgraded connections; [`interim`]:
 //!   answers before the answer.
 //!
@@ -24,6 +25,7 @@ pub mod address;
 pub mod body;
 pub mod client;
 pub mod encoding;
+mod impatient;
 pub mod interim;
 pub mod listen;
 pub mod mask;

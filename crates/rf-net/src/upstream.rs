@@ -7,8 +7,6 @@
 //! up, and with it what there is of the request's body; the answer of a peer that closes before it has taken all of a
 //! request is read all the same; an error names host and port and never a path or a header.
 
-mod impatient;
-
 use std::error::Error;
 use std::io;
 use std::time::Duration;
@@ -27,8 +25,8 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{ClientOptions, connector, host_and_port, pooled, root_cause};
+use crate::impatient::{Impatient, ImpatientConnector};
 use crate::tls::TlsError;
-use impatient::{Impatient, ImpatientConnector};
 
 /// Headers of an answer; one with more is no answer. Memory for so many is set up for each head.
 const MAX_HEADERS: usize = 256;

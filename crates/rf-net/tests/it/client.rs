@@ -57,6 +57,27 @@ async fn bytes_of(
     text.replace(&listener.local_addr().unwrap().to_string(), "HOST")
 }
 
+#[tokio::test]
+async fn the_answer_of_a_server_that_closes_within_a_request_is_read() {
+    // Which of its two ends a connection looks at first is left to chance.
+    for _ in 0..10 {
+        let listener = listen("127.0.0.1", 0).unwrap();
+        let body = Full::from(vec![b'x'; 8 * 1024 * 1024]);
+        let request = Request::post(url(&listener, "/")).body(body).unwrap();
+        let refuse = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_request(&mut stream, 0).await;
+            let answer = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            // With what it has not read: its kernel sends a reset.
+            drop(stream);
+        };
+        let client = client();
+        let ((), answer) = tokio::join!(refuse, client.send(request, MINUTE));
+        assert_eq!(answer.unwrap().status(), 401);
+    }
+}
+
 async fn check_target(path_and_query: &str) {
     let sent = bytes_of(|listener| get(&url(listener, path_and_query)), 0).await;
     assert_eq!(sent, format!("GET {path_and_query} HTTP/1.1\r\nhost: HOST\r\n\r\n"));

@@ -26,7 +26,7 @@ use tower::Service;
 /// sends anything for too long.
 ///
 /// Around TLS it sees progress only in steps of what TLS buffers, 64 KiB.
-pub(super) struct Impatient<T> {
+pub(crate) struct Impatient<T> {
     inner: T,
     /// None: the peer has all the time it likes.
     patience: Option<Duration>,
@@ -41,7 +41,7 @@ pub(super) struct Impatient<T> {
 }
 
 impl<T> Impatient<T> {
-    pub(super) fn new(inner: T, patience: Duration) -> Impatient<T> {
+    pub(crate) fn new(inner: T, patience: Duration) -> Impatient<T> {
         Impatient {
             inner,
             patience: Some(patience),
@@ -100,7 +100,7 @@ impl<T: Read + Write + Unpin + 'static> Impatient<T> {
     ///
     /// # Errors
     /// Gives back what is a stream of another kind.
-    pub(super) fn upgraded(upgraded: Upgraded) -> Result<Impatient<T>, Upgraded> {
+    pub(crate) fn upgraded(upgraded: Upgraded) -> Result<Impatient<T>, Upgraded> {
         let Parts { io, read_buf, .. } = upgraded.downcast::<Impatient<T>>()?;
         Ok(Impatient {
             patience: None,
@@ -187,13 +187,13 @@ impl<T: Connection> Connection for Impatient<T> {
 
 /// Dials like `C`; the streams are [`Impatient`].
 #[derive(Debug, Clone)]
-pub(super) struct ImpatientConnector<C> {
+pub(crate) struct ImpatientConnector<C> {
     inner: C,
     patience: Duration,
 }
 
 impl<C> ImpatientConnector<C> {
-    pub(super) fn new(inner: C, patience: Duration) -> ImpatientConnector<C> {
+    pub(crate) fn new(inner: C, patience: Duration) -> ImpatientConnector<C> {
         ImpatientConnector { inner, patience }
     }
 }
