@@ -34,7 +34,7 @@ pub(crate) struct Impatient<T> {
     clock: Option<Pin<Box<Sleep>>>,
     /// A write waits, and the clock has been set for it.
     is_waiting: bool,
-    /// A write has failed since the peer had closed.
+    /// A write, or a flush, has failed since the peer had closed.
     takes_no_more: bool,
     /// What came behind the head that changed the protocol: to be read before all else.
     early: Option<Bytes>,
@@ -52,20 +52,21 @@ impl<T> Impatient<T> {
         }
     }
 
-    /// What a write of `len` bytes came to; not after an upgrade, where the one direction says nothing of the other.
-    fn written(
+    /// What a write or a flush came to, which is to be `success` where the peer takes no more; not after an upgrade, where the
+    /// one direction says nothing of the other.
+    fn written<R>(
         &mut self,
         cx: &mut Context<'_>,
-        len: usize,
-        outcome: Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<usize>> {
+        success: R,
+        outcome: Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
         if let Poll::Ready(Err(error)) = &outcome
             && self.patience.is_some()
             && matches!(error.kind(), BrokenPipe | ConnectionReset)
         {
             self.takes_no_more = true;
-            return Poll::Ready(Ok(len));
+            return Poll::Ready(Ok(success));
         }
         self.timed(cx, outcome)
     }
@@ -169,8 +170,9 @@ impl<T: Write + Unpin> Write for Impatient<T> {
         if self.takes_no_more {
             return Poll::Ready(Ok(()));
         }
+        // TLS writes here what it has buffered.
         let outcome = Pin::new(&mut self.inner).poll_flush(cx);
-        self.timed(cx, outcome)
+        self.written(cx, (), outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -223,7 +225,7 @@ mod tests {
     use http_body_util::Empty;
     use hyper::client::conn::http1;
     use hyper_util::rt::TokioIo;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, BufWriter, DuplexStream, duplex};
     use tokio::time::sleep;
 
     use super::*;
@@ -290,6 +292,17 @@ mod tests {
             stream.write_all(&TOO_MUCH).await.expect("it is thrown away");
             stream.flush().await.unwrap();
         }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "413");
+        // A stream that buffers, as TLS does, hears of it only when it is flushed.
+        let (ours, mut peer) = duplex(STREAM_BYTES);
+        peer.write_all(b"413").await.unwrap();
+        drop(peer);
+        let buffered = TokioIo::new(BufWriter::new(ours));
+        let mut stream = TokioIo::new(Impatient::new(buffered, PATIENCE));
+        stream.write_all(b"x").await.unwrap();
+        stream.flush().await.expect("it is thrown away");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "413");

@@ -128,6 +128,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_record_is_read_as_it_was_stored_and_so_is_one_of_a_version_without_marks() {
+        let content = [b'x'; 5000];
+        let mut record = Record { offset: 5000, head: Print::of(&content), ..Record::default() };
+        let without_marks = checkpoint("s", 1, Some(&record));
+        assert!(!without_marks.value.as_deref().unwrap().windows(5).any(|word| word == b"marks"));
+        assert_eq!(parse("s", vec![without_marks]), [(1, record.clone())]);
+        record.marks.note(&content, 0, 0);
+        assert!(!record.marks.is_empty());
+        let stored = checkpoint("s", 2, Some(&record));
+        assert_eq!(parse("s", vec![stored]), [(2, record)]);
+    }
+
+    #[test]
     fn a_file_is_known_by_inode_and_birth_and_without_a_birth_by_its_device() {
         let id = |dev, ino, born| FileId { dev, ino, born };
         let check = |one: FileId, other: FileId, expected: bool| {
