@@ -27,6 +27,7 @@
 //! | `NAME.reserve` | bytes that are given up when the disk is full |
 //! | `NAME.damaged` | a note that damage was seen, or that salvaging has not ended |
 //! | `NAME.corrupt-TIME` | the newest damaged file |
+//! | `NAME.corrupt-TIME.unfinished` | the one that was begun in its place, and was damaged before it had been salvaged |
 //! | `NAME.original` | a database of the original program that is being taken over |
 //!
 //! # Tables
