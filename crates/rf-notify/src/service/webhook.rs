@@ -21,6 +21,7 @@ struct Webhook {
     url: Uri,
     method: Method,
     headers: HeaderMap,
+    /// It is sent as JSON.
     is_json: bool,
     template: Option<Template>,
     /// A value has no quotes around it.
@@ -63,6 +64,7 @@ pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Ser
         })?;
         takes_numbers_only = true;
     }
+    let is_json = escape == Escape::Json;
     let form = Webhook { url, method, headers, is_json, template, takes_numbers_only };
     Ok(Arc::new(Post { form, client, timeout: config.timeout.into() }))
 }

@@ -77,6 +77,8 @@ async fn without_a_payload_the_content_type_decides() {
     let json = r#"{"subject":"s","message":"m"}"#;
     let plain = "text/plain; charset=utf-8";
     check(json!({ "url": service.url, "contentType": "json" }), json, "application/json").await;
+    let header = json!({ "content-type": "application/json" });
+    check(json!({ "url": service.url, "header": header }), json, "application/json").await;
     check(json!({ "url": service.url }), "s\nm", plain).await;
     let empty = json!({ "url": service.url, "method": "", "contentType": "", "header": null });
     check(empty, "s\nm", plain).await;
