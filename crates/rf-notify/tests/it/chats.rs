@@ -157,6 +157,31 @@ async fn a_chat_that_is_not_there_is_no_fault_of_the_message() {
     assert_eq!(send("-100", "").await, empty);
 }
 
+#[tokio::test]
+async fn every_word_of_telegram_about_the_chat_is_known() {
+    for (said, is_about_the_chat) in [
+        ("not enough rights to send text messages to the chat", true),
+        ("have no rights to send a message", true),
+        ("need administrator rights in the channel chat", true),
+        ("group is deactivated", true),
+        ("user not found", true),
+        ("CHAT_WRITE_FORBIDDEN", true),
+        ("CHANNEL_PRIVATE", true),
+        ("PEER_ID_INVALID", true),
+        ("TOPIC_CLOSED", true),
+        ("message is too long", false),
+        ("text must be non-empty", false),
+        ("strings must be encoded in UTF-8", false),
+    ] {
+        let answer = json!({ "ok": false, "description": format!("Bad Request: {said}") });
+        let service = Service::start(move |_| (400, answer.to_string())).await;
+        let config =
+            json!({ "kind": "telegram", "url": service.url, "token": "1:A", "chatId": "1" });
+        let error = target(&config).send(&message("", "x"), "id").await.unwrap_err();
+        assert_eq!(matches!(error, NotifyError::Refused(_)), is_about_the_chat, "{error}");
+    }
+}
+
 /// Every service with its own way to say when.
 #[tokio::test]
 async fn a_rate_answer_says_when_to_come_back() {
