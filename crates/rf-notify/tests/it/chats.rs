@@ -52,6 +52,30 @@ async fn discord_is_never_sent_more_than_2000_characters() {
     assert_eq!(sizes, [2000, 2000, 1999, 2000]);
 }
 
+/// <https://docs.discord.com/developers/reference#message-formatting>, and the Markdown of adaptive cards.
+#[tokio::test]
+async fn a_link_shows_where_it_leads() {
+    let service = Service::start(|_| (204, String::new())).await;
+    let [discord, teams] =
+        ["discord", "teams"].map(|kind| target(&json!({ "kind": kind, "url": service.url })));
+    let masked = message("[your bank](https://evil.example)", "see ![x](http://h) and a[0] (b)");
+    let (subject, text) =
+        ("[your bank]\u{2060}(https://evil.example)", "see ![x]\u{2060}(http://h) and a[0] (b)");
+    for target in [&discord, &teams] {
+        target.send(&masked, "id").await.unwrap();
+    }
+    let received = service.received();
+    assert_eq!(received[0].json["content"], format!("**{subject}**\n{text}"));
+    let card = &received[1].json["attachments"][0]["content"]["body"];
+    assert_eq!((&card[0]["text"], &card[1]["text"]), (&json!(subject), &json!(text)));
+    // A group leaves room for what comes in between.
+    let burst: Vec<_> =
+        (0..12).map(|n| message("", &format!("{n}{}", "[a](".repeat(900)))).collect();
+    discord.send(&discord.grouped(&burst), "id").await.unwrap();
+    let content = service.received()[2].json["content"].as_str().unwrap().to_owned();
+    assert!(utf16(&content) <= 2000 && content.ends_with("\nand 2 more"), "{content}");
+}
+
 #[tokio::test]
 async fn discord_says_when_to_come_back_and_when_the_webhook_is_gone() {
     let limited = r#"{"message":"You are being rate limited.","retry_after":1.5,"global":false}"#;
