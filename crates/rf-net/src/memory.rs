@@ -9,30 +9,40 @@ pub const FREE_BYTES: usize = 64 * 1024;
 /// Shared memory is counted in pieces.
 const PIECE_BYTES: usize = 64 * 1024;
 
+/// The whole, a part of it, and a part of that.
+const MAX_LEVELS: usize = 3;
+
 /// Memory for the bodies of one server, or of some of its clients. Clones share it.
 #[derive(Debug, Clone)]
 pub struct BodyMemory {
     /// A part stands before what it is a part of: who waits for the part must not hold what others could use.
-    levels: Vec<Level>,
+    /// Invariant: there are at most [`MAX_LEVELS`].
+    levels: Arc<[Level]>,
 }
 
-/// What one body takes of it; given back when this is dropped.
+/// What one body takes of it; given back when this is dropped. Every body has one, so it needs no allocation.
 #[derive(Debug)]
 pub struct Held {
-    levels: Vec<Taken>,
+    memory: BodyMemory,
+    /// Of each level.
+    taken: [Option<OwnedSemaphorePermit>; MAX_LEVELS],
 }
 
 impl BodyMemory {
     /// Memory of `bytes`, or of `largest` where that is more: one body of that size can always be read.
     #[must_use]
     pub fn new(bytes: usize, largest: usize) -> Self {
-        Self { levels: vec![Level::new(bytes.max(largest))] }
+        Self { levels: Arc::new([Level::new(bytes.max(largest))]) }
     }
 
     /// A part of it, of `bytes` or `largest` as in [`BodyMemory::new`]: what is taken of the part is taken of the whole,
     /// too. Parts may be more than the whole together.
+    ///
+    /// # Panics
+    /// If it is a part of a part of a part.
     #[must_use]
     pub fn part(&self, bytes: usize, largest: usize) -> Self {
+        assert!(self.levels.len() < MAX_LEVELS, "only so many levels can be held");
         let own = Level::new(bytes.max(largest));
         Self { levels: std::iter::once(own).chain(self.levels.iter().cloned()).collect() }
     }
@@ -40,15 +50,14 @@ impl BodyMemory {
     /// For a body that begins.
     #[must_use]
     pub fn begin(&self) -> Held {
-        let taken = |level: &Level| Taken { level: level.clone(), permit: None };
-        Held { levels: self.levels.iter().map(taken).collect() }
+        Held { memory: self.clone(), taken: [const { None }; MAX_LEVELS] }
     }
 
     /// Waits until `bytes` are free. What a client could hold up is to be waited for with a limit of time.
     pub async fn wait_for(&self, bytes: usize) -> Held {
         let mut held = self.begin();
-        for taken in &mut held.levels {
-            taken.wait_for(bytes).await;
+        for (level, taken) in held.memory.levels.iter().zip(&mut held.taken) {
+            *taken = level.wait_for(bytes).await;
         }
         held
     }
@@ -58,12 +67,18 @@ impl Held {
     /// Takes what a body of `bytes` needs; false when there is not so much left.
     #[must_use]
     pub fn grow_to(&mut self, bytes: usize) -> bool {
-        self.levels.iter_mut().all(|taken| taken.grow_to(bytes))
+        self.memory
+            .levels
+            .iter()
+            .zip(&mut self.taken)
+            .all(|(level, taken)| level.grow(taken, bytes))
     }
 
     /// Gives back what a body of `bytes` does not need.
     pub fn shrink_to(&mut self, bytes: usize) {
-        self.levels.iter_mut().for_each(|taken| taken.shrink_to(bytes));
+        for (level, taken) in self.memory.levels.iter().zip(&mut self.taken) {
+            level.shrink(taken, bytes);
+        }
     }
 }
 
@@ -85,42 +100,33 @@ impl Level {
         let pieces = if bytes <= FREE_BYTES { 0 } else { bytes.div_ceil(PIECE_BYTES) };
         u32::try_from(pieces.min(self.pieces)).unwrap_or(u32::MAX)
     }
-}
 
-/// What one body takes of a level.
-#[derive(Debug)]
-struct Taken {
-    level: Level,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-impl Taken {
-    async fn wait_for(&mut self, bytes: usize) {
-        let pieces = self.level.pieces_of(bytes);
-        if pieces > 0 {
+    async fn wait_for(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        match self.pieces_of(bytes) {
+            0 => None,
             // Closed it never is.
-            self.permit = Arc::clone(&self.level.free).acquire_many_owned(pieces).await.ok();
+            pieces => Arc::clone(&self.free).acquire_many_owned(pieces).await.ok(),
         }
     }
 
-    fn grow_to(&mut self, bytes: usize) -> bool {
-        let has = self.permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let wanted = self.level.pieces_of(bytes) as usize;
+    fn grow(&self, taken: &mut Option<OwnedSemaphorePermit>, bytes: usize) -> bool {
+        let has = taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let wanted = self.pieces_of(bytes) as usize;
         let Some(more) = wanted.checked_sub(has).filter(|more| *more > 0) else { return true };
         let more = u32::try_from(more).unwrap_or(u32::MAX);
-        let Ok(more) = Arc::clone(&self.level.free).try_acquire_many_owned(more) else {
+        let Ok(more) = Arc::clone(&self.free).try_acquire_many_owned(more) else {
             return false;
         };
-        match &mut self.permit {
+        match taken {
             Some(permit) => permit.merge(more),
-            None => self.permit = Some(more),
+            None => *taken = Some(more),
         }
         true
     }
 
-    fn shrink_to(&mut self, bytes: usize) {
-        let wanted = self.level.pieces_of(bytes) as usize;
-        let Some(permit) = &mut self.permit else { return };
+    fn shrink(&self, taken: &mut Option<OwnedSemaphorePermit>, bytes: usize) {
+        let wanted = self.pieces_of(bytes) as usize;
+        let Some(permit) = taken else { return };
         let spare = permit.num_permits().saturating_sub(wanted);
         drop(permit.split(spare));
     }
@@ -165,6 +171,25 @@ mod tests {
             let free = |level: &Level| level.free.available_permits() == level.pieces;
             assert!(memory.levels.iter().all(free));
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_part_of_a_part_takes_is_taken_of_all_three() {
+        let whole = BodyMemory::new(4 * MIB, MIB);
+        let part = whole.part(3 * MIB, MIB);
+        let least = part.part(2 * MIB, MIB);
+        let mut held = least.wait_for(MIB).await;
+        assert!(held.grow_to(2 * MIB) && !least.begin().grow_to(MIB));
+        for (memory, left) in [(&part, MIB), (&whole, 2 * MIB)] {
+            assert_eq!(memory.levels[0].free.available_permits(), left / PIECE_BYTES);
+        }
+        held.shrink_to(MIB);
+        assert_eq!(whole.levels[0].free.available_permits(), 3 * MIB / PIECE_BYTES);
+        drop(held);
+        assert_eq!(
+            least.levels.iter().map(|level| level.free.available_permits()).sum::<usize>(),
+            9 * MIB / PIECE_BYTES
+        );
     }
 
     #[test]

@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_group_fits_into_what_each_service_takes() {
         for kind in KINDS {
-            for text in ["x", "🦀", "\"", "&", "@", "ä b\n"] {
+            for text in ["x", "🦀", "\"", "&", "@", "[a](b)", "ä b\n"] {
                 let long = |n: usize| message(&format!("host {n}"), &text.repeat(5_000));
                 let burst: Vec<Message> = (0..25).chain(0..3).map(long).collect();
                 let grouped = Message::grouped(&burst, kind.room);

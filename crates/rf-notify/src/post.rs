@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::message::Message;
 use crate::service::Service;
-use crate::target::{NotifyError, Sent};
+use crate::target::{NotifyError, Sent, Wrong};
 use crate::text::one_line;
 
 /// Most of an answer that is read.
@@ -41,6 +41,11 @@ pub(crate) trait Form: Send + Sync {
     /// What is to be put behind the reason where a refusal of the message is one of the target's settings, for services that
     /// tell both with one status.
     fn wrong_target(&self, _answer: &str) -> Option<String> {
+        None
+    }
+
+    /// As [`Service::doubt`].
+    fn doubt(&self) -> Option<Wrong> {
         None
     }
 }
@@ -86,6 +91,10 @@ impl<F: Form> Service for Post<F> {
                 },
             )
         })
+    }
+
+    fn doubt(&self) -> Option<Wrong> {
+        self.form.doubt()
     }
 }
 

@@ -27,6 +27,11 @@ pub(crate) trait Service: Send + Sync {
         message: &'a Message,
         id: &'a str,
     ) -> BoxFuture<'a, Result<Sent, NotifyError>>;
+
+    /// A key that is hardly meant as it is written, although there are messages that can be sent with it.
+    fn doubt(&self) -> Option<Wrong> {
+        None
+    }
 }
 
 /// One kind of service.

@@ -210,6 +210,9 @@ impl Target {
                 None => problems.error(node, format!("{}: {}", wrong.key, wrong.reason)),
             })
             .ok()?;
+        if let Some(doubt) = service.doubt() {
+            problems.warn(&at(node, doubt.key), doubt.reason);
+        }
         let group_max = config.group_max.unwrap_or(kind.group_max);
         Some(Self { name: name.to_owned(), group_max, room: kind.room, service })
     }

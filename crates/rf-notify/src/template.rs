@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde_json::Value;
 
 use crate::message::Message;
 use crate::text::json_escaped;
 
 const SUBJECT: &str = "subject";
 const MESSAGE: &str = "message";
+const CDATA: &str = "<![CDATA[";
+const CDATA_END: &str = "]]>";
 
 /// What keeps a value within its place in a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +20,12 @@ pub(crate) enum Escape {
     Json,
     /// As a value of a form.
     Form,
+    /// As the inside of a JSON string in a value of a form.
+    JsonInForm,
     /// As text or an attribute of XML or HTML.
     Markup,
+    /// As text of XML that is not looked at for markup.
+    Cdata,
     /// There are no places.
     None,
 }
@@ -44,13 +51,20 @@ impl Escape {
         match self {
             Self::Json => json_escaped(value).into(),
             Self::Form => utf8_percent_encode(value, NON_ALPHANUMERIC).into(),
+            Self::JsonInForm => {
+                utf8_percent_encode(&json_escaped(value), NON_ALPHANUMERIC).to_string().into()
+            }
             Self::Markup => value.chars().map(markup).collect::<String>().into(),
+            Self::Cdata => {
+                let text: String = value.chars().map(allowed).collect();
+                text.replace(CDATA_END, &format!("]]{CDATA_END}{CDATA}>")).into()
+            }
             Self::None => value.into(),
         }
     }
 }
 
-/// A character of a text in XML or HTML; most control characters must not be there at all.
+/// A character of a text in XML or HTML.
 fn markup(c: char) -> Cow<'static, str> {
     match c {
         '&' => "&amp;".into(),
@@ -58,28 +72,61 @@ fn markup(c: char) -> Cow<'static, str> {
         '>' => "&gt;".into(),
         '"' => "&quot;".into(),
         '\'' => "&#39;".into(),
-        '\t' | '\n' | '\r' => c.to_string().into(),
-        c if c.is_control() => "\u{fffd}".into(),
-        c => c.to_string().into(),
+        c => allowed(c).to_string().into(),
+    }
+}
+
+/// Most control characters, and two that are none, must not be in XML at all.
+fn allowed(c: char) -> char {
+    match c {
+        '\t' | '\n' | '\r' => c,
+        '\u{fffe}' | '\u{ffff}' => char::REPLACEMENT_CHARACTER,
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
     }
 }
 
 /// A payload to be filled in.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
+    parts: Vec<Part>,
+}
+
+/// A part of a payload whose values are escaped alike.
+#[derive(Debug, Clone)]
+struct Part {
     text: String,
     escape: Escape,
 }
 
 impl Template {
-    /// Of a payload whose values are escaped like this.
+    /// Of a payload whose values are escaped like this, unless it shows that they have to be otherwise.
     pub(crate) fn new(text: &str, escape: Escape) -> Self {
-        Self { text: text.to_owned(), escape }
+        let parts = match escape {
+            Escape::Form => text.split_inclusive('&').map(field).collect(),
+            Escape::Markup => text.split_inclusive(CDATA_END).flat_map(marked_up).collect(),
+            // The original has JSON sent as any type, and escapes it always.
+            Escape::None if is_json(&filled(text)) => vec![Part::new(text, Escape::Json)],
+            escape => vec![Part::new(text, escape)],
+        };
+        Self { parts }
     }
 
     /// Fills in both names in one pass: a message that contains `{{subject}}` shows just that.
     pub(crate) fn render(&self, message: &Message) -> String {
-        let mut rendered = String::with_capacity(self.text.len() + message.text.len());
+        let size = self.parts.iter().map(|part| part.text.len()).sum::<usize>();
+        let mut rendered = String::with_capacity(size + message.text.len());
+        self.parts.iter().for_each(|part| part.render(message, &mut rendered));
+        rendered
+    }
+}
+
+impl Part {
+    fn new(text: &str, escape: Escape) -> Self {
+        Self { text: text.to_owned(), escape }
+    }
+
+    fn render(&self, message: &Message, rendered: &mut String) {
         let mut rest = self.text.as_str();
         while let Some((before, after)) = rest.split_once("{{") {
             rendered.push_str(before);
@@ -100,14 +147,42 @@ impl Template {
             }
         }
         rendered.push_str(rest);
-        rendered
     }
+}
+
+/// A field of a form. Its value may be JSON, as with webhooks that look like those of Slack.
+fn field(text: &str) -> Part {
+    let (_, value) = text.split_once('=').unwrap_or_default();
+    let value = filled(value.trim_end_matches('&')).replace('+', " ");
+    let is_json = is_json(&percent_decode_str(&value).decode_utf8_lossy());
+    Part::new(text, if is_json { Escape::JsonInForm } else { Escape::Form })
+}
+
+/// Markup up to the end of a section that is not looked at for it.
+fn marked_up(text: &str) -> Vec<Part> {
+    match text.split_once(CDATA) {
+        Some((before, inside)) => {
+            let inside = format!("{CDATA}{inside}");
+            vec![Part::new(before, Escape::Markup), Part::new(&inside, Escape::Cdata)]
+        }
+        None => vec![Part::new(text, Escape::Markup)],
+    }
+}
+
+/// With numbers in all places, which can stand in JSON with quotes and without.
+fn filled(text: &str) -> String {
+    let message = Message { subject: "1".to_owned(), text: "2".to_owned() };
+    let mut rendered = String::new();
+    Part::new(text, Escape::None).render(&message, &mut rendered);
+    rendered
+}
+
+fn is_json(text: &str) -> bool {
+    matches!(serde_json::from_str(text), Ok(Value::Object(_) | Value::Array(_)))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     #[test]
@@ -132,7 +207,7 @@ mod tests {
     fn a_value_stays_in_its_place_in_every_type_of_payload() {
         let hostile = Message {
             subject: "a&admin=1 50%+ü".to_owned(),
-            text: "</m><x a='\"'>\u{0}&\n".to_owned(),
+            text: "</m><x a='\"'>\u{0}&\n]]>\u{ffff}".to_owned(),
         };
         let check = |media_type: &str, payload: &str, expected: &str| {
             let template = Template::new(payload, Escape::of(media_type));
@@ -140,11 +215,23 @@ mod tests {
         };
         let form = "application/x-www-form-urlencoded";
         check(form, "user=1&text={{subject}}", "user=1&text=a%26admin%3D1%2050%25%2B%C3%BC");
-        let markup = "<m>&lt;/m&gt;&lt;x a=&#39;&quot;&#39;&gt;\u{fffd}&amp;\n</m>";
+        let json_in_form = "to=a%26admin%3D1%2050%25%2B%C3%BC&payload={\"m\":\"%3C%2Fm%3E%3Cx%20a%3D%27%5C%22%27%3E%5Cu0000%26%5Cn%5D%5D%3E%EF%BF%BF\"}";
+        check(form, "to={{subject}}&payload={\"m\":\"{{message}}\"}", json_in_form);
+        check(
+            form,
+            "payload=%7B%22m%22:+%22{{subject}}%22%7D&x=1",
+            "payload=%7B%22m%22:+%22a%26admin%3D1%2050%25%2B%C3%BC%22%7D&x=1",
+        );
+        let markup = "<m>&lt;/m&gt;&lt;x a=&#39;&quot;&#39;&gt;\u{fffd}&amp;\n]]&gt;\u{fffd}</m>";
         for media_type in ["text/xml", "application/soap+xml; charset=utf-8", "TEXT/HTML"] {
             check(media_type, "<m>{{message}}</m>", markup);
         }
-        check("application/problem+json", "\"{{message}}\"", r#""</m><x a='\"'>\u0000&\n""#);
+        let cdata = "<m>a&amp;admin=1 50%+ü<![CDATA[</m><x a='\"'>\u{fffd}&\n]]]]><![CDATA[>\u{fffd}]]></m>";
+        check("text/xml", "<m>{{subject}}<![CDATA[{{message}}]]></m>", cdata);
+        let json = "\"</m><x a='\\\"'>\\u0000&\\n]]>\u{ffff}\"";
+        check("application/problem+json", "\"{{message}}\"", json);
         check("text/plain", "{{subject}}", &hostile.subject);
+        // As the original's users have it.
+        check("text/plain", "{\"m\":\"{{message}}\"}", &format!("{{\"m\":{json}}}"));
     }
 }

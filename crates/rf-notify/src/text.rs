@@ -64,6 +64,12 @@ pub(crate) fn without_mentions(text: &str) -> String {
     text.replace('@', "@\u{2060}")
 }
 
+/// Puts a word joiner between text and address of a link such as `[your bank](https://example.com)`, which so shows where it
+/// leads: for services that read Markdown.
+pub(crate) fn without_masked_links(text: &str) -> String {
+    text.replace("](", "]\u{2060}(")
+}
+
 /// What stands within the quotes of a JSON string.
 pub(crate) fn json_escaped(text: &str) -> String {
     let quoted = serde_json::Value::String(text.to_owned()).to_string();

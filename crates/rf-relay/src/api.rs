@@ -9,6 +9,7 @@ mod answers;
 mod error;
 mod holders;
 mod lease;
+mod left;
 mod node_info;
 mod pull;
 mod query;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use answers::Answers;
 pub(crate) use error::ApiError;
 pub(crate) use holders::Holders;
+pub(crate) use left::Left;
 pub(crate) use refusals::noted;
 pub(crate) use shares::Shares;
 pub(crate) use tap::Taps;
@@ -47,6 +49,7 @@ pub(crate) struct Relay {
     pub(crate) nodes: Arc<Nodes>,
     pub(crate) holders: Arc<Holders>,
     pub(crate) taps: Arc<Taps>,
+    pub(crate) left: Left,
     pub(crate) journal: Arc<Journal>,
     pub(crate) limits: RequestLimits,
     /// Of all bodies that are being read or stored.

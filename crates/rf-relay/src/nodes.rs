@@ -182,6 +182,10 @@ impl Nodes {
     }
 
     fn forget(&self, table: &mut HashMap<NodeId, Arc<Node>>, now_ms: u64) {
+        // Heard by a clock that was ahead: until that time came, its silence would not be noticed. It begins now at the latest.
+        for node in table.values_mut().filter(|node| node.past.last_seen_ms > now_ms) {
+            Arc::make_mut(node).past.last_seen_ms = now_ms;
+        }
         let before = table.len();
         table.retain(|id, node| {
             is_recent(self.absences.silence_ms(node.past.last_seen_ms, now_ms))

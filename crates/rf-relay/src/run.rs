@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts::{self, Alerts, Teller};
-use crate::api::{Answers, Holders, Relay, Shares, noted, router};
+use crate::api::{Answers, Holders, Left, Relay, Shares, noted, router};
 use crate::auth::Tokens;
 use crate::config::{AlertsConfig, RelayConfig};
 use crate::data_dir_lock::DataDirLock;
@@ -114,6 +114,7 @@ pub(crate) async fn run_with(
         nodes: Arc::clone(&view.nodes),
         holders: Arc::clone(&view.holders),
         taps: Arc::default(),
+        left: Left::default(),
         journal: Arc::clone(&view.journal),
         body_memory: body_memory(),
         decoding_memory: body_memory(),

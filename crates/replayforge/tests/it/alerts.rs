@@ -9,6 +9,7 @@ use crate::support::bucket::drain;
 use crate::support::http::Message;
 use crate::support::ports::free_port;
 use crate::support::program::Program;
+use crate::support::server::Answer;
 use crate::support::target::Target;
 use crate::support::wait::{SOON, eventually};
 use crate::support::wire::call;
@@ -55,6 +56,30 @@ fn trouble_and_its_end_are_told_once_and_the_heart_beats() {
     relay.wait_for("INFO RECOVERED node web-1: silent, after");
     let troubles = told().iter().filter(|text| text.contains("TROUBLE")).count();
     assert_eq!(troubles, 1, "a restart tells nothing again: {:?}", told());
+}
+
+/// As one whose token is wrong, until somebody has mended the file.
+#[test]
+fn what_a_service_refused_to_take_is_told_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let (service, heart) = (Target::start(), Target::start());
+    service.answer(|_, _| Answer::status(403));
+    let config = json!({
+        "port": free_port(), "listenAddress": "127.0.0.1", "dataDir": folder.path().join("data"),
+        "expectedNodes": ["web-1"],
+        "buckets": { "b": { "auth": "t" } },
+        "alerts": told_at_once(&service, &heart),
+    });
+    let mut relay = Program::role(folder.path(), "relay", &config);
+    relay.wait_for("an alert cannot be sent, trying again");
+    relay.stop();
+    let refused = service.count();
+    service.answer(|_, _| Answer::status(200));
+    relay.restart();
+    eventually("it is told", SOON, || {
+        let later = service.requests().split_off(refused);
+        later.iter().any(|request| request.text().contains("TROUBLE node web-1: missing"))
+    });
 }
 
 #[test]

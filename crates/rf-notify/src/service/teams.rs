@@ -1,8 +1,8 @@
 //! Microsoft Teams: an adaptive card to an incoming webhook or a workflow (docs: Create and send messages with Incoming
 //! Webhooks).
 //!
-//! A message may have 28 KiB. A mention needs an entity beside the text, and there is none. The older connectors answer
-//! 200 and name the refusal in the text.
+//! A message may have 28 KiB. A mention needs an entity beside the text, and there is none; a joiner keeps links from hiding
+//! behind other words. The older connectors answer 200 and name the refusal in the text.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::Service;
 use crate::message::Message;
 use crate::post::{self, Form, Post};
 use crate::target::{NotifyError, TargetConfig, Wrong};
-use crate::text::{Room, cut, json_len};
+use crate::text::{Room, cut, json_len, without_masked_links};
 
 /// As JSON; the card around it takes less than the KiB that is left, the subject another.
 const MAX_BYTES: usize = 26 * 1024;
@@ -26,7 +26,7 @@ const MAX_SUBJECT_BYTES: usize = 1024;
 const HIDDEN: &str = "returned HTTP error ";
 
 /// For a group of notifications.
-pub(super) const ROOM: Room = Room { limit: MAX_BYTES, measure: json_len };
+pub(super) const ROOM: Room = Room { limit: MAX_BYTES, measure: room_len };
 
 struct Teams {
     url: Uri,
@@ -37,17 +37,22 @@ pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Ser
     Ok(Arc::new(Post { form: Teams { url }, client, timeout: config.timeout.into() }))
 }
 
+/// Behind a bracket there may be a joiner, of [`without_masked_links`].
+fn room_len(c: char) -> usize {
+    if c == ']' { 4 } else { json_len(c) }
+}
+
 impl Form for Teams {
     fn request(&self, message: &Message, _id: &str) -> Result<Request<Full<Bytes>>, String> {
         let (subject, text) = message.parts();
         let mut blocks = Vec::new();
         if let Some(subject) = subject {
-            let subject = cut(subject, MAX_SUBJECT_BYTES, json_len);
+            let subject = cut(&without_masked_links(subject), MAX_SUBJECT_BYTES, json_len);
             blocks.push(json!({
                 "type": "TextBlock", "text": subject, "weight": "bolder", "wrap": true
             }));
         }
-        let text = cut(text, MAX_BYTES, json_len);
+        let text = cut(&without_masked_links(text), MAX_BYTES, json_len);
         blocks.push(json!({ "type": "TextBlock", "text": text, "wrap": true }));
         let card = json!({
             "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",

@@ -21,8 +21,9 @@ use crate::text::{Room, cut, without_mentions};
 
 const MAX_CHARS: usize = 4096;
 const DEFAULT_URL: &str = "https://api.telegram.org";
-/// In the words of every refusal that is about the chat, and in none about the text.
-const ABOUT_THE_CHAT: [&str; 2] = ["chat", "PEER_ID_INVALID"];
+/// In the words of every refusal that is about the chat, and in none about the text: sentences such as `have no rights to send a
+/// message`, or names such as `CHAT_WRITE_FORBIDDEN`.
+const ABOUT_THE_CHAT: [&str; 7] = ["chat", "channel", "group", "peer", "rights", "topic", "user"];
 
 /// For a group of notifications.
 pub(super) const ROOM: Room = Room { limit: MAX_CHARS, measure: mentions_len };
@@ -64,7 +65,7 @@ impl Form for Telegram {
     /// A group that becomes a supergroup, which Telegram does by itself, gets another number.
     fn wrong_target(&self, answer: &str) -> Option<String> {
         let answer: Value = serde_json::from_str(answer).ok()?;
-        let said = answer["description"].as_str()?;
+        let said = answer["description"].as_str()?.to_ascii_lowercase();
         if !ABOUT_THE_CHAT.iter().any(|word| said.contains(word)) {
             return None;
         }

@@ -21,8 +21,11 @@ struct Webhook {
     url: Uri,
     method: Method,
     headers: HeaderMap,
+    /// It is sent as JSON.
     is_json: bool,
     template: Option<Template>,
+    /// A value has no quotes around it.
+    takes_numbers_only: bool,
 }
 
 pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Service>, Wrong> {
@@ -49,24 +52,27 @@ pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Ser
     }
     let sent_as = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     let escape = if is_json { Escape::Json } else { Escape::of(sent_as.unwrap_or_default()) };
-    let template = (!config.build_payload.is_empty())
-        .then(|| checked(Template::new(&config.build_payload, escape), is_json))
-        .transpose()?;
-    let form = Webhook { url, method, headers, is_json, template };
+    let template =
+        (!config.build_payload.is_empty()).then(|| Template::new(&config.build_payload, escape));
+    let mut takes_numbers_only = false;
+    if let Some(template) = template.as_ref().filter(|_| is_json)
+        && let Err(error) = parsed(template, "a text")
+    {
+        // It would be refused with every message.
+        parsed(template, "1").map_err(|_also| {
+            Wrong::new("buildPayload", format!("expected JSON once it is filled in: {error}"))
+        })?;
+        takes_numbers_only = true;
+    }
+    let is_json = escape == Escape::Json;
+    let form = Webhook { url, method, headers, is_json, template, takes_numbers_only };
     Ok(Arc::new(Post { form, client, timeout: config.timeout.into() }))
 }
 
-/// A payload that is not JSON although it is called so would be refused with every message. A text needs quotes around it.
-fn checked(template: Template, is_json: bool) -> Result<Template, Wrong> {
-    let sample = Message { subject: "a subject".to_owned(), text: "a message".to_owned() };
-    let parsed: Result<Value, _> = serde_json::from_str(&template.render(&sample));
-    match parsed {
-        Err(error) if is_json => Err(Wrong::new(
-            "buildPayload",
-            format!("expected JSON once it is filled in, with each text in quotes: {error}"),
-        )),
-        _ => Ok(template),
-    }
+/// The payload of a message whose subject and text are `value`.
+fn parsed(template: &Template, value: &str) -> serde_json::Result<Value> {
+    let message = Message { subject: value.to_owned(), text: value.to_owned() };
+    serde_json::from_str(&template.render(&message))
 }
 
 impl Form for Webhook {
@@ -85,5 +91,10 @@ impl Form for Webhook {
         let id = HeaderValue::try_from(id).map_err(|error| error.to_string())?;
         request.headers_mut().entry(IDEMPOTENCY_KEY).or_insert(id);
         Ok(request)
+    }
+
+    fn doubt(&self) -> Option<Wrong> {
+        let reason = "filled in with a text, it is no JSON: put quotes around {{subject}} and {{message}}, unless they are always numbers";
+        self.takes_numbers_only.then(|| Wrong::new("buildPayload", reason))
     }
 }

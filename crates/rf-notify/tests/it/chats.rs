@@ -52,6 +52,30 @@ async fn discord_is_never_sent_more_than_2000_characters() {
     assert_eq!(sizes, [2000, 2000, 1999, 2000]);
 }
 
+/// <https://docs.discord.com/developers/reference#message-formatting>, and the Markdown of adaptive cards.
+#[tokio::test]
+async fn a_link_shows_where_it_leads() {
+    let service = Service::start(|_| (204, String::new())).await;
+    let [discord, teams] =
+        ["discord", "teams"].map(|kind| target(&json!({ "kind": kind, "url": service.url })));
+    let masked = message("[your bank](https://evil.example)", "see ![x](http://h) and a[0] (b)");
+    let (subject, text) =
+        ("[your bank]\u{2060}(https://evil.example)", "see ![x]\u{2060}(http://h) and a[0] (b)");
+    for target in [&discord, &teams] {
+        target.send(&masked, "id").await.unwrap();
+    }
+    let received = service.received();
+    assert_eq!(received[0].json["content"], format!("**{subject}**\n{text}"));
+    let card = &received[1].json["attachments"][0]["content"]["body"];
+    assert_eq!((&card[0]["text"], &card[1]["text"]), (&json!(subject), &json!(text)));
+    // A group leaves room for what comes in between.
+    let burst: Vec<_> =
+        (0..12).map(|n| message("", &format!("{n}{}", "[a](".repeat(900)))).collect();
+    discord.send(&discord.grouped(&burst), "id").await.unwrap();
+    let content = service.received()[2].json["content"].as_str().unwrap().to_owned();
+    assert!(utf16(&content) <= 2000 && content.ends_with("\nand 2 more"), "{content}");
+}
+
 #[tokio::test]
 async fn discord_says_when_to_come_back_and_when_the_webhook_is_gone() {
     let limited = r#"{"message":"You are being rate limited.","retry_after":1.5,"global":false}"#;
@@ -155,6 +179,31 @@ async fn a_chat_that_is_not_there_is_no_fault_of_the_message() {
     assert_eq!(send("-7", "x").await, NotifyError::Refused(moved));
     let empty = NotifyError::Permanent(format!("{answered}message text is empty"));
     assert_eq!(send("-100", "").await, empty);
+}
+
+#[tokio::test]
+async fn every_word_of_telegram_about_the_chat_is_known() {
+    for (said, is_about_the_chat) in [
+        ("not enough rights to send text messages to the chat", true),
+        ("have no rights to send a message", true),
+        ("need administrator rights in the channel chat", true),
+        ("group is deactivated", true),
+        ("user not found", true),
+        ("CHAT_WRITE_FORBIDDEN", true),
+        ("CHANNEL_PRIVATE", true),
+        ("PEER_ID_INVALID", true),
+        ("TOPIC_CLOSED", true),
+        ("message is too long", false),
+        ("text must be non-empty", false),
+        ("strings must be encoded in UTF-8", false),
+    ] {
+        let answer = json!({ "ok": false, "description": format!("Bad Request: {said}") });
+        let service = Service::start(move |_| (400, answer.to_string())).await;
+        let config =
+            json!({ "kind": "telegram", "url": service.url, "token": "1:A", "chatId": "1" });
+        let error = target(&config).send(&message("", "x"), "id").await.unwrap_err();
+        assert_eq!(matches!(error, NotifyError::Refused(_)), is_about_the_chat, "{error}");
+    }
 }
 
 /// Every service with its own way to say when.

@@ -83,13 +83,19 @@ fn answer(kept: &Mutex<Vec<Received>>, rules: &Rules, received: Received) -> Res
 
 /// The target that a file with this text means; the problems otherwise.
 pub(crate) fn build(config: &Value) -> Result<Target, String> {
+    let (target, problems) = check(config);
+    target.filter(|_| !problems.has_errors()).ok_or_else(|| problems.to_string())
+}
+
+/// The target, if there is one, and all problems, warnings as well.
+pub(crate) fn check(config: &Value) -> (Option<Target>, Problems) {
     let mut problems = Problems::new();
     let text = config.to_string();
     let document = parse("file.json", &text, &|_| None, &mut problems).expect("it is JSON");
     let root = document.root();
     let config: Option<TargetConfig> = root.decode(&mut problems);
     let target = config.and_then(|config| Target::build("it", &config, &root, &mut problems));
-    target.filter(|_| !problems.has_errors()).ok_or_else(|| problems.to_string())
+    (target, problems)
 }
 
 pub(crate) fn target(config: &Value) -> Target {

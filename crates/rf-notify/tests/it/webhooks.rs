@@ -4,7 +4,7 @@ use axum::http::Method;
 use rf_notify::NotifyError;
 use serde_json::{Value, json};
 
-use super::support::{Service, build, hostile, message, target};
+use super::support::{self, Service, build, hostile, message, target};
 
 async fn echo() -> Service {
     Service::start(|_| (200, String::new())).await
@@ -77,6 +77,8 @@ async fn without_a_payload_the_content_type_decides() {
     let json = r#"{"subject":"s","message":"m"}"#;
     let plain = "text/plain; charset=utf-8";
     check(json!({ "url": service.url, "contentType": "json" }), json, "application/json").await;
+    let header = json!({ "content-type": "application/json" });
+    check(json!({ "url": service.url, "header": header }), json, "application/json").await;
     check(json!({ "url": service.url }), "s\nm", plain).await;
     let empty = json!({ "url": service.url, "method": "", "contentType": "", "header": null });
     check(empty, "s\nm", plain).await;
@@ -132,10 +134,21 @@ fn a_wrong_file_is_told_what_is_expected_and_shows_no_secret() {
         json!({ "url": "http://h", "contentType": "json", "buildPayload": "{\"a\": {{message}" }),
         "buildPayload: expected JSON once it is filled in",
     );
-    // Good for a message that is a number, and for no other.
-    check(
-        json!({ "url": "http://h", "contentType": "json", "buildPayload": "{\"a\": {{message}}}" }),
-        "buildPayload: expected JSON once it is filled in, with each text in quotes",
-    );
     check(json!({ "url": "http://h", "timeout": 0 }), "timeout: expected a time above zero");
+}
+
+/// Such files of the original work for messages that are numbers.
+#[tokio::test]
+async fn a_payload_without_quotes_is_a_warning_and_takes_numbers() {
+    let service = echo().await;
+    let payload = r#"{"text":"{{message}}","priority":{{subject}}}"#;
+    let config = json!({ "url": service.url, "contentType": "json", "buildPayload": payload });
+    let (target, problems) = support::check(&config);
+    assert!(!problems.has_errors(), "{problems}");
+    assert!(problems.to_string().contains("buildPayload: filled in with a text"), "{problems}");
+    target.unwrap().send(&message("5", "full"), "id").await.unwrap();
+    assert_eq!(service.only().json, json!({ "text": "full", "priority": 5 }));
+    let quoted =
+        json!({ "url": service.url, "contentType": "json", "buildPayload": r#"["{{message}}"]"# });
+    assert!(support::check(&quoted).1.is_ok());
 }

@@ -15,8 +15,11 @@ use super::Change;
 
 /// Messages that wait for one service; further ones are not sent, which the log says.
 const MAX_WAITING: usize = 100;
-/// A service that is away for longer misses the message, which the log says.
+/// A service that is away or refuses us for longer misses the message, which the log says.
 const GIVE_UP_AFTER: usize = 30;
+/// A service that refuses us is asked again after this. The message stays pending meanwhile: once somebody has mended the file,
+/// the next run tells it.
+const REFUSED_PAUSE: Duration = Duration::from_secs(60);
 
 /// A message, by the number of services that are still to get it.
 #[derive(Debug, Clone, Default)]
@@ -108,7 +111,8 @@ async fn send(target: &Target, message: &Message) {
             }
             Err(NotifyError::Retry { reason, after }) => (reason, after),
             Err(NotifyError::Away(reason)) => (reason, None),
-            Err(error @ (NotifyError::Refused(_) | NotifyError::Permanent(_))) => {
+            Err(error @ NotifyError::Refused(_)) => (error.to_string(), Some(REFUSED_PAUSE)),
+            Err(error @ NotifyError::Permanent(_)) => {
                 tracing::error!(target = target.name(), %error, "an alert is dropped: the service rejects it");
                 return;
             }
@@ -119,6 +123,6 @@ async fn send(target: &Target, message: &Message) {
     }
     tracing::error!(
         target = target.name(),
-        "an alert is dropped: the service could not be reached for too long"
+        "an alert is dropped: the service was away, or refused it, for too long"
     );
 }

@@ -120,7 +120,7 @@ fn batch_id(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     }
 }
 
-/// Stores the events in every bucket; gives those that had not stored them before.
+/// Stores the events in every bucket; gives those that had not stored them before, as far as that was counted.
 async fn append(
     relay: &Relay,
     buckets: &[BucketName],
@@ -136,21 +136,29 @@ async fn append(
     let tapped = relay.taps.any().then(|| events.clone());
     let mut stored = Vec::new();
     let mut refusals = Vec::new();
-    for (bucket, outcome) in append_to_all(relay, buckets, events, batch_id).await {
-        match outcome {
-            Ok(Appended::Stored) => {
-                arrival.note(relay, Step::Stored, bucket);
-                if let Some(events) = &tapped {
-                    relay.taps.tell(bucket, events);
-                }
-                stored.push(bucket.clone());
+    let waiting = relay.left.wait(buckets, batch_id.as_deref());
+    let outcomes = append_to_all(relay, buckets, events, batch_id.clone()).await;
+    waiting.answered();
+    for (bucket, outcome) in outcomes {
+        let appended = match outcome {
+            Ok(appended) => appended,
+            Err(error) => {
+                refusals.push((bucket, error));
+                continue;
             }
-            Ok(Appended::Duplicate) => {
-                arrival.note(relay, Step::Repeated, bucket);
-                tracing::debug!(%bucket, "a repeated batch was stored before");
-            }
-            Err(error) => refusals.push((bucket, error)),
+        };
+        let is_repeat = appended == Appended::Duplicate;
+        arrival.note(relay, if is_repeat { Step::Repeated } else { Step::Stored }, bucket);
+        // In any case, so that no later repeat is counted.
+        let was_left = relay.left.take(bucket, batch_id.as_deref());
+        if is_repeat && !was_left {
+            tracing::debug!(%bucket, "a repeated batch was stored before");
+            continue;
         }
+        if let Some(events) = &tapped {
+            relay.taps.tell(bucket, events);
+        }
+        stored.push(bucket.clone());
     }
     if refusals.is_empty() {
         return Ok(stored);

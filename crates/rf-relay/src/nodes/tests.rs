@@ -66,6 +66,15 @@ fn a_clock_beyond_all_time_is_ahead() {
 }
 
 #[test]
+fn who_was_heard_by_a_clock_that_was_ahead_is_silent_from_now_on() {
+    let nodes = Nodes::default();
+    nodes.told("web", raw("{}"), info(1, 0, 7), NOW + 3_600_000);
+    for now_ms in [NOW, NOW + 60_000] {
+        assert_eq!(nodes.all(now_ms)[0].past.last_seen_ms, NOW);
+    }
+}
+
+#[test]
 fn two_messages_of_one_round_are_no_rate_of_their_own() {
     let nodes = Nodes::default();
     let rates = |now: u64| {

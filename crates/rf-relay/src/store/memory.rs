@@ -47,6 +47,8 @@ pub(crate) enum Fault {
     DiskFull,
     Broken,
     Panic,
+    /// An append does its work, and never ends.
+    Unanswered,
 }
 
 impl Memory {
@@ -143,13 +145,14 @@ impl BucketStore for Memory {
         batch_id: Option<String>,
     ) -> BoxFuture<'a, Result<Appended, AppendError>> {
         async move {
-            match self.with(bucket, |bucket| bucket.fault) {
+            let fault = self.with(bucket, |bucket| bucket.fault);
+            match fault {
                 Some(Fault::Full) => return Err(AppendError::Full("no room".to_owned())),
                 Some(Fault::DiskFull) => return Err(AppendError::Disk("no room".to_owned())),
                 Some(Fault::Panic) => panic!("this panic is part of the test"),
-                Some(Fault::Broken) | None => {}
+                Some(Fault::Broken | Fault::Unanswered) | None => {}
             }
-            Ok(self.try_with(bucket, |bucket| {
+            let appended = self.try_with(bucket, |bucket| {
                 if batch_id.is_some_and(|id| !bucket.batch_ids.insert(id)) {
                     return Appended::Duplicate;
                 }
@@ -161,7 +164,11 @@ impl BucketStore for Memory {
                 }
                 bucket.news.send_modify(|news| *news += 1);
                 Appended::Stored
-            })?)
+            })?;
+            if matches!(fault, Some(Fault::Unanswered)) {
+                std::future::pending::<()>().await;
+            }
+            Ok(appended)
         }
         .boxed()
     }

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{AUTH, TestRelay, with_config, with_embedded, with_relay};
+use crate::bucket::BucketName;
 use crate::config::RelayConfig;
-use crate::store::Usage;
 use crate::store::memory::Fault;
+use crate::store::{BucketStore, Usage};
 
 async fn statusz(relay: &TestRelay) -> Value {
     let mut page = whole_statusz(relay, "").await;
@@ -123,6 +124,42 @@ async fn a_repeated_batch_is_not_counted_as_received() {
         assert_eq!(page["buckets"]["a"]["rxMessagesSinceStart"], 1);
         assert_eq!(page["hostnames"]["h"]["rxQueryByMinute"], 2);
         assert_eq!(page["hostnames"]["h"]["rxMessagesSinceStart"], 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_batch_whose_sender_left_while_it_was_stored_is_counted_with_its_repeat() {
+    with_relay(async |relay| {
+        let head = format!("POST /record-batch\nRF-BUCKETS: a\nRF-BATCH-ID: 1\n{AUTH}");
+        let repeat = async || {
+            assert!(relay.ask(&head, r#"["x","y"]"#).await.starts_with("200 "));
+        };
+        let received =
+            async || statusz(relay).await["buckets"]["a"]["rxMessagesSinceStart"].clone();
+        relay.memory.break_bucket("a", Fault::Unanswered);
+        let bucket = BucketName::new("a").unwrap();
+        let stored = async {
+            while relay.memory.usage(&bucket).events == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = repeat() => panic!("nobody answers"),
+            () = stored => {}
+        }
+        relay.memory.break_bucket("a", None);
+        assert_eq!(received().await, 0);
+        // The relay may notice only after the first repeat that the sender has left.
+        let counted = async {
+            while received().await == 0 {
+                repeat().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), counted).await.expect("it is counted");
+        repeat().await;
+        assert_eq!(received().await, 2);
+        assert_eq!(relay.memory.usage(&bucket).events, 2);
     })
     .await;
 }
