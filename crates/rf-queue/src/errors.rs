@@ -34,9 +34,9 @@ impl fmt::Display for FullReason {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
     /// No room now; later there may be.
-    #[error("queue `{queue}` is full: {reason}")]
+    #[error("{} is full: {reason}", full(.queue))]
     Full {
-        /// The queue's name.
+        /// The queue's name; empty for values alone, which go to none.
         queue: String,
         /// Which limit.
         reason: FullReason,
@@ -55,6 +55,10 @@ pub enum CommitError {
     /// The database refused; may work later.
     #[error("database: {0}")]
     Failed(String),
+}
+
+fn full(queue: &str) -> String {
+    if queue.is_empty() { "the store".to_owned() } else { format!("queue `{queue}`") }
 }
 
 /// Why a read or a lease was refused.

@@ -216,10 +216,12 @@ impl<'a> Reading<'a> {
         let after = self.word(behind);
         let of_field = watched.contains('.');
         if of_field && after == b"=" {
-            // What stands to the right of it is read before.
+            // What stands to the right of it is read before. Only the first time: the rest of a line may be the whole script.
             let line = self.words[at].line;
-            let rest = self.words.iter().skip(behind).take_while(|word| word.line == line);
-            self.made.entry(watched.into()).or_insert(behind + rest.count());
+            self.made.entry(watched.into()).or_insert_with(|| {
+                let rest = self.words.iter().skip(behind);
+                behind + rest.take_while(|word| word.line == line).count()
+            });
             return;
         }
         let is_asked = matches!(after, b"then" | b"and" | b"or" | b"==" | b"~=")

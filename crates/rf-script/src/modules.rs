@@ -1,9 +1,8 @@
 //! `require`: files beside the script.
 
-use std::sync::Arc;
-
 use mlua::{Lua, LuaString, Table, Value};
 
+use crate::prelude;
 use crate::vm::{Host, lua_text};
 
 /// A module's file may be so large.
@@ -19,14 +18,14 @@ pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
     }
     package.set("loaded", &loaded)?;
     lua.globals().set("package", package)?;
-    let options = Arc::clone(&host.options);
+    let host = host.clone();
     let require = lua.create_function(move |lua, name: LuaString| {
         let present: Value = loaded.get(&name)?;
         if !present.is_nil() {
             return Ok(present);
         }
         let name = name.to_string_lossy();
-        let folder = options.path.parent().unwrap_or_else(|| std::path::Path::new("."));
+        let folder = host.options.path.parent().unwrap_or_else(|| std::path::Path::new("."));
         let path = folder.join(format!("{}.lua", name.replace('.', "/")));
         let refused = |reason: String| {
             let path = path.display();
@@ -40,8 +39,7 @@ pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
             return Err(refused(format!("{size} bytes, a module may have {MAX_MODULE_BYTES}")));
         }
         let text = std::fs::read(&path).map_err(|error| refused(error.to_string()))?;
-        let chunk = lua.load(lua_text(&text)).set_name(format!("@{name}.lua"));
-        let chunk = chunk.set_mode(mlua::chunk::ChunkMode::Text);
+        let chunk = prelude::parse(lua, &host, lua_text(&text), &format!("{name}.lua"))?;
         let mut value: Value = chunk.call(name.as_str())?;
         if value.is_nil() {
             value = Value::Boolean(true);

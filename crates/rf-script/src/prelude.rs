@@ -24,6 +24,9 @@ const MAX_ELEMENTS: f64 = 10_000_000.0;
 /// So many, where metamethods are asked for each: they may be C functions or long chains, in which the hook cannot look.
 const MAX_ELEMENTS_WITH_METAMETHODS: f64 = 10_000.0;
 
+/// Where the registry, which no script sees, has what parses the text of a script.
+const PARSE: &str = "rf.parse";
+
 /// Replaces and completes the globals.
 pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
     let helpers = lua.create_table()?;
@@ -32,7 +35,32 @@ pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
     for (name, text) in CHUNKS {
         lua.load(text).set_name(name).call::<()>(&helpers)?;
     }
-    Ok(())
+    lua.set_named_registry_value(PARSE, helpers.get::<Function>("parse")?)
+}
+
+/// Parses the text of a file, within the time of the call under way: `Lua::load` cannot be stopped. For VMs whose globals are
+/// installed.
+///
+/// # Errors
+/// What is wrong with the text, with file and line; that the time or the memory does not suffice, with the file.
+pub(crate) fn parse(lua: &Lua, host: &Host, text: &[u8], file: &str) -> mlua::Result<Function> {
+    let failed = |error: mlua::Error| {
+        let reason = describe(&error);
+        mlua::Error::RuntimeError(format!("{file}: cannot be parsed: {reason}"))
+    };
+    let parse: Function = lua.named_registry_value(PARSE)?;
+    let text = lua.create_string(text).map_err(failed)?;
+    let parsed = parse.call::<(Option<Function>, Option<LuaString>)>((text, format!("@{file}")));
+    let (chunk, message) = parsed.map_err(failed)?;
+    if let Some(chunk) = chunk {
+        return Ok(chunk);
+    }
+    host.guard.check().map_err(failed)?;
+    let message = message.map(|message| message.to_string_lossy()).unwrap_or_default();
+    if message == OUT_OF_MEMORY {
+        return Err(failed(mlua::Error::MemoryError(message)));
+    }
+    Err(mlua::Error::SyntaxError { message, incomplete_input: false })
 }
 
 fn add_limits(lua: &Lua, host: &Host, helpers: &Table) -> mlua::Result<()> {

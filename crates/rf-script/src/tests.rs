@@ -270,6 +270,11 @@ fn a_script_that_cannot_be_loaded_says_where() {
         told,
         "the global `init` is of type integer: expected a function, which would be called"
     );
+    // The parser gets the text in pieces.
+    let long = format!("local x = {{{}}}\n", "'some text',".repeat(1000));
+    assert!(load(&format!("{long}function Process() end")).has_process());
+    let told = error(&format!("{long}x ="));
+    assert_eq!(told, "test.lua:2: unexpected symbol near <eof>");
     let missing = Vm::load(Arc::new(ScriptOptions::new("/nowhere/a.lua", vec![])), BTreeMap::new());
     let Err(LoadError::File { path, .. }) = missing else { panic!("loaded") };
     assert_eq!(path, "/nowhere/a.lua");

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mlua::chunk::ChunkMode;
 use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Value, VmState};
 
 use crate::batch::{Transformed, read_messages, read_request};
@@ -82,12 +81,8 @@ impl Vm {
         let script = |error: mlua::Error| LoadError::Script(describe(&error));
         let mut vm = Self::empty(options, kv).map_err(script)?;
         vm.arm(LOAD_FACTOR);
-        vm.lua
-            .load(lua_text(text))
-            .set_mode(ChunkMode::Text)
-            .set_name(format!("@{name}"))
-            .exec()
-            .map_err(script)?;
+        let chunk = prelude::parse(&vm.lua, &vm.host, lua_text(text), &name).map_err(script)?;
+        chunk.call::<()>(()).map_err(script)?;
         if let Some(init) = hook(&vm.lua, "init").map_err(script)? {
             init.call::<()>(()).map_err(script)?;
         }

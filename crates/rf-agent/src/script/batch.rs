@@ -14,6 +14,7 @@ use super::kv_prefix;
 use super::mailbox::{Mailbox, Refused};
 use super::reload::{Watcher, next_reload, tried};
 use super::thread::{self, Memory};
+use super::work::add_changes;
 
 enum Job {
     Transform { messages: Vec<Bytes>, reply: oneshot::Sender<Result<Transformed, String>> },
@@ -53,11 +54,11 @@ struct Running {
     mailbox: Arc<Mailbox<Job>>,
     store: Store,
     /// What the script has remembered and the store has not taken yet, by key.
-    unsaved: Mutex<BTreeMap<String, Option<Vec<u8>>>>,
+    unsaved: Mutex<BTreeMap<String, KvChange>>,
 }
 
 impl Running {
-    fn unsaved(&self) -> MutexGuard<'_, BTreeMap<String, Option<Vec<u8>>>> {
+    fn unsaved(&self) -> MutexGuard<'_, BTreeMap<String, KvChange>> {
         self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -152,10 +153,12 @@ impl BatchScript {
         let prefix = kv_prefix("kv-sink", &self.sink);
         let checkpoints: Vec<Checkpoint> = {
             let mut unsaved = running.unsaved();
-            unsaved.extend(changes.into_iter().map(|change| (change.key, change.value)));
-            let values =
-                unsaved.iter().map(|(key, value)| (format!("{prefix}{key}"), value.clone()));
-            values.map(|(key, value)| Checkpoint { key, value }).collect()
+            add_unsaved(&mut unsaved, changes);
+            let point = |change: &KvChange| Checkpoint {
+                key: format!("{prefix}{}", change.key),
+                value: change.value.clone(),
+            };
+            unsaved.values().map(point).collect()
         };
         if checkpoints.is_empty() {
             return Ok(());
@@ -168,7 +171,13 @@ impl BatchScript {
             Err(error @ (CommitError::Full { .. } | CommitError::TooLarge { .. })) => {
                 tracing::warn!(sink = self.sink, %error, "what the script has set with kv_set cannot be stored, trying again with the next batch");
             }
-            Err(error) => return Err(TransformError::Store(error.to_string())),
+            Err(error) => {
+                // A disk that has failed may have stored them all the same.
+                for change in running.unsaved().values_mut().filter(|own| own.before.is_none()) {
+                    change.before.clone_from(&change.value);
+                }
+                return Err(TransformError::Store(error.to_string()));
+            }
         }
         Ok(())
     }
@@ -207,13 +216,20 @@ impl BatchScript {
     }
 }
 
+/// Adds what is to be stored later. What was set and removed in between never was in the store: so a script that takes ever
+/// new keys leaves no trace of those that it has given up.
+fn add_unsaved(unsaved: &mut BTreeMap<String, KvChange>, changes: Vec<KvChange>) {
+    add_changes(unsaved, changes);
+    unsaved.retain(|_, change| change.value.is_some() || change.before.is_some());
+}
+
 fn serve(mut session: Session, mailbox: &Mailbox<Job>) {
-    // By `init`, until a batch takes it along.
-    let mut set = Vec::new();
+    // By `init`, until a batch takes it along: many a VM may come and go before one succeeds.
+    let mut set = BTreeMap::new();
     while let Some(jobs) = mailbox.take() {
         for job in jobs {
             // Of a VM that may be replaced now.
-            set.extend(session.take_init_changes());
+            add_unsaved(&mut set, session.take_init_changes());
             match job {
                 Job::Transform { messages, reply } => {
                     let mut outcome = match session.transform_batch(&messages) {
@@ -221,15 +237,41 @@ fn serve(mut session: Session, mailbox: &Mailbox<Job>) {
                         Err(error) => Err(format!("script cannot be reloaded: {error}")),
                     };
                     if let Ok(transformed) = &mut outcome {
-                        set.extend(session.take_init_changes());
+                        add_unsaved(&mut set, session.take_init_changes());
                         // What `init` has remembered was there first.
-                        set.append(&mut transformed.kv);
-                        transformed.kv = std::mem::take(&mut set);
+                        add_unsaved(&mut set, std::mem::take(&mut transformed.kv));
+                        transformed.kv = std::mem::take(&mut set).into_values().collect();
                     }
                     drop(reply.send(outcome));
                 }
                 Job::Replace { text, done } => drop(done.send(session.replace(text))),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys with what is to be stored, after changes of the key `k` from one of these to the next.
+    #[track_caller]
+    fn check(values: &[Option<&str>], expected: &[Option<&str>]) {
+        let bytes = |value: Option<&str>| value.map(|value| value.as_bytes().to_vec());
+        let mut unsaved = BTreeMap::new();
+        for pair in values.windows(2) {
+            let (before, value) = (bytes(pair[0]), bytes(pair[1]));
+            add_unsaved(&mut unsaved, vec![KvChange { key: "k".to_owned(), value, before }]);
+        }
+        let values: Vec<_> = unsaved.into_values().map(|change| change.value).collect();
+        assert_eq!(values, expected.iter().copied().map(bytes).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn of_a_key_that_was_never_stored_nothing_is_left_once_it_is_removed() {
+        check(&[None, Some("one")], &[Some("one")]);
+        check(&[None, Some("one"), Some("two"), None], &[]);
+        check(&[Some("stored"), Some("new"), None], &[None]);
+        check(&[None, Some("one"), None, Some("two")], &[Some("two")]);
     }
 }

@@ -4,7 +4,8 @@
 //! refused, and they are told so in any order. So the calls that are open are known: if one is taken back, a later one that has
 //! changed the same key would be taken back to what was there before both. Nor does a call that had to wait for room store a
 //! value over that of a later one. Which call has changed a key last is known by their order, not by the values: two may be
-//! equal.
+//! equal. Only `init` of a newer VM is no call: what it sets as it has found it, `kv_set('n', kv_get('n') or 0)`, is taken back
+//! with the call that it is of, or else the repeat of that call's event would find its own mark.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};

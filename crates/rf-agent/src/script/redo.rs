@@ -43,7 +43,12 @@ impl ScriptHandle {
             }
             let only = (letters.len() == 1).then(|| letters[0].id);
             let bytes = letters.iter().map(|letter| letter.content.len()).sum();
-            match self.call(Input::Letters(letters), bytes).await {
+            let stored = tokio::select! {
+                // A call may wait for room for ever, where a queue blocks. If it is refused, its letters are still there.
+                () = stop.cancelled() => return,
+                stored = self.call(Input::Letters(letters), bytes) => stored,
+            };
+            match stored {
                 Ok(()) => {
                     budget = BUDGET;
                     continue;

@@ -427,6 +427,20 @@ async fn a_retried_letter_that_could_not_be_read_once_goes_through_the_script_al
 }
 
 #[tokio::test]
+async fn a_retried_letter_that_waits_for_room_does_not_hold_up_a_stop() {
+    let script = "function Process(content, emit) emit('a', content) end";
+    let rig = Rig::made(script, Made { when_full: WhenFull::Block, ..USUAL }).await;
+    rig.fill("a").await;
+    let (letters, letter) = (rig.store.queue(&letters_queue("web")).unwrap(), "x".repeat(50_000));
+    rig.store.commit(Commit::append(letters, vec![Bytes::from(letter.clone())])).await.unwrap();
+    let stop = CancellationToken::new();
+    let stopping = async { stop.cancel() };
+    let both = async { tokio::join!(biased; rig.script.redo(stop.clone()), stopping) };
+    tokio::time::timeout(PATIENCE, both).await.expect("stopped in time");
+    assert_eq!(rig.queued(&letters_queue("web")).await, [letter]);
+}
+
+#[tokio::test]
 async fn a_timer_emits_and_waits_while_the_queue_is_full() {
     let rig = Rig::new(
         "local tick = 0

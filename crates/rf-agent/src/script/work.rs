@@ -41,6 +41,16 @@ impl Desk {
     }
 }
 
+/// Adds later changes. Of a key that is changed again, what was there at first is still what was there before.
+pub(super) fn add_changes(known: &mut BTreeMap<String, KvChange>, later: Vec<KvChange>) {
+    for change in later {
+        known
+            .entry(change.key.clone())
+            .and_modify(|known| known.value.clone_from(&change.value))
+            .or_insert(change);
+    }
+}
+
 /// What the events of one batch became so far.
 pub(super) struct Work<'a> {
     desk: &'a Desk,
@@ -224,17 +234,7 @@ impl<'a> Work<'a> {
                 self.append(queue, content);
             }
         }
-        self.remember(outcome.kv);
-    }
-
-    /// Of a key that is changed again, what was there at first is still what was there before.
-    fn remember(&mut self, changes: Vec<KvChange>) {
-        for change in changes {
-            self.kv
-                .entry(change.key.clone())
-                .and_modify(|known| known.value.clone_from(&change.value))
-                .or_insert(change);
-        }
+        add_changes(&mut self.kv, outcome.kv);
     }
 
     fn append(&mut self, queue: QueueId, content: Bytes) {

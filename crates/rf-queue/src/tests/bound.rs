@@ -382,6 +382,7 @@ async fn values_within_the_limit_are_refused_like_events_and_others_go_on() {
         assert!(stored < 20, "a megabyte takes no more");
     };
     assert!(matches!(refused, CommitError::Full { .. }), "{refused}");
+    assert_eq!(refused.to_string(), "the store is full: the store's size limit is reached");
     assert!(stored > 5, "only {stored} of them");
     let files: u64 =
         ["", "-wal", "-shm", ".reserve"].map(|suffix| length(&rig, suffix)).iter().sum();

@@ -108,6 +108,14 @@ fn any_bytes_are_read() {
     missing_names(b"\xff\xfe io\0", false);
 }
 
+/// Each of them was followed to the end of the line, so that a file took minutes.
+#[test]
+fn one_long_line_of_many_names_is_read_in_time() {
+    let begin = tokio::time::Instant::now();
+    assert_eq!(told(&"os.exit = 1 ".repeat(300_000), false), "");
+    assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{:?}", begin.elapsed());
+}
+
 /// The lists say what a VM has.
 #[test]
 fn the_lists_are_true() {

@@ -355,6 +355,7 @@ local function read_chunk(reader)
 end
 
 -- The parser is C. For each `a and` of a chain of them it goes through those before: a chunk of a megabyte took minutes.
+-- The reader raises when the time is over, and the parser ends.
 local function in_pieces(text)
   local from = 1
   return function()
@@ -363,6 +364,14 @@ local function in_pieces(text)
     from = from + PIECE
     return piece
   end
+end
+
+-- For the host: a script, and what it requires; nothing when the time is over. Without `pcall`, since `load` raises nothing
+-- here, and a script may nest as deeply as the parser allows.
+function helpers.parse(text, name)
+  local chunk, message = load(in_pieces(text), name, "t")
+  if chunk or expired() then return chunk end
+  return nil, readable(message)
 end
 
 -- What a reader raises, `load` returns.

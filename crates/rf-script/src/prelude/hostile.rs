@@ -180,6 +180,26 @@ fn a_long_chain_of_conditions_ends_with_the_time_of_its_call() {
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
+#[test]
+fn a_file_with_a_long_chain_of_conditions_is_refused_when_its_time_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = format!("local a\nreturn {} a", "a and ".repeat(500_000));
+    let (own, other) = (folder.path().join("own.lua"), folder.path().join("other.lua"));
+    std::fs::write(&own, &long).unwrap();
+    std::fs::write(folder.path().join("lib.lua"), &long).unwrap();
+    std::fs::write(&other, "require('lib')").unwrap();
+    for (path, file) in [(own, "own.lua"), (other, "lib.lua")] {
+        let mut options = ScriptOptions::new(path, Vec::new());
+        options.limits.call_time = Duration::from_millis(5);
+        let begin = tokio::time::Instant::now();
+        let loaded = Vm::load(Arc::new(options), BTreeMap::new());
+        let reason = loaded.err().expect("too long").to_string();
+        assert!(reason.starts_with(&format!("{file}: cannot be parsed: ")), "{reason}");
+        assert!(reason.contains(OUT_OF_TIME), "{reason}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    }
+}
+
 /// Calls of functions of ours that are written in Lua and do not ask for the time each time.
 const CALLS: [&str; 5] = [
     "('x'):rep(2)",

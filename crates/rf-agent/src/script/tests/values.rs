@@ -203,6 +203,35 @@ async fn a_commit_that_had_to_wait_stores_nothing_over_the_values_of_any_later_o
     later.await.unwrap();
 }
 
+/// What `init` of a newer VM sets again, as it has found it, stands and falls with the call that it is of.
+#[tokio::test]
+async fn a_value_of_a_call_that_is_taken_back_does_not_stay_since_init_has_set_it_again() {
+    let script = "function init() kv_set('last', kv_get('last') or 0) end
+        function Process(content, emit)
+            if content == 'loop' then while true do end end
+            if content == 'tell' then emit('b', kv_get('last')) return end
+            local number = tonumber(content:sub(1, 9))
+            if number <= kv_get('last') then drop('seen') return end
+            kv_set('last', number)
+            emit('a', content)
+        end";
+    let rig = Rig::made(script, Made { when_full: WhenFull::Block, ..USUAL }).await;
+    rig.fill("a").await;
+    let large = format!("{:09}{}", 7, "x".repeat(50_000));
+    let events = [large.as_str()];
+    let mut leaving = Box::pin(rig.send(&events));
+    begin(&mut leaving).await;
+    // The second one gets a new VM.
+    rig.send(&["loop", "tell"]).await.unwrap();
+    drop(leaving);
+    rig.empty("a").await;
+    rig.send(&events).await.unwrap();
+    assert_eq!(rig.queued("a").await, [large.as_str()]);
+    let rig = rig.restart().await;
+    rig.send(&["tell"]).await.unwrap();
+    assert_eq!(rig.queued("b").await, ["7", "7"]);
+}
+
 #[tokio::test]
 async fn a_tick_that_is_lost_leaves_no_values_behind() {
     let script = "local tick = 0
