@@ -56,11 +56,10 @@ impl Phase {
     }
 }
 
-/// A part of a request that has not ended. A service that goes on reading the body after it has answered keeps the one from
-/// the request's extensions for as long: else the rest of the body would be taken for the head of the next request, and be
-/// cut off as one that takes too long.
+/// A part of a request that has not ended. A body may go on after its request was answered: without one of these its rest
+/// would be taken for the head of the next request, and be cut off as one that takes too long.
 #[derive(Debug)]
-pub struct UnderWay {
+pub(crate) struct UnderWay {
     phase: Phase,
     /// A body whose end has not come.
     is_open: bool,
@@ -78,14 +77,8 @@ impl UnderWay {
     }
 
     /// The body has come to its end. Dropped without this, its rest is given up.
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.is_open = false;
-    }
-}
-
-impl Clone for UnderWay {
-    fn clone(&self) -> UnderWay {
-        UnderWay::new(self.phase.clone(), self.is_open)
     }
 }
 
