@@ -41,9 +41,11 @@ impl Phase {
         UnderWay::new(self.clone(), false)
     }
 
-    /// Whether the peer may still be sending what nobody wants any more.
+    /// Whether the peer may still be sending what nobody wants any more: the rest of a body, or of a head that was refused.
+    /// What comes after an upgrade is wanted.
     pub(crate) fn has_rest(&self) -> bool {
-        self.0.has_rest.load(Ordering::Relaxed)
+        let has_rest = self.0.has_rest.load(Ordering::Relaxed) || self.is_in_head();
+        has_rest && !self.is_upgraded()
     }
 
     /// The connection has changed its protocol.

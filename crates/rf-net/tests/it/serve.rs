@@ -13,6 +13,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Body;
 use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioIo;
 use rf_net::body::read_capped;
 use rf_net::received::ReceivedBody;
 use rf_net::serve::{Listener, ServeReport, ServerLimits, serve};
@@ -263,6 +264,39 @@ async fn a_client_that_is_answered_while_it_sends_may_go_on_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_after_an_upgrade_is_no_rest_of_its_request() {
+    let (upgrades, mut upgraded) = mpsc::channel(1);
+    let service_for = |_peer: SocketAddr| {
+        let upgrades = upgrades.clone();
+        service_fn(move |mut request: Request<ReceivedBody>| {
+            let upgrades = upgrades.clone();
+            async move {
+                upgrades.send(hyper::upgrade::on(&mut request)).await.unwrap();
+                let answer = Response::builder().status(101).header("connection", "upgrade");
+                let answer = answer.header("upgrade", "other").body(Full::<Bytes>::default());
+                Ok::<_, Infallible>(answer.unwrap())
+            }
+        })
+    };
+    let script = async |server: Server| {
+        let mut stream = server.connect().await;
+        // Nobody has read its body.
+        let head = "POST / HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: other\r\nContent-Length: 4\r\n\r\n";
+        send(&mut stream, head).await;
+        let upgrade = upgraded.recv().await.expect("the request is there");
+        let mut tunnel = TokioIo::new(upgrade.await.unwrap());
+        let started = Instant::now();
+        tunnel.shutdown().await.unwrap();
+        assert_eq!(started.elapsed(), Duration::ZERO, "it is not listened to");
+        send(&mut stream, "more").await;
+        let mut more = [0; 4];
+        tunnel.read_exact(&mut more).await.unwrap();
+        assert_eq!(&more, b"more");
+    };
+    with_service(service_for, ServerLimits::default(), script).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_take_its_answer_is_cut_off() {
     let limits = ServerLimits { max_connections: NonZeroUsize::MIN, ..ServerLimits::default() };
     let write_timeout = limits.write_timeout;
@@ -301,6 +335,14 @@ async fn large_heads_are_refused() {
         let mut stream = server.connect().await;
         send(&mut stream, &format!("GET / HTTP/1.1\r\nHost: t\r\nX: {}\r\n\r\n", "x".repeat(1000)))
             .await;
+        let (answer, _) = read_to_close(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{answer}");
+        // One that is still sending its head is listened to.
+        let mut stream = server.connect().await;
+        send(&mut stream, "GET / HTTP/1.1\r\nHost: t\r\n").await;
+        for _ in 0..20 {
+            send(&mut stream, &format!("X: {}\r\n", "x".repeat(1000))).await;
+        }
         let (answer, _) = read_to_close(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{answer}");
     })
