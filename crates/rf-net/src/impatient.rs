@@ -24,6 +24,9 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::time::{Instant, Sleep};
 use tower::Service;
 
+/// Before a flush seems to succeed, what there is to read comes first. Else a body that never pauses would be thrown away without
+/// end, and a connection whose request was answered early would be used for the next one, which would be thrown away.
+const READ_FIRST: Duration = Duration::from_millis(1);
 /// So much is read at once of what came before a reset.
 const LAST_BYTES: usize = 8 * 1024;
 
@@ -41,6 +44,8 @@ pub(crate) struct Impatient<T> {
     is_waiting: bool,
     /// What a write, or a flush, has failed with since the peer had closed.
     takes_no_more: Option<io::ErrorKind>,
+    /// Until a flush seems to succeed.
+    pause: Option<Pin<Box<Sleep>>>,
     /// What came behind the head that changed the protocol: to be read before all else.
     early: Option<Bytes>,
 }
@@ -53,6 +58,7 @@ impl<T> Impatient<T> {
             clock: None,
             is_waiting: false,
             takes_no_more: None,
+            pause: None,
             early: None,
         }
     }
@@ -99,6 +105,13 @@ impl<T> Impatient<T> {
         }
         clock.as_mut().poll(cx)
     }
+
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(READ_FIRST)));
+        ready!(pause.as_mut().poll(cx));
+        self.pause = None;
+        Poll::Ready(())
+    }
 }
 
 impl<T: Read + Write + Unpin + 'static> Impatient<T> {
@@ -112,6 +125,7 @@ impl<T: Read + Write + Unpin + 'static> Impatient<T> {
             patience: None,
             clock: None,
             takes_no_more: None,
+            pause: None,
             early: Some(read_buf),
             ..io
         })
@@ -193,12 +207,15 @@ impl<T: Write + Unpin> Write for Impatient<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.takes_no_more.is_some() {
-            return Poll::Ready(Ok(()));
+        if self.takes_no_more.is_none() {
+            // TLS writes here what it has buffered.
+            let outcome = Pin::new(&mut self.inner).poll_flush(cx);
+            let outcome = self.written(cx, (), outcome);
+            if self.takes_no_more.is_none() {
+                return outcome;
+            }
         }
-        // TLS writes here what it has buffered.
-        let outcome = Pin::new(&mut self.inner).poll_flush(cx);
-        self.written(cx, (), outcome)
+        self.poll_pause(cx).map(Ok)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -384,6 +401,9 @@ mod tests {
             let mut stream =
                 TokioIo::new(Impatient::new(Closed { reason, last: b"half" }, PATIENCE));
             stream.write_all(b"x").await.expect("it is thrown away");
+            let started = Instant::now();
+            stream.flush().await.expect("it seems to succeed");
+            assert_eq!(started.elapsed(), READ_FIRST);
             let mut answer = Vec::new();
             let error = stream.read_to_end(&mut answer).await.err();
             assert_eq!((&answer[..], error.map(|error| error.kind())), (&b"half"[..], expected));
