@@ -206,6 +206,29 @@ fn columns_may_be_called_as_parameters_are() {
 }
 
 #[test]
+fn whole_numbers_keep_all_of_their_digits() {
+    let shown = Shown::with(|database| {
+        database
+            .execute_batch(
+                "CREATE TABLE o (id TEXT PRIMARY KEY, _rpf_id INTEGER, big INTEGER, body TEXT);
+                 INSERT INTO o VALUES ('a', 1, 1234567890123456789, '{\"big\":-1234567890123456789}'), ('b', 2, 7, '');",
+            )
+            .unwrap();
+    });
+    let browser = &shown.browser;
+    shown.open("/shop/o");
+    browser.wait_for(".count", "2 rows");
+    browser.wait_for("tbody td.number", "1234567890123456789");
+    browser.click("tbody tr:nth-child(2)");
+    browser.wait_for("dialog pre", "\"big\": -1234567890123456789");
+    browser.click("dialog button[aria-label='Only rows with this big']");
+    browser.wait_for(".chip q", "1234567890123456789");
+    browser.wait_for(".count", "1 row");
+    browser.wait_for("tbody td.number", "1234567890123456789");
+    shown.assert_clean();
+}
+
+#[test]
 fn a_download_says_how_much_it_is() {
     let shown = Shown::with(|database| orders(database, 101));
     let browser = &shown.browser;
