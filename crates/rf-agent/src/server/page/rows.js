@@ -48,7 +48,7 @@ export class Rows {
   }
 
   #with(changes, keep = () => true) {
-    const kept = [...here().pairs].filter(([name]) => !(name in changes) && name !== ".at" && keep(name));
+    const kept = [...here().pairs].filter(([name]) => !Object.hasOwn(changes, name) && name !== ".at" && keep(name));
     this.#to([...kept, ...Object.entries(changes)]);
   }
 
