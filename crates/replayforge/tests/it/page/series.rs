@@ -2,7 +2,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::*;
 use crate::support::stack::Stack;
-use crate::support::wait::{SOON, eventually};
+use crate::support::wait::{SOON, eventually, eventually_some};
 use crate::support::wire::{call, post};
 
 /// The whole way: points are posted to a proxy, and seen at the player.
@@ -111,5 +111,25 @@ fn series_with_long_names_are_as_many_as_can_be_asked_for() {
     browser.wait_for(".note", "57 further series are in the list above.");
     browser.wait_for(".latest", "10");
     assert_eq!(browser.texts(".card").len(), 3);
+    assert_eq!(browser.log(), Vec::<String>::new());
+}
+
+#[test]
+fn large_values_that_differ_little_stay_within_their_chart() {
+    let fill = "WITH RECURSIVE step(s) AS (SELECT 0 UNION ALL SELECT s + 1 FROM step WHERE s < 100)
+        INSERT INTO ts_gauge_machine_60s
+            SELECT (unixepoch() / 60 - s) * 60, 'large', '', 9007199254740100 - s, NULL FROM step;";
+    let (_folder, _player, browser, port) = with_series(fill);
+    browser.open(&format!("http://127.0.0.1:{port}/#/stats/ts_gauge_machine_60s?.series=large"));
+    browser.wait_for(".note", "101 points");
+    let heights = "const path = document.querySelector('.plot path.line');
+        return path ? path.getAttribute('d').slice(1).split(/[ML]/).map((point) => Number(point.split(' ')[1])) : [];";
+    let heights = eventually_some("the line", SOON, || {
+        let heights: Vec<f64> = serde_json::from_value(browser.run(heights)).unwrap();
+        (heights.len() > 1).then_some(heights)
+    });
+    assert!(heights.iter().all(|height| (0.0..=300.0).contains(height)), "{heights:?}");
+    let rises = heights.windows(2).filter(|pair| pair[0] < pair[1]).count();
+    assert!(rises == 0 && heights[0] > heights[100] + 100.0, "{heights:?}");
     assert_eq!(browser.log(), Vec::<String>::new());
 }

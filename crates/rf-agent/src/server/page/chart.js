@@ -196,12 +196,10 @@ function scale({ kind, series }, times) {
   const rough = (high - low) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const apart = power * [1, 2, 2.5, 5, 10].find((step) => step * power >= rough);
-  const first = Math.floor(low / apart) * apart;
+  const first = Math.floor(low / apart);
   const ticks = [];
-  for (let value = first; ticks.length < 12; value += apart) {
-    ticks.push(Number(value.toPrecision(12)));
-    if (value >= high) break;
-  }
+  // All digits are kept: rounded, the ticks of large values that differ little would be one, and the values far from it.
+  while (ticks.length < 12 && !(ticks.at(-1) >= high)) ticks.push((first + ticks.length) * apart);
   return [ticks[0], ticks.at(-1), ticks];
 }
 
