@@ -206,10 +206,15 @@ function scale({ kind, series }, times) {
 /** Ticks at round local times, at most so many: how far apart, and where. */
 function timeTicks(from, to, most) {
   const apart = STEPS.find((step) => (to - from) / step <= Math.max(most, 2)) ?? STEPS.at(-1);
-  const offset = new Date(from * 1000).getTimezoneOffset() * 60;
+  const offset = (time) => new Date(time * 1000).getTimezoneOffset() * 60;
+  const begin = offset(from);
+  const first = Math.ceil((from - begin) / apart) * apart + begin;
   const ticks = [];
-  for (let time = Math.ceil((from - offset) / apart) * apart + offset; time <= to && ticks.length < 50; time += apart) {
-    ticks.push(time);
+  for (let count = 0; first + count * apart <= to && count < 50; count += 1) {
+    const time = first + count * apart;
+    // Where clocks are changed, by an hour as a rule, what is further apart would be round no more.
+    const moved = apart > 3600 ? time + offset(time) - begin : time;
+    if (moved >= from && moved <= to) ticks.push(moved);
   }
   return [apart, ticks];
 }
