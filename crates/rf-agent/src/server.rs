@@ -30,11 +30,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{Request, StatusCode};
-use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use rf_core::lifecycle::Tasks;
 use rf_net::address::Place;
 use rf_net::listen::listen;
+use rf_net::received::ReceivedBody;
 use rf_net::serve::{ServeReport, ServerLimits, serve};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -191,9 +191,10 @@ impl Listening {
 fn from(
     peer: SocketAddr,
     router: Router,
-) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Clone + Send
-{
-    router.map_request(move |mut request: Request<Incoming>| {
+) -> impl Service<Request<ReceivedBody>, Response = Response, Error = Infallible, Future: Send>
++ Clone
++ Send {
+    router.map_request(move |mut request: Request<ReceivedBody>| {
         request.extensions_mut().insert(Peer(peer));
         request
     })

@@ -7,6 +7,8 @@
 //!
 //! A peer may refuse a request before it has taken all of it, and close. hyper gives an answer up that it has not read when a
 //! write fails: so here writes seem to succeed from then on, and what can be read, the answer or the end, says how it went.
+//! After a reset, the end of what can be read is an error: the rest may have been lost with it, which a kernel tells once, here
+//! to the write that failed.
 
 use std::io;
 use std::pin::Pin;
@@ -16,11 +18,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper::upgrade::{Parts, Upgraded};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::time::{Instant, Sleep};
 use tower::Service;
+
+/// Before a flush seems to succeed, what there is to read comes first. Else a body that never pauses would be thrown away without
+/// end, and a connection whose request was answered early would be used for the next one, which would be thrown away.
+const READ_FIRST: Duration = Duration::from_millis(1);
+/// So much is read at once of what came before a reset.
+const LAST_BYTES: usize = 8 * 1024;
 
 /// A stream that fails with [`io::ErrorKind::TimedOut`] when something waits to be written, and the peer neither takes nor
 /// sends anything for too long.
@@ -34,8 +42,10 @@ pub(crate) struct Impatient<T> {
     clock: Option<Pin<Box<Sleep>>>,
     /// A write waits, and the clock has been set for it.
     is_waiting: bool,
-    /// A write, or a flush, has failed since the peer had closed.
-    takes_no_more: bool,
+    /// What a write, or a flush, has failed with since the peer had closed.
+    takes_no_more: Option<io::ErrorKind>,
+    /// Until a flush seems to succeed.
+    pause: Option<Pin<Box<Sleep>>>,
     /// What came behind the head that changed the protocol: to be read before all else.
     early: Option<Bytes>,
 }
@@ -47,7 +57,8 @@ impl<T> Impatient<T> {
             patience: Some(patience),
             clock: None,
             is_waiting: false,
-            takes_no_more: false,
+            takes_no_more: None,
+            pause: None,
             early: None,
         }
     }
@@ -65,7 +76,7 @@ impl<T> Impatient<T> {
             && self.patience.is_some()
             && matches!(error.kind(), BrokenPipe | ConnectionReset)
         {
-            self.takes_no_more = true;
+            self.takes_no_more = Some(error.kind());
             return Poll::Ready(Ok(success));
         }
         self.timed(cx, outcome)
@@ -94,6 +105,13 @@ impl<T> Impatient<T> {
         }
         clock.as_mut().poll(cx)
     }
+
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(READ_FIRST)));
+        ready!(pause.as_mut().poll(cx));
+        self.pause = None;
+        Poll::Ready(())
+    }
 }
 
 impl<T: Read + Write + Unpin + 'static> Impatient<T> {
@@ -106,10 +124,29 @@ impl<T: Read + Write + Unpin + 'static> Impatient<T> {
         Ok(Impatient {
             patience: None,
             clock: None,
-            takes_no_more: false,
+            takes_no_more: None,
+            pause: None,
             early: Some(read_buf),
             ..io
         })
+    }
+}
+
+impl<T: Read + Unpin> Impatient<T> {
+    fn poll_read_after_reset(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut room = [0; LAST_BYTES];
+        let count = room.len().min(buf.remaining());
+        let mut last = ReadBuf::new(&mut room[..count]);
+        ready!(Pin::new(&mut self.inner).poll_read(cx, last.unfilled()))?;
+        if last.filled().is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        buf.put_slice(last.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -125,6 +162,9 @@ impl<T: Read + Unpin> Read for Impatient<T> {
             buf.put_slice(&early.split_to(count));
             this.early = Some(early);
             return Poll::Ready(Ok(()));
+        }
+        if this.takes_no_more == Some(io::ErrorKind::ConnectionReset) {
+            return this.poll_read_after_reset(cx, buf);
         }
         let outcome = Pin::new(&mut this.inner).poll_read(cx, buf);
         if outcome.is_ready() {
@@ -142,7 +182,7 @@ impl<T: Write + Unpin> Write for Impatient<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.takes_no_more {
+        if self.takes_no_more.is_some() {
             return Poll::Ready(Ok(buf.len()));
         }
         let outcome = Pin::new(&mut self.inner).poll_write(cx, buf);
@@ -155,7 +195,7 @@ impl<T: Write + Unpin> Write for Impatient<T> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let len: usize = bufs.iter().map(|buf| buf.len()).sum();
-        if self.takes_no_more {
+        if self.takes_no_more.is_some() {
             return Poll::Ready(Ok(len));
         }
         let outcome = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
@@ -167,12 +207,15 @@ impl<T: Write + Unpin> Write for Impatient<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.takes_no_more {
-            return Poll::Ready(Ok(()));
+        if self.takes_no_more.is_none() {
+            // TLS writes here what it has buffered.
+            let outcome = Pin::new(&mut self.inner).poll_flush(cx);
+            let outcome = self.written(cx, (), outcome);
+            if self.takes_no_more.is_none() {
+                return outcome;
+            }
         }
-        // TLS writes here what it has buffered.
-        let outcome = Pin::new(&mut self.inner).poll_flush(cx);
-        self.written(cx, (), outcome)
+        self.poll_pause(cx).map(Ok)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -312,6 +355,59 @@ mod tests {
         let mut stream = TokioIo::new(Stream { patience: None, ..stream });
         let error = stream.write_all(b"x").await.expect_err("nobody is there");
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    /// Takes nothing any more, for this reason, and has sent this before.
+    struct Closed {
+        reason: io::ErrorKind,
+        last: &'static [u8],
+    }
+
+    impl Read for Closed {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            mut buf: ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            buf.put_slice(std::mem::take(&mut self.last));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Write for Closed {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+            _buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(self.reason.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_reset_has_left_of_an_answer_has_no_end() {
+        for (reason, expected) in [
+            (io::ErrorKind::BrokenPipe, None),
+            (io::ErrorKind::ConnectionReset, Some(io::ErrorKind::ConnectionReset)),
+        ] {
+            let mut stream =
+                TokioIo::new(Impatient::new(Closed { reason, last: b"half" }, PATIENCE));
+            stream.write_all(b"x").await.expect("it is thrown away");
+            let started = Instant::now();
+            stream.flush().await.expect("it seems to succeed");
+            assert_eq!(started.elapsed(), READ_FIRST);
+            let mut answer = Vec::new();
+            let error = stream.read_to_end(&mut answer).await.err();
+            assert_eq!((&answer[..], error.map(|error| error.kind())), (&b"half"[..], expected));
+        }
     }
 
     #[tokio::test(start_paused = true)]

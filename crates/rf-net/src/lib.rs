@@ -7,7 +7,8 @@
 //! - [`address`]: what can be listened on, and what would be listened on twice; [`listen`]: a port becomes a listener, or
 //!   an error that says what to do about it;
 //! - [`serve`](mod@serve): a listener and a service become a bounded server that drains when it is told to stop;
-//!   `stream` (private) holds the clocks that cut off slow clients, and [`phase`] when they run;
+//!   `stream` (private) holds the clocks that cut off slow clients, and `phase` (private) when they run; [`received`]: the
+//!   body that a service gets;
 //! - [`per_core`]: the same on a thread for each core, for a service that is called very often;
 //! - [`own_host`]: names that a server on loopback answers to;
 //! - [`body`]: the one way to read a body; [`memory`]: what all bodies of a server share;
@@ -32,7 +33,8 @@ pub mod mask;
 pub mod memory;
 pub mod own_host;
 pub mod per_core;
-pub mod phase;
+mod phase;
+pub mod received;
 pub mod retry_after;
 pub mod serve;
 mod stream;

@@ -13,13 +13,13 @@ use std::net::SocketAddr;
 use futures_util::future::try_join_all;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::service::Service;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::received::ReceivedBody;
 use crate::serve::{ServeReport, ServerLimits, pause_after, serve};
 
 /// Serves every listener on a thread of its own until `stop`; the limits hold for each of them.
@@ -35,7 +35,7 @@ pub async fn serve_per_core<F, S, B>(
 ) -> io::Result<Vec<ServeReport>>
 where
     F: Fn(SocketAddr) -> S + Clone + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send + 'static,
+    S: Service<Request<ReceivedBody>, Response = Response<B>, Future: Send> + Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
@@ -55,7 +55,7 @@ pub async fn serve_each<M, F, S, B>(
 where
     M: FnMut() -> F,
     F: Fn(SocketAddr) -> S + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send + 'static,
+    S: Service<Request<ReceivedBody>, Response = Response<B>, Future: Send> + Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
@@ -73,7 +73,7 @@ async fn serve_on<M, F, S, B>(
 where
     M: FnMut() -> F,
     F: Fn(SocketAddr) -> S + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send + 'static,
+    S: Service<Request<ReceivedBody>, Response = Response<B>, Future: Send> + Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::listen::listen_shared;
 
-    async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn answer(_: Request<ReceivedBody>) -> Result<Response<Full<Bytes>>, Infallible> {
         Ok(Response::new(Full::from("here")))
     }
 

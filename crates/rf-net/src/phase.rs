@@ -41,9 +41,11 @@ impl Phase {
         UnderWay::new(self.clone(), false)
     }
 
-    /// Whether the peer may still be sending what nobody wants any more.
+    /// Whether the peer may still be sending what nobody wants any more: the rest of a body, or of a head that was refused.
+    /// What comes after an upgrade is wanted.
     pub(crate) fn has_rest(&self) -> bool {
-        self.0.has_rest.load(Ordering::Relaxed)
+        let has_rest = self.0.has_rest.load(Ordering::Relaxed) || self.is_in_head();
+        has_rest && !self.is_upgraded()
     }
 
     /// The connection has changed its protocol.
@@ -56,11 +58,10 @@ impl Phase {
     }
 }
 
-/// A part of a request that has not ended. A service that goes on reading the body after it has answered keeps the one from
-/// the request's extensions for as long: else the rest of the body would be taken for the head of the next request, and be
-/// cut off as one that takes too long.
+/// A part of a request that has not ended. A body may go on after its request was answered: without one of these its rest
+/// would be taken for the head of the next request, and be cut off as one that takes too long.
 #[derive(Debug)]
-pub struct UnderWay {
+pub(crate) struct UnderWay {
     phase: Phase,
     /// A body whose end has not come.
     is_open: bool,
@@ -78,14 +79,8 @@ impl UnderWay {
     }
 
     /// The body has come to its end. Dropped without this, its rest is given up.
-    pub fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.is_open = false;
-    }
-}
-
-impl Clone for UnderWay {
-    fn clone(&self) -> UnderWay {
-        UnderWay::new(self.phase.clone(), self.is_open)
     }
 }
 

@@ -5,7 +5,8 @@
 //! - a client that is too slow with a head, or in taking an answer, or that idles too long, is cut off (too slow with a
 //!   body: [`crate::body::read_capped`], since only the service knows whether it wants the body);
 //! - a client that has left ends its request; one that only sends no more gets its answer, where the limits say so, and so
-//!   does, before a proxy, one that is still sending what the answer did not wait for;
+//!   does one that is still sending what the answer did not wait for: that is thrown away, until the client pauses for 2 s,
+//!   but for 10 s at most;
 //! - a panic of the service costs its connection and is counted, nothing else;
 //! - no accept error ends the server: it pauses and tries again;
 //! - when told to stop it accepts no more, answers what is in flight, closes what idles, cuts off what hangs after
@@ -22,7 +23,6 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::interim::Interim;
 use crate::phase::Phase;
+use crate::received::ReceivedBody;
 use crate::stream::{PollEnd, Timed, tracked};
 
 /// The pause after an accept error such as "too many open files": long enough to let connections end.
@@ -66,7 +67,7 @@ pub struct ServerLimits {
     /// How long requests in flight may take after the stop. Default 20 s.
     pub drain: Duration,
     /// Serve for a proxy: names of headers keep their spelling in the extensions of a request, which holds a
-    /// [`crate::interim::Interim`] as well, and with a body a [`crate::phase::UnderWay`]. Default false.
+    /// [`crate::interim::Interim`] as well. Default false.
     pub is_proxy: bool,
 }
 
@@ -155,7 +156,7 @@ pub async fn serve<L, F, S, B>(
 where
     L: Listener,
     F: Fn(SocketAddr) -> S,
-    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send + 'static,
+    S: Service<Request<ReceivedBody>, Response = Response<B>, Future: Send> + Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
 {
@@ -208,7 +209,7 @@ async fn connection<T, S, B>(
     stop: CancellationToken,
 ) where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send,
+    S: Service<Request<ReceivedBody>, Response = Response<B>, Future: Send> + Send,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {

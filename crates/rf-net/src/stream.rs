@@ -23,6 +23,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::interim::Interim;
 use crate::phase::Phase;
+use crate::received::ReceivedBody;
 
 /// What a client goes on sending after its answer is thrown away until it has paused for so long.
 const REST_PAUSE: Duration = Duration::from_secs(2);
@@ -322,21 +323,18 @@ pub(crate) fn tracked<S, B>(
     interim: Option<Interim>,
 ) -> impl Service<Request<Incoming>, Response = Response<B>, Error = S::Error, Future: Send> + Send
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send,
+    S: Service<Request<ReceivedBody>, Response = Response<B>, Future: Send> + Send,
     B: Body,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    service_fn(move |mut request: Request<Incoming>| {
+    service_fn(move |request: Request<Incoming>| {
         let under_way = phase.begin_request();
-        if let Some(interim) = &interim {
-            // The answer of a proxy may begin, and end, before the body does.
-            if !request.body().is_end_stream() {
-                request.extensions_mut().insert(under_way.body());
-            }
-            // HTTP/1.0 knows no interim answers.
-            if request.version() == Version::HTTP_11 {
-                request.extensions_mut().insert(interim.clone());
-            }
+        let mut request = request.map(|body| ReceivedBody::new(body, &under_way));
+        // HTTP/1.0 knows no interim answers.
+        if let Some(interim) = &interim
+            && request.version() == Version::HTTP_11
+        {
+            request.extensions_mut().insert(interim.clone());
         }
         let answer = service.call(request);
         let phase = phase.clone();

@@ -37,6 +37,7 @@ const FILES: &[(&str, &str, &str)] = &[
     ("dom.js", JS, include_str!("page/dom.js")),
     ("filters.js", JS, include_str!("page/filters.js")),
     ("format.js", JS, include_str!("page/format.js")),
+    ("json.js", JS, include_str!("page/json.js")),
     ("keys.js", JS, include_str!("page/keys.js")),
     ("main.js", JS, include_str!("page/main.js")),
     ("route.js", JS, include_str!("page/route.js")),

@@ -19,7 +19,6 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rf_core::clock::unix_us;
 use rf_core::event::{BodyNotes, CapturedRequest, encode_exchange};
@@ -27,6 +26,7 @@ use rf_net::address::Place;
 use rf_net::body::{BodyError, read_held};
 use rf_net::memory::BodyMemory;
 use rf_net::per_core::serve_per_core;
+use rf_net::received::ReceivedBody;
 use rf_net::serve::{ServeReport, ServerLimits};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -132,7 +132,11 @@ struct Capture {
 }
 
 impl Capture {
-    async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(
+        &self,
+        peer: SocketAddr,
+        request: Request<ReceivedBody>,
+    ) -> Response<Full<Bytes>> {
         let captured_at_us = unix_us();
         let (head, body) = request.into_parts();
         // To be replayed it would need a tunnel, and nobody at its end.

@@ -11,12 +11,12 @@ use bytes::Bytes;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rf_core::lifecycle::Tasks;
 use rf_core::metrics::Form;
 use rf_net::listen::{ListenError, listen};
 use rf_net::own_host::{OwnHosts, is_loopback};
+use rf_net::received::ReceivedBody;
 use rf_net::serve::{ServerLimits, serve};
 use tokio::net::TcpListener;
 use uuid::Uuid;
@@ -74,7 +74,7 @@ impl StatusPort {
             let hosts = self.hosts;
             let service_for = move |_peer| {
                 let (sight, hosts) = (Arc::clone(&sight), hosts.clone());
-                service_fn(move |request: Request<Incoming>| {
+                service_fn(move |request: Request<ReceivedBody>| {
                     let is_own = hosts.know(request.headers());
                     answer(Arc::clone(&sight), is_own, request)
                 })
@@ -110,7 +110,7 @@ fn is_guarded(path: &str) -> bool {
 async fn answer(
     sight: Arc<Sight>,
     is_own: bool,
-    request: Request<Incoming>,
+    request: Request<ReceivedBody>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (status, kind, body) = match request.uri().path() {
         path if !is_own && is_guarded(path) => {

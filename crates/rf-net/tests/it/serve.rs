@@ -5,18 +5,17 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::Body;
 use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioIo;
 use rf_net::body::read_capped;
-use rf_net::phase::UnderWay;
+use rf_net::received::ReceivedBody;
 use rf_net::serve::{Listener, ServeReport, ServerLimits, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,7 +57,7 @@ impl Server {
 }
 
 async fn answer(
-    request: Request<Incoming>,
+    request: Request<ReceivedBody>,
     peer: SocketAddr,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let text = match request.uri().path() {
@@ -78,33 +77,9 @@ async fn answer(
     Ok(Response::new(Full::from(text)))
 }
 
-/// An answer that says each piece of its request again, as it comes.
-struct Echo {
-    body: Incoming,
-    under_way: Option<UnderWay>,
-}
-
-impl Body for Echo {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if frame.is_none()
-            && let Some(under_way) = self.under_way.take()
-        {
-            under_way.end();
-        }
-        Poll::Ready(frame)
-    }
-}
-
-async fn echo(mut request: Request<Incoming>) -> Result<Response<Echo>, Infallible> {
-    let under_way = request.extensions_mut().remove::<UnderWay>();
-    Ok(Response::new(Echo { body: request.into_body(), under_way }))
+/// Says each piece of a request again, as it comes.
+async fn echo(request: Request<ReceivedBody>) -> Result<Response<ReceivedBody>, Infallible> {
+    Ok(Response::new(request.into_body()))
 }
 
 /// Runs a server beside `script`, stops it when the script has ended, and returns its report.
@@ -122,7 +97,7 @@ async fn with_service<S, B, F>(
     script: impl FnOnce(Server) -> F,
 ) -> ServeReport
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Future: Send> + Send + 'static,
+    S: Service<Request<ReceivedBody>, Response = Response<B>, Future: Send> + Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body<Data: Send, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
     F: Future<Output = ()>,
@@ -234,7 +209,7 @@ async fn a_slow_handler_and_a_slow_body_are_not_slow_heads() {
 
 #[tokio::test(start_paused = true)]
 async fn a_body_that_goes_on_beside_its_answer_is_no_slow_head_and_the_next_head_is_one() {
-    let limits = ServerLimits { is_proxy: true, ..ServerLimits::default() };
+    let limits = ServerLimits::default();
     let header_timeout = limits.header_timeout;
     let script = async |server: Server| {
         let mut stream = server.connect().await;
@@ -261,13 +236,12 @@ async fn a_body_that_goes_on_beside_its_answer_is_no_slow_head_and_the_next_head
 }
 
 /// Answers, and wants nothing of the body.
-async fn refuse(_request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn refuse(_request: Request<ReceivedBody>) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(Response::new(Full::from("no")))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_is_answered_while_it_sends_may_go_on_for_a_while() {
-    let limits = ServerLimits { is_proxy: true, ..ServerLimits::default() };
     let script = async |server: Server| {
         // It pauses for too long, or goes on for too long.
         for (pause, times) in [(1, 9), (3, 0)] {
@@ -286,7 +260,40 @@ async fn a_client_that_is_answered_while_it_sends_may_go_on_for_a_while() {
             assert!((times..=times + 1).contains(&sent), "{sent} with pauses of {pause} s");
         }
     };
-    with_service(|_peer| service_fn(refuse), limits, script).await;
+    with_service(|_peer| service_fn(refuse), ServerLimits::default(), script).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_after_an_upgrade_is_no_rest_of_its_request() {
+    let (upgrades, mut upgraded) = mpsc::channel(1);
+    let service_for = |_peer: SocketAddr| {
+        let upgrades = upgrades.clone();
+        service_fn(move |mut request: Request<ReceivedBody>| {
+            let upgrades = upgrades.clone();
+            async move {
+                upgrades.send(hyper::upgrade::on(&mut request)).await.unwrap();
+                let answer = Response::builder().status(101).header("connection", "upgrade");
+                let answer = answer.header("upgrade", "other").body(Full::<Bytes>::default());
+                Ok::<_, Infallible>(answer.unwrap())
+            }
+        })
+    };
+    let script = async |server: Server| {
+        let mut stream = server.connect().await;
+        // Nobody has read its body.
+        let head = "POST / HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: other\r\nContent-Length: 4\r\n\r\n";
+        send(&mut stream, head).await;
+        let upgrade = upgraded.recv().await.expect("the request is there");
+        let mut tunnel = TokioIo::new(upgrade.await.unwrap());
+        let started = Instant::now();
+        tunnel.shutdown().await.unwrap();
+        assert_eq!(started.elapsed(), Duration::ZERO, "it is not listened to");
+        send(&mut stream, "more").await;
+        let mut more = [0; 4];
+        tunnel.read_exact(&mut more).await.unwrap();
+        assert_eq!(&more, b"more");
+    };
+    with_service(service_for, ServerLimits::default(), script).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -328,6 +335,14 @@ async fn large_heads_are_refused() {
         let mut stream = server.connect().await;
         send(&mut stream, &format!("GET / HTTP/1.1\r\nHost: t\r\nX: {}\r\n\r\n", "x".repeat(1000)))
             .await;
+        let (answer, _) = read_to_close(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{answer}");
+        // One that is still sending its head is listened to.
+        let mut stream = server.connect().await;
+        send(&mut stream, "GET / HTTP/1.1\r\nHost: t\r\n").await;
+        for _ in 0..20 {
+            send(&mut stream, &format!("X: {}\r\n", "x".repeat(1000))).await;
+        }
         let (answer, _) = read_to_close(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{answer}");
     })
@@ -422,7 +437,7 @@ async fn over_tcp<F: Future<Output = ()>>(
     let asked = Arc::new(Asked::default());
     let service_for = |_peer: SocketAddr| {
         let asked = Arc::clone(&asked);
-        service_fn(move |_request: Request<Incoming>| when_told(Arc::clone(&asked)))
+        service_fn(move |_request: Request<ReceivedBody>| when_told(Arc::clone(&asked)))
     };
     let limits = ServerLimits { half_closed_timeout, ..ServerLimits::default() };
     let stop = CancellationToken::new();
@@ -463,6 +478,32 @@ async fn a_client_that_sends_no_more_and_gets_nothing_has_left_after_a_while() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_only_after_it_has_sent_all_gets_an_early_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let service_for = |_peer: SocketAddr| service_fn(refuse);
+    let serving = serve(listener, service_for, ServerLimits::default(), stop.clone());
+    let asking = async {
+        let _stop_also_if_this_panics = stop.clone().drop_guard();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // More than the kernel takes for a server that does not read.
+        let (piece, pieces) = (vec![b'x'; 64 * 1024], 512);
+        let length = piece.len() * pieces;
+        let head = format!("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.readable().await.expect("it is answered before it sends a body");
+        for _ in 0..pieces {
+            stream.write_all(&piece).await.expect("it is listened to");
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("\r\n\r\nno"), "{answer}");
+    };
+    tokio::join!(serving, asking);
 }
 
 #[tokio::test(start_paused = true)]

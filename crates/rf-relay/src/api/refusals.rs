@@ -11,11 +11,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::response::Response;
 use http::{HeaderValue, Request, StatusCode};
-use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
 use hyper_util::service::TowerToHyperService;
 use rf_core::clock::unix_secs;
 use rf_core::protocol::RF_HOSTNAME;
+use rf_net::received::ReceivedBody;
 
 use super::Relay;
 use crate::auth::named;
@@ -25,9 +25,10 @@ pub(crate) fn noted(
     peer: SocketAddr,
     relay: Arc<Relay>,
     router: Router,
-) -> impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send> + Send {
+) -> impl Service<Request<ReceivedBody>, Response = Response, Error = Infallible, Future: Send> + Send
+{
     let router = TowerToHyperService::new(router);
-    service_fn(move |request: Request<Incoming>| {
+    service_fn(move |request: Request<ReceivedBody>| {
         let buckets = named(request.headers()).cloned();
         let hostname = request.headers().get(RF_HOSTNAME).cloned();
         let (relay, answer) = (Arc::clone(&relay), router.call(request));

@@ -5,9 +5,9 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rf_net::body::read_capped;
+use rf_net::received::ReceivedBody;
 use rf_net::serve::{ServerLimits, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 pub(super) async fn run(listener: TcpListener, stop: CancellationToken) -> Result<(), Infallible> {
     let limits = ServerLimits::default();
     let timeout = limits.write_timeout;
-    let answer = move |request: Request<Incoming>| async move {
+    let answer = move |request: Request<ReceivedBody>| async move {
         let status = if read_capped(request.into_body(), MAX_BODY_BYTES, timeout).await.is_ok() {
             200
         } else {

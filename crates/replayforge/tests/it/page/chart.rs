@@ -53,3 +53,25 @@ fn statuses_of_one_mood_are_told_apart_also_in_the_dark() {
     }
     shown.assert_clean();
 }
+
+#[test]
+fn days_begin_at_midnight_also_where_clocks_are_changed() {
+    let shown = Shown::with(|database| {
+        // From 2026-10-22, an hour apart. In Berlin the 25th has 25 hours.
+        database
+            .execute_batch(
+                "CREATE TABLE visits (id TEXT PRIMARY KEY, _rpf_id INTEGER, timestamp INTEGER);
+                 WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 167)
+                 INSERT INTO visits SELECT 'v' || i, i + 1, 1792627200 + i * 3600 FROM n;",
+            )
+            .unwrap();
+    });
+    let browser = &shown.browser;
+    browser.live_in("Europe/Berlin");
+    shown.open("/shop/visits/chart?.span=all");
+    browser.wait_for(".note", "168 rows");
+    browser.wait_for(".plot .axis", "10-28");
+    let days = browser.texts(".plot .axis[text-anchor=middle]");
+    assert_eq!(days[..6], ["10-23", "10-24", "10-25", "10-26", "10-27", "10-28"], "{days:?}");
+    shown.assert_clean();
+}

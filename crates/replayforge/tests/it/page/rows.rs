@@ -175,8 +175,8 @@ fn columns_may_be_called_as_parameters_are() {
     let shown = Shown::with(|database| {
         database
             .execute_batch(
-                "CREATE TABLE o (id TEXT PRIMARY KEY, _rpf_id INTEGER, \"limit\" INTEGER, \"order\" TEXT, \"after\" INTEGER);
-                 INSERT INTO o VALUES ('a', 1, 5, 'zz', 1), ('b', 2, 7, 'q', NULL), ('c', 3, NULL, 'zz', 2);",
+                "CREATE TABLE o (id TEXT PRIMARY KEY, _rpf_id INTEGER, \"limit\" INTEGER, \"order\" TEXT, \"after\" INTEGER, \"constructor\" TEXT);
+                 INSERT INTO o VALUES ('a', 1, 5, 'zz', 1, ''), ('b', 2, 7, 'q', NULL, 'k'), ('c', 3, NULL, 'zz', 2, '');",
             )
             .unwrap();
     });
@@ -202,6 +202,36 @@ fn columns_may_be_called_as_parameters_are() {
     // As somebody might write it.
     shown.open("/shop/o?limit=5");
     eventually("the condition", SOON, || ids() == ["a"]);
+    // What every object of a script has is no choice of somebody.
+    shown.open("/shop/o?constructor=k");
+    eventually("the condition", SOON, || ids() == ["b"]);
+    browser.click("thead th:first-child button");
+    browser.wait_for("thead th[aria-sort=ascending]", "id");
+    browser.wait_for(".chip q", "k");
+    browser.wait_for(".count", "1 row");
+    shown.assert_clean();
+}
+
+#[test]
+fn whole_numbers_keep_all_of_their_digits() {
+    let shown = Shown::with(|database| {
+        database
+            .execute_batch(
+                "CREATE TABLE o (id TEXT PRIMARY KEY, _rpf_id INTEGER, big INTEGER, body TEXT);
+                 INSERT INTO o VALUES ('a', 1, 1234567890123456789, '{\"big\":-1234567890123456789}'), ('b', 2, 7, '');",
+            )
+            .unwrap();
+    });
+    let browser = &shown.browser;
+    shown.open("/shop/o");
+    browser.wait_for(".count", "2 rows");
+    browser.wait_for("tbody td.number", "1234567890123456789");
+    browser.click("tbody tr:nth-child(2)");
+    browser.wait_for("dialog pre", "\"big\": -1234567890123456789");
+    browser.click("dialog button[aria-label='Only rows with this big']");
+    browser.wait_for(".chip q", "1234567890123456789");
+    browser.wait_for(".count", "1 row");
+    browser.wait_for("tbody td.number", "1234567890123456789");
     shown.assert_clean();
 }
 

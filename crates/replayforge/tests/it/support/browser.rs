@@ -107,6 +107,11 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({ "features": feature }));
     }
 
+    /// As a user in this time zone.
+    pub(crate) fn live_in(&self, time_zone: &str) {
+        self.devtools("Emulation.setTimezoneOverride", &json!({ "timezoneId": time_zone }));
+    }
+
     /// As a user who allows no scripts; what is asked of the page here still runs.
     pub(crate) fn without_scripts(&self) {
         self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": true }));

@@ -1,5 +1,7 @@
 // Questions to the server. A view has one question under way: a newer one, or another view, ends it.
 
+import { parse } from "./json.js";
+
 // A proxy may put a prefix before everything, and a URL may carry a name and a password, which fetch() refuses.
 const root = new URL("..", import.meta.url);
 root.username = root.password = "";
@@ -27,8 +29,8 @@ async function ask(url, options) {
   }
 }
 
-async function answer(response) {
-  if (response.ok) return response.json();
+async function answer(response, read = JSON.parse) {
+  if (response.ok) return read(await response.text());
   const told = await response.json().catch(() => ({}));
   throw new Refused(response.status, told.error ?? `the server answered ${response.status}`);
 }
@@ -36,6 +38,11 @@ async function answer(response) {
 /** JSON of a path. */
 export async function get(parts, pairs, signal) {
   return answer(await ask(url(parts, pairs), { signal, headers: { accept: "application/json" } }));
+}
+
+/** The same, of values that are shown as they are and not counted with: each whole number has all of its digits. */
+export async function getExact(parts, pairs, signal) {
+  return answer(await ask(url(parts, pairs), { signal, headers: { accept: "application/json" } }), parse);
 }
 
 /** An order, such as POST with a JSON body. */

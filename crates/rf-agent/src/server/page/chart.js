@@ -196,22 +196,25 @@ function scale({ kind, series }, times) {
   const rough = (high - low) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const apart = power * [1, 2, 2.5, 5, 10].find((step) => step * power >= rough);
-  const first = Math.floor(low / apart) * apart;
+  const first = Math.floor(low / apart);
   const ticks = [];
-  for (let value = first; ticks.length < 12; value += apart) {
-    ticks.push(Number(value.toPrecision(12)));
-    if (value >= high) break;
-  }
+  // All digits are kept: rounded, the ticks of large values that differ little would be one, and the values far from it.
+  while (ticks.length < 12 && !(ticks.at(-1) >= high)) ticks.push((first + ticks.length) * apart);
   return [ticks[0], ticks.at(-1), ticks];
 }
 
 /** Ticks at round local times, at most so many: how far apart, and where. */
 function timeTicks(from, to, most) {
   const apart = STEPS.find((step) => (to - from) / step <= Math.max(most, 2)) ?? STEPS.at(-1);
-  const offset = new Date(from * 1000).getTimezoneOffset() * 60;
+  const offset = (time) => new Date(time * 1000).getTimezoneOffset() * 60;
+  const begin = offset(from);
+  const first = Math.ceil((from - begin) / apart) * apart + begin;
   const ticks = [];
-  for (let time = Math.ceil((from - offset) / apart) * apart + offset; time <= to && ticks.length < 50; time += apart) {
-    ticks.push(time);
+  for (let count = 0; first + count * apart <= to && count < 50; count += 1) {
+    const time = first + count * apart;
+    // Where clocks are changed, by an hour as a rule, what is further apart would be round no more.
+    const moved = apart > 3600 ? time + offset(time) - begin : time;
+    if (moved >= from && moved <= to) ticks.push(moved);
   }
   return [apart, ticks];
 }

@@ -2,6 +2,7 @@
 
 import { h } from "./dom.js";
 import * as format from "./format.js";
+import { parse, stringify } from "./json.js";
 
 /** JSON in a text is shown as such when it is an object or a list. */
 function full(column, value) {
@@ -9,12 +10,12 @@ function full(column, value) {
   let shown = value;
   if (typeof value === "string" && /^\s*[[{]/.test(value)) {
     try {
-      shown = JSON.parse(value);
+      shown = parse(value);
     } catch {
       return value;
     }
   }
-  return typeof shown === "object" ? JSON.stringify(shown, null, 2) : format.value(column, shown);
+  return typeof shown === "object" ? stringify(shown, 2) : format.value(column, shown);
 }
 
 /** Opens the row; `filter(column, value)` shows the rows that are like it. */
@@ -36,7 +37,7 @@ export function open(row, columns, { filter, closed }) {
   });
   const copy = h("button", { type: "button", onclick: async () => {
     try {
-      await navigator.clipboard.writeText(JSON.stringify(row, null, 2));
+      await navigator.clipboard.writeText(stringify(row, 2));
       copy.textContent = "Copied";
     } catch {
       copy.textContent = "The browser does not allow it";

@@ -1,5 +1,7 @@
 // Values as people read them.
 
+import { stringify } from "./json.js";
+
 const two = (number) => String(number).padStart(2, "0");
 
 /** Unix seconds in the browser's time zone: 2026-11-25 23:05:10. */
@@ -47,11 +49,13 @@ function trim(number) {
 /** Whether a column holds Unix seconds. */
 export const isTime = (column) => column === "timestamp" || column === "_rpf_last_updated_idx";
 
+export const isNumber = (value) => typeof value === "number" || typeof value === "bigint";
+
 /** One value of a row as text. */
 export function value(column, value) {
   if (value === null || value === undefined) return "";
   if (isTime(column) && typeof value === "number") return time(value);
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
+  return typeof value === "object" ? stringify(value) : String(value);
 }
 
 /** How well a status is, for its colour: `ok`, `bad`, `warn` or nothing. */

@@ -3,7 +3,7 @@
 // A page is told by the row that it begins behind (or ends before), never by a number of rows to skip: the ten-thousandth
 // page costs as much as the first.
 
-import { Newest, Refused, get, url } from "./api.js";
+import { Newest, Refused, getExact, url } from "./api.js";
 import { Choice } from "./columns.js";
 import { open } from "./detail.js";
 import { h, say } from "./dom.js";
@@ -48,7 +48,7 @@ export class Rows {
   }
 
   #with(changes, keep = () => true) {
-    const kept = [...here().pairs].filter(([name]) => !(name in changes) && name !== ".at" && keep(name));
+    const kept = [...here().pairs].filter(([name]) => !Object.hasOwn(changes, name) && name !== ".at" && keep(name));
     this.#to([...kept, ...Object.entries(changes)]);
   }
 
@@ -100,7 +100,7 @@ export class Rows {
     const started = performance.now();
     try {
       const pairs = this.#asked({ limit: PAGE + 1, ...cursor }, isBackwards);
-      const rows = await get([this.place.sink, "query-table", this.place.table], pairs, this.#newest.next());
+      const rows = await getExact([this.place.sink, "query-table", this.place.table], pairs, this.#newest.next());
       const more = rows.length > PAGE;
       rows.length = Math.min(rows.length, PAGE);
       this.#rows = isBackwards ? rows.reverse() : rows;
@@ -175,7 +175,7 @@ export class Rows {
 
   #isNumeric(column) {
     const values = this.#rows.map((row) => row[column]).filter((value) => value !== null && value !== undefined);
-    return !format.isTime(column) && values.length > 0 && values.every((value) => typeof value === "number");
+    return !format.isTime(column) && values.length > 0 && values.every(format.isNumber);
   }
 
   #cell(column, value, isNumeric) {
@@ -186,7 +186,7 @@ export class Rows {
     if (column === "status") {
       return h("td", {}, h("span", { class: `pill ${format.mood(value)}` }, text));
     }
-    const kind = format.isTime(column) ? "time" : typeof value === "number" ? "number" : "text";
+    const kind = format.isTime(column) ? "time" : format.isNumber(value) ? "number" : "text";
     return h("td", { class: kind, title: kind === "time" ? format.ago(value) : text.length > 40 ? text.slice(0, 2000) : undefined }, text.slice(0, 300));
   }
 

@@ -14,6 +14,8 @@ const FEW_POINTS = 60;
 const MOST_LINES = 16;
 /** Series that are shown small at once. */
 const MOST_SMALL = 60;
+/** Names of them, as they stand in a URL, are so long together: a server, and a proxy before it, take no head of any length. */
+const MOST_LETTERS = 6000;
 const AGGREGATES = ["avg", "min", "max", "sum", "count", "last", "rate", "p95"];
 
 export class Series {
@@ -58,7 +60,7 @@ export class Series {
       const serie = pairs.get(".series");
       const asked = [["points", String(serie ? POINTS : FEW_POINTS)], ...this.#span(known)];
       if (serie) asked.push(["serie", serie]);
-      else asked.push(...names.slice(0, MOST_SMALL).map((name) => ["serie", name]));
+      else asked.push(...small(names).map((name) => ["serie", name]));
       if (pairs.has(".env")) asked.push(["env", pairs.get(".env")]);
       if (pairs.has(".aggregate")) asked.push(["aggregate", pairs.get(".aggregate")]);
       // The latest value of a gauge is told as it is, not as the mean of a step.
@@ -120,14 +122,15 @@ export class Series {
     if (rows.length === 0) return this.plot.replaceChildren();
     const times = rows.map((row) => row.timestamp);
     const step = shortest(times);
-    const [from, to] = [Math.min(pair("start"), ...times), Math.max(pair("stop"), ...times.map((time) => time + (isSnapshot ? step : 0)))];
+    const [first, last] = bounds(times);
+    const [from, to] = [Math.min(pair("start"), first), Math.max(pair("stop"), last + (isSnapshot ? step : 0))];
     this.#chart = new Chart({ from, to, step, kind: isSnapshot ? "bars" : "lines", series: lines.slice(0, MOST_LINES) }, serie);
     this.plot.replaceChildren(this.#chart.element);
   }
 
   /** A card for each series, with its latest value and a line for each environment. */
   #showAll(rows, names, known) {
-    const shown = names.slice(0, MOST_SMALL);
+    const shown = small(names);
     const left = names.length - shown.length;
     this.#tell(names.length === 0 ? "No series yet." : left > 0 ? `${left} further series are in the list above.` : "");
     const cards = shown.map((serie) => {
@@ -135,7 +138,8 @@ export class Series {
       const lines = grouped(own, (row) => ("state" in row ? format.value("", row.state) : row.env_name));
       const last = own.reduce((latest, row) => (latest && latest.timestamp > row.timestamp ? latest : row), undefined);
       const newest = Math.max(...known.filter((one) => one.serie_name === serie).map((one) => one.last));
-      const told = last === undefined ? "nothing" : "state" in last ? format.value("", last.state) : format.short(last.last ?? last.value ?? 0);
+      const value = last?.last ?? last?.value;
+      const told = last === undefined ? "nothing" : "state" in last ? format.value("", last.state) : value === undefined || value === null ? "–" : format.short(value);
       return h("li", {}, h("a", { class: "card", href: link(this.#with({ ".series": serie })) },
         h("span", { class: "line" }, h("b", { title: serie }, serie), h("span", { class: "latest" }, told)),
         spark(lines),
@@ -143,6 +147,20 @@ export class Series {
     });
     this.plot.replaceChildren(h("ul", { class: "cards" }, cards));
   }
+}
+
+/** The series that are shown small. */
+function small(names) {
+  let left = MOST_LETTERS;
+  return names.slice(0, MOST_SMALL).filter((name) => {
+    left -= new URLSearchParams([["serie", name]]).toString().length;
+    return left >= 0;
+  });
+}
+
+/** Least and greatest of any number of values: as arguments of one call they may be too many for a browser. */
+function bounds(values) {
+  return values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
 }
 
 /** Rows as lines: `{ name, mood, points }` each. */
@@ -168,7 +186,6 @@ function shortest(times) {
 function spark(lines) {
   const all = lines.flatMap((line) => [...line.points]).filter(([, value]) => typeof value === "number");
   const [width, height] = [200, 44];
-  const bounds = (values) => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
   const [from, to] = bounds(all.map(([time]) => time));
   const [low, high] = bounds(all.map(([, value]) => value));
   const x = (time) => 1 + ((time - from) / (to - from || 1)) * (width - 2);

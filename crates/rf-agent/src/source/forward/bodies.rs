@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use rf_net::phase::UnderWay;
+use rf_net::received::ReceivedBody;
 use tokio::time::{Instant, Sleep};
 
 use super::expect::Gate;
@@ -66,20 +66,18 @@ impl Progress {
 
 /// The body of a request, on its way to the upstream.
 pub(super) struct RequestBody {
-    inner: Incoming,
+    inner: ReceivedBody,
     copy: Option<Arc<Recording>>,
     gate: Option<Gate>,
     progress: Arc<Progress>,
     /// How long the client may pause.
     patience: Duration,
     pause: Option<Pin<Box<Sleep>>>,
-    /// Kept until the body has ended.
-    under_way: Option<UnderWay>,
 }
 
 impl RequestBody {
     pub(super) fn new(
-        inner: Incoming,
+        inner: ReceivedBody,
         copy: Option<Arc<Recording>>,
         gate: Option<Gate>,
         progress: Arc<Progress>,
@@ -88,12 +86,7 @@ impl RequestBody {
         if let Some(copy) = copy.as_ref().filter(|_| inner.is_end_stream()) {
             copy.complete(Side::Request);
         }
-        Self { inner, copy, gate, progress, patience, pause: None, under_way: None }
-    }
-
-    /// The same body, whose end is told to the client's connection by the end of this.
-    pub(super) fn ending(self, under_way: Option<UnderWay>) -> Self {
-        Self { under_way, ..self }
+        Self { inner, copy, gate, progress, patience, pause: None }
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<BoxError> {
@@ -127,10 +120,6 @@ impl Body for RequestBody {
         this.progress.is_client_awaited.store(false, Ordering::Relaxed);
         if matches!(frame, Some(Err(_))) {
             this.progress.is_broken.store(true, Ordering::Relaxed);
-        }
-        let is_end = !matches!(frame, Some(Ok(_))) || this.inner.is_end_stream();
-        if is_end && let Some(under_way) = this.under_way.take() {
-            under_way.end();
         }
         note(this.copy.as_ref(), Side::Request, &this.inner, frame.as_ref());
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
@@ -199,7 +188,7 @@ impl Body for AnswerBody {
 fn note(
     copy: Option<&Arc<Recording>>,
     side: Side,
-    inner: &Incoming,
+    inner: &impl Body,
     frame: Option<&Result<Frame<Bytes>, hyper::Error>>,
 ) {
     let Some(copy) = copy else { return };

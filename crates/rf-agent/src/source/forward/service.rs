@@ -12,7 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use rf_core::clock::unix_us;
 use rf_core::lifecycle::Tasks;
 use rf_net::interim::Interim;
-use rf_net::phase::UnderWay;
+use rf_net::received::ReceivedBody;
 use rf_net::upstream::{UpstreamError, tunnel};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -61,7 +61,7 @@ impl Forwarding {
     pub(super) async fn answer(
         &self,
         peer: SocketAddr,
-        mut request: Request<Incoming>,
+        mut request: Request<ReceivedBody>,
     ) -> Response<AnswerBody> {
         if *request.method() == Method::CONNECT {
             return own(
@@ -94,10 +94,8 @@ impl Forwarding {
         let progress = Progress::new();
         let patience = self.settings.request_timeout;
         let interim = request.extensions_mut().remove::<Interim>();
-        let under_way = request.extensions_mut().remove::<UnderWay>();
         let mut request = request.map(|body| {
             RequestBody::new(body, copy.clone(), gate, Arc::clone(&progress), patience)
-                .ending(under_way)
         });
         *request.uri_mut() = uri;
         *request.version_mut() = Version::HTTP_11;
@@ -111,7 +109,7 @@ impl Forwarding {
     }
 
     /// Begins a copy, where one is wanted and there is room.
-    fn copy(&self, peer: SocketAddr, request: &Request<Incoming>) -> Option<Arc<Recording>> {
+    fn copy(&self, peer: SocketAddr, request: &Request<ReceivedBody>) -> Option<Arc<Recording>> {
         let copies = self.copies.as_ref()?;
         let (method, uri, headers) = (request.method(), request.uri(), request.headers());
         if !copies.settings().selection.wants(method, uri, headers, fastrand::f64) {
@@ -231,7 +229,7 @@ impl Forwarding {
 }
 
 /// Has interim answers sent on to the client; the gate of the body, if the client waits for `100 Continue`.
-fn listen_to_interim(request: &mut Request<Incoming>) -> Option<Gate> {
+fn listen_to_interim(request: &mut Request<ReceivedBody>) -> Option<Gate> {
     let interim = request.extensions().get::<Interim>().cloned()?;
     let expects = request
         .headers()
