@@ -14,6 +14,7 @@ mod http;
 mod log;
 pub(crate) mod notification;
 pub(crate) mod relay;
+mod prepared;
 mod singles;
 mod table;
 pub(crate) mod template;

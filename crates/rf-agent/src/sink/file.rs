@@ -43,6 +43,7 @@ use self::config::path_of;
 use self::finished::Finished;
 use self::render::Renderer;
 use self::writer::{Chunk, FileError, Progress, Tracked, Writer};
+use super::prepared::Prepared;
 use super::template::plain_name;
 use super::{
     Batching, Overlap, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError,
@@ -110,7 +111,8 @@ pub(super) fn of_config(
     Some(Arc::new(FileSink {
         name: context.name.to_owned(),
         data_dir: context.data_dir.to_owned(),
-        renderer: Renderer { path, format: config.format },
+        renderer: Arc::new(Renderer { path, format: config.format }),
+        prepared: Prepared::new(BATCH_BYTES),
         max_total,
         shape: Shape::of(Writes::Batches(Batching {
             max_events: MAX_BATCH,
@@ -132,7 +134,9 @@ struct FileSink {
     name: String,
     data_dir: PathBuf,
     /// What its events look like in which files.
-    renderer: Renderer,
+    renderer: Arc<Renderer>,
+    /// The next batch as it is to stand in its files.
+    prepared: Prepared<Result<Vec<Chunk>, String>>,
     max_total: Option<u64>,
     shape: Shape,
     config: FileSinkConfig,
@@ -180,9 +184,16 @@ impl Sink for FileSink {
             let written = batch.events.partition_point(|event| event.id <= before.through);
             let fresh = &batch.events[written..];
             let Some(last) = fresh.last() else { return Ok(()) };
-            let chunks = self.renderer.chunks(fresh).map_err(SinkError::Permanent)?;
+            let prepared = if written == 0 { self.prepared.take(batch).await } else { None };
+            let chunks = prepared.unwrap_or_else(|| self.renderer.chunks(fresh));
+            let chunks = chunks.map_err(SinkError::Permanent)?;
             self.append(opened, before, last.id, chunks).await
         })
+    }
+
+    fn prepare(&self, batch: &SinkBatch) {
+        let renderer = Arc::clone(&self.renderer);
+        self.prepared.begin(batch, move |events| renderer.chunks(events));
     }
 
     fn progress(&self) -> Option<Checkpoint> {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::batch::Reading;
 use super::call::{Body, Call};
 use super::failure::{OpenError, WriteError};
-use super::prepared::Prepared;
+use crate::sink::prepared::Prepared;
 use super::reader::Reader;
 use super::retention::{self, Step};
 use super::writer::{NotDone, Writer};
