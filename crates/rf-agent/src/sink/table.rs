@@ -6,8 +6,10 @@
 //! ([`connect`]), ends in time ([`reader`]) and answers in little memory ([`answer`]).
 //!
 //! Reading order: [`identifier`], [`schema`] and [`value`] (what a table is), [`connect`], [`database`], [`defaults`],
-//! [`table_sink`]; writing: [`writer`] (the thread), [`call`] (an event, read) and `prepared` (the next batch of them), [`batch`] with [`applied`], [`rows`] with [`row_table`] and [`index`](mod@index), [`retention`];
-//! reading: [`reader`], [`query`], [`format`](mod@format), [`answer`], [`api`], [`row_api`].
+//! [`table_sink`]; writing: [`writer`] (the thread), [`call`] (an event, read) and `prepared` (the next batch of them),
+//! [`batch`] with [`applied`], [`known`] (tables that were written lately), [`rows`] with [`row_table`] and
+//! [`index`](mod@index), [`retention`]; reading: [`reader`], [`query`], [`format`](mod@format), [`answer`], [`api`],
+//! [`row_api`].
 
 pub(crate) mod answer;
 pub(crate) mod api;
@@ -27,6 +29,7 @@ pub(crate) mod hostile;
 pub(crate) mod hostile_events;
 pub(crate) mod identifier;
 pub(crate) mod index;
+pub(crate) mod known;
 mod prepared;
 pub(crate) mod query;
 pub(crate) mod reader;
