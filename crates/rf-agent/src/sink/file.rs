@@ -7,7 +7,7 @@
 //! How that is kept: the good length of every file that is being written travels with the removal of the batch from the
 //! queue ([`Sink::progress`]), so both are stored or neither. What stands behind the good length is cut at the next start,
 //! and the batches behind it, a few at the most, are written again. A file is known to the database before its first byte is
-//! written, and again before it is renamed: whatever a start finds is either known and whole, or cut, or not there.
+//! written, and again before it is renamed: whatever a start finds is either known and whole, or cut, or empty, or not there.
 //!
 //! A batch is written while the removal of the one before is being stored, and a file may be begun or renamed meanwhile. So
 //! what the sink stores by itself has a key of its own, and the newer of both counts (`Progress::version`).
@@ -42,7 +42,7 @@ pub(crate) use self::writer::Fsync;
 use self::config::path_of;
 use self::finished::Finished;
 use self::render::Renderer;
-use self::writer::{Chunk, FileError, Progress, Tracked, Writer};
+use self::writer::{Appended, Chunk, FileError, Progress, Tracked, Writer};
 use super::prepared::Prepared;
 use super::template::plain_name;
 use super::{
@@ -338,11 +338,11 @@ impl FileSink {
         let now = unix_ms();
         self.finish_due(opened, &mut progress, &chunks, now).await?;
         let known = progress.clone();
-        let (looked, mut lengths, mut chunks) = on_writer(&opened.writer, move |writer| {
+        let (looked, mut appended, mut chunks) = on_writer(&opened.writer, move |writer| {
             let looked = look(writer, &known, &chunks, now)?;
             let is_known = looked.is_empty();
-            let lengths = if is_known { writer.append(&known, &chunks)? } else { Vec::new() };
-            Ok((looked, lengths, chunks))
+            let appended = if is_known { writer.append(&known, &chunks)? } else { Vec::new() };
+            Ok((looked, appended, chunks))
         })
         .await?;
         if !looked.is_empty() {
@@ -350,15 +350,15 @@ impl FileSink {
             self.store(&mut progress).await?;
             *self.known() = progress.clone();
             let known = progress.clone();
-            (lengths, chunks) = on_writer(&opened.writer, move |writer| {
-                let lengths = writer.append(&known, &chunks)?;
-                Ok((lengths, chunks))
+            (appended, chunks) = on_writer(&opened.writer, move |writer| {
+                let appended = writer.append(&known, &chunks)?;
+                Ok((appended, chunks))
             })
             .await?;
         }
-        for (chunk, length) in chunks.iter().zip(lengths) {
+        for (chunk, Appended { good, tail }) in chunks.iter().zip(appended) {
             if let Some(tracked) = progress.files.get_mut(&chunk.path) {
-                (tracked.good, tracked.last_ms) = (length, now);
+                *tracked = Tracked { good, tail: Some(tail), last_ms: now, ..*tracked };
             }
         }
         progress.through = through;

@@ -6,8 +6,9 @@
 //! ([`connect`]), ends in time ([`reader`]) and answers in little memory ([`answer`]).
 //!
 //! Reading order: [`identifier`], [`schema`] and [`value`] (what a table is), [`connect`], [`database`], [`defaults`],
-//! [`table_sink`]; writing: [`writer`] (the thread), [`call`] (an event, read), [`batch`] with [`applied`], [`rows`] with [`row_table`] and [`index`](mod@index), [`retention`];
-//! reading: [`reader`], [`query`], [`format`](mod@format), [`answer`], [`api`], [`row_api`].
+//! [`table_sink`]; writing: [`writer`] (the thread), [`call`] (an event, read), [`batch`] with [`applied`], [`known`] (tables
+//! that were written lately), [`rows`] with [`row_table`] and [`index`](mod@index), [`retention`]; reading: [`reader`],
+//! [`query`], [`format`](mod@format), [`answer`], [`api`], [`row_api`].
 
 pub(crate) mod answer;
 pub(crate) mod api;
@@ -27,6 +28,7 @@ pub(crate) mod hostile;
 pub(crate) mod hostile_events;
 pub(crate) mod identifier;
 pub(crate) mod index;
+pub(crate) mod known;
 pub(crate) mod query;
 pub(crate) mod reader;
 pub(crate) mod retention;

@@ -1,5 +1,9 @@
 //! Bytes in files: every file has a good length, up to which it holds whole events of batches that are done. What lies
 //! behind it is a write that did not come to its end, and is cut off.
+//!
+//! Invariant: a start cuts nothing, and a write covers nothing, in a file that is not the one whose length was noted. A disk
+//! that is away for a while leaves none in its place, or another one, and comes back with its own. So a file is tracked only
+//! once it is there, and known again by its last bytes ([`Tracked::tail`]).
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -9,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::format::FileFormat;
 use crate::sink::{SinkError, disk};
@@ -17,6 +22,8 @@ use crate::sink::{SinkError, disk};
 const MAX_OPEN: usize = 64;
 /// As much is looked through for the end of the last whole line, after a loss of power.
 const LOOK_BACK_BYTES: u64 = 16 * 1024 * 1024;
+/// By so many bytes before its good length a file is known again: all entries of an archive end with the same few hundred.
+const TAIL_BYTES: u64 = 1024;
 /// Names that would be the same are numbered so far.
 const MAX_NUMBER: usize = 100_000;
 
@@ -52,6 +59,18 @@ pub(super) struct Tracked {
     pub(super) since_ms: u64,
     /// When it was written last.
     pub(super) last_ms: u64,
+    /// Hash of the last bytes of what is whole. `None` where none of it is known to be ours, and of earlier versions.
+    #[serde(default)]
+    pub(super) tail: Option<u64>,
+}
+
+/// What is whole of a file once something was appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Appended {
+    /// As [`Tracked::good`].
+    pub(super) good: u64,
+    /// As [`Tracked::tail`].
+    pub(super) tail: u64,
 }
 
 /// Events of a batch for one file.
@@ -143,24 +162,31 @@ impl Writer {
                 Err(error) => return Err(FileError::of(&path)(error)),
             };
             let end = self.format.end().len() as u64;
-            if meta.len() < tracked.good && !self.format.is_lines() {
-                let broken = |number: &str| self.root.join(format!("{path}.broken{number}"));
-                let aside = free_name(broken, |name| !name.exists());
-                let aside = aside.map_err(FileError::of(&path))?;
-                std::fs::rename(&full, &aside).map_err(FileError::of(&path))?;
+            let is_shorter = meta.len() < tracked.good;
+            let is_other =
+                !is_shorter && !self.is_same(&path, &tracked).map_err(FileError::of(&path))?;
+            if (is_shorter || is_other) && !self.format.is_lines() {
+                let why = if is_shorter { "shorter than before" } else { "not as it was written" };
+                let aside = self.set_aside(&path).map_err(FileError::of(&path))?;
                 notices.push(format!(
-                    "{path}: shorter than before, so it is kept as {} and a new file is started",
+                    "{path}: {why}, so it is kept as {} and a new file is started",
                     aside.display()
                 ));
                 continue;
             }
-            if meta.len() < tracked.good {
+            if is_other {
+                notices.push(format!(
+                    "{path}: not the file that was written before: nothing in it is changed, and new events are written behind its end"
+                ));
+                continue;
+            }
+            if is_shorter {
                 let whole = self.whole_lines(&path, meta.len()).map_err(FileError::of(&path))?;
                 notices.push(format!(
                     "{path}: {} bytes are missing since the last run",
                     tracked.good - whole
                 ));
-                tracked.good = whole;
+                (tracked.good, tracked.tail) = (whole, None);
             } else if meta.len() > tracked.good && meta.len() != tracked.good + end {
                 notices.push(format!(
                     "{path}: {} bytes of an incomplete write are removed",
@@ -174,6 +200,21 @@ impl Writer {
         Ok(notices)
     }
 
+    /// Gives a file a name under which it is kept.
+    fn set_aside(&mut self, path: &str) -> io::Result<PathBuf> {
+        let broken = |number: &str| self.root.join(format!("{path}.broken{number}"));
+        let aside = free_name(broken, |name| !name.exists())?;
+        std::fs::rename(self.full(path), &aside)?;
+        self.open.remove(path);
+        Ok(aside)
+    }
+
+    /// Whether a file, which is no shorter, ends at the good length as it was written.
+    fn is_same(&mut self, path: &str, tracked: &Tracked) -> io::Result<bool> {
+        let Some(tail) = tracked.tail else { return Ok(true) };
+        Ok(tail_of(self.file(path)?, tracked.good)? == tail)
+    }
+
     /// The length up to the end of the last whole line.
     fn whole_lines(&mut self, path: &str, len: u64) -> io::Result<u64> {
         let from = len.saturating_sub(LOOK_BACK_BYTES);
@@ -183,23 +224,33 @@ impl Writer {
         Ok(memchr::memrchr(b'\n', &tail).map_or(from, |at| from + at as u64 + 1))
     }
 
-    /// Whether the file is still the one that is tracked; else what it is to be tracked as.
+    /// Whether the file is still the one that is tracked; else what it is to be tracked as. One that is not there is made: while
+    /// that fails, the one that was there may come back, and is still tracked as it was.
     pub(super) fn look(
         &mut self,
         path: &str,
         tracked: Option<&Tracked>,
         now_ms: u64,
     ) -> Result<Option<Tracked>, FileError> {
-        let found = std::fs::metadata(self.full(path)).ok();
-        let anew = |good| Some(Tracked { good, since_ms: now_ms, last_ms: now_ms });
-        let Some(found) = found else {
-            self.open.remove(path);
-            let is_new = tracked.is_none_or(|tracked| tracked.good > 0);
-            return Ok(if is_new { anew(0) } else { None });
+        let anew = |good| Some(Tracked { good, since_ms: now_ms, last_ms: now_ms, tail: None });
+        let found = match std::fs::metadata(self.full(path)) {
+            Ok(found) => found,
+            Err(error) if is_absent(&error) => {
+                self.open.remove(path);
+                self.file(path).map_err(FileError::of(path))?;
+                let is_new = tracked.is_none_or(|tracked| tracked.good > 0);
+                return Ok(if is_new { anew(0) } else { None });
+            }
+            Err(error) => return Err(FileError::of(path)(error)),
         };
         let opened = self.open.get(path).and_then(|file| file.metadata().ok());
-        let is_other =
-            opened.is_some_and(|opened| (opened.dev(), opened.ino()) != (found.dev(), found.ino()));
+        let is_other = match (opened, tracked) {
+            (Some(opened), _) => (opened.dev(), opened.ino()) != (found.dev(), found.ino()),
+            (None, Some(tracked)) if found.len() >= tracked.good => {
+                !self.is_same(path, tracked).map_err(FileError::of(path))?
+            }
+            (None, _) => false,
+        };
         if is_other {
             self.open.remove(path);
         }
@@ -225,7 +276,7 @@ impl Writer {
         Ok(anew(good))
     }
 
-    /// Appends all chunks; the new good length of each.
+    /// Appends all chunks; what is whole of the file of each then.
     ///
     /// # Errors
     /// What went wrong, naming the file. Nothing counts then: the good lengths are what they were, and so are the files, as
@@ -234,7 +285,7 @@ impl Writer {
         &mut self,
         progress: &Progress,
         chunks: &[Chunk],
-    ) -> Result<Vec<u64>, FileError> {
+    ) -> Result<Vec<Appended>, FileError> {
         self.repair(progress)?;
         self.is_dirty = true;
         let appended = self.append_all(progress, chunks);
@@ -246,7 +297,11 @@ impl Writer {
         appended
     }
 
-    fn append_all(&mut self, progress: &Progress, chunks: &[Chunk]) -> Result<Vec<u64>, FileError> {
+    fn append_all(
+        &mut self,
+        progress: &Progress,
+        chunks: &[Chunk],
+    ) -> Result<Vec<Appended>, FileError> {
         let append = |chunk: &Chunk| {
             let good = progress.files.get(&chunk.path).map_or(0, |tracked| tracked.good);
             self.append_one(chunk, good).map_err(FileError::of(&chunk.path))
@@ -270,7 +325,7 @@ impl Writer {
         repaired
     }
 
-    fn append_one(&mut self, chunk: &Chunk, good: u64) -> io::Result<u64> {
+    fn append_one(&mut self, chunk: &Chunk, good: u64) -> io::Result<Appended> {
         let (format, fsync, sync) = (self.format, self.fsync, self.sync);
         let is_new = good == 0;
         let file = self.file(&chunk.path)?;
@@ -287,13 +342,14 @@ impl Writer {
             at += bytes.len() as u64;
         }
         file.write_all_at(format.end(), at)?;
+        let appended = Appended { good: at, tail: tail_of(file, at)? };
         if fsync == Fsync::Batch {
             sync(file)?;
             if is_new {
                 sync_folder(&self.full(&chunk.path))?;
             }
         }
-        Ok(at)
+        Ok(appended)
     }
 
     /// Renames a file that is finished.
@@ -342,6 +398,20 @@ impl Writer {
         }
         self.open.get(path).ok_or_else(|| io::Error::other("it was closed"))
     }
+}
+
+/// Whether there is no such file; also where a part of its path is a file itself.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// The hash of the last bytes before this length.
+fn tail_of(file: &File, good: u64) -> io::Result<u64> {
+    let mut bytes = vec![0; usize::try_from(good.min(TAIL_BYTES)).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, good - bytes.len() as u64)?;
+    let mut hash = [0; 8];
+    hash.copy_from_slice(&Sha256::digest(&bytes)[..8]);
+    Ok(u64::from_be_bytes(hash))
 }
 
 /// A file that somebody else began may lack its last line break.

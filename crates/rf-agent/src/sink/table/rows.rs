@@ -1,7 +1,5 @@
 //! Rows as the `db` and `alert` sinks keep them: JSON objects in tables whose schema grows by itself.
 
-use std::collections::HashMap;
-
 use rusqlite::{Connection, params};
 use serde_json::{Map, Value};
 
@@ -9,8 +7,8 @@ use super::batch::Apply;
 use super::call::{Call, Verb, value_of};
 use super::failure::WriteError;
 use super::identifier::Identifier;
+use super::known::KnownTables;
 use super::row_table::{ID, MAX_NOTICES, RowTable};
-use super::schema::{self, MAX_TABLES};
 
 /// Counters live here and not in the rows, so that a number is never given twice, also when the last row is deleted.
 pub(crate) const TABLES: &str = "
@@ -21,23 +19,17 @@ CREATE TABLE IF NOT EXISTS _rpf_tables (
 ";
 const PUT_NEXT: &str = "INSERT OR REPLACE INTO _rpf_tables (name, next_id) VALUES (?1, ?2)";
 
-/// The tables that were written lately, so that they need not be looked up for each event.
+/// The rows of all tables.
 #[derive(Default)]
 pub(crate) struct Rows {
-    tables: HashMap<Identifier, RowTable>,
-    schema_version: i64,
+    tables: KnownTables<RowTable>,
 }
 
 impl Apply for Rows {
     type Body = Map<String, Value>;
 
     fn begin(&mut self, conn: &Connection) -> Result<(), WriteError> {
-        let version = schema::version(conn)?;
-        if version != self.schema_version || self.tables.len() > MAX_TABLES {
-            self.tables.clear();
-            self.schema_version = version;
-        }
-        Ok(())
+        Ok(self.tables.begin(conn)?)
     }
 
     fn apply(
@@ -55,22 +47,20 @@ impl Apply for Rows {
 
     fn finish(&mut self, conn: &Connection) -> Result<(), WriteError> {
         let mut put = conn.prepare_cached(PUT_NEXT)?;
-        for table in self.tables.values_mut() {
+        for table in self.tables.all() {
             if let Some(next) = table.take_next() {
                 put.execute(params![table.name().folded(), next])?;
             }
         }
-        self.schema_version = schema::version(conn)?;
-        Ok(())
+        Ok(self.tables.finish(conn)?)
     }
 
     fn forget(&mut self) {
-        self.tables.clear();
+        self.tables.forget();
     }
 
     fn notices(&mut self) -> Vec<String> {
-        let mut notices: Vec<String> =
-            self.tables.values_mut().flat_map(RowTable::take_notices).collect();
+        let mut notices: Vec<String> = self.tables.all().flat_map(RowTable::take_notices).collect();
         notices.truncate(MAX_NOTICES);
         notices
     }
@@ -88,13 +78,7 @@ impl Rows {
         body: Map<String, Value>,
         now_us: i64,
     ) -> Result<(), WriteError> {
-        let table = match self.tables.get_mut(name) {
-            Some(table) => table,
-            None => {
-                let table = RowTable::open_or_create(conn, name)?;
-                self.tables.entry(name.clone()).or_insert(table)
-            }
-        };
+        let table = self.tables.get(name.clone(), |name| RowTable::open_or_create(conn, name))?;
         table.put(conn, body, now_us)
     }
 
@@ -110,11 +94,10 @@ impl Rows {
             Some(Value::Number(id)) => id.to_string(),
             _ => return Err(WriteError::Refused("DELETE needs a body with an id".to_owned())),
         };
-        if !self.tables.contains_key(name) {
-            let Some(table) = RowTable::open(conn, name)? else { return Ok(()) };
-            self.tables.insert(name.clone(), table);
+        match self.tables.find(name.clone(), |name| RowTable::open(conn, name))? {
+            Some(table) => table.delete(conn, &id),
+            None => Ok(()),
         }
-        self.tables[name].delete(conn, &id)
     }
 }
 

@@ -3,8 +3,6 @@
 //! The order in which points arrive does not matter: the time of the value that a row holds is kept beside it, so that a late
 //! point does not take the place of a newer one.
 
-use std::collections::HashMap;
-
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, params};
 
@@ -16,18 +14,18 @@ use crate::sink::table::call::{Call, Verb};
 use crate::sink::table::failure::WriteError;
 use crate::sink::table::identifier::Identifier;
 use crate::sink::table::index;
-use crate::sink::table::schema::{self, Column, Kind as Held, MAX_TABLES, Table};
+use crate::sink::table::known::KnownTables;
+use crate::sink::table::schema::{self, Column, Kind as Held, Table};
 
 /// The time of the value that a row of a gauge or delta holds, microseconds since 1970.
 pub(super) const AT: &str = "_rpf_at_us";
 /// The time of the value that a delta without a row before it began with.
 pub(super) const FIRST: &str = "_rpf_first_us";
 
-/// The tables that were written lately.
+/// The points of all tables.
 #[derive(Default)]
 pub(super) struct Series {
-    tables: HashMap<Identifier, SeriesTable>,
-    schema_version: i64,
+    tables: KnownTables<SeriesTable>,
 }
 
 /// A table with its statement.
@@ -41,12 +39,7 @@ impl Apply for Series {
     type Body = Point;
 
     fn begin(&mut self, conn: &Connection) -> Result<(), WriteError> {
-        let version = schema::version(conn)?;
-        if version != self.schema_version || self.tables.len() > MAX_TABLES {
-            self.tables.clear();
-            self.schema_version = version;
-        }
-        Ok(())
+        Ok(self.tables.begin(conn)?)
     }
 
     fn apply(
@@ -57,23 +50,16 @@ impl Apply for Series {
     ) -> Result<(), WriteError> {
         // What would remove a point is refused when it is read.
         let Verb::Put(point) = call.verb else { return Ok(()) };
-        let table = match self.tables.get(&call.table) {
-            Some(table) => table,
-            None => {
-                let table = SeriesTable::open_or_create(conn, &call.table)?;
-                self.tables.entry(call.table).or_insert(table)
-            }
-        };
+        let table = self.tables.get(call.table, |name| SeriesTable::open_or_create(conn, name))?;
         table.add(conn, &point, now_us)
     }
 
     fn finish(&mut self, conn: &Connection) -> Result<(), WriteError> {
-        self.schema_version = schema::version(conn)?;
-        Ok(())
+        Ok(self.tables.finish(conn)?)
     }
 
     fn forget(&mut self) {
-        self.tables.clear();
+        self.tables.forget();
     }
 }
 
