@@ -219,14 +219,16 @@ fn is_emptied(path: &Path) -> bool {
         Ok(meta) => meta.len() == 0,
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     };
-    let was_moved = || aside::noted(path).is_some() || beside(path, migrate::ORIGINAL).exists();
+    let is_noted = || !matches!(aside::noted(path), Ok(None));
+    let was_moved = || is_noted() || beside(path, migrate::ORIGINAL).exists();
     is_empty && beside(path, ".reserve").exists() && !was_moved()
 }
 
 /// A file that cannot be used is moved out of the way.
 fn find_damage(options: &StoreOptions) -> Result<Option<SetAside>, OpenError> {
     let path = &options.path;
-    let note = aside::noted(path);
+    let io = |source| OpenError::Io { path: beside(path, ".damaged"), source };
+    let note = aside::noted(path).map_err(io)?;
     if let Some(name) = note.as_deref().filter(|name| !name.is_empty()) {
         return aside::resume(options, name).map(Some);
     }

@@ -155,6 +155,47 @@ async fn a_new_database_that_is_damaged_before_the_salvage_has_ended_is_begun_ag
 }
 
 #[tokio::test]
+async fn damage_of_the_new_database_does_not_make_the_other_one_forgotten() {
+    let mut rig = closed_store().await;
+    let aside = rig.beside(".corrupt-1");
+    fs::rename(rig.path(), &aside).unwrap();
+    fs::write(rig.beside(".damaged"), aside.file_name().unwrap().as_encoded_bytes()).unwrap();
+    fs::write(rig.path(), "this is a text\n".repeat(1000)).unwrap();
+    // As of a process that met the damage of the new one while it salvaged, and was killed.
+    crate::aside::mark(rig.path());
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    check_goes_on(&mut rig, EVENTS).await;
+}
+
+#[tokio::test]
+async fn a_note_that_cannot_be_read_is_not_taken_for_none() {
+    let mut rig = closed_store().await;
+    fs::create_dir(rig.beside(".damaged")).unwrap();
+    let refused = rig.open().unwrap_err();
+    assert!(refused.to_string().contains(".damaged"), "{refused}");
+    fs::remove_dir(rig.beside(".damaged")).unwrap();
+    rig.open().unwrap();
+    assert_eq!(rig.notices, []);
+}
+
+#[tokio::test]
+async fn the_wal_of_an_older_damaged_file_is_not_taken_for_that_of_the_next() {
+    let mut rig = closed_store().await;
+    rig.open().unwrap();
+    rig.append(&["delivered"]).await.unwrap();
+    // Left by one that was set aside within the same second.
+    fs::copy(rig.beside("-wal"), rig.beside(".corrupt-1700000000-wal")).unwrap();
+    let newest = rig.ids().await.pop().unwrap();
+    rig.ack(vec![newest]).await;
+    rig.close().await;
+    overwrite(rig.path(), 0, &[0xA5; 100]);
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    check_goes_on(&mut rig, EVENTS).await;
+}
+
+#[tokio::test]
 async fn an_overwritten_header_costs_nothing() {
     let mut rig = closed_store().await;
     overwrite(rig.path(), 0, &[0xA5; 100]);
