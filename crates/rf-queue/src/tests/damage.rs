@@ -325,6 +325,22 @@ async fn a_database_that_was_emptied_or_removed_is_told() {
 }
 
 #[tokio::test]
+async fn an_emptied_database_is_told_by_the_first_start_that_does_not_fail() {
+    let mut rig = closed_store().await;
+    fs::remove_file(rig.path()).unwrap();
+    let import = rig.path().with_file_name("a-sink.sqlite3");
+    fs::create_dir(&import).unwrap();
+    rig.options.imports = vec![Import { path: import.clone(), queue: "q".to_owned() }];
+    rig.open().unwrap_err();
+    assert!(fs::metadata(rig.path()).unwrap().len() > 0, "there is a new one by now");
+    fs::remove_dir(&import).unwrap();
+    rig.open().unwrap();
+    assert_eq!(rig.notices, [Notice::Emptied { path: rig.path().to_owned() }]);
+    // And by no other.
+    check_goes_on(&mut rig, 0).await;
+}
+
+#[tokio::test]
 async fn garbage_in_the_wal_ends_it_there() {
     // Large enough for no checkpoint to be due so early.
     let rig = Rig::with(64 * MIB, vec![QueueOptions::new("q")]);
