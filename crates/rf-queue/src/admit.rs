@@ -138,12 +138,11 @@ impl Group<'_> {
         }
         let cost = self.cost(commit)?;
         if commit.appends.iter().all(|append| append.events.is_empty()) {
-            if !commit.within_limit || self.fits(&cost) || !self.grows(commit)? {
-                return Ok(self.without_events(commit, cost));
-            }
-            self.tx.room = self.look()?;
-            let fits = self.fits(&cost);
-            return Ok(if fits { Admission::Now(cost) } else { self.no_room(commit, &cost) });
+            return if commit.within_limit {
+                self.admit_values(commit, cost)
+            } else {
+                Ok(self.without_events(commit, cost))
+            };
         }
         for append in &commit.appends {
             if let Some(answer) = self.check_queue_limit(append) {
@@ -168,6 +167,29 @@ impl Group<'_> {
             return Admission::Shrink;
         }
         Admission::Now(cost)
+    }
+
+    /// Values that take the place of others, which are no shorter, do not let the file grow: where it is full, they are asked
+    /// only whether the WAL has room beside it.
+    fn admit_values(&mut self, commit: &Commit, cost: Cost) -> rusqlite::Result<Admission> {
+        if self.fits(&cost) {
+            return Ok(self.without_events(commit, cost));
+        }
+        self.tx.room = self.look()?;
+        if self.fits(&cost) {
+            return Ok(Admission::Now(cost));
+        }
+        if !self.grows(commit)? {
+            let room = self.tx.room;
+            let fits = |pages| self.limits.wal_fits(0, 0, cost.dirty(pages), pages);
+            if fits(room.pages) {
+                return Ok(self.without_events(commit, cost));
+            }
+            if room.free > 0 && fits(room.used()) {
+                return Ok(Admission::Shrink);
+            }
+        }
+        Ok(self.no_room(commit, &cost))
     }
 
     /// Whether a value that it sets is longer than what is there.

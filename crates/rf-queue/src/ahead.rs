@@ -92,6 +92,8 @@ impl Writer {
 
     fn remove_in_steps(&mut self, queue: usize, first: u64, last: u64) -> rusqlite::Result<()> {
         let most = self.limits.step_pages();
+        // Also where no row is written, since all is passed.
+        self.make_wal_room(&Cost::pages(self.lease_pages(queue, first, last)))?;
         let mut group = self.group()?;
         if let Some(there) = group.state.queues[queue].sizes.of(first, last)
             && group.passes(queue, first)?
@@ -114,8 +116,7 @@ impl Writer {
                 step /= 2;
                 continue;
             }
-            let ranges = self.state.queues[queue].book.count().min(there.events + 1);
-            let leases = self.limits.lease_pages(ranges, self.state.queues[queue].book.count());
+            let leases = self.lease_pages(queue, from, to);
             if !self.make_wal_room(&Cost::pages(pages + leases))? {
                 // In a new transaction it may be another matter.
                 continue;
@@ -126,6 +127,12 @@ impl Writer {
             from = to + 1;
         }
         Ok(())
+    }
+
+    /// Pages of leases that removing `first..=last` dirties: all ranges there go, or become shorter.
+    fn lease_pages(&self, queue: usize, first: u64, last: u64) -> u64 {
+        let ranges = self.state.queues[queue].book.count();
+        self.limits.lease_pages(ranges.min(last - first + 2), ranges)
     }
 
     /// Pushes old letters out until those of a commit are within the bounds; true when there were any. One large letter may

@@ -22,16 +22,24 @@ pub(crate) struct SetAside {
     pub(crate) reason: String,
 }
 
-/// Leaves a note for the next start that the file was seen damaged.
+/// Leaves a note for the next start that the file was seen damaged. One that is there stays: without the name in it nobody
+/// would look into the file of that name again, and the next one that is set aside would take its place.
 pub(crate) fn mark(path: &Path) {
-    if let Err(error) = fs::write(beside(path, ".damaged"), b"") {
-        tracing::warn!(path = %path.display(), %error, "the damage cannot be recorded");
+    match File::create_new(beside(path, ".damaged")) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            tracing::warn!(path = %path.display(), %error, "the damage cannot be recorded");
+        }
+        _ => {}
     }
 }
 
-/// What the note says, if there is one.
-pub(crate) fn noted(path: &Path) -> Option<String> {
-    fs::read_to_string(beside(path, ".damaged")).ok()
+/// What the note says, if there is one. One that cannot be read may have a name in it.
+pub(crate) fn noted(path: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(beside(path, ".damaged")) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Notes what the damaged file is called. Without this text, after a loss of power, nobody would look into it again.
@@ -58,7 +66,7 @@ pub(crate) fn set_aside(options: &StoreOptions, reason: String) -> Result<SetAsi
     let io = |source| OpenError::Io { path: path.clone(), source };
     let aside = beside(path, &format!(".corrupt-{}", options.clock.wall_ms() / 1000));
     let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    remove_older(path, &name);
+    remove_older(path);
     note(path, &name).map_err(io)?;
     finish_renaming(path, &aside).map_err(io)?;
     Ok(SetAside { path: aside, reason })
@@ -68,7 +76,7 @@ pub(crate) fn set_aside(options: &StoreOptions, reason: String) -> Result<SetAsi
 pub(crate) fn resume(options: &StoreOptions, name: &str) -> Result<SetAside, OpenError> {
     let aside = options.path.with_file_name(name);
     let io = |source| OpenError::Io { path: options.path.clone(), source };
-    if !aside.exists() {
+    if !aside.try_exists().map_err(io)? {
         finish_renaming(&options.path, &aside).map_err(io)?;
     }
     Ok(SetAside { path: aside, reason: "damage found at an earlier start".to_owned() })
@@ -76,20 +84,17 @@ pub(crate) fn resume(options: &StoreOptions, name: &str) -> Result<SetAside, Ope
 
 /// Moves the new database out of the way, too, when it turns out to be damaged before all of `old` is in it. It has served nobody
 /// yet: what it holds was taken over from other files. It is kept all the same, since a bucket's file of the original is
-/// gone by then.
+/// gone by then. The note still has the name of the old one.
 pub(crate) fn begin_again(
     options: &StoreOptions,
     old: SetAside,
     error: &OpenError,
 ) -> Result<SetAside, OpenError> {
     let path = &options.path;
-    let io = |source| OpenError::Io { path: path.clone(), source };
     let unfinished = beside(&old.path, ".unfinished");
     tracing::error!(path = %path.display(), kept_as = %unfinished.display(), %error, "the new database is damaged as well: it is set aside, and salvaging begins again");
-    // Whoever met the damage may have marked it, in place of the name.
-    let name = old.path.file_name().unwrap_or_default().to_string_lossy();
-    note(path, &name).map_err(io)?;
-    finish_renaming(path, &unfinished).map_err(io)?;
+    finish_renaming(path, &unfinished)
+        .map_err(|source| OpenError::Io { path: path.clone(), source })?;
     Ok(old)
 }
 
@@ -105,7 +110,9 @@ fn finish_renaming(path: &Path, aside: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn remove_older(path: &Path, newest: &str) {
+/// Also what has the name that the next one gets, if that is within the same second: a WAL of it would be taken for the next
+/// one's.
+fn remove_older(path: &Path) {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
     let prefix = format!("{}.corrupt-", name.to_string_lossy());
     let Ok(entries) =
@@ -114,8 +121,7 @@ fn remove_older(path: &Path, newest: &str) {
         return;
     };
     for entry in entries.flatten() {
-        let found = entry.file_name().to_string_lossy().into_owned();
-        if found.starts_with(&prefix) && !found.starts_with(newest) {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
             drop(fs::remove_file(entry.path()));
         }
     }

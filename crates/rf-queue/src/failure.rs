@@ -78,6 +78,16 @@ pub(crate) fn may_open_later(path: &Path, error: &Error) -> bool {
     }
 }
 
+/// Whether a file could not be read for a reason that is not in the file, and another time it may be.
+pub(crate) fn may_be_read_later(error: &Error) -> bool {
+    let code = error.sqlite_error_code();
+    let is_elsewhere = matches!(
+        code,
+        Some(ErrorCode::CannotOpen | ErrorCode::DatabaseBusy | ErrorCode::OutOfMemory)
+    );
+    is_elsewhere || kind(error) == Kind::DiskFull
+}
+
 /// Another connection reads so long that the WAL cannot be emptied.
 pub(crate) fn wal_held() -> Error {
     let message = "the WAL cannot be emptied: another process holds a read open on the database";

@@ -26,6 +26,7 @@
 //! | `NAME.lock` | locked as long as a process has the store |
 //! | `NAME.reserve` | bytes that are given up when the disk is full |
 //! | `NAME.damaged` | a note that damage was seen, or that salvaging has not ended |
+//! | `NAME.emptied` | a note that the database was emptied, and nobody was told yet |
 //! | `NAME.corrupt-TIME` | the newest damaged file |
 //! | `NAME.corrupt-TIME.unfinished` | the one that was begun in its place, and was damaged before it had been salvaged |
 //! | `NAME.original` | a database of the original program that is being taken over |
@@ -116,7 +117,7 @@
 //! Files up to 32 MiB are checked at every start, larger ones after damage was seen, be it when they are opened. A damaged one
 //! is set aside, what can be read of it goes into a new one, and [`Notice::Damaged`] says how much that was;
 //! [`QueueUsage::dropped_damaged`] counts what is lost. A file that is empty or gone beside its reserve had events:
-//! [`Notice::Emptied`]. Damage that is met while running, or when the store wakes up, stops the store ([`Store::failed`]):
+//! [`Notice::Emptied`], told by the first opening that does not fail. Damage that is met while running, or when the store wakes up, stops the store ([`Store::failed`]):
 //! going on could answer `Ok` for what cannot be read back. Content has no checksum of its own: a page of it that is
 //! overwritten with other bytes is not noticed. Where the page of `queues` is lost, events that have left and have their
 //! place still come again.

@@ -22,6 +22,8 @@ use crate::{aside, migrate, salvage, schema};
 
 /// Files up to this size are checked whole at every start; larger ones only after damage was seen.
 const ALWAYS_CHECKED_BYTES: u64 = 32 * 1024 * 1024;
+/// Beside a database that was found emptied, until that can be told.
+const EMPTIED: &str = ".emptied";
 
 /// What no opening would mend.
 pub(crate) fn check(options: &StoreOptions) -> Result<(), OpenError> {
@@ -68,11 +70,11 @@ pub(crate) fn open(
     shared: &Arc<Shared>,
     mailbox: &Arc<Mailbox>,
 ) -> Result<(Writer, Vec<Notice>), OpenError> {
-    // Looked at before the reserve, which shows it, may be given up.
-    let is_emptied = is_emptied(&options.path);
+    let is_emptied = note_emptied(&options.path);
     let open = || open_whole(options, shared, mailbox);
     let (writer, mut notices) = with_reserve(options, open, |(writer, _)| writer)?;
     if is_emptied {
+        forget_emptied(&options.path)?;
         notices.insert(0, Notice::Emptied { path: options.path.clone() });
     }
     Ok((writer, notices))
@@ -212,6 +214,32 @@ fn assemble(
     Ok(writer)
 }
 
+/// Whether the database was emptied, and nobody has been told yet. Noted in a file: an opening that fails may leave a new
+/// database, and the reserve, which shows it, may be given up.
+fn note_emptied(path: &Path) -> bool {
+    let note = beside(path, EMPTIED);
+    if note.exists() {
+        return true;
+    }
+    let is_emptied = is_emptied(path);
+    if is_emptied && let Err(error) = File::create(&note) {
+        // A disk that may only be read leaves it to be seen at the next try.
+        tracing::debug!(path = %note.display(), %error, "the loss cannot be noted");
+    }
+    is_emptied
+}
+
+/// One that stays would tell of the loss at each start.
+fn forget_emptied(path: &Path) -> Result<(), OpenError> {
+    let path = beside(path, EMPTIED);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(OpenError::Io { path, source })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the database is empty or gone beside its reserve, which is made with the first event: as a file system may leave
 /// it after a crash. Not where it was moved out of the way.
 fn is_emptied(path: &Path) -> bool {
@@ -219,14 +247,16 @@ fn is_emptied(path: &Path) -> bool {
         Ok(meta) => meta.len() == 0,
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     };
-    let was_moved = || aside::noted(path).is_some() || beside(path, migrate::ORIGINAL).exists();
+    let is_noted = || !matches!(aside::noted(path), Ok(None));
+    let was_moved = || is_noted() || beside(path, migrate::ORIGINAL).exists();
     is_empty && beside(path, ".reserve").exists() && !was_moved()
 }
 
 /// A file that cannot be used is moved out of the way.
 fn find_damage(options: &StoreOptions) -> Result<Option<SetAside>, OpenError> {
     let path = &options.path;
-    let note = aside::noted(path);
+    let io = |source| OpenError::Io { path: beside(path, ".damaged"), source };
+    let note = aside::noted(path).map_err(io)?;
     if let Some(name) = note.as_deref().filter(|name| !name.is_empty()) {
         return aside::resume(options, name).map(Some);
     }

@@ -1,9 +1,12 @@
 //! Taking over what can still be read of a damaged database, which was set aside before (see [`crate::aside`]).
 //!
 //! Reading goes from both ends of each queue towards the damage, so that one bad page costs the events of that page.
+//!
+//! Errors of the new database, and those that say nothing of the damaged one, are the outer ones here: the opening fails, and is
+//! gone on with when it is tried again. Those of the damaged one are the inner ones.
 
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 use std::path::Path;
 
@@ -14,6 +17,7 @@ use crate::admit::Cost;
 use crate::adopt::{CHUNK_BYTES, CHUNK_ROWS};
 use crate::aside::SetAside;
 use crate::errors::{Notice, OpenError};
+use crate::failure;
 use crate::limits::{PAGE, PageEstimate};
 use crate::migrate::{TABLES, has_table, time_of};
 use crate::schema::{self, event_table, event_tables};
@@ -38,10 +42,10 @@ const MAX_PROBES: usize = 20_000;
 /// Copies what can be read into the new database. The note stays: whoever opens it is not done yet.
 pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, OpenError> {
     let (mut salvaged, mut known) = (0, 0);
-    if let Err(error) = mend_header(&old.path) {
+    if let Err(error) = mend_header(&old.path)? {
         tracing::warn!(path = %old.path.display(), %error, "the damaged file's header cannot be read");
     }
-    match Connection::open_with_flags(&old.path, OpenFlags::SQLITE_OPEN_READ_WRITE) {
+    match open_damaged(&old.path)? {
         Ok(source) => {
             let path = writer.options.path.clone();
             let db = |source| OpenError::Database { path: path.clone(), source };
@@ -64,16 +68,34 @@ pub(crate) fn salvage(writer: &mut Writer, old: SetAside) -> Result<Notice, Open
     Ok(Notice::Damaged { kept_as: old.path, salvaged, lost, reason: old.reason })
 }
 
+/// The damaged file. One that cannot be read for a reason that is not in it is not taken for one with nothing in it.
+fn open_damaged(path: &Path) -> Result<rusqlite::Result<Connection>, OpenError> {
+    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+    let looked = opened.and_then(|source| {
+        match source.query_row("PRAGMA schema_version", [], |_| Ok(())) {
+            Err(error) if failure::may_be_read_later(&error) => Err(error),
+            // Where this page is damaged, others may still be read.
+            _ => Ok(source),
+        }
+    });
+    match looked {
+        Err(source) if failure::may_be_read_later(&source) && path.exists() => {
+            Err(OpenError::Database { path: path.to_owned(), source })
+        }
+        looked => Ok(looked),
+    }
+}
+
 /// A file whose header is overwritten, or speaks of more pages than there are, cannot be opened, although all else may be
 /// there. An overwritten one gets that of an empty database of ours, which has the same format.
-fn mend_header(old: &Path) -> io::Result<()> {
-    let mut header = [0; HEADER];
-    let mut file = File::options().read(true).write(true).open(old)?;
-    file.read_exact(&mut header)?;
-    let pages = u32::try_from(file.metadata()?.len() / PAGE).unwrap_or(u32::MAX).to_be_bytes();
+fn mend_header(old: &Path) -> Result<io::Result<()>, OpenError> {
+    let (mut header, pages) = match read_header(old) {
+        Ok(read) => read,
+        Err(error) => return Ok(Err(error)),
+    };
     let overwritten = !header.starts_with(MAGIC);
     if !overwritten && header[PAGE_COUNT] <= pages[..] {
-        return Ok(());
+        return Ok(Ok(()));
     }
     if overwritten {
         header = empty_header(&beside(old, ".header"))?;
@@ -82,20 +104,38 @@ fn mend_header(old: &Path) -> io::Result<()> {
     header[FREE_LIST].fill(0);
     // Says that the number of pages is valid.
     header.copy_within(CHANGE_COUNTER, VALID_FOR);
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(&header)
+    Ok(write_header(old, &header))
+}
+
+/// The header as it is, and how many pages there are.
+fn read_header(old: &Path) -> io::Result<([u8; HEADER], [u8; 4])> {
+    let mut header = [0; HEADER];
+    let mut file = File::open(old)?;
+    file.read_exact(&mut header)?;
+    let pages = u32::try_from(file.metadata()?.len() / PAGE).unwrap_or(u32::MAX);
+    Ok((header, pages.to_be_bytes()))
+}
+
+fn write_header(old: &Path, header: &[u8; HEADER]) -> io::Result<()> {
+    let mut file = File::options().write(true).open(old)?;
+    file.write_all(header)
 }
 
 /// From a database that is made for it. Not from the new one: to open and close the file of an open database takes its
 /// locks away (SQLite, "How To Corrupt", 2.2).
-fn empty_header(scratch: &Path) -> io::Result<[u8; HEADER]> {
-    let made =
-        schema::connect(scratch, Durability::Process).and_then(|conn| schema::create(&conn, 0));
-    made.map_err(io::Error::other)?;
-    let mut header = [0; HEADER];
-    File::open(scratch)?.read_exact(&mut header)?;
-    fs::remove_file(scratch)?;
-    Ok(header)
+fn empty_header(scratch: &Path) -> Result<[u8; HEADER], OpenError> {
+    // What a killed process has left, if anything. What cannot be removed cannot be opened either.
+    drop(fs::remove_file(scratch));
+    schema::connect(scratch, Durability::Process)
+        .and_then(|conn| schema::create(&conn, 0))
+        .map_err(|source| OpenError::Database { path: scratch.to_owned(), source })?;
+    let read = || -> io::Result<[u8; HEADER]> {
+        let mut header = [0; HEADER];
+        File::open(scratch)?.read_exact(&mut header)?;
+        fs::remove_file(scratch)?;
+        Ok(header)
+    };
+    read().map_err(|source| OpenError::Io { path: scratch.to_owned(), source })
 }
 
 struct OldQueue {
@@ -176,7 +216,7 @@ fn copy_queue(writer: &mut Writer, source: &Connection, old: &OldQueue) -> rusql
         let from = (old, table.as_str());
         let up = read_until_damage(source, from, Way::Up, &mut store)?;
         if let End::Damage(low) = up
-            && let End::Damage(high) = read_until_damage(source, from, Way::Down, &mut store)?
+            && let End::Damage(high) = read_until_damage(source, from, Way::Down(low), &mut store)?
         {
             for id in (low + 1..high).take(MAX_PROBES) {
                 if let Ok(found) = read_rows(source, from, "id = ?1", id)
@@ -199,15 +239,34 @@ fn copy_queue(writer: &mut Writer, source: &Connection, old: &OldQueue) -> rusql
 #[derive(Clone, Copy)]
 enum Way {
     Up,
-    Down,
+    /// Up to this id everything has been read.
+    Down(u64),
 }
 
 impl Way {
     fn leads(self, from: u64, to: u64) -> bool {
         match self {
             Self::Up => to > from,
-            Self::Down => to < from,
+            Self::Down(_) => to < from,
         }
+    }
+
+    /// The rows of a chunk, read behind `at`, that lead on. On a bad page that can be read an id may be any: one that leads back
+    /// would have no end, and what lies behind one that leads too far would not be looked at.
+    fn in_order(self, at: u64, rows: Vec<StoredEvent>) -> Vec<StoredEvent> {
+        let mut kept: Vec<StoredEvent> = Vec::new();
+        for row in rows {
+            let mut newest = kept.iter().rev().map(|row| row.id);
+            let (last, one_before) = (newest.next().unwrap_or(at), newest.next().unwrap_or(at));
+            if self.leads(last, row.id) {
+                kept.push(row);
+            } else if self.leads(one_before, row.id) {
+                // It was the one before that led too far.
+                kept.pop();
+                kept.push(row);
+            }
+        }
+        kept
     }
 }
 
@@ -227,26 +286,38 @@ fn read_until_damage(
     let &OldQueue { removed, next_id, .. } = old.0;
     // From there on lie rows of an append in parts that did not end.
     let end = if next_id == 0 { i64::MAX as u64 } else { next_id };
-    // No second bound on the side of the first: it may be the one that SQLite begins at, and then each chunk passes all rows
-    // before it once more.
-    let (mut at, condition) = match way {
-        Way::Up => (removed, format!("id > ?1 AND id < {end} ORDER BY id")),
-        Way::Down => (end, format!("id < ?1 AND id > {removed} ORDER BY id DESC")),
+    // No second bound: on the side of the first it may be the one that SQLite begins at, and then each chunk passes all rows
+    // before it once more; on the other it would end the reading at a single wrong id.
+    let (mut at, condition, wanted) = match way {
+        Way::Up => (removed, "id > ?1 ORDER BY id", removed + 1..end),
+        Way::Down(low) => (end, "id < ?1 ORDER BY id DESC", low + 1..end),
     };
     let mut step = CHUNK_ROWS;
     loop {
-        match read_rows(source, old, &format!("{condition} LIMIT {step}"), at) {
-            // On a bad page that can be read an id may lead back, and there would be no end.
-            Ok(rows) if rows.last().is_none_or(|last| way.leads(at, last.id)) => {
-                let Some(last) = rows.last() else { return Ok(End::Complete) };
-                at = last.id;
-                if !store(rows)? {
-                    return Ok(End::Complete);
-                }
-            }
+        let mut rows = match read_rows(source, old, &format!("{condition} LIMIT {step}"), at) {
+            Ok(rows) => rows,
             // The bad page is somewhere in this chunk: go on in smaller steps up to it.
-            _ if step > 1 => step = 1,
-            _ => return Ok(End::Damage(at)),
+            Err(_) if step > 1 => {
+                step = 1;
+                continue;
+            }
+            Err(_) => return Ok(End::Damage(at)),
+        };
+        let is_alone = step == 1 && !rows.is_empty();
+        let is_behind = rows.iter().all(|row| !wanted.contains(&row.id));
+        rows.retain(|row| wanted.contains(&row.id));
+        let mut rows = way.in_order(at, rows);
+        if rows.len() > 1 {
+            // Read once more with the next: whether it leads too far shows there.
+            rows.pop();
+        }
+        match rows.last() {
+            Some(last) => at = last.id,
+            None if is_behind && !is_alone => return Ok(End::Complete),
+            None => return Ok(End::Damage(at)),
+        }
+        if !store(rows)? {
+            return Ok(End::Complete);
         }
     }
 }
@@ -310,7 +381,6 @@ fn skip_tokens(writer: &mut Writer, source: &Connection) -> rusqlite::Result<()>
     Ok(())
 }
 
-/// Errors of the new database are the outer ones, those of the damaged one the inner.
 fn copy_table(
     writer: &mut Writer,
     select: &mut Statement<'_>,
@@ -380,7 +450,7 @@ mod tests {
         };
         source.progress_handler(100, Some(count)).unwrap();
         let old = OldQueue { removed: 5, next_id: ROWS, ..OldQueue::of(Vec::new(), "q") };
-        for way in [Way::Up, Way::Down] {
+        for way in [Way::Up, Way::Down(5)] {
             hundreds.store(0, Ordering::Relaxed);
             let mut ids = Vec::new();
             let mut store = |rows: Vec<StoredEvent>| -> rusqlite::Result<bool> {

@@ -392,3 +392,24 @@ async fn values_within_the_limit_are_refused_like_events_and_others_go_on() {
     let large = set("value 0", 2 << 20, true).await.unwrap_err();
     assert!(matches!(large, CommitError::TooLarge { .. }), "{large}");
 }
+
+/// They do not let the file grow, but the WAL has to take them once more.
+#[tokio::test]
+async fn values_that_take_the_place_of_others_keep_to_the_bound_too() {
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    let set = async |within_limit: bool| {
+        let checkpoint =
+            |key: usize| Checkpoint { key: key.to_string(), value: Some(filled(60_000).to_vec()) };
+        let checkpoints = (0..4).map(checkpoint).collect();
+        rig.store().commit(Commit { checkpoints, within_limit, ..Commit::default() }).await
+    };
+    set(true).await.expect("an empty store has room");
+    while rig.store().commit(Commit::append(rig.q(), vec![filled(4_000)])).await.is_ok() {}
+    let refused = set(true).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Full { .. }), "{refused}");
+    let files: u64 =
+        ["", "-wal", "-shm", ".reserve"].map(|suffix| length(&rig, suffix)).iter().sum();
+    assert!(files <= MIB, "{files} bytes");
+    rig.ack(rig.ids().await).await;
+    set(true).await.expect("there is room again");
+}

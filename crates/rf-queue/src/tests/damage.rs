@@ -46,6 +46,18 @@ fn overwrite_table(path: &Path, table: &str) {
     overwrite(path, (root - 1) * 4096, &[0xA5; 4096]);
 }
 
+/// Where the page with this content begins.
+fn page_of(bytes: &[u8], content: &str) -> usize {
+    let at = bytes.windows(content.len()).position(|part| part == content.as_bytes());
+    at.unwrap() / 4096 * 4096
+}
+
+/// Where the first row of a page begins: with two bytes of its length, and then its id.
+fn first_row(bytes: &[u8], page: usize) -> usize {
+    assert_eq!(bytes[page], 0x0D, "a page of rows");
+    page + usize::from(u16::from_be_bytes([bytes[page + 8], bytes[page + 9]]))
+}
+
 /// What `Rig::notices` says of damage: salvaged and lost events.
 fn damage(rig: &Rig) -> (u64, u64) {
     let [Notice::Damaged { salvaged, lost, kept_as, .. }] = &rig.notices[..] else {
@@ -104,14 +116,9 @@ async fn several_bad_pages_cost_what_lies_on_them() {
 async fn an_id_that_leads_back_is_damage() {
     let mut rig = closed_store().await;
     let mut bytes = fs::read(rig.path()).unwrap();
-    let page_of = |bytes: &[u8], content: &str| {
-        let at = bytes.windows(content.len()).position(|part| part == content.as_bytes());
-        at.unwrap() / 4096 * 4096
-    };
     // The first row of this page gets the id 2; its id stands behind two bytes of its length.
     let page = page_of(&bytes, "420 x");
-    assert_eq!(bytes[page], 0x0D, "a page of rows");
-    let row = page + usize::from(u16::from_be_bytes([bytes[page + 8], bytes[page + 9]]));
+    let row = first_row(&bytes, page);
     bytes[row + 2..row + 4].copy_from_slice(&[0x80, 2]);
     // One behind it has events looked for one by one.
     let page = page_of(&bytes, "430 x");
@@ -122,6 +129,23 @@ async fn an_id_that_leads_back_is_damage() {
     assert_eq!(salvaged + lost, EVENTS as u64);
     assert!((2..=7).contains(&lost), "{lost} lost");
     check_goes_on(&mut rig, EVENTS - 7).await;
+}
+
+/// SQLite reads a page with such an id without complaint.
+#[tokio::test]
+async fn a_wrong_id_costs_its_event_only() {
+    // One bit of it: beyond all ids, where reading upwards would end, and among them, in the place of another.
+    for (byte, bit) in [(0, 0x40), (6, 0x40), (6, 0x20)] {
+        let mut rig = closed_store().await;
+        let mut bytes = fs::read(rig.path()).unwrap();
+        let page = page_of(&bytes, "420 x");
+        let id = first_row(&bytes, page) + 2;
+        bytes[id + byte] ^= bit;
+        fs::write(rig.path(), bytes).unwrap();
+        rig.open().unwrap();
+        assert_eq!(damage(&rig), (EVENTS as u64 - 1, 1), "bit {bit:#x} of byte {byte}");
+        check_goes_on(&mut rig, EVENTS - 1).await;
+    }
 }
 
 #[tokio::test]
@@ -155,6 +179,47 @@ async fn a_new_database_that_is_damaged_before_the_salvage_has_ended_is_begun_ag
 }
 
 #[tokio::test]
+async fn damage_of_the_new_database_does_not_make_the_other_one_forgotten() {
+    let mut rig = closed_store().await;
+    let aside = rig.beside(".corrupt-1");
+    fs::rename(rig.path(), &aside).unwrap();
+    fs::write(rig.beside(".damaged"), aside.file_name().unwrap().as_encoded_bytes()).unwrap();
+    fs::write(rig.path(), "this is a text\n".repeat(1000)).unwrap();
+    // As of a process that met the damage of the new one while it salvaged, and was killed.
+    crate::aside::mark(rig.path());
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    check_goes_on(&mut rig, EVENTS).await;
+}
+
+#[tokio::test]
+async fn a_note_that_cannot_be_read_is_not_taken_for_none() {
+    let mut rig = closed_store().await;
+    fs::create_dir(rig.beside(".damaged")).unwrap();
+    let refused = rig.open().unwrap_err();
+    assert!(refused.to_string().contains(".damaged"), "{refused}");
+    fs::remove_dir(rig.beside(".damaged")).unwrap();
+    rig.open().unwrap();
+    assert_eq!(rig.notices, []);
+}
+
+#[tokio::test]
+async fn the_wal_of_an_older_damaged_file_is_not_taken_for_that_of_the_next() {
+    let mut rig = closed_store().await;
+    rig.open().unwrap();
+    rig.append(&["delivered"]).await.unwrap();
+    // Left by one that was set aside within the same second.
+    fs::copy(rig.beside("-wal"), rig.beside(".corrupt-1700000000-wal")).unwrap();
+    let newest = rig.ids().await.pop().unwrap();
+    rig.ack(vec![newest]).await;
+    rig.close().await;
+    overwrite(rig.path(), 0, &[0xA5; 100]);
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    check_goes_on(&mut rig, EVENTS).await;
+}
+
+#[tokio::test]
 async fn an_overwritten_header_costs_nothing() {
     let mut rig = closed_store().await;
     overwrite(rig.path(), 0, &[0xA5; 100]);
@@ -175,6 +240,37 @@ async fn a_token_of_the_damaged_file_is_not_given_again() {
     assert_eq!(damage(&rig), (EVENTS as u64, 0));
     let (newer, _) = rig.lease(1).await;
     assert!(newer > token, "{newer} after {token}");
+}
+
+#[tokio::test]
+async fn a_damaged_file_that_cannot_be_read_now_is_salvaged_later() {
+    let mut rig = closed_store().await;
+    let aside = rig.beside(".corrupt-1");
+    fs::rename(rig.path(), &aside).unwrap();
+    fs::write(rig.beside(".damaged"), aside.file_name().unwrap().as_encoded_bytes()).unwrap();
+    let somebody = rusqlite::Connection::open(&aside).unwrap();
+    somebody.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
+    let refused = rig.open().unwrap_err();
+    assert!(refused.to_string().contains(".corrupt-1: "), "{refused}");
+    drop(somebody);
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    check_goes_on(&mut rig, EVENTS).await;
+}
+
+#[tokio::test]
+async fn a_header_that_cannot_be_mended_now_is_mended_later() {
+    let mut rig = closed_store().await;
+    overwrite(rig.path(), 0, &[0xA5; 100]);
+    // In the place of the database that the header is taken from.
+    let scratch = rig.beside(".corrupt-1700000000.header");
+    fs::create_dir(&scratch).unwrap();
+    let refused = rig.open().unwrap_err();
+    assert!(refused.to_string().contains(".header"), "{refused}");
+    fs::remove_dir(&scratch).unwrap();
+    rig.open().unwrap();
+    assert_eq!(damage(&rig), (EVENTS as u64, 0));
+    check_goes_on(&mut rig, EVENTS).await;
 }
 
 #[tokio::test]
@@ -226,6 +322,22 @@ async fn a_database_that_was_emptied_or_removed_is_told() {
     fs::remove_file(rig.beside(".reserve")).unwrap();
     rig.open().unwrap();
     assert_eq!(rig.notices, []);
+}
+
+#[tokio::test]
+async fn an_emptied_database_is_told_by_the_first_start_that_does_not_fail() {
+    let mut rig = closed_store().await;
+    fs::remove_file(rig.path()).unwrap();
+    let import = rig.path().with_file_name("a-sink.sqlite3");
+    fs::create_dir(&import).unwrap();
+    rig.options.imports = vec![Import { path: import.clone(), queue: "q".to_owned() }];
+    rig.open().unwrap_err();
+    assert!(fs::metadata(rig.path()).unwrap().len() > 0, "there is a new one by now");
+    fs::remove_dir(&import).unwrap();
+    rig.open().unwrap();
+    assert_eq!(rig.notices, [Notice::Emptied { path: rig.path().to_owned() }]);
+    // And by no other.
+    check_goes_on(&mut rig, 0).await;
 }
 
 #[tokio::test]

@@ -125,6 +125,40 @@ fn large_removes_that_were_undone_are_done_again_with_their_checkpoint() {
 }
 
 #[test]
+fn what_is_passed_finds_room_for_the_leases_that_end_with_it() {
+    const EVENTS: usize = 1000;
+    let (_folder, mut writer) = writer(64 << 20);
+    let queue = QueueId(0);
+    let appended = write(&mut writer, Commit::append(queue, vec!["event".into(); EVENTS]));
+    writer.end_group();
+    assert!(appended.outcome_here().is_ok());
+    let lease = || {
+        let (reply, answer) = oneshot::channel();
+        let budget = Budget { events: 1, bytes: usize::MAX };
+        (Op::Lease { queue, budget, ttl: Duration::from_secs(30), note: None, reply }, answer)
+    };
+    let (leases, _leased): (Vec<_>, Vec<_>) = (0..EVENTS).map(|_| lease()).unzip();
+    writer.serve(leases);
+    assert_eq!(writer.state.queues[0].book.count(), EVENTS as u64);
+    let (reply, mut read) = oneshot::channel();
+    let budget = Budget { events: EVENTS, bytes: usize::MAX };
+    writer.serve(vec![Op::Read { queue, after: 0, budget, reply }]);
+    let read = read.try_recv().unwrap().unwrap();
+    // As after a long time of work: the WAL takes little more.
+    while writer.takes(&Cost::pages(40)).unwrap() {
+        writer.tx.as_mut().unwrap().wal_frames += 10;
+    }
+    let ids = read.iter().map(|event| event.id).collect();
+    let mut commit = Commit { removes: vec![Remove { queue, ids }], ..Commit::default() };
+    let ahead = writer.take_ahead(&mut commit);
+    assert_eq!(writer.go_ahead(&ahead).unwrap(), Ok(()));
+    assert_eq!(writer.tx.as_ref().unwrap().wal_frames, 0, "it was begun anew");
+    writer.end_transaction().unwrap();
+    assert_eq!(writer.state.queues[0].events, 0);
+    writer.retire();
+}
+
+#[test]
 fn room_that_an_empty_queue_seems_to_take_is_not_waited_for() {
     let (_folder, mut writer) = writer(16 << 20);
     let queue = &mut writer.state.queues[0];
