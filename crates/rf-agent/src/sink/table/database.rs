@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::batch::Reading;
 use super::call::{Body, Call};
 use super::failure::{OpenError, WriteError};
-use crate::sink::prepared::Prepared;
 use super::reader::Reader;
 use super::retention::{self, Step};
 use super::writer::{NotDone, Writer};
+use crate::sink::prepared::Prepared;
 use crate::sink::{
     Batching, Overlap, Shape, SinkBatch, SinkContext, SinkError, SinkStartError, Writes,
 };
