@@ -407,8 +407,9 @@ fn is_absent(error: &io::Error) -> bool {
 
 /// The hash of the last bytes before this length.
 fn tail_of(file: &File, good: u64) -> io::Result<u64> {
-    let mut bytes = vec![0; usize::try_from(good.min(TAIL_BYTES)).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, good - bytes.len() as u64)?;
+    let length = good.min(TAIL_BYTES);
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, good - length)?;
     let mut hash = [0; 8];
     hash.copy_from_slice(&Sha256::digest(&bytes)[..8]);
     Ok(u64::from_be_bytes(hash))
