@@ -287,6 +287,30 @@ async fn nothing_is_cut_of_another_file_than_the_one_that_was_written() {
     assert_eq!(fs::read_to_string(bench.path("a.har.broken")).unwrap(), other);
 }
 
+/// As where the folder of a disk that was not mounted had no room for a byte, and the disk is there at the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_not_cut_in_the_place_of_one_that_got_nothing() {
+    for (left, expected) in [(None, lines(0..2)), (Some("{\"bo"), lines(1..2))] {
+        let bench = Bench::new();
+        let (path, away) = (bench.path("e.ndjson"), bench.path("away"));
+        let params = json!({ "path": "e.ndjson" });
+        bench.run(&params, &events(0..1)).await;
+        fs::rename(&path, &away).unwrap();
+        let lock = bench.path("file-subject.lock");
+        let locked = Writer::lock(bench.folder.path(), &lock, FileFormat::Ndjson, Fsync::Batch);
+        let mut writer = locked.unwrap().expect("nobody else holds the lock");
+        let made = writer.look("e.ndjson", None, 0).unwrap().expect("it is new");
+        drop(writer);
+        bench.change(|progress| progress.files.extend([("e.ndjson".to_owned(), made)])).await;
+        match left {
+            Some(left) => fs::write(&path, left).unwrap(),
+            None => fs::rename(&away, &path).unwrap(),
+        }
+        bench.run(&params, &events(1..2)).await;
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    }
+}
+
 /// As of many files, of which not all are kept open.
 #[test]
 fn another_file_is_told_by_its_last_bytes_where_none_is_open() {
