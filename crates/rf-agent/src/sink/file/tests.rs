@@ -619,6 +619,30 @@ fn a_sync_that_fails_fails_its_batch() {
     assert_eq!(writer.append(&progress, &chunks).unwrap()[0].good, 2);
 }
 
+/// As of a person who makes room on a full disk.
+#[test]
+fn a_file_that_somebody_emptied_is_not_filled_again_when_another_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("lock");
+    let locked = Writer::lock(folder.path(), &lock, FileFormat::Ndjson, Fsync::Batch);
+    let mut writer = locked.unwrap().expect("nobody else holds the lock");
+    let mut progress = Progress::default();
+    for path in ["a", "b"] {
+        let looked = writer.look(path, None, 0).unwrap().expect("it is new");
+        progress.files.insert(path.to_owned(), looked);
+    }
+    let chunks = ["a", "b"].map(|path| Chunk { path: path.to_owned(), bytes: b"line\n".to_vec() });
+    let appended = writer.append(&progress, &chunks).unwrap();
+    for (tracked, Appended { good, tail }) in progress.files.values_mut().zip(appended) {
+        (tracked.good, tracked.tail) = (good, Some(tail));
+    }
+    fs::write(folder.path().join("b"), "").unwrap();
+    writer.sync = |_| Err(std::io::Error::from_raw_os_error(28));
+    assert!(writer.append(&progress, &chunks[..1]).is_err());
+    let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!((text("a"), text("b")), ("line\n".to_owned(), String::new()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_sinks_do_not_write_one_file() {
     let bench = Bench::new();

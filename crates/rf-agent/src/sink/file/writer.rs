@@ -329,7 +329,7 @@ impl Writer {
         let mut repaired = Ok(());
         for (path, tracked) in &progress.files {
             if self.full(path).exists() {
-                let cut = self.cut(path, tracked.good).map_err(FileError::of(path));
+                let cut = self.cut_if_same(path, tracked).map_err(FileError::of(path));
                 repaired = repaired.and(cut);
             }
         }
@@ -370,6 +370,15 @@ impl Writer {
         self.open.remove(path);
         std::fs::rename(self.full(path), to)?;
         sync_folder(to)
+    }
+
+    /// Cuts it unless somebody has made it shorter, or put another in its place: that is seen when it is written to again.
+    fn cut_if_same(&mut self, path: &str, tracked: &Tracked) -> io::Result<()> {
+        let is_shorter = self.file(path)?.metadata()?.len() < tracked.good;
+        if is_shorter || !self.is_same(path, tracked)? {
+            return Ok(());
+        }
+        self.cut(path, tracked.good)
     }
 
     /// Cuts what is behind the good length; the format's end stands behind it again.
