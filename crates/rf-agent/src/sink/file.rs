@@ -358,7 +358,8 @@ impl FileSink {
         }
         for (chunk, Appended { good, tail }) in chunks.iter().zip(appended) {
             if let Some(tracked) = progress.files.get_mut(&chunk.path) {
-                *tracked = Tracked { good, tail: Some(tail), last_ms: now, ..*tracked };
+                let tail = Some(tail);
+                *tracked = Tracked { good, last_ms: now, tail, inode: None, ..*tracked };
             }
         }
         progress.through = through;

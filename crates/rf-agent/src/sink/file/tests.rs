@@ -287,6 +287,30 @@ async fn nothing_is_cut_of_another_file_than_the_one_that_was_written() {
     assert_eq!(fs::read_to_string(bench.path("a.har.broken")).unwrap(), other);
 }
 
+/// As where the folder of a disk that was not mounted had no room for a byte, and the disk is there at the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_is_not_cut_in_the_place_of_one_that_got_nothing() {
+    for (left, expected) in [(None, lines(0..2)), (Some("{\"bo"), lines(1..2))] {
+        let bench = Bench::new();
+        let (path, away) = (bench.path("e.ndjson"), bench.path("away"));
+        let params = json!({ "path": "e.ndjson" });
+        bench.run(&params, &events(0..1)).await;
+        fs::rename(&path, &away).unwrap();
+        let lock = bench.path("file-subject.lock");
+        let locked = Writer::lock(bench.folder.path(), &lock, FileFormat::Ndjson, Fsync::Batch);
+        let mut writer = locked.unwrap().expect("nobody else holds the lock");
+        let made = writer.look("e.ndjson", None, 0).unwrap().expect("it is new");
+        drop(writer);
+        bench.change(|progress| progress.files.extend([("e.ndjson".to_owned(), made)])).await;
+        match left {
+            Some(left) => fs::write(&path, left).unwrap(),
+            None => fs::rename(&away, &path).unwrap(),
+        }
+        bench.run(&params, &events(1..2)).await;
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    }
+}
+
 /// As of many files, of which not all are kept open.
 #[test]
 fn another_file_is_told_by_its_last_bytes_where_none_is_open() {
@@ -593,6 +617,30 @@ fn a_sync_that_fails_fails_its_batch() {
     assert_eq!(fs::read(folder.path().join("a")).unwrap(), b"", "and it is written again");
     writer.sync = count_sync;
     assert_eq!(writer.append(&progress, &chunks).unwrap()[0].good, 2);
+}
+
+/// As of a person who makes room on a full disk.
+#[test]
+fn a_file_that_somebody_emptied_is_not_filled_again_when_another_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join("lock");
+    let locked = Writer::lock(folder.path(), &lock, FileFormat::Ndjson, Fsync::Batch);
+    let mut writer = locked.unwrap().expect("nobody else holds the lock");
+    let mut progress = Progress::default();
+    for path in ["a", "b"] {
+        let looked = writer.look(path, None, 0).unwrap().expect("it is new");
+        progress.files.insert(path.to_owned(), looked);
+    }
+    let chunks = ["a", "b"].map(|path| Chunk { path: path.to_owned(), bytes: b"line\n".to_vec() });
+    let appended = writer.append(&progress, &chunks).unwrap();
+    for (tracked, Appended { good, tail }) in progress.files.values_mut().zip(appended) {
+        (tracked.good, tracked.tail) = (good, Some(tail));
+    }
+    fs::write(folder.path().join("b"), "").unwrap();
+    writer.sync = |_| Err(std::io::Error::from_raw_os_error(28));
+    assert!(writer.append(&progress, &chunks[..1]).is_err());
+    let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!((text("a"), text("b")), ("line\n".to_owned(), String::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,10 +3,10 @@
 //!
 //! Invariant: a start cuts nothing, and a write covers nothing, in a file that is not the one whose length was noted. A disk
 //! that is away for a while leaves none in its place, or another one, and comes back with its own. So a file is tracked only
-//! once it is there, and known again by its last bytes ([`Tracked::tail`]).
+//! once it is there, and known again by its last bytes ([`Tracked::tail`]), or its number before it has any of ours.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -62,6 +62,9 @@ pub(super) struct Tracked {
     /// Hash of the last bytes of what is whole. `None` where none of it is known to be ours, and of earlier versions.
     #[serde(default)]
     pub(super) tail: Option<u64>,
+    /// The file's number on its disk, until something is appended: by that it is known again without a tail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) inode: Option<u64>,
 }
 
 /// What is whole of a file once something was appended.
@@ -186,7 +189,7 @@ impl Writer {
                     "{path}: {} bytes are missing since the last run",
                     tracked.good - whole
                 ));
-                (tracked.good, tracked.tail) = (whole, None);
+                (tracked.good, tracked.tail, tracked.inode) = (whole, None, Some(meta.ino()));
             } else if meta.len() > tracked.good && meta.len() != tracked.good + end {
                 notices.push(format!(
                     "{path}: {} bytes of an incomplete write are removed",
@@ -209,10 +212,17 @@ impl Writer {
         Ok(aside)
     }
 
-    /// Whether a file, which is no shorter, ends at the good length as it was written.
+    /// Whether a file, which is no shorter, is the one that was written, or that was to be.
     fn is_same(&mut self, path: &str, tracked: &Tracked) -> io::Result<bool> {
-        let Some(tail) = tracked.tail else { return Ok(true) };
-        Ok(tail_of(self.file(path)?, tracked.good)? == tail)
+        match (tracked.tail, tracked.inode) {
+            (Some(tail), _) => Ok(tail_of(self.file(path)?, tracked.good)? == tail),
+            (None, Some(inode)) => {
+                let found = self.file(path)?.metadata()?;
+                // Some file systems number anew when they are mounted: where nothing is to be cut, it does not matter.
+                Ok(found.ino() == inode || found.len() == tracked.good)
+            }
+            (None, None) => Ok(true),
+        }
     }
 
     /// The length up to the end of the last whole line.
@@ -232,14 +242,16 @@ impl Writer {
         tracked: Option<&Tracked>,
         now_ms: u64,
     ) -> Result<Option<Tracked>, FileError> {
-        let anew = |good| Some(Tracked { good, since_ms: now_ms, last_ms: now_ms, tail: None });
+        let anew = |good, found: &Metadata| {
+            let inode = Some(found.ino());
+            Some(Tracked { good, since_ms: now_ms, last_ms: now_ms, tail: None, inode })
+        };
         let found = match std::fs::metadata(self.full(path)) {
             Ok(found) => found,
             Err(error) if is_absent(&error) => {
                 self.open.remove(path);
-                self.file(path).map_err(FileError::of(path))?;
-                let is_new = tracked.is_none_or(|tracked| tracked.good > 0);
-                return Ok(if is_new { anew(0) } else { None });
+                let made = self.file(path).and_then(File::metadata);
+                return Ok(anew(0, &made.map_err(FileError::of(path))?));
             }
             Err(error) => return Err(FileError::of(path)(error)),
         };
@@ -261,7 +273,7 @@ impl Writer {
             return Ok(None);
         }
         if self.format.is_lines() || found.len() == 0 {
-            return Ok(anew(found.len()));
+            return Ok(anew(found.len(), &found));
         }
         let end = self.format.end();
         let good = found.len().saturating_sub(end.len() as u64);
@@ -273,7 +285,7 @@ impl Writer {
             let foreign = io::Error::new(io::ErrorKind::AlreadyExists, foreign);
             return Err(FileError::of(path)(foreign));
         }
-        Ok(anew(good))
+        Ok(anew(good, &found))
     }
 
     /// Appends all chunks; what is whole of the file of each then.
@@ -317,7 +329,7 @@ impl Writer {
         let mut repaired = Ok(());
         for (path, tracked) in &progress.files {
             if self.full(path).exists() {
-                let cut = self.cut(path, tracked.good).map_err(FileError::of(path));
+                let cut = self.cut_if_same(path, tracked).map_err(FileError::of(path));
                 repaired = repaired.and(cut);
             }
         }
@@ -358,6 +370,15 @@ impl Writer {
         self.open.remove(path);
         std::fs::rename(self.full(path), to)?;
         sync_folder(to)
+    }
+
+    /// Cuts it unless somebody has made it shorter, or put another in its place: that is seen when it is written to again.
+    fn cut_if_same(&mut self, path: &str, tracked: &Tracked) -> io::Result<()> {
+        let is_shorter = self.file(path)?.metadata()?.len() < tracked.good;
+        if is_shorter || !self.is_same(path, tracked)? {
+            return Ok(());
+        }
+        self.cut(path, tracked.good)
     }
 
     /// Cuts what is behind the good length; the format's end stands behind it again.
