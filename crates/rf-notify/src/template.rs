@@ -12,6 +12,8 @@ const SUBJECT: &str = "subject";
 const MESSAGE: &str = "message";
 const CDATA: &str = "<![CDATA[";
 const CDATA_END: &str = "]]>";
+/// Ends a section and begins the next: what stands before and behind is one text.
+const CDATA_BREAK: &str = "]]><![CDATA[";
 
 /// What keeps a value within its place in a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub(crate) enum Escape {
     JsonInForm,
     /// As text or an attribute of XML or HTML.
     Markup,
+    /// The same, of XML alone: in HTML a section like that of [`Escape::Cdata`] ends with the first `>`.
+    Xml,
     /// As text of XML that is not looked at for markup.
     Cdata,
     /// There are no places.
@@ -40,7 +44,9 @@ impl Escape {
             Self::Json
         } else if name == "application/x-www-form-urlencoded" {
             Self::Form
-        } else if is("xml") || is("html") {
+        } else if is("xml") {
+            Self::Xml
+        } else if is("html") {
             Self::Markup
         } else {
             Self::None
@@ -54,11 +60,8 @@ impl Escape {
             Self::JsonInForm => {
                 utf8_percent_encode(&json_escaped(value), NON_ALPHANUMERIC).to_string().into()
             }
-            Self::Markup => value.chars().map(markup).collect::<String>().into(),
-            Self::Cdata => {
-                let text: String = value.chars().map(allowed).collect();
-                text.replace(CDATA_END, &format!("]]{CDATA_END}{CDATA}>")).into()
-            }
+            Self::Markup | Self::Xml => value.chars().map(markup).collect::<String>().into(),
+            Self::Cdata => within_section(value).into(),
             Self::None => value.into(),
         }
     }
@@ -74,6 +77,19 @@ fn markup(c: char) -> Cow<'static, str> {
         '\'' => "&#39;".into(),
         c => allowed(c).to_string().into(),
     }
+}
+
+/// A text in a section of XML, which it does not end: not by itself, nor together with what stands before or behind it.
+fn within_section(value: &str) -> String {
+    let allowed: String = value.chars().map(allowed).collect();
+    let mut text = allowed.replace(CDATA_END, &format!("]]{CDATA_BREAK}>"));
+    if text.starts_with([']', '>']) {
+        text.insert_str(0, CDATA_BREAK);
+    }
+    if text.ends_with(']') {
+        text.push_str(CDATA_BREAK);
+    }
+    text
 }
 
 /// Most control characters, and two that are none, must not be in XML at all.
@@ -104,7 +120,7 @@ impl Template {
     pub(crate) fn new(text: &str, escape: Escape) -> Self {
         let parts = match escape {
             Escape::Form => text.split_inclusive('&').map(field).collect(),
-            Escape::Markup => text.split_inclusive(CDATA_END).flat_map(marked_up).collect(),
+            Escape::Xml => text.split_inclusive(CDATA_END).flat_map(marked_up).collect(),
             // The original has JSON sent as any type, and escapes it always.
             Escape::None if is_json(&filled(text)) => vec![Part::new(text, Escape::Json)],
             escape => vec![Part::new(text, escape)],
@@ -158,14 +174,14 @@ fn field(text: &str) -> Part {
     Part::new(text, if is_json { Escape::JsonInForm } else { Escape::Form })
 }
 
-/// Markup up to the end of a section that is not looked at for it.
+/// XML up to the end of a section that is not looked at for it.
 fn marked_up(text: &str) -> Vec<Part> {
     match text.split_once(CDATA) {
         Some((before, inside)) => {
             let inside = format!("{CDATA}{inside}");
-            vec![Part::new(before, Escape::Markup), Part::new(&inside, Escape::Cdata)]
+            vec![Part::new(before, Escape::Xml), Part::new(&inside, Escape::Cdata)]
         }
-        None => vec![Part::new(text, Escape::Markup)],
+        None => vec![Part::new(text, Escape::Xml)],
     }
 }
 
@@ -228,10 +244,33 @@ mod tests {
         }
         let cdata = "<m>a&amp;admin=1 50%+ü<![CDATA[</m><x a='\"'>\u{fffd}&\n]]]]><![CDATA[>\u{fffd}]]></m>";
         check("text/xml", "<m>{{subject}}<![CDATA[{{message}}]]></m>", cdata);
+        // There a section is a comment that ends with the first `>`.
+        let html = markup.replace("<m>", "<![CDATA[").replace("</m>", "]]>");
+        check("text/html", "<![CDATA[{{message}}]]>", &html);
         let json = "\"</m><x a='\\\"'>\\u0000&\\n]]>\u{ffff}\"";
         check("application/problem+json", "\"{{message}}\"", json);
         check("text/plain", "{{subject}}", &hostile.subject);
         // As the original's users have it.
         check("text/plain", "{\"m\":\"{{message}}\"}", &format!("{{\"m\":{json}}}"));
+    }
+
+    #[test]
+    fn no_value_ends_a_section_together_with_what_is_beside_it() {
+        let check = |payload: &str, subject: &str, text: &str, expected: &str| {
+            let message = Message { subject: subject.to_owned(), text: text.to_owned() };
+            let rendered = Template::new(payload, Escape::Xml).render(&message);
+            let (mut rest, mut told) = (rendered.as_str(), String::new());
+            while let Some((inside, behind)) =
+                rest.strip_prefix(CDATA).and_then(|xml| xml.split_once(CDATA_END))
+            {
+                told.push_str(inside);
+                rest = behind;
+            }
+            assert_eq!((told.as_str(), rest), (expected, ""), "{rendered}");
+        };
+        check("<![CDATA[{{subject}}{{message}}]]>", "a]]", "><x/>", "a]]><x/>");
+        check("<![CDATA[{{subject}}{{message}}]]>", "a]", "]><x/>", "a]]><x/>");
+        check("<![CDATA[[[{{subject}}]]: [{{message}}]>]]>", "><x/>", "a]", "[[><x/>]]: [a]]>");
+        check("<![CDATA[{{subject}}]{{message}}]]>", "]", "]>]]", "]]]>]]");
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! With its connection a request ends here, but not the commit that it waits for: what has become of that is told to nobody.
 //! Promise: once the sender repeats the batch, it is counted, and told to those who tap, as one that was not there before. One
-//! without an id is not known again, and stays uncounted.
+//! without an id is not known again, and stays uncounted. One that was counted is counted a second time if its sender leaves
+//! while a repeat of it waits, and then repeats it once more: which batches were counted is not remembered.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
