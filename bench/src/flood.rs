@@ -4,13 +4,14 @@
 //! fewer requests, not a growing queue, so that what a flood costs does not depend on how long it is. Every second a line
 //! with the figures so far is printed, so that whoever ends the flood has them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Method;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
@@ -115,14 +116,14 @@ impl Seen {
     fn answered(&self, bytes: usize, took: Duration) {
         one_more(&self.answered);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-        let mut latencies = self.latencies.lock().expect("no holder panics");
+        let mut latencies = self.latencies.lock();
         if latencies.len() < MAX_SAMPLES {
             latencies.push(took);
         }
     }
 
     fn figures(&self, elapsed: Duration) -> serde_json::Value {
-        let latencies = Latencies::new(self.latencies.lock().expect("no holder panics").clone());
+        let latencies = Latencies::new(self.latencies.lock().clone());
         let answered = self.answered.load(Ordering::Relaxed);
         serde_json::json!({
             "answered": answered,

@@ -20,11 +20,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -146,7 +147,7 @@ impl Tasks {
             Ok(()) => Vec::new(),
             Err(_elapsed) => self.abort_stuck().await,
         };
-        let failure = self.group.registry().failure.take();
+        let failure = self.group.registry.lock().failure.take();
         match (failure, stuck.is_empty()) {
             (Some(failure), true) => Err(failure),
             (Some(failure), false) => {
@@ -160,10 +161,10 @@ impl Tasks {
     }
 
     async fn abort_stuck(&self) -> Vec<String> {
-        let names = self.group.registry().running_names();
+        let names = self.group.registry.lock().running_names();
         self.group.abort_all();
         if timeout(ABORT_WAIT, self.tracker.wait()).await.is_err() {
-            let tasks = self.group.registry().running_names().join(", ");
+            let tasks = self.group.registry.lock().running_names().join(", ");
             tracing::error!(tasks, "tasks block their thread and cannot be aborted");
         }
         names
@@ -186,7 +187,7 @@ impl Tasks {
         // The lock is not held across the spawn: a runtime that shuts down drops the task inside of
         // that call, and the dropped entry takes the lock. A task that has ended by now finds its
         // handle dropped here.
-        if let Some(running) = self.group.registry().running.get_mut(&id) {
+        if let Some(running) = self.group.registry.lock().running.get_mut(&id) {
             running.abort = Some(handle.abort_handle());
         }
     }
@@ -222,14 +223,8 @@ struct Group {
 }
 
 impl Group {
-    fn registry(&self) -> MutexGuard<'_, Registry> {
-        // A panicking task drops its entry, so the lock may be taken while unwinding; each change
-        // under it is whole.
-        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn enter(&self, name: Cow<'static, str>) -> u64 {
-        let mut registry = self.registry();
+        let mut registry = self.registry.lock();
         let id = registry.next_id;
         registry.next_id += 1;
         registry.running.insert(id, Running { name, abort: None });
@@ -254,7 +249,7 @@ impl Group {
                     error = reason,
                     "an essential task failed; its group stops"
                 );
-                self.registry().failure.get_or_insert_with(|| ending.into_failure(name));
+                self.registry.lock().failure.get_or_insert_with(|| ending.into_failure(name));
                 self.stop.cancel();
             }
         }
@@ -263,8 +258,13 @@ impl Group {
     fn abort_all(&self) {
         // Collected first: a runtime that shuts down may drop a task inside of `abort`, which takes
         // the lock.
-        let handles: Vec<AbortHandle> =
-            self.registry().running.values().filter_map(|running| running.abort.clone()).collect();
+        let handles: Vec<AbortHandle> = self
+            .registry
+            .lock()
+            .running
+            .values()
+            .filter_map(|running| running.abort.clone())
+            .collect();
         for handle in handles {
             handle.abort();
         }
@@ -325,7 +325,7 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        let removed = self.group.registry().running.remove(&self.id);
+        let removed = self.group.registry.lock().running.remove(&self.id);
         // Dropped after the lock is released: it may hold the last reference to the task.
         drop(removed);
     }

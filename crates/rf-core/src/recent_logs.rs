@@ -5,7 +5,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::node_info::{LogLine, MAX_TEXT_CHARS};
 
@@ -46,7 +47,7 @@ impl RecentLogs {
         if let Some((cut, _)) = line.text.char_indices().nth(MAX_TEXT_CHARS) {
             line.text.truncate(cut);
         }
-        let mut lines = self.lock();
+        let mut lines = self.lines.lock();
         let key = (part, id.to_owned());
         if !lines.contains_key(&key) && lines.len() >= MAX_COMPONENTS {
             return;
@@ -60,7 +61,7 @@ impl RecentLogs {
 
     /// The newest lines of a component, oldest first, at most `most`.
     pub fn of(&self, part: Part, id: &str, most: usize) -> Vec<LogLine> {
-        let lines = self.lock();
+        let lines = self.lines.lock();
         let Some(kept) = lines.get(&(part, id.to_owned())) else { return Vec::new() };
         kept.iter().skip(kept.len().saturating_sub(most)).cloned().collect()
     }
@@ -73,11 +74,6 @@ impl RecentLogs {
     /// Errors logged since the start.
     pub fn errors(&self) -> u64 {
         self.errors.load(Ordering::Relaxed)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(Part, String), VecDeque<LogLine>>> {
-        // Lines are whole at any time: a panic elsewhere is no reason to stop keeping them.
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

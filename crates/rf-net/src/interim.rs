@@ -2,13 +2,14 @@
 //!
 //! The stream of a connection writes them where nothing else is on its way; see `Timed`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 
 /// Interim answers of one request are written up to here; more are left out, as anybody on the way may do.
 const MAX_BYTES: usize = 64 * 1024;
@@ -34,7 +35,7 @@ impl Interim {
 
     /// Has an interim answer written. Headers about one connection must be left out by the caller.
     pub fn push(&self, status: StatusCode, headers: &HeaderMap) {
-        let mut bytes = self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = self.0.bytes.lock();
         let before = bytes.len();
         let reason = status.canonical_reason().unwrap_or_default();
         bytes.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).as_bytes());
@@ -57,7 +58,7 @@ impl Interim {
         if !self.0.is_any.swap(false, Ordering::AcqRel) {
             return None;
         }
-        let mut bytes = self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = self.0.bytes.lock();
         Some(std::mem::take(&mut *bytes).into())
     }
 }

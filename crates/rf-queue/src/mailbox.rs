@@ -4,9 +4,10 @@
 //! commit, which is how groups grow by themselves.
 
 use std::fs::File;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::answers::CommitReply;
@@ -149,7 +150,7 @@ impl Mailbox {
     }
 
     pub(crate) fn submit(&self, op: Op, lock: &Arc<Lock>) -> Submitted {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         if waiting.closed {
             return Submitted::Closed(op);
         }
@@ -176,7 +177,7 @@ impl Mailbox {
     /// Hands over a request that nobody waits for: only while a writer runs and has room for it, since it must be one that
     /// may be left undone.
     pub(crate) fn submit_unasked(&self, op: Op) {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         let takes = waiting.running.is_some() && waiting.ops.len() < MAX_WAITING_OPS;
         if !waiting.closed && takes {
             waiting.ops.push(op);
@@ -189,24 +190,23 @@ impl Mailbox {
 
     /// All that waits; sleeps up to `patience` when there is nothing.
     pub(crate) fn take(&self, patience: Duration) -> Taken {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         if waiting.ops.is_empty() && !waiting.closed && !patience.is_zero() {
             waiting.asleep = true;
-            let slept =
-                self.wake.wait_timeout_while(waiting, patience, |w| w.ops.is_empty() && !w.closed);
-            waiting = slept.unwrap_or_else(PoisonError::into_inner).0;
+            let is_idle = |w: &mut Waiting| w.ops.is_empty() && !w.closed;
+            self.wake.wait_while_for(&mut waiting, is_idle, patience);
             waiting.asleep = false;
         }
         waiting.take()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().ops.is_empty()
+        self.waiting.lock().ops.is_empty()
     }
 
     /// The writer has closed its files. False when requests have come meanwhile: it must open them again.
     pub(crate) fn retire(&self) -> bool {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         if !waiting.ops.is_empty() {
             return false;
         }
@@ -216,7 +216,7 @@ impl Mailbox {
 
     /// The writer is gone without having served: whoever waits is told by a dropped answer.
     pub(crate) fn abandon(&self) {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         let dropped = waiting.take();
         self.end(&mut waiting);
         drop(waiting);
@@ -225,7 +225,7 @@ impl Mailbox {
 
     /// The writer could not start: whoever waits gets the error, and the next request starts it again.
     pub(crate) fn refuse_waiting(&self, error: &StoreError) {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         let refused = waiting.take();
         self.end(&mut waiting);
         drop(waiting);
@@ -239,31 +239,23 @@ impl Mailbox {
 
     /// Takes no more requests; those waiting are still served.
     pub(crate) fn close(&self) {
-        self.lock().closed = true;
+        self.waiting.lock().closed = true;
         self.wake.notify_all();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
+        self.waiting.lock().closed
     }
 
     #[cfg(test)]
     pub(crate) fn is_running(&self) -> bool {
-        self.lock().running.is_some()
+        self.waiting.lock().running.is_some()
     }
 
     /// Blocks until no writer runs.
     pub(crate) fn wait_retired(&self) {
-        let waiting = self.lock();
-        drop(
-            self.wake
-                .wait_while(waiting, |w| w.running.is_some())
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut waiting = self.waiting.lock();
+        self.wake.wait_while(&mut waiting, |w| w.running.is_some());
     }
 }
 

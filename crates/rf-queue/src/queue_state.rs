@@ -11,7 +11,7 @@ use crate::limits::stored_bytes;
 use crate::removal::Measure;
 use crate::schema::create_event_table;
 use crate::segments::{Counted, Piece, Segments};
-use crate::shared::{QueueShared, lock};
+use crate::shared::QueueShared;
 use crate::sizes::Sizes;
 use crate::sql;
 use crate::types::{Dropped, QueueOptions, QueueUsage, WhenFull};
@@ -322,7 +322,7 @@ impl QueueState {
     /// Shows the committed state to other threads and wakes the readers.
     pub(crate) fn publish(&mut self, shared: &QueueShared, now_ms: u64) {
         self.settle_dropped(now_ms);
-        *lock(&shared.usage) = QueueUsage {
+        *shared.usage.lock() = QueueUsage {
             events: self.events,
             bytes: self.bytes,
             oldest_at_ms: self.head.map(|(_, at)| at),

@@ -1,8 +1,9 @@
 //! What other threads may see of a store: counters and wake-ups, published after each commit.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
@@ -82,19 +83,19 @@ impl Shared {
 
     /// The files cannot be written, or not be opened again, until [`Shared::disk_works`].
     pub(crate) fn disk_fails(&self, text: &str, clock: &dyn Clock) {
-        let mut troubles = lock(&self.troubles);
+        let mut troubles = self.troubles.lock();
         let known = troubles.disk.as_ref().map(|known| known.since_ms);
         let since_ms = known.unwrap_or_else(|| clock.wall_ms());
         troubles.disk = Some(StoreTrouble { since_ms, text: text.to_owned() });
     }
 
     pub(crate) fn disk_works(&self) {
-        lock(&self.troubles).disk = None;
+        self.troubles.lock().disk = None;
     }
 
     /// The database has refused a request.
     pub(crate) fn request_failed(&self, text: &str, clock: &dyn Clock) {
-        let mut troubles = lock(&self.troubles);
+        let mut troubles = self.troubles.lock();
         let now = clock.mono_ms();
         let known = troubles.of_requests(now).map(|known| known.since_ms);
         let since_ms = known.unwrap_or_else(|| clock.wall_ms());
@@ -103,12 +104,7 @@ impl Shared {
 
     /// What keeps the store from its work now.
     pub(crate) fn trouble(&self, clock: &dyn Clock) -> Option<StoreTrouble> {
-        let troubles = lock(&self.troubles);
+        let troubles = self.troubles.lock();
         troubles.disk.as_ref().or_else(|| troubles.of_requests(clock.mono_ms())).cloned()
     }
-}
-
-/// A poisoned lock holds plain numbers, which a panic elsewhere cannot have left half-written.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

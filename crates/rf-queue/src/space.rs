@@ -8,11 +8,12 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::limits::frames_in;
@@ -96,7 +97,7 @@ impl Wal {
     pub(crate) fn restart_if_cheap(&self, conn: &Connection) -> rusqlite::Result<()> {
         if self.frames() > RESTART_FRAMES && self.frames_to_copy() < RESTART_TAIL {
             // The thread at work would have to be waited for.
-            if let Ok(turn) = self.turn.try_lock() {
+            if let Some(turn) = self.turn.try_lock() {
                 drop(turn);
                 self.restart(conn)?;
             }
@@ -117,7 +118,7 @@ impl Wal {
     }
 
     fn checkpoint(&self, conn: &Connection, sql: &str) -> rusqlite::Result<bool> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn.lock();
         let busy: i64 = conn.query_row(sql, [], |row| row.get(0))?;
         if busy == 0 {
             self.frames.store(0, Ordering::Relaxed);
@@ -286,7 +287,7 @@ fn run_checkpoints(
         }
     };
     while wishes.recv().is_ok() {
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = turn.lock();
         // Failing is safe: the WAL stays, and the writer restarts it itself at its cap, where the error is handled.
         match conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2)) {
             // -1 when there is no WAL.

@@ -11,7 +11,7 @@ use crate::errors::Notice;
 use crate::limits::Limits;
 use crate::queue_state::{QueueShares, QueueState};
 use crate::schema::{set_max_bytes, set_token_epoch, token_epoch};
-use crate::shared::{Shared, lock};
+use crate::shared::Shared;
 use crate::sql;
 use crate::types::{QueueOptions, StoreOptions};
 
@@ -148,9 +148,9 @@ impl State {
     /// Goes on counting from what was shown before the store slept.
     pub(crate) fn count_on(&mut self, shared: &Shared) {
         for (queue, shown) in self.queues.iter_mut().zip(&shared.queues) {
-            queue.count_on(&lock(&shown.usage));
+            queue.count_on(&shown.usage.lock());
         }
-        self.dropped_dead = lock(&shared.disk).dropped_dead;
+        self.dropped_dead = shared.disk.lock().dropped_dead;
     }
 
     /// Writes what changed, inside the running transaction.
@@ -182,7 +182,7 @@ impl State {
             queue.publish(out, now_ms);
         }
         self.dropped_dead += std::mem::take(&mut self.dropping_dead);
-        let mut disk = lock(&shared.disk);
+        let mut disk = shared.disk.lock();
         disk.used_bytes = used_bytes;
         disk.dead_letters = self.dead_letters;
         disk.dropped_dead = self.dropped_dead;

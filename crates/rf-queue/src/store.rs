@@ -11,7 +11,7 @@ use crate::errors::{CommitError, FullReason, Notice, OpenError, StoreError};
 use crate::find::{Found, find};
 use crate::handed::Handed;
 use crate::mailbox::{Lock, Mailbox, Op, Submitted};
-use crate::shared::{Shared, lock};
+use crate::shared::Shared;
 use crate::thread::{give_way, guard, live};
 use crate::types::{
     Budget, Checkpoint, Commit, DiskUsage, LeaseNote, Leased, QueueId, QueueUsage, Receipt, Remove,
@@ -255,7 +255,7 @@ impl Store {
         is_meant: Arc<dyn Fn(&[u8]) -> bool + Send + Sync>,
         patience: Duration,
     ) -> Result<Found, StoreError> {
-        let waits = self.inner.shared.queues.iter().any(|queue| lock(&queue.usage).events > 0);
+        let waits = self.inner.shared.queues.iter().any(|queue| queue.usage.lock().events > 0);
         if !waits && self.disk().dead_letters == 0 {
             return Ok(Found::default());
         }
@@ -278,7 +278,7 @@ impl Store {
     pub fn is_due(&self) -> bool {
         let now = self.inner.options.clock.wall_ms();
         self.inner.options.queues.iter().zip(&self.inner.shared.queues).any(|(options, shared)| {
-            let oldest = lock(&shared.usage).oldest_at_ms;
+            let oldest = shared.usage.lock().oldest_at_ms;
             let due = oldest
                 .zip(options.max_age)
                 .map(|(at, age)| at.saturating_add(crate::clock::millis(age)));
@@ -293,12 +293,12 @@ impl Store {
 
     /// The queue's counters, from memory.
     pub fn usage(&self, queue: QueueId) -> QueueUsage {
-        *lock(&self.inner.shared.queues[queue.0].usage)
+        *self.inner.shared.queues[queue.0].usage.lock()
     }
 
     /// The store's bytes, from memory.
     pub fn disk(&self) -> DiskUsage {
-        *lock(&self.inner.shared.disk)
+        *self.inner.shared.disk.lock()
     }
 
     /// Whether less than half of the room is used, from memory: of the store's, and of what the queue itself may have.

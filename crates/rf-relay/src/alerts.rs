@@ -9,9 +9,10 @@ mod tell;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rf_core::clock::unix_ms;
 use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
@@ -128,7 +129,7 @@ impl Alerts {
     /// What shall be kept. What is still on its way to a service is to be told anew by the next run: an end by finding that
     /// what was told is over.
     pub(crate) fn kept(&self) -> KeptAlerts {
-        let open = self.lock();
+        let open = self.open.lock();
         let known = open.iter().filter(|(_, open)| !(open.has_ended && open.pending.is_over()));
         let keep = |(key, open): (&Key, &Open)| {
             let again = open.again || !(open.has_ended || open.pending.is_over());
@@ -139,7 +140,7 @@ impl Alerts {
 
     /// What is to be told after a look at the system, and the message that tells it.
     pub(crate) fn look(&self, report: &Report) -> (Vec<Change>, Pending) {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         let (mut changes, pending) = (Vec::new(), Pending::default());
         let mut wrong = BTreeSet::new();
         for trouble in report.troubles() {
@@ -194,11 +195,6 @@ impl Alerts {
             is_told
         });
         (changes, pending)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Open>> {
-        // A panic elsewhere leaves whole entries.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,9 +6,10 @@
 //! is on the way of an event.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rf_core::node_info::{BY_SCRIPT, NodeInfo, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -135,7 +136,7 @@ impl Nodes {
     /// What shall be kept.
     pub(crate) fn kept(&self) -> Vec<KeptNode> {
         let nodes: Vec<(NodeId, Arc<Node>)> =
-            self.lock().iter().map(|(id, node)| (id.clone(), Arc::clone(node))).collect();
+            self.table.lock().iter().map(|(id, node)| (id.clone(), Arc::clone(node))).collect();
         let keep = |(id, node): (NodeId, Arc<Node>)| KeptNode {
             id,
             raw: node.raw.clone(),
@@ -150,7 +151,7 @@ impl Nodes {
             return;
         }
         let id = NodeId { host: host.to_owned(), role: info.role, instance: info.instance.clone() };
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         let before: Option<&Node> = table.get(&id).map(AsRef::as_ref);
         let past = Past::after(before, &info, now_ms, self.losses_for);
         let shown = table.get(&id).map(|known| known.id.clone());
@@ -169,7 +170,7 @@ impl Nodes {
 
     /// All that are remembered, by id.
     pub(crate) fn all(&self, now_ms: u64) -> Vec<Arc<Node>> {
-        let mut table = self.lock();
+        let mut table = self.table.lock();
         self.forget(&mut table, now_ms);
         let mut nodes: Vec<Arc<Node>> = table.values().cloned().collect();
         drop(table);
@@ -178,7 +179,7 @@ impl Nodes {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().len()
+        self.table.lock().len()
     }
 
     fn forget(&self, table: &mut HashMap<NodeId, Arc<Node>>, now_ms: u64) {
@@ -194,11 +195,6 @@ impl Nodes {
         if table.len() < before {
             show_instances(table);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Arc<Node>>> {
-        // A panic elsewhere leaves whole entries.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,9 +10,9 @@ mod refused;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::absences::Absences;
@@ -126,7 +126,7 @@ impl Stats {
 
     /// What shall be kept, with what the store has counted until now.
     pub(crate) fn to_tables(&self, usage: impl Fn(&str) -> Option<Usage>) -> Tables {
-        let mut tables = self.lock().clone();
+        let mut tables = self.tables.lock().clone();
         tables.buckets.retain(|name, bucket| match usage(name) {
             Some(usage) => {
                 let (full, age, damaged) = bucket.dropped(&usage);
@@ -169,7 +169,7 @@ impl Stats {
 
     /// A batch was refused because `bucket` is full.
     pub(crate) fn refused(&self, bucket: &BucketName, now_secs: u64) {
-        self.bucket_mut(&mut self.lock(), bucket).counts.update(now_secs, Counted::Refused);
+        self.bucket_mut(&mut self.tables.lock(), bucket).counts.update(now_secs, Counted::Refused);
     }
 
     /// A token was shown that does not open what was asked for.
@@ -206,7 +206,7 @@ impl Stats {
         now_secs: u64,
         losses_for: Duration,
     ) {
-        let mut tables = self.lock();
+        let mut tables = self.tables.lock();
         for (name, usage) in usages {
             let bucket = self.bucket_mut(&mut tables, name);
             let totals = bucket.totals(usage);
@@ -216,19 +216,24 @@ impl Stats {
 
     /// A bucket's counters, with the minute's of `now_secs`.
     pub(crate) fn bucket(&self, bucket: &str, now_secs: u64) -> BucketCounts {
-        let mut found = self.lock().buckets.get(bucket).cloned().unwrap_or_default();
+        let mut found = self.tables.lock().buckets.get(bucket).cloned().unwrap_or_default();
         found.counts = found.counts.at(now_secs);
         found
     }
 
     /// The counts of all environments.
     pub(crate) fn envs(&self, now_secs: u64) -> Vec<(String, Counts)> {
-        self.lock().envs.iter().map(|(name, counts)| (name.clone(), counts.at(now_secs))).collect()
+        self.tables
+            .lock()
+            .envs
+            .iter()
+            .map(|(name, counts)| (name.clone(), counts.at(now_secs)))
+            .collect()
     }
 
     /// All hosts of the last hour.
     pub(crate) fn hostnames(&self, now_secs: u64) -> Vec<(String, HostCounts)> {
-        let mut tables = self.lock();
+        let mut tables = self.tables.lock();
         tables.hostnames.retain(|_, host| {
             is_recent(self.absences.silence_ms(host.counts.last_seen_secs * 1000, now_secs * 1000))
         });
@@ -239,7 +244,7 @@ impl Stats {
     }
 
     fn count(&self, caller: &Caller<'_>, buckets: &[BucketName], now_secs: u64, what: Counted) {
-        let mut tables = self.lock();
+        let mut tables = self.tables.lock();
         for bucket in buckets {
             self.bucket_mut(&mut tables, bucket).counts.update(now_secs, what);
         }
@@ -262,11 +267,6 @@ impl Stats {
             tables.buckets.insert(bucket.to_string(), BucketCounts::default());
         }
         tables.buckets.get_mut(bucket.as_str()).expect("it was put there")
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Tables> {
-        // Counters are right enough at any time: a panic elsewhere is no reason to stop counting.
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rf_core::clock::unix_ms;
 use rf_core::node_info::LogLine;
 use rf_core::recent_logs::{Part, RecentLogs};
@@ -96,7 +97,7 @@ impl LogLayer {
         let now = Instant::now();
         let name = level_name(*metadata.level());
         self.recent.count(name);
-        let mut exit = self.exit.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut exit = self.exit.lock();
         if change == Some(Change::Up) {
             let brief = fields.brief();
             exit.gate.settle(|about| is_trouble_of(about, metadata.target(), &brief));
@@ -193,7 +194,7 @@ fn watch_mutes(exit: Weak<Mutex<Exit>>) -> bool {
         loop {
             std::thread::park_timeout(MUTES_EVERY);
             let Some(exit) = exit.upgrade() else { return };
-            let mut exit = exit.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut exit = exit.lock();
             exit.announce_ended(Instant::now());
             if !exit.gate.is_muting() {
                 exit.is_watched = false;

@@ -1,7 +1,6 @@
 //! The level of a process that runs: a signal asks for more, another one for what was configured.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use tracing::Level;
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::LevelFilter;
@@ -33,7 +32,7 @@ impl LevelSwitch {
     }
 
     fn change(&self, to: impl FnOnce(Level) -> Level) {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut now = self.now.lock();
         let level = to(*now);
         // Whoever asked wants to see that it was heard, whatever is shown before and after.
         if !self.show(level.max(Level::INFO)) {

@@ -3,11 +3,11 @@
 //! Every run prints its seed; `CRASH_SEED=N` repeats one.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fastrand::Rng;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::support::bucket::drain_events;
@@ -219,7 +219,7 @@ fn slow_relay(bodies: &BTreeSet<Vec<u8>>) -> Server {
     let turn = AtomicBool::new(false);
     Server::start(0, move |request| match request.method() {
         "GET" => {
-            let events = events.lock().unwrap();
+            let events = events.lock();
             let items: Vec<Value> = events
                 .iter()
                 .take(20)
@@ -236,7 +236,7 @@ fn slow_relay(bodies: &BTreeSet<Vec<u8>>) -> Server {
                 .iter()
                 .map(|id| id.as_str().unwrap().parse().unwrap())
                 .collect();
-            let remove = || events.lock().unwrap().retain(|(id, _)| !ids.contains(id));
+            let remove = || events.lock().retain(|(id, _)| !ids.contains(id));
             let is_first = turn.fetch_xor(true, Ordering::Relaxed);
             if is_first {
                 remove();

@@ -2,9 +2,10 @@
 //! costs no event.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::support::bucket::drain_events;
@@ -41,7 +42,7 @@ struct Gate {
 impl Gate {
     fn opens(&self, batch_id: &str) -> bool {
         let left = if batch_id.contains('.') { &self.halves } else { &self.batches };
-        let mut left = left.lock().unwrap();
+        let mut left = left.lock();
         let opens = *left > 0;
         *left -= usize::from(opens);
         if !opens && batch_id.contains('.') {
@@ -77,11 +78,11 @@ fn a_proxy_that_stops_between_two_halves_loses_and_doubles_nothing() {
     post(ports.proxy, "/", b"two");
     // No bucket of 2 MiB takes it.
     post(ports.proxy, "/", &vec![b'x'; 2_000_000]);
-    *gate.halves.lock().unwrap() = 1;
-    *gate.batches.lock().unwrap() = 1_000;
+    *gate.halves.lock() = 1;
+    *gate.batches.lock() = 1_000;
     eventually("the second half waits", SOON, || gate.held_back.load(Ordering::SeqCst));
     assert!(proxy.stop().success());
-    *gate.halves.lock().unwrap() = 1_000;
+    *gate.halves.lock() = 1_000;
     proxy.restart();
     proxy.wait_for("event moved to the dead letters");
     let bodies: Vec<Vec<u8>> =

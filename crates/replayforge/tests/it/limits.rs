@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -101,13 +102,13 @@ fn flood(send: impl Fn(usize) -> u16 + Send + Sync + 'static) -> Vec<(usize, u16
                 while started.elapsed() < FLOOD {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let status = send(number);
-                    answers.lock().unwrap().push((number, status));
+                    answers.lock().push((number, status));
                 }
             })
         })
         .collect();
     clients.into_iter().for_each(|client| client.join().expect("clients do not panic"));
-    let mut answers = std::mem::take(&mut *answers.lock().unwrap());
+    let mut answers = std::mem::take(&mut *answers.lock());
     answers.sort_unstable();
     answers
 }

@@ -1,9 +1,10 @@
 //! What is away, slow or refuses costs time, and never an event.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -26,7 +27,7 @@ fn only_first(
 ) -> impl Fn(&Message, usize) -> Answer {
     let seen = Mutex::new(BTreeMap::new());
     move |request, _| {
-        let mut seen = seen.lock().unwrap();
+        let mut seen = seen.lock();
         let times: &mut u32 = seen.entry(request.target().to_owned()).or_default();
         *times += 1;
         let is_first = *times == 1;
@@ -199,7 +200,7 @@ fn retry_after_is_honoured() {
     let times = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&times);
     stack.target.answer(move |_, number| {
-        seen.lock().unwrap().push(Instant::now());
+        seen.lock().push(Instant::now());
         if number == 0 {
             Answer::status(429).with_header("Retry-After", 1)
         } else {
@@ -208,7 +209,7 @@ fn retry_after_is_honoured() {
     });
     post(stack.ports.proxy, "/busy", b"");
     stack.target.wait_for(2);
-    let times = times.lock().unwrap();
+    let times = times.lock();
     let pause = times[1] - times[0];
     // Ten times the first backoff: a second try before would be the backoff's, not the target's.
     assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&pause), "{pause:?}");

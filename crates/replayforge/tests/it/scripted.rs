@@ -1,9 +1,10 @@
 //! Scripts in the way of events: proxy, player and the sink that posts batches run them, and nothing of the promises is lost.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -80,7 +81,7 @@ fn api_with(script: &str) -> (Program, Server, Arc<Mutex<Vec<Message>>>, Ports, 
     let received = Arc::new(Mutex::new(Vec::new()));
     let got = Arc::clone(&received);
     let api = Server::start(0, move |request| {
-        got.lock().unwrap().push(request.clone());
+        got.lock().push(request.clone());
         Answer::status(200)
     });
     let ports = Ports::free();
@@ -114,8 +115,8 @@ fn transform_batch_steers_the_request() {
     );
     post(ports.proxy, "/skip", b"");
     post(ports.proxy, "/a", b"");
-    eventually("a batch at the API", SOON, || !received.lock().unwrap().is_empty());
-    let request = received.lock().unwrap()[0].clone();
+    eventually("a batch at the API", SOON, || !received.lock().is_empty());
+    let request = received.lock()[0].clone();
     assert_eq!((request.method(), request.target()), ("POST", "/api/v2/logs"));
     assert_eq!(request.header("dd-api-key").as_deref(), Some("key"));
     assert_eq!(request.json(), json!([r#"{"path":"/a"}"#]));
@@ -136,7 +137,7 @@ fn a_batch_that_a_script_fails_over_loses_one_event_to_the_dead_letters() {
         post(ports.proxy, target, b"");
     }
     let paths = || {
-        let received = received.lock().unwrap();
+        let received = received.lock();
         let events = received.iter().flat_map(|request| request.json().as_array().unwrap().clone());
         let path = |event: Value| {
             let event: Value = serde_json::from_str(event.as_str().unwrap()).unwrap();

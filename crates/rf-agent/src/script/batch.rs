@@ -1,9 +1,10 @@
 //! The script of a sink that posts batches: `TransformBatch`, on a thread of its own.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rf_queue::{Checkpoint, Commit, CommitError, Store};
 use rf_script::{KvChange, LoadError, OnError, Request, ScriptOptions, Session, Transformed};
 use tokio::sync::{oneshot, watch};
@@ -55,12 +56,6 @@ struct Running {
     store: Store,
     /// What the script has remembered and the store has not taken yet, by key.
     unsaved: Mutex<BTreeMap<String, KvChange>>,
-}
-
-impl Running {
-    fn unsaved(&self) -> MutexGuard<'_, BTreeMap<String, KvChange>> {
-        self.unsaved.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Running {
@@ -152,7 +147,7 @@ impl BatchScript {
     ) -> Result<(), TransformError> {
         let prefix = kv_prefix("kv-sink", &self.sink);
         let checkpoints: Vec<Checkpoint> = {
-            let mut unsaved = running.unsaved();
+            let mut unsaved = running.unsaved.lock();
             add_unsaved(&mut unsaved, changes);
             let point = |change: &KvChange| Checkpoint {
                 key: format!("{prefix}{}", change.key),
@@ -166,14 +161,15 @@ impl BatchScript {
         let commit = Commit { checkpoints, within_limit: true, ..Commit::default() };
         match running.store.commit(commit).await {
             // One batch comes after the other, so these are the same still.
-            Ok(_) => running.unsaved().clear(),
+            Ok(_) => running.unsaved.lock().clear(),
             // Only what is sent makes room.
             Err(error @ (CommitError::Full { .. } | CommitError::TooLarge { .. })) => {
                 tracing::warn!(sink = self.sink, %error, "what the script has set with kv_set cannot be stored, trying again with the next batch");
             }
             Err(error) => {
                 // A disk that has failed may have stored them all the same.
-                for change in running.unsaved().values_mut().filter(|own| own.before.is_none()) {
+                for change in running.unsaved.lock().values_mut().filter(|own| own.before.is_none())
+                {
                     change.before.clone_from(&change.value);
                 }
                 return Err(TransformError::Store(error.to_string()));

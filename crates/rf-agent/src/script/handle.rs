@@ -1,11 +1,12 @@
 //! A source's script, as the source's side sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rf_core::lifecycle::TaskFailure;
 use rf_core::trace::Step;
 use rf_queue::{Checkpoint, Commit, CommitError, Letter, PendingCommit, QueueId, Store};
@@ -82,7 +83,7 @@ impl ScriptCounters {
         if tally.dropped.is_empty() {
             return;
         }
-        let mut dropped = self.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dropped = self.dropped.lock();
         for reason in tally.dropped {
             let known = dropped.len() < MAX_REASONS || dropped.contains_key(&reason);
             let reason = if known { reason } else { OTHER_REASONS.to_owned() };
@@ -92,7 +93,7 @@ impl ScriptCounters {
 
     /// Events given to `drop`, by reason.
     pub(crate) fn dropped(&self) -> BTreeMap<String, u64> {
-        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.dropped.lock().clone()
     }
 }
 
@@ -319,7 +320,7 @@ impl ScriptHandle {
     /// Serves what waits and ends the thread.
     pub(crate) async fn close(&self) {
         self.mailbox.close();
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ended = self.ended.lock().take();
         if let Some(ended) = ended {
             // Nothing is ever sent: the end is that the other side is gone.
             let _gone = ended.await;

@@ -1,7 +1,8 @@
 //! The hand-over to a script's thread: a bounded list that the thread swaps out whole, and is woken for only when it sleeps.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
 
 /// Jobs that may wait; further ones are refused, so that a slow script refuses its source instead of growing.
 const MAX_WAITING_JOBS: usize = 4096;
@@ -55,12 +56,12 @@ impl<J> Mailbox<J> {
 
     /// Takes jobs from now on.
     pub(super) fn open(&self) {
-        self.lock().ready = true;
+        self.waiting.lock().ready = true;
     }
 
     /// Hands a job of so many content bytes over.
     pub(super) fn push(&self, job: J, bytes: usize) -> Result<(), Refused> {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         waiting.check()?;
         let full = waiting.jobs.len() >= MAX_WAITING_JOBS
             || waiting.bytes.saturating_add(bytes) > MAX_WAITING_BYTES;
@@ -73,7 +74,7 @@ impl<J> Mailbox<J> {
 
     /// Hands a job over that must not be refused for want of room: there is one at a time of its kind.
     pub(super) fn push_urgent(&self, job: J) -> Result<(), Refused> {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         waiting.check()?;
         self.add(&mut waiting, job, 0);
         Ok(())
@@ -90,13 +91,13 @@ impl<J> Mailbox<J> {
 
     /// All that waits; sleeps until there is something. `None`: closed, and everything was served.
     pub(super) fn take(&self) -> Option<Vec<J>> {
-        let mut waiting = self.lock();
+        let mut waiting = self.waiting.lock();
         while waiting.jobs.is_empty() {
             if waiting.closed {
                 return None;
             }
             waiting.asleep = true;
-            waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            self.wake.wait(&mut waiting);
             waiting.asleep = false;
         }
         waiting.bytes = 0;
@@ -105,17 +106,14 @@ impl<J> Mailbox<J> {
 
     /// Waits for so long, or until it is closed; whether it is.
     pub(super) fn is_closed_within(&self, time: Duration) -> bool {
-        let waited = self.wake.wait_timeout_while(self.lock(), time, |waiting| !waiting.closed);
-        waited.unwrap_or_else(PoisonError::into_inner).0.closed
+        let mut waiting = self.waiting.lock();
+        self.wake.wait_while_for(&mut waiting, |waiting| !waiting.closed, time);
+        waiting.closed
     }
 
     /// Takes no more jobs; those waiting are still served.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
+        self.waiting.lock().closed = true;
         self.wake.notify_all();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting<J>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,9 +8,10 @@
 //! with the call that it is of, or else the repeat of that call's event would find its own mark.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use rf_queue::{Commit, CommitReply};
 use rf_script::KvChange;
 
@@ -40,17 +41,17 @@ pub(super) struct Done {
 
 impl Note {
     pub(super) fn put(&self, done: Done) {
-        *self.lock() = done;
+        *self.done.lock() = done;
     }
 
     /// The commit was refused for good.
     fn take(&self) -> Done {
-        std::mem::take(&mut self.lock())
+        std::mem::take(&mut self.done.lock())
     }
 
     /// The commit is stored.
     pub(super) fn settle(&self) -> Tally {
-        let mut done = self.lock();
+        let mut done = self.done.lock();
         done.is_settled = true;
         done.commit = None;
         for change in &mut done.changes {
@@ -70,48 +71,44 @@ impl Note {
     }
 
     pub(super) fn has_changes(&self) -> bool {
-        !self.lock().changes.is_empty()
+        !self.done.lock().changes.is_empty()
     }
 
     /// Whether the commit was kept, so that it can be tried again.
     pub(super) fn is_kept(&self) -> bool {
-        self.lock().commit.is_some()
+        self.done.lock().commit.is_some()
     }
 
     /// What is to be tried again.
     pub(super) fn kept(&self) -> Option<(Commit, Vec<KvChange>)> {
-        let done = self.lock();
+        let done = self.done.lock();
         Some((done.commit.clone()?, done.changes.clone()))
     }
 
     /// Events of the commit that was kept.
     pub(super) fn kept_events(&self) -> usize {
-        let done = self.lock();
+        let done = self.done.lock();
         let appends = done.commit.iter().flat_map(|commit| &commit.appends);
         appends.map(|append| append.events.len()).sum()
     }
 
     fn has_changed(&self, key: &str) -> bool {
-        self.lock().changes.iter().any(|own| own.key == key)
+        self.done.lock().changes.iter().any(|own| own.key == key)
     }
 
     fn is_settled(&self) -> bool {
-        self.lock().is_settled
+        self.done.lock().is_settled
     }
 
     /// The call has gone on from a change that is taken back, if it has changed that key; then it would be taken back to
     /// before that.
     fn inherits(&self, undone: &KvChange) -> bool {
-        let mut done = self.lock();
+        let mut done = self.done.lock();
         let Some(own) = done.changes.iter_mut().find(|own| own.key == undone.key) else {
             return false;
         };
         own.before.clone_from(&undone.before);
         true
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Done> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,7 +136,7 @@ impl OpenCalls {
     pub(super) fn prune(&mut self) {
         let mut settled = BTreeSet::new();
         for note in self.notes.iter().rev() {
-            let mut done = note.lock();
+            let mut done = note.done.lock();
             if done.is_settled {
                 settled.extend(done.changes.drain(..).map(|change| change.key));
             } else if !settled.is_empty() {

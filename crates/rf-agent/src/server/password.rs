@@ -5,10 +5,11 @@
 //! once is not computed again, and what was wrong not within a minute.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use argon2::{Argon2, PasswordVerifier};
+use parking_lot::Mutex;
 use rf_core::config::Secret;
 use sha_crypt::ShaCrypt;
 use sha2::{Digest, Sha256};
@@ -180,11 +181,11 @@ impl Verifier {
     }
 
     fn knows(&self, mark: &[u8; 32]) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(mark)
+        self.known.lock().contains(mark)
     }
 
     fn remember(&self, mark: [u8; 32]) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
@@ -197,12 +198,12 @@ impl Verifier {
     }
 
     fn is_wrong(&self, mark: &[u8; 32]) -> bool {
-        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let wrong = self.wrong.lock();
         wrong.get(mark).is_some_and(|since| since.elapsed() < WRONG_FOR)
     }
 
     fn remember_wrong(&self, mark: [u8; 32]) {
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wrong = self.wrong.lock();
         if wrong.len() >= MAX_WRONG {
             wrong.retain(|_, since| since.elapsed() < WRONG_FOR);
         }
@@ -242,11 +243,11 @@ mod tests {
             let verifier = Verifier::new();
             assert!(!verifier.verify(&password, b"hunter3").await, "{hash}");
             assert!(!verifier.verify(&password, hash.as_bytes()).await, "{hash} is no password");
-            assert_eq!(verifier.known.lock().unwrap().len(), 0, "a wrong one is not remembered");
+            assert_eq!(verifier.known.lock().len(), 0, "a wrong one is not remembered");
             assert!(verifier.verify(&password, b"hunter2").await, "{hash}");
             assert!(verifier.verify(&password, b"hunter2").await, "{hash}, from memory");
             assert!(!verifier.verify(&password, b"hunter3").await, "{hash}");
-            assert_eq!(verifier.known.lock().unwrap().len(), 1);
+            assert_eq!(verifier.known.lock().len(), 1);
         }
     }
 
@@ -261,7 +262,7 @@ mod tests {
         }
         for n in 0..2 * MAX_WRONG {
             verifier.remember_wrong(verifier.mark(&Secret::new("x"), &n.to_le_bytes()));
-            assert!(verifier.wrong.lock().unwrap().len() <= MAX_WRONG);
+            assert!(verifier.wrong.lock().len() <= MAX_WRONG);
         }
     }
 

@@ -23,10 +23,11 @@ mod writer;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use rf_core::clock::unix_ms;
 use rf_core::config::{ByteSize, Node, Problems, schema_of};
 use rf_queue::Checkpoint;
@@ -180,7 +181,7 @@ impl Sink for FileSink {
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
             let opened = self.opened().await?;
-            let before = self.known().clone();
+            let before = self.progress.lock().clone();
             let written = batch.events.partition_point(|event| event.id <= before.through);
             let fresh = &batch.events[written..];
             let Some(last) = fresh.last() else { return Ok(()) };
@@ -197,7 +198,7 @@ impl Sink for FileSink {
     }
 
     fn progress(&self) -> Option<Checkpoint> {
-        let value = serde_json::to_vec(&*self.known());
+        let value = serde_json::to_vec(&*self.progress.lock());
         let value = value.expect("progress of texts and numbers is always JSON");
         Some(Checkpoint { key: self.key(), value: Some(value) })
     }
@@ -242,10 +243,6 @@ impl FileSink {
 
     fn next_version(&self) -> u64 {
         self.versions.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn known(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn open(&self, host: &SinkHost) -> Result<(), String> {
@@ -305,7 +302,7 @@ impl FileSink {
             let stored = self.store(&mut progress).await;
             stored.map_err(|error| SinkError::Paused(error.to_string()))?;
         }
-        *self.known() = progress;
+        *self.progress.lock() = progress;
         opened.is_recovered.store(true, Ordering::Relaxed);
         // What an earlier run has finished may have to be compressed.
         self.work.notify_one();
@@ -348,7 +345,7 @@ impl FileSink {
         if !looked.is_empty() {
             progress.files.extend(looked);
             self.store(&mut progress).await?;
-            *self.known() = progress.clone();
+            *self.progress.lock() = progress.clone();
             let known = progress.clone();
             (appended, chunks) = on_writer(&opened.writer, move |writer| {
                 let appended = writer.append(&known, &chunks)?;
@@ -364,7 +361,7 @@ impl FileSink {
         }
         progress.through = through;
         progress.version = self.next_version();
-        *self.known() = progress;
+        *self.progress.lock() = progress;
         Ok(())
     }
 
@@ -405,8 +402,6 @@ async fn on_writer<T: Send + 'static>(
     work: impl FnOnce(&mut Writer) -> Result<T, SinkError> + Send + 'static,
 ) -> Result<T, SinkError> {
     let writer = Arc::clone(writer);
-    let done = tokio::task::spawn_blocking(move || {
-        work(&mut writer.lock().unwrap_or_else(PoisonError::into_inner))
-    });
+    let done = tokio::task::spawn_blocking(move || work(&mut writer.lock()));
     done.await.map_err(|error| SinkError::Retry { reason: error.to_string(), after: None })?
 }

@@ -15,11 +15,12 @@ mod progress;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
 use rf_core::config::{Interval, Node, Problems, schema_of};
 use rf_core::event::ReplayRequest;
 use rf_notify::{Message, NotifyError, Sent, Target, TargetConfig};
@@ -186,7 +187,7 @@ impl Sink for Notification {
                 .map(read)
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(SinkError::Permanent)?;
-            let before = self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let before = self.progress.lock().clone();
             let (mut after, told) = before.judge(&arrived, self.window);
             let sent = self.targets.iter().map(|target| self.tell(target, &told, &before));
             let mut failed = None;
@@ -308,7 +309,7 @@ impl Notification {
 
     fn store_in_memory(&self, progress: Progress) {
         self.window_end.send_replace(progress.next_end_ms());
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+        *self.progress.lock() = progress;
     }
 
     /// Puts [`WINDOW_OVER`] into the sink's own queue whenever a window ends in which something was counted.

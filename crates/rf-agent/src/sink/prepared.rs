@@ -1,7 +1,6 @@
 //! What is done of the next batch beforehand, away from the async threads, while the one before is being written.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use rf_queue::StoredEvent;
 use tokio::task::JoinHandle;
 
@@ -40,17 +39,13 @@ impl<T: Send + 'static> Prepared<T> {
         }
         let (id, events) = (batch.id.clone(), batch.events.clone());
         let work = tokio::task::spawn_blocking(move || work(&events));
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(Next { id, work });
+        *self.next.lock() = Some(Next { id, work });
     }
 
     /// What was done of this batch, if anything was. Before it the one before may come again, or halves of it. A panic of the
     /// work is as if there had been none: it comes again where the batch is written.
     pub(crate) async fn take(&self, batch: &SinkBatch) -> Option<T> {
-        let Next { work, .. } = self
-            .next
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take_if(|next| next.id == batch.id)?;
+        let Next { work, .. } = self.next.lock().take_if(|next| next.id == batch.id)?;
         // What has not begun by now waits behind others' work: then it is done sooner where the batch is written.
         work.abort();
         work.await.ok()
@@ -68,7 +63,7 @@ mod tests {
 
     async fn taken(prepared: &Prepared<usize>, batch: &SinkBatch) -> Option<usize> {
         let is_done = || {
-            let next = prepared.next.lock().unwrap();
+            let next = prepared.next.lock();
             next.as_ref().is_none_or(|next| next.work.is_finished())
         };
         while !is_done() {

@@ -7,10 +7,10 @@
 mod tests;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rf_core::backoff::Backoff;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -117,19 +117,19 @@ impl<'a> HandOver<'a> {
 
     /// One try. `None`: the agent stops, and this has been waited for long enough.
     async fn send(&self, events: Vec<Bytes>) -> Option<Result<Kept, Rejected>> {
-        let (stops, left, began) = (self.stop.is_cancelled(), *self.left(), Instant::now());
+        let (stops, left, began) = (self.stop.is_cancelled(), *self.left.lock(), Instant::now());
         if stops && left.is_zero() {
             return None;
         }
         tokio::select! {
             sent = self.out.send_or_bury(Batch::of(events)) => {
                 if stops {
-                    *self.left() = left.saturating_sub(began.elapsed());
+                    *self.left.lock() = left.saturating_sub(began.elapsed());
                 }
                 Some(sent)
             }
             () = after(self.stop, left.min(LAST_WAIT)) => {
-                *self.left() = Duration::ZERO;
+                *self.left.lock() = Duration::ZERO;
                 None
             }
         }
@@ -146,11 +146,6 @@ impl<'a> HandOver<'a> {
                 "lines longer than maxLineBytes were cut"
             );
         }
-    }
-
-    /// Held for an instruction or two.
-    fn left(&self) -> MutexGuard<'_, Duration> {
-        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

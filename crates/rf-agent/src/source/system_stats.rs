@@ -6,11 +6,12 @@
 mod proc;
 mod wildcard;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use rf_core::clock::unix_secs;
 use rf_core::config::{Interval, Node, Problems, schema_of};
 use schemars::{JsonSchema, Schema};
@@ -114,9 +115,7 @@ impl SystemStats {
     async fn sample(&self, sampler: &Arc<Mutex<Sampler>>) -> Result<Vec<Bytes>, SourceError> {
         let sampler = Arc::clone(sampler);
         // Never locked by two: the next sample begins after this one.
-        let sampling = tokio::task::spawn_blocking(move || {
-            sampler.lock().unwrap_or_else(PoisonError::into_inner).sample()
-        });
+        let sampling = tokio::task::spawn_blocking(move || sampler.lock().sample());
         let series = sampling.await.map_err(|error| SourceError {
             id: self.id.clone(),
             reason: format!("sampling: {error}"),

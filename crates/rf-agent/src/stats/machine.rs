@@ -1,8 +1,8 @@
 //! What the machine and the process are doing: read when somebody asks, some milliseconds of work a minute.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use procfs::{Current, Meminfo, ProcResult};
 use rf_core::node_info::NodeInfo;
 
@@ -36,7 +36,7 @@ impl Machine {
 
     fn cpu(&self, info: &mut NodeInfo) -> ProcResult<()> {
         let now = CpuTicks::now()?;
-        let before = self.cpu.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        let before = self.cpu.lock().replace(now);
         let used = before.and_then(|before| now.percent_since(before));
         info.cpu_percent_host = used.unwrap_or_default();
         Ok(())

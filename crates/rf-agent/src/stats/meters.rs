@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use rf_core::clock::unix_ms;
 use rf_core::node_info::{LATENCY_BOUNDS_MS, LastError, Latency};
 use rf_queue::StoredEvent;
@@ -20,10 +20,6 @@ const CAPTURED_AT_LAST: usize = b"\"capturedAtUs\":1795478400000123}".len();
 const CAPTURED_AT_WITHIN: usize = 160;
 /// Why a source is paused while somebody waits for room.
 const BLOCKED: &str = "queue full: a queue with whenFull: block has no room";
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A count of the running minute, and of all.
 #[derive(Debug, Default)]
@@ -83,17 +79,17 @@ impl Health {
     /// Ends a pause, if there is one.
     fn resume(&self) {
         if self.is_paused.load(Ordering::Relaxed) && self.is_paused.swap(false, Ordering::Relaxed) {
-            *lock(&self.paused) = None;
+            *self.paused.lock() = None;
         }
     }
 
     fn pause(&self, reason: &str) {
-        *lock(&self.paused) = Some(reason.to_owned());
+        *self.paused.lock() = Some(reason.to_owned());
         self.is_paused.store(true, Ordering::Relaxed);
     }
 
     fn record_failure(&self, text: &str) {
-        *lock(&self.error) = Some(LastError { at_ms: unix_ms(), text: text.to_owned() });
+        *self.error.lock() = Some(LastError { at_ms: unix_ms(), text: text.to_owned() });
     }
 
     /// Notes a failure; true when it is the first one since the last success.
@@ -116,19 +112,19 @@ impl Health {
     }
 
     pub(crate) fn last_error(&self) -> Option<LastError> {
-        lock(&self.error).clone()
+        self.error.lock().clone()
     }
 
     pub(crate) fn paused(&self) -> Option<String> {
         let blocked = || (self.blocked.load(Ordering::Relaxed) > 0).then(|| BLOCKED.to_owned());
-        lock(&self.queue).clone().or_else(|| lock(&self.paused).clone()).or_else(blocked)
+        self.queue.lock().clone().or_else(|| self.paused.lock().clone()).or_else(blocked)
     }
 
     /// What is wrong now: why it is paused, or that nothing went well after the last error. The text of an error is left
     /// out, since the next try may have another.
     pub(crate) fn trouble(&self) -> Option<String> {
         let success = self.success_at_ms.load(Ordering::Relaxed);
-        let fails = || lock(&self.error).as_ref().is_some_and(|error| error.at_ms > success);
+        let fails = || self.error.lock().as_ref().is_some_and(|error| error.at_ms > success);
         self.paused().or_else(|| fails().then(|| "fails".to_owned()))
     }
 }
@@ -264,7 +260,7 @@ impl SinkMeter {
         self.latency_sum_ms.fetch_add(sum_ms, Ordering::Relaxed);
         if let Some(last) = events.last() {
             let start = last.content.get(..LAST_MESSAGE_CHARS * 4).unwrap_or(&last.content);
-            let mut message = lock(&self.last_message);
+            let mut message = self.last_message.lock();
             message.clear();
             message.extend(String::from_utf8_lossy(start).chars().take(LAST_MESSAGE_CHARS));
         }
@@ -285,7 +281,7 @@ impl SinkMeter {
 
     /// Its queue cannot be read or written, or can again.
     pub(crate) fn queue_refuses(&self, reason: Option<&str>) {
-        *lock(&self.health.queue) =
+        *self.health.queue.lock() =
             reason.map(|reason| format!("its queue cannot be read or written: {reason}"));
     }
 
@@ -309,7 +305,7 @@ impl SinkMeter {
     }
 
     pub(crate) fn last_message(&self) -> String {
-        lock(&self.last_message).clone()
+        self.last_message.lock().clone()
     }
 }
 

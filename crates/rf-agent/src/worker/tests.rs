@@ -7,12 +7,13 @@ mod together;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use rf_queue::{Commit, DeadLetters, QueueId, QueueOptions, Store, StoreOptions};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,7 @@ impl Recorder {
     }
 
     fn writes(&self) -> Vec<(String, Vec<String>)> {
-        self.writes.lock().unwrap().clone()
+        self.writes.lock().clone()
     }
 }
 
@@ -82,11 +83,11 @@ impl Sink for Recorder {
         Box::pin(async move {
             let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
             self.most_under_way.fetch_max(now, Ordering::SeqCst);
-            self.writes.lock().unwrap().push((batch.id.clone(), texts(batch)));
+            self.writes.lock().push((batch.id.clone(), texts(batch)));
             self.gate.acquire().await.unwrap().forget();
             tokio::task::yield_now().await;
             self.under_way.fetch_sub(1, Ordering::SeqCst);
-            let first = self.first.lock().unwrap().pop_front();
+            let first = self.first.lock().pop_front();
             let answer = first.unwrap_or_else(|| (self.then)(batch));
             if answer.is_ok() {
                 self.delivered.send_modify(|delivered| delivered.extend(texts(batch)));
@@ -96,7 +97,7 @@ impl Sink for Recorder {
     }
 
     fn prepare(&self, batch: &SinkBatch) {
-        self.prepared.lock().unwrap().push(texts(batch));
+        self.prepared.lock().push(texts(batch));
     }
 }
 
@@ -287,7 +288,7 @@ async fn the_next_batch_is_stored_while_one_is_under_way() {
         bench.store.close().await;
     }
     assert_eq!(held.writes().len(), 1, "the second is not sent before the first is answered");
-    assert_eq!(*held.prepared.lock().unwrap(), [names(10..20)]);
+    assert_eq!(*held.prepared.lock(), [names(10..20)]);
     let bench = Bench::open(folder.path());
     // Such that another batch would be made of what is left, were the second one not known.
     let sink = Recorder::new(batches_of(Batching { max_events: 3, ..batching() }), |_| Ok(()));
@@ -391,14 +392,7 @@ async fn with_a_concurrency_of_one_failures_do_not_change_the_order() {
     let bench = Bench::open(folder.path());
     bench.append(names(0..20)).await;
     let sink = Recorder::new(singles(1), |_| Ok(()));
-    sink.first.lock().unwrap().extend([
-        retry("a"),
-        retry("b"),
-        Ok(()),
-        retry("c"),
-        Ok(()),
-        retry("d"),
-    ]);
+    sink.first.lock().extend([retry("a"), retry("b"), Ok(()), retry("c"), Ok(()), retry("d")]);
     bench.run(&sink, async { drop(sink.wait_delivered(20).await) }).await;
     assert_eq!(sink.wait_delivered(20).await, names(0..20));
     assert_eq!(sink.writes().len(), 24);
@@ -415,7 +409,7 @@ async fn an_answer_to_somebody_else_ends_the_wait_for_a_target_that_was_away() {
     let sink = Recorder::new(patient, |_| Ok(()));
     let away = Err(SinkError::Away("connection refused".to_owned()));
     let gateway = Err(SinkError::Retry { reason: "502".to_owned(), after: None });
-    sink.first.lock().unwrap().extend([away, gateway]);
+    sink.first.lock().extend([away, gateway]);
     bench.append(names(0..3)).await;
     let answers = async {
         for tries in 1..=2 {

@@ -156,7 +156,7 @@ async fn ended_tasks_leave_nothing_behind() {
     while tasks.running() > 1 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(tasks.group.registry().running_names(), ["a"]);
+    assert_eq!(tasks.group.registry.lock().running_names(), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]

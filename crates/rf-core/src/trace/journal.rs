@@ -4,8 +4,9 @@
 //! references to them and searches without the lock. When the bound is reached the oldest segment goes.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::report::{JournalSpan, Passed, Step};
@@ -115,7 +116,7 @@ impl Journal {
         let at_us = unix_us();
         let most = self.limit.div_ceil(SEGMENTS);
         for ids in ids.chunks(most) {
-            let mut ring = self.lock();
+            let mut ring = self.ring.lock();
             if ring.open.ids.len() + ids.len() > most {
                 let whole = std::mem::take(&mut ring.open);
                 ring.whole.push_back(Arc::new(whole));
@@ -140,7 +141,7 @@ impl Journal {
     /// The steps of an event that are remembered, oldest first.
     #[must_use]
     pub fn of(&self, id: Uuid) -> Vec<Passed> {
-        let ring = self.lock();
+        let ring = self.ring.lock();
         let whole = ring.whole.clone();
         let newest = ring.open.of(id);
         drop(ring);
@@ -151,15 +152,10 @@ impl Journal {
     /// How far it goes back.
     #[must_use]
     pub fn span(&self) -> JournalSpan {
-        let ring = self.lock();
+        let ring = self.ring.lock();
         let oldest = ring.whole.front().map_or(&ring.open, |oldest| oldest);
         let since_us = oldest.notes.first().map(|noted| noted.at_us);
         JournalSpan { limit: self.limit, steps: ring.steps, since_us }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Ring> {
-        // Nothing in here is worth more than what a panic left of it.
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

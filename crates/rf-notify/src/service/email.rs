@@ -8,7 +8,7 @@
 mod recipients;
 
 use std::error::Error;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -21,6 +21,7 @@ use lettre::transport::smtp::extension::{
     ClientId, Extension, MailBodyParameter, MailParameter, ServerInfo,
 };
 use lettre::transport::smtp::response::Response;
+use parking_lot::Mutex;
 use rf_net::client::Client;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -250,7 +251,7 @@ impl Email {
     /// Sends the mail to those who do not have it yet.
     async fn deliver(&self, message: &Message, id: &str) -> Result<Sent, NotifyError> {
         let mail = self.mail(message, id).map_err(NotifyError::Permanent)?.formatted();
-        let rest = self.ledger().rest(id);
+        let rest = self.ledger.lock().rest(id);
         let to =
             rest.unwrap_or_else(|| self.to.iter().map(|mailbox| mailbox.email.clone()).collect());
         // The library's own limit is for each command; this one is for all of them together.
@@ -261,12 +262,7 @@ impl Email {
         let replies = replies.await.map_err(|_elapsed| self.too_slow())?;
         // The mail is settled, however the connection ends.
         timeout(GOODBYE, Box::pin(connection.abort())).await.unwrap_or_default();
-        self.ledger().settle(replies?, id)
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        // A panic elsewhere leaves whole entries.
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock().settle(replies?, id)
     }
 }
 

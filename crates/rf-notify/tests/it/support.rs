@@ -1,11 +1,12 @@
 //! A service that a test plays, and a target made of a file's text.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use parking_lot::Mutex;
 use rf_core::config::{Problems, parse};
 use rf_core::lifecycle::Tasks;
 use rf_notify::{Message, Target, TargetConfig};
@@ -57,7 +58,7 @@ impl Service {
     }
 
     pub(crate) fn received(&self) -> Vec<Received> {
-        self.received.lock().unwrap().clone()
+        self.received.lock().clone()
     }
 
     /// The one request so far.
@@ -77,7 +78,7 @@ fn take(method: Method, uri: &Uri, headers: HeaderMap, body: &Bytes) -> Received
 
 fn answer(kept: &Mutex<Vec<Received>>, rules: &Rules, received: Received) -> Response {
     let (status, body) = rules(&received);
-    kept.lock().unwrap().push(received);
+    kept.lock().push(received);
     (StatusCode::from_u16(status).unwrap(), body).into_response()
 }
 

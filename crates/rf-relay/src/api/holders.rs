@@ -7,9 +7,10 @@
 //! if that fails.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
@@ -76,7 +77,7 @@ pub(super) enum Before {
 impl Holders {
     /// Begins a pull: its turn, and what the holder had, which is forgotten by this.
     pub(super) fn begin(&self, bucket: &BucketName, holder: &str) -> (Turn, Before) {
-        let mut pulls = self.lock();
+        let mut pulls = self.pulls.lock();
         let key = (bucket.clone(), holder.to_owned());
         if pulls.len() >= MAX_HOLDERS && !pulls.contains_key(&key) {
             // Whoever makes names up without end pushes out those of its own bucket: a pull that is forgotten gets nothing.
@@ -117,7 +118,7 @@ impl Holders {
     /// A lease lasts for `ttl` from now on.
     pub(super) fn extended(&self, bucket: &BucketName, lease: &str, ttl: Duration) {
         let until = Instant::now() + ttl;
-        let mut pulls = self.lock();
+        let mut pulls = self.pulls.lock();
         let of_bucket = pulls.iter_mut().filter(|((of, _), _)| of == bucket);
         let leases = of_bucket.filter_map(|(_, newest)| newest.lease.as_mut());
         leases.filter(|known| known.token == lease).for_each(|known| known.until = until);
@@ -125,7 +126,7 @@ impl Holders {
 
     /// Does something with the holder's newest pull, if it is this one.
     fn of_turn(&self, turn: &Turn, work: impl FnOnce(&mut Newest)) -> bool {
-        match self.lock().get_mut(&turn.key).filter(|newest| newest.turn == turn.number) {
+        match self.pulls.lock().get_mut(&turn.key).filter(|newest| newest.turn == turn.number) {
             Some(newest) => {
                 work(newest);
                 true
@@ -139,15 +140,10 @@ impl Holders {
         let now = Instant::now();
         let holds = |newest: &Newest| newest.lease.as_ref().is_some_and(|lease| lease.until > now);
         let mut counts = HashMap::new();
-        for ((bucket, _), _) in self.lock().iter().filter(|(_, newest)| holds(newest)) {
+        for ((bucket, _), _) in self.pulls.lock().iter().filter(|(_, newest)| holds(newest)) {
             *counts.entry(bucket.clone()).or_default() += 1;
         }
         counts
-    }
-
-    /// A panic elsewhere leaves whole entries.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Newest>> {
-        self.pulls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -196,11 +192,11 @@ mod tests {
             holders.begin(&loud, &name.to_string());
         }
         assert!(turns.iter().all(|turn| holders.is_newest(turn)));
-        assert_eq!(holders.lock().len(), MAX_HOLDERS);
+        assert_eq!(holders.pulls.lock().len(), MAX_HOLDERS);
         // One more finds a place all the same.
         let (turn, _) = holders.begin(&BucketName::new("new").unwrap(), "player");
         assert!(holders.is_newest(&turn));
-        assert_eq!(holders.lock().len(), MAX_HOLDERS);
+        assert_eq!(holders.pulls.lock().len(), MAX_HOLDERS);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! while a repeat of it waits, and then repeats it once more: which batches were counted is not remembered.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::bucket::BucketName;
 
@@ -37,14 +38,9 @@ impl Left {
     /// Whether a sender of this batch has left before the bucket answered. It is forgotten by this.
     pub(super) fn take(&self, bucket: &BucketName, batch_id: Option<&str>) -> bool {
         let Some(batch_id) = batch_id else { return false };
-        let mut left = self.lock();
+        let mut left = self.0.lock();
         // Nobody has, as a rule: that costs no copy of the names.
         !left.is_empty() && left.remove(&(bucket.clone(), batch_id.to_owned()))
-    }
-
-    /// A panic elsewhere leaves whole entries.
-    fn lock(&self) -> MutexGuard<'_, HashSet<(BucketName, String)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -58,7 +54,7 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let Some(batch_id) = self.batch_id else { return };
-        let mut left = self.left.lock();
+        let mut left = self.left.0.lock();
         for bucket in self.buckets {
             if left.len() >= MAX_LEFT
                 && let Some(other) = left.iter().next().cloned()
@@ -89,6 +85,6 @@ mod tests {
         for id in 0..2 * MAX_LEFT {
             drop(left.wait(&buckets, Some(&id.to_string())));
         }
-        assert_eq!(left.lock().len(), MAX_LEFT);
+        assert_eq!(left.0.lock().len(), MAX_LEFT);
     }
 }

@@ -5,8 +5,8 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use http::header;
+use parking_lot::Mutex;
 use rf_core::clock::unix_ms;
 use tokio::sync::mpsc;
 
@@ -55,7 +56,7 @@ impl Taps {
 
     /// These were stored.
     pub(super) fn tell(&self, bucket: &BucketName, events: &[Bytes]) {
-        let taps = self.lock().get(bucket).cloned().unwrap_or_default();
+        let taps = self.by_bucket.lock().get(bucket).cloned().unwrap_or_default();
         for tap in taps {
             events.iter().for_each(|event| tap.offer(event));
         }
@@ -66,7 +67,7 @@ impl Taps {
         let token = tokens.id_of(&bucket);
         let (waiting_bytes, skipped) = (AtomicUsize::new(0), AtomicU64::new(0));
         let tap = Arc::new(Tap { token, events, waiting_bytes, skipped });
-        let mut by_bucket = self.lock();
+        let mut by_bucket = self.by_bucket.lock();
         if self.open.load(Ordering::Relaxed) >= MAX_TAPS {
             return Err(ApiError::Busy("too many clients are tapping already"));
         }
@@ -78,11 +79,6 @@ impl Taps {
         by_bucket.entry(bucket.clone()).or_default().push(Arc::clone(&tap));
         drop(by_bucket);
         Ok(Reader { taps: Arc::clone(self), bucket, tap, receiver })
-    }
-
-    /// A panic elsewhere leaves whole entries.
-    fn lock(&self) -> MutexGuard<'_, HashMap<BucketName, Vec<Arc<Tap>>>> {
-        self.by_bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,7 +125,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        let mut by_bucket = self.taps.lock();
+        let mut by_bucket = self.taps.by_bucket.lock();
         if let Some(taps) = by_bucket.get_mut(&self.bucket) {
             taps.retain(|tap| !Arc::ptr_eq(tap, &self.tap));
         }

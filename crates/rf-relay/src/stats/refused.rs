@@ -4,7 +4,8 @@
 //! is the number of names for the log: with a new name in each, no line is muted as one that repeats.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::entry;
 
@@ -42,13 +43,8 @@ impl RefusedCalls {
     }
 
     fn of_late(&self, now_secs: u64) -> MutexGuard<'_, HashMap<String, RefusedCall>> {
-        let mut calls = self.lock();
+        let mut calls = self.0.lock();
         calls.retain(|_, call| now_secs.saturating_sub(call.at_secs) <= LATELY_SECS);
         calls
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, RefusedCall>> {
-        // A panic elsewhere leaves whole entries.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,7 +14,7 @@ mod node;
 mod parts;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Query, State};
@@ -23,6 +23,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use maud::Markup;
+use parking_lot::Mutex;
 use rf_core::clock::unix_ms;
 use rf_net::encoding::{Coding, encode, negotiate};
 
@@ -82,7 +83,7 @@ async fn home(State(port): State<Arc<StatusPort>>, headers: HeaderMap, uri: Uri)
 
 /// One renders, and all who wait for the lock take that.
 fn render_home(port: &StatusPort, all: bool) -> Page {
-    let mut pages = port.rendered.pages.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pages = port.rendered.pages.lock();
     let now_ms = unix_ms();
     if let Some(page) = pages.get(&all)
         && now_ms.saturating_sub(page.at_ms) < RENDER_EVERY_MS

@@ -1,12 +1,13 @@
 //! A store in memory for tests: the contract in its simplest form, and faults on demand.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use rf_core::protocol::PulledEvent;
 use rf_queue::{Budget, Found, FoundEvent};
 use tokio::sync::watch;
@@ -85,7 +86,7 @@ impl Memory {
     }
 
     fn with<R>(&self, name: &BucketName, work: impl FnOnce(&mut Bucket) -> R) -> R {
-        work(self.buckets.lock().unwrap().entry(name.clone()).or_default())
+        work(self.buckets.lock().entry(name.clone()).or_default())
     }
 
     fn try_with<R>(
@@ -319,7 +320,7 @@ impl BucketStore for Memory {
 
     fn close(&self) -> BoxFuture<'_, ()> {
         async {
-            for bucket in self.buckets.lock().unwrap().values_mut() {
+            for bucket in self.buckets.lock().values_mut() {
                 bucket.fault = Some(Fault::Broken);
             }
         }

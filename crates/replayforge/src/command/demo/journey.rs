@@ -1,9 +1,9 @@
 //! What the demo shows of each request: when it was captured, when the relay had it, when the target had answered.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rf_core::clock::unix_us;
 use rf_core::event::ReplayRequest;
 use rf_queue::StoredEvent;
@@ -28,7 +28,7 @@ impl Journeys {
     pub(super) fn relayed(&self, event: &StoredEvent) {
         let now = unix_us();
         if let Some(id) = event_id(event) {
-            let mut under_way = self.lock();
+            let mut under_way = self.under_way.lock();
             if under_way.len() >= MAX_UNDER_WAY {
                 under_way.pop_front();
             }
@@ -47,7 +47,7 @@ impl Journeys {
         let id = request.id.map(|id| id.to_string()).unwrap_or_default();
         // The clock may have been set back since.
         let captured = request.captured_at_us.unwrap_or(now).min(now);
-        let mut under_way = self.lock();
+        let mut under_way = self.under_way.lock();
         let relayed = under_way
             .iter()
             .position(|(known, _)| *known == id)
@@ -80,10 +80,6 @@ impl Journeys {
         let (relayed, replayed) = *self.counts.borrow();
         let requests = if relayed == 1 { "request" } else { "requests" };
         format!("\n{relayed} {requests} captured and relayed, {replayed} replayed to the target.")
-    }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<(String, u64)>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,9 +1,10 @@
 //! The way of an event through the whole layer, seen at a captured writer.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing::{debug, error, info, info_span, warn};
@@ -30,12 +31,12 @@ impl Captured {
     }
 
     fn set_closed(&self, closed: bool) {
-        self.0.lock().unwrap().closed = closed;
+        self.0.lock().closed = closed;
     }
 
     /// The lines since the last call, without their time.
     fn lines(&self) -> Vec<String> {
-        let written = std::mem::take(&mut self.0.lock().unwrap().written);
+        let written = std::mem::take(&mut self.0.lock().written);
         let text = String::from_utf8(written).unwrap();
         text.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     }
@@ -43,7 +44,7 @@ impl Captured {
 
 impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut pipe = self.0.lock().unwrap();
+        let mut pipe = self.0.lock();
         if pipe.closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -207,7 +208,7 @@ async fn a_mute_that_ends_in_silence_is_announced() {
     drop(guard);
     captured.lines();
     tokio::time::advance(Duration::from_secs(180)).await;
-    exit.lock().unwrap().announce_ended(tokio::time::Instant::now());
+    exit.lock().announce_ended(tokio::time::Instant::now());
     let mut lines = captured.lines();
     lines.sort();
     let ended = "(was muted 3 times, last 180 s ago)";
@@ -272,7 +273,7 @@ fn json_lines_are_objects_with_a_utc_time() {
     let captured = Captured::default();
     let _guard = captured.listen(Look::Json, LevelFilter::INFO);
     info!(sink = "a", records = 3, "sent");
-    let written = captured.0.lock().unwrap().written.clone();
+    let written = captured.0.lock().written.clone();
     let line: serde_json::Value = serde_json::from_slice(&written).unwrap();
     assert_eq!((&line["level"], &line["message"]), (&"info".into(), &"sent".into()));
     assert_eq!(line["fields"], serde_json::json!({"sink": "a", "records": 3}));

@@ -1,8 +1,9 @@
 //! Our proxy and our player with a relay that only knows the original's protocol.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rf_core::protocol::MAX_PULLED_BYTES;
 use serde_json::{Value, json};
 
@@ -36,12 +37,12 @@ impl OldRelay {
     fn start() -> OldRelay {
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
-        let server = Server::start(0, move |request| shared.lock().unwrap().answer(request));
+        let server = Server::start(0, move |request| shared.lock().answer(request));
         OldRelay { state, server }
     }
 
     fn put(&self, events: impl IntoIterator<Item = String>) {
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         for event in events {
             state.last_id += 1;
             let id = state.last_id;
@@ -50,15 +51,15 @@ impl OldRelay {
     }
 
     fn let_more_be_too_large(&self, most: usize) {
-        self.state.lock().unwrap().most = Some(most);
+        self.state.lock().most = Some(most);
     }
 
     fn events(&self) -> Vec<String> {
-        self.state.lock().unwrap().events.iter().map(|(_, event)| event.clone()).collect()
+        self.state.lock().events.iter().map(|(_, event)| event.clone()).collect()
     }
 
     fn calls(&self) -> Vec<Message> {
-        self.state.lock().unwrap().calls.clone()
+        self.state.lock().calls.clone()
     }
 
     fn ports(&self) -> Ports {
@@ -262,7 +263,7 @@ fn events_that_are_too_large_together_are_pulled_one_by_one_and_one_that_is_so_a
 #[test]
 fn a_relay_that_takes_nothing_of_a_node_is_told_of_in_the_log_once() {
     let relay = OldRelay::start();
-    relay.state.lock().unwrap().refuses_node_info = true;
+    relay.state.lock().refuses_node_info = true;
     let folder = tempfile::tempdir().unwrap();
     let mut config = Configs::new(folder.path(), relay.ports()).proxy;
     config["nodeInfoEvery"] = json!("1s");
@@ -321,7 +322,7 @@ fn an_old_relay_that_comes_and_goes_loses_nothing() {
     post(ports.proxy, "/two", b"2");
     post(ports.proxy, "/three", b"3");
     let shared = Arc::clone(&relay.state);
-    relay.server = Server::start(port, move |request| shared.lock().unwrap().answer(request));
+    relay.server = Server::start(port, move |request| shared.lock().answer(request));
     eventually("three events at the relay", SOON, || relay.events().len() >= 3);
     let paths: Vec<Value> = relay
         .events()

@@ -1,9 +1,10 @@
 //! examples/datadog-batches: the requests that a server gets which demands what Datadog's log API documents.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::rig::{Example, number, ports};
@@ -70,11 +71,11 @@ fn every_request_is_one_log_in_batches_that_the_api_takes() {
         (Arc::clone(&is_patient), Arc::clone(&taken), Arc::clone(&complaints));
     api.answer(move |request, _| match logs(request) {
         Err((status, text)) => {
-            complained.lock().unwrap().push(text);
+            complained.lock().push(text);
             Answer::status(status)
         }
         Ok(logs) if takes.load(Ordering::SeqCst) => {
-            took.lock().unwrap().extend(logs);
+            took.lock().extend(logs);
             Answer::status(202).with_body("{}")
         }
         Ok(_) => Answer::status(429).with_header("Retry-After", 1),
@@ -89,10 +90,10 @@ fn every_request_is_one_log_in_batches_that_the_api_takes() {
     }
     eventually("the API was asked", SOON, || api.count() > 0);
     is_patient.store(true, Ordering::SeqCst);
-    eventually("every log", SOON * 2, || taken.lock().unwrap().len() > EVENTS);
+    eventually("every log", SOON * 2, || taken.lock().len() > EVENTS);
     assert!(proxy.stop().success());
-    assert_eq!(*complaints.lock().unwrap(), <[String; 0]>::default());
-    check_logs(&taken.lock().unwrap());
+    assert_eq!(*complaints.lock(), <[String; 0]>::default());
+    check_logs(&taken.lock());
 }
 
 /// Each event once, with its service.

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io::Write;
-use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -89,7 +89,7 @@ fn an_upstream_that_stops_taking_a_request_is_given_up() {
     let upstream = Upstream::start(move |stream| {
         Message::read_head(stream)?;
         // Ends with the test.
-        held.lock().unwrap().recv().ok();
+        held.lock().recv().ok();
         Ok(())
     });
     let mut rig =

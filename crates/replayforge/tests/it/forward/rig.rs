@@ -3,10 +3,11 @@
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -52,7 +53,7 @@ impl Upstream {
                 serving.accepted.fetch_add(1, Ordering::SeqCst);
                 stream.set_read_timeout(Some(SOON)).unwrap();
                 stream.set_nodelay(true).unwrap();
-                serving.connections.lock().unwrap().push(stream.try_clone().unwrap());
+                serving.connections.lock().push(stream.try_clone().unwrap());
                 let run = Arc::clone(&run);
                 std::thread::spawn(move || {
                     let mut stream = BufReader::new(stream);
@@ -90,7 +91,7 @@ impl Drop for Upstream {
         if let Some(accepting) = self.accepting.take() {
             accepting.join().expect("the accepting thread does not panic");
         }
-        for connection in self.shared.connections.lock().unwrap().drain(..) {
+        for connection in self.shared.connections.lock().drain(..) {
             // One that has ended already cannot be shut down.
             drop(connection.shutdown(Shutdown::Both));
         }

@@ -1,10 +1,10 @@
 //! Bodies are not held: each side gets a piece before the other one has sent the next. Upgrades are tunnels.
 
 use std::io::{Read, Write};
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::rig::{Rig, Upstream, ok, read_request, read_until};
@@ -19,7 +19,7 @@ fn signals() -> (Sender<()>, Mutex<Receiver<()>>) {
 }
 
 fn wait(signal: &Mutex<Receiver<()>>) {
-    signal.lock().unwrap().recv_timeout(SOON).expect("the other side goes on");
+    signal.lock().recv_timeout(SOON).expect("the other side goes on");
 }
 
 /// Reads a head, and nothing of the body.
@@ -70,7 +70,7 @@ fn an_upload_reaches_the_upstream_piece_by_piece() {
         let mut piece = [0; 5];
         for _ in 0..3 {
             stream.read_exact(&mut piece)?;
-            got.lock().unwrap().send(()).unwrap();
+            got.lock().send(()).unwrap();
         }
         stream.get_mut().write_all(&ok(&piece))
     });
@@ -444,7 +444,7 @@ fn a_client_that_leaves_ends_the_request_at_the_upstream() {
         }
         // Ends when the proxy gives the request up.
         drop(read_until(stream, b"never"));
-        left.lock().unwrap().send(()).unwrap();
+        left.lock().send(()).unwrap();
         Ok(())
     });
     let rig = Rig::start(upstream.port, &json!({ "captureResponse": true }));

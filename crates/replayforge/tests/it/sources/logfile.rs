@@ -7,14 +7,15 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fastrand::Rng;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -87,7 +88,7 @@ impl Rig {
         let ledger: Arc<Mutex<Ledger>> = Arc::default();
         let noting = Arc::clone(&ledger);
         let server = Server::start(0, move |request| {
-            noting.lock().unwrap().note(request);
+            noting.lock().note(request);
             Answer::status(200)
         });
         fs::create_dir(folder.path().join("log")).unwrap();
@@ -185,13 +186,13 @@ impl Writer {
             }
             Manner::Delete => {
                 let calm = Arc::clone(&self.calm);
-                let _calm = calm.lock().unwrap();
+                let _calm = calm.lock();
                 self.wait_until_all_arrived();
                 fs::remove_file(&self.log).unwrap();
             }
             Manner::TruncateAndRefill => {
                 let calm = Arc::clone(&self.calm);
-                let _calm = calm.lock().unwrap();
+                let _calm = calm.lock();
                 self.wait_until_all_arrived();
                 let count = self.rng.usize(1..200);
                 let text = self.lines(count);
@@ -232,7 +233,7 @@ impl Writer {
 
     fn switch_link(&mut self) {
         let calm = Arc::clone(&self.calm);
-        let _calm = calm.lock().unwrap();
+        let _calm = calm.lock();
         if !self.log.is_symlink() {
             // What a link takes the place of would be deleted.
             self.rename();
@@ -245,7 +246,7 @@ impl Writer {
 
     fn wait_until_all_arrived(&self) {
         eventually("every line so far has arrived", DRAIN, || {
-            self.ledger.lock().unwrap().lines.len() == self.next
+            self.ledger.lock().lines.len() == self.next
         });
     }
 }
@@ -299,7 +300,7 @@ fn check(manners: &'static [Manner]) {
     let writing: JoinHandle<usize> = std::thread::spawn(move || writer.run(manners, &stopping));
     for _ in 0..12 {
         let_pass(Duration::from_millis(rng.u64(1..400)));
-        let calm = calm.lock().unwrap();
+        let calm = calm.lock();
         rig.proxy.kill();
         // The writer goes on, and rotates as ever.
         let_pass(Duration::from_millis(rng.u64(0..400)));
@@ -308,12 +309,10 @@ fn check(manners: &'static [Manner]) {
     }
     stop.store(true, Ordering::Relaxed);
     let written = writing.join().expect("the writer does not panic");
-    eventually("every line has arrived", DRAIN, || {
-        rig.ledger.lock().unwrap().lines.len() >= written
-    });
+    eventually("every line has arrived", DRAIN, || rig.ledger.lock().lines.len() >= written);
     // Nothing comes late: the proxy has nothing to do any more.
     assert!(rig.proxy.stop().success());
-    let ledger = rig.ledger.lock().unwrap();
+    let ledger = rig.ledger.lock();
     let twice: Vec<_> = ledger.lines.iter().filter(|(_, count)| **count > 1).collect();
     assert!(
         twice.is_empty(),
@@ -367,7 +366,7 @@ fn what_the_kernel_tells_of_is_read_at_once() {
         file.write_all(text.as_bytes()).unwrap();
     };
     let arrives = |line: &str| {
-        eventually(line, SOON, || rig.ledger.lock().unwrap().lines.contains_key(line));
+        eventually(line, SOON, || rig.ledger.lock().lines.contains_key(line));
     };
     append("one\n");
     arrives("one");
@@ -393,7 +392,7 @@ fn a_line_that_can_never_fit_is_a_dead_letter_and_the_status_page_counts_it() {
     let (long, cut) = ("y".repeat(700 * 1024), "z".repeat(900 * 1024));
     fs::write(rig.log(), format!("before\n{long}\nbetween\n{cut}\nafter\n")).unwrap();
     eventually("the others have arrived", DRAIN, || {
-        rig.ledger.lock().unwrap().order() == ["before", "between", "after"]
+        rig.ledger.lock().order() == ["before", "between", "after"]
     });
     let page = call(status, "GET", "/statusz", &[], b"").json();
     let source = &page["sources"]["log"];
@@ -424,7 +423,7 @@ fn what_keeps_lines_from_being_read_is_said() {
 fn a_file_that_went_while_the_proxy_was_down_is_said_with_how_far_it_was_read() {
     let mut rig = Rig::start();
     fs::write(rig.log(), "one\n").unwrap();
-    eventually("it has arrived", DRAIN, || rig.ledger.lock().unwrap().order() == ["one"]);
+    eventually("it has arrived", DRAIN, || rig.ledger.lock().order() == ["one"]);
     rig.proxy.kill();
     fs::rename(rig.log(), rig.folder.path().join("elsewhere")).unwrap();
     fs::write(rig.log(), "two\n").unwrap();
@@ -447,13 +446,9 @@ fn a_real_access_log_arrives_line_by_line() {
             let mut file = File::options().create(true).append(true).open(rig.log()).unwrap();
             file.write_all(piece).unwrap();
         }
-        eventually("the half has arrived", DRAIN, || {
-            rig.ledger.lock().unwrap().order().len() >= half.len()
-        });
+        eventually("the half has arrived", DRAIN, || rig.ledger.lock().order().len() >= half.len());
         fs::rename(rig.log(), rig.log().with_extension("log.1")).unwrap();
     }
-    eventually("all of it has arrived", DRAIN, || {
-        rig.ledger.lock().unwrap().order().len() >= lines.len()
-    });
-    assert_eq!(rig.ledger.lock().unwrap().order(), lines);
+    eventually("all of it has arrived", DRAIN, || rig.ledger.lock().order().len() >= lines.len());
+    assert_eq!(rig.ledger.lock().order(), lines);
 }

@@ -1,10 +1,12 @@
 //! Clients that post without a pause, each number once, and write down what was answered 200.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::http::{Kind, request};
 use super::wait::let_pass;
@@ -33,7 +35,7 @@ impl<T: Ord + Clone + Send + 'static> Load<T> {
                 while !stop.load(Ordering::Relaxed) {
                     // One that is not answered may have been taken or not: it is not sent again.
                     if let Some(sent) = send(next.fetch_add(1, Ordering::Relaxed)) {
-                        acknowledged.lock().unwrap().insert(sent);
+                        acknowledged.lock().insert(sent);
                     }
                     let_pass(Duration::from_millis(2));
                 }
@@ -44,7 +46,7 @@ impl<T: Ord + Clone + Send + 'static> Load<T> {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.acknowledged.lock().unwrap().len()
+        self.acknowledged.lock().len()
     }
 
     /// Ends it between two requests of each client.
@@ -53,7 +55,7 @@ impl<T: Ord + Clone + Send + 'static> Load<T> {
         for client in self.clients {
             client.join().expect("clients do not panic");
         }
-        let acknowledged = self.acknowledged.lock().unwrap().clone();
+        let acknowledged = self.acknowledged.lock().clone();
         println!("{} requests acknowledged", acknowledged.len());
         acknowledged
     }

@@ -6,7 +6,8 @@
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Mutex;
+
+use parking_lot::Mutex;
 
 /// Held until this process ends.
 static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
@@ -20,7 +21,7 @@ pub(crate) fn free_port() -> u16 {
         let file = File::options().create(true).truncate(false).write(true).open(path).ok()?;
         file.try_lock().ok()?;
         TcpListener::bind(("127.0.0.1", port)).ok()?;
-        TAKEN.lock().unwrap().push(file);
+        TAKEN.lock().push(file);
         Some(port)
     };
     let ports = std::iter::repeat_with(|| fastrand::u16(12_000..14_000)).take(10_000);

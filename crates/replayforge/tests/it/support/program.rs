@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use parking_lot::{Condvar, Mutex};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -233,7 +234,7 @@ impl Drop for Program {
 impl Lines {
     fn wait_for(&self, name: &str, text: &str) -> String {
         let deadline = Instant::now() + SOON;
-        let mut lines = self.lock();
+        let mut lines = self.lines.lock();
         loop {
             if let Some(line) = lines.iter().find(|line| line.contains(text)) {
                 return line.clone();
@@ -243,16 +244,12 @@ impl Lines {
                 drop(lines);
                 panic!("{name} did not say {text:?} but:\n{}", self.text());
             }
-            lines = self.changed.wait_timeout(lines, left).unwrap().0;
+            self.changed.wait_for(&mut lines, left);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
-        self.lines.lock().expect("nobody panics with the lock")
-    }
-
     fn text(&self) -> String {
-        self.lock().iter().map(|line| format!("{line}\n")).collect()
+        self.lines.lock().iter().map(|line| format!("{line}\n")).collect()
     }
 }
 
@@ -263,7 +260,7 @@ fn read_lines(pipe: impl Read + Send + 'static, into: Arc<Lines>) -> JoinHandle<
         while reader.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
             let text = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
             line.clear();
-            into.lock().push(text);
+            into.lines.lock().push(text);
             into.changed.notify_all();
         }
     })

@@ -2,9 +2,11 @@
 
 use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
 
 use super::http::{Kind, Message};
 use super::wait::SOON;
@@ -85,7 +87,7 @@ impl Drop for Server {
         if let Some(accepting) = self.accepting.take() {
             accepting.join().expect("the accepting thread does not panic");
         }
-        for connection in self.shared.connections.lock().unwrap().drain(..) {
+        for connection in self.shared.connections.lock().drain(..) {
             // One that has ended already cannot be shut down.
             drop(connection.shutdown(Shutdown::Both));
         }
@@ -99,7 +101,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let Ok(stream) = stream else { continue };
         let Ok(copy) = stream.try_clone() else { continue };
-        shared.connections.lock().unwrap().push(copy);
+        shared.connections.lock().push(copy);
         let shared = Arc::clone(shared);
         // Ends with its connection. A client may break it off at any time.
         std::thread::spawn(move || drop(serve(stream, &shared)));

@@ -1,8 +1,10 @@
 //! The target of the replays: writes down every request, and answers as it is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::http::Message;
 use super::server::{Answer, Server};
@@ -47,16 +49,16 @@ impl Target {
         &self,
         script: impl Fn(&Message, usize) -> Answer + Send + Sync + 'static,
     ) {
-        *self.state.script.lock().unwrap() = Arc::new(script);
+        *self.state.script.lock() = Arc::new(script);
     }
 
     /// Everything so far, in the order of arrival.
     pub(crate) fn requests(&self) -> Vec<Message> {
-        self.state.received.lock().unwrap().clone()
+        self.state.received.lock().clone()
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.state.received.lock().unwrap().len()
+        self.state.received.lock().len()
     }
 
     /// Waits for so many requests; exactly as many must have come.
@@ -76,7 +78,7 @@ impl Target {
         let mut missing = wanted.clone();
         let mut seen = 0;
         eventually("every acknowledged request is at the target", deadline, || {
-            let received = self.state.received.lock().unwrap();
+            let received = self.state.received.lock();
             for request in &received[seen..] {
                 missing.remove(&request.body);
             }
@@ -99,11 +101,11 @@ impl Target {
 
 impl State {
     fn answer(&self, request: &Message) -> Answer {
-        let mut received = self.received.lock().unwrap();
+        let mut received = self.received.lock();
         let number = received.len();
         received.push(request.clone());
         drop(received);
-        let script = Arc::clone(&self.script.lock().unwrap());
+        let script = Arc::clone(&self.script.lock());
         script(request, number)
     }
 }

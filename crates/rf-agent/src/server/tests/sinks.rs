@@ -1,7 +1,6 @@
-use std::sync::Mutex;
-
 use axum::http::HeaderMap as Headers;
 use axum::routing::get;
+use parking_lot::Mutex;
 use serde_json::json;
 
 use super::*;
@@ -75,7 +74,7 @@ async fn the_relays_status_is_handed_on_without_the_askers_credentials_and_witho
     let relay = {
         let seen = Arc::clone(&seen);
         let answer = move |headers: Headers, uri: http::Uri| async move {
-            seen.lock().unwrap().push((uri.to_string(), headers));
+            seen.lock().push((uri.to_string(), headers));
             let sent = [("content-type", "text/html"), ("set-cookie", "a=b"), ("etag", "\"1\"")];
             (StatusCode::ACCEPTED, sent, "<script>")
         };
@@ -106,7 +105,7 @@ async fn the_relays_status_is_handed_on_without_the_askers_credentials_and_witho
     assert_eq!(answer.header("etag"), "\"1\"");
     assert_eq!(answer.header("set-cookie"), "");
     assert!(answer.header("content-security-policy").starts_with("sandbox; default-src 'none'"));
-    let (uri, got) = seen.lock().unwrap()[0].clone();
+    let (uri, got) = seen.lock()[0].clone();
     assert_eq!(uri, "/statusz?bucket=b");
     assert_eq!(got.get("if-none-match").unwrap(), "\"1\"");
     assert_eq!(got.get("authorization").unwrap(), "Bearer of-the-relay");
@@ -116,7 +115,7 @@ async fn the_relays_status_is_handed_on_without_the_askers_credentials_and_witho
     for path in ["/relay-proxy/%2e%2e/sink/list", "/relay-proxy/a/..%2f..%2fx"] {
         assert_eq!(server.get(path).await.status, 400, "{path}");
     }
-    assert_eq!(seen.lock().unwrap().len(), 1, "nothing else reached the relay");
+    assert_eq!(seen.lock().len(), 1, "nothing else reached the relay");
 }
 
 /// Answers with a router of the test.

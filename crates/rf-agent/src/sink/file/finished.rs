@@ -8,9 +8,9 @@ use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flate2::write::GzEncoder;
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -92,10 +92,6 @@ impl Finished {
         Ok(Self { list, compress, max_total, names: Mutex::new(Names::new(names)) })
     }
 
-    fn names(&self) -> MutexGuard<'_, Names> {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Has the file that was written as `path` renamed to a free name, which is in the list from now on.
     pub(super) fn add(
         &self,
@@ -107,7 +103,7 @@ impl Finished {
         let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy()));
         let ending = ending.unwrap_or_default();
         // Held until the file has its name: what is listed and not there is forgotten by `tidy`.
-        let mut names = self.names();
+        let mut names = self.names.lock();
         let numbered =
             |number: &str| path.with_file_name(format!("{stem}-{stamp}{number}{ending}"));
         let is_free = |name: &Path| {
@@ -135,7 +131,7 @@ impl Finished {
     /// Compresses what is not yet, then removes the oldest until all, with `active` bytes in files that are being
     /// written, fit. What cannot be compressed, as on a full disk, is removed in its turn all the same.
     pub(super) fn tidy(&self, active: u64, stop: &CancellationToken) -> io::Result<()> {
-        let names = self.names().oldest_first.clone();
+        let names = self.names.lock().oldest_first.clone();
         let compress =
             |name: &PathBuf| self.compress(name, stop).map_err(|error| named(name, &error));
         let compressed = names.iter().try_for_each(compress);
@@ -165,7 +161,7 @@ impl Finished {
 
     /// Writes the list anew, without these.
     fn forget(&self, gone: &[&PathBuf]) -> io::Result<()> {
-        let mut names = self.names();
+        let mut names = self.names.lock();
         // One that got its name meanwhile stays.
         let mut left = std::mem::take(&mut names.oldest_first);
         left.retain(|name| !gone.contains(&name) || size(name) > 0);

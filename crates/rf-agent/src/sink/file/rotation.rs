@@ -49,7 +49,7 @@ impl FileSink {
         .await?;
         progress.files.retain(|path, _| !due.contains(path));
         self.store(progress).await?;
-        *self.known() = progress.clone();
+        *self.progress.lock() = progress.clone();
         self.work.notify_one();
         Ok(())
     }
@@ -83,7 +83,7 @@ impl FileSink {
     /// Compresses and removes finished files.
     pub(super) async fn tidy(&self, stop: &CancellationToken) {
         let Some(opened) = self.opened.get() else { return };
-        let active = self.known().files.values().map(|tracked| tracked.good).sum();
+        let active = self.progress.lock().files.values().map(|tracked| tracked.good).sum();
         let (finished, stopping) = (Arc::clone(&opened.finished), stop.clone());
         let tidied = tokio::task::spawn_blocking(move || finished.tidy(active, &stopping)).await;
         match tidied {

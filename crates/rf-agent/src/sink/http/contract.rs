@@ -1,11 +1,12 @@
 //! The sink's contract: every event reaches its host, with one key however often it is sent.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use rf_core::lifecycle::Tasks;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ impl Numbers {
         let app = Router::new().fallback(move |request: Request| {
             let number = request.uri().path().trim_start_matches('/').parse().unwrap();
             let key = request.headers()[IDEMPOTENCY_KEY].to_str().unwrap().to_owned();
-            kept.lock().unwrap().push((number, key));
+            kept.lock().push((number, key));
             std::future::ready("thanks")
         });
         let tasks = Tasks::new(CancellationToken::new());
@@ -60,7 +61,7 @@ impl Subject for Numbers {
     }
 
     fn stored(&self) -> BoxFuture<'_, Vec<usize>> {
-        let got = self.got.lock().unwrap().clone();
+        let got = self.got.lock().clone();
         let mut keys: HashMap<usize, String> = HashMap::new();
         for (number, key) in &got {
             let first = keys.entry(*number).or_insert_with(|| key.clone());

@@ -1,10 +1,10 @@
 //! Where requests go: one host, or several of which the first that is well gets them.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::Uri;
 use http::uri::{Authority, Scheme};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::settings::parse_url;
@@ -87,7 +87,7 @@ impl Targets {
     /// The hosts in the order in which they are to be tried now, with their numbers: those that are well in the order of
     /// the file, then the others, the one first that has rested longest.
     pub(super) fn in_turn(&self) -> Vec<(usize, &Target)> {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = self.failed.lock();
         let mut turn: Vec<(usize, &Target)> = self.all.iter().enumerate().collect();
         turn.sort_by_key(|(index, _)| {
             failed.get(*index).copied().flatten().filter(Failed::rests).map(|failed| failed.at)
@@ -100,7 +100,7 @@ impl Targets {
     }
 
     pub(super) fn note(&self, index: usize, is_well: bool) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failed = self.failed.lock();
         if let Some(slot) = failed.get_mut(index) {
             *slot = (!is_well).then(|| Failed::again(*slot));
         }

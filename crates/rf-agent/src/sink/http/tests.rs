@@ -1,10 +1,9 @@
 //! What a file changes of a request, and to which host it goes.
 
-use std::sync::Mutex;
-
 use axum::Router;
 use axum::extract::Request;
 use axum::http::StatusCode as Status;
+use parking_lot::Mutex;
 use rf_core::config::parse;
 use rf_core::lifecycle::Tasks;
 use serde_json::{Value, json};
@@ -27,7 +26,7 @@ impl Host {
         let kept = Arc::clone(&got);
         let app = Router::new().fallback(move |request: Request| {
             let (method, target) = (request.method().to_string(), request.uri().to_string());
-            kept.lock().unwrap().push((method, target, request.headers().clone()));
+            kept.lock().push((method, target, request.headers().clone()));
             std::future::ready(Status::from_u16(status).unwrap())
         });
         let tasks = Tasks::new(CancellationToken::new());
@@ -42,7 +41,7 @@ impl Host {
     }
 
     fn got(&self) -> Vec<(String, String, http::HeaderMap)> {
-        self.got.lock().unwrap().clone()
+        self.got.lock().clone()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -81,7 +82,7 @@ impl Visit for Contents<'_> {
         if field.name() == "content"
             && let Ok(number) = format!("{value:?}").parse()
         {
-            self.0.lock().unwrap().push(number);
+            self.0.lock().push(number);
         }
     }
 }
@@ -105,7 +106,7 @@ impl Subject for ProgramLog {
     }
 
     fn stored(&self) -> BoxFuture<'_, Vec<usize>> {
-        Box::pin(std::future::ready(self.0.lock().unwrap().clone()))
+        Box::pin(std::future::ready(self.0.lock().clone()))
     }
 }
 

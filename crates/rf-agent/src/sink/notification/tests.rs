@@ -1,9 +1,8 @@
 //! The sink with its queue and worker, against services that a test plays.
 
-use std::sync::Mutex;
-
 use axum::Router;
 use axum::http::StatusCode;
+use parking_lot::Mutex;
 use rf_core::config::parse;
 use rf_core::lifecycle::Tasks;
 use rf_queue::{Budget, Commit, DeadLetters, QueueId, QueueOptions, Store, StoreOptions};
@@ -34,7 +33,7 @@ impl Service {
             async move {
                 let status = rule(&text);
                 if status < 300 {
-                    kept.lock().unwrap().push(text);
+                    kept.lock().push(text);
                 }
                 changes.send_modify(|count| *count += 1);
                 StatusCode::from_u16(status).unwrap()
@@ -46,7 +45,7 @@ impl Service {
     }
 
     pub(super) fn taken(&self) -> Vec<String> {
-        self.taken.lock().unwrap().clone()
+        self.taken.lock().clone()
     }
 
     /// Waits for so many requests, refused or not.

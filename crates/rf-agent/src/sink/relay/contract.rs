@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, StatusCode};
+use parking_lot::Mutex;
 use rf_core::lifecycle::Tasks;
 use rf_core::protocol::{RF_BATCH_ID, parse_batch};
 use rf_net::listen::listen;
@@ -68,7 +69,7 @@ impl Relay {
         let bucket: Arc<Mutex<Bucket>> = Arc::default();
         let stored = Arc::clone(&bucket);
         let app = Router::new().fallback(move |headers: HeaderMap, body: Bytes| {
-            let (status, words) = stored.lock().unwrap().record(&headers, &body);
+            let (status, words) = stored.lock().record(&headers, &body);
             std::future::ready((status, [(ACCEPT_ENCODING, "zstd")], words))
         });
         let tasks = Tasks::new(CancellationToken::new());
@@ -98,7 +99,7 @@ impl Subject for Relay {
     }
 
     fn stored(&self) -> BoxFuture<'_, Vec<usize>> {
-        let bucket = self.bucket.lock().unwrap();
+        let bucket = self.bucket.lock();
         assert!(bucket.changed.is_empty(), "repeated with other events: {:?}", bucket.changed);
         Box::pin(std::future::ready(bucket.events.clone()))
     }

@@ -1,10 +1,10 @@
 //! Where batches go, how that is shown, and what is counted on the way.
 
-use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
 use axum::Router;
 use axum::extract::Request as Asked;
+use parking_lot::Mutex;
 use rf_core::lifecycle::Tasks;
 use rf_net::client::ClientOptions;
 use rf_queue::{Commit, QueueOptions, Store, StoreOptions, StoredEvent};
@@ -75,7 +75,7 @@ async fn host() -> (String, Arc<Mutex<Vec<usize>>>, Tasks) {
     let got: Arc<Mutex<Vec<usize>>> = Arc::default();
     let kept = Arc::clone(&got);
     let app = Router::new().fallback(move |body: Bytes| {
-        kept.lock().unwrap().push(body.len());
+        kept.lock().push(body.len());
         std::future::ready(([(ACCEPT_ENCODING, "zstd")], body.len().to_string()))
     });
     let tasks = Tasks::new(CancellationToken::new());
@@ -97,7 +97,7 @@ async fn bodies_are_counted_as_they_are_sent_and_answered() {
     for _ in 0..2 {
         sink.write(&batch(&content)).await.unwrap();
     }
-    let got = got.lock().unwrap().clone();
+    let got = got.lock().clone();
     assert!(got[0] > 5000 && got[1] < 1000, "the second one is compressed: {got:?}");
     let traffic = sink.traffic().unwrap();
     assert_eq!(traffic.sent.load(Ordering::Relaxed), (got[0] + got[1]) as u64);
@@ -112,7 +112,7 @@ async fn what_a_gateway_answers_does_not_say_what_the_relay_reads() {
     let got: Arc<Mutex<Vec<usize>>> = Arc::default();
     let kept = Arc::clone(&got);
     let app = Router::new().fallback(move |body: Bytes| {
-        let mut sizes = kept.lock().unwrap();
+        let mut sizes = kept.lock();
         sizes.push(body.len());
         let (status, codings) = match sizes.len() {
             2 => (StatusCode::GATEWAY_TIMEOUT, ""),
@@ -129,7 +129,7 @@ async fn what_a_gateway_answers_does_not_say_what_the_relay_reads() {
     for _ in 0..5 {
         drop(sink.write(&batch(&content)).await);
     }
-    let compressed: Vec<bool> = got.lock().unwrap().iter().map(|size| *size < 1000).collect();
+    let compressed: Vec<bool> = got.lock().iter().map(|size| *size < 1000).collect();
     assert_eq!(compressed, [false, true, true, true, false]);
 }
 
@@ -140,7 +140,7 @@ async fn ids_of_two_copies(is_relay: bool) -> Vec<Option<uuid::Uuid>> {
     let got: Arc<Mutex<Vec<String>>> = Arc::default();
     let kept = Arc::clone(&got);
     let app = Router::new().fallback(move |body: Bytes| {
-        *kept.lock().unwrap() = serde_json::from_slice(&body).unwrap();
+        *kept.lock() = serde_json::from_slice(&body).unwrap();
         std::future::ready(())
     });
     let tasks = Tasks::new(CancellationToken::new());
@@ -156,7 +156,7 @@ async fn ids_of_two_copies(is_relay: bool) -> Vec<Option<uuid::Uuid>> {
     sink.start(&SinkHost { store }).await.unwrap();
     let event = r#"{"body":"x","eventId":"0198c0de-0000-7000-8000-000000000001"}"#;
     sink.write(&batch(event)).await.unwrap();
-    let got = got.lock().unwrap();
+    let got = got.lock();
     got.iter().map(|event| rf_core::event::event_id(event.as_bytes())).collect()
 }
 
@@ -210,7 +210,7 @@ async fn what_a_batch_has_remembered_is_stored_with_a_later_one_where_the_store_
     rename("checkpoints", "away");
     let refused = sink.write(&batch("x")).await;
     assert!(matches!(refused, Err(SinkError::Retry { .. })), "nothing is sent before");
-    assert_eq!(got.lock().unwrap().len(), 0);
+    assert_eq!(got.lock().len(), 0);
     rename("away", "checkpoints");
     sink.write(&batch("x")).await.unwrap();
     let stored = store.checkpoint("kv-sink:4:sink:first").await.unwrap();
@@ -261,7 +261,7 @@ async fn what_a_script_lets_go_is_dropped_and_not_delivered() {
         (fails, OnError::Pass, [3, 0, 0, 0], 1),
     ] {
         assert_eq!(counted(&url, script, on_error).await, expected, "{script} {on_error:?}");
-        assert_eq!(got.lock().unwrap().len(), posts, "{script} {on_error:?}");
+        assert_eq!(got.lock().len(), posts, "{script} {on_error:?}");
     }
 }
 

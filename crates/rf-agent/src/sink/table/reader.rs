@@ -3,9 +3,10 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -97,7 +98,7 @@ impl Reader {
         let unavailable =
             |error: rusqlite::Error| ApiError::Unavailable { cause: error.to_string() };
         let file = file_at(&self.path);
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle.lock().pop();
         let mut conn = match idle.filter(|idle| idle.file == file) {
             Some(Idle { conn, .. }) => conn,
             None => connect::reader(&self.path).map_err(unavailable)?,
@@ -109,7 +110,7 @@ impl Reader {
         let done = query(&Session { conn: &conn, deadline });
         if !matches!(done, Err(QueryError::Database(_))) {
             let idle = Idle { conn, file };
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+            self.idle.lock().push(idle);
         }
         done.map_err(|error| match error {
             QueryError::Api(error) => error,

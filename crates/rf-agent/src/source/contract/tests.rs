@@ -1,10 +1,11 @@
 //! The contract tells a source that keeps it from ones that do not; and the sources that have no tests of their own.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rf_queue::Checkpoint;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -40,7 +41,7 @@ impl Origin for List {
     }
 
     fn write(&self, number: u64) -> BoxFuture<'_, ()> {
-        self.items.lock().unwrap().push(number);
+        self.items.lock().push(number);
         Box::pin(std::future::ready(()))
     }
 
@@ -87,8 +88,7 @@ impl ListSource {
         let mut most = 3;
         loop {
             sleep(Duration::from_millis(1)).await;
-            let numbers: Vec<u64> =
-                self.items.lock().unwrap().iter().skip(at).take(most).copied().collect();
+            let numbers: Vec<u64> = self.items.lock().iter().skip(at).take(most).copied().collect();
             if numbers.is_empty() {
                 continue;
             }

@@ -4,10 +4,11 @@
 //! end, broken off, given up), the copy is handed over. So nothing has to be remembered at the many ways an exchange ends.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName, Method, StatusCode};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::copies::Copies;
@@ -244,7 +245,7 @@ impl Recording {
 
     /// Changes the copy; when there is no room for the change, the copy is lost as a whole.
     fn change(&self, change: impl FnOnce(&mut Draft) -> bool) {
-        let mut slot = self.draft.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.draft.lock();
         let Some(draft) = slot.as_mut() else { return };
         if !change(draft) {
             *slot = None;
@@ -256,7 +257,7 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        let slot = self.draft.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let slot = self.draft.get_mut();
         if let Some(mut draft) = slot.take() {
             draft.total_us = draft.elapsed_us();
             self.copies.offer(draft);

@@ -217,8 +217,8 @@ async fn a_queue_that_takes_them_is_given_every_batch_after_the_stop_while_there
         assert_eq!(done, HandedOver::Stored { refused: Vec::new() });
     }
     assert_eq!(stored(&rig).await, (1..=20).collect::<Vec<_>>());
-    assert!(*hand_over.left() < AFTER_STOP, "all of them use up the same time");
-    *hand_over.left() = Duration::ZERO;
+    assert!(*hand_over.left.lock() < AFTER_STOP, "all of them use up the same time");
+    *hand_over.left.lock() = Duration::ZERO;
     assert_eq!(hand_over.store(vec!["late".into()]).await, HandedOver::Stopped(1));
     drop(hand_over);
     assert_eq!(lost(&rig.out), stopping(1));

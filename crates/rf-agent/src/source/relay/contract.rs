@@ -1,7 +1,7 @@
 //! The contract of sources: what a relay holds is stored once, however often the player is killed. The relay here has a few
 //! lines; with leases, or as the original answers.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,6 +11,7 @@ use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{StatusCode, Uri};
+use parking_lot::Mutex;
 use rf_core::config::Secret;
 use rf_core::lifecycle::Tasks;
 use rf_core::protocol::{
@@ -50,12 +51,12 @@ impl Bucket {
     }
 
     fn now(&self, limit: usize) -> Vec<PulledEvent> {
-        self.events.lock().unwrap().iter().take(limit).cloned().collect()
+        self.events.lock().iter().take(limit).cloned().collect()
     }
 
     /// How many of them were there.
     fn remove(&self, ids: &[u64]) -> usize {
-        let mut events = self.events.lock().unwrap();
+        let mut events = self.events.lock();
         let before = events.len();
         events.retain(|event| !ids.contains(&event.id));
         before - events.len()
@@ -140,7 +141,7 @@ impl Origin for Relay {
     fn write(&self, number: u64) -> BoxFuture<'_, ()> {
         let content = Bytes::from(number.to_string());
         let event = PulledEvent { id: number + 1, content, attempts: 0 };
-        self.bucket.events.lock().unwrap().push(event);
+        self.bucket.events.lock().push(event);
         self.bucket.written.notify_waiters();
         Box::pin(std::future::ready(()))
     }

@@ -1,13 +1,13 @@
 //! Acknowledgements that the relay does not get, or answers in other words: nothing is stored twice, and nothing stands still.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use bytes::Bytes;
 use http::StatusCode;
+use parking_lot::Mutex;
 use rf_core::config::Secret;
 use rf_core::lifecycle::Tasks;
 use rf_core::protocol::{ACKNOWLEDGED, NONE_IS_THERE};
@@ -46,9 +46,9 @@ impl Relay {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let bucket = Arc::new(Mutex::new(bucket));
         let (pulled, acknowledged) = (Arc::clone(&bucket), Arc::clone(&bucket));
-        let pull = move || std::future::ready(pulled.lock().unwrap().pull());
+        let pull = move || std::future::ready(pulled.lock().pull());
         let acknowledge = move |ids: Bytes| {
-            let answer = acknowledged.lock().unwrap().acknowledge(&ids);
+            let answer = acknowledged.lock().acknowledge(&ids);
             async move {
                 match answer {
                     Some(answer) => answer,
@@ -65,11 +65,11 @@ impl Relay {
     }
 
     fn put(&self, events: &[&'static str]) {
-        self.bucket.lock().unwrap().put(events);
+        self.bucket.lock().put(events);
     }
 
     async fn wait_empty(&self) {
-        while !self.bucket.lock().unwrap().events.is_empty() {
+        while !self.bucket.lock().events.is_empty() {
             tokio::task::yield_now().await;
         }
     }
@@ -186,7 +186,7 @@ async fn what_was_stored_by_a_run_before_is_not_stored_again_either() {
     let store = open(folder.path());
     let relay = Relay::start(Bucket::with(&["one", "two"])).await;
     let (status, words) = (StatusCode::BAD_GATEWAY, "");
-    relay.bucket.lock().unwrap().in_between = vec![(status, words); 1000].into();
+    relay.bucket.lock().in_between = vec![(status, words); 1000].into();
     let both_are_stored = async {
         while stored(&store).await.len() < 2 {
             tokio::task::yield_now().await;
@@ -194,7 +194,7 @@ async fn what_was_stored_by_a_run_before_is_not_stored_again_either() {
     };
     relay.run(&store, both_are_stored).await;
     let page = (StatusCode::NOT_FOUND, "<html><title>404 Not Found</title></html>");
-    relay.bucket.lock().unwrap().in_between = vec![page].into();
+    relay.bucket.lock().in_between = vec![page].into();
     relay.put(&["three"]);
     relay.run(&store, relay.wait_empty()).await;
     assert_eq!(stored(&store).await, ["one", "two", "three"]);
@@ -217,7 +217,7 @@ async fn what_is_being_stored_when_the_player_stops_is_acknowledged_all_the_same
     let running = Box::new(relay.source()).run(out, stop);
     assert!(tokio::time::timeout(SOON, running).await.expect("in time").is_ok());
     assert_eq!(stored(&store).await, ["one", "two"]);
-    assert!(relay.bucket.lock().unwrap().events.is_empty());
+    assert!(relay.bucket.lock().events.is_empty());
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn parts_grow_again_once_the_disk_has_room() {
         if batch.events.is_empty() {
             return Fault::None;
         }
-        let mut tries = noted.lock().unwrap();
+        let mut tries = noted.lock();
         tries.push(batch.events.len());
         match tries.len() {
             1..=3 => {
@@ -257,7 +257,7 @@ async fn parts_grow_again_once_the_disk_has_room() {
     };
     let out = output(&store).with_faults(Arc::new(Faults::new(0, Box::new(plan))));
     relay.run_into(out, relay.wait_empty()).await;
-    assert_eq!(*tries.lock().unwrap(), [8, 4, 2, 1, 2, 4, 1]);
+    assert_eq!(*tries.lock(), [8, 4, 2, 1, 2, 4, 1]);
     assert_eq!(stored(&store).await, events);
 }
 
@@ -268,7 +268,7 @@ async fn a_relay_that_does_not_answer_holds_up_the_stop_for_a_moment_only() {
     let bucket = Bucket::with(&["one"]);
     let relay = Relay::start(Bucket { is_stuck: true, ..bucket }).await;
     let it_is_asked = async {
-        while relay.bucket.lock().unwrap().acknowledged == 0 {
+        while relay.bucket.lock().acknowledged == 0 {
             tokio::task::yield_now().await;
         }
         // From here on time passes at once.
@@ -296,6 +296,6 @@ async fn a_relay_of_the_original_says_it_in_its_own_words() {
     };
     relay.run(&store, one_more).await;
     assert_eq!(stored(&store).await, ["one", "two", "three", "four"]);
-    let acknowledged = relay.bucket.lock().unwrap().acknowledged;
+    let acknowledged = relay.bucket.lock().acknowledged;
     assert_eq!(acknowledged, 4, "three batches, and one of them again after the start");
 }

@@ -19,7 +19,7 @@ fn sink_into(
     let bucket = Arc::clone(bucket);
     Recorder::new(batches(), move |batch| {
         answer(batch)?;
-        let mut bucket = bucket.lock().unwrap();
+        let mut bucket = bucket.lock();
         if bucket.ids.insert(batch.id.clone()) {
             bucket.events.extend(texts(batch));
         }
@@ -39,7 +39,7 @@ fn refused() -> Result<(), SinkError> {
 fn check_each_once(bucket: &Arc<Mutex<Bucket>>, bench: &Bench, count: usize) {
     let letters = DeadLetters::open(&bench.path).unwrap().list(None, 0, 100).unwrap();
     let letters = letters.iter().map(|letter| String::from_utf8(letter.content.to_vec()).unwrap());
-    let mut found = bucket.lock().unwrap().events.clone();
+    let mut found = bucket.lock().events.clone();
     found.extend(letters);
     found.sort();
     let mut expected = names(0..count);

@@ -133,7 +133,7 @@ impl Exact {
         let (through, lines) = stored.split_once(' ').unwrap();
         let (through, lines) = (through.parse().unwrap(), lines.parse().unwrap());
         {
-            let mut log = log.lock().unwrap();
+            let mut log = log.lock();
             log.through = through;
             log.lines.truncate(lines);
         }
@@ -151,7 +151,7 @@ impl Sink for Exact {
         Box::pin(async move {
             self.tries.fetch_add(1, Ordering::SeqCst);
             self.gate.acquire().await.unwrap().forget();
-            let mut log = self.log.lock().unwrap();
+            let mut log = self.log.lock();
             let known = batch.events.iter().filter(|event| event.id <= log.through).count();
             let fresh = &texts(batch)[known..];
             if fresh.iter().any(|text| text == "event 6") {
@@ -164,7 +164,7 @@ impl Sink for Exact {
     }
 
     fn progress(&self) -> Option<Checkpoint> {
-        let log = self.log.lock().unwrap();
+        let log = self.log.lock();
         let value = format!("{} {}", log.through, log.lines.len());
         Some(Checkpoint { key: "exact".to_owned(), value: Some(value.into_bytes()) })
     }
@@ -195,7 +195,7 @@ async fn killed_among_halves_and_batches_that_leave_together_every_event_is_ther
         let sink = Exact::open(&bench, &log, 1000).await;
         bench.run(&sink, bench.wait_empty()).await;
         let expected = [names(0..6), names(7..45)].concat();
-        assert_eq!(log.lock().unwrap().lines, expected, "after {writes} writes");
+        assert_eq!(log.lock().lines, expected, "after {writes} writes");
         assert_eq!(bench.store.disk().dead_letters, 1, "after {writes} writes");
     }
 }

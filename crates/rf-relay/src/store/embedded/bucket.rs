@@ -2,9 +2,10 @@
 
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rf_core::event::event_id;
 use rf_core::trace::{Journal, Note, Step};
 use rf_queue::{DropWatch, Dropped, QueueId, QueueOptions, Store, StoreOptions};
@@ -75,7 +76,7 @@ impl Bucket {
 
     /// Why its database could not be opened, if it could not.
     pub(super) fn failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure.lock().clone()
     }
 
     /// Opens its database, unless that is open. Blocks, and needs the place of `one_opens`.
@@ -88,7 +89,7 @@ impl Bucket {
         if let Some(error) = &failure {
             tracing::error!(bucket = %self.name, error, "bucket cannot be opened");
         }
-        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        *self.failure.lock() = failure;
         let open = outcome?;
         self.open.get_or_init(|| open);
         Ok(())
