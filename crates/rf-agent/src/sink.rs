@@ -218,7 +218,8 @@ pub(crate) trait Sink: Send + Sync {
     }
 
     /// How far the sink is after a write that was `Ok`, for sinks with [`Writes::Batches`]: stored in the transaction that
-    /// removes what was written, so that after a kill both are there or neither.
+    /// removes what was written, or before it where that takes several. So after a kill none of it is gone that the progress
+    /// does not tell of, and what it tells of may come again.
     fn progress(&self) -> Option<Checkpoint> {
         None
     }

@@ -195,7 +195,7 @@ impl Group<'_> {
     /// Whether a value that it sets is longer than what is there.
     fn grows(&self, commit: &Commit) -> rusqlite::Result<bool> {
         let mut select = self.conn.prepare_cached(sql::CHECKPOINT_BYTES)?;
-        for point in &commit.checkpoints {
+        for point in commit.values() {
             let Some(value) = &point.value else { continue };
             let there: Option<u64> = select.query_row([&point.key], |row| row.get(0)).optional()?;
             if there.is_none_or(|bytes| bytes < value.len() as u64) {
@@ -228,7 +228,7 @@ impl Group<'_> {
             cost.rows.add_segments(begun);
             cost.other += begun * moving_pages(self.tx.room.pages);
         }
-        for point in commit.checkpoints.iter().filter(|point| point.value.is_some()) {
+        for point in commit.values().filter(|point| point.value.is_some()) {
             cost.rows.add_table(self.tables());
             cost.rows.add_row((point.key.len() + point.value.as_ref().map_or(0, Vec::len)) as u64);
         }
@@ -256,7 +256,7 @@ impl Group<'_> {
             cost.rows.add_row(size + letter_overhead(&letter.reason, queue));
         }
         let ids: usize = commit.removes.iter().map(|remove| remove.ids.len()).sum();
-        cost.other += removed_ids_pages(ids as u64) + commit.checkpoints.len() as u64;
+        cost.other += removed_ids_pages(ids as u64) + commit.values().count() as u64;
         cost.other += commit.removes.iter().map(|remove| self.lease_pages(remove)).sum::<u64>();
         if ids > 0 {
             // Their size is not looked at here.

@@ -1,5 +1,5 @@
 //! What goes ahead of a commit, in as many transactions as it takes: removes and burials that the WAL may not take at once,
-//! and old dead letters that make room for new ones.
+//! before these the values that stand before anything leaves, and old dead letters that make room for new ones.
 //!
 //! Invariant: what goes ahead is still in the request when it is answered. If its transaction is undone, the request is
 //! applied once more from its beginning, on a full disk, and nothing counts as done that is not. What was committed before
@@ -10,7 +10,7 @@ use crate::errors::CommitError;
 use crate::group::Tx;
 use crate::limits::{removal_pages, stored_bytes};
 use crate::rows::runs;
-use crate::types::{Bury, Commit, Remove};
+use crate::types::{Bury, Checkpoint, Commit, Remove};
 use crate::writer::Writer;
 
 /// Events removed by one step of the age limit, of dropping the oldest, or of a large remove.
@@ -50,12 +50,14 @@ impl Early {
 
 /// Taken out of a commit for as long as its rest is applied.
 pub(crate) struct Ahead {
+    first: Vec<Checkpoint>,
     removes: Vec<Remove>,
     dead: Vec<Bury>,
 }
 
 impl Ahead {
     pub(crate) fn give_back(self, commit: &mut Commit) {
+        commit.first.extend(self.first);
         commit.removes.extend(self.removes);
         commit.dead.extend(self.dead);
     }
@@ -69,12 +71,19 @@ impl Writer {
         let many = commit.dead.len() > 1;
         let large = many || removed_ids_pages(ids) > self.limits.step_pages();
         Ahead {
+            first: if large { std::mem::take(&mut commit.first) } else { Vec::new() },
             removes: if large { std::mem::take(&mut commit.removes) } else { Vec::new() },
             dead: if many { std::mem::take(&mut commit.dead) } else { Vec::new() },
         }
     }
 
     pub(crate) fn go_ahead(&mut self, ahead: &Ahead) -> rusqlite::Result<Result<(), CommitError>> {
+        if !ahead.first.is_empty() {
+            let values = Commit { checkpoints: ahead.first.clone(), ..Commit::default() };
+            if let Err(refused) = self.apply_rest(&values)? {
+                return Ok(Err(refused));
+            }
+        }
         for remove in &ahead.removes {
             for (first, last) in runs(&remove.ids) {
                 self.remove_in_steps(remove.queue.0, first, last)?;

@@ -106,6 +106,9 @@ impl Group<'_> {
             self.remember_batch(id)?;
         }
         let mut receipt = Receipt::default();
+        for value in &commit.first {
+            self.checkpoint(value)?;
+        }
         for remove in &commit.removes {
             for (first, last) in runs(&remove.ids) {
                 receipt.removed += self.remove_run(remove.queue.0, first, last)?;

@@ -222,10 +222,10 @@ pub struct Letter {
 
 /// One request to the store: applied as a whole, or not at all.
 ///
-/// Order within: removes, burials, letters, appends, checkpoints. Removes, and burials where there are several, that are more
-/// than the WAL may take are done in transactions of their own *before* the rest: a crash, or a refusal of the rest, then
-/// leaves the checkpoints as they were, with part of the removes and burials done, which is the safe side for every caller
-/// (what was removed had been delivered, what was buried is a letter).
+/// Order within: first values, removes, burials, letters, appends, checkpoints. Removes, and burials where there are several,
+/// that are more than the WAL may take are done in transactions of their own *before* the rest: a crash, or a refusal of the
+/// rest, then leaves the checkpoints as they were, with part of the removes and burials done (what was removed had been
+/// delivered, what was buried is a letter). Of that nothing is done before the first values are stored.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
     /// Events to add.
@@ -233,6 +233,8 @@ pub struct Commit {
     /// A commit whose id is already stored is a no-op with [`Receipt::duplicate`]. At most [`MAX_BATCH_ID_BYTES`]; the
     /// newest 20,000 are remembered, fewer in a store of less than 150 MiB. One that is repeated counts as new.
     pub batch_id: Option<String>,
+    /// Values to set before anything leaves: how far somebody is who has all of `removes`, and cuts what it has beyond that.
+    pub first: Vec<Checkpoint>,
     /// Values to set.
     pub checkpoints: Vec<Checkpoint>,
     /// Whether its values are refused as events are, where they would take the store over its limit: for those of which
@@ -252,9 +254,11 @@ impl Commit {
     /// Whether there is nothing to commit.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { appends, batch_id, checkpoints, within_limit: _, removes, dead, letters } = self;
+        let Self { appends, batch_id, first, checkpoints, within_limit: _, removes, dead, letters } =
+            self;
         appends.is_empty()
             && batch_id.is_none()
+            && first.is_empty()
             && checkpoints.is_empty()
             && removes.is_empty()
             && dead.is_empty()
@@ -269,8 +273,13 @@ impl Commit {
     pub(crate) fn content_bytes(&self) -> usize {
         let appended: usize = self.appends.iter().flat_map(|a| &a.events).map(Bytes::len).sum();
         let letters: usize = self.letters.iter().map(|letter| letter.content.len()).sum();
-        let values = self.checkpoints.iter().filter_map(|point| point.value.as_ref());
+        let values = self.values().filter_map(|point| point.value.as_ref());
         appended + letters + values.map(Vec::len).sum::<usize>()
+    }
+
+    /// All values that it sets or removes.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.first.iter().chain(&self.checkpoints)
     }
 
     /// Events that it may take out of their queues.

@@ -61,7 +61,7 @@ impl<'a> Delivery<'a> {
         self.cursor = batch.events.last().map_or(self.cursor, |event| event.id);
         self.done.remove(self.worker, batch.events.iter().map(|event| event.id));
         if let Some(progress) = self.worker.sink.progress() {
-            self.done.checkpoint(progress);
+            self.done.progress(progress);
         }
     }
 }

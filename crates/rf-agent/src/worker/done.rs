@@ -60,8 +60,9 @@ impl Done {
 
     /// Adds what came to its end later.
     pub(super) fn extend(&mut self, later: Self) {
-        let Commit { removes, checkpoints, .. } = later.commit;
+        let Commit { removes, first, checkpoints, .. } = later.commit;
         self.commit.removes.extend(removes);
+        first.into_iter().for_each(|progress| self.progress(progress));
         checkpoints.into_iter().for_each(|checkpoint| self.checkpoint(checkpoint));
         self.given_up.extend(later.given_up);
     }
@@ -90,10 +91,14 @@ impl Done {
         self.given_up.push(GivenUp { bury, id, bytes });
     }
 
+    /// How far the sink is: stored before any of its events leaves. Replaces what was to be stored under the same key.
+    pub(super) fn progress(&mut self, progress: Checkpoint) {
+        put(&mut self.commit.first, progress);
+    }
+
     /// Replaces what is to be stored under the same key.
     pub(super) fn checkpoint(&mut self, checkpoint: Checkpoint) {
-        self.commit.checkpoints.retain(|stored| stored.key != checkpoint.key);
-        self.commit.checkpoints.push(checkpoint);
+        put(&mut self.commit.checkpoints, checkpoint);
     }
 
     /// Commits it, and asks again where the queue refuses. Many dead letters come bit by bit behind what is delivered; killed
@@ -156,6 +161,11 @@ impl GivenUp {
         worker.trace.buried(self.id, *attempts, reason);
         tracing::error!(sink = worker.id, reason, "event moved to the dead letters");
     }
+}
+
+fn put(values: &mut Vec<Checkpoint>, value: Checkpoint) {
+    values.retain(|stored| stored.key != value.key);
+    values.push(value);
 }
 
 fn key(worker: &Worker) -> String {

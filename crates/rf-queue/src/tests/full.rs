@@ -407,3 +407,32 @@ async fn what_left_ahead_of_a_commit_that_fails_is_shown_as_gone() {
     assert!((150..300).contains(&left), "{left}");
     assert_eq!(rig.usage().events, left);
 }
+
+/// Those who cut what they have beyond a value must not find it older than what has left.
+#[tokio::test]
+async fn first_values_stand_before_anything_leaves() {
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    for _ in 0..3 {
+        rig.store().commit(Commit::append(rig.q(), vec![filled(900); 100])).await.unwrap();
+    }
+    let conn = rusqlite::Connection::open(rig.path()).unwrap();
+    let refuse = |key: &str| {
+        conn.execute_batch(&format!(
+            "DROP TRIGGER IF EXISTS refuse; CREATE TRIGGER refuse BEFORE INSERT ON checkpoints
+             WHEN NEW.key = '{key}' BEGIN SELECT RAISE(ABORT, 'as the test wants'); END",
+        ))
+        .unwrap();
+    };
+    // More than one transaction removes.
+    let scattered: Vec<u64> = rig.ids().await.into_iter().step_by(2).collect();
+    for (key, leaves) in [("first", false), ("last", true)] {
+        refuse(key);
+        let (first, checkpoints) = (vec![set("first", "1")], vec![set("last", "1")]);
+        let commit = Commit { first, checkpoints, ..remove(rig.q(), scattered.clone()) };
+        let refused = rig.store().commit(commit).await;
+        assert!(matches!(refused, Err(CommitError::Failed(_))), "{refused:?}");
+        assert_eq!(rig.ids().await.len() < 300, leaves, "{key}");
+        assert_eq!(rig.store().checkpoint("first").await.unwrap().is_some(), leaves, "{key}");
+        assert_eq!(rig.store().checkpoint("last").await.unwrap(), None, "{key}");
+    }
+}

@@ -160,6 +160,15 @@ impl Bench {
     }
 
     async fn run_sink(&self, sink: Arc<dyn Sink>, contents: &[String]) {
+        self.run_until(sink, contents, || self.store.usage(self.queue).events == 0).await;
+    }
+
+    async fn run_until(
+        &self,
+        sink: Arc<dyn Sink>,
+        contents: &[String],
+        is_over: impl Fn() -> bool,
+    ) {
         let events = contents.iter().cloned().map(Into::into).collect();
         self.store.commit(Commit::append(self.queue, events)).await.unwrap();
         sink.start(&SinkHost { store: self.store.clone() }).await.unwrap();
@@ -177,13 +186,13 @@ impl Bench {
             reached: Arc::default(),
             trace: <_>::default(),
         };
-        let emptied = async {
-            while self.store.usage(self.queue).events > 0 {
+        let over = async {
+            while !is_over() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             stop.cancel();
         };
-        tokio::join!(worker.run(), maintenance, emptied);
+        tokio::join!(worker.run(), maintenance, over);
     }
 }
 

@@ -143,3 +143,34 @@ fn another_file_is_told_by_its_last_bytes_where_none_is_open() {
         assert_eq!(looked.map(|looked| looked.good), expected, "{text}");
     }
 }
+
+/// What leaves a queue that is nearly full takes several transactions, and a kill may come between two of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_leaves_before_the_queue_knows_that_its_file_has_it() {
+    let bench = Bench::new();
+    let params = json!({ "path": "e.ndjson" });
+    let long =
+        |number: usize| json!({ "body": format!("{number} {}", "x".repeat(900)) }).to_string();
+    let mut all = Vec::new();
+    loop {
+        let some: Vec<String> = (all.len()..all.len() + 100).map(long).collect();
+        let events = some.iter().cloned().map(Into::into).collect();
+        if bench.store.commit(Commit::append(bench.queue, events)).await.is_err() {
+            break;
+        }
+        all.extend(some);
+    }
+    let conn = rusqlite::Connection::open(bench.path("q.sqlite3")).unwrap();
+    conn.execute_batch(
+        "CREATE TRIGGER refuse BEFORE INSERT ON checkpoints WHEN NEW.key = 'file:subject' BEGIN SELECT RAISE(ABORT, 'as the test wants'); END",
+    )
+    .unwrap();
+    let is_written = || fs::metadata(bench.path("e.ndjson")).is_ok_and(|file| file.len() > 1 << 20);
+    let sink = build_sink(bench.folder.path(), &params).unwrap();
+    bench.run_until(sink, &[], is_written).await;
+    assert_eq!(bench.store.usage(bench.queue).events, all.len() as u64);
+    conn.execute_batch("DROP TRIGGER refuse").unwrap();
+    bench.run(&params, &[]).await;
+    let found = fs::read_to_string(bench.path("e.ndjson")).unwrap();
+    assert!(found == all.join("\n") + "\n", "{} of {} lines", found.lines().count(), all.len());
+}
