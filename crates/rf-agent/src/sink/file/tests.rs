@@ -196,6 +196,13 @@ impl Bench {
     }
 }
 
+/// What writes lines below a folder, without a sink around it.
+fn writer_in(folder: &Path, fsync: Fsync) -> Writer {
+    let lock = folder.join("file-subject.lock");
+    let locked = Writer::lock(folder, &lock, FileFormat::Ndjson, fsync);
+    locked.unwrap().expect("nobody else holds the lock")
+}
+
 fn events(numbers: std::ops::Range<usize>) -> Vec<String> {
     numbers.map(|number| json!({ "body": number.to_string() }).to_string()).collect()
 }

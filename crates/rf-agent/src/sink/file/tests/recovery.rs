@@ -106,9 +106,7 @@ async fn a_file_is_not_cut_in_the_place_of_one_that_got_nothing() {
         let params = json!({ "path": "e.ndjson" });
         bench.run(&params, &events(0..1)).await;
         fs::rename(&path, &away).unwrap();
-        let lock = bench.path("file-subject.lock");
-        let locked = Writer::lock(bench.folder.path(), &lock, FileFormat::Ndjson, Fsync::Batch);
-        let mut writer = locked.unwrap().expect("nobody else holds the lock");
+        let mut writer = writer_in(bench.folder.path(), Fsync::Batch);
         let made = writer.look("e.ndjson", None, 0).unwrap().expect("it is new");
         drop(writer);
         bench.change(|progress| progress.files.extend([("e.ndjson".to_owned(), made)])).await;
@@ -125,11 +123,7 @@ async fn a_file_is_not_cut_in_the_place_of_one_that_got_nothing() {
 #[test]
 fn another_file_is_told_by_its_last_bytes_where_none_is_open() {
     let folder = tempfile::tempdir().unwrap();
-    let lock = || {
-        let lock = folder.path().join("lock");
-        let locked = Writer::lock(folder.path(), &lock, FileFormat::Ndjson, Fsync::Rotation);
-        locked.unwrap().expect("nobody else holds the lock")
-    };
+    let lock = || writer_in(folder.path(), Fsync::Rotation);
     let mut writer = lock();
     let mut tracked = writer.look("a", None, 0).unwrap().expect("it is new");
     let files = std::iter::once(("a".to_owned(), tracked)).collect();

@@ -96,9 +96,7 @@ fn count_sync(file: &fs::File) -> std::io::Result<()> {
 /// Two batches for the files `a` and `b`, of which `a` gets both; the lengths that were synced.
 fn synced(fsync: Fsync) -> Vec<u64> {
     let folder = tempfile::tempdir().unwrap();
-    let lock = folder.path().join("lock");
-    let locked = Writer::lock(folder.path(), &lock, FileFormat::Ndjson, fsync);
-    let mut writer = locked.unwrap().expect("nobody else holds the lock");
+    let mut writer = writer_in(folder.path(), fsync);
     writer.sync = count_sync;
     SYNCED.set(Vec::new());
     let chunk = |path: &str, text: &str| Chunk { path: path.to_owned(), bytes: text.into() };
@@ -126,9 +124,7 @@ fn every_file_of_a_batch_is_synced_with_all_its_bytes_before_the_batch_is_done()
 #[test]
 fn a_sync_that_fails_fails_its_batch() {
     let folder = tempfile::tempdir().unwrap();
-    let lock = folder.path().join("lock");
-    let locked = Writer::lock(folder.path(), &lock, FileFormat::Ndjson, Fsync::Batch);
-    let mut writer = locked.unwrap().expect("nobody else holds the lock");
+    let mut writer = writer_in(folder.path(), Fsync::Batch);
     writer.sync = |_| Err(std::io::Error::from_raw_os_error(5));
     let mut progress = Progress::default();
     let looked = writer.look("a", None, 0).unwrap().unwrap();
@@ -148,9 +144,7 @@ fn a_sync_that_fails_fails_its_batch() {
 #[test]
 fn a_file_that_somebody_emptied_is_not_filled_again_when_another_fails() {
     let folder = tempfile::tempdir().unwrap();
-    let lock = folder.path().join("lock");
-    let locked = Writer::lock(folder.path(), &lock, FileFormat::Ndjson, Fsync::Batch);
-    let mut writer = locked.unwrap().expect("nobody else holds the lock");
+    let mut writer = writer_in(folder.path(), Fsync::Batch);
     let mut progress = Progress::default();
     for path in ["a", "b"] {
         let looked = writer.look(path, None, 0).unwrap().expect("it is new");
