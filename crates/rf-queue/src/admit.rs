@@ -364,9 +364,16 @@ pub(crate) const BATCH_PAGES: u64 = 8;
 /// With a page for each table: by so much less may be thought free when room is asked for again, letter by letter.
 const ROUNDING_PAGES: u64 = 6;
 
+const PAGES_PER_ID: u64 = 3;
+
 /// Pages that removing so many ids dirties, wherever they lie.
 pub(crate) fn removed_ids_pages(ids: u64) -> u64 {
-    ids * 3
+    ids * PAGES_PER_ID
+}
+
+/// Ids that are removed in one step, wherever they lie.
+pub(crate) fn most_removed_at_once(limits: &Limits) -> usize {
+    usize::try_from(limits.step_pages() / PAGES_PER_ID).unwrap_or(usize::MAX).max(1)
 }
 
 /// Bytes of a dead letter beside its content.

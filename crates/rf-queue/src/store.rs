@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
+use crate::admit::most_removed_at_once;
 use crate::answers::{CommitReply, PendingCommit};
 use crate::errors::{CommitError, FullReason, Notice, OpenError, StoreError};
 use crate::find::{Found, find};
 use crate::handed::Handed;
+use crate::limits::Limits;
 use crate::mailbox::{Lock, Mailbox, Op, Submitted};
 use crate::shared::Shared;
 use crate::thread::{give_way, guard, live};
@@ -299,6 +301,11 @@ impl Store {
     /// The store's bytes, from memory.
     pub fn disk(&self) -> DiskUsage {
         *self.inner.shared.disk.lock()
+    }
+
+    /// So many events a commit may remove that puts something into the store as well; at least one.
+    pub fn removes_at_once(&self) -> usize {
+        most_removed_at_once(&Limits::new(self.inner.options.max_bytes))
     }
 
     /// Whether less than half of the room is used, from memory: of the store's, and of what the queue itself may have.

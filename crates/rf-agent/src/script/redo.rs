@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::handle::ScriptHandle;
 use super::runner::Input;
 
-/// Letters that go through the script in one commit.
+/// Letters that go through the script in one commit, where the store can remove so many in one.
 const BUDGET: Budget = Budget { events: 100, bytes: 1024 * 1024 };
 /// Pause before a refused commit, or a look that failed, is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -18,7 +18,8 @@ impl ScriptHandle {
     /// Redoes what is retried, until `stop`. A letter leaves its queue in the commit of what the script makes of it.
     pub(crate) async fn redo(&self, stop: CancellationToken) {
         let mut available = self.store.watch(self.letters);
-        let mut budget = BUDGET;
+        let usual = Budget { events: BUDGET.events.min(self.store.removes_at_once()), ..BUDGET };
+        let mut budget = usual;
         loop {
             // Registered before looking, so that a retry in between is not missed.
             available.mark_unchanged();
@@ -50,7 +51,7 @@ impl ScriptHandle {
             };
             match stored {
                 Ok(()) => {
-                    budget = BUDGET;
+                    budget = usual;
                     continue;
                 }
                 Err(CommitError::Closed) => return,

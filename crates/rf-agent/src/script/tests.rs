@@ -440,6 +440,26 @@ async fn a_retried_letter_that_waits_for_room_does_not_hold_up_a_stop() {
     assert_eq!(rig.queued(&letters_queue("web")).await, [letter]);
 }
 
+/// More than what a store of this size removes in one transaction.
+#[tokio::test]
+async fn retried_letters_that_are_refused_are_still_there() {
+    let rig = Rig::new("function Process(content, emit) emit('a', content) end").await;
+    rig.fill("a").await;
+    let letters = rig.store.queue(&letters_queue("web")).unwrap();
+    let events = vec![Bytes::from("x".repeat(20_000)); 50];
+    rig.store.commit(Commit::append(letters, events)).await.unwrap();
+    let stop = CancellationToken::new();
+    let refused = async {
+        // The store and the script answer in turn: when this is refused, so are the letters.
+        rig.queued(&letters_queue("web")).await;
+        rig.send(&[&"x".repeat(50_000)]).await.unwrap_err();
+        stop.cancel();
+    };
+    tokio::join!(biased; rig.script.redo(stop.clone()), refused);
+    assert_eq!(rig.queued(&letters_queue("web")).await.len(), 50);
+    assert_eq!(rig.store.usage(letters).events, 50);
+}
+
 #[tokio::test]
 async fn a_timer_emits_and_waits_while_the_queue_is_full() {
     let rig = Rig::new(

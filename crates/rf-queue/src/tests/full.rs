@@ -436,3 +436,30 @@ async fn first_values_stand_before_anything_leaves() {
         assert_eq!(rig.store().checkpoint("last").await.unwrap(), None, "{key}");
     }
 }
+
+/// A queue whose events become others in the same commit would lose them.
+#[tokio::test]
+async fn what_makes_place_for_an_append_that_is_refused_is_still_there() {
+    let small = QueueOptions { max_bytes: Some(10_000), ..QueueOptions::new("small") };
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q"), small]);
+    for _ in 0..2 {
+        rig.store().commit(Commit::append(rig.q(), vec![filled(900); 100])).await.unwrap();
+    }
+    let small = rig.store().queue("small").unwrap();
+    rig.store().commit(Commit::append(small, vec![filled(9_000)])).await.unwrap();
+    let ids = rig.ids().await;
+    let at_once = rig.store().removes_at_once();
+    assert!(at_once < 100, "{at_once}");
+    let scattered: Vec<u64> = ids.iter().copied().step_by(2).collect();
+    for removes in [&ids[..100], &scattered[..], &scattered[..at_once]] {
+        let appended = Commit::append(small, vec![filled(9_000)]).appends;
+        let commit = Commit { appends: appended, ..remove(rig.q(), removes.to_vec()) };
+        assert!(rig.store().commit(commit).await.is_err());
+        assert_eq!(rig.ids().await, ids);
+    }
+    let appends = Commit::append(small, vec![filled(100)]).appends;
+    let commit = Commit { appends, ..remove(rig.q(), scattered[..at_once].to_vec()) };
+    rig.store().commit(commit).await.unwrap();
+    assert_eq!(rig.ids().await.len(), ids.len() - at_once);
+    assert_eq!(rig.store().usage(small).events, 2);
+}
