@@ -1,5 +1,6 @@
 //! Tests of the whole store, through its public API and its files.
 
+mod ahead;
 mod basics;
 mod bound;
 mod crash;
