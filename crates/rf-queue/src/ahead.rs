@@ -66,12 +66,14 @@ impl Ahead {
 impl Writer {
     /// Removes that might take the WAL over its cap, and burials if there are several: each needs room for itself only. What
     /// was delivered must not be left when others are buried, so removes never stay behind burials. But those of a commit that
-    /// puts something into the store stay with it: what they remove may be what it puts there, and it may be refused.
+    /// puts something into the store stay with it, also of one that sets values within the limit: what they remove may be what
+    /// it puts there, and it may be refused.
     pub(crate) fn take_ahead(&self, commit: &mut Commit) -> Ahead {
         let ids: u64 = commit.removes.iter().map(|remove| remove.ids.len() as u64).sum();
         let many = commit.dead.len() > 1;
         let large = many || removed_ids_pages(ids) > self.limits.step_pages();
-        let delivered = large && commit.appends.is_empty() && commit.letters.is_empty();
+        let puts = !commit.appends.is_empty() || !commit.letters.is_empty() || commit.within_limit;
+        let delivered = large && !puts;
         Ahead {
             first: if large { std::mem::take(&mut commit.first) } else { Vec::new() },
             removes: if delivered { std::mem::take(&mut commit.removes) } else { Vec::new() },

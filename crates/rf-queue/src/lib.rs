@@ -55,11 +55,11 @@
 //! An error anywhere undoes the whole group: nothing of it stands, everybody in it is told, and the counters in memory are
 //! read from the database again. On a full disk the requests of the group are tried again one by one, and appends refused.
 //!
-//! Two kinds of commit may take more than one transaction. *Many removes* of one that appends nothing, and *several
-//! burials*, go ahead of the rest when the WAL cannot take them at once, behind [`Commit::first`]; what was removed had been
-//! delivered, and what was buried is a letter, so a kill in between leaves the safe side. *A large append* is written in parts
-//! that do not count until the last transaction moves `next_id` over them; it is answered as soon as that is committed,
-//! before anything else can fail.
+//! Two kinds of commit may take more than one transaction. *Many removes* of one that puts neither events nor letters into the
+//! store, nor values that may be refused, and *several burials*, go ahead of the rest when the WAL cannot take them at once,
+//! behind [`Commit::first`]; what was removed had been delivered, and what was buried is a letter, so a kill in between leaves
+//! the safe side. *A large append* is written in parts that do not count until the last transaction moves `next_id` over them;
+//! it is answered as soon as that is committed, before anything else can fail.
 //!
 //! # Who writes
 //! The writer thread alone writes events, counters, leases, checkpoints. The checkpoint thread copies the WAL into the

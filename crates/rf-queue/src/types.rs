@@ -226,8 +226,8 @@ pub struct Letter {
 /// that are more than the WAL may take are done in transactions of their own *before* the rest: a crash, or a refusal of the
 /// rest, then leaves the checkpoints as they were, with part of the removes and burials done (what was removed had been
 /// delivered, what was buried is a letter). Of that nothing is done before the first values are stored. Removes of a commit
-/// with appends or letters stand with these or not at all, so they have to be few ([`Store::removes_at_once`]); else it is
-/// refused as too large, in a small store.
+/// with appends, letters or values `within_limit` stand with these or not at all, so they have to be few
+/// ([`Store::removes_at_once`]); else it is refused as too large, in a small store.
 ///
 /// [`Store::removes_at_once`]: crate::Store::removes_at_once
 #[derive(Debug, Clone, Default)]

@@ -1,7 +1,8 @@
 //! What goes ahead of a commit, and what stands or falls with it.
 
-use super::rig::{MIB, Rig, filled, remove, set};
-use crate::{Commit, CommitError, QueueOptions};
+use super::full::{fill, full};
+use super::rig::{MIB, Rig, bury, filled, remove, set};
+use crate::{Commit, CommitError, FullReason, QueueOptions};
 
 #[tokio::test]
 async fn what_left_ahead_of_a_commit_that_fails_is_shown_as_gone() {
@@ -78,4 +79,21 @@ async fn what_makes_place_for_an_append_that_is_refused_is_still_there() {
     rig.store().commit(commit).await.unwrap();
     assert_eq!(rig.ids().await.len(), ids.len() - at_once);
     assert_eq!(rig.store().usage(small).events, 2);
+}
+
+/// What a script remembers of a letter that it has taken, beside others that it has not.
+#[tokio::test]
+async fn what_leaves_for_values_that_are_refused_is_still_there() {
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    fill(&rig, "q", 900).await;
+    let ids = rig.ids().await;
+    let dead = ids[2..4].iter().flat_map(|&id| bury(rig.q(), id).dead).collect();
+    let checkpoints = vec![set("at", &"x".repeat(40_000))];
+    let commit =
+        Commit { dead, checkpoints, within_limit: true, ..remove(rig.q(), ids[..2].to_vec()) };
+    let refused = rig.store().commit(commit).await;
+    assert_eq!(refused, Err(full("", FullReason::Store)));
+    // What was buried is a letter.
+    assert_eq!(rig.ids().await, [&ids[..2], &ids[4..]].concat());
+    assert_eq!(rig.store().disk().dead_letters, 2);
 }

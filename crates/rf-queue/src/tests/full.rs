@@ -16,12 +16,12 @@ fn queue(name: &str, when_full: WhenFull) -> QueueOptions {
     QueueOptions { when_full, ..QueueOptions::new(name) }
 }
 
-fn full(queue: &str, reason: FullReason) -> CommitError {
+pub(super) fn full(queue: &str, reason: FullReason) -> CommitError {
     CommitError::Full { queue: queue.to_owned(), reason }
 }
 
 /// Appends events of `len` bytes until one is refused; how many were taken, and why no more.
-async fn fill(rig: &Rig, name: &str, len: usize) -> (u64, CommitError) {
+pub(super) async fn fill(rig: &Rig, name: &str, len: usize) -> (u64, CommitError) {
     let queue = rig.queue(name);
     let mut step = 10_000 / len + 1;
     loop {
