@@ -137,6 +137,9 @@ impl Group<'_> {
             return Ok(Admission::Refuse(CommitError::TooLarge { bytes, limit }));
         }
         let cost = self.cost(commit)?;
+        if !self.removes_fit(commit, &cost) {
+            return Ok(self.too_large(commit));
+        }
         if commit.appends.iter().all(|append| append.events.is_empty()) {
             return if commit.within_limit {
                 self.admit_values(commit, cost)
@@ -154,6 +157,25 @@ impl Group<'_> {
         }
         self.tx.room = self.look()?;
         if self.fits(&cost) { Ok(Admission::Now(cost)) } else { Ok(self.no_room(commit, &cost)) }
+    }
+
+    /// Whether the WAL takes the removes at once. Large ones are here only with something that is put into the store, and
+    /// neither writing that in parts nor dropping events for it would make them fewer.
+    fn removes_fit(&self, commit: &Commit, cost: &Cost) -> bool {
+        let ids: usize = commit.removes.iter().map(|remove| remove.ids.len()).sum();
+        if ids <= most_removed_at_once(self.limits) {
+            return true;
+        }
+        let appended = self.tx.appended.plus(cost.rows, self.tables());
+        let db_pages = self.tx.room.after(appended);
+        let removes = Cost::pages(self.removes_pages(commit));
+        self.limits.wal_fits(0, 0, removes.dirty(db_pages), db_pages)
+    }
+
+    fn too_large(&self, commit: &Commit) -> Admission {
+        let limit = self.limits.largest_event(base_pages(self.state.queues.len() as u64));
+        let bytes = commit.content_bytes() as u64;
+        Admission::Refuse(CommitError::TooLarge { bytes, limit })
     }
 
     /// What appends nothing is always done, unless it asks for the limit: in the worst case a dead letter is not kept. But a
@@ -255,15 +277,19 @@ impl Group<'_> {
             cost.rows.add_table(self.tables());
             cost.rows.add_row(size + letter_overhead(&letter.reason, queue));
         }
-        let ids: usize = commit.removes.iter().map(|remove| remove.ids.len()).sum();
-        cost.other += removed_ids_pages(ids as u64) + commit.values().count() as u64;
-        cost.other += commit.removes.iter().map(|remove| self.lease_pages(remove)).sum::<u64>();
-        if ids > 0 {
-            // Their size is not looked at here.
-            cost.other += map_pages(u64::MAX, self.tx.room.pages);
-        }
+        cost.other += self.removes_pages(commit) + commit.values().count() as u64;
         cost.other += if commit.batch_id.is_some() { BATCH_PAGES } else { 0 };
         Ok(cost)
+    }
+
+    /// Pages that its removes dirty. The size of the events is not looked at.
+    fn removes_pages(&self, commit: &Commit) -> u64 {
+        let ids: usize = commit.removes.iter().map(|remove| remove.ids.len()).sum();
+        if ids == 0 {
+            return 0;
+        }
+        let leases: u64 = commit.removes.iter().map(|remove| self.lease_pages(remove)).sum();
+        removed_ids_pages(ids as u64) + leases + map_pages(u64::MAX, self.tx.room.pages)
     }
 
     /// Pages of leases that removing events dirties: each may cut a range in two.
@@ -312,8 +338,7 @@ impl Group<'_> {
         };
         let append_fits = |db_pages| self.limits.append_fits(dirty(db_pages), db_pages);
         if !append_fits(base + rows.pages()) {
-            let (bytes, limit) = (commit.content_bytes() as u64, self.limits.largest_event(base));
-            return Admission::Refuse(CommitError::TooLarge { bytes, limit });
+            return self.too_large(commit);
         }
         if self.state.queues.iter().any(|queue| queue.segments.passed() > 0) {
             return Admission::Tidy;

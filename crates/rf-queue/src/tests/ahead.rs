@@ -2,7 +2,7 @@
 
 use super::full::{fill, full};
 use super::rig::{MIB, Rig, bury, filled, remove, set};
-use crate::{Commit, CommitError, FullReason, QueueOptions};
+use crate::{Commit, CommitError, FullReason, Letter, QueueOptions};
 
 #[tokio::test]
 async fn what_left_ahead_of_a_commit_that_fails_is_shown_as_gone() {
@@ -79,6 +79,30 @@ async fn what_makes_place_for_an_append_that_is_refused_is_still_there() {
     rig.store().commit(commit).await.unwrap();
     assert_eq!(rig.ids().await.len(), ids.len() - at_once);
     assert_eq!(rig.store().usage(small).events, 2);
+}
+
+/// Written in parts, or with letters that make their own room, they would take the WAL over its bound.
+#[tokio::test]
+async fn more_removes_than_the_wal_takes_are_refused_with_what_is_put_into_the_store() {
+    let rig = Rig::with(MIB, vec![QueueOptions::new("q")]);
+    for _ in 0..2 {
+        rig.store().commit(Commit::append(rig.q(), vec![filled(900); 100])).await.unwrap();
+    }
+    let ids = rig.ids().await;
+    let scattered: Vec<u64> = ids.iter().copied().step_by(2).collect();
+    let letter = Letter { queue: rig.q(), content: filled(10), reason: "refused".to_owned() };
+    let values = vec![set("at", "1")];
+    for put in [
+        Commit::append(rig.q(), vec![filled(10); 2]),
+        Commit { letters: vec![letter], ..Commit::default() },
+        Commit { checkpoints: values, within_limit: true, ..Commit::default() },
+    ] {
+        let removes = remove(rig.q(), scattered.clone()).removes;
+        let refused = rig.store().commit(Commit { removes, ..put }).await;
+        assert!(matches!(refused, Err(CommitError::TooLarge { .. })), "{refused:?}");
+        assert_eq!(rig.ids().await, ids);
+        assert_eq!(rig.store().disk().dead_letters, 0);
+    }
 }
 
 /// What a script remembers of a letter that it has taken, beside others that it has not.
