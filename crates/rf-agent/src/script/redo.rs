@@ -49,21 +49,24 @@ impl ScriptHandle {
                 () = stop.cancelled() => return,
                 stored = self.call(Input::Letters(letters), bytes) => stored,
             };
-            match stored {
+            let error = match stored {
                 Ok(()) => {
-                    budget = usual;
+                    budget.events = usual.events.min(2 * budget.events);
                     continue;
                 }
                 Err(CommitError::Closed) => return,
-                Err(error @ CommitError::TooLarge { .. }) => {
-                    // One by one, so that only what cannot be stored is buried again.
-                    let Some(id) = only else {
-                        budget.events = 1;
-                        continue;
-                    };
+                Err(error) => error,
+            };
+            match (error, only) {
+                // One by one: there may be room for one, and its place is free then; and only what cannot be stored is buried.
+                (CommitError::TooLarge { .. } | CommitError::Full { .. }, None) => {
+                    budget.events = 1;
+                    continue;
+                }
+                (error @ CommitError::TooLarge { .. }, Some(id)) => {
                     self.bury_again(id, &error).await;
                 }
-                Err(error) => {
+                (error, _) => {
                     tracing::warn!(source = self.source, %error, "retried dead letters cannot be stored now, trying again");
                 }
             }

@@ -446,7 +446,8 @@ async fn retried_letters_that_are_refused_are_still_there() {
     let rig = Rig::new("function Process(content, emit) emit('a', content) end").await;
     rig.fill("a").await;
     let letters = rig.store.queue(&letters_queue("web")).unwrap();
-    let events = vec![Bytes::from("x".repeat(20_000)); 50];
+    // None of them fits into what is left.
+    let events = vec![Bytes::from("x".repeat(25_000)); 40];
     rig.store.commit(Commit::append(letters, events)).await.unwrap();
     let stop = CancellationToken::new();
     let refused = async {
@@ -456,8 +457,28 @@ async fn retried_letters_that_are_refused_are_still_there() {
         stop.cancel();
     };
     tokio::join!(biased; rig.script.redo(stop.clone()), refused);
-    assert_eq!(rig.queued(&letters_queue("web")).await.len(), 50);
-    assert_eq!(rig.store.usage(letters).events, 50);
+    assert_eq!(rig.queued(&letters_queue("web")).await.len(), 40);
+    assert_eq!(rig.store.usage(letters).events, 40);
+}
+
+#[tokio::test]
+async fn retried_letters_go_one_by_one_where_there_is_no_room_for_all_of_them() {
+    let rig = Rig::new("function Process(content, emit) emit('a', content) end").await;
+    rig.fill("a").await;
+    rig.remove("a", 1).await;
+    let letters = rig.store.queue(&letters_queue("web")).unwrap();
+    let events = vec![Bytes::from("x".repeat(40_000)); 3];
+    rig.store.commit(Commit::append(letters, events)).await.unwrap();
+    let stop = CancellationToken::new();
+    let stored = async {
+        while rig.store.usage(letters).events == 3 {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(rig.script.redo(stop.clone()), stored) };
+    tokio::time::timeout(PATIENCE, both).await.expect("stored in time");
+    assert_eq!(rig.store.usage(letters).events, 2);
 }
 
 #[tokio::test]
