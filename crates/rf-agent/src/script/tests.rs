@@ -1,8 +1,9 @@
 //! Scripts between a batch and the queues, over a real store.
 
+mod loading;
+mod redo;
 mod values;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,10 +12,9 @@ use bytes::Bytes;
 use rf_core::lifecycle::TaskFailure;
 use rf_queue::{
     Budget, Checkpoint, Commit, DeadLetters, PendingCommit, QueueOptions, Store, StoreOptions,
-    WhenFull, Which,
+    WhenFull,
 };
 use rf_script::{OnError, ScriptOptions};
-use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -353,135 +353,6 @@ async fn what_can_never_fit_becomes_a_dead_letter() {
 }
 
 #[tokio::test]
-async fn a_retried_letter_of_which_too_much_is_made_is_counted_as_one_again() {
-    let rig = Rig::new("function Process(content, emit) emit('a', content:rep(3000000)) end").await;
-    let letters = rig.store.queue(&letters_queue("web")).unwrap();
-    rig.store.commit(Commit::append(letters, vec![Bytes::from("ab")])).await.unwrap();
-    let stop = CancellationToken::new();
-    let (script, token) = (Arc::clone(&rig.script), stop.clone());
-    let buried = async {
-        while rig.counted() == (0, 0) {
-            tokio::task::yield_now().await;
-        }
-        stop.cancel();
-    };
-    let both = async { tokio::join!(buried, script.redo(token)) };
-    tokio::time::timeout(PATIENCE, both).await.expect("counted in time");
-    assert_eq!((rig.counted(), rig.letters().len()), ((1, 0), 1));
-}
-
-#[tokio::test]
-async fn a_retried_letter_goes_through_the_script_again() {
-    let rig = Rig::new(
-        "function Process(content, emit)
-            if content == 'bad' then lua_error('no') end
-            emit('b', content)
-        end",
-    )
-    .await;
-    rig.send(&["bad", "worse"]).await.unwrap();
-    let path = rig.folder.path().join("store.sqlite3");
-    let letter = DeadLetters::open(&path).unwrap().list(None, 0, 1).unwrap()[0].id;
-    let stop = CancellationToken::new();
-    let (script, token) = (Arc::clone(&rig.script), stop.clone());
-    let mended = async {
-        let letters = DeadLetters::open(&path).unwrap();
-        assert!(letters.edit(letter, b"mended").unwrap());
-        letters.retry(&Which::Ids(vec![letter])).unwrap();
-        rig.store.poke().await.unwrap();
-        let queued = rig.wait_queued("b", 2).await;
-        stop.cancel();
-        queued
-    };
-    let (queued, ()) = tokio::join!(mended, script.redo(token));
-    assert_eq!(queued, ["worse", "mended"]);
-    assert_eq!(rig.letters(), []);
-    assert_eq!(rig.queued(&letters_queue("web")).await, <[String; 0]>::default());
-}
-
-#[tokio::test]
-async fn a_retried_letter_that_could_not_be_read_once_goes_through_the_script_all_the_same() {
-    let rig = Rig::new("function Process(content, emit) emit('b', content) end").await;
-    let letters = rig.store.queue(&letters_queue("web")).unwrap();
-    rig.store.commit(Commit::append(letters, vec![Bytes::from("letter")])).await.unwrap();
-    let database = rusqlite::Connection::open(rig.folder.path().join("store.sqlite3")).unwrap();
-    let find = "SELECT 'q_' || id FROM queues WHERE name = ?1";
-    let table: String = database.query_row(find, [letters_queue("web")], |row| row.get(0)).unwrap();
-    let rename = |from: &str, to: &str| {
-        database.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
-    };
-    rename(&table, "away");
-    let stop = CancellationToken::new();
-    let mended = async {
-        // The store answers in turn: when this is refused, the first look of the other one was.
-        let budget = Budget { events: 1, bytes: usize::MAX };
-        assert!(rig.store.read(letters, 0, budget).await.is_err(), "its table is away");
-        rename("away", &table);
-        let queued = rig.wait_queued("b", 1).await;
-        stop.cancel();
-        queued
-    };
-    let ((), queued) = tokio::join!(biased; rig.script.redo(stop.clone()), mended);
-    assert_eq!(queued, ["letter"]);
-    assert_eq!(rig.queued(&letters_queue("web")).await, <[String; 0]>::default());
-}
-
-#[tokio::test]
-async fn a_retried_letter_that_waits_for_room_does_not_hold_up_a_stop() {
-    let script = "function Process(content, emit) emit('a', content) end";
-    let rig = Rig::made(script, Made { when_full: WhenFull::Block, ..USUAL }).await;
-    rig.fill("a").await;
-    let (letters, letter) = (rig.store.queue(&letters_queue("web")).unwrap(), "x".repeat(50_000));
-    rig.store.commit(Commit::append(letters, vec![Bytes::from(letter.clone())])).await.unwrap();
-    let stop = CancellationToken::new();
-    let stopping = async { stop.cancel() };
-    let both = async { tokio::join!(biased; rig.script.redo(stop.clone()), stopping) };
-    tokio::time::timeout(PATIENCE, both).await.expect("stopped in time");
-    assert_eq!(rig.queued(&letters_queue("web")).await, [letter]);
-}
-
-/// More than what a store of this size removes in one transaction.
-#[tokio::test]
-async fn retried_letters_that_are_refused_are_still_there() {
-    let rig = Rig::new("function Process(content, emit) emit('a', content) end").await;
-    rig.fill("a").await;
-    let letters = rig.store.queue(&letters_queue("web")).unwrap();
-    // None of them fits into what is left.
-    let events = vec![Bytes::from("x".repeat(25_000)); 40];
-    rig.store.commit(Commit::append(letters, events)).await.unwrap();
-    let stop = CancellationToken::new();
-    let refused = async {
-        // The store and the script answer in turn: when this is refused, so are the letters.
-        rig.queued(&letters_queue("web")).await;
-        rig.send(&[&"x".repeat(50_000)]).await.unwrap_err();
-        stop.cancel();
-    };
-    tokio::join!(biased; rig.script.redo(stop.clone()), refused);
-    assert_eq!(rig.queued(&letters_queue("web")).await.len(), 40);
-    assert_eq!(rig.store.usage(letters).events, 40);
-}
-
-#[tokio::test]
-async fn retried_letters_go_one_by_one_where_there_is_no_room_for_all_of_them() {
-    let rig = Rig::new("function Process(content, emit) emit('a', content) end").await;
-    rig.fill("a").await;
-    rig.remove("a", 1).await;
-    let letters = rig.store.queue(&letters_queue("web")).unwrap();
-    let events = vec![Bytes::from("x".repeat(40_000)); 3];
-    rig.store.commit(Commit::append(letters, events)).await.unwrap();
-    let stop = CancellationToken::new();
-    let stored = async {
-        while rig.store.usage(letters).events == 3 {
-            tokio::task::yield_now().await;
-        }
-        stop.cancel();
-    };
-    let both = async { tokio::join!(rig.script.redo(stop.clone()), stored) };
-    tokio::time::timeout(PATIENCE, both).await.expect("stored in time");
-    assert_eq!(rig.store.usage(letters).events, 2);
-}
-
-#[tokio::test]
 async fn a_timer_emits_and_waits_while_the_queue_is_full() {
     let rig = Rig::new(
         "local tick = 0
@@ -504,94 +375,4 @@ async fn a_timer_emits_and_waits_while_the_queue_is_full() {
     };
     let (queued, ()) = tokio::join!(emptied, script.tick(token));
     assert_eq!(queued.iter().map(|event| event.trim()).collect::<Vec<_>>(), ["tick 1", "tick 2"]);
-}
-
-#[tokio::test]
-async fn a_changed_script_takes_over_and_a_broken_one_does_not() {
-    let version = |n: u32| format!("function Process(content, emit) emit('a', content .. {n}) end");
-    let rig = Rig::new(&version(1)).await;
-    let (ask, asked) = watch::channel(0);
-    let stop = CancellationToken::new();
-    let (script, token) = (Arc::clone(&rig.script), stop.clone());
-    let changing = async {
-        rig.write("web.lua", "function Process(");
-        ask.send_modify(|asked| *asked += 1);
-        rig.send(&["x"]).await.unwrap();
-        let failing = r#"{"tests": [{"name": "two", "steps": [{"input": "x", "emits": [{"sink": "a", "content": "x2"}]}]}]}"#;
-        rig.write("web.test.json", failing);
-        rig.write("web.lua", &version(3));
-        ask.send_modify(|asked| *asked += 1);
-        rig.send(&["x"]).await.unwrap();
-        rig.write("web.lua", &version(2));
-        let reached = async {
-            while !rig.queued("a").await.iter().any(|event| event == "x2") {
-                rig.send(&["x"]).await.unwrap();
-                ask.send_modify(|asked| *asked += 1);
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, reached).await.expect("taken over");
-        stop.cancel();
-    };
-    tokio::join!(changing, script.reload(asked, token));
-    let queued = rig.queued("a").await;
-    assert!(queued.iter().all(|event| event == "x1" || event == "x2"), "{queued:?}");
-    assert!(is_sorted(&queued), "no event by the old one after the new one: {queued:?}");
-}
-
-fn is_sorted(events: &[String]) -> bool {
-    events.windows(2).all(|pair| pair[0] <= pair[1])
-}
-
-#[tokio::test]
-async fn a_script_that_cannot_be_loaded_does_not_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let error = start_error(folder.path(), "function Process(").await;
-    assert!(error.contains("source `web`") && error.contains("web.lua:1"), "{error}");
-}
-
-#[tokio::test]
-async fn a_script_whose_values_cannot_be_read_now_starts_and_goes_on_from_them_later() {
-    let script = "function Process(content, emit)
-        kv_set('count', (kv_get('count') or 0) + 1)
-        emit('a', kv_get('count'))
-    end";
-    let rig = Rig::new(script).await;
-    rig.send(&["x"]).await.unwrap();
-    let Rig { folder, store, script, out } = rig;
-    drop(out);
-    script.close().await;
-    let database = rusqlite::Connection::open(folder.path().join("store.sqlite3")).unwrap();
-    let rename = |from: &str, to: &str| {
-        database.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
-    };
-    rename("checkpoints", "away");
-    let (plan, routes) = (script.plan.clone(), vec![store.queue("a").unwrap()]);
-    let started = ScriptHandle::start("web", plan, &routes, store.clone(), <_>::default()).await;
-    let out = Output::new(store.clone(), routes).through(Some(started.expect("a start")));
-    let refused = out.send(batch(&["x"])).await.unwrap_err();
-    assert!(matches!(refused, Rejected::Failed(_)), "{refused}");
-    rename("away", "checkpoints");
-    let sent = async {
-        while let Err(refused) = out.send(batch(&["x"])).await {
-            assert!(matches!(refused, Rejected::Failed(_)), "{refused}");
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, sent).await.expect("loaded in time");
-    let budget = Budget { events: 10, bytes: usize::MAX };
-    let queued = store.read(store.queue("a").unwrap(), 0, budget).await.unwrap();
-    let queued: Vec<&[u8]> = queued.iter().map(|event| &event.content[..]).collect();
-    assert_eq!(queued, [b"1", b"2"]);
-}
-
-async fn start_error(folder: &Path, script: &str) -> String {
-    std::fs::write(folder.join("web.lua"), script).unwrap();
-    let queues = vec![QueueOptions::new("a"), QueueOptions::new(letters_queue("web"))];
-    let options = StoreOptions::new(folder.join("store.sqlite3"), 4 << 20, queues);
-    let store = Store::open(options).unwrap().store;
-    let options = ScriptOptions::new(folder.join("web.lua"), vec!["a".to_owned()]);
-    let plan = ScriptPlan { options: Arc::new(options), timer: USUAL.timer };
-    let started = ScriptHandle::start("web", plan, &[], store, <_>::default()).await;
-    started.err().map(|error| error.to_string()).unwrap_or_default()
 }

@@ -1,11 +1,13 @@
-//! The server's limits and its drain, over streams in memory with paused time; and over TCP, what a client's end means.
+//! The server's limits and its drain, over streams in memory with paused time.
+
+mod tcp;
+mod timeouts;
 
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,13 +15,11 @@ use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Body;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::TokioIo;
 use rf_net::body::read_capped;
 use rf_net::received::ReceivedBody;
 use rf_net::serve::{Listener, ServeReport, ServerLimits, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -77,9 +77,9 @@ async fn answer(
     Ok(Response::new(Full::from(text)))
 }
 
-/// Says each piece of a request again, as it comes.
-async fn echo(request: Request<ReceivedBody>) -> Result<Response<ReceivedBody>, Infallible> {
-    Ok(Response::new(request.into_body()))
+/// Answers, and wants nothing of the body.
+async fn refuse(_request: Request<ReceivedBody>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(Response::new(Full::from("no")))
 }
 
 /// Runs a server beside `script`, stops it when the script has ended, and returns its report.
@@ -162,154 +162,6 @@ async fn keep_alive_and_pipelined_requests_are_answered_in_order() {
     })
     .await;
     assert_eq!(report, ServeReport { accepted: 1, ..ServeReport::default() });
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_closed_after_the_idle_timeout() {
-    let limits = ServerLimits::default();
-    let idle_timeout = limits.idle_timeout;
-    with_server(limits, async |server| {
-        let mut stream = server.connect().await;
-        get(&mut stream, "/one").await;
-        assert_eq!(read_to_close(&mut stream).await, (String::new(), idle_timeout));
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_head_that_does_not_end_is_cut_off() {
-    let limits = ServerLimits::default();
-    let header_timeout = limits.header_timeout;
-    with_server(limits, async |server| {
-        let mut stream = server.connect().await;
-        get(&mut stream, "/one").await;
-        send(&mut stream, "GET /tw").await;
-        let started = Instant::now();
-        tokio::time::timeout(header_timeout / 2, stream.read_u8()).await.expect_err("still open");
-        // A further byte does not wind the clock up again.
-        send(&mut stream, "o").await;
-        read_to_close(&mut stream).await;
-        assert_eq!(started.elapsed(), header_timeout);
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_slow_handler_and_a_slow_body_are_not_slow_heads() {
-    with_server(ServerLimits::default(), async |server| {
-        let mut stream = server.connect().await;
-        assert_eq!(get(&mut stream, "/slow").await, "slow");
-        send(&mut stream, "POST /body HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\n\r\nab").await;
-        tokio::time::timeout(HOUR / 2, stream.read_u8()).await.expect_err("still reading the body");
-        send(&mut stream, "cd").await;
-        assert_eq!(receive(&mut stream).await, "abcd");
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_body_that_goes_on_beside_its_answer_is_no_slow_head_and_the_next_head_is_one() {
-    let limits = ServerLimits::default();
-    let header_timeout = limits.header_timeout;
-    let script = async |server: Server| {
-        let mut stream = server.connect().await;
-        send(&mut stream, "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
-        for _ in 0..5 {
-            send(&mut stream, "2\r\nab\r\n").await;
-            let mut piece = [0; 7];
-            stream.read_exact(&mut piece).await.expect("the piece, said again");
-            assert_eq!(&piece, b"2\r\nab\r\n");
-            tokio::time::sleep(header_timeout / 2).await;
-        }
-        send(&mut stream, "0\r\n\r\n").await;
-        let mut end = [0; 5];
-        stream.read_exact(&mut end).await.unwrap();
-        assert_eq!(&end, b"0\r\n\r\n");
-        send(&mut stream, "GET /tw").await;
-        assert_eq!(read_to_close(&mut stream).await, (String::new(), header_timeout));
-    };
-    with_service(|_peer| service_fn(echo), limits, script).await;
-}
-
-/// Answers, and wants nothing of the body.
-async fn refuse(_request: Request<ReceivedBody>) -> Result<Response<Full<Bytes>>, Infallible> {
-    Ok(Response::new(Full::from("no")))
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_is_answered_while_it_sends_may_go_on_for_a_while() {
-    let script = async |server: Server| {
-        // It pauses for too long, or goes on for too long.
-        for (pause, times) in [(1, 9), (3, 0)] {
-            let mut stream = server.connect().await;
-            let head = "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 1000000\r\n\r\n";
-            send(&mut stream, head).await;
-            assert_eq!(receive(&mut stream).await, "no");
-            let mut sent = 0;
-            loop {
-                tokio::time::sleep(Duration::from_secs(pause)).await;
-                if stream.write_all(b"more of it").await.is_err() {
-                    break;
-                }
-                sent += 1;
-            }
-            assert!((times..=times + 1).contains(&sent), "{sent} with pauses of {pause} s");
-        }
-    };
-    with_service(|_peer| service_fn(refuse), ServerLimits::default(), script).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_comes_after_an_upgrade_is_no_rest_of_its_request() {
-    let (upgrades, mut upgraded) = mpsc::channel(1);
-    let service_for = |_peer: SocketAddr| {
-        let upgrades = upgrades.clone();
-        service_fn(move |mut request: Request<ReceivedBody>| {
-            let upgrades = upgrades.clone();
-            async move {
-                upgrades.send(hyper::upgrade::on(&mut request)).await.unwrap();
-                let answer = Response::builder().status(101).header("connection", "upgrade");
-                let answer = answer.header("upgrade", "other").body(Full::<Bytes>::default());
-                Ok::<_, Infallible>(answer.unwrap())
-            }
-        })
-    };
-    let script = async |server: Server| {
-        let mut stream = server.connect().await;
-        // Nobody has read its body.
-        let head = "POST / HTTP/1.1\r\nHost: t\r\nConnection: upgrade\r\nUpgrade: other\r\nContent-Length: 4\r\n\r\n";
-        send(&mut stream, head).await;
-        let upgrade = upgraded.recv().await.expect("the request is there");
-        let mut tunnel = TokioIo::new(upgrade.await.unwrap());
-        let started = Instant::now();
-        tunnel.shutdown().await.unwrap();
-        assert_eq!(started.elapsed(), Duration::ZERO, "it is not listened to");
-        send(&mut stream, "more").await;
-        let mut more = [0; 4];
-        tunnel.read_exact(&mut more).await.unwrap();
-        assert_eq!(&more, b"more");
-    };
-    with_service(service_for, ServerLimits::default(), script).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_peer_that_does_not_take_its_answer_is_cut_off() {
-    let limits = ServerLimits { max_connections: NonZeroUsize::MIN, ..ServerLimits::default() };
-    let write_timeout = limits.write_timeout;
-    with_server(limits, async |server| {
-        let mut deaf = server.connect().await;
-        send(&mut deaf, "GET /large HTTP/1.1\r\nHost: t\r\n\r\n").await;
-        // There is one place: the next one is served as soon as the first is cut off.
-        let started = Instant::now();
-        let mut next = server.connect().await;
-        assert_eq!(get(&mut next, "/next").await, "/next");
-        assert_eq!(started.elapsed(), write_timeout);
-    })
-    .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -410,110 +262,4 @@ async fn what_hangs_is_cut_off_after_the_drain() {
     })
     .await;
     assert_eq!(report, ServeReport { accepted: 1, cut: 1, ..ServeReport::default() });
-}
-
-/// How far the one request of a test has come.
-#[derive(Default)]
-struct Asked {
-    is_under_way: Notify,
-    may_be_answered: Notify,
-    has_ended: CancellationToken,
-}
-
-async fn when_told(asked: Arc<Asked>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let _ended = asked.has_ended.clone().drop_guard();
-    asked.is_under_way.notify_one();
-    asked.may_be_answered.notified().await;
-    Ok(Response::new(Full::from("here")))
-}
-
-/// Asks a server over TCP, and runs `script` with the connection when the request is under way.
-async fn over_tcp<F: Future<Output = ()>>(
-    half_closed_timeout: Duration,
-    script: impl FnOnce(TcpStream, Arc<Asked>) -> F,
-) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let asked = Arc::new(Asked::default());
-    let service_for = |_peer: SocketAddr| {
-        let asked = Arc::clone(&asked);
-        service_fn(move |_request: Request<ReceivedBody>| when_told(Arc::clone(&asked)))
-    };
-    let limits = ServerLimits { half_closed_timeout, ..ServerLimits::default() };
-    let stop = CancellationToken::new();
-    let serving = serve(listener, service_for, limits, stop.clone());
-    let script = async {
-        let _stop_also_if_the_script_panics = stop.clone().drop_guard();
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").await.unwrap();
-        asked.is_under_way.notified().await;
-        script(stream, Arc::clone(&asked)).await;
-    };
-    tokio::join!(serving, script);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_sends_no_more_gets_its_answer_in_time() {
-    over_tcp(HOUR, async |mut stream, asked| {
-        stream.shutdown().await.unwrap();
-        let ended = asked.has_ended.cancelled();
-        tokio::time::timeout(HOUR / 2, ended).await.expect_err("the request goes on");
-        asked.may_be_answered.notify_one();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.ends_with("\r\n\r\nhere"), "{answer}");
-    })
-    .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_sends_no_more_and_gets_nothing_has_left_after_a_while() {
-    for half_closed_timeout in [HOUR, Duration::ZERO] {
-        over_tcp(half_closed_timeout, async |mut stream, asked| {
-            let since = Instant::now();
-            stream.shutdown().await.unwrap();
-            let ended = asked.has_ended.cancelled();
-            tokio::time::timeout(2 * HOUR, ended).await.expect("the request ends");
-            assert_eq!(since.elapsed(), half_closed_timeout);
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_reads_only_after_it_has_sent_all_gets_an_early_answer() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stop = CancellationToken::new();
-    let service_for = |_peer: SocketAddr| service_fn(refuse);
-    let serving = serve(listener, service_for, ServerLimits::default(), stop.clone());
-    let asking = async {
-        let _stop_also_if_this_panics = stop.clone().drop_guard();
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        // More than the kernel takes for a server that does not read.
-        let (piece, pieces) = (vec![b'x'; 64 * 1024], 512);
-        let length = piece.len() * pieces;
-        let head = format!("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.readable().await.expect("it is answered before it sends a body");
-        for _ in 0..pieces {
-            stream.write_all(&piece).await.expect("it is listened to");
-        }
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.ends_with("\r\n\r\nno"), "{answer}");
-    };
-    tokio::join!(serving, asking);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_breaks_its_connection_ends_its_request_at_once() {
-    over_tcp(HOUR, async |stream, asked| {
-        let since = Instant::now();
-        stream.set_zero_linger().unwrap();
-        drop(stream);
-        asked.has_ended.cancelled().await;
-        assert_eq!(since.elapsed(), Duration::ZERO);
-    })
-    .await;
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use rf_queue::DeadLetters;
+
 use super::*;
+use crate::sink::RateLimits;
 
 /// As a bucket of a relay: what it stores has an id, and it stores no id twice.
 #[derive(Default)]
@@ -150,4 +153,21 @@ async fn what_is_too_large_for_the_way_is_halved_and_alone_it_waits_for_a_person
     bench.run(&sink, paused).await;
     assert_eq!(sink.wait_delivered(3).await, names(0..3));
     assert_eq!((bench.left(), bench.store.disk().dead_letters), (7, 0));
+}
+
+#[tokio::test]
+async fn halves_keep_to_the_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..10)).await;
+    let rate = RateLimits { writes_per_minute: Some(1.0), ..RateLimits::default() };
+    let sink =
+        Recorder::new(Shape { rate, ..batches() }, |_| Err(SinkError::Permanent("bad".to_owned())));
+    let whole_is_sent = async {
+        while sink.writes().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    bench.run(&sink, whole_is_sent).await;
+    assert_eq!((sink.writes().len(), bench.left()), (1, 10));
 }

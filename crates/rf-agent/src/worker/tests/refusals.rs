@@ -1,6 +1,7 @@
 //! A queue that refuses, and what is given up meanwhile: nothing is delivered twice, and no dead letter is lost.
 
 use super::*;
+use crate::sink::RateLimits;
 
 /// Also while a rate forbids the next batch: then the queue is written before the wait for it.
 #[tokio::test]
