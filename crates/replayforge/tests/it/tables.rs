@@ -135,6 +135,25 @@ fn real_webhooks_become_rows_that_can_be_asked_for() {
     assert_eq!(hostile.status(), 404, "{}", hostile.text());
 }
 
+/// Also where samples come more often than a table has intervals.
+#[test]
+fn values_of_a_machine_become_series_without_a_script() {
+    let mut stack = Stack::with(|configs| {
+        let params = json!({ "intervalSeconds": "500ms", "include": ["load_1"] });
+        let source =
+            json!({ "id": "in", "type": "system-stats", "params": params, "targetSink": "out" });
+        configs.proxy["sources"] = json!([source]);
+        configs.proxy["envName"] = json!("prod");
+        configs.player["sources"][0]["sinks"] = json!(["series"]);
+        let params = json!({ "database": "series.sqlite3" });
+        configs.player["sinks"] =
+            json!([{ "name": "series", "type": "time_series", "params": params }]);
+    });
+    let sql = "SELECT count(*) FROM ts_gauge_systemstats_1s WHERE serie_name = 'load_1' AND env_name = 'prod'";
+    eventually("rows of two seconds", DRAIN, || ask::<i64>(&stack, "series", sql) >= 2);
+    assert!(stack.player.stop().success());
+}
+
 /// Browsers ask for gzip, and whoever compresses asks a stream once more behind its end.
 #[test]
 fn a_long_answer_comes_whole_also_compressed() {
