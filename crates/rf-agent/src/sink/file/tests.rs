@@ -301,6 +301,49 @@ async fn all_files_together_stay_below_their_limit_and_the_newest_stay() {
     assert!(left < 20, "{left} files");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn finished_files_are_compressed() {
+    for (compress, ending) in [("gzip", ".gz"), ("zstd", ".zst")] {
+        let bench = Bench::new();
+        let params = json!({ "path": "out/e.ndjson", "rotateBytes": 1000, "compress": compress });
+        bench.run(&params, &events(0..50)).await;
+        let is_packed = || {
+            let files = fs::read_dir(bench.path("out")).unwrap();
+            let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort_unstable();
+            matches!(&names[..], [packed, active] if packed.ends_with(ending) && active == "e.ndjson")
+        };
+        let is_over = || is_packed() && bench.store.usage(bench.queue).events == 0;
+        let sink = build_sink(bench.folder.path(), &params).unwrap();
+        let contents = events(50..100);
+        let run = bench.run_until(sink, &contents, is_over);
+        tokio::time::timeout(Duration::from_secs(20), run).await.expect(compress);
+        assert_eq!(all_text(bench.folder.path(), &["out/e.ndjson"]), lines(0..100));
+    }
+}
+
+/// Captured then, else queued then.
+#[test]
+fn the_time_in_a_path_is_the_event_s() {
+    let path = path_of("%Y-%m-%d/%H%M.ndjson").unwrap();
+    let renderer = Renderer { path, format: FileFormat::Ndjson };
+    let event = |content: &str, at_ms: u64| StoredEvent {
+        id: 1,
+        at_ms,
+        attempts: 0,
+        content: content.to_owned().into(),
+    };
+    let captured = r#"{"capturedAtUs":1769850845000000}"#;
+    let events = [event(captured, 5), event("{}", 1_767_225_660_000), event(captured, 7)];
+    let chunks = renderer.chunks(&events).unwrap();
+    let lines: Vec<(&str, usize)> = chunks
+        .iter()
+        .map(|chunk| (chunk.path.as_str(), chunk.bytes.split(|byte| *byte == b'\n').count() - 1))
+        .collect();
+    assert_eq!(lines, [("2026-01-31/0914.ndjson", 2), ("2026-01-01/0001.ndjson", 1)]);
+}
+
 #[test]
 fn what_cannot_be_compressed_is_removed_in_its_turn_all_the_same() {
     let folder = tempfile::tempdir().unwrap();
