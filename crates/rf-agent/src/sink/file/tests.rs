@@ -238,6 +238,21 @@ async fn of_paths_with_fields_one_that_rests_is_finished_beside_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_more_files_than_are_kept_those_that_rest_are_finished() {
+    let bench = Bench::new();
+    let event = |number: usize| json!({ "path": format!("/{number}") }).to_string();
+    let contents: Vec<String> = (0..300).map(event).collect();
+    let params = json!({ "path": "out/{path}.ndjson", "fsync": "rotation" });
+    bench.run(&params, &contents).await;
+    bench.run(&params, &contents[..1]).await;
+    let files = fs::read_dir(bench.path("out")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let (finished, active): (Vec<_>, Vec<_>) = names.partition(|name| name.contains('-'));
+    assert_eq!((finished.len(), active.len()), (300 - 256, 256));
+    assert!(active.iter().any(|name| name == "0.ndjson"), "it was written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_an_earlier_version_with_a_name_too_long_to_finish_holds_nothing_up() {
     let bench = Bench::new();
     let event = |path: &str| json!({ "path": path }).to_string();
