@@ -14,7 +14,7 @@ use crate::support::load::{Load, try_post};
 use crate::support::ports::free_port;
 use crate::support::stack::Stack;
 use crate::support::wait::{eventually, let_pass};
-use crate::support::wire::{Wire, call};
+use crate::support::wire::{Wire, call, post};
 
 /// Names a table for all three sinks.
 const TABLE: &str = "ts_counter_hits_60s";
@@ -133,6 +133,56 @@ fn real_webhooks_become_rows_that_can_be_asked_for() {
     assert!(csv.text().starts_with("id,_rpf_id,"), "{}", csv.text());
     let hostile = get("/rows/rpf-db/github?order=id;drop%20table%20github");
     assert_eq!(hostile.status(), 404, "{}", hostile.text());
+}
+
+/// As in files of the original: a port for each, as a text, and none for all of them.
+#[test]
+fn each_sink_answers_at_a_port_of_its_own() {
+    let sinks = [
+        ("rows", "db", "listen_port", "listen_host", free_port()),
+        ("series", "time_series", "listen_port", "listen_host", free_port()),
+        ("checks", "alert", "exposed_port", "listen_addr", free_port()),
+    ];
+    let mut stack = Stack::with(|configs| {
+        configs.player["sources"][0]["sinks"] = json!(["rows", "series", "checks"]);
+        let sink = |(name, kind, port_key, host_key, port): (&str, &str, &str, &str, u16)| {
+            let mut params = json!({ "database": format!("{name}.sqlite3") });
+            params[port_key] = json!(port.to_string());
+            params[host_key] = json!("127.0.0.1");
+            json!({ "name": name, "type": kind, "params": params })
+        };
+        configs.player["sinks"] = json!(sinks.map(sink));
+    });
+    let body = json!({ "timestamp": 60, "value": 1, "status": "ok" }).to_string();
+    post(stack.ports.proxy, &format!("/{TABLE}"), body.as_bytes());
+    for (name, .., port) in sinks {
+        for path in [format!("/query-table/{TABLE}"), format!("/{name}/query-table/{TABLE}")] {
+            eventually(&path, DRAIN, || {
+                let answer = call(port, "GET", &path, &[("Host", b"localhost")], b"");
+                answer.status() == 200 && answer.json()[0]["timestamp"] == 60
+            });
+        }
+    }
+    assert!(stack.player.stop().success());
+}
+
+/// Also where samples come more often than a table has intervals.
+#[test]
+fn values_of_a_machine_become_series_without_a_script() {
+    let mut stack = Stack::with(|configs| {
+        let params = json!({ "intervalSeconds": "500ms", "include": ["load_1"] });
+        let source =
+            json!({ "id": "in", "type": "system-stats", "params": params, "targetSink": "out" });
+        configs.proxy["sources"] = json!([source]);
+        configs.proxy["envName"] = json!("prod");
+        configs.player["sources"][0]["sinks"] = json!(["series"]);
+        let params = json!({ "database": "series.sqlite3" });
+        configs.player["sinks"] =
+            json!([{ "name": "series", "type": "time_series", "params": params }]);
+    });
+    let sql = "SELECT count(*) FROM ts_gauge_systemstats_1s WHERE serie_name = 'load_1' AND env_name = 'prod'";
+    eventually("rows of two seconds", DRAIN, || ask::<i64>(&stack, "series", sql) >= 2);
+    assert!(stack.player.stop().success());
 }
 
 /// Browsers ask for gzip, and whoever compresses asks a stream once more behind its end.

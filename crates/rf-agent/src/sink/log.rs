@@ -155,6 +155,16 @@ mod tests {
     }
 
     #[test]
+    fn files_may_be_without_a_limit() {
+        let params = "{ logFilePath: 'x', maxTotalBytes: 0 }";
+        let mut problems = Problems::new();
+        let document = parse("player.json", params, &|_| None, &mut problems).expect("JSON5");
+        let context = SinkContext { name: "log", data_dir: Path::new("."), sinks: &["log"] };
+        let built = build(&context, &document.root(), &mut problems);
+        assert!(built.is_some() && problems.is_ok(), "{problems}");
+    }
+
+    #[test]
     fn levels_go_without_regard_to_case_and_none_is_info() {
         for (params, expected) in [
             ("{ logLevel: 'warn' }", LogLevel::Warn),

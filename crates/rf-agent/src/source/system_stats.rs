@@ -67,13 +67,20 @@ pub(super) fn build(
     let interval = Duration::from(config.interval_seconds);
     Some(Box::new(SystemStats {
         id: context.id.to_owned(),
-        path: format!("ts_gauge_systemstats_{}s", interval.as_secs_f64()),
+        path: path_of(interval),
         interval,
         env_name: context.env_name.to_owned(),
         host_name: context.host_name.to_owned(),
         include: config.include,
         exclude: config.exclude,
     }))
+}
+
+/// The table that a time series is to have for samples at this interval. Its own intervals are of whole seconds, and with the
+/// next longer one each of them has a sample.
+fn path_of(interval: Duration) -> String {
+    let seconds = interval.as_secs() + u64::from(interval.subsec_nanos() > 0);
+    format!("ts_gauge_systemstats_{seconds}s")
 }
 
 struct SystemStats {

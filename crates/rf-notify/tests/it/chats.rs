@@ -228,6 +228,24 @@ async fn a_rate_answer_says_when_to_come_back() {
     }
 }
 
+/// As Slack and ntfy do: <https://docs.slack.dev/apis/web-api/rate-limits>.
+#[tokio::test]
+async fn a_rate_answer_may_say_it_in_its_head() {
+    let service =
+        Service::with_headers(&[("retry-after", "7")], |_| (429, "rate_limited".to_owned())).await;
+    for config in [
+        json!({ "kind": "slack", "url": service.url }),
+        json!({ "kind": "ntfy", "url": service.url, "topic": "alerts" }),
+    ] {
+        let limited = target(&config).send(&message("", "x"), "id").await;
+        let expected = NotifyError::Retry {
+            reason: "answered 429 Too Many Requests: rate_limited".to_owned(),
+            after: Some(Duration::from_secs(7)),
+        };
+        assert_eq!(limited, Err(expected), "{config}");
+    }
+}
+
 /// <https://spec.matrix.org/v1.7/client-server-api/#put_matrixclientv3roomsroomidsendeventtypetxnid>.
 #[tokio::test]
 async fn matrix_is_sent_each_message_under_its_own_id() {

@@ -52,6 +52,8 @@ fn what_ntfy_and_gotify_would_refuse_is_refused_before() {
     check(json!({ "kind": "ntfy", "topic": "a/b" }), "topic: expected 1 to 64");
     check(json!({ "kind": "ntfy", "topic": "a", "priority": 6 }), "priority: expected 1");
     check(json!({ "kind": "gotify", "url": "http://h", "token": "a\nb" }), "token: expected");
+    let urgent = json!({ "kind": "gotify", "url": "http://h", "token": "a", "priority": 11 });
+    check(urgent, "priority: expected 0");
 }
 
 /// <https://gotify.net/docs/pushmsg>, <https://gotify.net/api-docs>.
@@ -78,6 +80,10 @@ async fn gotify_takes_a_message_with_the_key_of_an_application() {
     target(&config).send(&message("disk full", ""), "id").await.unwrap();
     let got = service.received().pop().unwrap().json;
     assert_eq!(got, json!({ "message": "disk full", "priority": 8 }));
+    target(&config).send(&message("", &"ä".repeat(20_000)), "id").await.unwrap();
+    let got = service.received().pop().unwrap().json;
+    let text = got["message"].as_str().unwrap();
+    assert!(text.len() <= 32 * 1024 && text.ends_with("ä…"), "{} bytes", text.len());
     let config = json!({ "kind": "gotify", "url": url, "token": "A2" });
     let refused = target(&config).send(&message("", "x"), "id").await.unwrap_err();
     assert!(matches!(refused, NotifyError::Refused(_)), "{refused:?}");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use parking_lot::Mutex;
 use rf_core::config::{Problems, parse};
@@ -44,13 +44,27 @@ impl Service {
     pub(crate) async fn start(
         rules: impl Fn(&Received) -> (u16, String) + Send + Sync + 'static,
     ) -> Service {
+        Service::with_headers(&[], rules).await
+    }
+
+    /// The same, with these headers in each answer.
+    pub(crate) async fn with_headers(
+        headers: &'static [(&'static str, &'static str)],
+        rules: impl Fn(&Received) -> (u16, String) + Send + Sync + 'static,
+    ) -> Service {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let received: Arc<Mutex<Vec<Received>>> = Arc::default();
         let (kept, rules): (_, Arc<Rules>) = (Arc::clone(&received), Arc::new(rules));
-        let app = Router::new().fallback(move |method, uri: Uri, headers, body: Bytes| {
+        let app = Router::new().fallback(move |method, uri: Uri, head, body: Bytes| {
             let (kept, rules) = (Arc::clone(&kept), Arc::clone(&rules));
-            async move { answer(&kept, &*rules, take(method, &uri, headers, &body)) }
+            async move {
+                let mut answer = answer(&kept, &*rules, take(method, &uri, head, &body));
+                for (name, value) in headers {
+                    answer.headers_mut().insert(*name, HeaderValue::from_static(value));
+                }
+                answer
+            }
         });
         let tasks = Tasks::new(CancellationToken::new());
         tasks.spawn("service", async move { axum::serve(listener, app).await });

@@ -130,3 +130,30 @@ impl AlertTableConfig {
 fn silence(text: &str) -> Option<i64> {
     crate::sink::table::timestamp::parse(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn keys_make_the_rule_of_a_table() {
+        const MINUTE: i64 = 60_000_000;
+        let usual = Rule { bad: 3, of: 3, heartbeat: None, reminder: None };
+        let check = |keys: Value, expected: Rule| {
+            let config: AlertTableConfig = serde_json::from_value(keys.clone()).unwrap();
+            assert_eq!(config.rule(), expected, "{keys}");
+        };
+        check(json!({}), usual);
+        check(json!({ "consecutiveBad": 4 }), Rule { bad: 4, of: 4, ..usual });
+        check(json!({ "consecutiveBad": 2, "outOf": 5 }), Rule { bad: 2, of: 5, ..usual });
+        let every = |minutes: i64| Rule { heartbeat: Some(minutes * MINUTE), ..usual };
+        check(json!({ "heartbeatInterval": "5m" }), every(5));
+        check(json!({ "heartbeatInterval": "5m", "heartbeatGrace": "1m" }), every(6));
+        let reminder = Some(6 * 60 * MINUTE);
+        check(json!({ "reminderInterval": "6h" }), Rule { reminder, ..usual });
+        let off = json!({ "heartbeatInterval": 0, "heartbeatGrace": "1m", "reminderInterval": 0 });
+        check(off, usual);
+    }
+}

@@ -132,6 +132,29 @@ fn length(us: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::alert::watcher::Rule;
+
+    #[test]
+    fn a_notice_says_what_was_wrong_and_for_how_long() {
+        let rule = Rule { bad: 3, of: 3, heartbeat: None, reminder: None };
+        let mut watch = Watch::default();
+        watch.event(&rule, "down", 0, false);
+        let check = |notice: Notice, subject: &str, message: &str| {
+            assert_eq!(text("shop", &watch, &notice), (subject.to_owned(), message.to_owned()));
+        };
+        let time = 100_000_000;
+        let bad = "Table shop is in alarm: its last bad status is \"down\".";
+        check(Notice::Bad, "shop: down", bad);
+        let good = "Table shop is good again. It was bad (\"down\") for 1 min 40 s.";
+        check(Notice::Recovered(time), "shop: recovered", good);
+        let missing = "Table shop has had no event for 1 min 40 s.";
+        check(Notice::Missing(time), "shop: no events", missing);
+        let back = "Table shop has events again. It had none for 1 min 40 s.";
+        check(Notice::Back(time), "shop: events again", back);
+        let still = "Table shop has been bad (\"down\") for 1 min 40 s.";
+        check(Notice::StillBad(time), "shop: still down", still);
+        check(Notice::StillMissing(time), "shop: still no events", missing);
+    }
 
     #[test]
     fn lengths_for_people() {

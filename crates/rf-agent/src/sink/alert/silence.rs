@@ -98,3 +98,62 @@ impl Silences {
         Ok(removed > 0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database() -> Connection {
+        let conn = Connection::open_in_memory().unwrap();
+        conn.execute_batch(TABLES).unwrap();
+        conn
+    }
+
+    fn load(conn: &Connection) -> Silences {
+        Silences::load(conn, Scope::of("checks")).unwrap()
+    }
+
+    fn silence(name: &str, until_us: i64) -> Silence {
+        Silence { name: name.to_owned(), until_us, reason: String::new() }
+    }
+
+    #[test]
+    fn a_silence_ends_by_itself() {
+        let conn = database();
+        let mut silences = load(&conn);
+        for (name, until) in [("web", 100), (ALL, 50)] {
+            assert!(silences.put(&conn, silence(name, until), 0).unwrap());
+        }
+        // After a restart as before it.
+        for known in [&silences, &load(&conn)] {
+            for (table, now, expected) in [
+                ("web", 49, Some(100)),
+                ("web", 99, Some(100)),
+                ("web", 100, None),
+                ("db", 49, Some(50)),
+                ("db", 50, None),
+            ] {
+                assert_eq!(known.until(table, now), expected, "{table} at {now}");
+            }
+            assert_eq!(known.lasting(0).len(), 2);
+            assert_eq!(known.lasting(50), [silence("web", 100)]);
+            assert_eq!(known.lasting(100), []);
+        }
+        assert!(silences.put(&conn, silence("db", 300), 100).unwrap());
+        assert_eq!(load(&conn).all, [silence("db", 300)], "what is over is not kept");
+    }
+
+    #[test]
+    fn there_are_so_many_silences_and_no_more() {
+        let conn = database();
+        let mut silences = load(&conn);
+        let mut put =
+            |name: &str, now: i64| silences.put(&conn, silence(name, now + 10), now).unwrap();
+        for number in 0..MAX_SILENCES {
+            assert!(put(&number.to_string(), 0), "{number}");
+        }
+        assert!(!put("one more", 0));
+        assert!(put("7", 0), "in place of another one of the same table");
+        assert!(put("one more", 10), "once there is room");
+    }
+}

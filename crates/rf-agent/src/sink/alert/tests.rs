@@ -401,6 +401,20 @@ async fn the_status_says_what_was_bad_and_who_can_end_a_silence() {
 }
 
 #[tokio::test]
+async fn old_rows_are_removed_and_the_alarm_stays() {
+    let params = r#"{ "database": "alert.sqlite3", "row_ttl_sec": 3600 }"#;
+    let mut rig = Rig::start(super::build, params).await;
+    statuses(&mut rig, &["down", "down", "down"]).await;
+    let conn = Connection::open(rig.folder.path().join("alert.sqlite3")).unwrap();
+    let sql = "UPDATE web SET _rpf_last_updated_idx = _rpf_last_updated_idx - 3700 WHERE id <> '3'";
+    assert_eq!(conn.execute(sql, []).unwrap(), 2);
+    let rows =
+        || -> u64 { conn.query_row("SELECT count(*) FROM web", [], |row| row.get(0)).unwrap() };
+    run_until(&rig, "removed", || rows() == 1).await;
+    assert_eq!(rig.json("/status").await[0]["state"], "bad");
+}
+
+#[tokio::test]
 async fn a_silence_may_come_before_the_table() {
     let mut rig = Rig::start(super::build, PARAMS).await;
     let body = json!({ "table": "WEB", "for": "1h" }).to_string();

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sink::contract::{Promise, Subject, check_sink_contract};
 use crate::sink::table::rig::{Rig, event, event_with_id, sink};
-use crate::sink::table::{applied, rows};
+use crate::sink::table::{applied, rows, timestamp};
 use crate::sink::{Sink, SinkBatch, SinkError};
 
 const PARAMS: &str = r#"{ "database": "db.sqlite3" }"#;
@@ -134,6 +134,18 @@ async fn a_row_is_answered_as_it_was_sent() {
             "active": true, "off": false, "nested": r#"{"b":[1,null]}"#,
         })
     );
+}
+
+#[tokio::test]
+async fn a_row_without_a_time_is_of_now() {
+    let mut rig = rig().await;
+    let before = timestamp::now_seconds();
+    rig.write(&["{}", r#"{"timestamp":""}"#].map(|body| event("POST", "/t", body))).await;
+    let rows = rig.json("/query-table/t").await;
+    for row in [0_usize, 1] {
+        let time = rows[row]["timestamp"].as_i64().unwrap();
+        assert!((before..=timestamp::now_seconds()).contains(&time), "{row}: {time}");
+    }
 }
 
 #[tokio::test]

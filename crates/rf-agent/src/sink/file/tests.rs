@@ -238,6 +238,21 @@ async fn of_paths_with_fields_one_that_rests_is_finished_beside_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_more_files_than_are_kept_those_that_rest_are_finished() {
+    let bench = Bench::new();
+    let event = |number: usize| json!({ "path": format!("/{number}") }).to_string();
+    let contents: Vec<String> = (0..300).map(event).collect();
+    let params = json!({ "path": "out/{path}.ndjson", "fsync": "rotation" });
+    bench.run(&params, &contents).await;
+    bench.run(&params, &contents[..1]).await;
+    let files = fs::read_dir(bench.path("out")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let (finished, active): (Vec<_>, Vec<_>) = names.partition(|name| name.contains('-'));
+    assert_eq!((finished.len(), active.len()), (300 - 256, 256));
+    assert!(active.iter().any(|name| name == "0.ndjson"), "it was written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_an_earlier_version_with_a_name_too_long_to_finish_holds_nothing_up() {
     let bench = Bench::new();
     let event = |path: &str| json!({ "path": path }).to_string();
@@ -299,6 +314,49 @@ async fn all_files_together_stay_below_their_limit_and_the_newest_stay() {
     assert!(lines(0..800).ends_with(&text), "the newest, without a gap");
     let left = fs::read_dir(bench.folder.path()).unwrap().count();
     assert!(left < 20, "{left} files");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finished_files_are_compressed() {
+    for (compress, ending) in [("gzip", ".gz"), ("zstd", ".zst")] {
+        let bench = Bench::new();
+        let params = json!({ "path": "out/e.ndjson", "rotateBytes": 1000, "compress": compress });
+        bench.run(&params, &events(0..50)).await;
+        let is_packed = || {
+            let files = fs::read_dir(bench.path("out")).unwrap();
+            let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort_unstable();
+            matches!(&names[..], [packed, active] if packed.ends_with(ending) && active == "e.ndjson")
+        };
+        let is_over = || is_packed() && bench.store.usage(bench.queue).events == 0;
+        let sink = build_sink(bench.folder.path(), &params).unwrap();
+        let contents = events(50..100);
+        let run = bench.run_until(sink, &contents, is_over);
+        tokio::time::timeout(Duration::from_secs(20), run).await.expect(compress);
+        assert_eq!(all_text(bench.folder.path(), &["out/e.ndjson"]), lines(0..100));
+    }
+}
+
+/// Captured then, else queued then.
+#[test]
+fn the_time_in_a_path_is_the_event_s() {
+    let path = path_of("%Y-%m-%d/%H%M.ndjson").unwrap();
+    let renderer = Renderer { path, format: FileFormat::Ndjson };
+    let event = |content: &str, at_ms: u64| StoredEvent {
+        id: 1,
+        at_ms,
+        attempts: 0,
+        content: content.to_owned().into(),
+    };
+    let captured = r#"{"capturedAtUs":1769850845000000}"#;
+    let events = [event(captured, 5), event("{}", 1_767_225_660_000), event(captured, 7)];
+    let chunks = renderer.chunks(&events).unwrap();
+    let lines: Vec<(&str, usize)> = chunks
+        .iter()
+        .map(|chunk| (chunk.path.as_str(), chunk.bytes.split(|byte| *byte == b'\n').count() - 1))
+        .collect();
+    assert_eq!(lines, [("2026-01-31/0914.ndjson", 2), ("2026-01-01/0001.ndjson", 1)]);
 }
 
 #[test]

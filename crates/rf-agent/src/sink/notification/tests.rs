@@ -316,6 +316,21 @@ async fn what_is_no_post_is_passed_over() {
 }
 
 #[test]
+fn people_are_told_so_often_a_minute_and_programs_at_once() {
+    let check = |params: Value, expected: Option<f64>| {
+        let sink = build_sink(&params).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!(sink.shape().rate.writes_per_minute, expected, "{params}");
+    };
+    let people = json!({ "kind": "slack", "url": "http://127.0.0.1:9" });
+    let program = json!({ "url": "http://127.0.0.1:9" });
+    check(json!({ "webhooks": { "a": people } }), Some(20.0));
+    check(json!({ "webhooks": { "a": program } }), None);
+    check(json!({ "webhooks": { "a": program, "b": people } }), Some(20.0));
+    check(json!({ "webhooks": { "a": program }, "maxMessagesPerMinute": 5 }), Some(5.0));
+    check(json!({ "webhooks": { "a": people }, "maxMessagesPerMinute": 0 }), None);
+}
+
+#[test]
 fn a_wrong_file_is_told_where() {
     let check = |params: Value, expected: &str| {
         let problems = build_sink(&params).err().unwrap();

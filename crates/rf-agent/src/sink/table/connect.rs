@@ -125,6 +125,7 @@ mod tests {
         conn.execute_batch("CREATE TABLE t (a); CREATE TABLE _rpf_events (a); INSERT INTO t VALUES (1); CREATE VIEW v AS SELECT a FROM t;")
             .unwrap();
         let reader = reader(&path).unwrap();
+        assert!(reader.is_readonly("main").unwrap(), "whatever the authorizer says");
         for allowed in [
             "SELECT a FROM t WHERE a = 1 ORDER BY a LIMIT 3",
             "SELECT a FROM v",

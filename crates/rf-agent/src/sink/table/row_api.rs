@@ -146,6 +146,15 @@ async fn time_analytics(
     .await
 }
 
+/// The times from ?1 to ?2 with their status, in order.
+pub(crate) fn times_of(table: &Table, status: Option<&Column>) -> String {
+    let status = status.map_or_else(|| "NULL".to_owned(), |status| status.name.to_string());
+    format!(
+        "SELECT {TIMESTAMP}, {status} FROM {} WHERE {TIMESTAMP} >= ?1 AND {TIMESTAMP} <= ?2 ORDER BY {TIMESTAMP}",
+        table.name
+    )
+}
+
 /// Counts along the index on `timestamp` (and `status`), which gives the buckets one after the other: the table itself is
 /// not read.
 fn count(
@@ -155,12 +164,7 @@ fn count(
     span: &Span,
     writer: &mut RowWriter,
 ) -> Result<(), QueryError> {
-    let status_name = status.map_or_else(|| "NULL".to_owned(), |status| status.name.to_string());
-    let sql = format!(
-        "SELECT {TIMESTAMP}, {status_name} FROM {} WHERE {TIMESTAMP} >= ?1 AND {TIMESTAMP} <= ?2 ORDER BY {TIMESTAMP}",
-        table.name
-    );
-    let mut statement = session.conn.prepare(&sql)?;
+    let mut statement = session.conn.prepare(&times_of(table, status))?;
     let mut rows = statement.query([span.start, span.stop])?;
     let mut bucket = Bucket { start: 0, counts: BTreeMap::new(), bytes: 0 };
     let mut spelled = Vec::new();

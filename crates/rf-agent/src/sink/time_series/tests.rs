@@ -239,6 +239,32 @@ async fn what_is_no_table_of_a_series_costs_its_points_alone() {
     assert_eq!(rig.json("/query-table/ts_counter_good_60s").await[0]["count"], json!(5));
 }
 
+/// However long ago that is.
+#[tokio::test]
+async fn rows_are_as_old_as_the_newest_of_their_table_allows() {
+    let params = r#"{ "database": "ts.sqlite3", "row_ttl_sec": 600 }"#;
+    let mut rig = Rig::start(super::build, params).await;
+    for (table, at) in
+        [("a", 60), ("a", 1200), ("a", 1260), ("a", 1800), ("b", 60), ("b", 600), ("c", 60)]
+    {
+        let body = format!(r#"{{"timestamp":{at},"value":1}}"#);
+        rig.post(&format!("/ts_gauge_{table}_60s"), &body).await;
+    }
+    let times = async |table: &str| {
+        rig.json(&format!("/distinct-values/ts_gauge_{table}_60s/timestamp")).await
+    };
+    let stop = CancellationToken::new();
+    let removed = async {
+        while times("a").await != json!([1200, 1260, 1800]) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(Arc::clone(&rig.sink).run(stop.clone()), removed) };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("removed in time");
+    assert_eq!((times("b").await, times("c").await), (json!([60, 600]), json!([60])));
+}
+
 #[tokio::test]
 async fn old_rows_go_and_a_wrong_clock_takes_nothing_along() {
     let mut rig = rig().await;

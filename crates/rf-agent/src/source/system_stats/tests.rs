@@ -29,6 +29,15 @@ fn an_event_has_the_originals_keys_in_its_order() {
     assert_eq!(event["path"], "ts_gauge_systemstats_10s");
 }
 
+/// Others name no table of a time series.
+#[test]
+fn a_path_has_a_whole_number_of_seconds() {
+    for (millis, seconds) in [(10_000, 10), (1000, 1), (500, 1), (1, 1), (2500, 3)] {
+        let path = path_of(Duration::from_millis(millis));
+        assert_eq!(path, format!("ts_gauge_systemstats_{seconds}s"), "{millis} ms");
+    }
+}
+
 #[test]
 fn whole_numbers_are_written_as_such() {
     assert_eq!(number(16_384_000.0).to_string(), "16384000");

@@ -19,6 +19,7 @@ pub(super) async fn charts() -> Rig {
             events.push(event("POST", "/ts_gauge_g_10s", &body));
             events.push(event("POST", "/ts_rollup_r_60s", &body));
             events.push(event("POST", "/ts_counter_c_60s", &body));
+            events.push(event("POST", "/ts_delta_d_60s", &body));
         }
     }
     rig.write(&events).await;
@@ -72,6 +73,32 @@ async fn rates_of_neighbouring_spans_add_up() {
     assert_eq!(parts, whole);
 }
 
+/// As one of a program that was started anew.
+#[tokio::test]
+async fn a_value_that_fell_has_grown_from_nothing() {
+    let mut rig = rig().await;
+    for (at, value) in [(60, 100), (70, 130), (80, 20), (90, 50)] {
+        let body = format!(r#"{{"timestamp":{at},"value":{value}}}"#);
+        rig.post("/ts_gauge_g_10s", &body).await;
+    }
+    let rows = rig.json("/range/ts_gauge_g_10s?step=1m&aggregate=rate").await;
+    assert_eq!(values(&rows), [(30.0 + 20.0 + 30.0) / 60.0]);
+}
+
+#[tokio::test]
+async fn the_newest_row_of_each_series_is_a_view() {
+    let mut rig = charts().await;
+    let other = r#"{"timestamp":1000020,"serieName":"up","envName":"other","value":7}"#;
+    rig.post("/ts_gauge_g_10s", other).await;
+    let rows = rig.json("/query-table/v_ts_gauge_g_10s_latest?order=timestamp").await;
+    let rows = rows.as_array().unwrap().iter();
+    let mut seen: Vec<_> =
+        rows.map(|row| json!([row["serie_name"], row["env_name"], row["value"]])).collect();
+    seen.sort_by_key(ToString::to_string);
+    let expected = [json!(["flat", "e", 5]), json!(["up", "e", 59]), json!(["up", "other", 7])];
+    assert_eq!(seen, expected);
+}
+
 #[tokio::test]
 async fn a_series_that_is_named_is_found_among_any_number_of_them() {
     let rig = charts().await;
@@ -87,6 +114,8 @@ async fn a_series_that_is_named_is_found_among_any_number_of_them() {
     let found = rig.json(&format!("{uri}&serie=s10400&serie=s00003&serie=s10400&serie=none")).await;
     assert_eq!(values(&found), [3.0, 10_400.0]);
     assert_eq!(rig.json(&format!("{uri}&serie=s10400&env=e1")).await, json!([]));
+    let of_env = rig.json(&format!("{uri}&serie=s10400&serie=s00003&env=e1&env=none")).await;
+    assert_eq!(values(&of_env), [3.0]);
     let (status, reason) = rig.refusal(uri).await;
     assert_eq!(status, 400);
     assert!(reason.starts_with("more than 10000 series: name those"), "{reason}");
@@ -109,6 +138,10 @@ async fn other_kinds_are_put_together_from_what_they_hold() {
     assert_eq!(one("ts_counter_c_60s", "sum").await, 975.0);
     assert_eq!(one("ts_counter_c_60s", "count").await, 5.0);
     assert_eq!(one("ts_counter_c_60s", "rate").await, 975.0 / 600.0);
+    // From the value before the span, 17, to the last one.
+    assert_eq!(one("ts_delta_d_60s", "sum").await, 30.0);
+    assert_eq!(one("ts_delta_d_60s", "last").await, 47.0);
+    assert_eq!(one("ts_delta_d_60s", "rate").await, 30.0 / 600.0);
 }
 
 #[tokio::test]
@@ -175,7 +208,7 @@ async fn snapshots_are_told_apart_by_their_value() {
 async fn what_makes_no_sense_is_said() {
     let rig = charts().await;
     for (uri, status, text) in [
-        ("/range/nothing", 404, "no table `nothing`; known: ts_counter_c_60s,"),
+        ("/range/nothing", 404, "no table `nothing`; known: ts_counter_c_60s, ts_delta_d_60s,"),
         (
             "/series/v_ts_gauge_g_10s_latest",
             400,
