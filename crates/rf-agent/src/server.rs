@@ -49,8 +49,9 @@ pub(crate) use self::config::plan;
 
 /// Connections of one listener at a time; further ones wait in the kernel.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not zero");
-/// How long answers under way may take after the stop: nothing is lost with them.
-const DRAIN: Duration = Duration::from_secs(2);
+/// How long answers under way may take after the stop: nothing is lost with them. Longer than the 2 s for which a client that
+/// was refused within a request may pause: otherwise one that idles would be named as cut off.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// A sink as its URLs show it.
 pub(crate) struct ServedSink {

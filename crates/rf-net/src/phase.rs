@@ -17,7 +17,7 @@ struct State {
     is_in_head: AtomicBool,
     /// What comes is no HTTP any more.
     is_upgraded: AtomicBool,
-    /// The rest of a body was given up.
+    /// The rest of a body was given up, or of a head that was refused.
     has_rest: AtomicBool,
 }
 
@@ -41,11 +41,17 @@ impl Phase {
         UnderWay::new(self.clone(), false)
     }
 
+    /// Something is written: within a head it says that this is refused. A head that a stop meets has no answer to lose.
+    pub(crate) fn note_write(&self) {
+        if self.is_in_head() {
+            self.0.has_rest.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Whether the peer may still be sending what nobody wants any more: the rest of a body, or of a head that was refused.
     /// What comes after an upgrade is wanted.
     pub(crate) fn has_rest(&self) -> bool {
-        let has_rest = self.0.has_rest.load(Ordering::Relaxed) || self.is_in_head();
-        has_rest && !self.is_upgraded()
+        self.0.has_rest.load(Ordering::Relaxed) && !self.is_upgraded()
     }
 
     /// The connection has changed its protocol.

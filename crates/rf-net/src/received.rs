@@ -1,7 +1,7 @@
 //! The body of a request, as a server's service gets it.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -9,8 +9,9 @@ use hyper::body::Incoming;
 
 use crate::phase::UnderWay;
 
-/// Tells its connection when it has come to its end. Dropped before, its rest is given up: then the connection listens to the
-/// client for a while before it closes, so that the answer is not lost with it.
+/// Tells its connection when it has come to its end. Dropped before, its rest is given up, unless all of it is there: then the
+/// answer says that the connection closes, which listens to the client for a while before it does, so that the answer is not
+/// lost with it.
 #[derive(Debug)]
 pub struct ReceivedBody {
     // Dropped before `inner`, whose end has the connection closed, perhaps on another thread: it has to know by then.
@@ -56,5 +57,14 @@ impl Body for ReceivedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+impl Drop for ReceivedBody {
+    fn drop(&mut self) {
+        if self.under_way.is_some() {
+            // A small body has come with its head: nothing is left of it, and its connection can be kept.
+            drop(Pin::new(self).poll_frame(&mut Context::from_waker(Waker::noop())));
+        }
     }
 }

@@ -6,7 +6,7 @@
 //!   body: [`crate::body::read_capped`], since only the service knows whether it wants the body);
 //! - a client that has left ends its request; one that only sends no more gets its answer, where the limits say so, and so
 //!   does one that is still sending what the answer did not wait for: that is thrown away, until the client pauses for 2 s,
-//!   but for 10 s at most;
+//!   but for 10 s at most; an answer that was made without all of a body says that the connection closes;
 //! - a panic of the service costs its connection and is counted, nothing else;
 //! - no accept error ends the server: it pauses and tries again;
 //! - when told to stop it accepts no more, answers what is in flight, closes what idles, cuts off what hangs after

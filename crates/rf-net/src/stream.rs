@@ -14,7 +14,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response, StatusCode, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -259,6 +260,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
         let outcome = match self.poll_interim(cx) {
             Poll::Ready(Ok(())) => {
                 self.is_flushed = false;
+                self.phase.note_write();
                 Pin::new(&mut self.inner).poll_write(cx, buf)
             }
             other => other.map_ok(|()| 0),
@@ -277,6 +279,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
         let outcome = match self.poll_interim(cx) {
             Poll::Ready(Ok(())) => {
                 self.is_flushed = false;
+                self.phase.note_write();
                 Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
             }
             other => other.map_ok(|()| 0),
@@ -316,7 +319,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     }
 }
 
-/// The same service, but it tells the stream when a request is under way.
+/// The same service, but it tells the stream when a request is under way, and the client when no other one may follow.
 pub(crate) fn tracked<S, B>(
     service: S,
     phase: Phase,
@@ -339,12 +342,14 @@ where
         let answer = service.call(request);
         let phase = phase.clone();
         async move {
-            let outcome = answer.await;
-            let is_upgrade = outcome
-                .as_ref()
-                .is_ok_and(|response| response.status() == StatusCode::SWITCHING_PROTOCOLS);
-            if is_upgrade {
-                phase.upgrade();
+            let mut outcome = answer.await;
+            if let Ok(response) = &mut outcome {
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    phase.upgrade();
+                } else if phase.has_rest() {
+                    // hyper closes, unless it happens to have all of the body: a further request would be thrown away.
+                    response.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
+                }
             }
             drop(under_way);
             outcome

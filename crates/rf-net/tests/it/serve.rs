@@ -250,6 +250,20 @@ async fn a_stop_closes_what_idles_and_answers_what_is_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_the_rest_of_a_head_on_a_kept_connection() {
+    with_server(ServerLimits::default(), async |server| {
+        let mut kept = server.connect().await;
+        assert_eq!(get(&mut kept, "/one").await, "/one");
+        send(&mut kept, "GET /tw").await;
+        tokio::time::timeout(Duration::from_secs(1), kept.read_u8()).await.expect_err("still open");
+        server.stop.cancel();
+        assert_eq!(read_to_close(&mut kept).await, (String::new(), Duration::ZERO));
+        kept.write_all(b"o").await.expect_err("nobody listens");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_hangs_is_cut_off_after_the_drain() {
     let limits = ServerLimits::default();
     let drain = limits.drain;

@@ -166,6 +166,7 @@ fn a_target_that_is_a_whole_url_names_the_host() {
     let rig = Rig::start(upstream.port, &json!({}));
     let answer = call(rig.port, "GET", "http://other.example:81/a?b", &[("Host", b"x")], b"");
     assert_eq!(answer.text(), "/a?b other.example:81");
+    assert_eq!(rig.event("/a")["headers"]["Host"], json!(["other.example:81"]), "the copy, too");
 }
 
 #[test]
@@ -294,6 +295,8 @@ fn a_request_of_two_hosts_or_a_bad_one_is_refused() {
         assert_eq!(answer.status(), 400, "{hosts:?}");
         assert_eq!(answer.text(), "The request has more than one host, or a bad one\n");
     }
+    let target = "http://a.example@b.example/";
+    assert_eq!(call(rig.port, "GET", target, &[("Host", b"a.example")], b"").status(), 400);
     assert_eq!(upstream.accepted(), 0, "none of them was passed on");
     for host in ["a.example", "A_b.example:81", "127.0.0.1:1", "[::1]:1"] {
         let answer = ask(&[host]);

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
 
 use super::config::{ForwardedHeaders, Settings, client_ip};
 use crate::source::http::nominated;
@@ -50,11 +50,16 @@ pub(super) fn has_one_host(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether a target that is a whole URL has a user before its host, which no `Host` may have.
+pub(super) fn has_user(target: &Uri) -> bool {
+    target.authority().is_some_and(|authority| authority.as_str().contains('@'))
+}
+
 /// A request whose target is a whole URL names its host there, whatever its `Host` says (RFC 9112, section 3.2.2).
-pub(super) fn host_of_target(uri: &Uri, headers: &mut HeaderMap) {
-    let host = uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+pub(super) fn take_host_of_target<B>(request: &mut Request<B>) {
+    let host = request.uri().authority().map(|host| HeaderValue::from_str(host.as_str()));
     if let Some(Ok(host)) = host {
-        headers.insert(HOST, host);
+        request.headers_mut().insert(HOST, host);
     }
 }
 

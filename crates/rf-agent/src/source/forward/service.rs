@@ -69,7 +69,7 @@ impl Forwarding {
                 "CONNECT is not supported: this is not a forward proxy\n",
             );
         }
-        if !headers::has_one_host(request.headers()) {
+        if !headers::has_one_host(request.headers()) || headers::has_user(request.uri()) {
             return own(
                 StatusCode::BAD_REQUEST,
                 "The request has more than one host, or a bad one\n",
@@ -81,14 +81,13 @@ impl Forwarding {
         let Some(uri) = self.settings.target.uri(&request) else {
             return own(StatusCode::BAD_REQUEST, "The target of the request cannot be forwarded\n");
         };
+        headers::take_host_of_target(&mut request);
         let copy = self.copy(peer, &request);
         // In HTTP/1.0 it means nothing (RFC 9110, section 7.8), and the server could not follow an upstream that takes it up.
         let upgrade = (request.version() == Version::HTTP_11)
             .then(|| headers::wanted_upgrade(request.headers()))
             .flatten();
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-        let target = std::mem::take(request.uri_mut());
-        headers::host_of_target(&target, request.headers_mut());
         headers::for_upstream(request.headers_mut(), &self.settings, peer, upgrade);
         let gate = listen_to_interim(&mut request);
         let progress = Progress::new();

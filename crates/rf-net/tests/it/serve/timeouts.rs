@@ -104,6 +104,30 @@ async fn a_client_that_is_answered_while_it_sends_may_go_on_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_did_not_wait_for_a_body_says_that_the_connection_closes() {
+    let script = async |server: Server| {
+        for (request, closes) in [
+            ("Content-Length: 2\r\n\r\n", true),
+            ("Content-Length: 2\r\n\r\na", true),
+            ("Content-Length: 2\r\nExpect: 100-continue\r\n\r\n", true),
+            ("Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", true),
+            // All of it is there.
+            ("Content-Length: 2\r\n\r\nab", false),
+            ("Content-Length: 0\r\n\r\n", false),
+            ("\r\n", false),
+        ] {
+            let mut stream = server.connect().await;
+            send(&mut stream, &format!("POST / HTTP/1.1\r\nHost: t\r\n{request}")).await;
+            let (answer, after) = read_to_close(&mut stream).await;
+            assert!(answer.ends_with("\r\n\r\nno"), "{answer}");
+            assert_eq!(answer.contains("\r\nconnection: close\r\n"), closes, "{request:?}");
+            assert_eq!(after.is_zero(), closes, "{request:?} {after:?}");
+        }
+    };
+    with_service(|_peer| service_fn(refuse), ServerLimits::default(), script).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_comes_after_an_upgrade_is_no_rest_of_its_request() {
     let (upgrades, mut upgraded) = mpsc::channel(1);
     let service_for = |_peer: SocketAddr| {
