@@ -181,3 +181,19 @@ async fn a_file_is_known_by_its_first_lines() {
     rig.expect(&["head a", "head b", "one", "two", "head c", "head d", "three", "four", "five"])
         .await;
 }
+
+#[tokio::test]
+async fn behind_those_lines_a_file_may_change() {
+    let filler = "x".repeat(100);
+    for (lines, is_same) in [(1, true), (2, false), (0, false)] {
+        let mut rig = Rig::over_app_log(json!({ "fingerprintLines": lines })).await;
+        rig.append("app.log", format!("head\none\n{filler}\n"));
+        let before = ["head", "one", &filler];
+        rig.expect(&before).await;
+        rig.stop().await;
+        fs::write(rig.path("app.log"), format!("head\nONE\n{filler}\nnew\n")).unwrap();
+        rig.start().await;
+        let after = if is_same { vec!["new"] } else { vec!["head", "ONE", &filler, "new"] };
+        rig.expect(&[&before[..], &after[..]].concat()).await;
+    }
+}
