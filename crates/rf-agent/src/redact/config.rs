@@ -193,3 +193,19 @@ fn compiled(patterns: &[String]) -> Result<Vec<Regex>, String> {
         };
     patterns.iter().map(compile).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_lists_the_defaults() {
+        let page = include_str!("../../../../docs/sources/http-forward.md");
+        let (_, section) = page.split_once("\n### The defaults\n").expect("the section");
+        let (section, _) = section.split_once("\nNot found,").expect("what comes after the lists");
+        // Each name stands in backticks.
+        let names = |list: &'static str| list.split('`').skip(1).step_by(2).collect::<Vec<_>>();
+        let told: Vec<_> = section.split("\n- ").skip(1).map(names).collect();
+        assert_eq!(told, [HEADERS, FIELDS, QUERY]);
+    }
+}

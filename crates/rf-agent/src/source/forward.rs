@@ -128,7 +128,7 @@ impl Source for ForwardSource {
             // With the last connection the last `Copies` has gone: their task ends by itself.
             copying_stop.cancel();
             if let Err(error) = copying.join(FLUSH).await {
-                tracing::warn!(source = id, %error, "copies of requests that were not queued before the stop are lost");
+                tracing::warn!(source = id, %error, "copies of requests could not all be stored before the stop");
             }
             Ok(())
         })

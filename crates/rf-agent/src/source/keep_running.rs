@@ -108,3 +108,49 @@ pub(crate) async fn drain_stderr(id: &str, stderr: Option<ChildStderr>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A timer may be late by this.
+    const TICK: Duration = Duration::from_millis(2);
+
+    /// How long the pause after a life is.
+    async fn pause_after(life: Duration, restarts: &mut Restarts) -> Duration {
+        let started = Instant::now();
+        sleep(life).await;
+        let ended = Instant::now();
+        assert!(restarts.pause("s", started, Ok(1), &CancellationToken::new()).await);
+        ended.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_keeps_ending_is_started_less_and_less_often() {
+        let mut restarts = Restarts::new();
+        let brief = Duration::from_millis(10);
+        for most in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let pause = pause_after(brief, &mut restarts).await;
+            assert!(pause <= Duration::from_secs(most) + TICK, "{pause:?}, not {most} s");
+        }
+        let mut longest = Duration::ZERO;
+        for _ in 0..50 {
+            longest = longest.max(pause_after(brief, &mut restarts).await);
+        }
+        assert!(longest > PAUSE.1 / 3 && longest <= PAUSE.1 + TICK, "{longest:?}");
+        // One that has run for a while is no such program.
+        for _ in 0..10 {
+            let pause = pause_after(STEADY, &mut restarts).await;
+            assert!(pause <= PAUSE.0 + TICK, "{pause:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_the_pause() {
+        let mut restarts = Restarts::new();
+        let stop = CancellationToken::new();
+        let pausing = restarts.pause("s", Instant::now(), Ok(0), &stop);
+        let (goes_on, ()) = tokio::join!(pausing, async { stop.cancel() });
+        assert!(!goes_on);
+    }
+}

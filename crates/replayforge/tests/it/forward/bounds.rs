@@ -165,7 +165,7 @@ fn hammer(port: u16, count: usize, body: usize) {
 }
 
 /// A proxy whose sink takes nothing: the queue fills, and what `whenFull` says must not be felt.
-fn check_full(when_full: &str, memory: &str, reason: Option<&str>) {
+fn check_full(when_full: &str, memory: &str, reason: Option<&str>) -> Rig {
     let (upstream, status) = (Upstream::answering(|_| ok(b"fine")), free_port());
     let mut rig = Rig::with(upstream.port, &json!({ "captureMemoryBytes": memory }), |config| {
         config["sinks"][0]["url"] = json!("http://127.0.0.1:1/");
@@ -184,6 +184,7 @@ fn check_full(when_full: &str, memory: &str, reason: Option<&str>) {
         let line = rig.proxy.wait_for("copies of requests are lost");
         assert!(line.contains(&format!(" {reason}")), "{line}");
     }
+    rig
 }
 
 #[test]
@@ -193,7 +194,11 @@ fn traffic_goes_on_when_the_queue_is_full() {
 
 #[test]
 fn traffic_goes_on_when_the_queue_makes_sources_wait() {
-    check_full("block", "256KiB", Some("memory"));
+    let rig = check_full("block", "256KiB", Some("memory"));
+    // Those that waited in memory at the stop.
+    let log = rig.proxy.log();
+    let mut told = log.lines().filter(|line| line.contains("copies of requests are lost"));
+    assert!(told.any(|line| line.contains(" stopping")), "{log}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::rig::{Rig, Upstream, ok};
@@ -191,12 +192,18 @@ fn no_secret_is_ever_written() {
         // Nobody takes the copies: they stay in the queue.
         config["sinks"][0]["url"] = json!("http://127.0.0.1:1/");
     });
+    // The most that it ever logs.
+    for level in ["debug", "trace"] {
+        rig.proxy.signal(Signal::USR1);
+        rig.proxy.wait_for(&format!("the log level was changed by a signal level={level}"));
+    }
     send_secrets(rig.port);
     let data = rig.folder().join("proxy");
     // The write-ahead log, as it stands while the proxy runs, and the database after its end.
     eventually("the copies are in the queue", SOON, || holds(&data, b"/body/9"));
     assert_eq!(leaks(&data), Vec::<String>::new());
     rig.proxy.kill();
+    assert!(!rig.proxy.log().contains(PLANTED), "{}", rig.proxy.log());
     assert_eq!(leaks(&data), Vec::<String>::new());
     rig.proxy.restart();
     assert!(rig.proxy.stop().success());

@@ -62,6 +62,33 @@ fn server_sent_events_come_one_by_one() {
 }
 
 #[test]
+fn the_copy_tells_of_the_answer_and_its_times_only_if_it_is_asked_to() {
+    const PAUSE: Duration = Duration::from_millis(200);
+    let upstream = Upstream::start(|stream| {
+        while read_request(stream)?.is_some() {
+            let_pass(PAUSE);
+            stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")?;
+            let_pass(PAUSE);
+            stream.get_mut().write_all(b"later")?;
+        }
+        Ok(())
+    });
+    let copy = |params: serde_json::Value| {
+        let rig = Rig::start(upstream.port, &params);
+        let answer = rig.connect().exchange(b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(answer.text(), "firstlater");
+        rig.event("/a")
+    };
+    let event = copy(json!({ "captureResponse": true }));
+    assert_eq!(event["response"]["body"], "firstlater");
+    let times = ["headUs", "totalUs"].map(|key| event["timings"][key].as_u64().expect(key));
+    let pause = u64::try_from(PAUSE.as_micros()).unwrap();
+    assert!(times[0] >= pause && times[1] >= 2 * pause && times[0] < times[1], "{times:?}");
+    let event = copy(json!({}));
+    assert_eq!((event.get("response"), event.get("timings")), (None, None), "{event}");
+}
+
+#[test]
 fn an_upload_reaches_the_upstream_piece_by_piece() {
     let (got, seen) = signals();
     let got = Mutex::new(got);

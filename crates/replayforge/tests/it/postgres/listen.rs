@@ -63,6 +63,31 @@ fn what_was_announced_while_the_server_restarted_is_read_again() {
 }
 
 #[test]
+fn what_is_announced_while_the_query_runs_comes_after_its_rows() {
+    let postgres = Postgres::start();
+    // A query that lasts until the test lets it go on.
+    postgres.sql(
+        "CREATE TABLE gate (note text);
+         CREATE FUNCTION pass() RETURNS text LANGUAGE plpgsql AS $$ BEGIN
+             WHILE NOT EXISTS (SELECT 1 FROM gate) LOOP PERFORM pg_sleep(0.01); END LOOP;
+             RETURN 'row';
+         END $$;",
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let others = json!({ "channels": ["c"], "rereadSql": "SELECT pass() AS note" });
+    let program = printing(folder.path(), "listen", &params(&postgres, &others));
+    let running = "SELECT count(*) FROM pg_stat_activity \
+        WHERE application_name = 'replayforge' AND state = 'active' AND query LIKE '%pass()%'";
+    eventually("the query runs", SOON, || postgres.sql(running) == "1");
+    postgres.sql("NOTIFY c, 'meanwhile'");
+    postgres.sql("INSERT INTO gate VALUES ('open')");
+    eventually("the row and the notification", SOON, || printed(&program).len() >= 2);
+    let bodies: Vec<Value> = printed(&program).iter().map(body).collect();
+    assert_eq!(bodies[0], json!({ "row": { "note": "row" } }));
+    assert_eq!(bodies[1]["payload"], "meanwhile");
+}
+
+#[test]
 fn a_row_that_can_never_fit_is_a_dead_letter_and_holds_nobody_up() {
     let postgres = Postgres::start();
     postgres.sql(TABLE);

@@ -380,6 +380,25 @@ fn what_the_kernel_tells_of_is_read_at_once() {
 }
 
 #[test]
+fn what_the_kernel_does_not_tell_of_is_found_by_looking() {
+    let rig = Rig::start();
+    let arrives = |line: &str| {
+        eventually(line, SOON, || rig.ledger.lock().lines.contains_key(line));
+    };
+    fs::write(rig.log(), "one\n").unwrap();
+    arrives("one");
+    // What is written under a name in a folder that is not watched is told there alone, as by another machine's writes.
+    let elsewhere = rig.folder.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::hard_link(rig.log(), elsewhere.join("name")).unwrap();
+    // By then it waits for the next look.
+    let_pass(Duration::from_millis(500));
+    let mut file = File::options().append(true).open(elsewhere.join("name")).unwrap();
+    file.write_all(b"two\n").unwrap();
+    arrives("two");
+}
+
+#[test]
 fn a_line_that_can_never_fit_is_a_dead_letter_and_the_status_page_counts_it() {
     let status = free_port();
     let mut rig = Rig::with(|config| {

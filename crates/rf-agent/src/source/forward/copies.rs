@@ -1,11 +1,13 @@
 //! From the copy to the queue, without anybody waiting: connections offer their copies to one task, which makes events of
-//! them and stores them, many in a commit.
+//! them and stores them, many in a commit. However that task ends, what it leaves is counted and told.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use rf_core::lifecycle::Tasks;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -39,6 +41,7 @@ struct Shared {
     settings: Arc<CaptureSettings>,
     memory: Arc<Memory>,
     meter: Arc<SourceMeter>,
+    in_hand: Arc<AtomicUsize>,
 }
 
 impl Copies {
@@ -56,12 +59,18 @@ impl Copies {
         let meter = Arc::clone(out.meter());
         let memory = Memory::new(settings.memory_bytes);
         let maker = Maker::start(Arc::clone(&settings))?;
-        let store = Store { source: source.to_owned(), out };
+        let in_hand = Arc::<AtomicUsize>::default();
+        let store = Store {
+            source: source.to_owned(),
+            out,
+            in_hand: Arc::clone(&in_hand),
+            told: Mutex::default(),
+        };
         tasks.spawn(format!("source {source} copies"), async move {
             store.run(waiting, &maker).await;
             Ok::<(), SourceError>(())
         });
-        Ok(Self(Arc::new(Shared { sender, settings, memory, meter })))
+        Ok(Self(Arc::new(Shared { sender, settings, memory, meter, in_hand })))
     }
 
     pub(super) fn settings(&self) -> &CaptureSettings {
@@ -79,11 +88,15 @@ impl Copies {
 
     /// Never waits.
     pub(super) fn offer(&self, draft: Draft) {
-        match self.0.sender.try_send(draft) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_draft)) => self.lose(Loss::Waiting),
-            Err(mpsc::error::TrySendError::Closed(_draft)) => self.lose(Loss::Stopping),
-        }
+        // Before the task can have stored it.
+        self.0.in_hand.fetch_add(1, Ordering::Relaxed);
+        let loss = match self.0.sender.try_send(draft) {
+            Ok(()) => return,
+            Err(mpsc::error::TrySendError::Full(_draft)) => Loss::Waiting,
+            Err(mpsc::error::TrySendError::Closed(_draft)) => Loss::Stopping,
+        };
+        self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
+        self.lose(loss);
     }
 
     pub(super) fn lose(&self, loss: Loss) {
@@ -102,11 +115,14 @@ impl CaptureSettings {
 struct Store {
     source: String,
     out: Output,
+    /// Copies that were handed over, and are neither stored nor counted as lost.
+    in_hand: Arc<AtomicUsize>,
+    /// The losses that are in the log.
+    told: Mutex<Counts>,
 }
 
 impl Store {
     async fn run(self, mut waiting: mpsc::Receiver<Draft>, maker: &Maker) {
-        let mut told = Counts::default();
         // Reports also while a commit hangs, so it is no part of the loop below.
         let storing = async {
             let mut taken = Vec::with_capacity(MAX_TAKEN);
@@ -125,24 +141,22 @@ impl Store {
             loop {
                 look.tick().await;
                 quiet_for += LOOK_EVERY;
-                if quiet_for >= REPORT_EVERY && self.report(&mut told) {
+                if quiet_for >= REPORT_EVERY && self.report() {
                     quiet_for = Duration::ZERO;
                 }
             }
         };
-        // Both can be dropped at any point: what a hanging commit held is lost with the agent's end, and the caller says so.
+        // Both can be dropped at any point: what is left then is counted and told where this is dropped.
         tokio::select! {
             () = storing => {}
             () = reporting => {}
         }
-        self.report(&mut told);
     }
 
     /// True when there was something to tell.
-    fn report(&self, told: &mut Counts) -> bool {
+    fn report(&self) -> bool {
         let counts = self.out.meter().losses.counts();
-        let new = counts.since(*told);
-        *told = counts;
+        let new = counts.since(std::mem::replace(&mut *self.told.lock(), counts));
         if new.total() > 0 {
             tracing::warn!(
                 source = self.source,
@@ -160,7 +174,7 @@ impl Store {
         while !drafts.is_empty() {
             let count = drafts.len();
             let Some(made) = maker.make(drafts).await else {
-                self.out.meter().losses.count(Loss::Failed, count);
+                self.lose(Loss::Failed, count);
                 tracing::error!(
                     source = self.source,
                     "copies of requests could not be converted to events"
@@ -178,7 +192,10 @@ impl Store {
         while let Some(mut batch) = batches.pop() {
             let count = batch.len();
             let loss = match self.out.offer(Batch::of(batch.clone())).await {
-                Ok(()) => continue,
+                Ok(()) => {
+                    self.settled(count);
+                    continue;
+                }
                 // One event may be what is too large, or all of them together.
                 Err(Rejected::TooLarge { .. }) if count > 1 => {
                     let second = batch.split_off(count / 2);
@@ -186,7 +203,10 @@ impl Store {
                     continue;
                 }
                 // The output has counted it.
-                Err(Rejected::TooLarge { .. }) => continue,
+                Err(Rejected::TooLarge { .. }) => {
+                    self.settled(count);
+                    continue;
+                }
                 Err(Rejected::Full { .. }) => Loss::Full,
                 Err(Rejected::Closed) => Loss::Stopping,
                 Err(Rejected::Failed(reason)) => {
@@ -198,17 +218,38 @@ impl Store {
                     Loss::Refused
                 }
             };
-            self.out.meter().losses.count(loss, count);
+            self.lose(loss, count);
         }
+    }
+
+    fn lose(&self, loss: Loss, copies: usize) {
+        self.out.meter().losses.count(loss, copies);
+        self.settled(copies);
+    }
+
+    /// They are stored, or counted as lost.
+    fn settled(&self, copies: usize) {
+        self.in_hand.fetch_sub(copies, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let left = self.in_hand.load(Ordering::Relaxed);
+        self.lose(Loss::Stopping, left);
+        self.report();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::path::Path;
 
     use http::{HeaderMap, Method};
     use rf_core::config::{Problems, parse};
+    use rf_queue::{OpenError, QueueOptions, StoreOptions, WhenFull};
+    use tokio_util::sync::CancellationToken;
 
     use super::super::config::check_capture;
     use super::super::recording::{Head, Recording};
@@ -222,24 +263,81 @@ mod tests {
         check_capture(&params.decode(&mut problems).unwrap(), &params, &mut problems).unwrap()
     }
 
+    fn begin(copies: &Copies) -> Option<Arc<Recording>> {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let (method, headers) = (&Method::GET, &HeaderMap::new());
+        let head = Head { captured_at_us: 0, peer, method, target: "/", headers, named: &[] };
+        Recording::begin(head, copies)
+    }
+
     #[test]
     fn where_none_could_wait_no_copy_is_begun() {
         let (sender, mut waiting) = mpsc::channel(1);
         let settings = Arc::new(settings());
         let memory = Memory::new(settings.memory_bytes);
         let meter = Arc::<SourceMeter>::default();
-        let shared = Shared { sender, settings, memory, meter: Arc::clone(&meter) };
+        let in_hand = Arc::default();
+        let shared = Shared { sender, settings, memory, meter: Arc::clone(&meter), in_hand };
         let copies = Copies(Arc::new(shared));
-        let begin = || {
-            let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-            let (method, headers) = (&Method::GET, &HeaderMap::new());
-            let head = Head { captured_at_us: 0, peer, method, target: "/", headers, named: &[] };
-            Recording::begin(head, &copies)
-        };
-        drop(begin().expect("there is room"));
-        assert!(begin().is_none());
+        drop(begin(&copies).expect("there is room"));
+        assert!(begin(&copies).is_none());
         assert_eq!(meter.losses.counts().to_string(), "1 waiting");
         waiting.try_recv().expect("the first was handed over");
-        assert!(begin().is_some());
+        assert!(begin(&copies).is_some());
+    }
+
+    /// A queue of 1 MiB in a store that has room for more.
+    async fn open(folder: &Path, when_full: WhenFull) -> (rf_queue::Store, Output) {
+        let mut queue = QueueOptions::new("q");
+        (queue.max_bytes, queue.when_full) = (Some(1 << 20), when_full);
+        let options = StoreOptions::new(folder.join("q.sqlite3"), 4 << 20, vec![queue]);
+        let store = loop {
+            match rf_queue::Store::open(options.clone()) {
+                Ok(opened) => break opened.store,
+                // The writer of the one before may still be ending.
+                Err(OpenError::InUse { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let out = Output::new(store.clone(), vec![store.queue("q").unwrap()]);
+        (store, out)
+    }
+
+    /// Hands over three copies, and ends the task after `grace` at the latest; what is lost of them.
+    async fn lost(store: rf_queue::Store, out: Output, grace: Duration) -> String {
+        let meter = Arc::clone(out.meter());
+        let tasks = Tasks::new(CancellationToken::new());
+        let copies = Copies::start("s", Arc::new(settings()), out, &tasks).unwrap();
+        for _ in 0..3 {
+            drop(begin(&copies).expect("there is room"));
+        }
+        drop(copies);
+        tasks.stop_token().cancel();
+        let is_stuck = tasks.join(grace).await.is_err();
+        let lost = meter.losses.counts();
+        assert_eq!(is_stuck, lost.total() > 0, "{lost}");
+        store.close().await;
+        lost.to_string()
+    }
+
+    #[tokio::test]
+    async fn what_no_queue_has_taken_at_the_end_is_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, out) = open(folder.path(), WhenFull::Reject).await;
+        for size in [64 * 1024, 4096, 256, 16] {
+            let piece = Batch::of(vec![Bytes::from(vec![b'x'; size])]);
+            while out.send(piece.clone()).await.is_ok() {}
+        }
+        store.close().await;
+        drop((store, out));
+        let (store, out) = open(folder.path(), WhenFull::Block).await;
+        assert_eq!(lost(store, out, Duration::from_millis(200)).await, "3 stopping");
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_at_the_end_is_no_loss() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, out) = open(folder.path(), WhenFull::Block).await;
+        assert_eq!(lost(store, out, Duration::from_secs(20)).await, "");
     }
 }

@@ -59,8 +59,11 @@ impl Encoding {
     /// The most of `bytes`, up to `max`, that ends with a whole character.
     pub(super) fn cut(self, bytes: &[u8], max: usize) -> usize {
         let max = max.min(bytes.len());
-        if self != Self::Utf8 {
-            return max - max % self.unit();
+        match self {
+            Self::Utf8 => {}
+            Self::Latin1 => return max,
+            Self::Utf16Le => return cut_wide(bytes, max, u16::from_le_bytes),
+            Self::Utf16Be => return cut_wide(bytes, max, u16::from_be_bytes),
         }
         let is_inside = |at: usize| bytes.get(at).is_some_and(|byte| byte & 0xC0 == 0x80);
         (max.saturating_sub(3)..=max)
@@ -95,6 +98,14 @@ impl Encoding {
         }
         decoded
     }
+}
+
+/// Between two units, but not between those of one character.
+fn cut_wide(bytes: &[u8], max: usize, unit: fn([u8; 2]) -> u16) -> usize {
+    let end = max - max % 2;
+    let last = bytes.get(..end).and_then(<[u8]>::last_chunk::<2>);
+    let is_half = last.is_some_and(|last| (0xD800..0xDC00).contains(&unit(*last)));
+    if is_half { end - 2 } else { end }
 }
 
 fn decode_wide(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Decoded<'static> {

@@ -1,11 +1,13 @@
 //! Where the numbers come from. What a machine does not tell (an old kernel, a container) is left out.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use procfs::prelude::*;
-use procfs::process::Process;
-use procfs::{LoadAverage, Meminfo, ProcResult, parse_pressure_record};
+use procfs::process::{MountInfo, Process};
+use procfs::{DiskStat, LoadAverage, Meminfo, ProcResult, parse_pressure_record};
 
 use crate::machine::{CpuTicks, DiskRoom, own_memory, percent, real};
 
@@ -90,26 +92,59 @@ fn rounded(value: f32) -> f64 {
 
 fn disks(series: &mut Series) -> ProcResult<()> {
     space(series, "disk", Path::new("/"));
-    let mut seen = BTreeSet::new();
-    for mount in Process::myself()?.mountinfo()? {
-        let is_local = mount.mount_source.as_deref().is_some_and(is_disk);
-        // The same file system may be mounted in many places.
-        if is_local && seen.insert(mount.majmin.clone()) {
-            space(series, &format!("disk_{}", flat(&mount.mount_point)), &mount.mount_point);
-        }
+    for place in places_of_disks(Process::myself()?.mountinfo()?) {
+        space(series, &format!("disk_{}", flat(&place)), &place);
     }
-    for disk in procfs::diskstats()? {
-        // Whole disks only: partitions have no folder there.
-        if disk.reads + disk.writes == 0 || !Path::new("/sys/block").join(&disk.name).exists() {
-            continue;
-        }
-        let name = format!("diskio_{}", disk.name);
-        push(series, format!("{name}_reads"), disk.reads);
-        push(series, format!("{name}_writes"), disk.writes);
-        push(series, format!("{name}_read_bytes"), disk.sectors_read * SECTOR_BYTES);
-        push(series, format!("{name}_written_bytes"), disk.sectors_written * SECTOR_BYTES);
-    }
+    procfs::diskstats()?.iter().filter(|disk| is_whole(disk)).for_each(|disk| io(series, disk));
     Ok(())
+}
+
+/// Where file systems of disks are mounted; of one that is mounted in many places the first.
+fn places_of_disks(mounts: impl IntoIterator<Item = MountInfo>) -> Vec<PathBuf> {
+    let mut seen = BTreeSet::new();
+    let mut places = Vec::new();
+    for mount in mounts {
+        let is_local = mount.mount_source.as_deref().is_some_and(is_disk);
+        if is_local && seen.insert(mount.majmin) {
+            places.push(unescaped(&mount.mount_point));
+        }
+    }
+    places
+}
+
+/// In a list of the kernel's, three octal digits stand for a blank, a tab, a line break or a backslash of a path.
+fn unescaped(path: &Path) -> PathBuf {
+    let mut rest = path.as_os_str().as_bytes();
+    let mut bytes = Vec::with_capacity(rest.len());
+    while let Some((&first, behind)) = rest.split_first() {
+        let digits = if first == b'\\' { behind.split_at_checked(3) } else { None };
+        let escaped = digits.and_then(|(digits, behind)| Some((octal(digits)?, behind)));
+        let (byte, behind) = escaped.unwrap_or((first, behind));
+        bytes.push(byte);
+        rest = behind;
+    }
+    OsString::from_vec(bytes).into()
+}
+
+fn octal(digits: &[u8]) -> Option<u8> {
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
+}
+
+/// Partitions have no folder there.
+fn is_whole(disk: &DiskStat) -> bool {
+    Path::new("/sys/block").join(&disk.name).exists()
+}
+
+/// Of a disk that was used.
+fn io(series: &mut Series, disk: &DiskStat) {
+    if disk.reads + disk.writes == 0 {
+        return;
+    }
+    let name = format!("diskio_{}", disk.name);
+    push(series, format!("{name}_reads"), disk.reads);
+    push(series, format!("{name}_writes"), disk.writes);
+    push(series, format!("{name}_read_bytes"), disk.sectors_read * SECTOR_BYTES);
+    push(series, format!("{name}_written_bytes"), disk.sectors_written * SECTOR_BYTES);
 }
 
 /// A file system of a disk cannot hang as one of a network can; loop devices are files of another one.
@@ -222,6 +257,56 @@ mod tests {
         let all = [("pressure_cpu_full_avg10", 0.0), ("pressure_cpu_full_avg60", 0.5)];
         let full = "full avg10=0.00 avg60=0.50 avg300=0.00 total=7\n";
         check(&format!("{some}{full}"), &[told, all].concat());
+    }
+
+    #[test]
+    fn file_systems_of_disks_are_found_once_where_they_are_mounted() {
+        let mounts = [
+            r"22 27 0:21 / /proc rw,relatime - proc proc rw",
+            r"27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard",
+            r"28 27 254:0 /srv /srv rw - ext4 /dev/vda rw",
+            r"29 27 254:16 / /mnt/my\040disk\134x rw,relatime shared:1 - ext4 /dev/vdb rw",
+            r"30 27 0:50 / /mnt/nas rw - nfs4 nas:/x rw",
+            r"31 27 7:1 / /snap/x ro - squashfs /dev/loop1 ro",
+        ];
+        let mounts = mounts.map(|line| MountInfo::from_line(line).expect(line));
+        let expected = ["/", r"/mnt/my disk\x"].map(PathBuf::from);
+        assert_eq!(places_of_disks(mounts), expected);
+    }
+
+    #[test]
+    fn what_a_disk_did_is_told_if_it_did_anything() {
+        let check = |line: &str, expected: &[(&str, f64)]| {
+            let mut series = Series::new();
+            io(&mut series, &DiskStat::from_line(line).expect(line));
+            let found: Vec<_> = series.iter().map(|(name, value)| (&**name, *value)).collect();
+            assert_eq!(found, expected);
+        };
+        let expected = [
+            ("diskio_vda_reads", 10.0),
+            ("diskio_vda_writes", 3.0),
+            ("diskio_vda_read_bytes", 20.0 * 512.0),
+            ("diskio_vda_written_bytes", 8.0 * 512.0),
+        ];
+        check("254 0 vda 10 1 20 5 3 2 8 6 0 7 11", &expected);
+        check("7 0 loop0 0 0 0 0 0 0 0 0 0 0 0", &[]);
+    }
+
+    #[test]
+    fn the_disks_of_this_machine_are_told() {
+        let mounts = Process::myself().expect("this process").mountinfo().expect("its mounts");
+        let places = places_of_disks(mounts).into_iter();
+        let places = places.filter(|place| DiskRoom::at(place).is_some());
+        let mut expected: Vec<String> =
+            places.map(|place| format!("disk_{}_used", flat(&place))).collect();
+        let stats = procfs::diskstats().expect("what disks did");
+        let used = stats.iter().filter(|disk| is_whole(disk) && disk.reads + disk.writes > 0);
+        expected.extend(used.map(|disk| format!("diskio_{}_read_bytes", disk.name)));
+        let mut series = Series::new();
+        disks(&mut series).expect("the kernel tells of disks");
+        for name in ["disk_used".to_owned()].iter().chain(&expected) {
+            assert!(series.iter().any(|(known, _)| known == name), "no {name} in {series:?}");
+        }
     }
 
     #[test]

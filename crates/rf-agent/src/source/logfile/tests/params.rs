@@ -1,12 +1,14 @@
 //! The keys of `params`, one by one; and the queue that is full.
 
 use std::fs;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rf_core::config::{Problems, parse};
 use rf_queue::{Commit, DeadLetters, FullReason};
 use serde_json::{Value, json};
 
+use super::super::settings::{LogfileSourceConfig, check};
 use super::rig::{Rig, SOON};
 use crate::source::{SOURCES, SourceContext};
 
@@ -43,6 +45,22 @@ fn wrong_keys_are_told() {
 fn the_keys_of_the_original_are_taken() {
     let params = json!({ "filePath": "/var/log/x.log", "removeAfterSecs": 3600, "fingerprintLines": 3, "httpPath": "/logs" });
     assert_eq!(problems(&params), "");
+}
+
+#[test]
+fn the_hook_interval_is_that_of_the_looks() {
+    let poll = |hook_interval: Option<Duration>| {
+        let mut problems = Problems::new();
+        let document = parse("params", r#"{ "filePath": "a" }"#, &|_| None, &mut problems).unwrap();
+        let root = document.root();
+        let config: LogfileSourceConfig = root.decode(&mut problems).unwrap();
+        let context = SourceContext { id: "s", env_name: "", host_name: "", hook_interval };
+        check(&context, &config, &root, &mut problems).unwrap().poll
+    };
+    assert_eq!(poll(None), Duration::from_secs(1));
+    for interval in [Duration::from_millis(300), Duration::from_secs(3600)] {
+        assert_eq!(poll(Some(interval)), interval);
+    }
 }
 
 #[tokio::test]
@@ -162,4 +180,20 @@ async fn a_file_is_known_by_its_first_lines() {
     rig.start().await;
     rig.expect(&["head a", "head b", "one", "two", "head c", "head d", "three", "four", "five"])
         .await;
+}
+
+#[tokio::test]
+async fn behind_those_lines_a_file_may_change() {
+    let filler = "x".repeat(100);
+    for (lines, is_same) in [(1, true), (2, false), (0, false)] {
+        let mut rig = Rig::over_app_log(json!({ "fingerprintLines": lines })).await;
+        rig.append("app.log", format!("head\none\n{filler}\n"));
+        let before = ["head", "one", &filler];
+        rig.expect(&before).await;
+        rig.stop().await;
+        fs::write(rig.path("app.log"), format!("head\nONE\n{filler}\nnew\n")).unwrap();
+        rig.start().await;
+        let after = if is_same { vec!["new"] } else { vec!["head", "ONE", &filler, "new"] };
+        rig.expect(&[&before[..], &after[..]].concat()).await;
+    }
 }

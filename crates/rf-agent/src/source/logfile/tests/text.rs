@@ -88,6 +88,9 @@ fn other_encodings() {
         let (pieces, rest, _) = split(&bytes, rules(encoding, 100), NO_FLUSH);
         assert_eq!(pieces, ["one ਊ Ċ 😀", "two"]);
         assert_eq!(rest, 10);
+        // A character of two units is not cut in half.
+        let long = wide("aaaaaaaaa😀 rest of it\nx\n", unit);
+        assert_eq!(split(&long, rules(encoding, 20), NO_FLUSH).0, ["aaaaaaaaa✂", "x"]);
         let lone = [wide("a", unit), unit(0xD800).to_vec(), wide("\n", unit)].concat();
         assert_eq!(split(&lone, rules(encoding, 100), NO_FLUSH).0, ["a\u{fffd}?"]);
     }
