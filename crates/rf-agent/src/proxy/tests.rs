@@ -148,6 +148,24 @@ fn a_status_page_without_a_port_is_where_the_original_has_it() {
 }
 
 #[test]
+fn a_relay_is_told_the_machine_s_name_unless_the_file_has_another() {
+    let uname = rustix::system::uname();
+    let machine = uname.nodename().to_str().expect("a name in ASCII");
+    for (keys, expected) in [
+        ("", machine),
+        ("hostName: ''", machine),
+        ("hostName: null", machine),
+        ("hostName: 'web-1'", "web-1"),
+    ] {
+        let text = format!("{{ sources: [], sinks: [], dataDir: '/nowhere', {keys} }}");
+        let mut problems = Problems::new();
+        let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+        let plan = check(&document, &mut problems).unwrap_or_else(|| panic!("{problems}"));
+        assert_eq!(plan.stats.host_name, expected, "{keys}");
+    }
+}
+
+#[test]
 fn more_buckets_than_a_relay_takes_are_refused() {
     let told = |count: usize| {
         let names: Vec<String> = (0..count).map(|n| format!("'b{n}'")).collect();
