@@ -267,7 +267,10 @@ fn build_sink(
     if !sink.not_relay && sink.buckets.is_empty() {
         problems.error(
             node,
-            format!("sink `{}` has no buckets: expected the names of the relay's buckets", sink.id),
+            format!(
+                "sink `{}` has no buckets: expected the names of the relay's buckets, or notRelay if it is no relay",
+                sink.id
+            ),
         );
         return None;
     }

@@ -24,7 +24,7 @@ mod replay;
 mod stored;
 mod target;
 
-pub use capture::CapturedRequest;
+pub use capture::{CapturedRequest, peer_address};
 pub use exchange::{BodyNotes, CapturedAnswer, Timings, encode_exchange};
 pub use id::{event_id, event_id_place};
 pub use replay::{MalformedEvent, ReplayRequest};

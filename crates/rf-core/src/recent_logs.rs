@@ -96,7 +96,7 @@ mod tests {
             let lines = logs.of(part, "a", most);
             lines.into_iter().map(|line| line.text).collect::<Vec<_>>()
         };
-        assert_eq!(texts(Part::Sink, 1000).len(), MAX_LINES);
+        assert_eq!(texts(Part::Sink, 1000).len(), 100);
         assert_eq!(texts(Part::Sink, 2), ["103", "104"]);
         assert_eq!(texts(Part::Source, 9), ["é".repeat(MAX_TEXT_CHARS)]);
         assert!(logs.of(Part::Sink, "b", 9).is_empty());

@@ -1,4 +1,6 @@
-//! `require`: files beside the script.
+//! `require`: files beside the script, else, as in the original, below the working directory.
+
+use std::path::{Path, PathBuf};
 
 use mlua::{Lua, LuaString, Table, Value};
 
@@ -25,8 +27,8 @@ pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
             return Ok(present);
         }
         let name = name.to_string_lossy();
-        let folder = host.options.path.parent().unwrap_or_else(|| std::path::Path::new("."));
-        let path = folder.join(format!("{}.lua", name.replace('.', "/")));
+        let folder = host.options.path.parent().unwrap_or(Path::new("."));
+        let path = file_of(&name, [folder, Path::new("")]);
         let refused = |reason: String| {
             let path = path.display();
             mlua::Error::RuntimeError(format!("require: module `{name}` ({path}): {reason}"))
@@ -48,4 +50,11 @@ pub(crate) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
         Ok(value)
     })?;
     lua.globals().set("require", require)
+}
+
+/// The file of a module: in the first of the folders that has it, else what it would be in the very first.
+fn file_of(name: &str, folders: [&Path; 2]) -> PathBuf {
+    let file = format!("{}.lua", name.replace('.', "/"));
+    let [beside, below] = folders.map(|folder| folder.join(&file));
+    if !beside.exists() && below.exists() { below } else { beside }
 }

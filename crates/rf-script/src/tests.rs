@@ -292,7 +292,7 @@ fn what_stands_before_a_script_for_others_is_passed_over() {
 }
 
 #[test]
-fn modules_lie_beside_the_script_and_nowhere_else() {
+fn modules_lie_beside_the_script_and_have_no_paths_for_names() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     std::fs::create_dir(folder.path().join("lib")).unwrap();

@@ -34,27 +34,42 @@ fn the_status_page_has_the_original_s_shape() {
     let (stack, proxy, player) = stack();
     post(stack.ports.proxy, "/a", b"x");
     stack.target.wait_for(1);
-    let page = eventually_some("the delivery is counted", SOON, || {
-        let page = get(proxy, "/statusz").json();
-        (page["sinks"]["out"]["messageSinceStart"] == 1).then_some(page)
+    // Counted last; the others are looked at afterwards.
+    eventually("the delivery is counted", SOON, || {
+        get(proxy, "/statusz").json()["sinks"]["out"]["lastMessage"] != ""
     });
+    let page = get(proxy, "/statusz").json();
     let source = &page["sources"]["in"];
     assert_eq!((&source["type"], &source["messageSinceStart"]), (&json!("http"), &json!(1)));
     let sink = &page["sinks"]["out"];
     assert_eq!(sink["url"], format!("http://127.0.0.1:{}/", stack.ports.relay));
+    for (id, entry) in [("in", source), ("out", sink)] {
+        assert_eq!(entry["id"], id);
+        // 0 where the minute has turned since.
+        assert!(entry["messagesByMinute"].as_u64().is_some_and(|count| count <= 1), "{entry}");
+        let date = entry["lastMessageDate"].as_str().unwrap_or_default();
+        assert!(date.starts_with("20") && date.ends_with('Z'), "{entry}");
+    }
     // The quotes of an event are escaped on the way, and the relay's yes has no body.
     let contents = get(proxy, "/node-info").json()["sinks"]["out"]["bytes"].as_u64().unwrap();
     assert!(sink["appBytesSent"].as_u64().unwrap() > contents, "{sink}");
     assert_eq!(sink["appBytesRecv"], 0);
-    assert_eq!((&sink["totalEvents"], &sink["batchCounter"]), (&json!(0), &json!(1)));
+    assert_eq!((&sink["messageSinceStart"], &sink["batchCounter"]), (&json!(1), &json!(1)));
+    assert_eq!(sink["totalEvents"], 0);
     assert_eq!(sink["lastMessage"], "{\"ip\":\"127.0.0.");
     assert!(source["recentLogs"][0].as_str().unwrap().contains("listening"), "{source}");
     assert!(page["uptime"].as_str().unwrap().ends_with('s') && page["version"].is_string());
-    let filtered = get(proxy, "/statusz?sink=out").json();
-    assert_eq!(
-        (filtered["sources"].clone(), filtered["sinks"].as_object().unwrap().len()),
-        (json!({}), 1)
-    );
+    for (query, expected) in [
+        ("sink=out", (0, 1)),
+        ("source=in", (1, 0)),
+        ("source=in&sink=out", (1, 1)),
+        ("source=out", (0, 0)),
+        ("", (1, 1)),
+    ] {
+        let filtered = get(proxy, &format!("/statusz?{query}")).json();
+        let count = |kind: &str| filtered[kind].as_object().unwrap().len();
+        assert_eq!((count("sources"), count("sinks")), expected, "{query}");
+    }
     assert_eq!(get(player, "/statusz").json()["sources"]["b"]["type"], "relay");
     assert_eq!(get(player, "/anything").text(), "ok");
     assert_eq!(call(player, "POST", "/record-batch", &[], b"[]").status(), 405, "it keeps nothing");

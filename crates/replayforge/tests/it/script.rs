@@ -80,6 +80,22 @@ fn run_ends_well_when_nothing_failed_and_knows_the_sinks_it_is_given() {
 }
 
 #[test]
+fn modules_are_found_beside_the_script_and_then_below_the_working_directory() {
+    let folder = folder("a\n");
+    let main = "local one, two = require('one'), require('lib.two')
+        function Process(content, emit) emit('out', one .. two) end";
+    write(&folder, "scripts/main.lua", main);
+    write(&folder, "scripts/one.lua", "return 'beside '");
+    write(&folder, "one.lua", "return 'below '");
+    write(&folder, "lib/two.lua", "return 'below'");
+    let run = script(&folder, "run scripts/main.lua --input events.txt");
+    assert_eq!((run.output.as_str(), run.code), ("out\tbeside below\n", Some(0)), "{}", run.log);
+    std::fs::remove_file(folder.path().join("lib/two.lua")).unwrap();
+    let run = script(&folder, "run scripts/main.lua --input events.txt");
+    assert!(run.log.contains("module `lib.two` (scripts/lib/two.lua)"), "{}", run.log);
+}
+
+#[test]
 fn a_long_line_of_a_log_is_cut() {
     let folder = folder("a\n");
     write(&folder, "my.lua", "function Process() info(('x'):rep(20000)) info('short') end");

@@ -7,7 +7,7 @@ use rf_core::config::{Problems, parse};
 use super::check;
 use crate::agent::Plan;
 use crate::settings::host_name;
-use crate::sink::Writes;
+use crate::sink::{RateLimits, Writes};
 
 const RELAY: &str = r#"url: "http://127.0.0.1:1", authBearer: "t", buckets: ["b"]"#;
 
@@ -104,6 +104,65 @@ fn events_wait_for_company_where_an_api_is_posted_to() {
     check(relay, Duration::ZERO);
     check(&format!("{relay}, config: {{ batchTimeoutSecs: 5 }}"), Duration::from_secs(5));
     check("url: ':dbg>stdout:', notRelay: true", Duration::ZERO);
+}
+
+/// Of old files most leave these out, and some have a zero there.
+#[test]
+fn what_a_sink_leaves_out_is_as_in_the_original() {
+    let zeros = "maxMessagesPerMinute: 0, config: { maxPayloadBytes: 0, batchGoalBytes: 0, batchMaxEvents: 0 }";
+    for keys in ["", "maxMessagesPerMinute: null, config: null, buffer: null", zeros] {
+        let text = format!(
+            "{{ sinks: [{{ id: 'a', type: 'http', {RELAY}, {keys} }}], dataDir: '/nowhere' }}"
+        );
+        let mut problems = Problems::new();
+        let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+        let plan = check(&document, &mut problems).unwrap_or_else(|| panic!("{problems}"));
+        let sink = &plan.sinks[0];
+        assert_eq!(sink.queue.max_bytes, Some(10 * 1024 * 1024), "{keys}");
+        let shape = sink.sink.shape();
+        let Writes::Batches(batching) = &shape.writes else { panic!("a proxy ships batches") };
+        assert_eq!((batching.max_events, batching.goal_bytes), (1000, 4_456_448), "{keys}");
+        let limit = batching.event_limit.map(|limit| limit.bytes);
+        assert_eq!(limit, Some(5_242_880), "{keys}");
+        let rate = RateLimits { writes_per_minute: Some(600.0), ..RateLimits::default() };
+        assert_eq!(shape.rate, rate, "{keys}");
+        let pauses = (Duration::from_millis(100), Duration::from_secs(300));
+        assert_eq!((shape.backoff, shape.max_attempts), (pauses, None), "{keys}");
+    }
+}
+
+#[test]
+fn a_status_page_without_a_port_is_where_the_original_has_it() {
+    let check = |keys: &str, expected: Option<u16>| {
+        let text = format!("{{ sources: [], sinks: [], dataDir: '/nowhere', {keys} }}");
+        let mut problems = Problems::new();
+        let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+        let plan = check(&document, &mut problems).unwrap_or_else(|| panic!("{problems}"));
+        assert_eq!(plan.stats.status().map(|(_, port)| port), expected, "{keys}");
+    };
+    check("", None);
+    check("portStatusZ: 0", None);
+    check("enableStatusZ: true", Some(5253));
+    check("enableStatusZ: true, portStatusZ: 0", Some(5253));
+    check("portStatusZ: 8090", Some(8090));
+}
+
+#[test]
+fn a_relay_is_told_the_machine_s_name_unless_the_file_has_another() {
+    let uname = rustix::system::uname();
+    let machine = uname.nodename().to_str().expect("a name in ASCII");
+    for (keys, expected) in [
+        ("", machine),
+        ("hostName: ''", machine),
+        ("hostName: null", machine),
+        ("hostName: 'web-1'", "web-1"),
+    ] {
+        let text = format!("{{ sources: [], sinks: [], dataDir: '/nowhere', {keys} }}");
+        let mut problems = Problems::new();
+        let document = parse("proxy.json", &text, &|_| None, &mut problems).expect("JSON5");
+        let plan = check(&document, &mut problems).unwrap_or_else(|| panic!("{problems}"));
+        assert_eq!(plan.stats.host_name, expected, "{keys}");
+    }
 }
 
 #[test]

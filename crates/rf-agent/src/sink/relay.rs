@@ -152,7 +152,7 @@ impl RelaySink {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.headers.clone();
-        steer_request(&mut request, steer).map_err(SinkError::Permanent)?;
+        self.steer(&mut request, steer).map_err(SinkError::Permanent)?;
         let id = HeaderValue::try_from(batch_id)
             .map_err(|error| SinkError::Permanent(error.to_string()))?;
         let id_name =
@@ -172,6 +172,34 @@ impl RelaySink {
             Err(error @ ClientError::Connect { .. }) => Err(SinkError::Away(error.to_string())),
             Err(error) => Err(SinkError::Retry { reason: error.to_string(), after: None }),
         }
+    }
+
+    /// What a script says about the request: its path goes behind the URL's, its headers take the place of ours.
+    fn steer(&self, request: &mut Request<Full<Bytes>>, steer: &Steer) -> Result<(), String> {
+        if !steer.path.is_empty() {
+            *request.uri_mut() = self.steered(&steer.path).parse().map_err(|error| {
+                let path = steer.path.split('?').next().unwrap_or_default();
+                format!("request.path `{path}`: {error}")
+            })?;
+        }
+        for (name, value) in &steer.headers {
+            let key = HeaderName::try_from(name)
+                .map_err(|_bad| format!("request.headers: `{name}` is not a header name"))?;
+            let mut value = HeaderValue::try_from(value)
+                .map_err(|_bad| format!("request.headers: the value of `{name}` cannot be sent"))?;
+            // A script may have a token of its own.
+            value.set_sensitive(true);
+            request.headers_mut().insert(key, value);
+        }
+        Ok(())
+    }
+
+    /// The URL of the file with a script's path behind it, which takes the place of the one that is added for a relay.
+    fn steered(&self, path: &str) -> String {
+        let full = self.uri.to_string();
+        let own = full.strip_suffix(RECORD_BATCH);
+        let own = own.filter(|_| self.is_relay && !path.starts_with('?'));
+        joined(own.unwrap_or(&full), path)
     }
 
     /// What an answer means. Its words end in logs and dead letters, so they go through the `mask`, and `url` has been shown.
@@ -339,27 +367,6 @@ fn joined(url: &str, path: &str) -> String {
     let url = url.strip_suffix('/').unwrap_or(url);
     let path = path.strip_prefix('/').unwrap_or(path);
     format!("{url}/{path}")
-}
-
-/// What a script says about the request: its path goes behind the URL's, its headers take the place of ours.
-fn steer_request(request: &mut Request<Full<Bytes>>, steer: &Steer) -> Result<(), String> {
-    if !steer.path.is_empty() {
-        *request.uri_mut() =
-            joined(&request.uri().to_string(), &steer.path).parse().map_err(|error| {
-                let path = steer.path.split('?').next().unwrap_or_default();
-                format!("request.path `{path}`: {error}")
-            })?;
-    }
-    for (name, value) in &steer.headers {
-        let key = HeaderName::try_from(name)
-            .map_err(|_bad| format!("request.headers: `{name}` is not a header name"))?;
-        let mut value = HeaderValue::try_from(value)
-            .map_err(|_bad| format!("request.headers: the value of `{name}` cannot be sent"))?;
-        // A script may have a token of its own.
-        value.set_sensitive(true);
-        request.headers_mut().insert(key, value);
-    }
-    Ok(())
 }
 
 /// Prints events, one a line: the original's `:dbg>stdout:`.

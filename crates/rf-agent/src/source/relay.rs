@@ -6,7 +6,7 @@
 //! nothing: the ids are kept until a pull has worked, and what it brings of them is not stored again.
 //!
 //! A relay of the original program knows no lease and no long poll: it is asked for at most 100 events, and after an empty
-//! answer that came at once the source pauses.
+//! answer that came at once the source pauses. It may also take the place of a relay that does, when somebody goes back.
 
 #[cfg(test)]
 pub(super) mod contract;
@@ -149,6 +149,8 @@ impl Puller<'_> {
                     self.accept(pulled).await;
                 }
                 Err(RelayError::TooLarge) if self.most > 1 => self.most = 1,
+                // A relay of the original refuses to be asked for so many; whatever else is refused is refused again.
+                Err(RelayError::Rejected(_)) if self.leases => self.leases = false,
                 Err(error) => {
                     if self.pause_after(&error).await {
                         return;

@@ -19,6 +19,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
+use rf_core::event::peer_address;
 use rf_net::address::Place;
 use rf_net::listen::listen;
 use schemars::{JsonSchema, Schema};
@@ -139,7 +140,7 @@ impl EventMaker {
         let text = String::from_utf8_lossy(&frame.bytes);
         let message = Message::parse(&text, Timestamp::now(), &self.zone).cut(frame.is_cut);
         let body = serde_json::to_string(&message).expect("texts and numbers are JSON");
-        let peer = peer.to_string();
+        let peer = peer_address(peer).to_string();
         let mut event = LocalEvent::new(&self.path, body.into());
         event.ip = &peer;
         event.encode()

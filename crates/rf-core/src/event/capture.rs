@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -44,7 +44,7 @@ where
     pub(super) fn encode_open(self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.body.len() + self.body.len() / 8 + 512);
         out.extend_from_slice(b"{\"ip\":\"");
-        display(&mut out, self.ip);
+        display(&mut out, peer_address(self.ip));
         out.push(b'"');
         out.extend_from_slice(b",\"method\":");
         string(&mut out, self.method);
@@ -81,6 +81,17 @@ where
         out.extend_from_slice(b"\",\"capturedAtUs\":");
         display(&mut out, self.captured_at_us);
         out
+    }
+}
+
+/// A peer as `ip` shows it. A listener on `::` sees a client of IPv4 as `::ffff:203.0.113.7`, which is `203.0.113.7` to
+/// everybody else, and was to the original.
+#[must_use]
+pub fn peer_address(peer: SocketAddr) -> SocketAddr {
+    match peer.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, peer.port()),
+        // As it came: an address of one link names its interface, too.
+        IpAddr::V6(_) => peer,
     }
 }
 
@@ -202,5 +213,32 @@ fn separated<T>(
             out.push(b',');
         }
         write(out, item);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_of_ipv4_has_its_own_address_on_a_listener_for_both() {
+        let check = |peer: &str, expected: &str| {
+            let headers: [(&str, &[u8]); 0] = [];
+            let captured = CapturedRequest {
+                id: Uuid::nil(),
+                captured_at_us: 0,
+                ip: peer.parse().expect(peer),
+                method: "GET",
+                target: "/",
+                headers,
+                body: b"",
+            };
+            let text = String::from_utf8(captured.encode()).expect("events are text");
+            assert!(text.starts_with(&format!("{{\"ip\":\"{expected}\",")), "{peer}: {text}");
+        };
+        check("203.0.113.7:51234", "203.0.113.7:51234");
+        check("[::ffff:203.0.113.7]:51234", "203.0.113.7:51234");
+        check("[2001:db8::1]:51234", "[2001:db8::1]:51234");
+        check("[fe80::1%2]:51234", "[fe80::1%2]:51234");
     }
 }

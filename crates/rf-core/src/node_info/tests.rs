@@ -47,6 +47,35 @@ fn what_is_written_is_read() {
     assert_eq!(NodeInfo::parse(&info.clone().to_body()).unwrap(), info);
 }
 
+/// Old relays hand on what they are told, and dashboards read it by these keys.
+#[test]
+fn every_key_of_the_original_is_written() {
+    let written: Value = serde_json::from_slice(&full().to_body()).unwrap();
+    for key in [
+        "memoryProcess",
+        "memoryHostTotal",
+        "memoryHostFree",
+        "memoryHostUsedPct",
+        "cpuPercentHost",
+        "diskTotal",
+        "diskFree",
+        "diskUsedPct",
+        "lastUpdated",
+        "warnCount",
+        "errorCount",
+        "statuszInfo",
+        "appBytesSentNodeInfo",
+        "appBytesRecvNodeInfo",
+        "appBytesSentTotal",
+        "appBytesRecvTotal",
+        "envName",
+        "tsComputedName",
+    ] {
+        assert!(written.get(key).is_some(), "{key} in {written}");
+    }
+    assert_eq!(DEFAULT_EVERY_SECS, 60);
+}
+
 #[test]
 fn the_originals_keys_and_any_types() {
     let body = json!({

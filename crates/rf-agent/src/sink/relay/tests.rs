@@ -50,8 +50,17 @@ fn a_script_s_path_goes_behind_the_url_with_one_slash() {
         ("http://h/in", "/v1", "http://h/in/v1"),
         ("http://h/in/", "v1?a=b", "http://h/in/v1?a=b"),
         ("http://h/in", "?a=b", "http://h/in?a=b"),
+        ("http://h/record-batch", "/v1", "http://h/record-batch/v1"),
     ] {
-        assert_eq!(joined(url, path), expected);
+        assert_eq!(sink(url, false).steered(path), expected);
+    }
+    for (url, path, expected) in [
+        ("http://h/record-batch", "record-batch", "http://h/record-batch"),
+        ("http://h/record-batch", "/record-batch", "http://h/record-batch"),
+        ("http://h/relay/record-batch", "/api/v2/logs", "http://h/relay/api/v2/logs"),
+        ("http://h/record-batch", "?a=b", "http://h/record-batch?a=b"),
+    ] {
+        assert_eq!(sink(url, true).steered(path), expected);
     }
 }
 

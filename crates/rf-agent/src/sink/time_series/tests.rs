@@ -189,6 +189,7 @@ async fn a_database_of_the_original_goes_on() {
     let conn = Connection::open(folder.path().join("ts.sqlite3")).unwrap();
     conn.execute_batch(
         "CREATE TABLE ts_gauge_load_60s (timestamp INTEGER, serie_name TEXT, env_name TEXT, value REAL, metadata TEXT, PRIMARY KEY (timestamp, serie_name, env_name));
+         CREATE VIEW v_ts_gauge_load_60s_latest AS SELECT serie_name, max(timestamp) AS timestamp, value FROM ts_gauge_load_60s GROUP BY serie_name;
          CREATE TABLE \"ts_counter_a-b_60s\" (timestamp INTEGER, serie_name TEXT, env_name TEXT, count REAL, increment REAL, metadata TEXT, PRIMARY KEY (timestamp, serie_name, env_name));
          INSERT INTO ts_gauge_load_60s VALUES (60, 'default', '', 1.5, NULL);
          INSERT INTO \"ts_counter_a-b_60s\" VALUES (60, 'default', '', 4, 4, NULL);",
@@ -200,6 +201,18 @@ async fn a_database_of_the_original_goes_on() {
     rig.post("/ts_counter_a-b_60s", r#"{"timestamp":70,"value":2}"#).await;
     assert_eq!(rig.json("/query-table/ts_gauge_load_60s").await[0]["value"], json!(2));
     assert_eq!(rig.json("/query-table/ts_counter_a-b_60s").await[0]["count"], json!(6));
+    let latest = json!([{ "serie_name": "default", "timestamp": 60, "value": 2 }]);
+    assert_eq!(rig.json("/query-table/v_ts_gauge_load_60s_latest").await, latest);
+    let tables = [
+        "ts_counter_a-b_60s",
+        "ts_gauge_load_60s",
+        "v_ts_counter_a-b_60s_latest",
+        "v_ts_gauge_load_60s_latest",
+    ];
+    let columns = rig.json("/all-columns/").await;
+    assert!(columns.as_object().unwrap().keys().eq(tables), "{columns}");
+    let series = rig.json("/distinct-values/ts_gauge_load_60s/serie_name").await;
+    assert_eq!(series, json!(["default"]));
 }
 
 /// Other programs may write to the file, too.

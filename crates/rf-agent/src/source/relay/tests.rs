@@ -6,11 +6,11 @@ use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode, Uri};
 use parking_lot::Mutex;
 use rf_core::config::Secret;
 use rf_core::lifecycle::Tasks;
-use rf_core::protocol::{ACKNOWLEDGED, NONE_IS_THERE};
+use rf_core::protocol::{ACKNOWLEDGED, NONE_IS_THERE, RF_LEASE};
 use rf_net::client::{Client, ClientOptions};
 use rf_queue::{Budget, QueueOptions, Store, StoreOptions};
 
@@ -36,6 +36,8 @@ struct Bucket {
     in_between: VecDeque<(StatusCode, &'static str)>,
     /// It says what it does in words of its own.
     is_original: bool,
+    /// It hands events out under a lease, and any number of them.
+    knows_leases: bool,
     /// It answers no acknowledgement.
     is_stuck: bool,
 }
@@ -46,7 +48,7 @@ impl Relay {
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let bucket = Arc::new(Mutex::new(bucket));
         let (pulled, acknowledged) = (Arc::clone(&bucket), Arc::clone(&bucket));
-        let pull = move || std::future::ready(pulled.lock().pull());
+        let pull = move |uri: Uri| std::future::ready(pulled.lock().pull(&uri));
         let acknowledge = move |ids: Bytes| {
             let answer = acknowledged.lock().acknowledge(&ids);
             async move {
@@ -117,12 +119,21 @@ impl Bucket {
         }
     }
 
-    fn pull(&self) -> Response {
+    fn pull(&self, uri: &Uri) -> Response {
+        let mut pairs = uri.query().unwrap_or_default().split('&');
+        let limit = pairs.find_map(|pair| pair.strip_prefix("limit=")).unwrap();
+        if !self.knows_leases && limit.parse::<usize>().unwrap() > PULL_EVENTS_ORIGINAL {
+            return (StatusCode::BAD_REQUEST, "Invalid limit").into_response();
+        }
         let item =
             |(id, content): &(u64, &str)| serde_json::json!({ "id": id, "content": content });
         let items: Vec<serde_json::Value> = self.events.iter().map(item).collect();
         let status = if items.is_empty() { StatusCode::NOT_FOUND } else { StatusCode::OK };
-        (status, serde_json::json!(items).to_string()).into_response()
+        let mut response = (status, serde_json::json!(items).to_string()).into_response();
+        if self.knows_leases {
+            response.headers_mut().insert(RF_LEASE, HeaderValue::from_static("lease"));
+        }
+        response
     }
 
     fn acknowledge(&mut self, ids: &[u8]) -> Option<Response> {
@@ -298,4 +309,23 @@ async fn a_relay_of_the_original_says_it_in_its_own_words() {
     assert_eq!(stored(&store).await, ["one", "two", "three", "four"]);
     let acknowledged = relay.bucket.lock().acknowledged;
     assert_eq!(acknowledged, 4, "three batches, and one of them again after the start");
+}
+
+#[tokio::test]
+async fn a_relay_of_the_original_may_take_the_place_of_one_that_knows_leases() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let bucket = Bucket::with(&["one"]);
+    let relay = Relay::start(Bucket { knows_leases: true, ..bucket }).await;
+    let both_batches = async {
+        relay.wait_empty().await;
+        {
+            let mut bucket = relay.bucket.lock();
+            (bucket.knows_leases, bucket.is_original) = (false, true);
+            bucket.put(&["two"]);
+        }
+        relay.wait_empty().await;
+    };
+    relay.run(&store, both_batches).await;
+    assert_eq!(stored(&store).await, ["one", "two"]);
 }

@@ -11,6 +11,7 @@ use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::{EventMaker, Frame};
 use crate::pipeline::Output;
 use crate::source::SourceError;
 use crate::source::contract::build_source;
@@ -204,4 +205,14 @@ async fn drain(rig: &Rig, count: usize) {
             .await
             .unwrap();
     }
+}
+
+#[test]
+fn a_sender_with_ipv4_has_its_own_address_on_a_listener_for_both() {
+    let zone = jiff::tz::TimeZone::UTC;
+    let maker = EventMaker { path: "/".to_owned(), max_bytes: 100, zone };
+    let frame = Frame { bytes: "<34>hello".into(), is_cut: false };
+    let event = maker.event("[::ffff:192.0.2.7]:514".parse().unwrap(), &frame);
+    let event: Value = serde_json::from_slice(&event).unwrap();
+    assert_eq!(event["ip"], "192.0.2.7:514");
 }

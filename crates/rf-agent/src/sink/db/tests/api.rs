@@ -326,6 +326,19 @@ async fn an_answer_waits_for_its_reader_and_is_cut_when_its_time_is_over() {
 }
 
 #[tokio::test]
+async fn without_a_limit_there_are_as_many_rows_as_the_original_gives() {
+    let mut rig = rig().await;
+    let rows = vec![event("POST", "/t", r#"{"a":1}"#); 1001];
+    for _ in 0..10 {
+        rig.write(&rows).await;
+    }
+    for (query, expected) in [("", 10_000), ("limit=20000", 10_010), ("limit=7", 7)] {
+        let answer = rig.json(&format!("/query-table/t?{query}")).await;
+        assert_eq!(answer.as_array().unwrap().len(), expected, "{query}");
+    }
+}
+
+#[tokio::test]
 async fn counts_by_time_and_status() {
     let mut rig = rig().await;
     for (at, status) in [(7200, "ok"), (7201, "bad"), (9000, "ok"), (10_800, "ok"), (-1, "old")] {
