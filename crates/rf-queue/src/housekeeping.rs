@@ -9,6 +9,7 @@ use crate::admit::{Admission, Cost, Room};
 use crate::clock::millis;
 use crate::failure::Kind;
 use crate::limits::{PAGE, removal_pages, stored_bytes};
+use crate::mailbox::Op;
 use crate::queue_state::QueueState;
 use crate::schema::count_try;
 use crate::space::{free_bytes, is_worth_shrinking, shrink_step};
@@ -63,16 +64,22 @@ impl Writer {
     }
 
     /// Returns leases that ran out and drops events that are too old: one step of each queue, so that nobody waits for a
-    /// large backlog to go. When `poked`, all of them, and dead letters are tried again without waiting for an idle time.
-    pub(crate) fn do_what_is_due(&mut self, poked: bool) {
+    /// large backlog to go. When poked, all of them, and dead letters are tried again without waiting for an idle time. The
+    /// place of what has left is given back with the next write, or when there is time for it: who only reads would wait for
+    /// that, and for a sync.
+    pub(crate) fn do_what_is_due(&mut self, ops: &[Op]) {
         if self.stopped {
             return;
         }
+        let poked = ops.iter().any(|op| matches!(op, Op::Poke(_)));
+        let is_read = !ops.is_empty() && ops.iter().all(Op::is_read);
         let mut result = self.return_leases().and_then(|()| self.drop_aged(poked));
         if poked && result.is_ok() {
             result = self.retry_dead_letters();
         }
-        result = result.and_then(|()| self.tidy());
+        if !is_read {
+            result = result.and_then(|()| self.tidy());
+        }
         self.housekeeping.failed = result.is_err();
         self.put_off(result);
     }

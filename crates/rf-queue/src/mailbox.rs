@@ -67,6 +67,11 @@ impl Op {
         if let Self::Commit(commit, _) = self { commit.content_bytes() } else { 0 }
     }
 
+    /// Whether it changes nothing.
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self, Self::Read { .. } | Self::Checkpoint { .. } | Self::Checkpoints { .. })
+    }
+
     /// Answers with an error of the kind that the request expects.
     pub(crate) fn refuse(self, error: &StoreError) {
         let gone = match self {

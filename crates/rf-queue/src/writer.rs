@@ -83,8 +83,7 @@ impl Writer {
         loop {
             let taken = self.mailbox.take(self.patience());
             let idle = taken.ops.is_empty();
-            let poked = taken.ops.iter().any(|op| matches!(op, Op::Poke(_)));
-            self.do_what_is_due(poked);
+            self.do_what_is_due(&taken.ops);
             self.serve(taken.ops);
             if taken.turned_away {
                 self.shared.announce_room();
@@ -115,10 +114,7 @@ impl Writer {
         if self.stopped {
             return ops.into_iter().for_each(|op| op.refuse(&StoreError::Closed));
         }
-        let is_read = |op: &Op| {
-            matches!(op, Op::Read { .. } | Op::Checkpoint { .. } | Op::Checkpoints { .. })
-        };
-        let (reads, writes): (Vec<Op>, Vec<Op>) = ops.into_iter().partition(is_read);
+        let (reads, writes): (Vec<Op>, Vec<Op>) = ops.into_iter().partition(Op::is_read);
         for op in writes {
             if self.applied.len() >= MAX_GROUP_OPS {
                 self.end_group();
