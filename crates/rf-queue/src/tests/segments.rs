@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use tokio::time::Instant;
 
 use super::rig::{EVERYTHING, MIB, Rig, bury, filled, remove};
 use crate::schema::{event_table, event_tables};
@@ -61,10 +62,13 @@ async fn a_backlog_is_cut_into_tables_that_are_emptied_as_a_whole_and_used_again
     let ids = append(&rig, 100).await;
     assert_eq!(rows(&rig), [8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 4]);
     assert_eq!(rig.ids().await, ids);
+    let asked = Instant::now();
     assert_eq!(rig.ack(ids[..10].to_vec()).await, 10);
     // Within a segment nothing is deleted; the next transaction empties the first. Who only reads does not wait for that.
     assert_eq!(rig.ids().await, ids[10..]);
-    assert_eq!(rows(&rig).iter().sum::<u64>(), 100);
+    let there = rows(&rig).iter().sum::<u64>();
+    // A second after the last request, the store empties it by itself.
+    assert!(there == 100 || there == 92 && asked.elapsed() >= Duration::from_secs(1), "{there}");
     rig.store().poke().await.unwrap();
     assert_eq!(rows(&rig).iter().sum::<u64>(), 92);
     assert_eq!((rig.ids().await, rig.usage().events), (ids[10..].to_vec(), 90));
