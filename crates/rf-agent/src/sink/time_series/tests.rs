@@ -252,6 +252,19 @@ async fn what_is_no_table_of_a_series_costs_its_points_alone() {
     assert_eq!(rig.json("/query-table/ts_counter_good_60s").await[0]["count"], json!(5));
 }
 
+/// Lets the sink do what it does by itself.
+async fn run_until(rig: &Rig, is_done: impl AsyncFn() -> bool) {
+    let stop = CancellationToken::new();
+    let looking = async {
+        while !is_done().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+    };
+    let both = async { tokio::join!(Arc::clone(&rig.sink).run(stop.clone()), looking) };
+    tokio::time::timeout(Duration::from_secs(20), both).await.expect("done in time");
+}
+
 /// However long ago that is.
 #[tokio::test]
 async fn rows_are_as_old_as_the_newest_of_their_table_allows() {
@@ -266,15 +279,7 @@ async fn rows_are_as_old_as_the_newest_of_their_table_allows() {
     let times = async |table: &str| {
         rig.json(&format!("/distinct-values/ts_gauge_{table}_60s/timestamp")).await
     };
-    let stop = CancellationToken::new();
-    let removed = async {
-        while times("a").await != json!([1200, 1260, 1800]) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        stop.cancel();
-    };
-    let both = async { tokio::join!(Arc::clone(&rig.sink).run(stop.clone()), removed) };
-    tokio::time::timeout(Duration::from_secs(20), both).await.expect("removed in time");
+    run_until(&rig, async || times("a").await == json!([1200, 1260, 1800])).await;
     assert_eq!((times("b").await, times("c").await), (json!([60, 600]), json!([60])));
 }
 
@@ -286,16 +291,9 @@ async fn old_rows_go_and_a_wrong_clock_takes_nothing_along() {
         let body = format!(r#"{{"timestamp":{at},"value":1}}"#);
         rig.post("/ts_gauge_x_60s", &body).await;
     }
-    let stop = CancellationToken::new();
-    let removed = async {
-        while rig.json("/query-table/ts_gauge_x_60s").await.as_array().unwrap().len() > 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        stop.cancel();
-    };
-    let both = async { tokio::join!(Arc::clone(&rig.sink).run(stop.clone()), removed) };
-    tokio::time::timeout(Duration::from_secs(20), both).await.expect("removed in time");
-    let left = rig.json("/query-table/ts_gauge_x_60s").await;
+    let rows = async || rig.json("/query-table/ts_gauge_x_60s").await;
+    run_until(&rig, async || rows().await.as_array().unwrap().len() <= 2).await;
+    let left = rows().await;
     assert!(left[0]["timestamp"].as_i64().unwrap() > now - 4000, "{left}");
 }
 
