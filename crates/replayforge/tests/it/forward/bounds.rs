@@ -173,6 +173,18 @@ fn check_full(when_full: &str, memory: &str, reason: Option<&str>) -> Rig {
         config["portStatusZ"] = json!(status);
     });
     hammer(rig.port, 300, 20_000);
+    if when_full == "block" {
+        // Until then they lack memory alone: they are stored with the lowest priority.
+        eventually("the queue takes no more copies", SOON, || {
+            let stored = || {
+                let page = call(status, "GET", "/statusz", &[], b"").json();
+                page["sinks"]["out"]["totalEvents"].as_u64().unwrap()
+            };
+            let before = stored();
+            hammer(rig.port, 100, 20_000);
+            before >= 25 && stored() == before
+        });
+    }
     if let Some(reason) = reason {
         eventually("the page counts the lost copies", SOON, || {
             let source = call(status, "GET", "/statusz", &[], b"").json()["sources"]["in"].clone();
