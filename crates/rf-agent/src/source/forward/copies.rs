@@ -41,7 +41,37 @@ struct Shared {
     settings: Arc<CaptureSettings>,
     memory: Arc<Memory>,
     meter: Arc<SourceMeter>,
-    in_hand: Arc<AtomicUsize>,
+    in_hand: Arc<InHand>,
+}
+
+/// Copies that were handed over, and are neither stored nor counted as lost; and whether the task has ended, which counts all
+/// that there are by then. Both in one number: so each copy is counted once, whatever it meets.
+#[derive(Default)]
+struct InHand(AtomicUsize);
+
+/// The task has ended.
+const ENDED: usize = 1 << (usize::BITS - 1);
+
+impl InHand {
+    /// One is about to be handed over; false: the task has ended, and does not count it.
+    fn begin(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) & ENDED == 0
+    }
+
+    /// One was not handed over; false: the end of the task has counted it.
+    fn take_back(&self) -> bool {
+        self.0.fetch_sub(1, Ordering::Relaxed) & ENDED == 0
+    }
+
+    /// They are stored, or counted as lost.
+    fn settle(&self, copies: usize) {
+        self.0.fetch_sub(copies, Ordering::Relaxed);
+    }
+
+    /// The task ends: how many it has to count.
+    fn end(&self) -> usize {
+        self.0.fetch_or(ENDED, Ordering::Relaxed)
+    }
 }
 
 impl Copies {
@@ -59,7 +89,7 @@ impl Copies {
         let meter = Arc::clone(out.meter());
         let memory = Memory::new(settings.memory_bytes);
         let maker = Maker::start(Arc::clone(&settings))?;
-        let in_hand = Arc::<AtomicUsize>::default();
+        let in_hand = Arc::<InHand>::default();
         let store = Store {
             source: source.to_owned(),
             out,
@@ -89,14 +119,17 @@ impl Copies {
     /// Never waits.
     pub(super) fn offer(&self, draft: Draft) {
         // Before the task can have stored it.
-        self.0.in_hand.fetch_add(1, Ordering::Relaxed);
+        if !self.0.in_hand.begin() {
+            return self.lose(Loss::Stopping);
+        }
         let loss = match self.0.sender.try_send(draft) {
             Ok(()) => return,
             Err(mpsc::error::TrySendError::Full(_draft)) => Loss::Waiting,
             Err(mpsc::error::TrySendError::Closed(_draft)) => Loss::Stopping,
         };
-        self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
-        self.lose(loss);
+        if self.0.in_hand.take_back() {
+            self.lose(loss);
+        }
     }
 
     pub(super) fn lose(&self, loss: Loss) {
@@ -115,8 +148,7 @@ impl CaptureSettings {
 struct Store {
     source: String,
     out: Output,
-    /// Copies that were handed over, and are neither stored nor counted as lost.
-    in_hand: Arc<AtomicUsize>,
+    in_hand: Arc<InHand>,
     /// The losses that are in the log.
     told: Mutex<Counts>,
 }
@@ -193,7 +225,7 @@ impl Store {
             let count = batch.len();
             let loss = match self.out.offer(Batch::of(batch.clone())).await {
                 Ok(()) => {
-                    self.settled(count);
+                    self.in_hand.settle(count);
                     continue;
                 }
                 // One event may be what is too large, or all of them together.
@@ -204,7 +236,7 @@ impl Store {
                 }
                 // The output has counted it.
                 Err(Rejected::TooLarge { .. }) => {
-                    self.settled(count);
+                    self.in_hand.settle(count);
                     continue;
                 }
                 Err(Rejected::Full { .. }) => Loss::Full,
@@ -224,19 +256,14 @@ impl Store {
 
     fn lose(&self, loss: Loss, copies: usize) {
         self.out.meter().losses.count(loss, copies);
-        self.settled(copies);
-    }
-
-    /// They are stored, or counted as lost.
-    fn settled(&self, copies: usize) {
-        self.in_hand.fetch_sub(copies, Ordering::Relaxed);
+        self.in_hand.settle(copies);
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        let left = self.in_hand.load(Ordering::Relaxed);
-        self.lose(Loss::Stopping, left);
+        // A commit that is under way may still store what it has: nobody is there to learn of it.
+        self.out.meter().losses.count(Loss::Stopping, self.in_hand.end());
         self.report();
     }
 }
@@ -332,6 +359,43 @@ mod tests {
         drop((store, out));
         let (store, out) = open(folder.path(), WhenFull::Block).await;
         assert_eq!(lost(store, out, Duration::from_millis(200)).await, "3 stopping");
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_meets_the_end_of_the_task_is_counted_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (queues, out) = open(folder.path(), WhenFull::Block).await;
+        let (sender, waiting) = mpsc::channel(2);
+        let settings = Arc::new(settings());
+        let memory = Memory::new(settings.memory_bytes);
+        let meter = Arc::clone(out.meter());
+        let in_hand = Arc::<InHand>::default();
+        let store = Store {
+            source: "s".to_owned(),
+            out,
+            in_hand: Arc::clone(&in_hand),
+            told: Mutex::default(),
+        };
+        let shared = Shared {
+            sender,
+            settings,
+            memory,
+            meter: Arc::clone(&meter),
+            in_hand: Arc::clone(&in_hand),
+        };
+        let copies = Copies(Arc::new(shared));
+        drop(begin(&copies).expect("there is room"));
+        assert!(in_hand.begin(), "another is being handed over");
+        drop(store);
+        assert_eq!(meter.losses.counts().to_string(), "2 stopping");
+        // It finds nobody, and the next comes when all is counted, whether it finds room or not.
+        assert!(!in_hand.take_back());
+        drop(begin(&copies).expect("there is room"));
+        assert_eq!(meter.losses.counts().to_string(), "3 stopping");
+        drop(waiting);
+        drop(begin(&copies).expect("there is room"));
+        assert_eq!(meter.losses.counts().to_string(), "4 stopping");
+        queues.close().await;
     }
 
     #[tokio::test]
