@@ -33,6 +33,8 @@ pub(crate) struct Housekeeping {
     letters_seen_at: Option<i64>,
     /// What is done once in an idle time has been done.
     settled: bool,
+    /// The latest requests only read: they did not wait until the place of what has left was given back.
+    is_untidy: bool,
     reserved: bool,
     reserve_tried: bool,
     failed: bool,
@@ -66,7 +68,7 @@ impl Writer {
     /// Returns leases that ran out and drops events that are too old: one step of each queue, so that nobody waits for a
     /// large backlog to go. When poked, all of them, and dead letters are tried again without waiting for an idle time. The
     /// place of what has left is given back with the next write, or when there is time for it: who only reads would wait for
-    /// that, and for a sync.
+    /// that, and for a sync. Behind reads without a pause it is looked at once in a while.
     pub(crate) fn do_what_is_due(&mut self, ops: &[Op]) {
         if self.stopped {
             return;
@@ -77,6 +79,7 @@ impl Writer {
         if poked && result.is_ok() {
             result = self.retry_dead_letters();
         }
+        self.housekeeping.is_untidy = is_read;
         if !is_read {
             result = result.and_then(|()| self.tidy());
         }
@@ -111,8 +114,18 @@ impl Writer {
         }
         let result = self
             .retry_dead_letters()
+            .and_then(|()| self.tidy_behind_reads())
             .and_then(|()| self.give_space_back(now.saturating_sub(since)));
         self.put_off(result);
+    }
+
+    /// Where requests only read, and come without a pause, nothing else gives the place of what has left back.
+    fn tidy_behind_reads(&mut self) -> rusqlite::Result<()> {
+        if std::mem::take(&mut self.housekeeping.is_untidy) {
+            self.tidy()?;
+            self.end_transaction()?;
+        }
+        Ok(())
     }
 
     /// What failed is undone and met again at the next turn.

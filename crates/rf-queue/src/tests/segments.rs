@@ -81,6 +81,18 @@ async fn a_backlog_is_cut_into_tables_that_are_emptied_as_a_whole_and_used_again
 }
 
 #[tokio::test]
+async fn reads_without_a_pause_keep_no_place_of_what_has_left() {
+    let rig = rig();
+    let ids = append(&rig, 100).await;
+    rig.ack(ids[..10].to_vec()).await;
+    rig.until(async |_| {
+        rig.clock.advance(Duration::from_secs(1));
+        rig.ids().await == ids[10..] && rows(&rig).iter().sum::<u64>() == 92
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_leaves_at_the_front_writes_hardly_a_page() {
     let wal_of = async |segment: u64| {
         let mut rig = Rig::closed(64 * MIB, vec![QueueOptions::new("q")]);
