@@ -245,12 +245,17 @@ async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 4] {
     let (stop, meter) = (CancellationToken::new(), Arc::<SinkMeter>::default());
     let (id, counts, reached) = ("sink".to_owned(), Arc::clone(&meter), Arc::default());
     let (trace, observer, own) = (<_>::default(), None, store.clone());
-    // What is queued is delivered after the stop.
-    stop.cancel();
+    let emptied = async {
+        while store.usage(queue).events > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stop.cancel();
+    };
+    let stop = stop.clone();
     let worker =
         Worker { id, sink, store: own, queue, stop, meter: counts, reached, trace, observer };
-    worker.run().await;
-    assert_eq!(store.usage(queue).events, 0, "all have left the queue");
+    let both = async { tokio::join!(worker.run(), emptied) };
+    tokio::time::timeout(SOON, both).await.expect("all leave the queue");
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let dropped = [&meter.dropped_by_script, &meter.dropped_on_error].map(count);
     [meter.delivered.all(), dropped[0], dropped[1], count(&meter.dead_lettered)]
