@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::no_listener::NoListener;
 use crate::worker::Worker;
 
 /// A service that answers each text by a rule, and keeps what it took.
@@ -274,9 +275,8 @@ async fn a_count_that_waits_for_its_service_is_one_reminder_and_a_lost_one_is_re
 #[tokio::test]
 async fn what_no_service_takes_for_too_long_is_a_dead_letter() {
     let sick = Service::start(|_| 503).await;
-    // Nobody listens there any more.
-    let away = { Service::start(|_| 200).await.url.clone() };
-    for url in [&sick.url, &away] {
+    let away = NoListener::new();
+    for url in [&sick.url, &away.url()] {
         let bench = Bench::new();
         bench.append(&["one", "two"]).await;
         let webhook = json!({ "url": url, "groupMax": 1 });

@@ -11,6 +11,7 @@ use rf_queue::{Commit, QueueOptions, Store, StoreOptions, StoredEvent};
 use rf_script::{OnError, ScriptOptions};
 
 use super::*;
+use crate::no_listener::NoListener;
 use crate::sink::{Batching, Overlap, Writes};
 use crate::stats::SinkMeter;
 use crate::worker::Worker;
@@ -281,8 +282,8 @@ async fn what_a_script_lets_go_is_dropped_and_not_delivered() {
 
 #[tokio::test]
 async fn what_reached_nobody_is_not_counted() {
-    let free = rf_net::listen::listen("127.0.0.1", 0).unwrap().local_addr().unwrap();
-    let sink = sink(&format!("http://{free}/record-batch"), true);
+    let away = NoListener::new();
+    let sink = sink(&format!("{}/record-batch", away.url()), true);
     assert!(matches!(sink.write(&batch("x")).await, Err(SinkError::Away(_))));
     assert_eq!(sink.traffic().unwrap().sent.load(Ordering::Relaxed), 0);
 }
