@@ -13,7 +13,7 @@
 //!
 //! Beside them: [`child`] (programs of the user's own), `relay_client` (a player's questions to a relay), `lines` (lines out
 //! of a stream), `machine` (what the machine reports about itself) and, in tests, `contract_table` (every kind of source and
-//! sink is held to its contract).
+//! sink is held to its contract) and `no_listener` (a place that is away).
 
 pub mod agent;
 pub mod child;
@@ -21,6 +21,8 @@ pub mod child;
 mod contract_table;
 mod lines;
 mod machine;
+#[cfg(test)]
+mod no_listener;
 mod pipeline;
 pub mod player;
 pub mod proxy;

@@ -26,7 +26,7 @@ use super::{Shape, Sink, SinkBatch, SinkError, SinkHost, Writes};
 use crate::worker::Worker;
 
 /// How long something may take that usually takes milliseconds, on a machine that is busy.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 /// Steps of a write after which it is cut: none, handed over, answered but not heard.
 const STEPS: std::ops::Range<usize> = 0..4;
 /// Kills in a row while one backlog is delivered.

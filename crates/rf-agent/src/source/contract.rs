@@ -39,7 +39,7 @@ const ITEMS_A_LIFE: u32 = 8;
 /// A life whose end is not reached (the source needs fewer batches or polls) is ended after this.
 const LIFE: Duration = Duration::from_millis(400);
 /// The last life may go on for so long without storing anything that is missing; a stop may take so long.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(40);
 /// A test does not wait longer for anything.
 const SOON: Duration = Duration::from_secs(20);
 const STORE_BYTES: u64 = 64 * 1024 * 1024;
@@ -213,16 +213,31 @@ pub(crate) fn build_source(kind: &str, params: &serde_json::Value) -> Box<dyn So
 
 /// Holds a source to the contract; `make` gives a fresh origin for each round.
 pub(crate) async fn check_source_contract<O: Origin>(make: impl Fn() -> O) {
+    check_with(PATIENCE, make).await;
+}
+
+/// The same, with another [`PATIENCE`].
+async fn check_with<O: Origin>(patience: Duration, make: impl Fn() -> O) {
     for lives in ROUNDS {
         let (origin, folder) = (make(), tempfile::tempdir().unwrap());
         if lives.iter().all(|life| life.is_survived(origin.survives())) {
-            check_round(&origin, lives, folder.path()).await;
+            let items = u64::from(ITEMS_A_LIFE) * lives.len() as u64;
+            let round = Round { origin: &origin, lives, items, patience };
+            check_round(&round, folder.path()).await;
         }
     }
 }
 
-async fn check_round(origin: &dyn Origin, lives: &[Life], folder: &Path) {
-    let items = u64::from(ITEMS_A_LIFE) * lives.len() as u64;
+/// An origin, and the lives of the source that reads its items.
+struct Round<'a> {
+    origin: &'a dyn Origin,
+    lives: &'a [Life],
+    items: u64,
+    patience: Duration,
+}
+
+async fn check_round(round: &Round<'_>, folder: &Path) {
+    let Round { origin, lives, items, .. } = *round;
     let (allowed, half) = (Semaphore::new(0), ITEMS_A_LIFE as usize / 2);
     let mut writing = pin!(
         async {
@@ -239,7 +254,7 @@ async fn check_round(origin: &dyn Origin, lives: &[Life], folder: &Path) {
         let _before = poll!(&mut writing);
         allowed.add_permits(half);
         let store = open(folder).await;
-        live(origin, *life, &store, items, &mut writing).await;
+        live(round, *life, &store, &mut writing).await;
         store.close().await;
     }
     let store = open(folder).await;
@@ -263,12 +278,12 @@ async fn check_round(origin: &dyn Origin, lives: &[Life], folder: &Path) {
 
 /// One life of the source, from its start to its end.
 async fn live(
-    origin: &dyn Origin,
+    round: &Round<'_>,
     life: Life,
     store: &Store,
-    items: u64,
     writing: &mut (impl FusedFuture<Output = ()> + Unpin),
 ) {
+    let origin = round.origin;
     let faults = Arc::new(life.faults());
     let queue = store.queue("q").expect("the queue of the test");
     let out = Output::new(store.clone(), vec![queue]).with_faults(Arc::clone(&faults));
@@ -288,7 +303,7 @@ async fn live(
     });
     let end = async {
         match life {
-            _ if life.is_last() => until_all_stored(origin, store, items).await,
+            _ if life.is_last() => until_all_stored(round, store).await,
             Life::Stopped => sleep(LIFE / 2).await,
             _ => faults.killed.notified().await,
         }
@@ -309,14 +324,15 @@ async fn live(
     }
     if life.is_last() || matches!(life, Life::Stopped) {
         stop.cancel();
-        let stopped = timeout(PATIENCE, running).await;
+        let stopped = timeout(round.patience, running).await;
         let stopped = stopped.unwrap_or_else(|_| panic!("{life:?}: the source does not stop"));
         stopped.expect("not killed").unwrap_or_else(|error| panic!("{life:?}: {error}"));
     }
 }
 
 /// Until nothing is missing that must be there, or nothing more comes; the check at the end names what is missing.
-async fn until_all_stored(origin: &dyn Origin, store: &Store, items: u64) {
+async fn until_all_stored(round: &Round<'_>, store: &Store) {
+    let Round { origin, items, patience, .. } = *round;
     let (mut count, mut since) = (0, Instant::now());
     loop {
         let stored: BTreeSet<u64> = numbers(origin, store).await.into_iter().collect();
@@ -326,7 +342,7 @@ async fn until_all_stored(origin: &dyn Origin, store: &Store, items: u64) {
         }
         if stored.len() > count {
             (count, since) = (stored.len(), Instant::now());
-        } else if since.elapsed() > PATIENCE {
+        } else if since.elapsed() > patience {
             return;
         }
         sleep(LOOK).await;

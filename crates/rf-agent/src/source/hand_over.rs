@@ -55,13 +55,15 @@ pub(crate) struct HandOver<'a> {
     unstored: AtomicUsize,
     /// What is left of [`AFTER_STOP`].
     left: Mutex<Duration>,
+    /// What a batch may take of it: [`LAST_WAIT`].
+    last_wait: Duration,
 }
 
 impl<'a> HandOver<'a> {
     /// For events that somebody else has, too: what is not stored is no loss.
     pub(crate) fn new(id: &'a str, out: &'a Output, stop: &'a CancellationToken) -> Self {
         let (unstored, left) = (AtomicUsize::new(0), Mutex::new(AFTER_STOP));
-        Self { id, out, stop, loses: None, unstored, left }
+        Self { id, out, stop, loses: None, unstored, left, last_wait: LAST_WAIT }
     }
 
     /// For events that nobody else has: what is not stored when this is dropped is lost. It is counted and told then, also
@@ -128,7 +130,7 @@ impl<'a> HandOver<'a> {
                 }
                 Some(sent)
             }
-            () = after(self.stop, left.min(LAST_WAIT)) => {
+            () = after(self.stop, left.min(self.last_wait)) => {
                 *self.left.lock() = Duration::ZERO;
                 None
             }

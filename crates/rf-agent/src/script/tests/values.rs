@@ -275,17 +275,24 @@ async fn what_a_script_remembers_keeps_the_store_within_its_limit() {
 #[tokio::test]
 async fn who_leaves_while_a_queue_blocks_leaves_no_trace() {
     let rig = Rig::made(ONCE, Made { when_full: WhenFull::Block, ..USUAL }).await;
-    let mut sent = 0;
-    let left = loop {
-        let event = format!("{sent:09}{}", "x".repeat(50_000));
-        let sending = tokio::time::timeout(Duration::from_millis(500), rig.send(&[&event])).await;
-        match sending {
-            Ok(done) => done.unwrap(),
-            // The future is dropped, as when a client closes its connection.
-            Err(_waits) => break event,
+    let known = format!("{:09}", 0);
+    rig.send(&[&known]).await.unwrap();
+    rig.fill("a").await;
+    let left = format!("{:09}{}", 1, "x".repeat(50_000));
+    let events = [left.as_str()];
+    let waits = async {
+        // It goes to no queue. When it is answered, the event before has been refused; when it is once more, that has been
+        // tried again, and waits for room.
+        for _ in 0..2 {
+            rig.send(&[&known]).await.unwrap();
         }
-        sent += 1;
     };
+    tokio::select! {
+        biased;
+        sent = rig.send(&events) => panic!("there is no room: {sent:?}"),
+        // The future is dropped, as when a client closes its connection.
+        () = waits => {}
+    }
     rig.empty("a").await;
     rig.send(&[&left]).await.unwrap();
     assert_eq!(rig.queued("a").await, std::slice::from_ref(&left));

@@ -4,6 +4,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::*;
+use crate::no_listener::NoListener;
 
 #[tokio::test]
 async fn sinks_are_listed_and_found() {
@@ -207,11 +208,12 @@ async fn an_id_comes_before_the_originals_name_of_time_series() {
 #[tokio::test]
 async fn a_relay_that_is_away_is_named() {
     let mut plan = plan();
-    let free = rf_net::listen::listen("127.0.0.1", 0).unwrap().local_addr().unwrap();
-    plan.relay = RelayStatus::new(&format!("http://{free}"), None, client());
+    let away = NoListener::new();
+    plan.relay = RelayStatus::new(&away.url(), None, client());
     let answer = start(plan).get("/relay-proxy/statusz").await;
     assert_eq!(answer.status, 502);
-    assert!(answer.text().contains(&format!("cannot connect to {free}")), "{}", answer.text());
+    let expected = format!("cannot connect to {}", away.address);
+    assert!(answer.text().contains(&expected), "{}", answer.text());
 
     let answer = start(super::plan()).get("/relay-proxy/statusz").await;
     assert_eq!(

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::no_listener::NoListener;
 
 /// A host that answers with one status, and keeps what it got: method, target, headers.
 struct Host {
@@ -32,12 +33,6 @@ impl Host {
         let tasks = Tasks::new(CancellationToken::new());
         tasks.spawn("host", async move { axum::serve(listener, app).await });
         Self { url, got, _tasks: tasks }
-    }
-
-    /// Nobody listens there.
-    async fn away() -> String {
-        let host = Self::start(200).await;
-        host.url.clone()
     }
 
     fn got(&self) -> Vec<(String, String, http::HeaderMap)> {
@@ -152,9 +147,8 @@ async fn our_authorization_takes_the_place_of_the_captured_one() {
 
 #[tokio::test]
 async fn a_host_that_is_away_hands_over_to_the_next_at_once_and_rests() {
-    let (away, second, third) =
-        (Host::away().await, Host::start(200).await, Host::start(200).await);
-    let sink = sink(&json!({ "targetHosts": [away, second.url, third.url] })).unwrap();
+    let (away, second, third) = (NoListener::new(), Host::start(200).await, Host::start(200).await);
+    let sink = sink(&json!({ "targetHosts": [away.url(), second.url, third.url] })).unwrap();
     for _ in 0..3 {
         send(&sink, &event()).await.unwrap();
     }
@@ -173,9 +167,9 @@ async fn a_host_that_cannot_serve_is_not_the_next_one_to_be_asked() {
 
 #[tokio::test]
 async fn with_all_hosts_away_the_event_waits() {
-    let hosts = [Host::away().await, Host::away().await];
-    let refused =
-        send(&sink(&json!({ "targetHosts": hosts })).unwrap(), &event()).await.unwrap_err();
+    let hosts = [NoListener::new(), NoListener::new()];
+    let params = json!({ "targetHosts": hosts.each_ref().map(NoListener::url) });
+    let refused = send(&sink(&params).unwrap(), &event()).await.unwrap_err();
     assert!(matches!(refused, SinkError::Away(_)), "{refused}");
 }
 

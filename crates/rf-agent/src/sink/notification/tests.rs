@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::no_listener::NoListener;
 use crate::worker::Worker;
 
 /// A service that answers each text by a rule, and keeps what it took.
@@ -121,6 +122,13 @@ impl Bench {
         }
     }
 
+    /// Waits until there is none.
+    async fn emptied(&self) {
+        while self.left() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     fn left(&self) -> u64 {
         self.store.usage(self.queue).events
     }
@@ -196,7 +204,7 @@ async fn one_bad_notification_is_a_dead_letter_and_its_neighbours_go_on() {
     bench.append(&["one", "", "two", "bad", "three"]).await;
     let params =
         json!({ "webhooks": { "picky": webhook(&picky, 1), "other": webhook(&other, 1) } });
-    bench.run(bench.sink(&params).await, async {}).await;
+    bench.run(bench.sink(&params).await, bench.emptied()).await;
     assert_eq!(picky.taken(), ["one", "two", "three"]);
     assert_eq!(other.taken(), ["one", "two", "bad", "three"]);
     let dead = bench.dead();
@@ -213,7 +221,7 @@ async fn a_notification_that_is_too_large_is_a_dead_letter_that_names_its_limit(
     let large = "x".repeat(MAX_EVENT_BYTES);
     bench.append(&[large.as_str(), "small"]).await;
     let params = json!({ "webhooks": { "x": webhook(&service, 1) } });
-    bench.run(bench.sink(&params).await, async {}).await;
+    bench.run(bench.sink(&params).await, bench.emptied()).await;
     let dead = bench.dead();
     assert_eq!((dead.len(), bench.left()), (1, 0));
     assert!(dead[0].contains(" bytes are more than a notification may have (1048576)"), "{dead:?}");
@@ -267,19 +275,13 @@ async fn a_count_that_waits_for_its_service_is_one_reminder_and_a_lost_one_is_re
 #[tokio::test]
 async fn what_no_service_takes_for_too_long_is_a_dead_letter() {
     let sick = Service::start(|_| 503).await;
-    // Nobody listens there any more.
-    let away = { Service::start(|_| 200).await.url.clone() };
-    for url in [&sick.url, &away] {
+    let away = NoListener::new();
+    for url in [&sick.url, &away.url()] {
         let bench = Bench::new();
         bench.append(&["one", "two"]).await;
         let webhook = json!({ "url": url, "groupMax": 1 });
         let params = json!({ "webhooks": { "x": webhook }, "maxAge": "300ms" });
-        let buried = async {
-            while bench.left() > 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let run = bench.run(bench.sink(&params).await, buried);
+        let run = bench.run(bench.sink(&params).await, bench.emptied());
         tokio::time::timeout(Duration::from_secs(60), run).await.expect("given up in time");
         let dead = bench.dead();
         assert_eq!(dead.len(), 2, "{dead:?}");
@@ -311,7 +313,7 @@ async fn what_is_no_post_is_passed_over() {
     let get = Bytes::from_static(br#"{"method":"GET","path":"/","body":"x"}"#);
     bench.store.commit(Commit::append(bench.queue, vec![get])).await.unwrap();
     let params = json!({ "webhooks": { "x": webhook(&service, 1) } });
-    bench.run(bench.sink(&params).await, async {}).await;
+    bench.run(bench.sink(&params).await, bench.emptied()).await;
     assert_eq!((service.taken().len(), bench.left(), bench.dead().len()), (0, 0, 0));
 }
 

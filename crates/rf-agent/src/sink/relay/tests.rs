@@ -11,6 +11,7 @@ use rf_queue::{Commit, QueueOptions, Store, StoreOptions, StoredEvent};
 use rf_script::{OnError, ScriptOptions};
 
 use super::*;
+use crate::no_listener::NoListener;
 use crate::sink::{Batching, Overlap, Writes};
 use crate::stats::SinkMeter;
 use crate::worker::Worker;
@@ -245,12 +246,17 @@ async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 4] {
     let (stop, meter) = (CancellationToken::new(), Arc::<SinkMeter>::default());
     let (id, counts, reached) = ("sink".to_owned(), Arc::clone(&meter), Arc::default());
     let (trace, observer, own) = (<_>::default(), None, store.clone());
-    // What is queued is delivered after the stop.
-    stop.cancel();
+    let emptied = async {
+        while store.usage(queue).events > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        stop.cancel();
+    };
+    let stop = stop.clone();
     let worker =
         Worker { id, sink, store: own, queue, stop, meter: counts, reached, trace, observer };
-    worker.run().await;
-    assert_eq!(store.usage(queue).events, 0, "all have left the queue");
+    let both = async { tokio::join!(worker.run(), emptied) };
+    tokio::time::timeout(SOON, both).await.expect("all leave the queue");
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let dropped = [&meter.dropped_by_script, &meter.dropped_on_error].map(count);
     [meter.delivered.all(), dropped[0], dropped[1], count(&meter.dead_lettered)]
@@ -276,8 +282,8 @@ async fn what_a_script_lets_go_is_dropped_and_not_delivered() {
 
 #[tokio::test]
 async fn what_reached_nobody_is_not_counted() {
-    let free = rf_net::listen::listen("127.0.0.1", 0).unwrap().local_addr().unwrap();
-    let sink = sink(&format!("http://{free}/record-batch"), true);
+    let away = NoListener::new();
+    let sink = sink(&format!("{}/record-batch", away.url()), true);
     assert!(matches!(sink.write(&batch("x")).await, Err(SinkError::Away(_))));
     assert_eq!(sink.traffic().unwrap().sent.load(Ordering::Relaxed), 0);
 }

@@ -253,7 +253,7 @@ mod tests {
             child,
             schedule: Schedule::Every(Duration::from_secs(60)),
             is_lines,
-            timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(60),
             path: "/x".to_owned(),
             max_output_bytes: 100,
             max_line_bytes: 8,

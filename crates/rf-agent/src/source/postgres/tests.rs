@@ -22,7 +22,7 @@ use super::super::contract::{Delivery, Origin, build_source, check_source_contra
 use postgres_programs::SystemUser;
 
 /// How long a server may take to start.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 const USER: &str = "tester";
 /// No port: tests reach it over its socket alone.
 const SETTINGS: &str = "

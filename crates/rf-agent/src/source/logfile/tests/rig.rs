@@ -22,7 +22,7 @@ use crate::source::contract::build_source;
 use crate::stats::SourceMeter;
 
 /// A test does not wait longer for anything.
-pub(super) const SOON: Duration = Duration::from_secs(15);
+pub(super) const SOON: Duration = Duration::from_secs(45);
 const LOOK: Duration = Duration::from_millis(5);
 
 pub(super) struct Rig {
