@@ -9,7 +9,7 @@ use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientError, ClientOptions};
 use rf_net::listen::listen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -183,7 +183,11 @@ async fn errors_are_told_apart_and_name_the_host_only() {
         "{exchange}"
     );
 
-    drop(listener);
+    // The port is taken, so that no server of another test is there.
+    let taken = TcpSocket::new_v4().unwrap();
+    taken.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let host = taken.local_addr().unwrap();
+    let secret = format!("http://{host}/secret?token=hush");
     let connect = client.send(get(&secret), MINUTE).await.expect_err("nobody listens");
     assert!(matches!(connect, ClientError::Connect { .. }), "{connect:?}");
     assert!(connect.to_string().starts_with(&format!("cannot connect to {host}: ")), "{connect}");

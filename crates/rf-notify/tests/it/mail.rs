@@ -120,9 +120,10 @@ async fn a_mail_server_says_what_is_wrong() {
     busy["to"] = json!(["busy@example.com"]);
     let later = target(&busy).send(&message("s", "m"), "id").await.unwrap_err();
     assert!(matches!(later, NotifyError::Retry { .. }), "{later:?}");
-    let port = server.port;
-    drop(server);
-    let email = target(&config(port, "starttls"));
+    // The port is taken, so that no server of another test is there.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let email = target(&config(taken.local_addr().unwrap().port(), "starttls"));
     let away = email.send(&message("s", "m"), "id").await.unwrap_err();
     assert!(matches!(away, NotifyError::Away(_)), "{away:?}");
 }

@@ -88,9 +88,10 @@ async fn without_a_payload_the_content_type_decides() {
 
 #[tokio::test]
 async fn a_service_that_is_down_only_delays() {
-    let service = echo().await;
-    let url = service.url.clone();
-    drop(service);
+    // Its port is taken, so that no server of another test is there.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let url = format!("http://{}", taken.local_addr().unwrap());
     let down = target(&json!({ "url": url })).send(&message("", "x"), "id").await.unwrap_err();
     assert!(matches!(down, NotifyError::Away(_)), "{down:?}");
 }

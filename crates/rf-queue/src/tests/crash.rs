@@ -203,7 +203,7 @@ async fn check_repeat(store: &Store, folder: &Path, action: &Action, was_done: b
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crash_while_the_originals_file_is_taken_over() {
     check_taking_over(|folder, contents| {
         super::migration::original(&folder.join(script::FILE), contents);
@@ -211,7 +211,7 @@ async fn crash_while_the_originals_file_is_taken_over() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crash_while_a_damaged_file_is_salvaged() {
     check_taking_over(|folder, contents| {
         super::damage::store_without_header(&folder.join(script::FILE), contents);
@@ -220,28 +220,41 @@ async fn crash_while_a_damaged_file_is_salvaged() {
 }
 
 /// However often opening is killed, in the end every event is there once.
-async fn check_taking_over(make: impl Fn(&Path, &[String])) {
-    let contents: Vec<String> = (0..700).map(|n| format!("{n} {}", "x".repeat(n % 300))).collect();
-    for step in 1.. {
-        let folder = TempDir::new().unwrap();
-        make(folder.path(), &contents);
-        let (_, survived) = run_child(folder.path(), step, &[(ONLY_OPEN, "1")]);
-        run_child(folder.path(), step / 2 + 1, &[(ONLY_OPEN, "1")]);
-        let opened = script::open(folder.path(), Arc::new(SystemClock::default())).unwrap();
-        let store = opened.store;
-        let events =
-            store.read(store.queue(QUEUES[0]).unwrap(), 0, super::rig::EVERYTHING).await.unwrap();
-        assert!(
-            super::rig::texts(&events) == contents,
-            "step {step}: {} of {} events",
-            events.len(),
-            contents.len()
-        );
-        check_counters(&store, folder.path(), step);
-        store.close().await;
-        if survived {
+async fn check_taking_over(make: fn(&Path, &[String])) {
+    for first in (1..).step_by(AT_ONCE) {
+        // Side by side, because each of them mostly waits for the disk.
+        let children: JoinSet<Option<u32>> =
+            (first..).take(AT_ONCE).map(|step| take_over(step, make)).collect();
+        if let Some(step) = children.join_all().await.into_iter().flatten().min() {
             assert!(step > 8, "only {step} steps");
             return;
         }
     }
+}
+
+/// The step, when the child survived, having fewer steps than that.
+async fn take_over(step: u32, make: fn(&Path, &[String])) -> Option<u32> {
+    let contents: Vec<String> = (0..700).map(|n| format!("{n} {}", "x".repeat(n % 300))).collect();
+    let folder = TempDir::new().unwrap();
+    let (path, made_of) = (folder.path().to_owned(), contents.clone());
+    let killing = move || {
+        make(&path, &made_of);
+        let (_, survived) = run_child(&path, step, &[(ONLY_OPEN, "1")]);
+        run_child(&path, step / 2 + 1, &[(ONLY_OPEN, "1")]);
+        survived
+    };
+    let survived = tokio::task::spawn_blocking(killing).await.unwrap();
+    let opened = script::open(folder.path(), Arc::new(SystemClock::default())).unwrap();
+    let store = opened.store;
+    let events =
+        store.read(store.queue(QUEUES[0]).unwrap(), 0, super::rig::EVERYTHING).await.unwrap();
+    assert!(
+        super::rig::texts(&events) == contents,
+        "step {step}: {} of {} events",
+        events.len(),
+        contents.len()
+    );
+    check_counters(&store, folder.path(), step);
+    store.close().await;
+    survived.then_some(step)
 }

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use crate::{
-    Budget, Bury, Checkpoint, Clock, Commit, CommitError, Notice, OpenError, Opened, QueueId,
-    QueueOptions, QueueUsage, Receipt, Remove, Store, StoreOptions, StoredEvent,
+    Budget, Bury, Checkpoint, Clock, Commit, CommitError, Durability, Notice, OpenError, Opened,
+    QueueId, QueueOptions, QueueUsage, Receipt, Remove, Store, StoreOptions, StoredEvent,
 };
 
 pub(super) const MIB: u64 = 1024 * 1024;
@@ -71,6 +71,14 @@ impl Rig {
         rig
     }
 
+    /// As [`Self::with`], for tests with so many commits one after the other that a slow disk would take minutes to sync them.
+    pub(super) fn unsynced(max_bytes: u64, queues: Vec<QueueOptions>) -> Self {
+        let mut rig = Self::closed(max_bytes, queues);
+        rig.options.durability = Durability::Process;
+        rig.open().unwrap();
+        rig
+    }
+
     pub(super) fn closed(max_bytes: u64, queues: Vec<QueueOptions>) -> Self {
         let folder = TempDir::new().unwrap();
         let clock = Arc::new(TestClock {
@@ -114,7 +122,7 @@ impl Rig {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), opening).await.expect("the writer ends");
+        tokio::time::timeout(Duration::from_secs(60), opening).await.expect("the writer ends");
     }
 
     pub(super) async fn reopen(&mut self) {
@@ -190,7 +198,7 @@ impl Rig {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), waiting)
+        tokio::time::timeout(Duration::from_secs(60), waiting)
             .await
             .expect("the store does it in time");
     }

@@ -148,7 +148,7 @@ async fn a_store_that_is_nearly_full_gives_the_place_at_once() {
         }
     };
     let options = || vec![QueueOptions::new("q")];
-    let (untouched, rig) = (Rig::with(24 * MIB, options()), Rig::with(24 * MIB, options()));
+    let [untouched, rig] = [(); 2].map(|()| Rig::unsynced(24 * MIB, options()));
     let most = fill(&untouched).await;
     // Passed while there was room.
     rig.store().commit(Commit::append(rig.q(), vec![filled(len); 500])).await.unwrap();

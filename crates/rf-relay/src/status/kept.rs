@@ -87,8 +87,8 @@ mod tests {
         })
     }
 
-    #[test]
-    fn what_took_long_is_kept_and_what_did_not_is_made_anew() {
+    #[tokio::test(start_paused = true)]
+    async fn what_took_long_is_kept_and_what_did_not_is_made_anew() {
         let kept = Kept::default();
         assert_eq!(ask(&kept, "long", QUICK * 2, b"1"), "1");
         assert_eq!(ask(&kept, "long", QUICK * 2, b"2"), "1");
@@ -109,8 +109,8 @@ mod tests {
         assert_eq!(ask(&kept, "a", QUICK, b"2"), "2");
     }
 
-    #[test]
-    fn many_questions_take_no_more_memory() {
+    #[tokio::test(start_paused = true)]
+    async fn many_questions_take_no_more_memory() {
         let kept = Kept::default();
         for number in 0..2 * MAX_KEPT {
             ask(&kept, &number.to_string(), QUICK, b"x");

@@ -1,5 +1,7 @@
 //! Events go out.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rf_net::encoding::{Coding, decode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -146,6 +148,8 @@ async fn large_answers_are_coded_for_who_wants_it() {
 
 fn large_bodies(config: &mut RelayConfig) {
     config.requests.max_body_bytes = 16 * 1024 * 1024;
+    // Who does not read has its answer for as long as a test takes, on a slow machine, too.
+    config.server.write_timeout = Duration::from_secs(600);
 }
 
 /// Records an event into `a` whose answer takes nearly the 8 MiB that are reserved for one, which no socket buffers, and has
