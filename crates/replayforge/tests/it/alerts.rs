@@ -158,7 +158,7 @@ impl Watched {
             "dataDir": folder.path().join("data"),
             "buckets": { "filling": small, "full": small, "ring": ring, "waiting": { "auth": "t" } },
             "alerts": {
-                "after": 0, "oldestEvent": "1s", "nodeSilentAfter": "1s", "lossesFor": "8s",
+                "after": 0, "oldestEvent": "1s", "nodeSilentAfter": "1s", "lossesFor": "15s",
                 "notify": { "hook": { "url": format!("http://127.0.0.1:{}/hook", service.port), "contentType": "json" } },
             },
         });
