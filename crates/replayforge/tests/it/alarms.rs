@@ -13,10 +13,11 @@ use crate::support::wire::{call, post};
 /// As long as nobody must be told anything.
 const A_WHILE: Duration = Duration::from_secs(2);
 
-/// A player whose sink `checks` tells the target; with the port of its server.
-fn stack() -> (Stack, u16) {
-    let server = free_port();
+/// A player whose sink `checks` tells the target; with the ports of its server and of its status page.
+fn stack() -> (Stack, u16, u16) {
+    let (server, status) = (free_port(), free_port());
     let stack = Stack::with(|configs| {
+        configs.player["portStatusZ"] = json!(status);
         let url = configs.player["sinks"][0]["params"]["targetHost"].clone();
         configs.player["exposedPort"] = json!(server);
         configs.player["sources"][0]["sinks"] = json!(["checks"]);
@@ -31,7 +32,14 @@ fn stack() -> (Stack, u16) {
             },
         ]);
     });
-    (stack, server)
+    (stack, server, status)
+}
+
+/// Waits until what was told is out of the queue: until then a kill has it told again.
+fn wait_until_stored(status: u16) {
+    eventually("nothing waits to be told", SOON, || {
+        get(status, "/statusz").json()["sinks"]["people"]["totalEvents"] == 0
+    });
 }
 
 fn check(stack: &Stack, table: &str, statuses: &[&str]) {
@@ -68,13 +76,14 @@ fn message(stack: &Stack, count: usize) -> String {
 
 #[test]
 fn an_alarm_and_its_end_are_told_once_over_a_kill_in_between() {
-    let (mut stack, server) = stack();
+    let (mut stack, server, status) = stack();
     check(&stack, "web", &["ok", "down", "down"]);
     watched(server, "web", "ok");
     check(&stack, "web", &["down"]);
     let alarm = message(&stack, 1);
     assert!(alarm.contains("web: down") && alarm.contains("is in alarm"), "{alarm}");
     let since = watched(server, "web", "bad")["bad_since"].as_i64().expect("since when");
+    wait_until_stored(status);
 
     stack.player.kill();
     check(&stack, "web", &["down", "down"]);
@@ -100,7 +109,7 @@ fn an_alarm_and_its_end_are_told_once_over_a_kill_in_between() {
 
 #[test]
 fn a_silence_is_kept_over_a_kill_and_what_is_bad_at_its_end_is_told_then() {
-    let (mut stack, server) = stack();
+    let (mut stack, server, _) = stack();
     check(&stack, "web", &["ok"]);
     watched(server, "web", "ok");
     let silence = json!({ "table": "web", "for": "1h", "reason": "deployment" }).to_string();

@@ -28,7 +28,7 @@ fn curl_line(demo: &Program) -> Vec<String> {
 fn run_line(line: &[String]) -> String {
     let mut command = Command::new(&line[0]);
     let output =
-        command.args(["--silent", "--show-error", "--max-time", "10"]).args(&line[1..]).output();
+        command.args(["--silent", "--show-error", "--max-time", "60"]).args(&line[1..]).output();
     let output = output.expect("curl is there: test.sh installs it");
     assert!(output.status.success(), "{line:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()

@@ -62,7 +62,7 @@ fn a_program_that_hangs_at_one_event_is_started_again_for_the_others() {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         configs.player["sinks"][0]["type"] = json!("exec");
         configs.player["sinks"][0]["params"] =
-            json!({ "command": [program], "timeout": "1s", "maxAttempts": 2 });
+            json!({ "command": [program], "timeout": "5s", "maxAttempts": 2 });
     });
     stack.player.expect_error("given up after 2 attempts");
     let out = stack.folder().join("out");
@@ -70,7 +70,7 @@ fn a_program_that_hangs_at_one_event_is_started_again_for_the_others() {
     for body in ["one;", "hang;", "two;", "three;"] {
         post(stack.ports.proxy, "/a", body.as_bytes());
     }
-    stack.player.wait_for("the program gave no answer within 1s, and is started again");
+    stack.player.wait_for("the program gave no answer within 5s, and is started again");
     let all = ["one;", "two;", "three;"];
     eventually("the other events", SOON, || all.iter().all(|body| told().contains(body)));
 }

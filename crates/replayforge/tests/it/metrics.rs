@@ -107,10 +107,12 @@ fn agents() -> (Stack, [u16; 2]) {
     for (port, counter) in ports.into_iter().zip(["shipped", "delivered"]) {
         eventually(counter, SOON, || {
             let text = call(port, "GET", "/metrics", &[], b"").text();
-            text.lines().any(|line| {
-                line.starts_with(&format!("replayforge_sink_{counter}_events_total{{"))
-                    && line.ends_with(" 1")
-            })
+            let has = |name: &str, value: &str| {
+                text.lines().any(|line| line.starts_with(name) && line.ends_with(value))
+            };
+            // It leaves the queue when it is counted already.
+            has(&format!("replayforge_sink_{counter}_events_total{{"), " 1")
+                && has("replayforge_sink_queue_events{", " 0")
         });
     }
     (stack, ports)

@@ -212,16 +212,16 @@ fn retry_after_is_honoured() {
     let times = times.lock();
     let pause = times[1] - times[0];
     // Ten times the first backoff: a second try before would be the backoff's, not the target's.
-    assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&pause), "{pause:?}");
+    assert!((Duration::from_secs(1)..Duration::from_secs(20)).contains(&pause), "{pause:?}");
 }
 
 #[test]
 fn a_target_that_hangs_or_hangs_up_is_tried_again() {
     let stack =
-        Stack::with(|configs| configs.player["sinks"][0]["params"]["timeout"] = json!("300ms"));
+        Stack::with(|configs| configs.player["sinks"][0]["params"]["timeout"] = json!("5s"));
     stack.target.answer(only_first(|request| {
         if request.target() == "/hangs" {
-            let_pass(Duration::from_secs(1));
+            let_pass(Duration::from_secs(30));
         }
         Answer::HangUp
     }));

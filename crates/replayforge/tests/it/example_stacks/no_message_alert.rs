@@ -46,12 +46,13 @@ fn silence_is_told_once_and_so_is_its_end() {
     let _relay = example.start("relay -c");
     let _proxy = example.start("http-replay/proxy.json");
     let mut player = example.start("player -c");
+    // The next silence may have been told already, on a machine that is slow.
     let wait_for_alerts = |count: usize| {
         let alerts = eventually_some("one more alert", SOON, || {
             Some(subjects(&hook)).filter(|alerts| alerts.len() >= count)
         });
         let alternating = ["No messages", "Messages again"].into_iter().cycle();
-        assert_eq!(alerts, alternating.take(count).collect::<Vec<_>>());
+        assert_eq!(alerts, alternating.take(alerts.len()).collect::<Vec<_>>());
     };
 
     // None has ever come.

@@ -18,6 +18,7 @@ fn every_request_reaches_the_api_once() {
     let _proxy = example.start("proxy -c");
     assert_eq!(example.run("curl"), "Request received");
     api.wait_for(1);
+    api.wait_for_answers(1);
     api.go_away();
     for event in 1..EVENTS {
         post(number(&proxy), &format!("/orders?id={event}"), b"hello");

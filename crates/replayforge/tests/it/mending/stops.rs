@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -135,8 +137,9 @@ fn a_stop_waits_for_what_hangs_until_the_grace_is_over() {
     let _hanging = in_flight(ports.proxy);
     let asked = Instant::now();
     let status = proxy.stop();
+    // Without being told, it would have waited for half a minute.
     assert!(
-        (Duration::from_millis(900)..Duration::from_secs(5)).contains(&asked.elapsed()),
+        (Duration::from_millis(900)..Duration::from_secs(20)).contains(&asked.elapsed()),
         "{:?}",
         asked.elapsed()
     );
@@ -167,7 +170,10 @@ fn a_second_signal_leaves_at_once() {
 #[test]
 fn a_player_finishes_the_request_under_way_and_keeps_the_rest() {
     let mut stack = Stack::start();
-    stack.target.answer(|_, _| {
+    let all_there = Arc::new(AtomicBool::new(false));
+    let goes_on = Arc::clone(&all_there);
+    stack.target.answer(move |_, _| {
+        eventually("the player has them all", SOON, || goes_on.load(Ordering::SeqCst));
         let_pass(Duration::from_millis(700));
         Answer::status(200)
     });
@@ -180,9 +186,10 @@ fn a_player_finishes_the_request_under_way_and_keeps_the_rest() {
     eventually("the player has them all", SOON, || {
         call(stack.ports.relay, "GET", "/first-batch", &head, b"").status() == 404
     });
+    all_there.store(true, Ordering::SeqCst);
     let asked = Instant::now();
     assert!(stack.player.stop().success());
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
     let done = stack.target.count();
     assert!((1..20).contains(&done), "{done}: it flushes for a while, not for ever");
     stack.target.answer(|_, _| Answer::status(200));
@@ -204,6 +211,7 @@ fn a_relay_answers_its_long_polls_when_it_stops() {
         Program::role(folder.path(), "relay", &Configs::new(folder.path(), ports).relay);
     let mut polling = Wire::connect(ports.relay);
     polling.send(b"GET /first-batch?wait=30s&lease=30s HTTP/1.1\r\nHost: x\r\nRF-BUCKET: b\r\nAuthorization: Bearer token-of-b\r\n\r\n");
+    polling.wait_until_read();
     let head = [("RF-BUCKET", &b"b"[..]), ("Authorization", b"Bearer token-of-b")];
     assert_eq!(call(ports.relay, "GET", "/first-batch", &head, b"").status(), 404);
     let asked = Instant::now();
@@ -211,5 +219,5 @@ fn a_relay_answers_its_long_polls_when_it_stops() {
     let answer = polling.answer();
     assert_eq!((answer.status(), answer.text().as_str()), (404, "[]"));
     assert!(relay.wait_for_end().success());
-    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
 }

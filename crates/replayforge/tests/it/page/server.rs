@@ -1,4 +1,5 @@
 use super::*;
+use crate::support::wait::{SOON, eventually};
 use crate::support::wire::call;
 
 #[test]
@@ -37,6 +38,7 @@ fn scripts_that_are_not_the_page_s_do_not_run() {
          document.body.append(script);",
     );
     assert_eq!(shown.browser.run("return window.hit ?? null;"), Value::Null);
-    let log = shown.browser.log();
-    assert!(log.iter().any(|line| line.contains("Content Security Policy")), "{log:?}");
+    eventually("the console tells of it", SOON, || {
+        shown.browser.log().iter().any(|line| line.contains("Content Security Policy"))
+    });
 }

@@ -29,7 +29,7 @@ fn a_round_is_one_event_in_the_shape_of_the_original() {
         { "name": "last", "sql": "SELECT 'still here' AS it" },
     ]);
     let others =
-        json!({ "calls": calls, "path": "/pg/status", "statementTimeout": "100ms", "maxRows": 3 });
+        json!({ "calls": calls, "path": "/pg/status", "statementTimeout": "5s", "maxRows": 3 });
     let program = printing(folder.path(), "pgcall", &params(&postgres, &others));
     let body = wait_for(&program, "a round", |body| Some(body.clone()));
     let event = &printed(&program)[0];

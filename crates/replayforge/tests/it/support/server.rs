@@ -3,7 +3,7 @@
 use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -56,6 +56,7 @@ pub(crate) struct Server {
 struct Shared {
     handler: Box<Handler>,
     connections: Mutex<Vec<TcpStream>>,
+    answered: AtomicUsize,
     is_stopped: AtomicBool,
 }
 
@@ -71,11 +72,17 @@ impl Server {
         let shared = Arc::new(Shared {
             handler: Box::new(handler),
             connections: Mutex::default(),
+            answered: AtomicUsize::new(0),
             is_stopped: AtomicBool::new(false),
         });
         let serving = Arc::clone(&shared);
         let accepting = std::thread::spawn(move || accept(&listener, &serving));
         Server { port, shared, accepting: Some(accepting) }
+    }
+
+    /// How many requests have their whole answer.
+    pub(crate) fn answered(&self) -> usize {
+        self.shared.answered.load(Ordering::SeqCst)
     }
 }
 
@@ -118,6 +125,7 @@ fn serve(stream: TcpStream, shared: &Shared) -> io::Result<()> {
         {
             break;
         }
+        shared.answered.fetch_add(1, Ordering::SeqCst);
     }
     reader.get_ref().shutdown(Shutdown::Both)
 }

@@ -73,6 +73,13 @@ impl Target {
         requests
     }
 
+    /// Waits until so many requests have their answer, since it was started or came back: what a target has got and not yet
+    /// answered when it goes away comes again.
+    pub(crate) fn wait_for_answers(&self, count: usize) {
+        let answered = || self.server.as_ref().map_or(0, Server::answered);
+        eventually(&format!("{count} answers of the target"), SOON, || answered() >= count);
+    }
+
     /// Waits until each of the bodies has come at least once.
     pub(crate) fn wait_for_bodies(&self, wanted: &BTreeSet<Vec<u8>>, deadline: Duration) {
         let mut missing = wanted.clone();

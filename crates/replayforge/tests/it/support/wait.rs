@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long something may take that usually takes milliseconds, on a machine whose disk is busy.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// How long something may take that usually takes milliseconds, on a machine whose disk is busy. Twice a lease, under which a
+/// killed player may have what it had just asked for.
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 

@@ -1,11 +1,12 @@
 //! A client that sends exactly the bytes it is told to.
 
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::http::{Kind, Message, request};
-use super::wait::SOON;
+use super::wait::{SOON, eventually};
 
 /// One connection.
 pub(crate) struct Wire {
@@ -31,6 +32,25 @@ impl Wire {
 
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
+    }
+
+    /// Waits until the peer, a program of this machine, has read everything that was sent: then nothing waits for it in the
+    /// kernel any more.
+    pub(crate) fn wait_until_read(&self) {
+        let stream = self.stream.get_ref();
+        let (own, peer) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
+        // Of loopback, as the kernel writes it: the bytes of an address as a number of this machine, then the port.
+        let shown = |address: SocketAddr| {
+            format!("{:08X}:{:04X}", u32::from_ne_bytes([127, 0, 0, 1]), address.port())
+        };
+        // `sl local_address rem_address st tx_queue:rx_queue ..`
+        let ends = format!("{} {} ", shown(peer), shown(own));
+        eventually("the peer has read it", SOON, || {
+            let connections = fs::read_to_string("/proc/net/tcp").unwrap();
+            let line = connections.lines().find(|line| line.contains(&ends));
+            let queues = line.and_then(|line| line.split_whitespace().nth(4));
+            queues.is_some_and(|queues| queues.ends_with(":00000000"))
+        });
     }
 
     /// No more bytes will come from here.

@@ -33,7 +33,8 @@ fn one_that_nobody_reads_is_told_with_what_waits_until_it_is_read() {
     let browser = system.overview();
     browser.wait_for("#verdict", "All is well");
     system.players[1].kill();
-    let mut events = flood(&system, |bucket| fill(bucket) >= 80);
+    // It is told from 80 % on. What the WAL holds counts, and may be given back before the page has shown it.
+    let mut events = flood(&system, |bucket| fill(bucket) >= 84);
     browser.wait_for("#summary", "bucket logs is 8");
     browser.wait_for("#summary", "its oldest event has waited for");
     browser.wait_for("#bucket-logs", "trouble");
@@ -92,7 +93,8 @@ fn a_relay_that_was_away_goes_on_with_what_it_knew() {
     // Only that it was away is in the console.
     let log = browser.log();
     assert!(
-        log.iter().all(|line| line.contains("ERR_CONNECTION_REFUSED")
+        log.iter().all(|line| line.contains("ERR_CONNECTION_")
+            || line.contains("ERR_EMPTY_RESPONSE")
             || line.contains("ERR_INCOMPLETE_CHUNKED_ENCODING")),
         "{log:?}"
     );

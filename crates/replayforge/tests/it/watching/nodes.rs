@@ -16,6 +16,9 @@ const HOSTS: [&str; 5] = ["web-1", "web-2", "desk-1", "desk-2", "web-3"];
 /// had it miss the first.
 const A_MINUTE: Duration = Duration::from_secs(80);
 
+/// Before the minute: what goes wrong is told by itself.
+const AT_ONCE: Duration = Duration::from_secs(40);
+
 fn system(alerts: &serde_json::Value) -> System {
     System::with(|relay| {
         relay["expectedNodes"] = json!(HOSTS);
@@ -62,7 +65,7 @@ fn a_target_that_is_away_is_told_with_the_reason_until_it_is_back() {
     system.post(0, "/orders", b"1");
     eventually("the event is at the player", SOON, || system.bucket("orders")["events"] == 0);
     // Told at once, not with the minute.
-    browser.wait_for("#summary", "sink target cannot deliver and tries again");
+    browser.wait_for_within("#summary", "sink target cannot deliver and tries again", AT_ONCE);
     browser.wait_for("[id='node-desk-1/player']", "warning");
     browser.wait_for("#map .box.warn", "→ target");
     // The page of the node has the target's own words.
@@ -79,7 +82,7 @@ fn a_target_that_is_away_is_told_with_the_reason_until_it_is_back() {
 
 #[test]
 fn dead_letters_are_told_for_a_while_and_stay_in_their_column() {
-    let mut system = system(&json!({ "diskPercent": 100, "lossesFor": "8s" }));
+    let mut system = system(&json!({ "diskPercent": 100, "lossesFor": "15s" }));
     let (folder, configs) = system.further(2);
     let _third = Program::role(&folder, "proxy", &configs.proxy);
     system.wait_until_told(5);
@@ -117,7 +120,7 @@ fn a_wrong_token_pauses_a_sink_until_it_is_right() {
     browser.wait_for("#verdict", "All is well");
 
     post(u16::try_from(port).unwrap(), "/orders", b"1");
-    browser.wait_for("#verdict", "1 thing is wrong");
+    browser.wait_for_within("#verdict", "1 thing is wrong", AT_ONCE);
     browser.wait_for("#summary", "sink out is paused until somebody acts: ");
     browser.wait_for("#summary", "401 Unauthorized");
     browser.wait_for("[id='node-web-3/proxy']", "trouble");
