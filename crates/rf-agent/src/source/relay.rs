@@ -372,6 +372,11 @@ impl Puller<'_> {
                 tracing::error!(source = self.source.id, %error, state, "relay refuses the bucket or its token; trying again slowly");
                 HELP_PAUSE
             }
+            RelayError::NotThere(_) => {
+                self.out.meter().paused(&error.to_string());
+                tracing::error!(source = self.source.id, %error, state, "no relay's API is at relayUrl; trying again slowly");
+                HELP_PAUSE
+            }
             RelayError::TooLarge => {
                 self.out.meter().paused(&format!("{error}: {TOO_LARGE}"));
                 tracing::error!(source = self.source.id, %error, state, "{TOO_LARGE}; trying again slowly");
