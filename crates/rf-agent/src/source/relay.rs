@@ -143,6 +143,8 @@ impl Puller<'_> {
                     }
                 }
                 Ok(pulled) => {
+                    let (records, first) = (pulled.events.len(), pulled.events[0].id);
+                    tracing::debug!(source = self.source.id, records, first, "batch pulled");
                     self.most = (2 * self.most).min(PULL_EVENTS);
                     self.out.trace().pulled(&pulled.events);
                     self.leases = pulled.lease.is_some();
