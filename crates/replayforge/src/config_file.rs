@@ -85,7 +85,7 @@ fn outcome(
     let checked = checked.filter(|_| !problems.has_errors());
     if is_guess && !problems.is_ok() {
         let text = format!(
-            "checked as a {}'s file, since it looks like one; use --role if it is not",
+            "checked as a {}'s file, which it looks most like; use --role if it is another's",
             name(role)
         );
         problems.warn(&document.root(), text);
@@ -227,7 +227,8 @@ mod tests {
             read(&file, role).problems.to_string()
         };
         let slip = "{ port: 8081, bucket: { shop: { auth: 't' } } }";
-        let guess = "checked as a relay's file, since it looks like one; use --role if it is not";
+        let guess =
+            "checked as a relay's file, which it looks most like; use --role if it is another's";
         let problems = told(slip, None);
         assert!(
             problems.contains("did you mean `buckets`?") && problems.contains(guess),

@@ -26,8 +26,8 @@ use crate::relay_client::{BucketKey, RelayClient};
 use crate::server::{self, ServedSink, ServerPlan};
 use crate::settings::{
     Listening, RouteKeys, at, check_buffer, check_ids, check_listening, check_named,
-    check_node_info_every, check_token, host_name, listens, no_tailnet, parse_url, reached,
-    store_options,
+    check_node_info_every, check_relay_url, check_token, host_name, listens, no_tailnet, parse_url,
+    reached, store_options,
 };
 use crate::sink::{SINKS, SinkContext, exec, notification};
 use crate::source::relay::RelaySource;
@@ -196,6 +196,7 @@ fn relay_client(
 ) -> Option<Arc<RelayClient>> {
     let wanted = "expected the relay's URL, such as https://relay.example.com/";
     let url_at = at(root, "relayUrl");
+    check_relay_url(&url_at, &file.relay_url, "first-batch", problems);
     let slash = if file.relay_url.ends_with('/') { "" } else { "/" };
     let uri = parse_url(&format!("{}{slash}", file.relay_url), wanted)
         .map_err(|reason| problems.error(&url_at, reason))

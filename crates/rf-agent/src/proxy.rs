@@ -28,8 +28,8 @@ use crate::script::batch::BatchScript;
 use crate::script::config::Hook;
 use crate::settings::{
     Listening, RouteKeys, at, check_buffer, check_ids, check_listening, check_named,
-    check_node_info_every, check_token, host_name, listens, no_effect_yet, no_tailnet, parse_url,
-    reached, store_options,
+    check_node_info_every, check_relay_url, check_token, host_name, listens, no_effect_yet,
+    no_tailnet, parse_url, reached, store_options,
 };
 use crate::sink::relay::{RECORD_BATCH, RelaySink, RelayTarget, STDOUT_URL, StdoutSink};
 use crate::sink::{Batching, EventLimit, Overlap, RateLimits, Shape, Sink, Writes};
@@ -279,10 +279,7 @@ fn build_sink(
     }
     if !sink.not_relay {
         check_token(node, "authBearer", &sink.auth_bearer, "a relay accepts nothing", problems);
-        if sink.url.trim_end_matches('/').ends_with("/record-batch") {
-            let text = "record-batch is added to the relay's URL: leave it out here";
-            problems.warn(&url_at, text);
-        }
+        check_relay_url(&url_at, &sink.url, RECORD_BATCH, problems);
     }
     let client =
         Client::new(&ClientOptions { ca_file: sink.ca_file.clone(), ..ClientOptions::default() });

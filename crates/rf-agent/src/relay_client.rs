@@ -15,7 +15,7 @@ use rf_core::protocol::{
 use rf_net::body::{BodyError, read_capped};
 use rf_net::client::{Client, ClientError};
 use rf_net::encoding::{self, Coding, DecodeError};
-use rf_net::mask::Mask;
+use rf_net::mask::{Mask, shown};
 use serde::Deserialize;
 
 /// How long a call may take, besides the time that the relay was asked to wait.
@@ -62,6 +62,9 @@ pub(crate) enum RelayError {
     /// The bucket or its token is not known there: a person must act.
     #[error("{status}: {text}")]
     Refused { status: StatusCode, text: String },
+    /// Nothing of a relay's API is at the URL: a person must act.
+    #[error("{0}")]
+    NotThere(String),
     /// The answer is larger than is read.
     #[error("the relay's answer is larger than {} MiB", MAX_PULLED_BYTES / (1024 * 1024))]
     TooLarge,
@@ -234,8 +237,11 @@ impl RelayClient {
         let colon = if text.is_empty() { "" } else { ": " };
         let answer = format!("it answers {status}{colon}{text}");
         Err(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 RelayError::Refused { status, text }
+            }
+            StatusCode::NOT_FOUND => {
+                RelayError::NotThere(format!("{} answers {status}{colon}{text}", shown(&self.base)))
             }
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
                 RelayError::Failed(answer)
@@ -335,6 +341,10 @@ mod tests {
             let error = client.judge(&bucket, status, &body).unwrap_err().to_string();
             assert!(error.ends_with("usr:*** sent Bearer ***"), "{error}");
         }
+        // A wrong URL is told with the URL.
+        let error = client.judge(&bucket, StatusCode::NOT_FOUND, &body).unwrap_err().to_string();
+        let expected = "http://***@127.0.0.1:1/ answers 404 Not Found: usr:*** sent Bearer ***";
+        assert_eq!(error, expected);
         assert!(client.judge(&bucket, StatusCode::OK, &body).is_ok());
     }
 }

@@ -52,6 +52,17 @@ pub(crate) fn parse_url(text: &str, wanted: &str) -> Result<Uri, String> {
     Ok(uri)
 }
 
+/// Warns of a relay's URL that calls cannot be added to, or that has this `call` already.
+pub(crate) fn check_relay_url(url_at: &Node<'_>, url: &str, call: &str, problems: &mut Problems) {
+    let before = url.trim_end_matches('/').strip_suffix(call);
+    if url.contains(['?', '#']) {
+        let text = "calls are added to the relay's URL: expected one without `?` and `#`";
+        problems.warn(url_at, text);
+    } else if before.is_some_and(|before| before.ends_with('/')) {
+        problems.warn(url_at, format!("{call} is added to the relay's URL: leave it out here"));
+    }
+}
+
 /// Reports ids that are used twice or cannot name a queue.
 pub(crate) fn check_ids(nodes: &[Node<'_>], key: &str, problems: &mut Problems) {
     let mut seen: Vec<&str> = Vec::new();

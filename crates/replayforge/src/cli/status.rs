@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use uuid::Uuid;
 
-use super::values::url;
+use super::values::{event_id, url};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -62,6 +62,7 @@ pub struct TapArgs {
 #[derive(Debug, Args)]
 pub struct TraceArgs {
     /// The event: its `eventId`, which targets get as `Idempotency-Key`
+    #[arg(value_parser = event_id)]
     pub id: Uuid,
     /// The configuration file of a program; may be repeated
     #[arg(short, long, value_name = "FILE")]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Uri;
 use rf_core::config::Interval;
+use uuid::Uuid;
 
 /// Where a program is asked; `http://` may be left away.
 pub(super) fn url(text: &str) -> Result<String, String> {
@@ -17,6 +18,12 @@ pub(super) fn url(text: &str) -> Result<String, String> {
     } else {
         Err("expected http://HOST:PORT".to_owned())
     }
+}
+
+/// What an event is called everywhere.
+pub(super) fn event_id(text: &str) -> Result<Uuid, String> {
+    let expected = "expected an event's id, such as 019abe40-7d3b-7000-8000-000000000001";
+    text.parse().map_err(|_malformed: uuid::Error| expected.to_owned())
 }
 
 /// As in a file: with a unit, or a number of seconds.

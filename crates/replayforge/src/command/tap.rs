@@ -94,7 +94,10 @@ async fn read_along(
             "{} answered, but not as a relay's API: is it the relay's `port`, not `portStatusZ`?",
             args.relay
         ),
-        StatusCode::NOT_FOUND => anyhow::bail!("the relay is too old to be tapped: update it"),
+        StatusCode::NOT_FOUND => anyhow::bail!(
+            "{} has no such path: is it a relay's API (its `port`), of a relay that is new enough to be tapped?",
+            args.relay
+        ),
         status => {
             let text = read_capped(answer.into_body(), MAX_REFUSAL_BYTES, TIMEOUT).await?;
             let text = mask.text(&String::from_utf8_lossy(&text));

@@ -94,8 +94,11 @@ impl Program {
 
 async fn ask_port(port: &StatusPort, id: Uuid) -> anyhow::Result<TraceReport> {
     let body = port.get(&format!("/trace/{id}")).await?;
-    // Whatever it does not know, an older program answers with `ok`.
-    serde_json::from_slice(&body).context("the program is too old to be asked: update it")
+    serde_json::from_slice(&body).map_err(|_other| match body.trim_ascii() {
+        // Whatever it does not know, an older program answers with `ok`.
+        b"ok" => anyhow::anyhow!("the program is too old to be asked: update it"),
+        _ => anyhow::anyhow!("it answers, but not as a status port (portStatusZ)"),
+    })
 }
 
 fn programs(args: &TraceArgs) -> Result<Vec<Program>, Exit> {

@@ -123,7 +123,10 @@ impl LogLayer {
             }
         }
         drop(exit);
-        self.keep(name, fields);
+        // At debug there is a line for each batch, and soon nothing else would be left on the pages.
+        if level <= Level::INFO {
+            self.keep(name, fields);
+        }
     }
 
     /// A line about a source or sink, as status pages show it: the message, and what went wrong.

@@ -386,6 +386,28 @@ fn secrets_and_payloads_are_in_no_log_however_loud() {
 }
 
 #[test]
+fn at_debug_each_batch_is_a_line_of_every_program() {
+    let stack = Stack::start();
+    for program in [&stack.proxy, &stack.relay, &stack.player] {
+        program.signal(Signal::USR1);
+        program.wait_for("the log level was changed by a signal level=debug");
+    }
+    // More than are shown of lines that are the same.
+    for sent in 1..=5 {
+        post(stack.ports.proxy, "/", b"x");
+        stack.target.wait_for(sent);
+    }
+    for (program, line) in [
+        (&stack.proxy, " DEBUG batch delivered sink=out "),
+        (&stack.relay, " DEBUG batch recorded "),
+        (&stack.player, " DEBUG batch pulled source=b "),
+        (&stack.player, " DEBUG batch delivered sink="),
+    ] {
+        eventually(line, SOON, || program.log().matches(line).count() >= 5);
+    }
+}
+
+#[test]
 fn logs_are_json_on_request() {
     let folder = temp();
     let file =

@@ -113,8 +113,9 @@ fn a_program_that_cannot_be_run_says_why() {
         configs.player["sinks"][0]["type"] = json!("exec");
         configs.player["sinks"][0]["params"] = json!({ "command": ["/no/such/program"] });
     });
-    let line = stack.player.wait_for("is started again");
+    let line = stack.player.wait_for("the program is started again");
     assert!(line.contains("/no/such/program: No such file or directory"), "{line}");
+    assert!(line.contains(" pause_ms="), "numbers do not count where lines are muted: {line}");
 }
 
 #[test]

@@ -231,7 +231,14 @@ fn a_script_is_loaded_anew_when_it_changes_and_at_a_sighup() {
     eventually("what it requires is read again", SOON, || arrives(&stack, "/2b"));
     write(scripts.path(), "web.lua", "function Process(");
     stack.proxy.wait_for("web.lua:1: ");
+    write(scripts.path(), "web.lua", "x = 1");
+    stack.proxy.wait_for("web.lua: the script has no function Process(content, emit)");
     assert!(arrives(&stack, "/2b"), "the old one goes on");
+    write(scripts.path(), "web.lua", &version(3));
+    eventually("the mended script is running", SOON, || arrives(&stack, "/3b"));
+    // Whoever changes a script waits to be told, however often that is.
+    let told = |stack: &Stack| stack.proxy.log().matches(" INFO script reloaded source=in").count();
+    eventually("each time is told", SOON, || told(&stack) >= 3);
 }
 
 #[test]

@@ -127,6 +127,8 @@ fn an_event_that_nobody_knows_ends_with_1_and_says_how_far_back_is_known() {
     assert!(shown.log.contains("no program that answered knows the event"), "{}", shown.log);
     let shown = trace(&stack, "no-id", &[]);
     assert_eq!(shown.code, Some(2), "{}", shown.log);
+    let expected = "'<ID>': expected an event's id, such as 019abe40-7d3b-7000-8000-000000000001";
+    assert!(shown.log.contains(expected), "{}", shown.log);
 }
 
 #[test]

@@ -72,6 +72,11 @@ fn a_wrong_port_is_named() {
     let expected =
         format!("{api}/trace/{id} answered 404 Not Found: is it a status port (portStatusZ)?\n");
     assert!(traced.0 == Some(1) && traced.2.starts_with(&expected), "{traced:?}");
+    let expected = format!("{source}: it answers, but not as a status port (portStatusZ)\n");
+    check(&["trace", id, "--relay", &source], 1, &expected);
+    let below = format!("{api}/below");
+    let expected = format!("{below} has no such path: is it a relay's API (its `port`)");
+    check(&["tap", "--relay", &below, "--bucket", "b"], 1, &expected);
     let expected =
         "answered, but not as a relay's API: is it the relay's `port`, not `portStatusZ`?";
     check(&["tap", "--relay", &relay, "--bucket", "b"], 1, expected);

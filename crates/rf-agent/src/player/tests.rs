@@ -46,6 +46,30 @@ fn a_sink_that_a_source_names_twice_gets_each_event_once() {
 }
 
 #[test]
+fn a_relay_s_url_that_calls_cannot_be_added_to_is_told() {
+    for (url, expected) in [
+        ("http://relay.example/below", ""),
+        (
+            "http://relay.example/?key=1",
+            "calls are added to the relay's URL: expected one without `?` and `#`",
+        ),
+        (
+            "http://relay.example/first-batch/",
+            "first-batch is added to the relay's URL: leave it out here",
+        ),
+    ] {
+        let text = file_of("'l'", "{ name: 'l', type: 'log' }");
+        let text = text.replace("http://127.0.0.1:1/", url);
+        let mut problems = Problems::new();
+        let document = parse("player.json", &text, &|_| None, &mut problems).expect("JSON5");
+        assert!(check(&document, &mut problems).is_some(), "{url}: {problems}");
+        let told = problems.to_string();
+        assert!(told.ends_with(expected), "{url}: {told}");
+        assert_eq!(told.is_empty(), expected.is_empty(), "{url}: {told}");
+    }
+}
+
+#[test]
 fn missing_params_are_empty_ones() {
     for params in ["", ", params: null", ", params: {}"] {
         assert_eq!(told_of(&format!("{{ name: 'l', type: 'log'{params} }}")), "", "{params}");

@@ -371,5 +371,9 @@ fn a_relay_s_url_that_ends_in_its_endpoint_is_told() {
     check("http://relay.example/record-batch", "", warning);
     check("http://relay.example/below/record-batch/", "", warning);
     check("http://relay.example/my-record-batch", "", "");
+    let warning = "warning: sinks[0].url: calls are added to the relay's URL: expected one without `?` and `#`";
+    check("http://relay.example/?key=1", "", warning);
+    check("http://relay.example/#relay", "", warning);
+    check("http://api.example/?key=1", "notRelay: true", "");
     check("http://relay.example/record-batch", "notRelay: true", "");
 }

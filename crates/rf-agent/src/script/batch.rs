@@ -10,6 +10,7 @@ use rf_script::{KvChange, LoadError, OnError, Request, ScriptOptions, Session, T
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::config::Hook;
 use super::copies::Copies;
 use super::kv_prefix;
 use super::mailbox::{Mailbox, Refused};
@@ -191,10 +192,13 @@ impl BatchScript {
         while next_reload(&mut watcher, &mut asked, &stop).await.is_some() {
             let script = self.options.path.display();
             match self.replaced().await {
-                Ok(()) => tracing::info!(sink = self.sink, %script, "script reloaded"),
+                Ok(()) => {
+                    tracing::info!(sink = self.sink, %script, state = "up", "script reloaded");
+                }
                 Err(reason) => tracing::error!(
                     sink = self.sink,
                     reason,
+                    state = "down",
                     "script not reloaded, its previous version stays in use"
                 ),
             }
@@ -202,7 +206,7 @@ impl BatchScript {
     }
 
     async fn replaced(&self) -> Result<(), String> {
-        let text = tried(Arc::clone(&self.options)).await?;
+        let text = tried(Arc::clone(&self.options), Hook::TransformBatch).await?;
         let (done, replaced) = oneshot::channel();
         let refused = |refused: Refused| refused.to_string();
         let running = self.running.get().ok_or(Refused::Closed).map_err(refused)?;

@@ -202,6 +202,23 @@ pub(crate) enum Hook {
     TransformBatch,
 }
 
+impl Hook {
+    /// Looks for the function in a script that was loaded.
+    ///
+    /// # Errors
+    /// That the script does not have it.
+    pub(super) fn check(self, path: &Path, vm: &Vm) -> Result<(), String> {
+        let lacking = match (self, vm.has_process(), vm.has_transform_batch()) {
+            (Self::Process, true, _) | (Self::TransformBatch, _, true) => return Ok(()),
+            (Self::Process, ..) => "Process(content, emit): a source calls it with each event",
+            (Self::TransformBatch, ..) => {
+                "TransformBatch(messages, request): a sink calls it with each batch"
+            }
+        };
+        Err(format!("{}: the script has no function {lacking}", path.display()))
+    }
+}
+
 impl ScriptKeys<'_> {
     /// The script of a source that runs its timer every `interval`.
     pub(crate) fn check_source(
@@ -251,15 +268,9 @@ impl ScriptKeys<'_> {
         for warning in missing::warnings(&options.path, &text, Some(self.unsafe_scripts)) {
             problems.warn(&script_at, warning);
         }
-        let lacking = match (hook, vm.has_process(), vm.has_transform_batch()) {
-            (Hook::Process, true, _) | (Hook::TransformBatch, _, true) => return Some(options),
-            (Hook::Process, ..) => "Process(content, emit): a source calls it with each event",
-            (Hook::TransformBatch, ..) => {
-                "TransformBatch(messages, request): a sink calls it with each batch"
-            }
-        };
-        let message = format!("{}: the script has no function {lacking}", self.path);
-        problems.error(&script_at, message);
-        None
+        hook.check(&options.path, &vm)
+            .map_err(|message| problems.error(&script_at, message))
+            .ok()?;
+        Some(options)
     }
 }

@@ -11,6 +11,7 @@ use rf_script::{ScriptOptions, Vm, read_script};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::config::Hook;
 use super::handle::ScriptHandle;
 use super::missing;
 
@@ -83,15 +84,17 @@ pub(super) async fn next_reload(
     }
 }
 
-/// The script's new text, loaded and tested beside the old one.
+/// The script's new text, loaded, searched for the function that is called, and tested beside the old one.
 ///
 /// # Errors
 /// Why it may not take over.
-pub(super) async fn tried(options: Arc<ScriptOptions>) -> Result<Vec<u8>, String> {
+pub(super) async fn tried(options: Arc<ScriptOptions>, hook: Hook) -> Result<Vec<u8>, String> {
     let trying = tokio::task::spawn_blocking(move || {
         let text = read_script(&options.path).map_err(|error| error.to_string())?;
+        // A start refuses a script without the function, too: each event would become a dead letter.
         Vm::from_text(Arc::clone(&options), BTreeMap::new(), &text)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error.to_string())
+            .and_then(|vm| hook.check(&options.path, &vm))?;
         for warning in missing::warnings(&options.path, &text, Some(options.unsafe_scripts)) {
             tracing::warn!("{warning}");
         }
@@ -126,15 +129,19 @@ impl ScriptHandle {
         let mut watcher = Watcher::new(&self.plan.options.path);
         while next_reload(&mut watcher, &mut asked, &stop).await.is_some() {
             let script = self.plan.options.path.display();
-            let replaced = match tried(Arc::clone(&self.plan.options)).await {
+            let replaced = match tried(Arc::clone(&self.plan.options), Hook::Process).await {
                 Ok(text) => self.replace(text).await,
                 Err(reason) => Err(reason),
             };
             match replaced {
-                Ok(()) => tracing::info!(source = self.source, %script, "script reloaded"),
+                Ok(()) => {
+                    tracing::info!(source = self.source, %script, state = "up", "script reloaded");
+                }
+                // Never muted, as little as the line above: somebody waits for the answer to a change.
                 Err(reason) => tracing::error!(
                     source = self.source,
                     reason,
+                    state = "down",
                     "script not reloaded, its previous version stays in use"
                 ),
             }

@@ -47,15 +47,17 @@ impl Restarts {
             self.backoff.reset();
         }
         let pause = self.backoff.next_delay();
+        // A number: lines that differ in nothing else are muted as the same.
+        let pause_ms = pause.as_millis();
         match ended {
             Ok(exit_code) => tracing::warn!(
                 source = id,
                 exit_code,
-                ?pause,
+                pause_ms,
                 "the program has ended and is started again; LOG_LEVEL=debug shows its standard error"
             ),
             Err(error) => {
-                tracing::warn!(source = id, %error, ?pause, "the program is started again");
+                tracing::warn!(source = id, %error, pause_ms, "the program is started again");
             }
         }
         tokio::select! {

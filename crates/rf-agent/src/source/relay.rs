@@ -143,6 +143,8 @@ impl Puller<'_> {
                     }
                 }
                 Ok(pulled) => {
+                    let (records, first) = (pulled.events.len(), pulled.events[0].id);
+                    tracing::debug!(source = self.source.id, records, first, "batch pulled");
                     self.most = (2 * self.most).min(PULL_EVENTS);
                     self.out.trace().pulled(&pulled.events);
                     self.leases = pulled.lease.is_some();
@@ -370,6 +372,11 @@ impl Puller<'_> {
             RelayError::Refused { .. } => {
                 self.out.meter().paused(&error.to_string());
                 tracing::error!(source = self.source.id, %error, state, "relay refuses the bucket or its token; trying again slowly");
+                HELP_PAUSE
+            }
+            RelayError::NotThere(_) => {
+                self.out.meter().paused(&error.to_string());
+                tracing::error!(source = self.source.id, %error, state, "no relay's API is at relayUrl; trying again slowly");
                 HELP_PAUSE
             }
             RelayError::TooLarge => {

@@ -102,6 +102,8 @@ fn delivered(worker: &Worker, batch: &SinkBatch, tries: u32) -> DeliveryOutcome 
     if worker.meter.health.mark_up() {
         tracing::info!(sink = worker.id, tries, state = "up", "sink works again");
     }
+    let records = batch.events.len();
+    tracing::debug!(sink = worker.id, batch = batch.id, records, tries, "batch delivered");
     worker.meter.delivered(&batch.events);
     worker.trace.delivered(batch, tries, worker.sink.wired_to().is_some());
     DeliveryOutcome::Delivered

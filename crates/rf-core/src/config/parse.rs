@@ -149,7 +149,7 @@ fn spans_lines(literal: &str) -> bool {
 fn syntax_error(text: &str, error: &ParseError) -> SyntaxError {
     let message = match error.kind() {
         ParseErrorKind::UnexpectedToken | ParseErrorKind::UnexpectedTokenInObject => {
-            "unexpected character".to_owned()
+            "unexpected character, expected JSON or JSON5".to_owned()
         }
         ParseErrorKind::UnexpectedWord => {
             "unexpected word, expected a value; a text needs quotes".to_owned()

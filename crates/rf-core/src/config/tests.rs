@@ -284,6 +284,7 @@ fn tells_where_the_syntax_is_wrong() {
     check("[[1]", ":1:1: error: the list that starts here is not closed");
     check("{a 1}", ":1:4: error: expected a colon after the key");
     check("{a: }", ":1:5: error: unexpected close brace");
+    check("port = 8081", ":1:6: error: unexpected character, expected JSON or JSON5");
     check("{a: yes }", ":1:5: error: unexpected word, expected a value; a text needs quotes");
     check("{a: 1} 2", ":1:8: error: expected the end of the file after the outermost value");
     check("[1, 1e999]", ":1:5: error: [1]: the number is too large, or not finite");

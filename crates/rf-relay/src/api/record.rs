@@ -69,7 +69,12 @@ async fn receive(
     // A repeat is a query, but brings no messages.
     let received = if stored.is_empty() { 0 } else { count };
     relay.stats.received(&caller(&parts.headers), &stored, received, unix_secs());
-    tracing::debug!(buckets = buckets.len(), records = count, "batch recorded");
+    tracing::debug!(
+        batch = parts.headers.get(RF_BATCH_ID).and_then(|id| id.to_str().ok()),
+        buckets = buckets.len(),
+        records = count,
+        "batch recorded"
+    );
     Ok(())
 }
 

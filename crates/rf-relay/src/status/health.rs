@@ -28,7 +28,7 @@ pub(super) fn stuck(port: &StatusPort) -> Option<String> {
             _ => false,
         };
         let why = bucket.why.iter().filter(|why| is_stuck(&why.key));
-        stuck.extend(why.map(|why| format!("bucket {} {}", bucket.name, why.text)));
+        stuck.extend(why.map(|why| format!("bucket {}: {}", bucket.name, why.text)));
     }
     (!stuck.is_empty()).then(|| stuck.join("\n"))
 }

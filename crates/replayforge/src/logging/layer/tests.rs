@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rf_core::recent_logs::{Part, RecentLogs};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing::{debug, error, info, info_span, warn};
@@ -255,6 +256,19 @@ async fn a_closed_stderr_loses_lines_and_nothing_else() {
             " INFO three",
         ]
     );
+}
+
+#[test]
+fn pages_keep_lines_from_info_on() {
+    let recent = Arc::new(RecentLogs::default());
+    let layer = LogLayer::new(Look::Text, Box::new(Captured::default()));
+    let layer = layer.keeping(Arc::clone(&recent));
+    let guard = set_default(Registry::default().with(LevelFilter::DEBUG).with(layer));
+    info!(sink = "a", "kept");
+    debug!(sink = "a", "a batch");
+    drop(guard);
+    let lines = recent.of(Part::Sink, "a", 9);
+    assert_eq!(lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["kept"]);
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn a_relay_on_a_full_disk_says_so_until_it_has_room() {
     });
     let ready = get("/readyz");
     assert_eq!(ready.status(), 503);
-    let text = "bucket b its database does not work: the disk is full";
+    let text = "bucket b: its database does not work: the disk is full";
     assert!(ready.text().contains(text), "{}", ready.text());
     let report = get("/statusz").json()["report"].clone();
     assert_eq!(report["level"], "bad");

@@ -135,4 +135,5 @@ fn a_program_that_cannot_be_run_says_why() {
     assert!(told.contains(" WARN "), "{told}");
     let line = proxy.wait_for("the program is started again");
     assert!(line.contains("/no/such/program: No such file or directory"), "{line}");
+    assert!(line.contains(" pause_ms="), "numbers do not count where lines are muted: {line}");
 }

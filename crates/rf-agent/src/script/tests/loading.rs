@@ -5,6 +5,8 @@ use std::path::Path;
 use tokio::sync::watch;
 
 use super::*;
+use crate::script::config::Hook;
+use crate::script::reload::tried;
 
 #[tokio::test]
 async fn a_changed_script_takes_over_and_a_broken_one_does_not() {
@@ -41,6 +43,25 @@ async fn a_changed_script_takes_over_and_a_broken_one_does_not() {
 
 fn is_sorted(events: &[String]) -> bool {
     events.windows(2).all(|pair| pair[0] <= pair[1])
+}
+
+#[tokio::test]
+async fn a_script_without_the_function_that_is_called_does_not_take_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("web.lua");
+    for (hook, script, lacking) in [
+        (Hook::Process, "function Process() end", None),
+        (Hook::Process, "function TransformBatch() end", Some("Process(content, emit)")),
+        (Hook::TransformBatch, "function TransformBatch() end", None),
+        (Hook::TransformBatch, "x = 1", Some("TransformBatch(messages, request)")),
+    ] {
+        std::fs::write(&path, script).unwrap();
+        let options = Arc::new(ScriptOptions::new(path.clone(), Vec::new()));
+        let refused = tried(options, hook).await.err().unwrap_or_default();
+        let expected = lacking.map(|name| format!("web.lua: the script has no function {name}"));
+        assert!(refused.contains(&expected.clone().unwrap_or_default()), "{script}: {refused}");
+        assert_eq!(refused.is_empty(), expected.is_none(), "{script}: {refused}");
+    }
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ impl Scripts {
         for (table, path) in &self.paths {
             match load(path.clone()) {
                 Ok(vm) => {
-                    tracing::info!(sink, table, path = %path.display(), "script reloaded");
+                    tracing::info!(sink, table, path = %path.display(), state = "up", "script reloaded");
                     self.loaded.insert(table.clone(), vm);
                 }
                 Err(error) => {
@@ -56,6 +56,7 @@ impl Scripts {
                         sink,
                         table,
                         error,
+                        state = "down",
                         "script not reloaded, its previous version stays in use"
                     );
                 }

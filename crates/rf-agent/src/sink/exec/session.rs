@@ -60,10 +60,7 @@ impl Session<'_> {
         let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
         while !self.stop.is_cancelled() {
             let started = Instant::now();
-            let why = match self.live(jobs).await {
-                Ok(why) => why,
-                Err(error) => error.to_string(),
-            };
+            let ended = self.live(jobs).await;
             if self.stop.is_cancelled() {
                 return;
             }
@@ -71,11 +68,22 @@ impl Session<'_> {
                 backoff.reset();
             }
             let pause = backoff.next_delay();
-            tracing::warn!(
-                sink = self.name,
-                ?pause,
-                "{why}, and is started again; LOG_LEVEL=debug shows its standard error"
-            );
+            // A number: lines that differ in nothing else are muted as the same.
+            let pause_ms = pause.as_millis();
+            let why = match ended {
+                Ok(why) => {
+                    tracing::warn!(
+                        sink = self.name,
+                        pause_ms,
+                        "{why}, and is started again; LOG_LEVEL=debug shows its standard error"
+                    );
+                    why
+                }
+                Err(error) => {
+                    tracing::warn!(sink = self.name, %error, pause_ms, "the program is started again");
+                    error.to_string()
+                }
+            };
             self.rest(jobs, pause, &why).await;
         }
     }

@@ -40,7 +40,7 @@ async fn readyz_tells_a_reader_that_is_gone_from_one_that_is_slow() {
         relay.memory.set_usage("a", old);
         let stuck = relay.ask_status("GET /readyz").await;
         assert!(stuck.starts_with("503 "), "{stuck}");
-        let why = "bucket a its oldest event has waited for 60 min; nobody has ever asked for it";
+        let why = "bucket a: its oldest event has waited for 60 min; nobody has ever asked for it";
         assert!(stuck.ends_with(why), "{stuck}");
         relay.pull("a").await;
         assert!(relay.ask_status("GET /readyz").await.starts_with("200 OK"));
@@ -63,7 +63,7 @@ async fn a_bucket_on_a_full_disk_is_told_everywhere() {
 
         let ready = relay.ask_status("GET /readyz").await;
         assert!(ready.starts_with("503 "), "{ready}");
-        let why = "bucket a its database does not work: the disk is full (for 5 min)";
+        let why = "bucket a: its database does not work: the disk is full (for 5 min)";
         assert!(ready.ends_with(why), "{ready}");
         assert!(relay.ask_status("GET /healthz").await.starts_with("200 OK"));
         let report = whole_statusz(relay, "").await["report"].clone();
