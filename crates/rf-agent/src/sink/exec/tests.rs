@@ -139,7 +139,7 @@ async fn of_events_that_wait_together_a_hang_costs_the_first_one_an_attempt() {
 async fn a_program_that_hangs_is_started_again_and_costs_the_events_behind_no_attempt() {
     let folder = tempfile::tempdir().unwrap();
     // It hangs in its first life, and takes its time to end.
-    let script = "[ -e \"$HUNG\" ] || { touch \"$HUNG\"; trap '' TERM; read -r l; sleep 3; exit; }
+    let script = "[ -e \"$HUNG\" ] || { touch \"$HUNG\"; trap '' TERM; read -r l; sleep 9; exit; }
         while read -r l; do echo ok 8; done";
     let env = json!({ "HUNG": folder.path().join("hung") });
     // In its second life it answers sooner than that, also on a busy machine.
