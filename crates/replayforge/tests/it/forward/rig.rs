@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::support::http::{Kind, Message};
 use crate::support::ports::free_port;
@@ -115,6 +117,18 @@ pub(super) fn read_until(stream: &mut impl Read, end: &[u8]) -> io::Result<Vec<u
     }
     Ok(bytes)
 }
+
+/// Sends a part of a body that the answer need not wait for. What comes after the answer is taken until the client pauses for
+/// [`REST_PAUSE`]: where the machine has stood still for so long the connection may be reset, but not sooner. `since` is a
+/// time before the request.
+pub(super) fn send_rest(wire: &mut Wire, bytes: &[u8], since: Instant) {
+    if let Err(error) = wire.try_send(bytes) {
+        assert!(since.elapsed() >= REST_PAUSE, "{error} after {:?}", since.elapsed());
+    }
+}
+
+/// As the server of `rf-net` has it.
+const REST_PAUSE: Duration = Duration::from_secs(2);
 
 /// An answer with a length.
 pub(super) fn ok(body: &[u8]) -> Vec<u8> {
