@@ -118,9 +118,9 @@ pub(super) fn read_until(stream: &mut impl Read, end: &[u8]) -> io::Result<Vec<u
     Ok(bytes)
 }
 
-/// Sends a part of a body that the answer need not wait for. What comes after the answer is taken until the client pauses for
-/// [`REST_PAUSE`]: where the machine has stood still for so long the connection may be reset, but not sooner. `since` is a
-/// time before the request.
+/// Sends a part of a body that the answer need not wait for. What comes after the answer is taken until the client pauses
+/// for [`REST_PAUSE`]: where the machine has stood still for so long the connection may be reset, but not sooner. `since`
+/// is a time before the request.
 pub(super) fn send_rest(wire: &mut Wire, bytes: &[u8], since: Instant) {
     if let Err(error) = wire.try_send(bytes) {
         assert!(since.elapsed() >= REST_PAUSE, "{error} after {:?}", since.elapsed());
@@ -186,6 +186,21 @@ impl Rig {
         eventually_some(&format!("the copy of {path}"), SOON, || {
             self.events().into_iter().find(|event| event["path"] == path)
         })
+    }
+}
+
+impl Drop for Rig {
+    /// A stop waits for no connection of these tests: one that hung would be cut off when the drain of the server, 20 s, is over.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if self.proxy.is_running() {
+            let status = self.proxy.stop();
+            assert!(status.success(), "it stopped with {status}:\n{}", self.proxy.log());
+        }
+        let log = self.proxy.log();
+        assert!(!log.contains("after the drain time are cut off"), "{log}");
     }
 }
 
