@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rf_core::protocol::MAX_PULLED_BYTES;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::http::Message;
 use crate::support::ports::{Ports, free_port};
@@ -37,7 +38,8 @@ impl OldRelay {
     fn start() -> OldRelay {
         let state = Arc::new(Mutex::new(State::default()));
         let shared = Arc::clone(&state);
-        let server = Server::start(0, move |request| shared.lock().answer(request));
+        // Nobody else is given the port while a test has the relay away.
+        let server = Server::start(free_port(), move |request| shared.lock().answer(request));
         OldRelay { state, server }
     }
 
@@ -162,7 +164,8 @@ fn our_proxy_ships_to_an_old_relay() {
         );
         assert!(event["ip"].as_str().is_some_and(|ip| ip.starts_with("127.0.0.1:")), "{event}");
     }
-    for batch in relay.calls() {
+    // A second after its start it tells of itself, which a slow disk may let come before the last event.
+    for batch in relay.calls().iter().filter(|call| call.target() != "/node-info") {
         let named = ["RF-BUCKETS", "RF-ENV-NAME", "RF-HOSTNAME"]
             .map(|name| batch.header(name).unwrap_or_default());
         assert_eq!(
@@ -204,11 +207,13 @@ fn our_player_pulls_from_an_old_relay() {
     eventually("everything is acknowledged", SOON, || relay.events().is_empty());
 
     // It goes on asking, but not all the time.
-    let calls = relay.calls().len();
+    let (since, calls) = (Instant::now(), relay.calls().len());
     relay.put([event(250).to_string()]);
     target.wait_for(251);
     always_for("an idle old relay is asked some 20 times a second", Duration::from_secs(1), || {
-        relay.calls().len() < calls + 60
+        // The time is looked at last: where the machine stands still in between, more calls are allowed, not fewer.
+        let more = relay.calls().len() - calls;
+        more < 60 + 60 * usize::try_from(since.elapsed().as_secs()).unwrap()
     });
     let pulls = relay.calls().into_iter().filter(|call| call.method() == "GET");
     assert!(pulls.map(|call| limit(call.target())).all(|limit| limit <= 100));
@@ -317,6 +322,8 @@ fn an_old_relay_that_comes_and_goes_loses_nothing() {
     let _proxy = Program::role(folder.path(), "proxy", &Configs::new(folder.path(), ports).proxy);
     post(ports.proxy, "/one", b"1");
     eventually("one event at the relay", SOON, || relay.events().len() == 1);
+    // An event whose answer is cut off comes again.
+    eventually("every call is answered", SOON, || relay.server.answered() >= relay.calls().len());
     let port = relay.server.port;
     drop(relay.server);
     post(ports.proxy, "/two", b"2");

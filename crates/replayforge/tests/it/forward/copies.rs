@@ -92,6 +92,9 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 
 type Headers<'a> = &'a [(&'a str, &'a [u8])];
 
+/// What [`send_secrets`] sends.
+const SECRET_REQUESTS: u64 = 11;
+
 /// Sends a secret in every place where one can be.
 fn send_secrets(port: u16) {
     let json = br#"{"user":{"name":"a","password":"planted-secret-1","deep":[{"Api_Key":"planted-secret-2"}]},"note":"planted-secret-3"}"#;
@@ -119,6 +122,7 @@ fn send_secrets(port: u16) {
         (&[is("text/xml")], b"<a><password>planted-secret-10</password></a>".to_vec()),
         (&[is("text/plain")], b"the card planted-secret-11 was used".to_vec()),
     ];
+    assert_eq!(bodies.len() as u64 + 1, SECRET_REQUESTS);
     for (number, (headers, body)) in bodies.iter().enumerate() {
         let answer = call(port, "POST", &format!("/body/{number}"), headers, body);
         assert_eq!((answer.status(), &answer.body), (200, body), "the traffic itself is untouched");
@@ -186,9 +190,10 @@ fn echo() -> Upstream {
 
 #[test]
 fn no_secret_is_ever_written() {
-    let upstream = echo();
+    let (upstream, status) = (echo(), free_port());
     let params = json!({ "captureResponse": true, "maxCaptureBytes": 4096, "redact": redaction() });
     let mut rig = Rig::with(upstream.port, &params, |config| {
+        config["portStatusZ"] = json!(status);
         // Nobody takes the copies: they stay in the queue.
         config["sinks"][0]["url"] = json!("http://127.0.0.1:1/");
     });
@@ -200,7 +205,11 @@ fn no_secret_is_ever_written() {
     send_secrets(rig.port);
     let data = rig.folder().join("proxy");
     // The write-ahead log, as it stands while the proxy runs, and the database after its end.
-    eventually("the copies are in the queue", SOON, || holds(&data, b"/body/9"));
+    eventually("the copies are in the queue", SOON, || {
+        let page = call(status, "GET", "/statusz", &[], b"").json();
+        page["sinks"]["out"]["totalEvents"] == SECRET_REQUESTS
+    });
+    assert!(holds(&data, b"/body/9"), "the copies are there");
     assert_eq!(leaks(&data), Vec::<String>::new());
     rig.proxy.kill();
     assert!(!rig.proxy.log().contains(PLANTED), "{}", rig.proxy.log());

@@ -172,7 +172,8 @@ fn a_target_that_is_a_whole_url_names_the_host() {
 #[test]
 fn connections_are_kept_and_answers_come_in_order() {
     let upstream = Upstream::answering(|request| ok(request.target().as_bytes()));
-    let rig = Rig::start(upstream.port, &json!({}));
+    // Longer than a slow machine may pause between two requests.
+    let rig = Rig::start(upstream.port, &json!({ "upstreamIdleTimeout": "10m" }));
     let mut wire = rig.connect();
     for round in 0..20 {
         let request = format!("GET /{round} HTTP/1.1\r\nHost: x\r\n\r\n");

@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::support::http::{Kind, Message};
 use crate::support::ports::free_port;
@@ -116,6 +118,18 @@ pub(super) fn read_until(stream: &mut impl Read, end: &[u8]) -> io::Result<Vec<u
     Ok(bytes)
 }
 
+/// Sends a part of a body that the answer need not wait for. What comes after the answer is taken until the client pauses
+/// for [`REST_PAUSE`]: where the machine has stood still for so long the connection may be reset, but not sooner. `since`
+/// is a time before the request.
+pub(super) fn send_rest(wire: &mut Wire, bytes: &[u8], since: Instant) {
+    if let Err(error) = wire.try_send(bytes) {
+        assert!(since.elapsed() >= REST_PAUSE, "{error} after {:?}", since.elapsed());
+    }
+}
+
+/// As the server of `rf-net` has it.
+const REST_PAUSE: Duration = Duration::from_secs(2);
+
 /// An answer with a length.
 pub(super) fn ok(body: &[u8]) -> Vec<u8> {
     let head = format!(
@@ -172,6 +186,21 @@ impl Rig {
         eventually_some(&format!("the copy of {path}"), SOON, || {
             self.events().into_iter().find(|event| event["path"] == path)
         })
+    }
+}
+
+impl Drop for Rig {
+    /// A stop waits for no connection of these tests: one that hung would be cut off when the drain of the server, 20 s, is over.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if self.proxy.is_running() {
+            let status = self.proxy.stop();
+            assert!(status.success(), "it stopped with {status}:\n{}", self.proxy.log());
+        }
+        let log = self.proxy.log();
+        assert!(!log.contains("after the drain time are cut off"), "{log}");
     }
 }
 
