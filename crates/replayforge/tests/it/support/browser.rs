@@ -357,7 +357,9 @@ mod tests {
         let browser = Browser::start();
         browser.open(&format!("http://127.0.0.1:{port}/"));
         assert_eq!(browser.texts("p"), ["nothing"]);
-        assert!(browser.log().iter().any(|line| line.contains("a line in the console")));
+        eventually("the console's line", SOON, || {
+            browser.log().iter().any(|line| line.contains("a line in the console"))
+        });
 
         browser.type_into("#name", "Anna");
         browser.click("button");
@@ -371,7 +373,7 @@ mod tests {
         browser.wait_until_gone("p");
 
         browser.resize(390, 844);
-        assert_eq!(browser.run("return innerWidth;"), 390);
+        eventually("the width", SOON, || browser.run("return innerWidth;") == 390);
         let colour = "return getComputedStyle(document.body).color;";
         assert_eq!(browser.run(colour), "rgb(0, 0, 0)");
         browser.prefer_dark();
