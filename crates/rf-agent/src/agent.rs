@@ -214,6 +214,7 @@ impl Agent {
                 meter: Arc::clone(&seen.meter),
                 reached: Arc::clone(&seen.reached),
                 trace,
+                notes: <_>::default(),
                 observer: self.observer.clone(),
             };
             spawn_sink(&delivery, worker);

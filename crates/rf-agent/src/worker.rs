@@ -12,6 +12,7 @@ mod concurrent;
 mod deliver;
 mod delivery;
 mod done;
+mod notes;
 mod rate;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::done::Done;
+pub(crate) use self::notes::Notes;
 use crate::sink::{Sink, Writes};
 use crate::stats::SinkMeter;
 use crate::trace::Trace;
@@ -45,6 +47,7 @@ pub(crate) struct Worker {
     /// Told when a target that could not be reached has answered somebody else.
     pub(crate) reached: Arc<Notify>,
     pub(crate) trace: Trace,
+    pub(crate) notes: Notes,
     pub(crate) observer: Option<crate::agent::Observer>,
 }
 

@@ -1,5 +1,6 @@
 //! One batch until its end: tried, waited for, tried again, and given up only where the sink's shape allows it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rf_core::backoff::Backoff;
@@ -104,8 +105,14 @@ fn delivered(worker: &Worker, batch: &SinkBatch, tries: u32) -> DeliveryOutcome 
     }
     let records = batch.events.len();
     tracing::debug!(sink = worker.id, batch = batch.id, records, tries, "batch delivered");
-    worker.meter.delivered(&batch.events);
-    worker.trace.delivered(batch, tries, worker.sink.wired_to().is_some());
+    let now = unix_ms();
+    worker.meter.delivered(&batch.events, now);
+    let (meter, trace) = (Arc::clone(&worker.meter), worker.trace.clone());
+    let is_relay = worker.sink.wired_to().is_some();
+    worker.notes.take(batch, move |batch| {
+        meter.took(&batch.events, now);
+        trace.delivered(batch, tries, is_relay);
+    });
     DeliveryOutcome::Delivered
 }
 

@@ -114,6 +114,7 @@ impl Done {
         } else if parts.len() > 1 {
             commit.checkpoints.push(pending(worker, &given_up)?);
         }
+        worker.notes.finish().await;
         if !commit.is_empty() {
             worker.retry_until_answered(|| worker.store.commit(commit.clone())).await?;
         }

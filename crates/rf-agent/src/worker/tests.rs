@@ -161,8 +161,9 @@ impl Bench {
         let sink: Arc<dyn Sink> = sink.clone();
         let (store, queue, stop) = (self.store.clone(), self.queue, self.stop.clone());
         let (id, meter) = ("sink".to_owned(), Arc::clone(&self.meter));
-        let (trace, observer, reached) = (<_>::default(), None, Arc::clone(&self.reached));
-        Worker { id, sink, store, queue, stop, meter, reached, trace, observer }.run()
+        let (trace, notes, observer) = (<_>::default(), <_>::default(), None);
+        let reached = Arc::clone(&self.reached);
+        Worker { id, sink, store, queue, stop, meter, reached, trace, notes, observer }.run()
     }
 
     /// Runs the worker until `until` is done, then stops it and waits for its end.
@@ -229,6 +230,37 @@ async fn batches_arrive_in_order_and_leave_the_queue() {
         [10, 10, 5]
     );
     assert_eq!(bench.left(), 0);
+}
+
+/// The only thread for what takes long is busy: nothing can be counted away from the async threads.
+#[test]
+fn what_has_left_the_queue_was_counted() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let bench = Bench::open(folder.path());
+        bench.append((0..900).map(|_| "{\"capturedAtUs\":1}".to_owned())).await;
+        let many = Batching { max_events: 300, goal_bytes: 100_000, ..batching() };
+        let sink = Recorder::new(batches_of(many), |_| Ok(()));
+        let (go, held) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || held.recv());
+        let counted = async {
+            drop(sink.wait_delivered(300).await);
+            let left = tokio::time::timeout(Duration::from_millis(100), async {
+                while bench.left() == 900 {
+                    tokio::task::yield_now().await;
+                }
+            });
+            assert!(left.await.is_err(), "{} are left", bench.left());
+            go.send(()).unwrap();
+            bench.wait_empty().await;
+            let latency = bench.meter.latency().unwrap();
+            assert_eq!(latency.counts.iter().sum::<u64>(), 900);
+        };
+        bench.run(&sink, counted).await;
+        busy.await.unwrap().unwrap();
+    });
 }
 
 #[tokio::test]

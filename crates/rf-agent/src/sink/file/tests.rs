@@ -185,6 +185,7 @@ impl Bench {
             meter: Arc::default(),
             reached: Arc::default(),
             trace: <_>::default(),
+            notes: <_>::default(),
         };
         let over = async {
             while !is_over() {

@@ -106,6 +106,7 @@ impl Bench {
             meter: Arc::default(),
             reached: Arc::default(),
             trace: <_>::default(),
+            notes: <_>::default(),
             observer: None,
         };
         tokio::join!(worker.run(), maintenance, async {

@@ -245,7 +245,8 @@ async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 4] {
     sink.start(&SinkHost { store: store.clone() }).await.unwrap();
     let (stop, meter) = (CancellationToken::new(), Arc::<SinkMeter>::default());
     let (id, counts, reached) = ("sink".to_owned(), Arc::clone(&meter), Arc::default());
-    let (trace, observer, own) = (<_>::default(), None, store.clone());
+    let (trace, notes, observer) = (<_>::default(), <_>::default(), None);
+    let own = store.clone();
     let emptied = async {
         while store.usage(queue).events > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -253,8 +254,18 @@ async fn counted(url: &str, script: &str, on_error: OnError) -> [u64; 4] {
         stop.cancel();
     };
     let stop = stop.clone();
-    let worker =
-        Worker { id, sink, store: own, queue, stop, meter: counts, reached, trace, observer };
+    let worker = Worker {
+        id,
+        sink,
+        store: own,
+        queue,
+        stop,
+        meter: counts,
+        reached,
+        trace,
+        notes,
+        observer,
+    };
     let both = async { tokio::join!(worker.run(), emptied) };
     tokio::time::timeout(SOON, both).await.expect("all leave the queue");
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
