@@ -187,7 +187,7 @@ fn what_is_not_http_harms_nobody() {
         // It may be cut off before its end.
         drop(wire.try_send(bytes));
         wire.finish();
-        if let Ok(answer) = wire.try_answer(crate::support::http::Kind::Answer) {
+        if let Ok(answer) = wire.try_answer(Kind::Answer) {
             assert!(
                 (400..500).contains(&answer.status()),
                 "{}: {:?}",
