@@ -8,8 +8,10 @@ mod stdin;
 mod syslog;
 
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::support::http::Message;
 use crate::support::program::Program;
@@ -35,6 +37,22 @@ fn proxy_file(folder: &Path, target: &Target, kind: &str, params: &Value) -> Val
 /// Starts it.
 fn proxy(folder: &Path, target: &Target, kind: &str, params: &Value) -> Program {
     Program::role(folder, "proxy", &proxy_file(folder, target, kind, params))
+}
+
+/// How the log tells of what came at the stop, and was given up because it was not stored in time.
+const LOST: &str = "are lost: no queue accepted them before the stop";
+/// How long that is waited for.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// Stops it, well. False when the machine stood still, so that something was given up: then the test is to begin anew.
+fn stops_in_time(proxy: &mut Program) -> bool {
+    let asked = Instant::now();
+    assert!(proxy.stop().success());
+    let is_late = asked.elapsed() >= LAST_WAIT && proxy.log().contains(LOST);
+    if is_late {
+        proxy.expect_error(LOST);
+    }
+    !is_late
 }
 
 /// The contents of all events that have come so far, in order.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::json;
 
-use super::{bodies, contents, events, proxy, wait_for_bodies};
+use super::{bodies, contents, events, proxy, stops_in_time, wait_for_bodies};
 use crate::support::target::Target;
 use crate::support::wait::{SOON, always_for, eventually, eventually_some};
 
@@ -164,21 +164,27 @@ fn nothing_outlives_an_agent_that_is_killed_or_stopped() {
 #[test]
 fn a_program_that_has_left_its_group_or_is_stopped_is_asked_to_end_like_any_other() {
     let trap = "trap 'echo bye; exit 0' TERM; echo up;";
-    let check = |command: serde_json::Value| {
+    let stops = |command: &serde_json::Value| {
         let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
         let params = json!({ "command": command, "mode": "stream" });
         let mut proxy = proxy(folder.path(), &target, "command", &params);
         wait_for_bodies(&target, 1);
-        assert!(proxy.stop().success(), "{command}");
+        if !stops_in_time(&mut proxy) {
+            return false;
+        }
         let bodies = wait_for_bodies(&target, 2);
         let lines: Vec<_> = bodies.iter().map(|body| body["content"].as_str().unwrap()).collect();
         assert_eq!(lines, ["up", "bye"], "{command}");
+        true
+    };
+    let check = |command: serde_json::Value| {
+        eventually("a stop in time", SOON, || stops(&command));
     };
     let waits = format!("{trap} while :; do sleep 0.05; done");
     check(json!(["setsid", "sh", "-c", waits]));
     // The group of the program is that of its guard.
-    let stops = format!("{trap} kill -STOP 0; while :; do sleep 0.05; done");
-    check(json!(["sh", "-c", stops]));
+    let is_stopped = format!("{trap} kill -STOP 0; while :; do sleep 0.05; done");
+    check(json!(["sh", "-c", is_stopped]));
 }
 
 #[test]
@@ -204,17 +210,22 @@ fn a_guard_that_is_killed_takes_its_group_along_and_the_stream_starts_again() {
 
 #[test]
 fn a_streams_lines_come_as_they_are_written_and_its_last_words_too() {
-    let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
     let line =
         "trap 'echo bye; exit 0' TERM; n=0; echo one; echo two; while :; do sleep 0.05; done";
     let params =
         json!({ "command": shell(line), "shell": true, "mode": "stream", "path": "/feed" });
-    let mut proxy = proxy(folder.path(), &target, "command", &params);
-    wait_for_bodies(&target, 2);
-    assert!(proxy.stop().success());
-    let bodies = wait_for_bodies(&target, 3);
-    let lines: Vec<_> = bodies.iter().map(|body| body["content"].as_str().unwrap()).collect();
-    assert_eq!(lines, ["one", "two", "bye"]);
+    eventually("a stop in time", SOON, || {
+        let (folder, target) = (tempfile::tempdir().unwrap(), Target::start());
+        let mut proxy = proxy(folder.path(), &target, "command", &params);
+        wait_for_bodies(&target, 2);
+        if !stops_in_time(&mut proxy) {
+            return false;
+        }
+        let bodies = wait_for_bodies(&target, 3);
+        let lines: Vec<_> = bodies.iter().map(|body| body["content"].as_str().unwrap()).collect();
+        assert_eq!(lines, ["one", "two", "bye"]);
+        true
+    });
 }
 
 #[test]
