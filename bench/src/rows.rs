@@ -189,6 +189,21 @@ pub(crate) const ROWS: &[Row] = &[
     alone("forward", "refused or failed", Unit::Whole, "requests", "not_ok").goal(Goal::Zero),
     alone("forward", "memory peak MiB", Unit::Mib, "requests-memory", "proxy_mib"),
     versus(
+        "forward-turns",
+        "requests/s, copied; beside not copied, in turns of a second",
+        Unit::Whole,
+        ["off", "requests"],
+        "per_second",
+    )
+    .goal(Goal::RatioAtLeast(0.95)),
+    versus(
+        "forward-turns",
+        "requests/s, copied with answers; beside not copied, in turns of a second",
+        Unit::Whole,
+        ["off", "answers"],
+        "per_second",
+    ),
+    versus(
         "forward-open-3000",
         "p50 ms, not copied; beside no proxy",
         Unit::Ms,
