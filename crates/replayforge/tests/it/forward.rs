@@ -6,3 +6,4 @@ mod passing;
 mod rig;
 mod streams;
 mod tls;
+mod tunnels;
