@@ -344,40 +344,20 @@ impl Pair {
     }
 }
 
-fn check(steps: &[Step]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let mut pair = Pair::new();
-        for step in steps {
-            pair.take_step(step).await;
-        }
-        for index in 0..3 {
-            pair.read(index, 0, (usize::MAX, usize::MAX)).await;
-        }
-    });
-}
-
-// Each case makes a database and syncs it: the cases are shared, so that no test takes long on a slow disk.
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 30, max_shrink_iters: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, max_shrink_iters: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn the_store_does_what_plain_lists_would(steps in prop::collection::vec(step(), 1..60)) {
-        check(&steps);
-    }
-
-    #[test]
-    fn the_store_does_what_plain_lists_would_in_the_second_share(steps in prop::collection::vec(step(), 1..60)) {
-        check(&steps);
-    }
-
-    #[test]
-    fn the_store_does_what_plain_lists_would_in_the_third_share(steps in prop::collection::vec(step(), 1..60)) {
-        check(&steps);
-    }
-
-    #[test]
-    fn the_store_does_what_plain_lists_would_in_the_fourth_share(steps in prop::collection::vec(step(), 1..60)) {
-        check(&steps);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut pair = Pair::new();
+            for step in &steps {
+                pair.take_step(step).await;
+            }
+            for index in 0..3 {
+                pair.read(index, 0, (usize::MAX, usize::MAX)).await;
+            }
+        });
     }
 }
