@@ -247,7 +247,9 @@ fn each_kind_of_trouble_is_told_and_so_is_its_end() {
         });
     }
     // Each was told once; what went on was not told again, nor what became of it between two looks.
-    let lines: Vec<String> = watched.service.requests().iter().map(Message::text).collect();
+    // The subject of a notice of one change says the same as its message.
+    let message = |request: &Message| request.json()["message"].as_str().unwrap().to_owned();
+    let lines: Vec<String> = watched.service.requests().iter().map(message).collect();
     for (begins, _) in TOLD.iter().filter(|(begins, _)| !begins.contains("quiet")) {
         let times = lines.iter().map(|text| text.matches(begins).count()).sum::<usize>();
         assert_eq!(times, 1, "{begins}: {lines:#?}");
