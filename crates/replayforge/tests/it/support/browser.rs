@@ -99,6 +99,11 @@ impl Browser {
             "Emulation.setDeviceMetricsOverride",
             &json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false }),
         );
+        // The command is answered before the page has this size.
+        let size = json!([width, height]);
+        eventually("the page has its size", SOON, || {
+            self.run("return [innerWidth, innerHeight];") == size
+        });
     }
 
     /// As a user who likes it dark.
@@ -373,7 +378,7 @@ mod tests {
         browser.wait_until_gone("p");
 
         browser.resize(390, 844);
-        eventually("the width", SOON, || browser.run("return innerWidth;") == 390);
+        assert_eq!(browser.run("return innerWidth;"), 390);
         let colour = "return getComputedStyle(document.body).color;";
         assert_eq!(browser.run(colour), "rgb(0, 0, 0)");
         browser.prefer_dark();
