@@ -55,6 +55,12 @@ impl Shown {
     }
 }
 
+/// Waits until a chart is drawn: that is later than its numbers are told, with the next picture of the page, for only then it
+/// has a width.
+fn wait_for_chart(browser: &Browser) {
+    browser.wait_for(".plot svg", "");
+}
+
 /// A player that pulls from nobody; `more` are further keys of its file.
 fn player(folder: &Path, port: u16, more: &Value) -> Program {
     let mut config = json!({

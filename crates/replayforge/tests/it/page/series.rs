@@ -60,6 +60,7 @@ fn series_are_seen_small_and_large() {
     browser.wait_for(".note", "10 points");
     let aggregate = browser.run("return document.querySelector('select[name=aggregate]').value;");
     assert_eq!(aggregate, "max");
+    wait_for_chart(&browser);
     browser.run("document.querySelector('.plot').dispatchEvent(new KeyboardEvent('keydown', { key: 'End' }));");
     browser.wait_for(".readout", "staging 39");
     browser.click(".tabs a:nth-child(2)");
