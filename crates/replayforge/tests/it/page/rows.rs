@@ -1,6 +1,6 @@
 use super::*;
 use crate::support::browser::key;
-use crate::support::wait::{SOON, eventually, eventually_some};
+use crate::support::wait::eventually_some;
 
 #[test]
 fn sinks_and_tables_are_found() {
@@ -291,6 +291,20 @@ fn a_row_is_shown_in_full_and_as_text() {
     browser.click("dialog button[aria-label='Only rows with this customer']");
     browser.wait_for(".chip q", HOSTILE);
     browser.wait_for(".count", "2 rows");
+    shown.assert_clean();
+}
+
+#[test]
+fn a_row_that_is_pressed_while_the_page_asks_is_opened() {
+    let shown = Shown::with(|database| orders(database, 20));
+    let browser = &shown.browser;
+    shown.open("/shop/orders");
+    browser.wait_for(".count", "20 rows");
+    browser.click("button[aria-pressed=false]");
+    browser.wait_for("button[aria-pressed=true]", "Live");
+    // The second answer: it has asked for the rows, and goes on to ask again.
+    click_while_it_asks(browser, "tbody tr:nth-child(2)", 2);
+    browser.wait_for("dialog h2", "ord-0000019");
     shown.assert_clean();
 }
 

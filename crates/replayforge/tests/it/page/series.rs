@@ -2,7 +2,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::*;
 use crate::support::stack::Stack;
-use crate::support::wait::{SOON, eventually, eventually_some};
+use crate::support::wait::eventually_some;
 use crate::support::wire::{call, post};
 
 /// The whole way: points are posted to a proxy, and seen at the player.

@@ -188,6 +188,30 @@ impl Browser {
         });
     }
 
+    /// Presses the mouse's button in the middle of the element, and holds it.
+    pub(crate) fn hold(&self, selector: &str) {
+        let middle = self.run(&format!(
+            "const box = document.querySelector({selector:?}).getBoundingClientRect();
+             return [box.x + box.width / 2, box.y + box.height / 2].map(Math.round);"
+        ));
+        self.point(&json!([
+            { "type": "pointerMove", "duration": 0, "x": middle[0], "y": middle[1] },
+            { "type": "pointerDown", "button": 0 },
+        ]));
+    }
+
+    /// Lets the mouse's button go, where the mouse is.
+    pub(crate) fn let_go(&self) {
+        self.point(&json!([{ "type": "pointerUp", "button": 0 }]));
+    }
+
+    fn point(&self, steps: &Value) {
+        let source = json!({
+            "type": "pointer", "id": "mouse", "parameters": { "pointerType": "mouse" }, "actions": steps,
+        });
+        self.command("/actions", &json!({ "actions": [source] }));
+    }
+
     /// Types into the element.
     pub(crate) fn type_into(&self, selector: &str, text: &str) {
         let element = self.element(selector);
