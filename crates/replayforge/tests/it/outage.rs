@@ -312,8 +312,8 @@ fn a_relay_that_is_full_delays_and_loses_nothing() {
     for n in 0..100 {
         assert_eq!(call(ports.proxy, "POST", &format!("/{n}"), &[], &body).status(), 200, "{n}");
     }
-    let line = proxy.wait_for("429");
-    assert!(line.contains("delivery failed, trying again"), "{line}");
+    let line = proxy.wait_for("delivery failed, trying again");
+    assert!(line.contains("answered 429 Too Many Requests"), "{line}");
     let _player = Program::role(folder.path(), "player", &configs.player);
     let received = target.wait_for_within(100, SOON);
     assert_eq!(targets(&received), (0..100).map(|n| format!("/{n}")).collect::<Vec<_>>());

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::support::browser::Browser;
 use crate::support::ports::free_port;
 use crate::support::program::Program;
+use crate::support::wait::{SOON, eventually};
 
 /// A text that would be an element, a script and a way out of an attribute, were it not escaped.
 const HOSTILE: &str = "<img src=x onerror=\"window.hit=1\"><script>window.hit=1</script>'\"&amp;";
@@ -53,6 +54,32 @@ impl Shown {
             0
         );
     }
+}
+
+/// Waits until a chart is drawn: that is later than its numbers are told, with the next picture of the page, for only then it
+/// has a width.
+fn wait_for_chart(browser: &Browser) {
+    browser.wait_for(".plot svg", "");
+}
+
+/// Presses the mouse's button on the element and lets it go when the page has had answers to `answers` questions meanwhile, the
+/// first of which it was told to ask.
+fn click_while_it_asks(browser: &Browser, selector: &str, answers: u64) {
+    browser.hold(selector);
+    browser.run(
+        "const real = window.fetch;
+        window.answers = 0;
+        window.fetch = async (...asked) => {
+            const answer = await real(...asked);
+            window.answers += 1;
+            return answer;
+        };",
+    );
+    browser.press(&["r"]);
+    eventually("the page has asked", SOON, || {
+        browser.run("return window.answers;").as_u64() >= Some(answers)
+    });
+    browser.let_go();
 }
 
 /// A player that pulls from nobody; `more` are further keys of its file.

@@ -2,7 +2,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::*;
 use crate::support::stack::Stack;
-use crate::support::wait::{SOON, eventually, eventually_some};
+use crate::support::wait::eventually_some;
 use crate::support::wire::{call, post};
 
 /// The whole way: points are posted to a proxy, and seen at the player.
@@ -60,6 +60,7 @@ fn series_are_seen_small_and_large() {
     browser.wait_for(".note", "10 points");
     let aggregate = browser.run("return document.querySelector('select[name=aggregate]').value;");
     assert_eq!(aggregate, "max");
+    wait_for_chart(&browser);
     browser.run("document.querySelector('.plot').dispatchEvent(new KeyboardEvent('keydown', { key: 'End' }));");
     browser.wait_for(".readout", "staging 39");
     browser.click(".tabs a:nth-child(2)");

@@ -1,5 +1,4 @@
 use super::*;
-use crate::support::wait::{SOON, eventually};
 use crate::support::wire::call;
 
 #[test]

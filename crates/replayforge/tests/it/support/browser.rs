@@ -99,6 +99,11 @@ impl Browser {
             "Emulation.setDeviceMetricsOverride",
             &json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false }),
         );
+        // The command is answered before the page has this size.
+        let size = json!([width, height]);
+        eventually("the page has its size", SOON, || {
+            self.run("return [innerWidth, innerHeight];") == size
+        });
     }
 
     /// As a user who likes it dark.
@@ -181,6 +186,30 @@ impl Browser {
                 Err(error) => panic!("a click on {selector}: {error}"),
             }
         });
+    }
+
+    /// Presses the mouse's button in the middle of the element, and holds it.
+    pub(crate) fn hold(&self, selector: &str) {
+        let middle = self.run(&format!(
+            "const box = document.querySelector({selector:?}).getBoundingClientRect();
+             return [box.x + box.width / 2, box.y + box.height / 2].map(Math.round);"
+        ));
+        self.point(&json!([
+            { "type": "pointerMove", "duration": 0, "x": middle[0], "y": middle[1] },
+            { "type": "pointerDown", "button": 0 },
+        ]));
+    }
+
+    /// Lets the mouse's button go, where the mouse is.
+    pub(crate) fn let_go(&self) {
+        self.point(&json!([{ "type": "pointerUp", "button": 0 }]));
+    }
+
+    fn point(&self, steps: &Value) {
+        let source = json!({
+            "type": "pointer", "id": "mouse", "parameters": { "pointerType": "mouse" }, "actions": steps,
+        });
+        self.command("/actions", &json!({ "actions": [source] }));
     }
 
     /// Types into the element.
@@ -373,7 +402,7 @@ mod tests {
         browser.wait_until_gone("p");
 
         browser.resize(390, 844);
-        eventually("the width", SOON, || browser.run("return innerWidth;") == 390);
+        assert_eq!(browser.run("return innerWidth;"), 390);
         let colour = "return getComputedStyle(document.body).color;";
         assert_eq!(browser.run(colour), "rgb(0, 0, 0)");
         browser.prefer_dark();

@@ -65,7 +65,11 @@ fn a_relay_that_was_away_goes_on_with_what_it_knew() {
         system.post(0, &format!("/{number}"), b"x");
     }
     system.targets[0].wait_for(3);
-    eventually("the players have acknowledged", SOON, || system.bucket("orders")["events"] == 0);
+    // What a player has got, and even acknowledged, may be counted later.
+    eventually("the players have acknowledged, and all is counted", SOON, || {
+        let bucket = system.bucket("orders");
+        bucket["events"] == 0 && bucket["received"] == 3 && bucket["sent"] == 3
+    });
     let known = |system: &System| {
         let report = system.statusz()["report"].take();
         let nodes = report["nodes"].as_array().expect("a list").clone();
@@ -78,7 +82,6 @@ fn a_relay_that_was_away_goes_on_with_what_it_knew() {
         )
     };
     let before = known(&system);
-    assert_eq!((&before.0, &before.1), (&json!(3), &json!(3)));
     let ids: Vec<&str> = before.2.iter().filter_map(|(id, _)| id.as_str()).collect();
     assert_eq!(ids, ["desk-1/player", "desk-2/player", "web-1/proxy", "web-2/proxy"]);
 

@@ -1,7 +1,7 @@
 // How every table of an alert sink is: what is wrong first, with the reason, and silences.
 
 import { Newest, get, order } from "./api.js";
-import { h, say, select } from "./dom.js";
+import { PRESSED_MS, h, isPressed, say, select } from "./dom.js";
 import * as format from "./format.js";
 import { link } from "./route.js";
 
@@ -50,12 +50,17 @@ export class Alerts {
     try {
       const tables = await get([this.place.sink, "status"], [], signal);
       const silences = await get([this.place.sink, "silences"], [], signal);
+      if (isPressed(this.element)) return this.#again(PRESSED_MS);
       this.#show(tables, silences.find((silence) => silence.table === ALL));
     } catch (error) {
       if (error.name === "AbortError") return;
       this.#fail(error);
     }
-    this.#timer = setTimeout(() => this.load(), ASK_EVERY_MS);
+    this.#again(ASK_EVERY_MS);
+  }
+
+  #again(pause) {
+    this.#timer = setTimeout(() => this.load(), pause);
   }
 
   #fail(error) {

@@ -24,6 +24,12 @@ export const svg = (tag, attributes = {}, ...children) =>
 export const select = (attributes, options, chosen) =>
   h("select", attributes, options.map(([value, text]) => h("option", { value, selected: value === chosen }, text)));
 
+/** How long a view that draws itself anew waits while something in it is pressed. */
+export const PRESSED_MS = 1000;
+
+/** Whether something in the element is pressed: drawn anew before it is let go, it would not be clicked. */
+export const isPressed = (element) => element.querySelector(":active") !== null;
+
 /** Told to those who do not see the page. */
 export function say(text) {
   document.getElementById("said").textContent = text;

@@ -6,7 +6,7 @@
 import { Newest, Refused, getExact, url } from "./api.js";
 import { Choice } from "./columns.js";
 import { open } from "./detail.js";
-import { h, say } from "./dom.js";
+import { PRESSED_MS, h, isPressed, say } from "./dom.js";
 import { bar, conditions, is, range, secondsOf } from "./filters.js";
 import * as format from "./format.js";
 import { go, here, link } from "./route.js";
@@ -101,6 +101,7 @@ export class Rows {
     try {
       const pairs = this.#asked({ limit: PAGE + 1, ...cursor }, isBackwards);
       const rows = await getExact([this.place.sink, "query-table", this.place.table], pairs, this.#newest.next());
+      if (this.#isLive && isPressed(this.element)) return this.#again(PRESSED_MS);
       const more = rows.length > PAGE;
       rows.length = Math.min(rows.length, PAGE);
       this.#rows = isBackwards ? rows.reverse() : rows;
@@ -113,7 +114,11 @@ export class Rows {
     } finally {
       this.element.removeAttribute("aria-busy");
     }
-    if (this.#isLive) this.#timer = setTimeout(() => this.load(), LIVE_EVERY_MS);
+    if (this.#isLive) this.#again(LIVE_EVERY_MS);
+  }
+
+  #again(pause) {
+    this.#timer = setTimeout(() => this.load(), pause);
   }
 
   #page(hasBefore, hasAfter, took) {
