@@ -1,6 +1,7 @@
 //! Alerts of a relay about nodes and buckets, and its heartbeat, as a service gets them.
 
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -197,9 +198,12 @@ impl Watched {
         call(self.port, "POST", "/record", &headers, &vec![b'x'; 256 * 1024]).status()
     }
 
-    /// Per cent of its limit.
+    /// Per cent of its limit. Each time the question is another one: where the processor is slow, an answer may have taken so
+    /// long that it is kept for who asks the same.
     fn fill(&self, bucket: &str) -> u64 {
-        let path = format!("/statusz?bucket={bucket}");
+        static ASKED: AtomicU64 = AtomicU64::new(0);
+        let number = ASKED.fetch_add(1, Ordering::Relaxed);
+        let path = format!("/statusz?bucket={bucket}&asked={number}");
         let page = call(self.status, "GET", &path, &[], b"").json();
         let bucket = &page["report"]["buckets"][0];
         bucket["usedBytes"].as_u64().unwrap() * 100 / bucket["eventsMaxBytes"].as_u64().unwrap()
