@@ -61,6 +61,13 @@ fn rig_on(disk: &SmallDisk, max_bytes: u64) -> Rig {
     rig
 }
 
+/// Waits until the store has its reserve. Its file is there before its bytes are, and whoever takes the room in between leaves
+/// the store without one.
+async fn until_reserved(rig: &Rig) {
+    let reserve = rig.beside(".reserve");
+    rig.until(async |_| std::fs::metadata(&reserve).is_ok_and(|file| file.len() > 0)).await;
+}
+
 /// Appends until the disk is full; what was stored.
 async fn append_until_full(rig: &Rig) -> Vec<String> {
     let mut stored = Vec::new();
@@ -82,7 +89,7 @@ async fn a_full_disk_refuses_events_and_lets_them_go() {
     let disk = SmallDisk::mount(3 * MIB);
     let mut rig = rig_on(&disk, 2 * MIB);
     rig.append(&["first"]).await.unwrap();
-    rig.until(async |_| rig.beside(".reserve").exists()).await;
+    until_reserved(&rig).await;
     let foreign = disk.fill();
     let mut stored = vec!["first".to_owned()];
     stored.extend(append_until_full(&rig).await);
@@ -118,7 +125,7 @@ async fn events_are_taken_again_only_when_the_disk_has_more_room_than_the_reserv
     let disk = SmallDisk::mount(3 * MIB);
     let rig = rig_on(&disk, 2 * MIB);
     rig.append(&["first"]).await.unwrap();
-    rig.until(async |_| rig.beside(".reserve").exists()).await;
+    until_reserved(&rig).await;
     let reserve = std::fs::metadata(rig.beside(".reserve")).unwrap().len();
     let foreign = disk.fill();
     append_until_full(&rig).await;
@@ -246,7 +253,7 @@ async fn a_full_disk_lets_many_scattered_events_go_at_once() {
     }
     // So that the WAL has no length left from what was appended.
     rig.reopen().await;
-    rig.until(async |_| rig.beside(".reserve").exists()).await;
+    until_reserved(&rig).await;
     disk.fill();
     let (leaving, staying): (Vec<u64>, Vec<u64>) =
         rig.ids().await.into_iter().partition(|id| id % 2 == 0);
@@ -261,7 +268,7 @@ async fn a_database_that_was_emptied_is_told_on_a_full_disk_too() {
     let disk = SmallDisk::mount(6 * MIB);
     let mut rig = rig_on(&disk, 4 * MIB);
     rig.append(&["lost"]).await.unwrap();
-    rig.until(async |_| rig.beside(".reserve").exists()).await;
+    until_reserved(&rig).await;
     rig.close().await;
     File::options().write(true).open(rig.path()).unwrap().set_len(0).unwrap();
     disk.fill();

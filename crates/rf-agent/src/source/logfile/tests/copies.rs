@@ -150,6 +150,7 @@ async fn another_beginning_is_another_content_though_its_end_is_the_same() {
     rig.append("app.log", format!("first\n{same}\n"));
     rig.expect(&["first", &same]).await;
     let file = File::options().write(true).open(rig.path("app.log")).unwrap();
+    rig.until_later_than("app.log").await;
     file.write_all_at(b"other\n", 0).unwrap();
     rig.expect(&["first", &same, "other", &same]).await;
     rig.append("app.log", "more\n");

@@ -193,6 +193,18 @@ impl Rig {
         }
     }
 
+    /// Waits until what is written gets a later time than this file has. The clock of files goes on in steps: a file that is
+    /// written over within one of them, to the same length, looks as it did.
+    pub(super) async fn until_later_than(&self, name: &str) {
+        let modified = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+        let (before, probe) = (modified(&self.path(name)), self.path("probe"));
+        self.until("the clock of files goes on", async |_| {
+            fs::write(&probe, "now").unwrap();
+            modified(&probe) > before
+        })
+        .await;
+    }
+
     /// Looks at each news of the queue until it is so, and now and then for what nobody announces, such as a file's length.
     pub(super) async fn until(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
         let mut news = self.news();

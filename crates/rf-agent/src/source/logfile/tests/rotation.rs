@@ -121,6 +121,7 @@ async fn a_file_that_was_emptied_and_filled_again_is_noticed_at_any_size() {
     rig.expect(&numbered(0..12)).await;
     fs::write(rig.path("app.log"), text(12..30)).unwrap();
     rig.expect(&numbered(0..30)).await;
+    rig.until_later_than("app.log").await;
     fs::write(rig.path("app.log"), text(30..48)).unwrap();
     rig.expect(&numbered(0..48)).await;
     rig.stop().await;
