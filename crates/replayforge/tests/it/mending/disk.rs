@@ -17,6 +17,12 @@ use crate::support::target::Target;
 use crate::support::wait::{SOON, eventually};
 use crate::support::wire::call;
 
+/// The queue sets some bytes aside once it has held an event and has time: they are what makes the promise. The file is there
+/// before its bytes are, and whoever takes the room in between leaves the queue without them.
+fn wait_for_reserve(path: &Path) {
+    eventually("the reserve", SOON, || fs::metadata(path).is_ok_and(|file| file.len() > 0));
+}
+
 /// A proxy on a small disk; relay and player are started when they are needed.
 struct Scene {
     proxy: Program,
@@ -67,9 +73,8 @@ impl Scene {
         answer
     }
 
-    /// The queue sets some bytes aside once it has held an event and has time: they are what makes the promise.
     fn wait_for_reserve(&self) {
-        eventually("the reserve", SOON, || self.disk.path.join("proxy.sqlite3.reserve").exists());
+        wait_for_reserve(&self.disk.path.join("proxy.sqlite3.reserve"));
     }
 
     /// Posts until one is refused for now.
@@ -156,8 +161,7 @@ fn a_relay_on_a_full_disk_says_so_until_it_has_room() {
     let batch = format!("[\"{}\"]", "x".repeat(2000));
     let record = || call(ports.relay, "POST", "/record-batch", &headers, batch.as_bytes());
     assert_eq!(record().status(), 200);
-    let reserve = disk.path.join("b/relay.sqlite3.reserve");
-    eventually("the reserve", SOON, || reserve.exists());
+    wait_for_reserve(&disk.path.join("b/relay.sqlite3.reserve"));
     disk.fill(0);
     let get = |path: &str| call(ports.status, "GET", path, &[], b"");
     eventually("a batch is refused for the disk", SOON, || {
@@ -215,8 +219,7 @@ fn a_player_on_a_full_disk_delivers_what_it_has_and_leaves_the_rest_at_the_relay
         let bucket = bucket();
         bucket["received"] == 20 && bucket["events"] == 0
     });
-    let reserve = disk.path.join("player.sqlite3.reserve");
-    eventually("the reserve", SOON, || reserve.exists());
+    wait_for_reserve(&disk.path.join("player.sqlite3.reserve"));
     disk.fill(0);
     let all = post(200, stack.ports.proxy);
     stack.player.kill();
