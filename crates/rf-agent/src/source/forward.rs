@@ -10,7 +10,7 @@
 //!
 //! Reading order: [`config`] (the keys), [`service`] (one request on its way), [`headers`] (what passes and what is made
 //! anew), [`bodies`] (streams with a copy), [`recording`] (the copy and its bounds), [`selection`] (what is copied),
-//! [`copies`] (from the copy to the queue), [`maker`] and [`event`] (the copy becomes an event).
+//! [`copies`] (from the copy to the queue), [`pile`] (where copies wait), [`maker`] and [`event`] (the copy becomes an event).
 
 mod bodies;
 mod config;
@@ -19,6 +19,7 @@ mod event;
 mod expect;
 mod headers;
 mod maker;
+mod pile;
 mod recording;
 mod selection;
 mod service;

@@ -14,16 +14,15 @@ use tokio::time::MissedTickBehavior;
 
 use super::config::CaptureSettings;
 use super::maker::Maker;
+use super::pile::Pile;
 use super::recording::{Draft, Memory};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::redact::CUT_MARGIN_BYTES;
 use crate::source::SourceError;
 use crate::stats::{Counts, Loss, SourceMeter};
 
-/// Copies that may wait for the task, whatever their size.
+/// While so many copies are on their way to the queue no other one is begun, whatever their size.
 const MAX_WAITING: usize = 16 * 1024;
-/// Copies that are taken at once.
-const MAX_TAKEN: usize = 1024;
 /// After a turn with at least so many copies the task pauses, so that a commit takes many: nobody waits for it, and the
 /// processor is there for the traffic.
 const MANY: usize = 8;
@@ -37,7 +36,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Copies(Arc<Shared>);
 
 struct Shared {
-    sender: mpsc::Sender<Draft>,
+    waiting: Arc<Mutex<Pile>>,
+    /// Tells the task that there is a first one.
+    wake: mpsc::Sender<()>,
     settings: Arc<CaptureSettings>,
     memory: Arc<Memory>,
     meter: Arc<SourceMeter>,
@@ -58,9 +59,8 @@ impl InHand {
         self.0.fetch_add(1, Ordering::Relaxed) & ENDED == 0
     }
 
-    /// One was not handed over; false: the end of the task has counted it.
-    fn take_back(&self) -> bool {
-        self.0.fetch_sub(1, Ordering::Relaxed) & ENDED == 0
+    fn are_many(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & !ENDED >= MAX_WAITING
     }
 
     /// They are stored, or counted as lost.
@@ -85,7 +85,8 @@ impl Copies {
         out: Output,
         tasks: &Tasks,
     ) -> io::Result<Self> {
-        let (sender, waiting) = mpsc::channel(MAX_WAITING);
+        let (wake, woken) = mpsc::channel(1);
+        let waiting = Arc::<Mutex<Pile>>::default();
         let meter = Arc::clone(out.meter());
         let memory = Memory::new(settings.memory_bytes);
         let maker = Maker::start(Arc::clone(&settings))?;
@@ -93,14 +94,15 @@ impl Copies {
         let store = Store {
             source: source.to_owned(),
             out,
+            waiting: Arc::clone(&waiting),
             in_hand: Arc::clone(&in_hand),
             told: Mutex::default(),
         };
         tasks.spawn(format!("source {source} copies"), async move {
-            store.run(waiting, &maker).await;
+            store.run(woken, &maker).await;
             Ok::<(), SourceError>(())
         });
-        Ok(Self(Arc::new(Shared { sender, settings, memory, meter, in_hand })))
+        Ok(Self(Arc::new(Shared { waiting, wake, settings, memory, meter, in_hand })))
     }
 
     pub(super) fn settings(&self) -> &CaptureSettings {
@@ -111,24 +113,24 @@ impl Copies {
         &self.0.memory
     }
 
-    /// No other one could be offered now.
+    /// No other one should be begun now.
     pub(super) fn are_many(&self) -> bool {
-        self.0.sender.capacity() == 0
+        self.0.in_hand.are_many()
     }
 
-    /// Never waits.
+    /// Hands over a copy. Never waits: the lock is held for as long as it takes to lay one down, or to take all.
     pub(super) fn offer(&self, draft: Draft) {
         // Before the task can have stored it.
         if !self.0.in_hand.begin() {
             return self.lose(Loss::Stopping);
         }
-        let loss = match self.0.sender.try_send(draft) {
-            Ok(()) => return,
-            Err(mpsc::error::TrySendError::Full(_draft)) => Loss::Waiting,
-            Err(mpsc::error::TrySendError::Closed(_draft)) => Loss::Stopping,
-        };
-        if self.0.in_hand.take_back() {
-            self.lose(loss);
+        let mut waiting = self.0.waiting.lock();
+        let is_first = waiting.is_empty();
+        waiting.lay(draft);
+        drop(waiting);
+        if is_first {
+            // One that has not been heard yet does as well.
+            self.0.wake.try_send(()).ok();
         }
     }
 
@@ -148,20 +150,24 @@ impl CaptureSettings {
 struct Store {
     source: String,
     out: Output,
+    waiting: Arc<Mutex<Pile>>,
     in_hand: Arc<InHand>,
     /// The losses that are in the log.
     told: Mutex<Counts>,
 }
 
 impl Store {
-    async fn run(self, mut waiting: mpsc::Receiver<Draft>, maker: &Maker) {
+    async fn run(self, mut woken: mpsc::Receiver<()>, maker: &Maker) {
         // Reports also while a commit hangs, so it is no part of the loop below.
         let storing = async {
-            let mut taken = Vec::with_capacity(MAX_TAKEN);
-            while waiting.recv_many(&mut taken, MAX_TAKEN).await > 0 {
+            let mut is_open = true;
+            while is_open {
+                // Closed with the last connection, behind its copy.
+                is_open = woken.recv().await.is_some();
+                let taken = std::mem::take(&mut *self.waiting.lock());
                 let is_many = taken.len() >= MANY;
-                self.store_all(maker, std::mem::take(&mut taken)).await;
-                if is_many && !waiting.is_closed() {
+                self.store_all(maker, taken).await;
+                if is_many && is_open {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -201,11 +207,10 @@ impl Store {
         new.total() > 0
     }
 
-    async fn store_all(&self, maker: &Maker, mut drafts: Vec<Draft>) {
-        drafts.reverse();
-        while !drafts.is_empty() {
-            let count = drafts.len();
-            let Some(made) = maker.make(drafts).await else {
+    async fn store_all(&self, maker: &Maker, mut copies: Pile) {
+        while !copies.is_empty() {
+            let count = copies.len();
+            let Some(made) = maker.make(copies).await else {
                 self.lose(Loss::Failed, count);
                 tracing::error!(
                     source = self.source,
@@ -213,7 +218,7 @@ impl Store {
                 );
                 return;
             };
-            drafts = made.rest;
+            copies = made.rest;
             self.store(made.events).await;
         }
     }
@@ -297,20 +302,40 @@ mod tests {
         Recording::begin(head, copies)
     }
 
-    #[test]
-    fn where_none_could_wait_no_copy_is_begun() {
-        let (sender, mut waiting) = mpsc::channel(1);
-        let settings = Arc::new(settings());
+    /// Both sides, without the task that connects them.
+    fn sides(out: Output) -> (Copies, Store) {
+        let (settings, meter) = (Arc::new(settings()), Arc::clone(out.meter()));
         let memory = Memory::new(settings.memory_bytes);
-        let meter = Arc::<SourceMeter>::default();
-        let in_hand = Arc::default();
-        let shared = Shared { sender, settings, memory, meter: Arc::clone(&meter), in_hand };
-        let copies = Copies(Arc::new(shared));
-        drop(begin(&copies).expect("there is room"));
+        let (waiting, in_hand) = (Arc::<Mutex<Pile>>::default(), Arc::<InHand>::default());
+        let store = Store {
+            source: "s".to_owned(),
+            out,
+            waiting: Arc::clone(&waiting),
+            in_hand: Arc::clone(&in_hand),
+            told: Mutex::default(),
+        };
+        let (wake, _) = mpsc::channel(1);
+        let shared = Shared { waiting, wake, settings, memory, meter, in_hand };
+        (Copies(Arc::new(shared)), store)
+    }
+
+    #[tokio::test]
+    async fn while_many_wait_no_copy_is_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let (queues, out) = open(folder.path(), WhenFull::Block).await;
+        let meter = Arc::clone(out.meter());
+        let (copies, store) = sides(out);
+        (1..MAX_WAITING).for_each(|_| assert!(copies.0.in_hand.begin()));
+        let late = begin(&copies).expect("there is room for one");
+        drop(begin(&copies).expect("that one has not come yet"));
         assert!(begin(&copies).is_none());
         assert_eq!(meter.losses.counts().to_string(), "1 waiting");
-        waiting.try_recv().expect("the first was handed over");
+        drop(late);
+        assert_eq!(store.waiting.lock().len(), 2, "what was begun is taken");
+        copies.0.in_hand.settle(2);
         assert!(begin(&copies).is_some());
+        drop((copies, store));
+        queues.close().await;
     }
 
     /// A queue of 1 MiB in a store that has room for more.
@@ -365,36 +390,15 @@ mod tests {
     async fn a_copy_that_meets_the_end_of_the_task_is_counted_once() {
         let folder = tempfile::tempdir().unwrap();
         let (queues, out) = open(folder.path(), WhenFull::Block).await;
-        let (sender, waiting) = mpsc::channel(2);
-        let settings = Arc::new(settings());
-        let memory = Memory::new(settings.memory_bytes);
         let meter = Arc::clone(out.meter());
-        let in_hand = Arc::<InHand>::default();
-        let store = Store {
-            source: "s".to_owned(),
-            out,
-            in_hand: Arc::clone(&in_hand),
-            told: Mutex::default(),
-        };
-        let shared = Shared {
-            sender,
-            settings,
-            memory,
-            meter: Arc::clone(&meter),
-            in_hand: Arc::clone(&in_hand),
-        };
-        let copies = Copies(Arc::new(shared));
+        let (copies, store) = sides(out);
         drop(begin(&copies).expect("there is room"));
-        assert!(in_hand.begin(), "another is being handed over");
+        assert!(copies.0.in_hand.begin(), "another is being handed over");
         drop(store);
         assert_eq!(meter.losses.counts().to_string(), "2 stopping");
-        // It finds nobody, and the next comes when all is counted, whether it finds room or not.
-        assert!(!in_hand.take_back());
+        // The next comes when all is counted.
         drop(begin(&copies).expect("there is room"));
         assert_eq!(meter.losses.counts().to_string(), "3 stopping");
-        drop(waiting);
-        drop(begin(&copies).expect("there is room"));
-        assert_eq!(meter.losses.counts().to_string(), "4 stopping");
         queues.close().await;
     }
 

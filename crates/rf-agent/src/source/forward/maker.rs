@@ -9,7 +9,7 @@ use rf_core::background::Background;
 
 use super::config::CaptureSettings;
 use super::event;
-use super::recording::Draft;
+use super::pile::Pile;
 use crate::source::COPIES_NICENESS;
 
 /// A commit is closed when it reaches this; small, so that it fits where little room is left.
@@ -21,12 +21,12 @@ pub(super) struct Maker {
     settings: Arc<CaptureSettings>,
 }
 
-/// What became of drafts.
+/// What became of copies.
 pub(super) struct Made {
     /// The events of one commit.
     pub(super) events: Vec<Bytes>,
-    /// Drafts that are left for the next.
-    pub(super) rest: Vec<Draft>,
+    /// Copies that are left for the next.
+    pub(super) rest: Pile,
 }
 
 impl Maker {
@@ -34,22 +34,21 @@ impl Maker {
         Ok(Self { thread: Background::start("rf-copies", COPIES_NICENESS)?, settings })
     }
 
-    /// Takes drafts from the end until the events have the size of a commit. `None`: it panicked, and the drafts are lost.
-    pub(super) async fn make(&self, drafts: Vec<Draft>) -> Option<Made> {
+    /// Takes copies until their events have the size of a commit. `None`: it panicked, and the copies are lost.
+    pub(super) async fn make(&self, copies: Pile) -> Option<Made> {
         let settings = Arc::clone(&self.settings);
-        self.thread.run(move || make(drafts, &settings)).await
+        self.thread.run(move || make(copies, &settings)).await
     }
 }
 
-fn make(mut drafts: Vec<Draft>, settings: &CaptureSettings) -> Made {
-    let mut events = Vec::with_capacity(drafts.len());
+fn make(mut copies: Pile, settings: &CaptureSettings) -> Made {
+    let mut events = Vec::new();
     let mut bytes = 0;
     while bytes < BATCH_GOAL_BYTES
-        && let Some(draft) = drafts.pop()
+        && let Some(event) = copies.take(|copied| event::encode(copied, settings))
     {
-        let event = event::encode(&draft, settings);
         bytes += event.len();
         events.push(Bytes::from(event));
     }
-    Made { events, rest: drafts }
+    Made { events, rest: copies }
 }

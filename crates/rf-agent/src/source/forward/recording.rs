@@ -29,6 +29,11 @@ impl Memory {
         Arc::new(Self { max, used: AtomicUsize::new(0) })
     }
 
+    #[cfg(test)]
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
     fn is_used_up(&self) -> bool {
         self.used.load(Ordering::Relaxed).saturating_add(OVERHEAD_BYTES) > self.max
     }
@@ -36,14 +41,14 @@ impl Memory {
 
 /// A part of [`Memory`], given back when dropped.
 #[derive(Debug)]
-struct Hold {
+pub(super) struct Hold {
     memory: Arc<Memory>,
     bytes: usize,
 }
 
 impl Hold {
     /// False when there is no more.
-    fn grow(&mut self, bytes: usize) -> bool {
+    pub(super) fn grow(&mut self, bytes: usize) -> bool {
         let before = self.memory.used.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.memory.max {
             self.memory.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -60,16 +65,17 @@ impl Drop for Hold {
     }
 }
 
-/// Headers in one piece of memory: a copy must not hold on to the buffer that a connection reads into.
+/// Headers in one piece of memory: a copy must not hold on to the buffer that a connection reads into. They are read where they
+/// are laid ([`super::pile`]).
 #[derive(Debug, Default)]
 pub(super) struct HeaderList {
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// Ends of name and value.
-    ends: Vec<(u32, u32)>,
+    pub(super) ends: Vec<(u32, u32)>,
 }
 
 impl HeaderList {
-    fn of(headers: &HeaderMap, leave_out: &[HeaderName], named: &[HeaderName]) -> Self {
+    pub(super) fn of(headers: &HeaderMap, leave_out: &[HeaderName], named: &[HeaderName]) -> Self {
         let wanted =
             headers.iter().filter(|(name, _)| !leave_out.contains(name) && !named.contains(name));
         let mut list =
@@ -82,24 +88,6 @@ impl HeaderList {
             list.ends.push((name_end, end(&list.bytes)));
         }
         list
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let mut start = 0;
-        self.ends.iter().filter_map(move |(name_end, end)| {
-            let (name_end, end) = (*name_end as usize, *end as usize);
-            let name = self.bytes.get(start..name_end)?;
-            let value = self.bytes.get(name_end..end)?;
-            start = end;
-            Some((std::str::from_utf8(name).ok()?, value))
-        })
-    }
-
-    /// All values of a header, joined by commas.
-    pub(super) fn value(&self, name: &HeaderName) -> Vec<u8> {
-        let values =
-            self.iter().filter(|(known, _)| *known == name.as_str()).map(|(_, value)| value);
-        values.collect::<Vec<_>>().join(&b", "[..])
     }
 }
 
@@ -135,8 +123,8 @@ pub(super) struct Draft {
     pub(super) request: Part,
     pub(super) answer: Option<AnswerPart>,
     pub(super) total_us: u64,
-    started: Instant,
-    hold: Hold,
+    pub(super) hold: Hold,
+    pub(super) started: Instant,
 }
 
 /// Which body.
@@ -191,8 +179,8 @@ impl Recording {
             request: Part { headers, ..Part::default() },
             answer: None,
             total_us: 0,
-            started: Instant::now(),
             hold,
+            started: Instant::now(),
         };
         let max_body_bytes = settings.max_body_bytes.saturating_add(settings.margin());
         let draft = Mutex::new(Some(draft));
@@ -261,6 +249,24 @@ impl Drop for Recording {
         if let Some(mut draft) = slot.take() {
             draft.total_us = draft.elapsed_us();
             self.copies.offer(draft);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Draft {
+    /// Of a `GET`, and nothing else.
+    pub(super) fn for_test(memory: &Arc<Memory>) -> Self {
+        Self {
+            captured_at_us: 0,
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            method: Method::GET,
+            target: String::new(),
+            request: Part::default(),
+            answer: None,
+            total_us: 0,
+            hold: Hold { memory: Arc::clone(memory), bytes: 0 },
+            started: Instant::now(),
         }
     }
 }
