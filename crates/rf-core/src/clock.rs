@@ -1,9 +1,12 @@
-//! The wall clock, in whole units since 1970 (UTC), and spans of time as the original shows them.
+//! The wall clock, in whole units since 1970 (UTC), spans of time as the original shows them, and the processor time of a
+//! thread.
 //!
-//! For times that are shown, stored or sent to another program. It may jump when the machine's clock is set: measure spans
-//! with `tokio::time::Instant`. A clock before 1970 reads 0.
+//! The wall clock is for times that are shown, stored or sent to another program. It may jump when the machine's clock is set:
+//! measure spans with `tokio::time::Instant`. A clock before 1970 reads 0.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Seconds since 1970.
 #[must_use]
@@ -33,6 +36,14 @@ pub fn go_duration(time: Duration) -> String {
         (0, _) => format!("{minutes}m{seconds}s"),
         _ => format!("{hours}h{minutes}m{seconds}s"),
     }
+}
+
+/// How long this thread has been on a processor, since it began: what others do on the machine does not count.
+#[must_use]
+pub fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 fn since_1970() -> Duration {

@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rf_core::clock::thread_time;
 use tokio::time::Instant;
 
 /// The text that a call past its time fails with; the reason of the dead letter begins with the script's line.
@@ -107,12 +108,4 @@ impl Guard {
         self.0.steps.set(steps);
         if steps.is_multiple_of(STEPS_BETWEEN_LOOKS) { self.check() } else { Ok(()) }
     }
-}
-
-/// The time that this thread has had on the processor.
-fn thread_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::from_secs(seconds)
-        + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default())
 }

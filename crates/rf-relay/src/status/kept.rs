@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rustix::time::{ClockId, clock_gettime};
+use rf_core::clock::thread_time;
 use tokio::time::Instant;
 
 /// An answer may take this share of a processor: one hundredth.
@@ -60,13 +60,6 @@ impl Kept {
 
 fn good_until(now: Instant, took: Duration) -> Option<Instant> {
     (took >= QUICK).then(|| now + (took * REST).min(OLDEST))
-}
-
-/// Processor time of this thread.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rf_core::lifecycle::Tasks;
-use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::sync::Notify;
+use tokio::time::{MissedTickBehavior, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::config::CaptureSettings;
 use super::maker::Maker;
@@ -23,8 +24,8 @@ use crate::stats::{Counts, Loss, SourceMeter};
 
 /// While so many copies are on their way to the queue no other one is begun, whatever their size.
 const MAX_WAITING: usize = 16 * 1024;
-/// After a turn with at least so many copies the task pauses, so that a commit takes many: nobody waits for it, and the
-/// processor is there for the traffic.
+/// After at least so many copies the task pauses, so that a commit takes many: nobody waits for it, and the processor is there
+/// for the traffic. Where it was busy, longer (see [`super::maker`]).
 const MANY: usize = 8;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Lost copies are logged at the first loss, and then so often.
@@ -36,13 +37,21 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Copies(Arc<Shared>);
 
 struct Shared {
-    waiting: Arc<Mutex<Pile>>,
-    /// Tells the task that there is a first one.
-    wake: mpsc::Sender<()>,
+    waiting: Arc<Waiting>,
+    /// Tells the task that no other one comes.
+    _open: DropGuard,
     settings: Arc<CaptureSettings>,
     memory: Arc<Memory>,
     meter: Arc<SourceMeter>,
     in_hand: Arc<InHand>,
+}
+
+/// Copies that the task has not taken yet.
+#[derive(Default)]
+struct Waiting {
+    pile: Mutex<Pile>,
+    /// There is a first one.
+    first: Notify,
 }
 
 /// Copies that were handed over, and are neither stored nor counted as lost; and whether the task has ended, which counts all
@@ -85,8 +94,8 @@ impl Copies {
         out: Output,
         tasks: &Tasks,
     ) -> io::Result<Self> {
-        let (wake, woken) = mpsc::channel(1);
-        let waiting = Arc::<Mutex<Pile>>::default();
+        let waiting = Arc::<Waiting>::default();
+        let closed = CancellationToken::new();
         let meter = Arc::clone(out.meter());
         let memory = Memory::new(settings.memory_bytes);
         let maker = Maker::start(Arc::clone(&settings))?;
@@ -95,14 +104,16 @@ impl Copies {
             source: source.to_owned(),
             out,
             waiting: Arc::clone(&waiting),
+            closed: closed.clone(),
             in_hand: Arc::clone(&in_hand),
             told: Mutex::default(),
         };
         tasks.spawn(format!("source {source} copies"), async move {
-            store.run(woken, &maker).await;
+            store.run(&maker).await;
             Ok::<(), SourceError>(())
         });
-        Ok(Self(Arc::new(Shared { waiting, wake, settings, memory, meter, in_hand })))
+        let _open = closed.drop_guard();
+        Ok(Self(Arc::new(Shared { waiting, _open, settings, memory, meter, in_hand })))
     }
 
     pub(super) fn settings(&self) -> &CaptureSettings {
@@ -124,13 +135,13 @@ impl Copies {
         if !self.0.in_hand.begin() {
             return self.lose(Loss::Stopping);
         }
-        let mut waiting = self.0.waiting.lock();
-        let is_first = waiting.is_empty();
-        waiting.lay(draft);
-        drop(waiting);
+        let Waiting { pile, first } = &*self.0.waiting;
+        let mut pile = pile.lock();
+        let is_first = pile.is_empty();
+        pile.lay(draft);
+        drop(pile);
         if is_first {
-            // One that has not been heard yet does as well.
-            self.0.wake.try_send(()).ok();
+            first.notify_one();
         }
     }
 
@@ -150,25 +161,37 @@ impl CaptureSettings {
 struct Store {
     source: String,
     out: Output,
-    waiting: Arc<Mutex<Pile>>,
+    waiting: Arc<Waiting>,
+    /// No other copy comes.
+    closed: CancellationToken,
     in_hand: Arc<InHand>,
     /// The losses that are in the log.
     told: Mutex<Counts>,
 }
 
 impl Store {
-    async fn run(self, mut woken: mpsc::Receiver<()>, maker: &Maker) {
+    async fn run(self, maker: &Maker) {
         // Reports also while a commit hangs, so it is no part of the loop below.
         let storing = async {
-            let mut is_open = true;
-            while is_open {
-                // Closed with the last connection, behind its copy.
-                is_open = woken.recv().await.is_some();
-                let taken = std::mem::take(&mut *self.waiting.lock());
-                let is_many = taken.len() >= MANY;
-                self.store_all(maker, taken).await;
-                if is_many && is_open {
-                    tokio::time::sleep(PAUSE).await;
+            let mut copies = Pile::default();
+            loop {
+                if copies.is_empty() {
+                    // Looked at first: what came before the end is there behind it.
+                    let is_closed = self.closed.is_cancelled();
+                    copies = std::mem::take(&mut *self.waiting.pile.lock());
+                    if copies.is_empty() && is_closed {
+                        break;
+                    }
+                }
+                if copies.is_empty() {
+                    tokio::select! {
+                        () = self.waiting.first.notified() => {}
+                        () = self.closed.cancelled() => {}
+                    }
+                } else {
+                    let pause = self.store_some(maker, &mut copies).await;
+                    // Behind the last connection there is no traffic to give way to.
+                    timeout(pause, self.closed.cancelled()).await.ok();
                 }
             }
         };
@@ -207,20 +230,21 @@ impl Store {
         new.total() > 0
     }
 
-    async fn store_all(&self, maker: &Maker, mut copies: Pile) {
-        while !copies.is_empty() {
-            let count = copies.len();
-            let Some(made) = maker.make(copies).await else {
-                self.lose(Loss::Failed, count);
-                tracing::error!(
-                    source = self.source,
-                    "copies of requests could not be converted to events"
-                );
-                return;
-            };
-            copies = made.rest;
-            self.store(made.events).await;
-        }
+    /// Stores as many copies as one commit takes; how long to pause before the next.
+    async fn store_some(&self, maker: &Maker, copies: &mut Pile) -> Duration {
+        let count = copies.len();
+        let Some(made) = maker.make(std::mem::take(copies)).await else {
+            self.lose(Loss::Failed, count);
+            tracing::error!(
+                source = self.source,
+                "copies of requests could not be converted to events"
+            );
+            return Duration::ZERO;
+        };
+        *copies = made.rest;
+        self.store(made.events).await;
+        let is_many = copies.is_empty() && count >= MANY;
+        if is_many { made.pause.max(PAUSE) } else { made.pause }
     }
 
     /// Stores a batch, or drops it and counts it: nothing is tried again, the next copies are coming already.
@@ -281,7 +305,6 @@ mod tests {
     use http::{HeaderMap, Method};
     use rf_core::config::{Problems, parse};
     use rf_queue::{OpenError, QueueOptions, StoreOptions, WhenFull};
-    use tokio_util::sync::CancellationToken;
 
     use super::super::config::check_capture;
     use super::super::recording::{Head, Recording};
@@ -306,16 +329,18 @@ mod tests {
     fn sides(out: Output) -> (Copies, Store) {
         let (settings, meter) = (Arc::new(settings()), Arc::clone(out.meter()));
         let memory = Memory::new(settings.memory_bytes);
-        let (waiting, in_hand) = (Arc::<Mutex<Pile>>::default(), Arc::<InHand>::default());
+        let (waiting, in_hand) = (Arc::<Waiting>::default(), Arc::<InHand>::default());
+        let closed = CancellationToken::new();
         let store = Store {
             source: "s".to_owned(),
             out,
             waiting: Arc::clone(&waiting),
+            closed: closed.clone(),
             in_hand: Arc::clone(&in_hand),
             told: Mutex::default(),
         };
-        let (wake, _) = mpsc::channel(1);
-        let shared = Shared { waiting, wake, settings, memory, meter, in_hand };
+        let _open = closed.drop_guard();
+        let shared = Shared { waiting, _open, settings, memory, meter, in_hand };
         (Copies(Arc::new(shared)), store)
     }
 
@@ -331,7 +356,7 @@ mod tests {
         assert!(begin(&copies).is_none());
         assert_eq!(meter.losses.counts().to_string(), "1 waiting");
         drop(late);
-        assert_eq!(store.waiting.lock().len(), 2, "what was begun is taken");
+        assert_eq!(store.waiting.pile.lock().len(), 2, "what was begun is taken");
         copies.0.in_hand.settle(2);
         assert!(begin(&copies).is_some());
         drop((copies, store));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use rf_core::clock::thread_time;
 
 use super::super::print::Print;
 use super::super::record::{FileId, Record};
@@ -118,13 +118,6 @@ async fn a_copy_is_not_read_again_though_more_was_read_of_its_original_before_th
     }
 }
 
-/// How long this thread has been on the processor, which tells more than a clock where others keep the machine busy.
-fn worked() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap();
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap())
-}
-
 #[tokio::test]
 async fn many_files_that_are_gone_and_many_new_ones_are_told_apart_in_time() {
     const BEGINNING: usize = 16 * 1024;
@@ -155,9 +148,9 @@ async fn many_files_that_are_gone_and_many_new_ones_are_told_apart_in_time() {
         // Somebody may still be writing it, so that its length tells nothing.
         set_age(&path, 0);
     }
-    let before = worked();
+    let before = thread_time();
     tailer.look_around();
-    let took = worked() - before;
+    let took = thread_time() - before;
     assert!(took < Duration::from_secs(15), "{took:?}");
     assert_eq!(read(&mut tailer).len(), NEW);
 }
