@@ -204,6 +204,20 @@ pub(crate) const ROWS: &[Row] = &[
         "per_second",
     ),
     versus(
+        "forward-turns",
+        "ms of processor per 1,000 requests, copied; beside not copied",
+        Unit::Ms,
+        ["off-cpu", "requests-cpu"],
+        "ms_per_1000",
+    ),
+    versus(
+        "forward-turns",
+        "ms of processor per 1,000 requests, copied with answers; beside not copied",
+        Unit::Ms,
+        ["off-cpu", "answers-cpu"],
+        "ms_per_1000",
+    ),
+    versus(
         "forward-open-3000",
         "p50 ms, not copied; beside no proxy",
         Unit::Ms,
