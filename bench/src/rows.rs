@@ -273,6 +273,8 @@ pub(crate) const ROWS: &[Row] = &[
         .goal(Goal::Zero),
     alone("forward-open-3000", "copies lost, with answers", Unit::Whole, "answers-lost", "copies")
         .goal(Goal::Zero),
+    alone("forward-long", "copies lost, 3,000/s for 40 s", Unit::Whole, "requests-lost", "copies")
+        .goal(Goal::Zero),
     versus(
         "tail-peak",
         "MB/s, lines of 240 bytes; beside read, split, commit",

@@ -220,7 +220,7 @@ fn traffic_goes_on_when_the_queue_is_full() {
 
 #[test]
 fn traffic_goes_on_when_the_queue_makes_sources_wait() {
-    let rig = check_full("block", "256KiB", Some("memory"));
+    let rig = check_full("block", "64KiB", Some("memory"));
     // Those that waited in memory at the stop.
     let log = rig.proxy.log();
     let mut told = log.lines().filter(|line| line.contains("copies of requests are lost"));

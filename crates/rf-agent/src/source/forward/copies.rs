@@ -68,8 +68,13 @@ impl InHand {
         self.0.fetch_add(1, Ordering::Relaxed) & ENDED == 0
     }
 
-    fn are_many(&self) -> bool {
-        self.0.load(Ordering::Relaxed) & !ENDED >= MAX_WAITING
+    /// Why no other one should be begun now.
+    fn refusal(&self) -> Option<Loss> {
+        match self.0.load(Ordering::Relaxed) {
+            ENDED.. => Some(Loss::Stopping),
+            MAX_WAITING.. => Some(Loss::Waiting),
+            _ => None,
+        }
     }
 
     /// They are stored, or counted as lost.
@@ -94,12 +99,20 @@ impl Copies {
         out: Output,
         tasks: &Tasks,
     ) -> io::Result<Self> {
-        let waiting = Arc::<Waiting>::default();
-        let closed = CancellationToken::new();
-        let meter = Arc::clone(out.meter());
-        let memory = Memory::new(settings.memory_bytes);
         let maker = Maker::start(Arc::clone(&settings))?;
-        let in_hand = Arc::<InHand>::default();
+        let (copies, store) = Self::sides(source, settings, out);
+        tasks.spawn(format!("source {source} copies"), async move {
+            store.run(&maker).await;
+            Ok::<(), SourceError>(())
+        });
+        Ok(copies)
+    }
+
+    /// Both sides, without the task that connects them.
+    fn sides(source: &str, settings: Arc<CaptureSettings>, out: Output) -> (Self, Store) {
+        let (memory, meter) = (Memory::new(settings.memory_bytes), Arc::clone(out.meter()));
+        let (waiting, in_hand) = (Arc::<Waiting>::default(), Arc::<InHand>::default());
+        let closed = CancellationToken::new();
         let store = Store {
             source: source.to_owned(),
             out,
@@ -108,12 +121,9 @@ impl Copies {
             in_hand: Arc::clone(&in_hand),
             told: Mutex::default(),
         };
-        tasks.spawn(format!("source {source} copies"), async move {
-            store.run(&maker).await;
-            Ok::<(), SourceError>(())
-        });
         let _open = closed.drop_guard();
-        Ok(Self(Arc::new(Shared { waiting, _open, settings, memory, meter, in_hand })))
+        let shared = Shared { waiting, _open, settings, memory, meter, in_hand };
+        (Self(Arc::new(shared)), store)
     }
 
     pub(super) fn settings(&self) -> &CaptureSettings {
@@ -124,9 +134,9 @@ impl Copies {
         &self.0.memory
     }
 
-    /// No other one should be begun now.
-    pub(super) fn are_many(&self) -> bool {
-        self.0.in_hand.are_many()
+    /// Why no other one should be begun now.
+    pub(super) fn refusal(&self) -> Option<Loss> {
+        self.0.in_hand.refusal()
     }
 
     /// Hands over a copy. Never waits: the lock is held for as long as it takes to lay one down, or to take all.
@@ -190,8 +200,10 @@ impl Store {
                     }
                 } else {
                     let pause = self.store_some(maker, &mut copies).await;
-                    // Behind the last connection there is no traffic to give way to.
-                    timeout(pause, self.closed.cancelled()).await.ok();
+                    if !pause.is_zero() {
+                        // Behind the last connection there is no traffic to give way to.
+                        timeout(pause, self.closed.cancelled()).await.ok();
+                    }
                 }
             }
         };
@@ -234,15 +246,16 @@ impl Store {
     async fn store_some(&self, maker: &Maker, copies: &mut Pile) -> Duration {
         let count = copies.len();
         let Some(made) = maker.make(std::mem::take(copies)).await else {
-            self.lose(Loss::Failed, count);
-            tracing::error!(
-                source = self.source,
-                "copies of requests could not be converted to events"
-            );
+            self.fail(count);
             return Duration::ZERO;
         };
+        if made.failed > 0 {
+            self.fail(made.failed);
+        }
         *copies = made.rest;
-        self.store(made.events).await;
+        if !made.events.is_empty() {
+            self.store(made.events).await;
+        }
         let is_many = copies.is_empty() && count >= MANY;
         if is_many { made.pause.max(PAUSE) } else { made.pause }
     }
@@ -283,6 +296,15 @@ impl Store {
         }
     }
 
+    fn fail(&self, copies: usize) {
+        self.lose(Loss::Failed, copies);
+        tracing::error!(
+            source = self.source,
+            copies,
+            "copies of requests could not be converted to events"
+        );
+    }
+
     fn lose(&self, loss: Loss, copies: usize) {
         self.out.meter().losses.count(loss, copies);
         self.in_hand.settle(copies);
@@ -293,6 +315,7 @@ impl Drop for Store {
     fn drop(&mut self) {
         // A commit that is under way may still store what it has: nobody is there to learn of it.
         self.out.meter().losses.count(Loss::Stopping, self.in_hand.end());
+        drop(std::mem::take(&mut *self.waiting.pile.lock()));
         self.report();
     }
 }
@@ -325,31 +348,12 @@ mod tests {
         Recording::begin(head, copies)
     }
 
-    /// Both sides, without the task that connects them.
-    fn sides(out: Output) -> (Copies, Store) {
-        let (settings, meter) = (Arc::new(settings()), Arc::clone(out.meter()));
-        let memory = Memory::new(settings.memory_bytes);
-        let (waiting, in_hand) = (Arc::<Waiting>::default(), Arc::<InHand>::default());
-        let closed = CancellationToken::new();
-        let store = Store {
-            source: "s".to_owned(),
-            out,
-            waiting: Arc::clone(&waiting),
-            closed: closed.clone(),
-            in_hand: Arc::clone(&in_hand),
-            told: Mutex::default(),
-        };
-        let _open = closed.drop_guard();
-        let shared = Shared { waiting, _open, settings, memory, meter, in_hand };
-        (Copies(Arc::new(shared)), store)
-    }
-
     #[tokio::test]
     async fn while_many_wait_no_copy_is_begun() {
         let folder = tempfile::tempdir().unwrap();
         let (queues, out) = open(folder.path(), WhenFull::Block).await;
         let meter = Arc::clone(out.meter());
-        let (copies, store) = sides(out);
+        let (copies, store) = Copies::sides("s", Arc::new(settings()), out);
         (1..MAX_WAITING).for_each(|_| assert!(copies.0.in_hand.begin()));
         let late = begin(&copies).expect("there is room for one");
         drop(begin(&copies).expect("that one has not come yet"));
@@ -416,14 +420,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (queues, out) = open(folder.path(), WhenFull::Block).await;
         let meter = Arc::clone(out.meter());
-        let (copies, store) = sides(out);
+        let (copies, store) = Copies::sides("s", Arc::new(settings()), out);
         drop(begin(&copies).expect("there is room"));
+        let late = begin(&copies).expect("there is room");
         assert!(copies.0.in_hand.begin(), "another is being handed over");
         drop(store);
         assert_eq!(meter.losses.counts().to_string(), "2 stopping");
-        // The next comes when all is counted.
-        drop(begin(&copies).expect("there is room"));
-        assert_eq!(meter.losses.counts().to_string(), "3 stopping");
+        assert!(copies.0.waiting.pile.lock().is_empty(), "nobody would take it");
+        // The next come when all is counted.
+        drop(late);
+        assert!(begin(&copies).is_none());
+        assert_eq!(meter.losses.counts().to_string(), "4 stopping");
         queues.close().await;
     }
 

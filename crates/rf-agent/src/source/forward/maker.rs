@@ -3,9 +3,11 @@
 //!
 //! The lowest priority is not enough for that. A busy processor is idle for some microseconds again and again, whenever a
 //! request is with the client or the upstream; the thread is put there, goes on for a while, and takes caches with it. So
-//! it tells how long it has waited for a processor, and the next copies are made after a pause.
+//! it compares how long it has worked with how long it had to wait for a processor in between, and the next copies are made
+//! after a pause.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,14 +18,15 @@ use tokio::time::Instant;
 
 use super::config::CaptureSettings;
 use super::event;
-use super::pile::Pile;
+use super::pile::{Copied, Pile};
 use crate::source::COPIES_NICENESS;
 
 /// A commit is closed when it reaches this; small, so that it fits where little room is left.
 const BATCH_GOAL_BYTES: usize = 512 * 1024;
 
-/// Pauses are so many times what the thread has waited for a processor, but not more than so many times what it has worked: where
-/// all are busy it takes a sixty-fourth of one, which is enough for some 2000 small copies a second.
+/// Pauses are so many times what the thread has waited longer than it has worked: where others have less than half of the
+/// processors' time there are none, so that no copy is lost for them. They are not more than so many times what it has
+/// worked: where all are busy it takes a sixty-fourth of one, which is enough for some 2000 small copies a second.
 const PAUSE_PER_WAITED: u32 = 16;
 const PAUSE_PER_WORKED: u32 = 64;
 /// However long it took.
@@ -39,6 +42,8 @@ pub(super) struct Maker {
 pub(super) struct Made {
     /// The events of one commit.
     pub(super) events: Vec<Bytes>,
+    /// Copies that no event could be made of: that panicked. They are lost.
+    pub(super) failed: usize,
     /// Copies that are left for the next.
     pub(super) rest: Pile,
     /// How long the processors should be left to others now.
@@ -50,44 +55,69 @@ impl Maker {
         Ok(Self { thread: Background::start("rf-copies", COPIES_NICENESS)?, settings })
     }
 
-    /// Takes copies until their events have the size of a commit. `None`: it panicked, and the copies are lost.
+    /// Takes copies until their events have the size of a commit. `None`: the thread has ended, and the copies are lost.
     pub(super) async fn make(&self, copies: Pile) -> Option<Made> {
         let settings = Arc::clone(&self.settings);
-        self.thread.run(move || make(copies, &settings)).await
+        let encode = move |copied: &Copied<'_>| event::encode(copied, &settings);
+        self.thread.run(move || make(copies, encode)).await
     }
 }
 
-fn make(mut copies: Pile, settings: &CaptureSettings) -> Made {
+fn make(mut copies: Pile, encode: impl Fn(&Copied<'_>) -> Vec<u8>) -> Made {
     let (begun, worked_before) = (Instant::now(), thread_time());
-    let mut events = Vec::new();
-    let mut bytes = 0;
-    while bytes < BATCH_GOAL_BYTES
-        && let Some(event) = copies.take(|copied| event::encode(copied, settings))
-    {
-        bytes += event.len();
-        events.push(Bytes::from(event));
+    let (mut events, mut bytes, mut failed) = (Vec::new(), 0, 0);
+    while bytes < BATCH_GOAL_BYTES {
+        // What is shared is only read, and a pile is past a copy before that is read.
+        let take = AssertUnwindSafe(|| copies.take(&encode));
+        match catch_unwind(take) {
+            Ok(Some(event)) => {
+                bytes += event.len();
+                events.push(Bytes::from(event));
+            }
+            Ok(None) => break,
+            Err(_panic) => failed += 1,
+        }
     }
     let worked = thread_time().saturating_sub(worked_before);
-    Made { events, rest: copies, pause: pause(worked, begun.elapsed().saturating_sub(worked)) }
+    let waited = begun.elapsed().saturating_sub(worked);
+    Made { events, failed, rest: copies, pause: pause(worked, waited) }
 }
 
 fn pause(worked: Duration, waited: Duration) -> Duration {
-    (waited * PAUSE_PER_WAITED).min(worked * PAUSE_PER_WORKED).min(MAX_PAUSE)
+    let for_waited = waited.saturating_sub(worked) * PAUSE_PER_WAITED;
+    for_waited.min(worked * PAUSE_PER_WORKED).min(MAX_PAUSE)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::recording::{Draft, Memory};
     use super::*;
+
+    #[test]
+    fn a_copy_that_panics_is_lost_alone() {
+        let memory = Memory::new(usize::MAX);
+        let mut copies = Pile::default();
+        for n in 0..5 {
+            copies.lay(Draft { captured_at_us: n, ..Draft::for_test(&memory) });
+        }
+        let made = make(copies, |copied| match copied.captured_at_us {
+            1 | 3 => panic!("expected"),
+            n => n.to_string().into_bytes(),
+        });
+        assert_eq!((made.events, made.failed), (vec!["0".into(), "2".into(), "4".into()], 2));
+        assert!(made.rest.is_empty());
+    }
 
     #[test]
     fn the_more_the_thread_waits_the_longer_it_leaves_the_processors_to_others() {
         let ms = Duration::from_millis;
         for (worked, waited, expected) in [
             (ms(5), ms(0), ms(0)),
-            (ms(5), ms(1), ms(16)),
-            (ms(5), ms(10), ms(160)),
+            (ms(5), ms(5), ms(0)),
+            (ms(5), ms(6), ms(16)),
+            (ms(5), ms(15), ms(160)),
             (ms(5), ms(100), ms(320)),
-            (ms(50), ms(100), ms(1000)),
+            (ms(50), ms(200), ms(1000)),
         ] {
             assert_eq!(pause(worked, waited), expected, "{worked:?} {waited:?}");
         }

@@ -15,8 +15,9 @@ use super::recording::{Draft, HeaderList, Hold, Part};
 /// Sizes of pieces: the first is small, so that few copies take little.
 const FIRST_PIECE_BYTES: usize = 4 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
-/// A larger body is kept as it is: there are few of those, and copying it would take longer.
-const OWN_BYTES: usize = 16 * 1024;
+/// A larger body is kept as it is: there are few of those, and copying it would take longer. An eighth of a piece, so that what
+/// does not fit behind the others leaves little of it empty.
+const OWN_BYTES: usize = 8 * 1024;
 /// Copies for each of so many bytes of a piece: about what those without bodies take.
 const BYTES_PER_COPY: usize = 512;
 
@@ -155,14 +156,14 @@ impl Pile {
         }
     }
 
-    /// Takes the oldest copy, as `read` sees it.
+    /// Takes the oldest copy, as `read` sees it. Should `read` panic, the copy has been taken all the same.
     pub(super) fn take<T>(&mut self, read: impl FnOnce(&Copied<'_>) -> T) -> Option<T> {
         while self.pieces.front().is_some_and(|piece| piece.laid.is_empty()) {
             self.pieces.pop_front();
         }
-        let taken = self.pieces.front_mut()?.take(read)?;
+        let piece = self.pieces.front_mut()?;
         self.copies -= 1;
-        Some(taken)
+        piece.take(read)
     }
 }
 
@@ -209,6 +210,8 @@ impl Piece {
         self.bytes.extend_from_slice(&bytes);
         self.ends.extend_from_slice(&ends);
         let body = if body.len() > OWN_BYTES {
+            let mut body = body;
+            body.shrink_to_fit();
             LaidBody::Own(body)
         } else {
             self.bytes.extend_from_slice(&body);
@@ -233,11 +236,9 @@ impl Piece {
             side: rest.side(&answer.side),
         });
         let Laid { captured_at_us, peer, ref method, total_us, .. } = laid;
-        let taken =
-            read(&Copied { captured_at_us, peer, method, target, request, answer, total_us });
         let (bytes, ends) = (rest.bytes.len(), rest.ends.len());
         self.taken = Taken { bytes: self.bytes.len() - bytes, ends: self.ends.len() - ends };
-        Some(taken)
+        Some(read(&Copied { captured_at_us, peer, method, target, request, answer, total_us }))
     }
 }
 
@@ -292,6 +293,7 @@ fn size_in_piece(part: &Part) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
 
     use http::header::{ACCEPT, CONTENT_TYPE};
@@ -375,6 +377,19 @@ mod tests {
             next += 1;
         }
         assert_eq!((next, pile.is_empty()), (600, true));
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_read_is_taken_and_those_behind_it_are_whole() {
+        let memory = Memory::new(usize::MAX);
+        let mut pile = Pile::default();
+        (0..3).for_each(|n| pile.lay(draft(n, &memory)));
+        pile.take(|copied| assert_copy(copied, 0, &memory)).unwrap();
+        let read = AssertUnwindSafe(|| pile.take(|_| panic!("expected")));
+        assert!(catch_unwind(read).is_err());
+        assert_eq!(pile.len(), 1);
+        pile.take(|copied| assert_copy(copied, 2, &memory)).unwrap();
+        assert!(pile.is_empty());
     }
 
     #[test]

@@ -161,8 +161,8 @@ impl Recording {
             return None;
         }
         // Then nothing is spent on it, at the very moment when the traffic needs everything.
-        if copies.are_many() {
-            copies.lose(Loss::Waiting);
+        if let Some(loss) = copies.refusal() {
+            copies.lose(loss);
             return None;
         }
         let headers = HeaderList::of(head.headers, &settings.drop_headers, head.named);
