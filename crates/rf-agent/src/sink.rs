@@ -41,8 +41,8 @@ use crate::pipeline::Output;
 pub(crate) struct SinkBatch {
     /// The same for every repeat of this batch, with [`Writes::Batches`] also after a restart.
     pub(crate) id: String,
-    /// In order; at least one.
-    pub(crate) events: Vec<StoredEvent>,
+    /// In order; at least one. Shared by all who work on the batch.
+    pub(crate) events: Arc<[StoredEvent]>,
 }
 
 /// Why a batch was not written.
@@ -135,6 +135,9 @@ pub(crate) struct Batching {
     pub(crate) overlap: Overlap,
 }
 
+/// Batches that are made ready before their turn for [`Overlap::RemovedTogether`], so that some are while the queue commits.
+pub(crate) const READY_TOGETHER: usize = 4;
+
 /// What the queue does beside a write, and so how much comes again after a kill, in its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Overlap {
@@ -142,8 +145,9 @@ pub(crate) enum Overlap {
     None,
     /// The next batch is made ready, and the one before removed. The last two may come again.
     Ahead,
-    /// The next batch is made ready. For a sink that knows by itself how far it is ([`Sink::progress`]): up to so many batches
-    /// that are written leave the queue in one commit, while more wait and there is room. So many more may come again.
+    /// The next [`READY_TOGETHER`] batches are made ready. For a sink that knows by itself how far it is ([`Sink::progress`]):
+    /// so many batches that are written leave the queue in one commit, while more wait and there is room, and further ones
+    /// are written meanwhile. All of those may come again.
     RemovedTogether(usize),
 }
 

@@ -155,7 +155,7 @@ impl Sink for Exec {
 
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
-            for event in &batch.events {
+            for event in batch.events.iter() {
                 self.hand_over(event).await?;
             }
             Ok(())

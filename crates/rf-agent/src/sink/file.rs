@@ -48,8 +48,8 @@ use self::writer::{Appended, Chunk, FileError, Progress, Tracked, Writer};
 use super::prepared::Prepared;
 use super::template::plain_name;
 use super::{
-    Batching, Overlap, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost, SinkStartError,
-    Writes, checkpoint,
+    Batching, Overlap, READY_TOGETHER, Shape, Sink, SinkBatch, SinkContext, SinkError, SinkHost,
+    SinkStartError, Writes, checkpoint,
 };
 use crate::pipeline::{Batch, Output};
 use crate::settings::at;
@@ -114,7 +114,7 @@ pub(super) fn of_config(
         name: context.name.to_owned(),
         data_dir: context.data_dir.to_owned(),
         renderer: Arc::new(Renderer { path, format: config.format }),
-        prepared: Prepared::new(BATCH_BYTES),
+        prepared: Prepared::new(READY_TOGETHER, BATCH_BYTES),
         max_total,
         shape: Shape::of(Writes::Batches(Batching {
             max_events: MAX_BATCH,
@@ -137,7 +137,7 @@ struct FileSink {
     data_dir: PathBuf,
     /// What its events look like in which files.
     renderer: Arc<Renderer>,
-    /// The next batch as it is to stand in its files.
+    /// The next batches as they are to stand in their files.
     prepared: Prepared<Result<Vec<Chunk>, String>>,
     max_total: Option<u64>,
     shape: Shape,

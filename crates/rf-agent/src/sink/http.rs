@@ -257,7 +257,7 @@ impl Sink for HttpSink {
 
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
         Box::pin(async move {
-            for event in &batch.events {
+            for event in batch.events.iter() {
                 self.replay(event).await?;
             }
             Ok(())

@@ -112,7 +112,7 @@ impl Sink for LogSink {
     }
 
     fn write<'a>(&'a self, batch: &'a SinkBatch) -> BoxFuture<'a, Result<(), SinkError>> {
-        for event in &batch.events {
+        for event in batch.events.iter() {
             let shown = event.content.get(..MAX_SHOWN_BYTES).unwrap_or(&event.content);
             let content = String::from_utf8_lossy(shown);
             let sink = self.name.as_str();

@@ -8,32 +8,31 @@
 //! batch is with the target, the next one is read, and one commit removes the batch before and stores both. The next then
 //! leaves the moment the target has answered. A restart finds up to two batches and repeats them in their order: the target
 //! may have both, the first, or none. Never is a third sent before the removal of the first is stored, but for a sink that
-//! knows by itself how far it is and asks for less ([`Overlap::RemovedTogether`]).
+//! knows by itself how far it is and asks for less ([`Overlap::RemovedTogether`], see [`beside`]): that one waits for a commit
+//! only where no other batch is ready, or the queue has no room.
 //!
 //! A batch that is refused for good goes on as its halves. They are stored in its place before the first of them is sent: so
 //! a restart repeats the halves that the target may have, and never the whole, which it might take now. Their events come
 //! from the same range of ids, which only ever loses events. So a half that is repeated brings nothing that it had not the
 //! first time.
 
+mod beside;
+
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use rf_queue::{Budget, Checkpoint, StoredEvent};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::beside::Beside;
 use super::deliver::age_of;
 use super::delivery::{Delivery, End, halves};
 use super::done::Done;
 use super::rate::Rate;
 use super::{FlushTimer, Interrupted, Worker};
 use crate::sink::{Batching, EventLimit, Overlap, RateLimits, SinkBatch, checkpoint};
-
-/// A batch that is written leaves the queue within this time, however long the next one takes.
-const REMOVED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The stored word on a batch in flight; the checkpoint is a list of them, in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -53,6 +52,10 @@ pub(super) async fn run(worker: &Worker, batching: &Batching) -> Result<(), Inte
         cursor: 0,
         ahead: VecDeque::new(),
         done: Done::default(),
+        beside: match batching.overlap {
+            Overlap::RemovedTogether(most) => Some(Beside::new(worker, batching, most)),
+            Overlap::None | Overlap::Ahead => None,
+        },
     };
     shipper.resume().await?;
     while let Some(batch) = shipper.next_batch().await? {
@@ -76,6 +79,8 @@ struct Shipper<'a> {
     ahead: VecDeque<SinkBatch>,
     /// What the next commit removes and buries.
     done: Done,
+    /// Of a sink whose batches leave the queue together.
+    beside: Option<Beside<'a>>,
 }
 
 impl Shipper<'_> {
@@ -90,7 +95,7 @@ impl Shipper<'_> {
         for InFlight { id, first, last } in flights.into_iter().flatten() {
             let events = read_range(worker, self.batching, first, last).await?;
             if !events.is_empty() {
-                self.ahead.push_back(SinkBatch { id, events });
+                self.ahead.push_back(SinkBatch { id, events: events.into() });
             }
         }
         Ok(())
@@ -183,79 +188,107 @@ impl Shipper<'_> {
             self.settle().await?;
             return Ok(None);
         }
-        let batch = SinkBatch { id: Uuid::now_v7().to_string(), events };
-        let done = std::mem::take(&mut self.done);
-        commit_with(self.worker, done, &[&batch]).await?;
+        let batch = SinkBatch { id: Uuid::now_v7().to_string(), events: events.into() };
+        // A sink that knows by itself how far it is repeats nothing, whatever a restart takes for the next batch.
+        if self.beside.is_none() {
+            let done = in_flight(self.worker, std::mem::take(&mut self.done), [&batch])?;
+            done.store(self.worker).await?;
+        }
         Ok(Some(batch))
     }
 
-    /// Sends one batch, and meanwhile commits what is done and prepares the next; false when the agent stops before its end. One
+    /// Sends one batch, and meanwhile removes what is done and prepares the next; false when the agent stops before its end. One
     /// that is refused as a whole is not at its end: its halves are the next ones.
     async fn ship(&mut self, batch: SinkBatch) -> Result<bool, Interrupted> {
-        let (worker, batching) = (self.worker, self.batching);
-        let mut before = std::mem::take(&mut self.done);
-        if batching.overlap == Overlap::None && !before.is_empty() {
-            // Halves, or batches that are left by another kind of sink of this name. This one relies on the order.
-            let flights: Vec<&SinkBatch> = [&batch].into_iter().chain(&self.ahead).collect();
-            commit_with(worker, std::mem::take(&mut before), &flights).await?;
-        }
-        let ahead = &self.ahead;
-        let mut delivery = Delivery::new(worker, &mut self.rate, self.cursor);
-        let written = CancellationToken::new();
-        let writing = async {
-            let end = delivery.run(&batch).await;
-            written.cancel();
-            end
+        // What is written and stays in the queue takes the place of what comes.
+        let has_room = self.worker.store.is_half_empty(self.worker.queue);
+        let end = match &self.beside {
+            Some(_) if has_room => self.ship_beside(&batch).await?,
+            _ => self.ship_and_remove(&batch).await?,
         };
-        let beside = async {
-            let next = if ahead.is_empty() {
-                look_ahead(worker, batching, &before, &batch).await?
-            } else {
-                None
-            };
-            if let Some(next) = &next {
-                worker.sink.prepare(next);
-            }
-            let can_wait = next.is_some() && may_be_removed_later(worker, batching, &before);
-            if can_wait && timeout(REMOVED_WITHIN, written.cancelled()).await.is_ok() {
-                return Ok((before, next));
-            }
-            if next.is_some() || !before.is_empty() {
-                let flights: Vec<&SinkBatch> =
-                    [&batch].into_iter().chain(ahead).chain(&next).collect();
-                commit_with(worker, before, &flights).await?;
-            }
-            Ok::<_, Interrupted>((Done::default(), next))
-        };
-        // The queue is asked first: it reads while the sink makes its write ready.
-        let (beside, end) = tokio::join!(beside, writing);
-        let (cursor, done) = delivery.end();
-        let (before, next) = beside?;
-        self.cursor = cursor;
-        self.done = before;
-        self.done.extend(done);
-        self.ahead.extend(next);
         if matches!(end, End::Refused) {
             self.halve(batch).await?;
         }
         Ok(!matches!(end, End::Stopped))
     }
 
+    /// Sends it; what was done before has left the queue then.
+    async fn ship_and_remove(&mut self, batch: &SinkBatch) -> Result<End, Interrupted> {
+        self.finish_beside().await?;
+        let (worker, batching) = (self.worker, self.batching);
+        let mut before = std::mem::take(&mut self.done);
+        if batching.overlap == Overlap::None && !before.is_empty() {
+            // Halves, or batches that are left by another kind of sink of this name. This one relies on the order.
+            let batches = [batch].into_iter().chain(&self.ahead);
+            in_flight(worker, std::mem::take(&mut before), batches)?.store(worker).await?;
+        }
+        let ahead = &self.ahead;
+        let mut delivery = Delivery::new(worker, &mut self.rate, self.cursor);
+        let beside = async {
+            let next = match batch.events.last() {
+                Some(last) if ahead.is_empty() && batching.overlap != Overlap::None => {
+                    match Behind::of(worker, batching, before.events() + batch.events.len()) {
+                        Some(behind) => behind.read(worker, batching, last.id).await?,
+                        None => None,
+                    }
+                }
+                _ => None,
+            };
+            if let Some(next) = &next {
+                worker.sink.prepare(next);
+            }
+            if next.is_some() || !before.is_empty() {
+                let batches = [batch].into_iter().chain(ahead).chain(&next);
+                in_flight(worker, before, batches)?.store(worker).await?;
+            }
+            Ok::<_, Interrupted>(next)
+        };
+        // The queue is asked first: it reads while the sink makes its write ready.
+        let (next, end) = tokio::join!(beside, delivery.run(batch));
+        (self.cursor, self.done) = delivery.end();
+        self.ahead.extend(next?);
+        Ok(end)
+    }
+
+    /// Sends it; what is done leaves the queue with later batches.
+    async fn ship_beside(&mut self, batch: &SinkBatch) -> Result<End, Interrupted> {
+        let Self { worker, rate, cursor, ahead, done, beside, .. } = self;
+        let Some(beside) = beside else { return self.ship_and_remove(batch).await };
+        let mut delivery = Delivery::new(worker, rate, *cursor);
+        let end = beside.during(delivery.run(batch), batch, ahead, done).await?;
+        let (cursor, written) = delivery.end();
+        self.cursor = cursor;
+        self.done.extend(written);
+        if ahead.is_empty() {
+            beside.finish(ahead).await?;
+        }
+        Ok(end)
+    }
+
     /// Puts the halves of a batch into its place.
     async fn halve(&mut self, batch: SinkBatch) -> Result<(), Interrupted> {
-        for half in halves(batch).into_iter().rev() {
+        for half in halves(&batch).into_iter().rev() {
             self.ahead.push_front(half);
         }
-        let flights: Vec<&SinkBatch> = self.ahead.iter().collect();
-        commit_with(self.worker, std::mem::take(&mut self.done), &flights).await
+        self.finish_beside().await?;
+        let done = in_flight(self.worker, std::mem::take(&mut self.done), &self.ahead)?;
+        done.store(self.worker).await
     }
 
     /// Commits what is done without beginning a batch.
     async fn settle(&mut self) -> Result<(), Interrupted> {
+        self.finish_beside().await?;
         if !self.done.is_empty() {
             std::mem::take(&mut self.done).store(self.worker).await?;
         }
         Ok(())
+    }
+
+    async fn finish_beside(&mut self) -> Result<(), Interrupted> {
+        match &mut self.beside {
+            Some(beside) => beside.finish(&mut self.ahead).await,
+            None => Ok(()),
+        }
     }
 
     /// Waits until the rate allows the next batch; false when the agent stops before.
@@ -316,56 +349,53 @@ fn first_too_large(batching: &Batching, events: &[StoredEvent]) -> Option<(usize
     Some((place, limit))
 }
 
-/// Commits what is done, and the batches that are in flight from then on.
-async fn commit_with(
+/// What is done, to be stored with the batches that are in flight from then on.
+fn in_flight<'a>(
     worker: &Worker,
     mut done: Done,
-    batches: &[&SinkBatch],
-) -> Result<(), Interrupted> {
-    let flight = |batch: &&SinkBatch| {
+    batches: impl IntoIterator<Item = &'a SinkBatch>,
+) -> Result<Done, Interrupted> {
+    let flight = |batch: &SinkBatch| {
         let (first, last) = (batch.events.first()?.id, batch.events.last()?.id);
         Some(InFlight { id: batch.id.clone(), first, last })
     };
-    let flights: Vec<InFlight> = batches.iter().filter_map(flight).collect();
+    let flights: Vec<InFlight> = batches.into_iter().filter_map(flight).collect();
     let value =
         serde_json::to_vec(&flights).map_err(|error| Interrupted::Store(error.to_string()))?;
     done.checkpoint(Checkpoint { key: key(worker), value: Some(value) });
-    done.store(worker).await?;
-    Ok(())
+    Ok(done)
 }
 
-/// Whether what is done may leave the queue with what comes next: for a sink that needs no commit between two batches, and only
-/// while the room is not needed.
-fn may_be_removed_later(worker: &Worker, batching: &Batching, before: &Done) -> bool {
-    let Overlap::RemovedTogether(most) = batching.overlap else { return false };
-    before.batches() < most && !before.gives_up() && worker.store.is_half_empty(worker.queue)
+/// What waits behind the batches that are known. Only a whole batch is read of it: what comes meanwhile shall travel together.
+struct Behind {
+    events: u64,
 }
 
-/// The batch behind the one that is being sent. Only a whole one: what comes meanwhile shall travel together. `before` is
-/// what the queue still holds and the next commit removes.
-async fn look_ahead(
-    worker: &Worker,
-    batching: &Batching,
-    before: &Done,
-    batch: &SinkBatch,
-) -> Result<Option<SinkBatch>, Interrupted> {
-    let Some(last) = batch.events.last().map(|event| event.id) else { return Ok(None) };
-    // A rate decides when the next one leaves, and until then more may come.
-    let has_rate = worker.sink.shape().rate != RateLimits::default();
-    if batching.overlap == Overlap::None || has_rate || worker.stop.is_cancelled() {
-        return Ok(None);
+impl Behind {
+    /// `known`: events that the queue still holds and that are written, or read. `None`: too little waits.
+    fn of(worker: &Worker, batching: &Batching, known: usize) -> Option<Self> {
+        // A rate decides when the next one leaves, and until then more may come.
+        if worker.sink.shape().rate != RateLimits::default() || worker.stop.is_cancelled() {
+            return None;
+        }
+        let usage = worker.store.usage(worker.queue);
+        let events = usage.events.saturating_sub(known as u64);
+        let is_much =
+            usage.bytes >= batching.goal_bytes as u64 || events >= batching.max_events as u64;
+        is_much.then_some(Self { events })
     }
-    let gone = (before.events() + batch.events.len()) as u64;
-    let usage = worker.store.usage(worker.queue);
-    let is_much = usage.bytes >= batching.goal_bytes as u64
-        || usage.events.saturating_sub(gone) >= batching.max_events as u64;
-    if !is_much {
-        return Ok(None);
+
+    async fn read(
+        self,
+        worker: &Worker,
+        batching: &Batching,
+        after: u64,
+    ) -> Result<Option<SinkBatch>, Interrupted> {
+        let events = read(worker, after, budget(batching)).await?;
+        let is_whole = self.events > events.len() as u64;
+        if !is_whole || events.is_empty() || first_too_large(batching, &events).is_some() {
+            return Ok(None);
+        }
+        Ok(Some(SinkBatch { id: Uuid::now_v7().to_string(), events: events.into() }))
     }
-    let events = read(worker, last, budget(batching)).await?;
-    let is_whole = usage.events.saturating_sub(gone) > events.len() as u64;
-    if !is_whole || events.is_empty() || first_too_large(batching, &events).is_some() {
-        return Ok(None);
-    }
-    Ok(Some(SinkBatch { id: Uuid::now_v7().to_string(), events }))
 }

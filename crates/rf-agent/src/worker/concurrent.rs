@@ -192,10 +192,9 @@ impl<'a> Sender<'a> {
 }
 
 async fn write(worker: &Worker, event: StoredEvent) -> Written {
-    let batch = SinkBatch { id: event.id.to_string(), events: vec![event] };
+    let batch = SinkBatch { id: event.id.to_string(), events: [event.clone()].into() };
     let outcome = deliver(worker, &batch).await;
-    let mut events = batch.events;
-    (events.swap_remove(0), outcome)
+    (event, outcome)
 }
 
 /// Waits for the moment if there is one; without one the branch of `select!` is off.

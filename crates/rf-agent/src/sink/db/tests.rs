@@ -105,7 +105,7 @@ async fn a_batch_that_was_found_bad_beforehand_is_refused_and_its_halves_are_rea
     assert!(matches!(&refused, Err(SinkError::Permanent(reason)) if reason.contains("JSON")));
     let half = |part: usize| SinkBatch {
         id: format!("{}.{part}", batch.id),
-        events: vec![batch.events[part].clone()],
+        events: [batch.events[part].clone()].into(),
     };
     rig.sink.prepare(&batch);
     rig.sink.write(&half(0)).await.unwrap();
@@ -372,7 +372,7 @@ async fn a_batch_with_a_bad_event_that_comes_again_in_parts_counts_once() {
     let batch = rig.batch(&events);
     let part = |id: &str, range: std::ops::Range<usize>| SinkBatch {
         id: format!("{}{id}", batch.id),
-        events: batch.events[range].to_vec(),
+        events: batch.events[range].into(),
     };
     for _ in 0..2 {
         assert!(rig.sink.write(&batch).await.is_err());

@@ -57,7 +57,7 @@ impl<S: State> Database<S> {
     pub(crate) fn new(context: &SinkContext<'_>, path: &Path) -> Self {
         let path = context.data_dir.join(path);
         let name = context.name.to_owned();
-        let (writer, prepared) = (OnceLock::new(), Prepared::new(GOAL_BYTES));
+        let (writer, prepared) = (OnceLock::new(), Prepared::new(1, GOAL_BYTES));
         Self { name, reader: Reader::new(path.clone()), path, writer, prepared }
     }
 

@@ -90,7 +90,7 @@ impl Rig {
                 }
             })
             .collect();
-        SinkBatch { id: format!("batch-{}", self.next_id), events }
+        SinkBatch { id: format!("batch-{}", self.next_id), events: events.into() }
     }
 
     pub(crate) async fn try_write(&mut self, contents: &[String]) -> Result<(), SinkError> {
@@ -107,16 +107,16 @@ impl Rig {
     pub(crate) async fn deliver(&mut self, contents: &[String]) -> Vec<(String, String)> {
         let mut refused = Vec::new();
         let mut parts = vec![self.batch(contents)];
-        while let Some(mut part) = parts.pop() {
+        while let Some(part) = parts.pop() {
             let Err(error) = self.sink.write(&part).await else { continue };
             let SinkError::Permanent(reason) = error else { panic!("{part:?}: {error}") };
             if let [event] = &part.events[..] {
                 refused.push((String::from_utf8(event.content.to_vec()).unwrap(), reason));
                 continue;
             }
-            let back = part.events.split_off(part.events.len() / 2);
-            for (half, events) in [(1, back), (0, part.events)] {
-                parts.push(SinkBatch { id: format!("{}.{half}", part.id), events });
+            let (front, back) = part.events.split_at(part.events.len() / 2);
+            for (half, events) in [(1, back), (0, front)] {
+                parts.push(SinkBatch { id: format!("{}.{half}", part.id), events: events.into() });
             }
         }
         refused

@@ -3,6 +3,7 @@
 use rf_queue::Checkpoint;
 
 use super::*;
+use crate::sink::READY_TOGETHER;
 
 const TOGETHER: usize = 3;
 
@@ -61,6 +62,43 @@ async fn what_is_written_leaves_the_queue_however_long_the_next_batch_takes() {
     assert_eq!(held.writes().len(), 3);
 }
 
+#[tokio::test]
+async fn batches_that_are_ready_are_written_while_the_queue_commits() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..200)).await;
+    let sink = Recorder::new(together(), |_| Ok(()));
+    sink.gate.forget_permits(1_000_000);
+    let all_written = async {
+        while sink.prepared.lock().len() < READY_TOGETHER {
+            tokio::task::yield_now().await;
+        }
+        bench.refuse(true);
+        sink.gate.add_permits(TOGETHER);
+        bench.wait_refused().await;
+        // The one that is being written, and those behind it.
+        sink.gate.add_permits(1 + READY_TOGETHER);
+        sink.wait_delivered(10 * (TOGETHER + 1 + READY_TOGETHER)).await;
+        assert_eq!(bench.left(), 200);
+        bench.refuse(false);
+        sink.gate.add_permits(1_000_000);
+        bench.wait_empty().await;
+    };
+    bench.run(&sink, all_written).await;
+    assert_eq!(sink.wait_delivered(200).await, names(0..200));
+}
+
+#[tokio::test]
+async fn a_batch_alone_is_removed_by_the_one_commit_that_it_costs() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..5)).await;
+    let sink = Recorder::new(together(), |_| Ok(()));
+    bench.run(&sink, bench.wait_empty()).await;
+    assert_eq!(sink.writes().len(), 1);
+    assert_eq!(bench.store.checkpoint("ship:sink").await.unwrap(), None);
+}
+
 /// Fills the queue until it `is_full`, and has some batches written.
 async fn check_emptied_batch_by_batch(bench: &Bench, is_full: impl Fn(&Bench) -> bool) {
     const WRITTEN: usize = 9;
@@ -86,6 +124,8 @@ async fn check_emptied_batch_by_batch(bench: &Bench, is_full: impl Fn(&Bench) ->
         () = they_have_left => {}
     }
     assert_eq!(removals(&counter), WRITTEN);
+    // The one that is being written, and the next.
+    assert_eq!(held.prepared.lock().len(), WRITTEN + 1);
 }
 
 #[tokio::test]
