@@ -146,8 +146,8 @@ pub(crate) enum Overlap {
     /// The next batch is made ready, and the one before removed. The last two may come again.
     Ahead,
     /// The next [`READY_TOGETHER`] batches are made ready. For a sink that knows by itself how far it is ([`Sink::progress`]):
-    /// so many batches that are written leave the queue in one commit, while more wait and there is room, and further ones
-    /// are written meanwhile. All of those may come again.
+    /// so many batches that are written, or up to twice as many where reads are slow, leave the queue in one commit, while
+    /// more wait and there is room, and those that are ready are written meanwhile. All of those may come again.
     RemovedTogether(usize),
 }
 

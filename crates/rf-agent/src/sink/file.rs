@@ -6,11 +6,11 @@
 //!
 //! How that is kept: the good length of every file that is being written, and up to which event that is, are stored with the
 //! removal of the batch from the queue ([`Sink::progress`]), never after it. What stands behind the good length is cut at the
-//! next start, and the batches behind it, a few at the most, are written again; events before it that come again are passed
-//! over. A file is known to the database before its first byte is
-//! written, and again before it is renamed: whatever a start finds is either known and whole, or cut, or empty, or not there.
+//! next start, and the batches behind it, a dozen at the most, are written again; events before it that come again are
+//! passed over. A file is known to the database before its first byte is written, and again before it is renamed: whatever
+//! a start finds is either known and whole, or cut, or empty, or not there.
 //!
-//! A batch is written while the removal of the one before is being stored, and a file may be begun or renamed meanwhile. So
+//! Batches are written while the removal of earlier ones is being stored, and a file may be begun or renamed meanwhile. So
 //! what the sink stores by itself has a key of its own, and the newer of both counts (`Progress::version`).
 
 mod config;

@@ -200,10 +200,20 @@ impl Shipper<'_> {
     /// Sends one batch, and meanwhile removes what is done and prepares the next; false when the agent stops before its end. One
     /// that is refused as a whole is not at its end: its halves are the next ones.
     async fn ship(&mut self, batch: SinkBatch) -> Result<bool, Interrupted> {
-        // What is written and stays in the queue takes the place of what comes.
-        let has_room = self.worker.store.is_half_empty(self.worker.queue);
-        let end = match &self.beside {
-            Some(_) if has_room => self.ship_beside(&batch).await?,
+        let end = match &mut self.beside {
+            // Otherwise what is written and stays in the queue would take the place of what comes.
+            Some(beside) if beside.has_room() => {
+                let mut delivery = Delivery::new(self.worker, &mut self.rate, self.cursor);
+                let writing = delivery.run(&batch);
+                let end = beside.during(writing, &batch, &mut self.ahead, &mut self.done).await?;
+                let (cursor, written) = delivery.end();
+                self.cursor = cursor;
+                self.done.extend(written);
+                if self.ahead.is_empty() {
+                    beside.finish(&mut self.ahead).await?;
+                }
+                end
+            }
             _ => self.ship_and_remove(&batch).await?,
         };
         if matches!(end, End::Refused) {
@@ -247,21 +257,6 @@ impl Shipper<'_> {
         let (next, end) = tokio::join!(beside, delivery.run(batch));
         (self.cursor, self.done) = delivery.end();
         self.ahead.extend(next?);
-        Ok(end)
-    }
-
-    /// Sends it; what is done leaves the queue with later batches.
-    async fn ship_beside(&mut self, batch: &SinkBatch) -> Result<End, Interrupted> {
-        let Self { worker, rate, cursor, ahead, done, beside, .. } = self;
-        let Some(beside) = beside else { return self.ship_and_remove(batch).await };
-        let mut delivery = Delivery::new(worker, rate, *cursor);
-        let end = beside.during(delivery.run(batch), batch, ahead, done).await?;
-        let (cursor, written) = delivery.end();
-        self.cursor = cursor;
-        self.done.extend(written);
-        if ahead.is_empty() {
-            beside.finish(ahead).await?;
-        }
         Ok(end)
     }
 
@@ -380,8 +375,9 @@ impl Behind {
         }
         let usage = worker.store.usage(worker.queue);
         let events = usage.events.saturating_sub(known as u64);
-        let is_much =
-            usage.bytes >= batching.goal_bytes as u64 || events >= batching.max_events as u64;
+        // As large as events are on the average.
+        let bytes = usage.bytes / usage.events.max(1) * events;
+        let is_much = bytes >= batching.goal_bytes as u64 || events >= batching.max_events as u64;
         is_much.then_some(Self { events })
     }
 

@@ -2,6 +2,7 @@
 
 use rf_queue::{Bury, Checkpoint, Commit, Remove, StoredEvent};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{Interrupted, Worker};
@@ -19,6 +20,8 @@ const REASON_CHARS: usize = 200;
 pub(super) struct Done {
     commit: Commit,
     given_up: Vec<GivenUp>,
+    /// When the first of it came to its end.
+    since: Option<Instant>,
 }
 
 /// An event that becomes a dead letter.
@@ -58,6 +61,11 @@ impl Done {
         !self.given_up.is_empty()
     }
 
+    /// When the first of its events came to its end.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.since
+    }
+
     /// Adds what came to its end later.
     pub(super) fn extend(&mut self, later: Self) {
         let Commit { removes, first, checkpoints, .. } = later.commit;
@@ -65,10 +73,12 @@ impl Done {
         first.into_iter().for_each(|progress| self.progress(progress));
         checkpoints.into_iter().for_each(|checkpoint| self.checkpoint(checkpoint));
         self.given_up.extend(later.given_up);
+        self.since = self.since.or(later.since);
     }
 
     /// These events are with the target, or are not to be sent.
     pub(super) fn remove(&mut self, worker: &Worker, ids: impl Iterator<Item = u64>) {
+        self.since.get_or_insert_with(Instant::now);
         match self.commit.removes.first_mut() {
             Some(remove) => remove.ids.extend(ids),
             None => {
@@ -86,6 +96,7 @@ impl Done {
         reason: String,
         attempts: u32,
     ) {
+        self.since.get_or_insert_with(Instant::now);
         let bury = Bury { queue: worker.queue, id: event.id, reason, attempts };
         let (id, bytes) = (worker.trace.id(&event.content), event.content.len());
         self.given_up.push(GivenUp { bury, id, bytes });
@@ -107,7 +118,7 @@ impl Done {
     /// # Errors
     /// As of [`Worker::retry_until_answered`]; what was not stored is still in the queue then.
     pub(super) async fn store(self, worker: &Worker) -> Result<(), Interrupted> {
-        let Self { mut commit, given_up } = self;
+        let Self { mut commit, given_up, since: _ } = self;
         let parts = parts(&given_up);
         if let [only] = parts[..] {
             commit.dead = buries(only);

@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::config::CaptureSettings;
 use super::maker::Maker;
-use super::pile::Pile;
+use super::pile::{Pile, is_kept};
 use super::recording::{Draft, Memory};
 use crate::pipeline::{Batch, Output, Rejected};
 use crate::redact::CUT_MARGIN_BYTES;
@@ -140,10 +140,14 @@ impl Copies {
     }
 
     /// Hands over a copy. Never waits: the lock is held for as long as it takes to lay one down, or to take all.
-    pub(super) fn offer(&self, draft: Draft) {
+    pub(super) fn offer(&self, mut draft: Draft) {
         // Before the task can have stored it.
         if !self.0.in_hand.begin() {
             return self.lose(Loss::Stopping);
+        }
+        // What is kept takes no more than it counts for; not done below, where connections wait for each other.
+        for part in draft.parts().filter(|part| is_kept(&part.body)) {
+            part.body.shrink_to_fit();
         }
         let Waiting { pile, first } = &*self.0.waiting;
         let mut pile = pile.lock();
@@ -431,6 +435,20 @@ mod tests {
         drop(late);
         assert!(begin(&copies).is_none());
         assert_eq!(meter.losses.counts().to_string(), "4 stopping");
+        queues.close().await;
+    }
+
+    #[tokio::test]
+    async fn copies_that_fail_are_counted_and_no_longer_in_hand() {
+        let folder = tempfile::tempdir().unwrap();
+        let (queues, out) = open(folder.path(), WhenFull::Block).await;
+        let meter = Arc::clone(out.meter());
+        let (copies, store) = Copies::sides("s", Arc::new(settings()), out);
+        (0..3).for_each(|_| assert!(copies.0.in_hand.begin()));
+        store.fail(2);
+        assert_eq!(meter.losses.counts().to_string(), "2 failed");
+        drop((copies, store));
+        assert_eq!(meter.losses.counts().to_string(), "1 stopping, 2 failed");
         queues.close().await;
     }
 

@@ -209,9 +209,7 @@ impl Piece {
         let Part { headers: HeaderList { bytes, ends }, body, seen, is_complete } = part;
         self.bytes.extend_from_slice(&bytes);
         self.ends.extend_from_slice(&ends);
-        let body = if body.len() > OWN_BYTES {
-            let mut body = body;
-            body.shrink_to_fit();
+        let body = if is_kept(&body) {
             LaidBody::Own(body)
         } else {
             self.bytes.extend_from_slice(&body);
@@ -285,9 +283,14 @@ impl<'a> Headers<'a> {
     }
 }
 
+/// Whether a body is kept as it is.
+pub(super) fn is_kept(body: &[u8]) -> bool {
+    body.len() > OWN_BYTES
+}
+
 /// Bytes that one side of a copy takes in a piece.
 fn size_in_piece(part: &Part) -> usize {
-    let body = if part.body.len() > OWN_BYTES { 0 } else { part.body.len() };
+    let body = if is_kept(&part.body) { 0 } else { part.body.len() };
     part.headers.bytes.len() + body
 }
 

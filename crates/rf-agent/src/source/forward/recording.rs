@@ -3,6 +3,7 @@
 //! Request body and answer body each hold the [`Recording`]; when the last of them has gone, however it went (read to the
 //! end, broken off, given up), the copy is handed over. So nothing has to be remembered at the many ways an exchange ends.
 
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -272,6 +273,11 @@ impl Draft {
 }
 
 impl Draft {
+    /// Both directions, as far as there are any.
+    pub(super) fn parts(&mut self) -> impl Iterator<Item = &mut Part> {
+        iter::once(&mut self.request).chain(self.answer.as_mut().map(|answer| &mut answer.part))
+    }
+
     fn elapsed_us(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
     }

@@ -14,7 +14,8 @@ use crate::sink::{Batching, READY_TOGETHER, SinkBatch};
 use crate::worker::done::Done;
 use crate::worker::{Interrupted, Worker};
 
-/// A batch that is written leaves the queue within this time, however long the next one takes.
+/// The removal of a batch that is written begins within this time, however long the next one takes; where the queue refuses a
+/// read, once that has been answered.
 const REMOVED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The work, and when there is some.
@@ -24,8 +25,6 @@ pub(super) struct Beside<'a> {
     /// How many batches leave the queue in one commit.
     together: usize,
     under_way: Option<Work<'a>>,
-    /// Since when the oldest batch that is written, and not about to be removed, has been.
-    since: Option<Instant>,
 }
 
 enum Work<'a> {
@@ -41,7 +40,7 @@ enum Worked {
 
 impl<'a> Beside<'a> {
     pub(super) fn new(worker: &'a Worker, batching: &'a Batching, together: usize) -> Self {
-        Self { worker, batching, together, under_way: None, since: None }
+        Self { worker, batching, together, under_way: None }
     }
 
     /// Works while `writing` writes `batch`, and returns its end. What was read stands in `ahead` then; what leaves the queue is
@@ -55,16 +54,13 @@ impl<'a> Beside<'a> {
     ) -> Result<T, Interrupted> {
         let mut writing = pin!(writing);
         let mut is_more = true;
-        if !done.is_empty() {
-            self.since.get_or_insert_with(Instant::now);
-        }
         loop {
             // The queue is asked first: it reads while the sink makes its write ready.
             if self.under_way.is_none() {
                 self.begin(batch, ahead, done, is_more)?;
             }
             let is_idle = self.under_way.is_none();
-            let removal = self.since.filter(|_| is_idle).map(|since| since + REMOVED_WITHIN);
+            let removal = done.since().filter(|_| is_idle).map(|since| since + REMOVED_WITHIN);
             tokio::select! {
                 biased;
                 worked = worked(&mut self.under_way) => match worked {
@@ -104,7 +100,12 @@ impl<'a> Beside<'a> {
         let (worker, batching) = (self.worker, self.batching);
         let last = ahead.back().unwrap_or(batch);
         let known = ahead.iter().chain([batch]).map(|batch| batch.events.len()).sum::<usize>();
-        let behind = if is_more && ahead.len() < READY_TOGETHER {
+        // Such a batch is one event.
+        let is_large = |batch: &SinkBatch| {
+            batch.events.first().is_some_and(|event| event.content.len() > batching.goal_bytes)
+        };
+        let most = if ahead.iter().any(is_large) { 1 } else { READY_TOGETHER };
+        let behind = if is_more && ahead.len() < most {
             Behind::of(worker, batching, done.events() + known)
         } else {
             None
@@ -112,7 +113,6 @@ impl<'a> Beside<'a> {
         if self.is_removal_due(done, ahead.len(), behind.is_some()) {
             let batches = [batch].into_iter().chain(ahead);
             let done = in_flight(worker, std::mem::take(done), batches)?;
-            self.since = None;
             self.under_way = Some(Work::Commit(Box::pin(done.store(worker))));
         } else if let (Some(behind), Some(last)) = (behind, last.events.last()) {
             self.under_way = Some(Work::Read(Box::pin(behind.read(worker, batching, last.id))));
@@ -125,7 +125,7 @@ impl<'a> Beside<'a> {
         if done.is_empty() {
             return false;
         }
-        let is_late = self.since.is_some_and(|since| since.elapsed() >= REMOVED_WITHIN);
+        let is_late = done.since().is_some_and(|since| since.elapsed() >= REMOVED_WITHIN);
         let is_last = ready == 0 && !is_more;
         let most = if is_more { 2 * self.together } else { self.together };
         is_late || is_last || done.batches() >= most || done.gives_up() || !self.has_room()
@@ -146,10 +146,14 @@ impl<'a> Beside<'a> {
     }
 }
 
-/// What came of the work under way; never, if there is none.
+/// What came of the work under way; never, if there is none. A read that is refused, which is the end of it once the agent
+/// stops, has found nothing: what is written can still be removed.
 async fn worked(under_way: &mut Option<Work<'_>>) -> Result<Worked, Interrupted> {
     let worked = match under_way {
-        Some(Work::Read(read)) => read.await.map(Worked::Read),
+        Some(Work::Read(read)) => match read.await {
+            Err(Interrupted::Store(_)) => Ok(Worked::Read(None)),
+            read => read.map(Worked::Read),
+        },
         Some(Work::Commit(stored)) => stored.await.map(|()| Worked::Removed),
         None => std::future::pending().await,
     };

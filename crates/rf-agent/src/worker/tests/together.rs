@@ -99,6 +99,57 @@ async fn a_batch_alone_is_removed_by_the_one_commit_that_it_costs() {
     assert_eq!(bench.store.checkpoint("ship:sink").await.unwrap(), None);
 }
 
+/// A wait that does not wait lets no time pass, and no other task run.
+#[tokio::test(start_paused = true)]
+async fn beside_a_long_write_the_worker_sleeps_whatever_was_removed_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..25)).await;
+    // The second batch goes on as halves, which are stored with what the first has left.
+    let sink = Recorder::new(together(), |batch| match batch.events.len() {
+        10 if texts(batch).contains(&"event 10".to_owned()) => {
+            Err(SinkError::Permanent("bad".to_owned()))
+        }
+        _ => Ok(()),
+    });
+    sink.gate.forget_permits(1_000_000);
+    sink.gate.add_permits(2);
+    let halves_hang = async {
+        while sink.writes().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+        let begun = tokio::time::Instant::now();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(begun.elapsed(), Duration::from_secs(60));
+        sink.gate.add_permits(1_000_000);
+        bench.wait_empty().await;
+    };
+    bench.run(&sink, halves_hang).await;
+    assert_eq!(sink.wait_delivered(25).await, names(0..25));
+}
+
+#[tokio::test]
+async fn of_large_events_one_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    // Each is above the goal of a batch.
+    bench.append((0..30).map(|n| format!("{n:0>11000}"))).await;
+    let shape = batches_of(Batching { event_limit: None, ..batching_together() });
+    let held = Recorder::new(shape, |_| Ok(()));
+    held.gate.forget_permits(1_000_000);
+    held.gate.add_permits(5);
+    let they_have_left = async {
+        while bench.left() > 25 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = bench.worker(&held) => panic!("the worker must hang in its write"),
+        () = they_have_left => {}
+    }
+    assert!(held.prepared.lock().len() <= 6, "{}", held.prepared.lock().len());
+}
+
 /// Fills the queue until it `is_full`, and has some batches written.
 async fn check_emptied_batch_by_batch(bench: &Bench, is_full: impl Fn(&Bench) -> bool) {
     const WRITTEN: usize = 9;
@@ -124,7 +175,7 @@ async fn check_emptied_batch_by_batch(bench: &Bench, is_full: impl Fn(&Bench) ->
         () = they_have_left => {}
     }
     assert_eq!(removals(&counter), WRITTEN);
-    // The one that is being written, and the next.
+    // All but the first, and the one behind that which is being written.
     assert_eq!(held.prepared.lock().len(), WRITTEN + 1);
 }
 
@@ -237,5 +288,37 @@ async fn killed_among_halves_and_batches_that_leave_together_every_event_is_ther
         let expected = [names(0..6), names(7..45)].concat();
         assert_eq!(log.lock().lines, expected, "after {writes} writes");
         assert_eq!(bench.store.disk().dead_letters, 1, "after {writes} writes");
+    }
+}
+
+#[tokio::test]
+async fn killed_while_a_removal_waits_and_others_are_written_every_event_is_there_once() {
+    for more in 0..READY_TOGETHER {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Arc::<Mutex<Log>>::default();
+        {
+            let bench = Bench::open(folder.path());
+            bench.append(names(10..210)).await;
+            bench.refuse(true);
+            let held = Exact::open(&bench, &log, TOGETHER).await;
+            let more_are_written = async {
+                bench.wait_refused().await;
+                held.gate.add_permits(more);
+                while held.tries.load(Ordering::SeqCst) <= TOGETHER + more {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                () = bench.worker(&held) => panic!("the worker must hang in its write"),
+                () = more_are_written => {}
+            }
+            assert_eq!((bench.left(), log.lock().lines.len()), (200, 10 * (TOGETHER + more)));
+            bench.refuse(false);
+            bench.store.close().await;
+        }
+        let bench = Bench::open(folder.path());
+        let sink = Exact::open(&bench, &log, 1000).await;
+        bench.run(&sink, bench.wait_empty()).await;
+        assert_eq!(log.lock().lines, names(10..210), "{more} more");
     }
 }
