@@ -322,3 +322,30 @@ async fn killed_while_a_removal_waits_and_others_are_written_every_event_is_ther
         assert_eq!(log.lock().lines, names(10..210), "{more} more");
     }
 }
+
+/// Otherwise the commit under way would bring the whole batch back into the record, and a restart would write it anew.
+#[tokio::test]
+async fn halves_are_stored_behind_the_removal_that_is_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path());
+    bench.append(names(0..200)).await;
+    bench.refuse(true);
+    let sink = Recorder::new(together(), |batch| match &texts(batch)[..] {
+        [first, _, ..] if first == &format!("event {}", 10 * TOGETHER) => {
+            Err(SinkError::Permanent("bad".to_owned()))
+        }
+        _ => Ok(()),
+    });
+    sink.gate.forget_permits(1_000_000);
+    sink.gate.add_permits(TOGETHER);
+    let all_written = async {
+        bench.wait_refused().await;
+        sink.gate.add_permits(1_000_000);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(sink.writes().len(), TOGETHER + 1, "no half");
+        bench.refuse(false);
+        bench.wait_empty().await;
+    };
+    bench.run(&sink, all_written).await;
+    assert_eq!(sink.wait_delivered(200).await, names(0..200));
+}
