@@ -1,6 +1,6 @@
-//! What the queue does beside the writes of a sink that knows by itself how far it is ([`Overlap::RemovedTogether`]): it
-//! reads what comes next, and removes what is written. One of both is under way at a time, and goes on from one write to
-//! the next: neither holds up a batch that is ready.
+//! What the queue does beside the writes of a sink that knows by itself how far it is
+//! ([`RemovedTogether`](crate::sink::Overlap::RemovedTogether)): it reads what comes next, and removes what is written. One of
+//! both is under way at a time, and goes on from one write to the next: neither holds up a batch that is ready.
 
 use std::collections::VecDeque;
 use std::pin::pin;
