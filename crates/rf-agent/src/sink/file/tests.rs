@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::sink::contract::{Promise, Subject, check_sink_contract};
+use crate::stats::SinkMeter;
 use crate::worker::Worker;
 
 fn build_sink(folder: &Path, params: &Value) -> Result<Arc<dyn Sink>, String> {
@@ -174,19 +175,7 @@ impl Bench {
         sink.start(&SinkHost { store: self.store.clone() }).await.unwrap();
         let stop = CancellationToken::new();
         let maintenance = Arc::clone(&sink).run(stop.clone());
-        let (store, queue) = (self.store.clone(), self.queue);
-        let worker = Worker {
-            id: "subject".to_owned(),
-            sink,
-            store,
-            queue,
-            stop: stop.clone(),
-            observer: None,
-            meter: Arc::default(),
-            reached: Arc::default(),
-            trace: <_>::default(),
-            notes: <_>::default(),
-        };
+        let worker = self.worker(sink, &stop, &Arc::default());
         let over = async {
             while !is_over() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -194,6 +183,26 @@ impl Bench {
             stop.cancel();
         };
         tokio::join!(worker.run(), maintenance, over);
+    }
+
+    fn worker(
+        &self,
+        sink: Arc<dyn Sink>,
+        stop: &CancellationToken,
+        meter: &Arc<SinkMeter>,
+    ) -> Worker {
+        Worker {
+            id: "subject".to_owned(),
+            sink,
+            store: self.store.clone(),
+            queue: self.queue,
+            stop: stop.clone(),
+            observer: None,
+            meter: Arc::clone(meter),
+            reached: Arc::default(),
+            trace: <_>::default(),
+            notes: <_>::default(),
+        }
     }
 }
 

@@ -168,3 +168,41 @@ async fn nothing_leaves_before_the_queue_knows_that_its_file_has_it() {
     let found = fs::read_to_string(bench.path("e.ndjson")).unwrap();
     assert!(found == all.join("\n") + "\n", "{} of {} lines", found.lines().count(), all.len());
 }
+
+/// What the sink stores by itself when it finishes a file then overtakes the progress that is to be stored with the removal.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_files_were_finished_beside_a_refused_removal_each_event_is_there_once() {
+    const BATCHES: usize = 14;
+    let bench = Bench::new();
+    // Each batch begins a file.
+    let params = json!({ "path": "e.ndjson", "rotateBytes": 1000 });
+    let all = events(0..BATCHES * MAX_BATCH);
+    let content = all.iter().cloned().map(Into::into).collect();
+    bench.store.commit(Commit::append(bench.queue, content)).await.unwrap();
+    let refuse = |sql: &str| {
+        let queue = rusqlite::Connection::open(bench.path("q.sqlite3")).unwrap();
+        queue.execute_batch(sql).unwrap();
+    };
+    refuse("CREATE TRIGGER refuse BEFORE UPDATE ON queues BEGIN SELECT RAISE(ABORT, 'no'); END");
+    let sink = build_sink(bench.folder.path(), &params).unwrap();
+    sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
+    let (stop, meter) = (CancellationToken::new(), Arc::<SinkMeter>::default());
+    let worker = bench.worker(sink, &stop, &meter);
+    let finished = || {
+        let list = fs::read_to_string(bench.path("file-subject.finished"));
+        list.unwrap_or_default().lines().count()
+    };
+    let some_are_finished = async {
+        while meter.health.paused().is_none() || finished() < 6 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = worker.run() => panic!("the worker must wait for the queue"),
+        () = some_are_finished => {}
+    }
+    assert_eq!(bench.store.usage(bench.queue).events, all.len() as u64);
+    refuse("DROP TRIGGER refuse");
+    bench.run(&params, &[]).await;
+    assert!(all_text(bench.folder.path(), &["e.ndjson"]) == lines(0..BATCHES * MAX_BATCH));
+}
