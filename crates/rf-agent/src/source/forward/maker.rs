@@ -26,9 +26,9 @@ const BATCH_GOAL_BYTES: usize = 512 * 1024;
 
 /// Pauses are so many times what the thread has waited longer than it has worked: while it gets a processor for half of the
 /// time that it wants one there are none, so that no copy is lost for them. They are not more than so many times what it has
-/// worked: where all are busy it takes less than a hundredth of one, which is enough for some 1000 small copies a second.
+/// worked: where all are busy it takes a sixty-fourth of one, which is enough for some 2000 small copies a second.
 const PAUSE_PER_WAITED: u32 = 16;
-const PAUSE_PER_WORKED: u32 = 128;
+const PAUSE_PER_WORKED: u32 = 64;
 /// However long it took.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
@@ -116,7 +116,7 @@ mod tests {
             (ms(5), ms(5), ms(0)),
             (ms(5), ms(6), ms(16)),
             (ms(5), ms(15), ms(160)),
-            (ms(5), ms(100), ms(640)),
+            (ms(5), ms(100), ms(320)),
             (ms(50), ms(200), ms(1000)),
         ] {
             assert_eq!(pause(worked, waited), expected, "{worked:?} {waited:?}");
