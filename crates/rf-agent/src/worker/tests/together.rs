@@ -42,23 +42,28 @@ async fn batches_of_a_sink_that_knows_how_far_it_is_leave_together() {
     assert!((1..8).contains(&commits), "{commits} commits removed 10 batches");
 }
 
+/// Has `writes` batches written, and drops the worker in the next write once only `left` events are in the queue.
+async fn hold_behind(bench: &Bench, held: &Arc<Recorder>, writes: usize, left: u64) {
+    held.gate.forget_permits(1_000_000);
+    held.gate.add_permits(writes);
+    let they_have_left = async {
+        while bench.left() > left {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = bench.worker(held) => panic!("the worker must hang in its write"),
+        () = they_have_left => {}
+    }
+}
+
 #[tokio::test]
 async fn what_is_written_leaves_the_queue_however_long_the_next_batch_takes() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path());
     bench.append(names(0..95)).await;
     let held = Recorder::new(together(), |_| Ok(()));
-    held.gate.forget_permits(1_000_000);
-    held.gate.add_permits(2);
-    let two_have_left = async {
-        while bench.left() > 75 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::select! {
-        () = bench.worker(&held) => panic!("the worker must hang in its write"),
-        () = two_have_left => {}
-    }
+    hold_behind(&bench, &held, 2, 75).await;
     assert_eq!(held.writes().len(), 3);
 }
 
@@ -136,17 +141,7 @@ async fn of_large_events_one_is_ready() {
     bench.append((0..30).map(|n| format!("{n:0>11000}"))).await;
     let shape = batches_of(Batching { event_limit: None, ..batching_together() });
     let held = Recorder::new(shape, |_| Ok(()));
-    held.gate.forget_permits(1_000_000);
-    held.gate.add_permits(5);
-    let they_have_left = async {
-        while bench.left() > 25 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::select! {
-        () = bench.worker(&held) => panic!("the worker must hang in its write"),
-        () = they_have_left => {}
-    }
+    hold_behind(&bench, &held, 5, 25).await;
     assert!(held.prepared.lock().len() <= 6, "{}", held.prepared.lock().len());
 }
 
@@ -163,17 +158,7 @@ async fn check_emptied_batch_by_batch(bench: &Bench, is_full: impl Fn(&Bench) ->
     let counter = count_removals(bench);
     let shape = batches_of(Batching { event_limit: None, ..batching_together() });
     let held = Recorder::new(shape, |_| Ok(()));
-    held.gate.forget_permits(1_000_000);
-    held.gate.add_permits(WRITTEN);
-    let they_have_left = async {
-        while bench.left() > (count - WRITTEN) as u64 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::select! {
-        () = bench.worker(&held) => panic!("the worker must hang in its write"),
-        () = they_have_left => {}
-    }
+    hold_behind(bench, &held, WRITTEN, (count - WRITTEN) as u64).await;
     assert_eq!(removals(&counter), WRITTEN);
     // All but the first, and the one behind that which is being written.
     assert_eq!(held.prepared.lock().len(), WRITTEN + 1);
@@ -341,7 +326,16 @@ async fn halves_are_stored_behind_the_removal_that_is_under_way() {
     let all_written = async {
         bench.wait_refused().await;
         sink.gate.add_permits(1_000_000);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        while sink.writes().len() <= TOGETHER {
+            tokio::task::yield_now().await;
+        }
+        // The queue answers in order: by the third answer halves would have been stored, and one be on its way.
+        for value in [b"1", b"2", b"3"] {
+            let value = Some(value.to_vec());
+            let checkpoints = vec![Checkpoint { key: "test".to_owned(), value }];
+            bench.store.commit(Commit { checkpoints, ..Commit::default() }).await.unwrap();
+            tokio::task::yield_now().await;
+        }
         assert_eq!(sink.writes().len(), TOGETHER + 1, "no half");
         bench.refuse(false);
         bench.wait_empty().await;

@@ -194,7 +194,7 @@ async fn killed_after_files_were_finished_beside_a_refused_removal_each_event_is
     };
     let some_are_finished = async {
         while meter.health.paused().is_none() || finished() < 6 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::select! {
