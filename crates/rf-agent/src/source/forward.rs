@@ -10,9 +10,11 @@
 //!
 //! Reading order: [`config`] (the keys), [`service`] (one request on its way), [`headers`] (what passes and what is made
 //! anew), [`bodies`] (streams with a copy), [`recording`] (the copy and its bounds), [`selection`] (what is copied),
-//! [`copies`] (from the copy to the queue), [`pile`] (where copies wait), [`maker`] and [`event`] (the copy becomes an event).
+//! [`copies`] (from the copy to the queue), [`pile`] (where copies wait), [`maker`] and [`event`] (the copy becomes an event),
+//! [`busy`] (what the traffic needs).
 
 mod bodies;
+mod busy;
 mod config;
 mod copies;
 mod event;
@@ -25,7 +27,7 @@ mod selection;
 mod service;
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -40,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use config::{build, schema};
 
 use self::bodies::RequestBody;
+use self::busy::Busy;
 use self::config::Settings;
 use self::copies::Copies;
 use self::service::{Forwarding, Tunnels};
@@ -59,6 +62,8 @@ struct ForwardSource {
     id: String,
     port: ClaimedPort,
     settings: Settings,
+    /// The threads that serve.
+    traffic: Arc<Busy>,
 }
 
 impl Source for ForwardSource {
@@ -94,7 +99,9 @@ impl Source for ForwardSource {
             let copies = settings
                 .capture
                 .as_ref()
-                .map(|capture| Copies::start(&id, Arc::clone(capture), out, &copying))
+                .map(|capture| {
+                    Copies::start(&id, Arc::clone(capture), out, &self.traffic, &copying)
+                })
                 .transpose()
                 .map_err(|error| fail(error.to_string()))?;
             let limits = limits(&settings, &self.port);
@@ -114,7 +121,9 @@ impl Source for ForwardSource {
             drop(copies);
             let for_thread = || {
                 let forwarding = forwardings.pop().expect("there is one for each listener");
+                let (traffic, is_watched) = (Arc::clone(&self.traffic), Once::new());
                 move |peer| {
+                    is_watched.call_once(|| traffic.watch());
                     let forwarding = Arc::clone(&forwarding);
                     service_fn(move |request| {
                         let forwarding = Arc::clone(&forwarding);
@@ -146,5 +155,40 @@ fn limits(settings: &Settings, port: &ClaimedPort) -> ServerLimits {
         half_closed_timeout: HALF_CLOSED_TIMEOUT,
         is_proxy: true,
         ..ServerLimits::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rf_core::config::{Problems, parse};
+    use rf_queue::WhenFull;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::source::SourceContext;
+
+    #[tokio::test]
+    async fn the_threads_that_serve_are_watched_for_the_sake_of_the_copies() {
+        let params = r#"{ "forwardTo": "http://127.0.0.1:1", "listenAddress": "127.0.0.1", "listenPort": 0 }"#;
+        let mut problems = Problems::new();
+        let document = parse("test", params, &|_| None, &mut problems).unwrap();
+        let context = SourceContext { id: "s", env_name: "", host_name: "", hook_interval: None };
+        let mut source = config::check(&context, &document.root(), &mut problems).unwrap();
+        let traffic = Arc::clone(&source.traffic);
+        let listening = source.start().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (queues, out) = copies::tests::open(folder.path(), WhenFull::Block).await;
+        let stop = CancellationToken::new();
+        let connecting = async {
+            let connection = TcpStream::connect(listening[0].address).await.unwrap();
+            while traffic.share().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            drop(connection);
+            stop.cancel();
+        };
+        let (ran, ()) = tokio::join!(Box::new(source).run(out, stop.clone()), connecting);
+        ran.unwrap();
+        queues.close().await;
     }
 }

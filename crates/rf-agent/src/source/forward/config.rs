@@ -195,6 +195,14 @@ pub(in crate::source) fn build(
     params: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<Box<dyn Source>> {
+    check(context, params, problems).map(|source| Box::new(source) as _)
+}
+
+pub(super) fn check(
+    context: &SourceContext<'_>,
+    params: &Node<'_>,
+    problems: &mut Problems,
+) -> Option<ForwardSource> {
     let mut config: ForwardConfig = params.decode(problems)?;
     config.max_connections = check_connections(params, config.max_connections, problems);
     let times = [
@@ -243,7 +251,7 @@ pub(in crate::source) fn build(
         capture: config.capture.then(|| Arc::new(capture)),
     };
     let port = ClaimedPort::new(config.listen_address, config.listen_port);
-    Some(Box::new(ForwardSource { id: context.id.to_owned(), port, settings }))
+    Some(ForwardSource { id: context.id.to_owned(), port, settings, traffic: Arc::default() })
 }
 
 pub(super) fn check_capture(

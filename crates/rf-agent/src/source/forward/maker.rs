@@ -4,7 +4,8 @@
 //! The lowest priority is not enough for that. A busy processor is idle for some microseconds again and again, whenever a
 //! request is with the client or the upstream; the thread is put there, goes on for a while, and takes caches with it. So
 //! it compares how long it has worked with how long it had to wait for a processor in between, and the next copies are made
-//! after a pause.
+//! after a pause. And it asks how busy the threads of the traffic are: some gaps suffice for much of its work, which is then
+//! taken from the requests behind them.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +17,7 @@ use rf_core::background::Background;
 use rf_core::clock::thread_time;
 use tokio::time::Instant;
 
+use super::busy::Busy;
 use super::config::CaptureSettings;
 use super::event;
 use super::pile::{Copied, Pile};
@@ -29,6 +31,9 @@ const BATCH_GOAL_BYTES: usize = 512 * 1024;
 /// worked: where all are busy it takes a sixty-fourth of one, which is enough for some 2000 small copies a second.
 const PAUSE_PER_WAITED: u32 = 16;
 const PAUSE_PER_WORKED: u32 = 64;
+/// While the traffic's threads have something to do for so much of the time, whatever others take makes requests slower.
+const BUSY: f64 = 0.9;
+const PAUSE_PER_WORKED_WHEN_BUSY: u32 = 256;
 /// However long it took.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
@@ -36,6 +41,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Maker {
     thread: Background,
     settings: Arc<CaptureSettings>,
+    /// The threads to give way to.
+    traffic: Arc<Busy>,
 }
 
 /// What became of copies.
@@ -51,19 +58,25 @@ pub(super) struct Made {
 }
 
 impl Maker {
-    pub(super) fn start(settings: Arc<CaptureSettings>) -> io::Result<Self> {
-        Ok(Self { thread: Background::start("rf-copies", COPIES_NICENESS)?, settings })
+    pub(super) fn start(settings: Arc<CaptureSettings>, traffic: Arc<Busy>) -> io::Result<Self> {
+        Ok(Self { thread: Background::start("rf-copies", COPIES_NICENESS)?, settings, traffic })
     }
 
     /// Takes copies until their events have the size of a commit. `None`: the thread has ended, and the copies are lost.
     pub(super) async fn make(&self, copies: Pile) -> Option<Made> {
         let settings = Arc::clone(&self.settings);
+        let traffic = Arc::clone(&self.traffic);
         let encode = move |copied: &Copied<'_>| event::encode(copied, &settings);
-        self.thread.run(move || make(copies, encode)).await
+        let is_everything_needed = move || traffic.share().is_some_and(|share| share >= BUSY);
+        self.thread.run(move || make(copies, encode, is_everything_needed)).await
     }
 }
 
-fn make(mut copies: Pile, encode: impl Fn(&Copied<'_>) -> Vec<u8>) -> Made {
+fn make(
+    mut copies: Pile,
+    encode: impl Fn(&Copied<'_>) -> Vec<u8>,
+    is_everything_needed: impl FnOnce() -> bool,
+) -> Made {
     let (begun, worked_before) = (Instant::now(), thread_time());
     let (mut events, mut bytes, mut failed) = (Vec::new(), 0, 0);
     while bytes < BATCH_GOAL_BYTES {
@@ -80,16 +93,19 @@ fn make(mut copies: Pile, encode: impl Fn(&Copied<'_>) -> Vec<u8>) -> Made {
     }
     let worked = thread_time().saturating_sub(worked_before);
     let waited = begun.elapsed().saturating_sub(worked);
-    Made { events, failed, rest: copies, pause: pause(worked, waited) }
+    Made { events, failed, rest: copies, pause: pause(worked, waited, is_everything_needed()) }
 }
 
-fn pause(worked: Duration, waited: Duration) -> Duration {
+fn pause(worked: Duration, waited: Duration, is_everything_needed: bool) -> Duration {
     let for_waited = waited.saturating_sub(worked) * PAUSE_PER_WAITED;
-    for_waited.min(worked * PAUSE_PER_WORKED).min(MAX_PAUSE)
+    let for_others = for_waited.min(worked * PAUSE_PER_WORKED);
+    let pause = if is_everything_needed { worked * PAUSE_PER_WORKED_WHEN_BUSY } else { for_others };
+    pause.min(MAX_PAUSE)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::copies::tests::settings;
     use super::super::recording::{Draft, Memory};
     use super::*;
 
@@ -100,10 +116,11 @@ mod tests {
         for n in 0..5 {
             copies.lay(Draft { captured_at_us: n, ..Draft::for_test(&memory) });
         }
-        let made = make(copies, |copied| match copied.captured_at_us {
+        let encode = |copied: &Copied<'_>| match copied.captured_at_us {
             1 | 3 => panic!("expected"),
             n => n.to_string().into_bytes(),
-        });
+        };
+        let made = make(copies, encode, || false);
         assert_eq!((made.events, made.failed), (vec!["0".into(), "2".into(), "4".into()], 2));
         assert!(made.rest.is_empty());
     }
@@ -119,7 +136,25 @@ mod tests {
             (ms(5), ms(100), ms(320)),
             (ms(50), ms(200), ms(1000)),
         ] {
-            assert_eq!(pause(worked, waited), expected, "{worked:?} {waited:?}");
+            assert_eq!(pause(worked, waited, false), expected, "{worked:?} {waited:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pauses_are_long_while_the_traffic_needs_everything() {
+        let memory = Memory::new(usize::MAX);
+        let maker = Maker::start(Arc::new(settings()), Arc::new(Busy::fixed(BUSY))).unwrap();
+        let mut copies = Pile::default();
+        copies.lay(Draft::for_test(&memory));
+        let made = maker.make(copies).await.unwrap();
+        assert_eq!((made.events.len(), made.pause.is_zero()), (1, false));
+    }
+
+    #[test]
+    fn traffic_that_needs_everything_leaves_little_to_copies() {
+        let ms = Duration::from_millis;
+        for (worked, waited, expected) in [(1, 0, 256), (2, 100, 512), (5, 0, 1000)] {
+            assert_eq!(pause(ms(worked), ms(waited), true), ms(expected), "{worked} {waited}");
         }
     }
 }

@@ -10,9 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use parking_lot::Mutex;
+use rf_core::clock::unix_us;
 use tokio::time::Instant;
 
 use super::copies::Copies;
+use crate::source::http::nominated;
 use crate::stats::Loss;
 
 /// What a copy takes besides headers and bodies.
@@ -144,18 +146,15 @@ pub(super) struct Recording {
 
 /// The head of a request, as it came.
 pub(super) struct Head<'a> {
-    pub(super) captured_at_us: u64,
     pub(super) peer: SocketAddr,
     pub(super) method: &'a Method,
     pub(super) target: &'a str,
     pub(super) headers: &'a HeaderMap,
-    /// Headers that `Connection` names.
-    pub(super) named: &'a [HeaderName],
 }
 
 impl Recording {
     /// Begins a copy; `None` when there is no room, which is counted.
-    pub(super) fn begin(head: Head<'_>, copies: &Copies) -> Option<Arc<Self>> {
+    pub(super) fn begin(head: &Head<'_>, copies: &Copies) -> Option<Arc<Self>> {
         let settings = copies.settings();
         if copies.memory().is_used_up() {
             copies.lose(Loss::Memory);
@@ -166,14 +165,15 @@ impl Recording {
             copies.lose(loss);
             return None;
         }
-        let headers = HeaderList::of(head.headers, &settings.drop_headers, head.named);
+        let headers =
+            HeaderList::of(head.headers, &settings.drop_headers, &nominated(head.headers));
         let mut hold = Hold { memory: Arc::clone(copies.memory()), bytes: 0 };
         if !hold.grow(OVERHEAD_BYTES + headers.bytes.len() + head.target.len()) {
             copies.lose(Loss::Memory);
             return None;
         }
         let draft = Draft {
-            captured_at_us: head.captured_at_us,
+            captured_at_us: unix_us(),
             peer: head.peer,
             method: head.method.clone(),
             target: head.target.to_owned(),

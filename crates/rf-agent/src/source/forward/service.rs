@@ -9,7 +9,6 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use hyper::upgrade::OnUpgrade;
-use rf_core::clock::unix_us;
 use rf_core::lifecycle::Tasks;
 use rf_net::interim::Interim;
 use rf_net::received::ReceivedBody;
@@ -24,7 +23,7 @@ use super::copies::Copies;
 use super::expect::Gate;
 use super::recording::{Head, Recording, Side};
 use super::{Upstream, headers};
-use crate::source::http::{OTHER_CODING, is_only_framed, nominated};
+use crate::source::http::{OTHER_CODING, is_only_framed};
 
 /// What every connection of one thread shares.
 pub(super) struct Forwarding {
@@ -115,9 +114,7 @@ impl Forwarding {
             return None;
         }
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        let named = nominated(headers);
-        let head = Head { captured_at_us: unix_us(), peer, method, target, headers, named: &named };
-        Recording::begin(head, copies)
+        Recording::begin(&Head { peer, method, target, headers }, copies)
     }
 
     /// Waits for the head of the answer: as long as the client goes on with its request, and as the file allows where it is
