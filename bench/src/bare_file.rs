@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::bare_drain::{self, Read};
 use crate::sample::BATCH_EVENTS;
 use crate::sink_sample::Kind;
-use crate::{bare_insert, out};
+use crate::{bare_insert, memory, out};
 
 /// Writes batches of lines to a file, each synced.
 #[derive(Debug, clap::Args)]
@@ -55,6 +55,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// The rows are made outside of the clock: the counterpart gets its events for nothing.
 fn from_memory(args: &Args, mut file: File) -> anyhow::Result<Duration> {
+    memory::warm();
     let mut spent = Duration::ZERO;
     let numbers: Vec<usize> = (0..args.batches).collect();
     for numbers in numbers.chunks(args.together.max(1)) {
@@ -70,6 +71,7 @@ fn from_memory(args: &Args, mut file: File) -> anyhow::Result<Duration> {
 fn from_queue(args: &Args, path: &Path, mut file: File) -> anyhow::Result<Duration> {
     let db = bare_insert::filled(path, args.kind, args.batches)
         .with_context(|| path.display().to_string())?;
+    memory::warm();
     let start = Instant::now();
     while let Some(batch) = bare_drain::read(&db, args.together.max(1) * BATCH_EVENTS)? {
         let Read { contents, .. } = &batch;

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::sample::BATCH_EVENTS;
 use crate::sink_sample::{Kind, Sample};
-use crate::{bare_drain, bare_insert, out};
+use crate::{bare_drain, bare_insert, memory, out};
 
 /// Inserts batches of 1000 rows into a table with indexes, a synced transaction each.
 #[derive(Debug, clap::Args)]
@@ -38,6 +38,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let mut db = open(args).with_context(|| args.db.display().to_string())?;
     let fill = |path: &PathBuf| bare_insert::filled(path, args.kind, args.batches);
     let queue = args.queue.as_ref().map(fill).transpose()?;
+    memory::warm();
     let mut spent = Duration::ZERO;
     for number in 0..args.batches {
         // Made outside of the clock: the counterpart gets its values for nothing.

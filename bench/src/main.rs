@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`bare_server`] and [`open_loop`] for the capture, [`sample`], [`relay_load`] and [`relay_drain`]
 //! beside [`bare_insert`] and [`bare_drain`] for the relay, [`bare_lua`] for scripts, [`sink_sample`], [`sink_drain`],
-//! [`bare_rows`] and [`bare_file`] for the sinks, [`fleet`] and [`flood`] for the status, [`rows`] for the goals,
+//! [`bare_rows`] and [`bare_file`] for the sinks, with [`memory`], [`fleet`] and [`flood`] for the status, [`rows`] for the goals,
 //! [`report`] for the table.
 
 mod await_count;
@@ -27,6 +27,7 @@ mod flood;
 mod free_ports;
 mod idle_latency;
 mod log_lines;
+mod memory;
 mod open_loop;
 mod out;
 mod query_latency;

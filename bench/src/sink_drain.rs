@@ -12,9 +12,9 @@ use anyhow::Context;
 use rusqlite::{Connection, OpenFlags};
 use tokio::time::{Instant, sleep};
 
-use crate::out;
 use crate::sample::BATCH_EVENTS;
 use crate::sink_sample::Kind;
+use crate::{memory, out};
 
 /// How often the rows are counted: their number is the last row's or the file's length, so it costs nothing.
 const POLL: Duration = Duration::from_millis(5);
@@ -59,6 +59,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         anyhow::ensure!(Instant::now() < until, "{} of {expect} pulled", waiting(&queue));
         sleep(POLL).await;
     }
+    memory::warm();
     target.release()?;
     let mut first = (before, Instant::now());
     loop {
