@@ -4,6 +4,7 @@ mod access;
 mod files;
 mod sinks;
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +20,15 @@ use rf_core::lifecycle::Tasks;
 use rf_net::body::read_capped;
 use rf_net::client::{Client, ClientOptions};
 use rf_net::own_host::OwnHosts;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 use super::files::StaticFolder;
 use super::password::{Password, Verifier};
 use super::relay::RelayStatus;
-use super::{ServedSink, Server, ServerPlan};
+use super::{MAX_CONNECTIONS, ServedSink, Server, ServerPlan};
 use crate::sink::{Shape, Sink, SinkBatch, SinkError, Writes};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -152,4 +155,41 @@ fn write(folder: &Path, name: &str, text: &str) {
     let path = folder.join(name);
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, text).unwrap();
+}
+
+const PING: &[u8] = b"GET /ping HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+
+/// Reads one answer.
+async fn answered(connection: &mut TcpStream) {
+    let mut answer = Vec::new();
+    let is_whole = |answer: &[u8]| {
+        let text = String::from_utf8_lossy(answer);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        length.unwrap().parse() == Ok(body.len())
+    };
+    while !is_whole(&answer) {
+        assert_ne!(connection.read_buf(&mut answer).await.unwrap(), 0, "closed");
+    }
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_wait_until_another_has_gone() {
+    let running = start(plan());
+    let connect = || TcpStream::connect(("127.0.0.1", *running.ports.last().unwrap()));
+    let mut held = Vec::new();
+    for _ in 0..MAX_CONNECTIONS.get() {
+        held.push(connect().await.unwrap());
+    }
+    let mut late = connect().await.unwrap();
+    late.write_all(PING).await.unwrap();
+    for connection in &mut held {
+        connection.write_all(PING).await.unwrap();
+        answered(connection).await;
+    }
+    let nothing = late.try_read(&mut [0]).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    drop(held.pop());
+    answered(&mut late).await;
 }

@@ -106,6 +106,7 @@ impl Source for ForwardSource {
                 .map_err(|error| fail(error.to_string()))?;
             let limits = limits(&settings, &self.port);
             let listeners = self.port.into_listeners();
+            self.traffic.expect(listeners.len());
             let mut forwardings = Vec::new();
             for _ in &listeners {
                 forwardings.push(Arc::new(Forwarding {
@@ -189,6 +190,7 @@ mod tests {
         };
         let (ran, ()) = tokio::join!(Box::new(source).run(out, stop.clone()), connecting);
         ran.unwrap();
+        assert_eq!(traffic.expected(), std::thread::available_parallelism().unwrap().get());
         queues.close().await;
     }
 }

@@ -104,6 +104,25 @@ async fn a_mail_arrives_through_tls_from_the_first_byte_and_no_header_can_be_put
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_text_of_more_than_a_mebibyte_is_cut() {
+    const MAX_BYTES: usize = 1024 * 1024;
+    let mut server = MailServer::start("plain");
+    let email = target(&config(server.port, "none"));
+    let line = format!("{}\n", "x".repeat(63));
+    for (lines, is_whole) in [(MAX_BYTES / 64 - 1, true), (MAX_BYTES / 64 + 1, false)] {
+        let text = line.repeat(lines);
+        // Read meanwhile: what the server prints is more than a pipe holds.
+        let reading = std::thread::spawn(move || (server.mail(), server));
+        email.send(&message("s", &text), &format!("id-{lines}")).await.unwrap();
+        let mail;
+        (mail, server) = reading.join().unwrap();
+        let arrived = mail["text"].as_str().unwrap().trim_end();
+        assert_eq!(arrived == text.trim_end(), is_whole, "{lines}");
+        assert!((MAX_BYTES - 128..=MAX_BYTES).contains(&arrived.len()), "{}", arrived.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_mail_server_says_what_is_wrong() {
     let server = MailServer::start("starttls");
     let wrong = target(&with_login(config(server.port, "starttls"), "wrong"));

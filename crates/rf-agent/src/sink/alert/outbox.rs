@@ -157,6 +157,39 @@ mod tests {
     }
 
     #[test]
+    fn the_oldest_notices_make_room_where_too_many_wait() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        let scope = Scope::of("checks");
+        let transaction = conn.transaction().unwrap();
+        transaction.execute_batch(TABLES).unwrap();
+        for number in 0..MAX_WAITING + 2 {
+            put(&transaction, &scope, &format!("number {number}"), "", 0).unwrap();
+        }
+        transaction.commit().unwrap();
+        let mut numbers = Vec::new();
+        loop {
+            let some = waiting(&conn, &scope).unwrap();
+            if some.is_empty() {
+                break;
+            }
+            for notice in some {
+                let event: serde_json::Value = serde_json::from_slice(&notice.content).unwrap();
+                let body = event["body"].as_str().unwrap();
+                numbers.push(
+                    serde_json::from_str::<serde_json::Value>(body).unwrap()["subject"].clone(),
+                );
+                remove(&conn, notice.seq).unwrap();
+            }
+        }
+        let expected = (2..MAX_WAITING + 2).map(|number| format!("number {number}"));
+        assert!(
+            numbers.iter().eq(expected.collect::<Vec<_>>().iter()),
+            "{} of them",
+            numbers.len()
+        );
+    }
+
+    #[test]
     fn lengths_for_people() {
         let check = |seconds: i64, text: &str| assert_eq!(length(seconds * 1_000_000), text);
         check(-5, "0 s");

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rf_core::lifecycle::Tasks;
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, timeout};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::busy::Busy;
 use super::config::CaptureSettings;
-use super::maker::Maker;
+use super::maker::{Maker, Pause};
 use super::pile::{Pile, is_kept};
 use super::recording::{Draft, Memory};
 use crate::pipeline::{Batch, Output, Rejected};
@@ -206,9 +206,10 @@ impl Store {
                     }
                 } else {
                     let pause = self.store_some(maker, &mut copies).await;
-                    if !pause.is_zero() {
-                        // Behind the last connection there is no traffic to give way to.
-                        timeout(pause, self.closed.cancelled()).await.ok();
+                    // Behind the last connection there is no traffic to give way to.
+                    tokio::select! {
+                        () = maker.pause(pause) => {}
+                        () = self.closed.cancelled() => {}
                     }
                 }
             }
@@ -249,11 +250,11 @@ impl Store {
     }
 
     /// Stores as many copies as one commit takes; how long to pause before the next.
-    async fn store_some(&self, maker: &Maker, copies: &mut Pile) -> Duration {
+    async fn store_some(&self, maker: &Maker, copies: &mut Pile) -> Pause {
         let count = copies.len();
         let Some(made) = maker.make(std::mem::take(copies)).await else {
             self.fail(count);
-            return Duration::ZERO;
+            return Pause::default();
         };
         if made.failed > 0 {
             self.fail(made.failed);
@@ -263,7 +264,7 @@ impl Store {
             self.store(made.events).await;
         }
         let is_many = copies.is_empty() && count >= MANY;
-        if is_many { made.pause.max(PAUSE) } else { made.pause }
+        if is_many { made.pause.at_least(PAUSE) } else { made.pause }
     }
 
     /// Stores a batch, or drops it and counts it: nothing is tried again, the next copies are coming already.

@@ -15,9 +15,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use rf_core::background::Background;
 use rf_core::clock::thread_time;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::busy::Busy;
+use super::busy::{Busy, WINDOW};
 use super::config::CaptureSettings;
 use super::event;
 use super::pile::{Copied, Pile};
@@ -53,8 +53,16 @@ pub(super) struct Made {
     pub(super) failed: usize,
     /// Copies that are left for the next.
     pub(super) rest: Pile,
-    /// How long the processors should be left to others now.
-    pub(super) pause: Duration,
+    pub(super) pause: Pause,
+}
+
+/// How long the processors should be left to others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Pause {
+    /// In any case.
+    others: Duration,
+    /// While the traffic needs everything.
+    traffic: Duration,
 }
 
 impl Maker {
@@ -67,9 +75,24 @@ impl Maker {
         let settings = Arc::clone(&self.settings);
         let traffic = Arc::clone(&self.traffic);
         let encode = move |copied: &Copied<'_>| event::encode(copied, &settings);
-        let is_everything_needed = move || traffic.share().is_some_and(|share| share >= BUSY);
-        self.thread.run(move || make(copies, encode, is_everything_needed)).await
+        self.thread.run(move || make(copies, encode, || needs_everything(&traffic))).await
     }
+
+    /// Leaves the processors to others.
+    pub(super) async fn pause(&self, pause: Pause) {
+        let begun = Instant::now();
+        if !pause.others.is_zero() {
+            sleep(pause.others).await;
+        }
+        // A burst may be over sooner.
+        while begun.elapsed() < pause.traffic && needs_everything(&self.traffic) {
+            sleep(WINDOW.min(pause.traffic.saturating_sub(begun.elapsed()))).await;
+        }
+    }
+}
+
+fn needs_everything(traffic: &Busy) -> bool {
+    traffic.share().is_some_and(|share| share >= BUSY)
 }
 
 fn make(
@@ -93,14 +116,21 @@ fn make(
     }
     let worked = thread_time().saturating_sub(worked_before);
     let waited = begun.elapsed().saturating_sub(worked);
-    Made { events, failed, rest: copies, pause: pause(worked, waited, is_everything_needed()) }
+    Made { events, failed, rest: copies, pause: Pause::of(worked, waited, is_everything_needed()) }
 }
 
-fn pause(worked: Duration, waited: Duration, is_everything_needed: bool) -> Duration {
-    let for_waited = waited.saturating_sub(worked) * PAUSE_PER_WAITED;
-    let for_others = for_waited.min(worked * PAUSE_PER_WORKED);
-    let pause = if is_everything_needed { worked * PAUSE_PER_WORKED_WHEN_BUSY } else { for_others };
-    pause.min(MAX_PAUSE)
+impl Pause {
+    fn of(worked: Duration, waited: Duration, is_everything_needed: bool) -> Self {
+        let for_waited = waited.saturating_sub(worked) * PAUSE_PER_WAITED;
+        let others = for_waited.min(worked * PAUSE_PER_WORKED).min(MAX_PAUSE);
+        let traffic = (worked * PAUSE_PER_WORKED_WHEN_BUSY).min(MAX_PAUSE);
+        Self { others, traffic: if is_everything_needed { traffic } else { Duration::ZERO } }
+    }
+
+    /// The same, but not shorter.
+    pub(super) fn at_least(self, least: Duration) -> Self {
+        Self { others: self.others.max(least), ..self }
+    }
 }
 
 #[cfg(test)]
@@ -125,36 +155,56 @@ mod tests {
         assert!(made.rest.is_empty());
     }
 
-    #[test]
-    fn the_more_the_thread_waits_the_longer_it_leaves_the_processors_to_others() {
-        let ms = Duration::from_millis;
-        for (worked, waited, expected) in [
-            (ms(5), ms(0), ms(0)),
-            (ms(5), ms(5), ms(0)),
-            (ms(5), ms(6), ms(16)),
-            (ms(5), ms(15), ms(160)),
-            (ms(5), ms(100), ms(320)),
-            (ms(50), ms(200), ms(1000)),
-        ] {
-            assert_eq!(pause(worked, waited, false), expected, "{worked:?} {waited:?}");
-        }
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
     }
 
-    #[tokio::test]
-    async fn pauses_are_long_while_the_traffic_needs_everything() {
-        let memory = Memory::new(usize::MAX);
-        let maker = Maker::start(Arc::new(settings()), Arc::new(Busy::fixed(BUSY))).unwrap();
-        let mut copies = Pile::default();
-        copies.lay(Draft::for_test(&memory));
-        let made = maker.make(copies).await.unwrap();
-        assert_eq!((made.events.len(), made.pause.is_zero()), (1, false));
+    #[test]
+    fn the_more_the_thread_waits_the_longer_it_leaves_the_processors_to_others() {
+        for (worked, waited, others) in
+            [(5, 0, 0), (5, 5, 0), (5, 6, 16), (5, 15, 160), (5, 100, 320), (50, 200, 1000)]
+        {
+            let pause = Pause::of(ms(worked), ms(waited), false);
+            assert_eq!(pause, Pause { others: ms(others), traffic: ms(0) }, "{worked} {waited}");
+        }
     }
 
     #[test]
     fn traffic_that_needs_everything_leaves_little_to_copies() {
-        let ms = Duration::from_millis;
-        for (worked, waited, expected) in [(1, 0, 256), (2, 100, 512), (5, 0, 1000)] {
-            assert_eq!(pause(ms(worked), ms(waited), true), ms(expected), "{worked} {waited}");
+        for (worked, waited, others, traffic) in [(1, 0, 0, 256), (2, 7, 80, 512), (5, 0, 0, 1000)]
+        {
+            let pause = Pause::of(ms(worked), ms(waited), true);
+            assert_eq!(pause, Pause { others: ms(others), traffic: ms(traffic) }, "{worked}");
         }
+    }
+
+    fn maker_beside(share: f64) -> Maker {
+        Maker::start(Arc::new(settings()), Arc::new(Busy::fixed(share))).unwrap()
+    }
+
+    #[tokio::test]
+    async fn pauses_are_for_the_traffic_that_the_maker_knows() {
+        let memory = Memory::new(usize::MAX);
+        for (share, needs_everything) in [(0.89, false), (BUSY, true)] {
+            let mut copies = Pile::default();
+            copies.lay(Draft::for_test(&memory));
+            let made = maker_beside(share).make(copies).await.unwrap();
+            assert_eq!(made.events.len(), 1);
+            assert_eq!(!made.pause.traffic.is_zero(), needs_everything, "{share}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_for_the_traffic_ends_with_its_need() {
+        let pause = Pause { others: ms(30), traffic: ms(950) };
+        for (share, expected) in [(0.5, 30), (1.0, 950)] {
+            let maker = maker_beside(share);
+            let begun = Instant::now();
+            maker.pause(pause).await;
+            assert_eq!(begun.elapsed().as_millis(), expected, "{share}");
+        }
+        let begun = Instant::now();
+        maker_beside(1.0).pause(Pause::default().at_least(ms(10))).await;
+        assert_eq!(begun.elapsed(), ms(10));
     }
 }
