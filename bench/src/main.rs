@@ -8,8 +8,8 @@
 //!
 //! Reading order: [`bare_server`] and [`open_loop`] for the capture, [`sample`], [`relay_load`] and [`relay_drain`]
 //! beside [`bare_insert`] and [`bare_drain`] for the relay, [`bare_lua`] for scripts, [`sink_sample`], [`sink_drain`],
-//! [`bare_rows`] and [`bare_file`] for the sinks, with [`memory`], [`fleet`] and [`flood`] for the status, [`rows`] for the goals,
-//! [`report`] for the table.
+//! [`bare_rows`], [`bare_file`] and [`memory`] for the sinks, [`fleet`] and [`flood`] for the status, [`rows`] for the
+//! goals, [`report`] for the table.
 
 mod await_count;
 mod bare_db;

@@ -1,9 +1,9 @@
 //! Memory of a virtual machine that the host has given already.
 //!
-//! A host takes back what its machines have freed for some seconds, and the first touch of each such page waits for it: that
+//! A host takes back what its machines have freed some seconds ago, and the first touch of each such page waits for it: that
 //! can take longer than to write the page to a file. Who measures writing would measure the host, and the one that comes
-//! first after much was freed would be the faster one. So right before each clock starts, as much memory is touched and freed
-//! as files grow by meanwhile.
+//! first after a pause would be the slower one. So right before each clock starts, more memory is touched and freed than files
+//! grow by meanwhile. A machine with less to spare loses its cached files by that, for both sides.
 
 /// More than the largest file of the benchmarks.
 const BYTES: usize = 1 << 30;

@@ -85,7 +85,7 @@ impl Kind {
     }
 }
 
-/// The event as a proxy writes it, with its keys in the same order; its id grows, as UUIDv7 do.
+/// The event as a proxy writes it; its id grows, as UUIDv7 do.
 fn event(rng: &mut Rng, at: i64, path: &str, body: &serde_json::Value) -> String {
     let millis = FIRST_SECOND * 1000 + at;
     let id = format!(
@@ -96,13 +96,17 @@ fn event(rng: &mut Rng, at: i64, path: &str, body: &serde_json::Value) -> String
         rng.u16(..0x1000),
         rng.u64(..1 << 48)
     );
-    let (path, body) = (serde_json::json!(path), serde_json::json!(body.to_string()));
-    let sent = r#""ip":"203.0.113.7:40312","method":"POST""#;
-    let headers = r#"{"Content-Type":["application/json"],"User-Agent":["shop/2.1"]}"#;
-    format!(
-        r#"{{{sent},"path":{path},"params":{{}},"headers":{headers},"body":{body},"eventId":"{id}","capturedAtUs":{}}}"#,
-        millis * 1000
-    )
+    serde_json::json!({
+        "ip": "203.0.113.7:40312",
+        "method": "POST",
+        "path": path,
+        "params": {},
+        "headers": { "Content-Type": ["application/json"], "User-Agent": ["shop/2.1"] },
+        "body": body.to_string(),
+        "eventId": id,
+        "capturedAtUs": millis * 1000,
+    })
+    .to_string()
 }
 
 fn order(rng: &mut Rng, at: i64) -> Sample {

@@ -26,8 +26,9 @@ mod recording;
 mod selection;
 mod service;
 
+use std::cell::Cell;
 use std::convert::Infallible;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -42,7 +43,6 @@ use tokio_util::sync::CancellationToken;
 pub(super) use config::{build, schema};
 
 use self::bodies::RequestBody;
-use self::busy::Busy;
 use self::config::Settings;
 use self::copies::Copies;
 use self::service::{Forwarding, Tunnels};
@@ -62,8 +62,6 @@ struct ForwardSource {
     id: String,
     port: ClaimedPort,
     settings: Settings,
-    /// The threads that serve.
-    traffic: Arc<Busy>,
 }
 
 impl Source for ForwardSource {
@@ -96,17 +94,15 @@ impl Source for ForwardSource {
                 tasks: Tasks::new(stop.child_token()),
                 room: Arc::new(Semaphore::new(settings.max_connections.get())),
             });
+            let limits = limits(&settings, &self.port);
+            let listeners = self.port.into_listeners();
+            let threads = listeners.len();
             let copies = settings
                 .capture
                 .as_ref()
-                .map(|capture| {
-                    Copies::start(&id, Arc::clone(capture), out, &self.traffic, &copying)
-                })
+                .map(|capture| Copies::start(&id, Arc::clone(capture), out, threads, &copying))
                 .transpose()
                 .map_err(|error| fail(error.to_string()))?;
-            let limits = limits(&settings, &self.port);
-            let listeners = self.port.into_listeners();
-            self.traffic.expect(listeners.len());
             let mut forwardings = Vec::new();
             for _ in &listeners {
                 forwardings.push(Arc::new(Forwarding {
@@ -122,9 +118,11 @@ impl Source for ForwardSource {
             drop(copies);
             let for_thread = || {
                 let forwarding = forwardings.pop().expect("there is one for each listener");
-                let (traffic, is_watched) = (Arc::clone(&self.traffic), Once::new());
+                let is_watched = Cell::new(false);
                 move |peer| {
-                    is_watched.call_once(|| traffic.watch());
+                    if let Some(copies) = forwarding.copies.as_ref().filter(|_| !is_watched.get()) {
+                        is_watched.set(copies.watch());
+                    }
                     let forwarding = Arc::clone(&forwarding);
                     service_fn(move |request| {
                         let forwarding = Arc::clone(&forwarding);
@@ -161,36 +159,41 @@ fn limits(settings: &Settings, port: &ClaimedPort) -> ServerLimits {
 
 #[cfg(test)]
 mod tests {
-    use rf_core::config::{Problems, parse};
     use rf_queue::WhenFull;
+    use serde_json::json;
     use tokio::net::TcpStream;
+    use tokio::time::timeout;
 
     use super::*;
-    use crate::source::SourceContext;
+    use crate::source::contract::build_source;
+
+    /// Whether this process follows what the system counts of a thread.
+    fn is_watching() -> bool {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        let mut targets = open.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        targets.any(|target| target.ends_with("schedstat"))
+    }
 
     #[tokio::test]
     async fn the_threads_that_serve_are_watched_for_the_sake_of_the_copies() {
-        let params = r#"{ "forwardTo": "http://127.0.0.1:1", "listenAddress": "127.0.0.1", "listenPort": 0 }"#;
-        let mut problems = Problems::new();
-        let document = parse("test", params, &|_| None, &mut problems).unwrap();
-        let context = SourceContext { id: "s", env_name: "", host_name: "", hook_interval: None };
-        let mut source = config::check(&context, &document.root(), &mut problems).unwrap();
-        let traffic = Arc::clone(&source.traffic);
+        let to = json!({ "forwardTo": "http://127.0.0.1:1", "listenAddress": "127.0.0.1", "listenPort": 0 });
+        let mut source = build_source("http", &to);
         let listening = source.start().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let (queues, out) = copies::tests::open(folder.path(), WhenFull::Block).await;
         let stop = CancellationToken::new();
+        assert!(!is_watching(), "there is no connection yet");
         let connecting = async {
             let connection = TcpStream::connect(listening[0].address).await.unwrap();
-            while traffic.share().is_none() {
+            while !is_watching() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             drop(connection);
             stop.cancel();
         };
-        let (ran, ()) = tokio::join!(Box::new(source).run(out, stop.clone()), connecting);
+        let both = async { tokio::join!(source.run(out, stop.clone()), connecting) };
+        let (ran, ()) = timeout(Duration::from_secs(20), both).await.expect("it is watched soon");
         ran.unwrap();
-        assert_eq!(traffic.expected(), std::thread::available_parallelism().unwrap().get());
         queues.close().await;
     }
 }

@@ -1,148 +1,164 @@
 //! How busy threads are: the share of the time for which they had something to do, whether a processor was there for it or
 //! not. Where there is one for each processor, and all are always busy, they need all that there is.
 //!
-//! From `/proc/self/task/ID/schedstat` (Linux, `Documentation/scheduler/sched-stats.rst`): nanoseconds on a processor, and
-//! nanoseconds ready for one. A kernel that does not count them has no such file.
+//! From `/proc/thread-self/schedstat` (Linux, `Documentation/scheduler/sched-stats.rst`): nanoseconds on a processor, and
+//! nanoseconds ready for one. A kernel that does not count them has no such file, or zeros in it.
 
-use std::fs::read_to_string;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rustix::thread::{Pid, gettid};
+use rustix::io::Errno;
 use tokio::time::Instant;
 
-/// A share is that of at least so long a time: what a thread is at just now is counted up to the last tick of the system,
-/// some milliseconds ago.
+/// A share is that of at least so long a time: the system counts what a thread is at only at its ticks, some milliseconds
+/// apart, and the time for which it was ready once it is over.
 pub(super) const WINDOW: Duration = Duration::from_millis(100);
+/// Three numbers of 20 digits at the most.
+const COUNTS_BYTES: usize = 64;
 
 /// Threads that are watched together.
 #[derive(Debug)]
-pub(super) struct Busy(Mutex<State>);
+pub(super) struct Busy(Mutex<State<File>>);
 
 #[derive(Debug)]
-struct State {
+struct State<T> {
     /// So many there are, whether they are watched yet or not.
     expected: usize,
-    threads: Vec<Thread>,
+    threads: Vec<Thread<T>>,
     since: Instant,
     share: Option<f64>,
 }
 
 #[derive(Debug)]
-struct Thread {
-    id: Pid,
+struct Thread<T> {
+    counts: T,
     /// Until the beginning of the window.
     busy: Duration,
 }
 
-impl Default for Busy {
-    fn default() -> Self {
-        Self(Mutex::new(State::new(0, Vec::new(), Instant::now())))
-    }
-}
-
 impl Busy {
-    /// There will be so many. One that is not watched has nothing to do.
-    pub(super) fn expect(&self, threads: usize) {
-        self.0.lock().expected = threads;
+    /// For so many threads. One that is not watched has nothing to do.
+    pub(super) fn of(threads: usize) -> Self {
+        let since = Instant::now();
+        Self(Mutex::new(State { expected: threads, threads: Vec::new(), since, share: None }))
     }
 
-    /// Watches the thread that calls this, until it ends.
-    pub(super) fn watch(&self) {
-        let id = gettid();
-        if let Some(busy) = busy(id) {
-            self.0.lock().threads.push(Thread { id, busy });
+    /// Watches the thread that calls this, until it ends; its file stays open.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or read, as while there are too many open files.
+    pub(super) fn watch(&self) -> io::Result<()> {
+        let counts = File::open("/proc/thread-self/schedstat")?;
+        let busy = busy(&counts)?;
+        if !busy.is_zero() {
+            let mut state = self.0.lock();
+            if state.threads.is_empty() {
+                (state.since, state.share) = (Instant::now(), None);
+            }
+            state.threads.push(Thread { counts, busy });
         }
+        Ok(())
     }
 
-    /// The share of the last 100 ms, or of the time since the call before if that was longer ago, on the average of all threads;
-    /// at most 1. `None`: nothing is known yet, no thread is watched, or the system does not count.
+    /// The share on the average of all threads, at most 1. It was measured at most 100 ms ago, over the time since the
+    /// measurement before. `None`: nothing is known yet, no thread is watched, or the system does not count.
     pub(super) fn share(&self) -> Option<f64> {
         self.0.lock().look(Instant::now(), busy)
     }
 }
 
-#[cfg(test)]
-impl Busy {
-    pub(super) fn expected(&self) -> usize {
-        self.0.lock().expected
-    }
-
-    /// So much, for the time of a test.
-    pub(super) fn fixed(share: f64) -> Self {
-        let mut state = State::new(0, Vec::new(), Instant::now() + Duration::from_secs(3600));
-        state.share = Some(share);
-        Self(Mutex::new(state))
-    }
-}
-
-impl State {
-    fn new(expected: usize, threads: Vec<Thread>, since: Instant) -> Self {
-        Self { expected, threads, since, share: None }
-    }
-
-    fn look(&mut self, now: Instant, busy: impl Fn(Pid) -> Option<Duration>) -> Option<f64> {
+impl<T> State<T> {
+    fn look(&mut self, now: Instant, busy: impl Fn(&T) -> io::Result<Duration>) -> Option<f64> {
         let window = now.saturating_duration_since(self.since);
         if window >= WINDOW {
             let mut sum = Duration::ZERO;
-            self.threads.retain_mut(|thread| {
-                let until_now = busy(thread.id);
-                if let Some(until_now) = until_now {
-                    sum += until_now.saturating_sub(std::mem::replace(&mut thread.busy, until_now));
+            self.threads.retain_mut(|thread| match busy(&thread.counts) {
+                Ok(until_now) => {
+                    sum += until_now.saturating_sub(thread.busy).min(window);
+                    thread.busy = until_now;
+                    true
                 }
-                until_now.is_some()
+                Err(error) => error.raw_os_error() != Some(Errno::SRCH.raw_os_error()),
             });
             let all = u32::try_from(self.expected.max(self.threads.len())).unwrap_or(u32::MAX);
-            let is_known = !self.threads.is_empty();
-            self.share = is_known.then(|| sum.div_duration_f64(window * all).min(1.0));
+            self.share = (!self.threads.is_empty()).then(|| sum.div_duration_f64(window * all));
             self.since = now;
         }
         self.share
     }
 }
 
-fn busy(thread: Pid) -> Option<Duration> {
-    let counts = read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
-    let mut counts = counts.split_ascii_whitespace().map(str::parse);
-    let (on_processor, ready) = (counts.next()?.ok()?, counts.next()?.ok()?);
-    Some(Duration::from_nanos(on_processor) + Duration::from_nanos(ready))
+fn busy(counts: &File) -> io::Result<Duration> {
+    let mut text = [0; COUNTS_BYTES];
+    let read = counts.read_at(&mut text, 0)?;
+    let text = std::str::from_utf8(&text[..read]).map_err(io::Error::other)?;
+    let nanos = |text: &str| text.parse().map(Duration::from_nanos).map_err(io::Error::other);
+    text.split_ascii_whitespace().take(2).map(nanos).sum()
+}
+
+#[cfg(test)]
+impl Busy {
+    /// So much, until it is set again.
+    pub(super) fn fixed(share: f64) -> Self {
+        let fixed = Self::of(1);
+        fixed.set(share);
+        fixed
+    }
+
+    pub(super) fn set(&self, share: f64) {
+        let mut state = self.0.lock();
+        (state.share, state.since) = (Some(share), Instant::now() + Duration::from_secs(3600));
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use rf_core::clock::thread_time;
+
     use super::*;
 
     #[test]
     fn what_threads_had_to_do_is_compared_with_the_time_that_passed() {
         let ms = Duration::from_millis;
-        let (first, second) = (Pid::from_raw(1).unwrap(), Pid::from_raw(2).unwrap());
         let begun = Instant::now();
-        let thread = |id, busy| Thread { id, busy: ms(busy) };
-        let mut state = State::new(0, vec![thread(first, 1000), thread(second, 50)], begun);
-        let look = |state: &mut State, after, of_first: Option<u64>, of_second: Option<u64>| {
-            let of = |id| if id == first { of_first } else { of_second };
-            state.look(begun + ms(after), |id| of(id).map(ms))
+        let thread = |counts: usize, busy| Thread { counts, busy: ms(busy) };
+        let threads = vec![thread(0, 1000), thread(1, 50)];
+        let mut state = State { expected: 0, threads, since: begun, share: None };
+        let look = |state: &mut State<usize>, after, counts: [Result<u64, Errno>; 2]| {
+            state.look(begun + ms(after), |thread| Ok(counts[*thread].map(ms)?))
         };
-        assert_eq!(look(&mut state, 99, Some(1099), Some(50)), None, "too early");
-        assert_eq!(look(&mut state, 200, Some(1200), Some(90)), Some(0.6));
-        assert_eq!(look(&mut state, 299, Some(1299), Some(189)), Some(0.6), "too early");
-        assert_eq!(look(&mut state, 400, Some(1400), Some(290)), Some(1.0));
-        // What the system counts lags behind.
-        assert_eq!(look(&mut state, 500, Some(1510), Some(390)), Some(1.0));
+        assert_eq!(look(&mut state, 99, [Ok(1099), Ok(50)]), None, "too early");
+        assert_eq!(look(&mut state, 200, [Ok(1200), Ok(90)]), Some(0.6));
+        assert_eq!(look(&mut state, 299, [Ok(1299), Ok(189)]), Some(0.6), "too early");
+        assert_eq!(look(&mut state, 400, [Ok(1400), Ok(290)]), Some(1.0));
+        assert_eq!(look(&mut state, 500, [Ok(1700), Ok(340)]), Some(0.75), "a wait that is over");
         state.expected = 4;
-        assert_eq!(look(&mut state, 600, Some(1610), Some(490)), Some(0.5), "two do nothing");
-        assert_eq!(look(&mut state, 700, None, Some(530)), Some(0.1), "the first has ended");
-        assert_eq!(look(&mut state, 800, None, None), None);
+        assert_eq!(look(&mut state, 600, [Ok(1800), Ok(440)]), Some(0.5), "two do nothing");
+        assert_eq!(look(&mut state, 700, [Err(Errno::MFILE), Ok(540)]), Some(0.25), "not told");
+        assert_eq!(look(&mut state, 800, [Ok(1900), Ok(540)]), Some(0.25), "told again");
+        assert_eq!(look(&mut state, 900, [Err(Errno::SRCH), Ok(640)]), Some(0.25), "it has ended");
+        assert_eq!(look(&mut state, 1000, [Ok(2000), Ok(640)]), Some(0.0), "for good");
+        assert_eq!(look(&mut state, 1100, [Ok(2000), Err(Errno::SRCH)]), None);
     }
 
     #[test]
-    fn the_system_counts_what_this_thread_does() {
-        let before = busy(gettid()).unwrap();
-        assert!(before < Duration::from_secs(600), "{before:?}");
-        // Endless where it does not count.
-        while busy(gettid()).unwrap() < before + Duration::from_millis(20) {
+    fn the_system_counts_what_a_thread_does() {
+        let all = Busy::of(1);
+        all.watch().unwrap();
+        let (begun, before) = (Instant::now(), thread_time());
+        let counted = || {
+            let state = all.0.lock();
+            busy(&state.threads[0].counts).unwrap().saturating_sub(state.threads[0].busy)
+        };
+        let least = Duration::from_millis(20);
+        while counted() < least && begun.elapsed() < Duration::from_secs(20) {
             std::hint::spin_loop();
         }
-        assert_eq!(busy(Pid::from_raw(i32::MAX).unwrap()), None);
+        let (counted, computed) = (counted(), thread_time() - before);
+        assert!(counted >= least && computed >= least / 2, "{counted:?} {computed:?}");
+        assert!(counted <= begun.elapsed() + least, "{counted:?}");
     }
 }

@@ -195,14 +195,6 @@ pub(in crate::source) fn build(
     params: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<Box<dyn Source>> {
-    check(context, params, problems).map(|source| Box::new(source) as _)
-}
-
-pub(super) fn check(
-    context: &SourceContext<'_>,
-    params: &Node<'_>,
-    problems: &mut Problems,
-) -> Option<ForwardSource> {
     let mut config: ForwardConfig = params.decode(problems)?;
     config.max_connections = check_connections(params, config.max_connections, problems);
     let times = [
@@ -251,7 +243,7 @@ pub(super) fn check(
         capture: config.capture.then(|| Arc::new(capture)),
     };
     let port = ClaimedPort::new(config.listen_address, config.listen_port);
-    Some(ForwardSource { id: context.id.to_owned(), port, settings, traffic: Arc::default() })
+    Some(Box::new(ForwardSource { id: context.id.to_owned(), port, settings }))
 }
 
 pub(super) fn check_capture(

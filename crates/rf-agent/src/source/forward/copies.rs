@@ -45,6 +45,7 @@ struct Shared {
     memory: Arc<Memory>,
     meter: Arc<SourceMeter>,
     in_hand: Arc<InHand>,
+    traffic: Arc<Busy>,
 }
 
 /// Copies that the task has not taken yet.
@@ -90,7 +91,8 @@ impl InHand {
 }
 
 impl Copies {
-    /// Starts the task, which gives way to the threads of `traffic`; it ends when every clone has gone and what waits is stored.
+    /// Starts the task, which gives way to so many threads that serve; it ends when every clone has gone and what waits is
+    /// stored.
     ///
     /// # Errors
     /// When its thread cannot be made.
@@ -98,11 +100,12 @@ impl Copies {
         source: &str,
         settings: Arc<CaptureSettings>,
         out: Output,
-        traffic: &Arc<Busy>,
+        threads: usize,
         tasks: &Tasks,
     ) -> io::Result<Self> {
-        let maker = Maker::start(Arc::clone(&settings), Arc::clone(traffic))?;
-        let (copies, store) = Self::sides(source, settings, out);
+        let traffic = Arc::new(Busy::of(threads));
+        let maker = Maker::start(Arc::clone(&settings), Arc::clone(&traffic))?;
+        let (copies, store) = Self::sides(source, settings, out, traffic);
         tasks.spawn(format!("source {source} copies"), async move {
             store.run(&maker).await;
             Ok::<(), SourceError>(())
@@ -111,7 +114,12 @@ impl Copies {
     }
 
     /// Both sides, without the task that connects them.
-    fn sides(source: &str, settings: Arc<CaptureSettings>, out: Output) -> (Self, Store) {
+    fn sides(
+        source: &str,
+        settings: Arc<CaptureSettings>,
+        out: Output,
+        traffic: Arc<Busy>,
+    ) -> (Self, Store) {
         let (memory, meter) = (Memory::new(settings.memory_bytes), Arc::clone(out.meter()));
         let (waiting, in_hand) = (Arc::<Waiting>::default(), Arc::<InHand>::default());
         let closed = CancellationToken::new();
@@ -124,8 +132,16 @@ impl Copies {
             told: Mutex::default(),
         };
         let _open = closed.drop_guard();
-        let shared = Shared { waiting, _open, settings, memory, meter, in_hand };
+        let shared = Shared { waiting, _open, settings, memory, meter, in_hand, traffic };
         (Self(Arc::new(shared)), store)
+    }
+
+    /// This thread is one of those to give way to. False: that is to be said again, since the system has no room now.
+    pub(super) fn watch(&self) -> bool {
+        match self.0.traffic.watch() {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        }
     }
 
     pub(super) fn settings(&self) -> &CaptureSettings {

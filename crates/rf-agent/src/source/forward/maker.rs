@@ -28,13 +28,16 @@ const BATCH_GOAL_BYTES: usize = 512 * 1024;
 
 /// Pauses are so many times what the thread has waited longer than it has worked: while it gets a processor for half of the
 /// time that it wants one there are none, so that no copy is lost for them. They are not more than so many times what it has
-/// worked: where all are busy it takes a sixty-fourth of one, which is enough for some 2000 small copies a second.
+/// worked: where others are busy it takes a sixty-fourth of one, which is enough for some 2000 small copies a second.
 const PAUSE_PER_WAITED: u32 = 16;
 const PAUSE_PER_WORKED: u32 = 64;
-/// While the traffic's threads have something to do for so much of the time, whatever others take makes requests slower.
+/// While the traffic's threads have something to do for so much of the time, whatever others take makes requests slower. Once
+/// that was so, traffic that takes a little less needs as much.
 const BUSY: f64 = 0.9;
+const STILL_BUSY: f64 = 0.8;
+/// Then pauses are so many times what the thread has worked.
 const PAUSE_PER_WORKED_WHEN_BUSY: u32 = 256;
-/// However long it took.
+/// No pause is longer, however long the work took.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// The thread; it ends when this is dropped.
@@ -73,9 +76,8 @@ impl Maker {
     /// Takes copies until their events have the size of a commit. `None`: the thread has ended, and the copies are lost.
     pub(super) async fn make(&self, copies: Pile) -> Option<Made> {
         let settings = Arc::clone(&self.settings);
-        let traffic = Arc::clone(&self.traffic);
         let encode = move |copied: &Copied<'_>| event::encode(copied, &settings);
-        self.thread.run(move || make(copies, encode, || needs_everything(&traffic))).await
+        self.thread.run(move || make(copies, encode)).await
     }
 
     /// Leaves the processors to others.
@@ -84,22 +86,16 @@ impl Maker {
         if !pause.others.is_zero() {
             sleep(pause.others).await;
         }
-        // A burst may be over sooner.
-        while begun.elapsed() < pause.traffic && needs_everything(&self.traffic) {
+        let mut busy = BUSY;
+        while begun.elapsed() < pause.traffic && self.traffic.share().is_some_and(|now| now >= busy)
+        {
             sleep(WINDOW.min(pause.traffic.saturating_sub(begun.elapsed()))).await;
+            busy = STILL_BUSY;
         }
     }
 }
 
-fn needs_everything(traffic: &Busy) -> bool {
-    traffic.share().is_some_and(|share| share >= BUSY)
-}
-
-fn make(
-    mut copies: Pile,
-    encode: impl Fn(&Copied<'_>) -> Vec<u8>,
-    is_everything_needed: impl FnOnce() -> bool,
-) -> Made {
+fn make(mut copies: Pile, encode: impl Fn(&Copied<'_>) -> Vec<u8>) -> Made {
     let (begun, worked_before) = (Instant::now(), thread_time());
     let (mut events, mut bytes, mut failed) = (Vec::new(), 0, 0);
     while bytes < BATCH_GOAL_BYTES {
@@ -116,15 +112,14 @@ fn make(
     }
     let worked = thread_time().saturating_sub(worked_before);
     let waited = begun.elapsed().saturating_sub(worked);
-    Made { events, failed, rest: copies, pause: Pause::of(worked, waited, is_everything_needed()) }
+    Made { events, failed, rest: copies, pause: Pause::of(worked, waited) }
 }
 
 impl Pause {
-    fn of(worked: Duration, waited: Duration, is_everything_needed: bool) -> Self {
+    fn of(worked: Duration, waited: Duration) -> Self {
         let for_waited = waited.saturating_sub(worked) * PAUSE_PER_WAITED;
         let others = for_waited.min(worked * PAUSE_PER_WORKED).min(MAX_PAUSE);
-        let traffic = (worked * PAUSE_PER_WORKED_WHEN_BUSY).min(MAX_PAUSE);
-        Self { others, traffic: if is_everything_needed { traffic } else { Duration::ZERO } }
+        Self { others, traffic: (worked * PAUSE_PER_WORKED_WHEN_BUSY).min(MAX_PAUSE) }
     }
 
     /// The same, but not shorter.
@@ -150,7 +145,7 @@ mod tests {
             1 | 3 => panic!("expected"),
             n => n.to_string().into_bytes(),
         };
-        let made = make(copies, encode, || false);
+        let made = make(copies, encode);
         assert_eq!((made.events, made.failed), (vec!["0".into(), "2".into(), "4".into()], 2));
         assert!(made.rest.is_empty());
     }
@@ -161,50 +156,43 @@ mod tests {
 
     #[test]
     fn the_more_the_thread_waits_the_longer_it_leaves_the_processors_to_others() {
-        for (worked, waited, others) in
-            [(5, 0, 0), (5, 5, 0), (5, 6, 16), (5, 15, 160), (5, 100, 320), (50, 200, 1000)]
-        {
-            let pause = Pause::of(ms(worked), ms(waited), false);
-            assert_eq!(pause, Pause { others: ms(others), traffic: ms(0) }, "{worked} {waited}");
-        }
-    }
-
-    #[test]
-    fn traffic_that_needs_everything_leaves_little_to_copies() {
-        for (worked, waited, others, traffic) in [(1, 0, 0, 256), (2, 7, 80, 512), (5, 0, 0, 1000)]
-        {
-            let pause = Pause::of(ms(worked), ms(waited), true);
-            assert_eq!(pause, Pause { others: ms(others), traffic: ms(traffic) }, "{worked}");
-        }
-    }
-
-    fn maker_beside(share: f64) -> Maker {
-        Maker::start(Arc::new(settings()), Arc::new(Busy::fixed(share))).unwrap()
-    }
-
-    #[tokio::test]
-    async fn pauses_are_for_the_traffic_that_the_maker_knows() {
-        let memory = Memory::new(usize::MAX);
-        for (share, needs_everything) in [(0.89, false), (BUSY, true)] {
-            let mut copies = Pile::default();
-            copies.lay(Draft::for_test(&memory));
-            let made = maker_beside(share).make(copies).await.unwrap();
-            assert_eq!(made.events.len(), 1);
-            assert_eq!(!made.pause.traffic.is_zero(), needs_everything, "{share}");
+        for (worked, waited, others, traffic) in [
+            (1, 0, 0, 256),
+            (5, 5, 0, 1000),
+            (2, 3, 16, 512),
+            (5, 15, 160, 1000),
+            (5, 100, 320, 1000),
+            (50, 200, 1000, 1000),
+        ] {
+            let expected = Pause { others: ms(others), traffic: ms(traffic) };
+            assert_eq!(Pause::of(ms(worked), ms(waited)), expected, "{worked} {waited}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_for_the_traffic_ends_with_its_need() {
         let pause = Pause { others: ms(30), traffic: ms(950) };
-        for (share, expected) in [(0.5, 30), (1.0, 950)] {
-            let maker = maker_beside(share);
+        // The share at first, and after 250 ms.
+        for (first, then, expected) in
+            [(0.89, 1.0, 30), (0.9, 0.8, 950), (1.0, 0.79, 330), (0.9, 0.9, 950)]
+        {
+            let traffic = Arc::new(Busy::fixed(first));
+            let maker = Maker::start(Arc::new(settings()), Arc::clone(&traffic)).unwrap();
             let begun = Instant::now();
-            maker.pause(pause).await;
-            assert_eq!(begun.elapsed().as_millis(), expected, "{share}");
+            let pausing = async {
+                maker.pause(pause).await;
+                begun.elapsed()
+            };
+            let changing = async {
+                sleep(ms(250)).await;
+                traffic.set(then);
+            };
+            let (paused, ()) = tokio::join!(pausing, changing);
+            assert_eq!(paused, ms(expected), "{first} {then}");
         }
+        let idle = Maker::start(Arc::new(settings()), Arc::new(Busy::of(1))).unwrap();
         let begun = Instant::now();
-        maker_beside(1.0).pause(Pause::default().at_least(ms(10))).await;
+        idle.pause(Pause { others: ms(0), traffic: ms(950) }.at_least(ms(10))).await;
         assert_eq!(begun.elapsed(), ms(10));
     }
 }

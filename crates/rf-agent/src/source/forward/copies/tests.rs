@@ -30,7 +30,7 @@ async fn while_many_wait_no_copy_is_begun() {
     let folder = tempfile::tempdir().unwrap();
     let (queues, out) = open(folder.path(), WhenFull::Block).await;
     let meter = Arc::clone(out.meter());
-    let (copies, store) = Copies::sides("s", Arc::new(settings()), out);
+    let (copies, store) = Copies::sides("s", Arc::new(settings()), out, Arc::new(Busy::of(1)));
     (1..MAX_WAITING).for_each(|_| assert!(copies.0.in_hand.begin()));
     let late = begin(&copies).expect("there is room for one");
     drop(begin(&copies).expect("that one has not come yet"));
@@ -68,7 +68,7 @@ pub(in super::super) async fn open(
 async fn lost(store: rf_queue::Store, out: Output, grace: Duration) -> String {
     let meter = Arc::clone(out.meter());
     let tasks = Tasks::new(CancellationToken::new());
-    let copies = Copies::start("s", Arc::new(settings()), out, &Arc::default(), &tasks).unwrap();
+    let copies = Copies::start("s", Arc::new(settings()), out, 1, &tasks).unwrap();
     for _ in 0..3 {
         drop(begin(&copies).expect("there is room"));
     }
@@ -100,7 +100,7 @@ async fn a_copy_that_meets_the_end_of_the_task_is_counted_once() {
     let folder = tempfile::tempdir().unwrap();
     let (queues, out) = open(folder.path(), WhenFull::Block).await;
     let meter = Arc::clone(out.meter());
-    let (copies, store) = Copies::sides("s", Arc::new(settings()), out);
+    let (copies, store) = Copies::sides("s", Arc::new(settings()), out, Arc::new(Busy::of(1)));
     drop(begin(&copies).expect("there is room"));
     let late = begin(&copies).expect("there is room");
     assert!(copies.0.in_hand.begin(), "another is being handed over");
@@ -119,7 +119,7 @@ async fn copies_that_fail_are_counted_and_no_longer_in_hand() {
     let folder = tempfile::tempdir().unwrap();
     let (queues, out) = open(folder.path(), WhenFull::Block).await;
     let meter = Arc::clone(out.meter());
-    let (copies, store) = Copies::sides("s", Arc::new(settings()), out);
+    let (copies, store) = Copies::sides("s", Arc::new(settings()), out, Arc::new(Busy::of(1)));
     (0..3).for_each(|_| assert!(copies.0.in_hand.begin()));
     store.fail(2);
     assert_eq!(meter.losses.counts().to_string(), "2 failed");
