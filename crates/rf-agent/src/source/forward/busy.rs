@@ -10,6 +10,8 @@ use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use procfs::FromRead;
+use procfs::process::Schedstat;
 use rustix::io::Errno;
 use tokio::time::Instant;
 
@@ -94,9 +96,8 @@ impl<T> State<T> {
 fn busy(counts: &File) -> io::Result<Duration> {
     let mut text = [0; COUNTS_BYTES];
     let read = counts.read_at(&mut text, 0)?;
-    let text = std::str::from_utf8(&text[..read]).map_err(io::Error::other)?;
-    let nanos = |text: &str| text.parse().map(Duration::from_nanos).map_err(io::Error::other);
-    text.split_ascii_whitespace().take(2).map(nanos).sum()
+    let counts = Schedstat::from_read(&text[..read]).map_err(io::Error::other)?;
+    Ok(Duration::from_nanos(counts.sum_exec_runtime.saturating_add(counts.run_delay)))
 }
 
 #[cfg(test)]
