@@ -55,13 +55,11 @@ impl Busy {
     pub(super) fn watch(&self) -> io::Result<()> {
         let counts = File::open("/proc/thread-self/schedstat")?;
         let busy = busy(&counts)?;
-        if !busy.is_zero() {
-            let mut state = self.0.lock();
-            if state.threads.is_empty() {
-                (state.since, state.share) = (Instant::now(), None);
-            }
-            state.threads.push(Thread { counts, busy });
+        let mut state = self.0.lock();
+        if state.threads.is_empty() {
+            (state.since, state.share) = (Instant::now(), None);
         }
+        state.threads.push(Thread { counts, busy });
         Ok(())
     }
 
@@ -86,7 +84,8 @@ impl<T> State<T> {
                 Err(error) => error.raw_os_error() != Some(Errno::SRCH.raw_os_error()),
             });
             let all = u32::try_from(self.expected.max(self.threads.len())).unwrap_or(u32::MAX);
-            self.share = (!self.threads.is_empty()).then(|| sum.div_duration_f64(window * all));
+            let is_counted = self.threads.iter().any(|thread| !thread.busy.is_zero());
+            self.share = is_counted.then(|| sum.div_duration_f64(window * all));
             self.since = now;
         }
         self.share
@@ -143,23 +142,27 @@ mod tests {
         assert_eq!(look(&mut state, 900, [Err(Errno::SRCH), Ok(640)]), Some(0.25), "it has ended");
         assert_eq!(look(&mut state, 1000, [Ok(2000), Ok(640)]), Some(0.0), "for good");
         assert_eq!(look(&mut state, 1100, [Ok(2000), Err(Errno::SRCH)]), None);
+        state.threads = vec![thread(0, 0), thread(1, 0)];
+        assert_eq!(look(&mut state, 1200, [Ok(0), Ok(0)]), None, "the system does not count");
+        assert_eq!(look(&mut state, 1300, [Ok(0), Ok(80)]), Some(0.2));
     }
 
     #[test]
     fn the_system_counts_what_a_thread_does() {
         let all = Busy::of(1);
+        let begun = Instant::now();
         all.watch().unwrap();
-        let (begun, before) = (Instant::now(), thread_time());
-        let counted = || {
-            let state = all.0.lock();
-            busy(&state.threads[0].counts).unwrap().saturating_sub(state.threads[0].busy)
-        };
-        let least = Duration::from_millis(20);
-        while counted() < least && begun.elapsed() < Duration::from_secs(20) {
+        let before = thread_time();
+        let computed = || thread_time() - before;
+        while computed() < Duration::from_millis(50) {
             std::hint::spin_loop();
         }
-        let (counted, computed) = (counted(), thread_time() - before);
-        assert!(counted >= least && computed >= least / 2, "{counted:?} {computed:?}");
-        assert!(counted <= begun.elapsed() + least, "{counted:?}");
+        let computed = computed();
+        let state = all.0.lock();
+        let Thread { counts, busy: until_then } = &state.threads[0];
+        let counted = busy(counts).unwrap() - *until_then;
+        let tick = Duration::from_millis(10);
+        assert!(counted + 2 * tick >= computed, "{counted:?} of {computed:?}");
+        assert!(counted <= begun.elapsed() + 2 * tick, "{counted:?} of {:?}", begun.elapsed());
     }
 }
