@@ -25,12 +25,18 @@ fn begin(copies: &Copies) -> Option<Arc<Recording>> {
     Recording::begin(&Head { peer, method, target: "/", headers }, copies)
 }
 
+/// Both sides of the copies, without the task that connects them.
+async fn apart(folder: &Path) -> (rf_queue::Store, Copies, Store) {
+    let (queues, out) = open(folder, WhenFull::Block).await;
+    let (copies, store) = Copies::sides("s", Arc::new(settings()), out, Arc::new(Busy::of(1)));
+    (queues, copies, store)
+}
+
 #[tokio::test]
 async fn while_many_wait_no_copy_is_begun() {
     let folder = tempfile::tempdir().unwrap();
-    let (queues, out) = open(folder.path(), WhenFull::Block).await;
-    let meter = Arc::clone(out.meter());
-    let (copies, store) = Copies::sides("s", Arc::new(settings()), out, Arc::new(Busy::of(1)));
+    let (queues, copies, store) = apart(folder.path()).await;
+    let meter = Arc::clone(&copies.0.meter);
     (1..MAX_WAITING).for_each(|_| assert!(copies.0.in_hand.begin()));
     let late = begin(&copies).expect("there is room for one");
     drop(begin(&copies).expect("that one has not come yet"));
@@ -98,9 +104,8 @@ async fn what_no_queue_has_taken_at_the_end_is_counted() {
 #[tokio::test]
 async fn a_copy_that_meets_the_end_of_the_task_is_counted_once() {
     let folder = tempfile::tempdir().unwrap();
-    let (queues, out) = open(folder.path(), WhenFull::Block).await;
-    let meter = Arc::clone(out.meter());
-    let (copies, store) = Copies::sides("s", Arc::new(settings()), out, Arc::new(Busy::of(1)));
+    let (queues, copies, store) = apart(folder.path()).await;
+    let meter = Arc::clone(&copies.0.meter);
     drop(begin(&copies).expect("there is room"));
     let late = begin(&copies).expect("there is room");
     assert!(copies.0.in_hand.begin(), "another is being handed over");
@@ -117,9 +122,8 @@ async fn a_copy_that_meets_the_end_of_the_task_is_counted_once() {
 #[tokio::test]
 async fn copies_that_fail_are_counted_and_no_longer_in_hand() {
     let folder = tempfile::tempdir().unwrap();
-    let (queues, out) = open(folder.path(), WhenFull::Block).await;
-    let meter = Arc::clone(out.meter());
-    let (copies, store) = Copies::sides("s", Arc::new(settings()), out, Arc::new(Busy::of(1)));
+    let (queues, copies, store) = apart(folder.path()).await;
+    let meter = Arc::clone(&copies.0.meter);
     (0..3).for_each(|_| assert!(copies.0.in_hand.begin()));
     store.fail(2);
     assert_eq!(meter.losses.counts().to_string(), "2 failed");
