@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// The rows are made outside of the clock: the counterpart gets its events for nothing.
 fn from_memory(args: &Args, mut file: File) -> anyhow::Result<Duration> {
-    memory::warm();
+    drop(memory::Warm::take()?);
     let mut spent = Duration::ZERO;
     let numbers: Vec<usize> = (0..args.batches).collect();
     for numbers in numbers.chunks(args.together.max(1)) {
@@ -71,7 +71,7 @@ fn from_memory(args: &Args, mut file: File) -> anyhow::Result<Duration> {
 fn from_queue(args: &Args, path: &Path, mut file: File) -> anyhow::Result<Duration> {
     let db = bare_insert::filled(path, args.kind, args.batches)
         .with_context(|| path.display().to_string())?;
-    memory::warm();
+    drop(memory::Warm::take()?);
     let start = Instant::now();
     while let Some(batch) = bare_drain::read(&db, args.together.max(1) * BATCH_EVENTS)? {
         let Read { contents, .. } = &batch;

@@ -1,17 +1,27 @@
 //! Memory of a virtual machine that the host has given already.
 //!
-//! A host takes back what its machines have freed some seconds ago, and the first touch of each such page waits for it: that
-//! can take longer than to write the page to a file. Who measures writing would measure the host, and the one that comes
-//! first after a pause would be the slower one. So right before each clock starts, more memory is touched and freed than files
-//! grow by meanwhile. A machine with less to spare loses its cached files by that, for both sides.
+//! A host takes back what its machines have freed a second or two ago, and the first touch of each such page waits for it: that
+//! can take longer than to write the page to a file. Who measures writing would measure the host. So more memory than the
+//! files grow by is touched before each clock starts, held, and freed only when it does. A machine with less to spare loses
+//! its cached files by that, for both sides.
+
+use anyhow::Context;
+use memmap2::{Advice, MmapMut};
 
 /// More than the largest file of the benchmarks.
 const BYTES: usize = 1 << 30;
 const PAGE_BYTES: usize = 4096;
 
-/// Touches 1 GiB and frees it.
-pub(crate) fn warm() {
-    let mut memory = vec![0_u8; BYTES];
-    memory.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
-    std::hint::black_box(&memory);
+/// 1 GiB that the host has given; freed when it is dropped, which takes no time worth counting: its pages are large ones.
+pub(crate) struct Warm {
+    _touched: MmapMut,
+}
+
+impl Warm {
+    pub(crate) fn take() -> anyhow::Result<Self> {
+        let mut memory = MmapMut::map_anon(BYTES).context("1 GiB of memory cannot be had")?;
+        memory.advise(Advice::HugePage).context("no large pages")?;
+        memory.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
+        Ok(Self { _touched: memory })
+    }
 }

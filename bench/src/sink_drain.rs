@@ -59,12 +59,14 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         anyhow::ensure!(Instant::now() < until, "{} of {expect} pulled", waiting(&queue));
         sleep(POLL).await;
     }
-    memory::warm();
+    // The sink tries again when it will, which may be seconds from now.
+    let mut warm = Some(memory::Warm::take()?);
     target.release()?;
     let mut first = (before, Instant::now());
     loop {
         let now = target.written()?;
         if first.0 == before && now > before {
+            drop(warm.take());
             first = (now, Instant::now());
         }
         if now >= expect {
