@@ -196,6 +196,11 @@ impl Notice {
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Damaged { kept_as, salvaged: 0, lost: 0, reason } => write!(
+                f,
+                "database was damaged ({reason}): set aside as {}, no events were found in it",
+                kept_as.display()
+            ),
             Self::Damaged { kept_as, salvaged, lost, reason } => write!(
                 f,
                 "database was damaged ({reason}): set aside as {}, {salvaged} events salvaged, {lost} could not be read",

@@ -1,5 +1,7 @@
 //! `proxy`, `relay`, `player`: read the file, set up logging, run until the stop.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use rf_agent::agent::{Agent, Plan};
 use rf_relay::config::RelayConfig;
@@ -40,7 +42,7 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     let ended = match checked {
         Checked::Agent(mut plan) => {
             plan.stats.logs = recent;
-            run_logging_role(level, |control| run_agent(*plan, control, grace))
+            run_logging_role(level, |control| run_agent(*plan, role, control, grace))
         }
         Checked::Relay(mut config) => {
             config.server.drain = config.server.drain.min(grace);
@@ -59,9 +61,14 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     }
 }
 
-async fn run_agent(plan: Plan, control: Control, grace: std::time::Duration) -> anyhow::Result<()> {
+async fn run_agent(
+    plan: Plan,
+    role: Role,
+    control: Control,
+    grace: Duration,
+) -> anyhow::Result<()> {
     let agent = Agent::start(plan).await?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "{} started", role.name());
     agent.run(control.stop, control.reload, grace).await.context("the agent ended")
 }
 

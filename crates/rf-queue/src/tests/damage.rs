@@ -299,6 +299,8 @@ async fn a_file_that_is_no_database_is_set_aside() {
     fs::write(rig.path(), "this is a text\n".repeat(1000)).unwrap();
     rig.open().unwrap();
     assert_eq!(damage(&rig), (0, 0));
+    let told = rig.notices[0].to_string();
+    assert!(told.ends_with(", no events were found in it"), "{told}");
     check_goes_on(&mut rig, 0).await;
 }
 
