@@ -130,14 +130,15 @@ impl Alerts {
         &mut self,
         conn: &Connection,
         name: &Identifier,
-        mut body: Map<String, Value>,
+        body: &Map<String, Value>,
         now_us: i64,
     ) -> Result<(), WriteError> {
         let table = name.as_str().to_lowercase();
-        let status = self.scripts.status(&table, &body)?;
+        let status = self.scripts.status(&table, body)?;
         let shown = if status.trim().is_empty() { "ok" } else { &status };
+        let mut body = body.clone();
         body.insert("status".to_owned(), Value::String(shown.to_owned()));
-        self.rows.put(conn, name, body, now_us)?;
+        self.rows.put(conn, name, &body, now_us)?;
         let rule = self.config_of(&table).rule();
         let silenced = self.silenced(&table, now_us).is_some();
         let watch = self.watches.entry(table.clone()).or_default();
@@ -249,10 +250,10 @@ impl Apply for Alerts {
     fn apply(
         &mut self,
         conn: &Connection,
-        call: Call<Self::Body>,
+        call: &Call<Self::Body>,
         now_us: i64,
     ) -> Result<(), WriteError> {
-        match call.verb {
+        match &call.verb {
             Verb::Put(body) => self.put(conn, &call.table, body, now_us),
             // A row less is no sign of life.
             Verb::Delete(_) | Verb::Nothing => self.rows.apply(conn, call, now_us),
@@ -292,7 +293,7 @@ mod tests {
         for _ in 0..3 {
             let Value::Object(body) = json!({ "status": "down" }) else { panic!("no object") };
             let table = Identifier::own("web");
-            alerts.apply(conn, Call { verb: Verb::Put(body), table, key: None }, 1).unwrap();
+            alerts.apply(conn, &Call { verb: Verb::Put(body), table, key: None }, 1).unwrap();
         }
         alerts.finish(conn).unwrap();
         alerts.told.len()

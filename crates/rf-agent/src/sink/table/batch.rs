@@ -25,7 +25,7 @@ pub(crate) trait Apply {
     fn apply(
         &mut self,
         conn: &Connection,
-        call: Call<Self::Body>,
+        call: &Call<Self::Body>,
         now_us: i64,
     ) -> Result<(), WriteError>;
 
@@ -49,7 +49,7 @@ pub(crate) struct Reading<'a, B> {
     pub(crate) sink: &'a str,
     pub(crate) batch: &'a SinkBatch,
     /// One for each event, in their order.
-    pub(crate) calls: Vec<Call<B>>,
+    pub(crate) calls: &'a [Call<B>],
 }
 
 /// What is known of the file from one try to the next.
@@ -102,7 +102,7 @@ struct Writing<'a, A> {
 
 impl<A: Apply> Writing<'_, A> {
     /// Writes all events at once, or as much as there is room for.
-    fn whole(&mut self, calls: Vec<Call<A::Body>>) -> Result<(), WriteError> {
+    fn whole(&mut self, calls: &[Call<A::Body>]) -> Result<(), WriteError> {
         match self.part(0..self.batch.events.len(), calls) {
             Err(error) if error.is_full() => {
                 let parts = in_half(self.unwritten()?).ok_or(error)?;
@@ -113,7 +113,7 @@ impl<A: Apply> Writing<'_, A> {
     }
 
     /// Looks first whether there is room for one event again.
-    fn one_and_the_rest(&mut self, calls: Vec<Call<A::Body>>) -> Result<(), WriteError> {
+    fn one_and_the_rest(&mut self, calls: &[Call<A::Body>]) -> Result<(), WriteError> {
         let Range { start, end } = self.unwritten()?;
         if end - start < 2 {
             return self.whole(calls);
@@ -134,7 +134,7 @@ impl<A: Apply> Writing<'_, A> {
         while let Some(part) = parts.pop() {
             // What was read of these events may have gone with a transaction that failed.
             let calls = Call::read_all(&self.batch.events[part.clone()])?;
-            let Err(error) = self.part(part.clone(), calls) else { continue };
+            let Err(error) = self.part(part.clone(), &calls) else { continue };
             if !error.is_full() {
                 return Err(error);
             }
@@ -144,7 +144,7 @@ impl<A: Apply> Writing<'_, A> {
     }
 
     /// Writes a part of the events in a transaction of its own.
-    fn part(&mut self, part: Range<usize>, calls: Vec<Call<A::Body>>) -> Result<(), WriteError> {
+    fn part(&mut self, part: Range<usize>, calls: &[Call<A::Body>]) -> Result<(), WriteError> {
         let written = self.transact(part, calls);
         if written.is_err() {
             self.to.forget();
@@ -152,11 +152,7 @@ impl<A: Apply> Writing<'_, A> {
         written
     }
 
-    fn transact(
-        &mut self,
-        part: Range<usize>,
-        calls: Vec<Call<A::Body>>,
-    ) -> Result<(), WriteError> {
+    fn transact(&mut self, part: Range<usize>, calls: &[Call<A::Body>]) -> Result<(), WriteError> {
         let (sink, batch, now_us) = (self.sink, self.batch, self.now_us);
         // Immediate, so that a second writer is waited for here and not in the middle.
         let transaction = self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -223,7 +219,7 @@ mod tests {
         fn apply(
             &mut self,
             _: &Connection,
-            call: Call<Self::Body>,
+            call: &Call<Self::Body>,
             _now_us: i64,
         ) -> Result<(), WriteError> {
             self.tries += 1;
@@ -262,7 +258,7 @@ mod tests {
         let mut check = |most: usize, expected: (u64, bool), tries: usize| {
             (small.most, small.tries) = (most, 0);
             let calls = Call::read_all(&batch.events).unwrap();
-            let reading = Reading { sink: "s", batch: &batch, calls };
+            let reading = Reading { sink: "s", batch: &batch, calls: &calls };
             let (ignored, written) = counted(&mut conn, &mut small, &mut room, reading, 0);
             assert!(written.as_ref().err().is_none_or(WriteError::is_full), "{written:?}");
             assert_eq!((ignored, written.is_ok(), small.tries), (expected.0, expected.1, tries));

@@ -92,12 +92,17 @@ impl<S: State> Database<S> {
     /// What it means for the batch that it was not written.
     pub(crate) async fn write(&self, batch: &SinkBatch) -> Result<(), SinkError> {
         let prepared = self.prepared.take(batch).await;
+        let is_prepared = prepared.is_some();
         let (batch, name) = (batch.clone(), self.name.clone());
         let write = move |state: &mut S| {
             let calls = prepared.unwrap_or_else(|| Call::read_all(&batch.events))?;
-            state.write(Reading { sink: &name, batch: &batch, calls })
+            state.write(Reading { sink: &name, batch: &batch, calls: &calls })?;
+            Ok::<_, WriteError>(is_prepared.then_some(calls))
         };
-        self.call(write).await??;
+        if let Some(calls) = self.call(write).await?? {
+            // To free thousands of pieces of memory is a good part of the thread's time where another allocates as many.
+            drop(tokio::task::spawn_blocking(move || drop(calls)));
+        }
         Ok(())
     }
 

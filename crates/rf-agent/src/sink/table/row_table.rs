@@ -128,19 +128,19 @@ impl RowTable {
     pub(crate) fn put(
         &mut self,
         conn: &Connection,
-        body: Map<String, Value>,
+        body: &Map<String, Value>,
         now_us: i64,
     ) -> Result<(), WriteError> {
-        self.grow(conn, &body)?;
+        self.grow(conn, body)?;
         let number = self.take_number(conn)?;
         let mut insert = conn.prepare_cached(&self.insert)?;
         let (mut has_id, mut time) = (false, None);
         self.named.clear();
         self.named.resize(self.table.columns.len(), false);
         for (key, value) in body {
-            let Some(&Some(place)) = self.places.get(&key) else {
+            let Some(&Some(place)) = self.places.get(key) else {
                 if !value.is_null() {
-                    note(&mut self.notices, || dropped(&self.table, &key));
+                    note(&mut self.notices, || dropped(&self.table, key));
                 }
                 continue;
             };
@@ -156,7 +156,7 @@ impl RowTable {
             }
             has_id |= place == self.own.id;
             if self.notices.len() < MAX_NOTICES
-                && let Value::String(text) = &value
+                && let Value::String(text) = value
                 && !self.own.is_filled(place)
                 && value::is_changed(text, column.kind)
             {
@@ -169,7 +169,7 @@ impl RowTable {
         }
         insert.raw_bind_parameter(self.own.number + 1, number)?;
         insert.raw_bind_parameter(self.own.updated + 1, now_us.div_euclid(1_000_000))?;
-        let time = timestamp::of_event(time.as_ref()).map_err(WriteError::Refused)?;
+        let time = timestamp::of_event(time).map_err(WriteError::Refused)?;
         let time_us = time.unwrap_or(now_us);
         insert.raw_bind_parameter(self.own.timestamp + 1, time_us.div_euclid(1_000_000))?;
         insert.raw_execute()?;

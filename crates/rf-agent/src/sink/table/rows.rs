@@ -35,12 +35,12 @@ impl Apply for Rows {
     fn apply(
         &mut self,
         conn: &Connection,
-        call: Call<Self::Body>,
+        call: &Call<Self::Body>,
         now_us: i64,
     ) -> Result<(), WriteError> {
-        match call.verb {
+        match &call.verb {
             Verb::Put(body) => self.put(conn, &call.table, body, now_us),
-            Verb::Delete(body) => self.delete(conn, &call.table, &body),
+            Verb::Delete(body) => self.delete(conn, &call.table, body),
             Verb::Nothing => Ok(()),
         }
     }
@@ -75,7 +75,7 @@ impl Rows {
         &mut self,
         conn: &Connection,
         name: &Identifier,
-        body: Map<String, Value>,
+        body: &Map<String, Value>,
         now_us: i64,
     ) -> Result<(), WriteError> {
         let table = self.tables.get(name.clone(), |name| RowTable::open_or_create(conn, name))?;
@@ -111,7 +111,7 @@ mod tests {
     fn notices(rows: &mut Rows, conn: &Connection, bodies: &[Value]) -> Vec<String> {
         rows.begin(conn).unwrap();
         for body in bodies {
-            let Value::Object(body) = body.clone() else { panic!("no body: {body}") };
+            let Value::Object(body) = body else { panic!("no body: {body}") };
             rows.put(conn, &Identifier::own("t"), body, 1).unwrap();
         }
         rows.finish(conn).unwrap();

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use rusqlite::types::{Value as Sql, ValueRef};
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use serde_json::Value;
 
 use super::schema::Kind;
@@ -24,19 +24,19 @@ pub(crate) fn kind_of(value: &Value) -> Option<Kind> {
 }
 
 /// A value for a column of this kind; objects and lists as their JSON text.
-pub(crate) fn to_sql(value: Value, kind: Kind) -> Sql {
+pub(crate) fn to_sql(value: &Value, kind: Kind) -> ToSqlOutput<'_> {
     match value {
-        Value::Null => Sql::Null,
-        Value::Bool(yes) if kind == Kind::Text => Sql::Text(yes.to_string()),
-        Value::Bool(yes) => Sql::Integer(yes.into()),
-        Value::Number(number) if kind == Kind::Text => Sql::Text(number.to_string()),
+        Value::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+        Value::Bool(yes) if kind == Kind::Text => yes.to_string().into(),
+        Value::Bool(yes) => i64::from(*yes).into(),
+        Value::Number(number) if kind == Kind::Text => number.to_string().into(),
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => Sql::Integer(whole),
-            (None, Some(real)) => Sql::Real(real),
-            (None, None) => Sql::Text(number.to_string()),
+            (Some(whole), _) => whole.into(),
+            (None, Some(real)) => real.into(),
+            (None, None) => number.to_string().into(),
         },
-        Value::String(text) => Sql::Text(text),
-        nested => Sql::Text(nested.to_string()),
+        Value::String(text) => text.as_str().into(),
+        nested => nested.to_string().into(),
     }
 }
 
@@ -96,7 +96,17 @@ pub(crate) fn write_real(out: &mut Vec<u8>, real: f64) {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::types::Value as Sql;
+
     use super::*;
+
+    fn as_stored<'a>(value: &'a ToSqlOutput<'_>) -> ValueRef<'a> {
+        match value {
+            ToSqlOutput::Borrowed(value) => *value,
+            ToSqlOutput::Owned(value) => value.into(),
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn values_come_back_as_they_were() {
@@ -115,13 +125,14 @@ mod tests {
         ] {
             let value: Value = serde_json::from_str(text).unwrap();
             let kind = kind_of(&value).unwrap_or(Kind::Any);
-            let stored = to_sql(value.clone(), kind);
+            let stored = to_sql(&value, kind);
             let mut out = Vec::new();
-            write_json(&mut out, ValueRef::from(&stored), kind);
+            write_json(&mut out, as_stored(&stored), kind);
             assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), value, "{text}");
         }
         let nested: Value = serde_json::from_str(r#"{"a":[1,{"b":null}]}"#).unwrap();
-        assert_eq!(to_sql(nested, Kind::Text), Sql::Text(r#"{"a":[1,{"b":null}]}"#.to_owned()));
+        let text = ValueRef::Text(br#"{"a":[1,{"b":null}]}"#);
+        assert_eq!(as_stored(&to_sql(&nested, Kind::Text)), text);
     }
 
     /// By what SQLite makes of each.

@@ -45,13 +45,14 @@ impl Apply for Series {
     fn apply(
         &mut self,
         conn: &Connection,
-        call: Call<Self::Body>,
+        call: &Call<Self::Body>,
         now_us: i64,
     ) -> Result<(), WriteError> {
         // What would remove a point is refused when it is read.
-        let Verb::Put(point) = call.verb else { return Ok(()) };
-        let table = self.tables.get(call.table, |name| SeriesTable::open_or_create(conn, name))?;
-        table.add(conn, &point, now_us)
+        let Verb::Put(point) = &call.verb else { return Ok(()) };
+        let table =
+            self.tables.get(call.table.clone(), |name| SeriesTable::open_or_create(conn, name))?;
+        table.add(conn, point, now_us)
     }
 
     fn finish(&mut self, conn: &Connection) -> Result<(), WriteError> {
