@@ -68,7 +68,7 @@ async fn run_agent(
     grace: Duration,
 ) -> anyhow::Result<()> {
     let agent = Agent::start(plan).await?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "{} started", role.name());
+    tracing::info!(role = role.name(), version = env!("CARGO_PKG_VERSION"), "started");
     agent.run(control.stop, control.reload, grace).await.context("the agent ended")
 }
 
