@@ -124,17 +124,6 @@ pub enum Role {
     Player,
 }
 
-impl Role {
-    /// The name of its command.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Proxy => "proxy",
-            Self::Relay => "relay",
-            Self::Player => "player",
-        }
-    }
-}
-
 /// Arguments of a role.
 #[derive(Debug, Args)]
 pub struct RoleArgs {

@@ -40,7 +40,7 @@ pub(crate) const DEFAULT_STATUS_PORT: u16 = 5253;
 /// Who an agent is, and whom it tells about itself.
 pub struct StatsPlan {
     /// Which program.
-    pub(crate) role: Role,
+    pub role: Role,
     /// `envName`.
     pub(crate) env_name: String,
     /// The machine, as it is told.

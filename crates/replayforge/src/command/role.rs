@@ -42,7 +42,7 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     let ended = match checked {
         Checked::Agent(mut plan) => {
             plan.stats.logs = recent;
-            run_logging_role(level, |control| run_agent(*plan, role, control, grace))
+            run_logging_role(level, |control| run_agent(*plan, control, grace))
         }
         Checked::Relay(mut config) => {
             config.server.drain = config.server.drain.min(grace);
@@ -61,14 +61,10 @@ pub(super) fn run(role: Role, args: &RoleArgs, port: Option<u16>) -> Exit {
     }
 }
 
-async fn run_agent(
-    plan: Plan,
-    role: Role,
-    control: Control,
-    grace: Duration,
-) -> anyhow::Result<()> {
+async fn run_agent(plan: Plan, control: Control, grace: Duration) -> anyhow::Result<()> {
+    let role = plan.stats.role.as_str();
     let agent = Agent::start(plan).await?;
-    tracing::info!(role = role.name(), version = env!("CARGO_PKG_VERSION"), "started");
+    tracing::info!(role, version = env!("CARGO_PKG_VERSION"), "started");
     agent.run(control.stop, control.reload, grace).await.context("the agent ended")
 }
 

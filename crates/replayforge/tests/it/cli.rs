@@ -356,7 +356,10 @@ fn secrets_and_payloads_are_in_no_log_however_loud() {
     let start = |role: &str, config: &Value| {
         let file = write_config(folder.path(), role, config);
         let program = Program::start(folder.path(), &[role, "-c", &file], &env);
-        program.wait_for(if role == "relay" { "relay started" } else { "started role=" });
+        program.wait_for(&match role {
+            "relay" => "relay started".to_owned(),
+            agent => format!("started role={agent}"),
+        });
         program
     };
     let relay = start("relay", &configs.relay);

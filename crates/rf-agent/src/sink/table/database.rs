@@ -100,7 +100,8 @@ impl<S: State> Database<S> {
             Ok::<_, WriteError>(is_prepared.then_some(calls))
         };
         if let Some(calls) = self.call(write).await?? {
-            // To free thousands of pieces of memory is a good part of the thread's time where another allocates as many.
+            // What another thread has read is freed by another one: it is thousands of pieces of memory, under a lock of the
+            // allocator that who reads the next batch needs as well. The thread that writes would wait for it.
             drop(tokio::task::spawn_blocking(move || drop(calls)));
         }
         Ok(())
