@@ -3,6 +3,7 @@
 //! A sink only knows how to write. Reading its queue, retrying, dead letters, rate limits and order are the worker's.
 
 mod alert;
+mod batch;
 pub(crate) mod checkpoint;
 #[cfg(test)]
 mod contract;
@@ -29,21 +30,13 @@ use axum::Router;
 use futures_util::future::BoxFuture;
 use rf_core::config::{Node, Problems};
 use rf_core::node_info::Wiring;
-use rf_queue::{Checkpoint, Store, StoredEvent};
+use rf_queue::{Checkpoint, Store};
 use schemars::Schema;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::batch::SinkBatch;
 use crate::pipeline::Output;
-
-/// Events that are written together.
-#[derive(Debug, Clone)]
-pub(crate) struct SinkBatch {
-    /// The same for every repeat of this batch, with [`Writes::Batches`] also after a restart.
-    pub(crate) id: String,
-    /// In order; at least one. Shared by all who work on the batch.
-    pub(crate) events: Arc<[StoredEvent]>,
-}
 
 /// Why a batch was not written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -70,7 +70,7 @@ impl Trace {
         let step = if is_relay { Step::Shipped } else { Step::Delivered };
         let note = Note::new(step, &self.place).attempt(tries);
         let note = if is_relay { note.detail(&format!("batch {}", batch.id)) } else { note };
-        self.journal.note(&note, contents(batch));
+        self.journal.note_ids(&note, &batch.marks().ids);
     }
 
     /// A try has failed. The first, second, fourth, eighth and so on are noted: what is repeated for days must not push

@@ -18,6 +18,7 @@ mod finished;
 mod format;
 mod render;
 mod rotation;
+mod spare;
 #[cfg(test)]
 pub(super) mod tests;
 mod writer;
@@ -44,6 +45,7 @@ pub(crate) use self::writer::Fsync;
 use self::config::path_of;
 use self::finished::Finished;
 use self::render::Renderer;
+use self::spare::Spare;
 use self::writer::{Appended, Chunk, FileError, Progress, Tracked, Writer};
 use super::prepared::Prepared;
 use super::template::plain_name;
@@ -113,7 +115,11 @@ pub(super) fn of_config(
     Some(Arc::new(FileSink {
         name: context.name.to_owned(),
         data_dir: context.data_dir.to_owned(),
-        renderer: Arc::new(Renderer { path, format: config.format }),
+        renderer: Arc::new(Renderer {
+            path,
+            format: config.format,
+            spare: Spare::new(READY_TOGETHER + 1, 2 * BATCH_BYTES),
+        }),
         prepared: Prepared::new(READY_TOGETHER, BATCH_BYTES),
         max_total,
         shape: Shape::of(Writes::Batches(Batching {
@@ -360,10 +366,20 @@ impl FileSink {
                 *tracked = Tracked { good, last_ms: now, tail, inode: None, ..*tracked };
             }
         }
+        self.give_back(chunks);
         progress.through = through;
         progress.version = self.next_version();
         *self.progress.lock() = progress;
         Ok(())
+    }
+
+    /// Keeps the memory of what is written for as long as more batches are ready.
+    fn give_back(&self, written: Vec<Chunk>) {
+        if self.prepared.is_empty() {
+            self.renderer.spare.clear();
+            return;
+        }
+        written.into_iter().for_each(|chunk| self.renderer.spare.give(chunk.bytes));
     }
 
     /// Stores it as the newest.

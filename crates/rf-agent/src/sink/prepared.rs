@@ -41,13 +41,23 @@ impl<T: Send + 'static> Prepared<T> {
         if bytes > self.most_bytes {
             return;
         }
-        let (id, events) = (batch.id.clone(), batch.events.clone());
-        let work = tokio::task::spawn_blocking(move || work(&events));
+        let (id, batch) = (batch.id.clone(), batch.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let done = work(&batch.events);
+            // What will be noted of its events, while they are at hand.
+            batch.marks();
+            done
+        });
         let mut next = self.next.lock();
         if next.len() >= self.most {
             next.pop_front();
         }
         next.push_back(Next { id, work });
+    }
+
+    /// Whether no work was begun that is still to be taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next.lock().is_empty()
     }
 
     /// What was done of this batch, if anything was. Before it the one before may come again, or halves of it. A panic of the
@@ -70,7 +80,7 @@ mod tests {
 
     fn batch(id: &str, content: &'static [u8]) -> SinkBatch {
         let event = StoredEvent { id: 1, at_ms: 0, content: content.into(), attempts: 0 };
-        SinkBatch { id: id.to_owned(), events: [event].into() }
+        SinkBatch::new(id, [event])
     }
 
     async fn taken(prepared: &Prepared<usize>, batch: &SinkBatch) -> Option<usize> {
@@ -88,9 +98,11 @@ mod tests {
     async fn only_the_batch_that_was_prepared_is_and_once() {
         let prepared = Prepared::new(1, 4);
         let length = |events: &[StoredEvent]| events[0].content.len();
-        prepared.begin(&batch("a", b"12345678"), length);
+        let a = batch("a", b"12345678");
+        prepared.begin(&a, length);
         assert_eq!(taken(&prepared, &batch("b", b"")).await, None);
         assert_eq!(taken(&prepared, &batch("a", b"")).await, Some(8));
+        assert!(a.is_marked() && prepared.is_empty());
         assert_eq!(taken(&prepared, &batch("a", b"")).await, None);
         prepared.begin(&batch("large", b"123456789"), length);
         assert_eq!(taken(&prepared, &batch("large", b"")).await, None);

@@ -12,12 +12,6 @@ use super::losses::{Loss, Losses};
 
 /// As much of the last message as the original shows.
 const LAST_MESSAGE_CHARS: usize = 15;
-/// Where an event of ours says when it was captured: near its end.
-const CAPTURED_AT: &[u8] = b"\"capturedAtUs\":";
-/// What our sources write last.
-const CAPTURED_AT_LAST: usize = b"\"capturedAtUs\":1795478400000123}".len();
-/// Bytes at the end of an event that are searched for it.
-const CAPTURED_AT_WITHIN: usize = 160;
 /// Why a source is paused while somebody waits for room.
 const BLOCKED: &str = "queue full: a queue with whenFull: block has no room";
 
@@ -255,11 +249,11 @@ impl SinkMeter {
         }
     }
 
-    /// How long events of a batch that was delivered `now` have taken since their capture, as far as they say when that was.
-    pub(crate) fn took(&self, events: &[StoredEvent], now: u64) {
+    /// How long events that were delivered `now` have taken since they were captured, then.
+    pub(crate) fn took(&self, captured_ms: &[u64], now: u64) {
         let (mut counts, mut sum_ms) = ([0; LATENCY_BOUNDS_MS.len() + 1], 0);
-        for captured in events.iter().filter_map(|event| captured_at_ms(&event.content)) {
-            let took = now.saturating_sub(captured);
+        for captured in captured_ms {
+            let took = now.saturating_sub(*captured);
             counts[LATENCY_BOUNDS_MS.partition_point(|bound| *bound < took)] += 1;
             sum_ms += took;
         }
@@ -318,41 +312,9 @@ pub(crate) fn by_reason(counts: &[(&str, u64)]) -> BTreeMap<String, u64> {
     some.map(|(reason, count)| ((*reason).to_owned(), *count)).collect()
 }
 
-/// When an event was captured, if it says so. Not a parse: the key stands at the end of what our sources write, and a wrong
-/// guess costs one wrong count of a histogram.
-fn captured_at_ms(content: &[u8]) -> Option<u64> {
-    let last = content.len().saturating_sub(CAPTURED_AT_LAST);
-    let start = if content[last..].starts_with(CAPTURED_AT) {
-        last
-    } else {
-        let tail = content.len().saturating_sub(CAPTURED_AT_WITHIN);
-        tail + memchr::memmem::rfind(&content[tail..], CAPTURED_AT)?
-    };
-    let digits = &content[start + CAPTURED_AT.len()..];
-    let end = digits.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(digits.len());
-    let micros: u64 = std::str::from_utf8(digits.get(..end)?).ok()?.parse().ok()?;
-    Some(micros / 1000)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_time_of_capture_is_found_at_the_end_of_an_event() {
-        for (content, expected) in [
-            (
-                &br#"{"body":"x","eventId":"e","capturedAtUs":1795478400000123}"#[..],
-                Some(1795478400000),
-            ),
-            (br#"{"capturedAtUs":5000,"body":"changed by a script"}"#, Some(5)),
-            (br#"{"capturedAtUs":"text"}"#, None),
-            (b"a line", None),
-            (b"", None),
-        ] {
-            assert_eq!(captured_at_ms(content), expected);
-        }
-    }
 
     #[test]
     fn a_minute_begins_anew() {
@@ -383,13 +345,12 @@ mod tests {
     fn what_is_delivered_is_counted_with_its_latency() {
         let meter = SinkMeter::default();
         let now = unix_ms();
-        let captured = (now - 40) * 1000;
-        let content = format!("{{\"ip\":\"203.0.113.7\",\"capturedAtUs\":{captured}}}").into();
+        let content = br#"{"ip":"203.0.113.7"}"#[..].into();
         meter.paused("401: wrong token");
         assert!(meter.health.paused().is_some());
         let events = [StoredEvent { id: 1, at_ms: 1, content, attempts: 0 }];
         meter.delivered(&events, now);
-        meter.took(&events, now);
+        meter.took(&[now - 40], now);
         assert_eq!(
             (meter.delivered.all(), meter.last_message().as_str()),
             (1, "{\"ip\":\"203.0.11")

@@ -95,7 +95,7 @@ impl Shipper<'_> {
         for InFlight { id, first, last } in flights.into_iter().flatten() {
             let events = read_range(worker, self.batching, first, last).await?;
             if !events.is_empty() {
-                self.ahead.push_back(SinkBatch { id, events: events.into() });
+                self.ahead.push_back(SinkBatch::new(id, events));
             }
         }
         Ok(())
@@ -188,7 +188,7 @@ impl Shipper<'_> {
             self.settle().await?;
             return Ok(None);
         }
-        let batch = SinkBatch { id: Uuid::now_v7().to_string(), events: events.into() };
+        let batch = SinkBatch::new(Uuid::now_v7().to_string(), events);
         // A sink that knows by itself how far it is repeats nothing, whatever a restart takes for the next batch.
         if self.beside.is_none() {
             let done = in_flight(self.worker, std::mem::take(&mut self.done), [&batch])?;
@@ -392,6 +392,6 @@ impl Behind {
         if !is_whole || events.is_empty() || first_too_large(batching, &events).is_some() {
             return Ok(None);
         }
-        Ok(Some(SinkBatch { id: Uuid::now_v7().to_string(), events: events.into() }))
+        Ok(Some(SinkBatch::new(Uuid::now_v7().to_string(), events)))
     }
 }

@@ -192,7 +192,7 @@ impl<'a> Sender<'a> {
 }
 
 async fn write(worker: &Worker, event: StoredEvent) -> Written {
-    let batch = SinkBatch { id: event.id.to_string(), events: [event.clone()].into() };
+    let batch = SinkBatch::new(event.id.to_string(), [event.clone()]);
     let outcome = deliver(worker, &batch).await;
     (event, outcome)
 }

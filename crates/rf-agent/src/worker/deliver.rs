@@ -110,7 +110,7 @@ fn delivered(worker: &Worker, batch: &SinkBatch, tries: u32) -> DeliveryOutcome 
     let (meter, trace) = (Arc::clone(&worker.meter), worker.trace.clone());
     let is_relay = worker.sink.wired_to().is_some();
     worker.notes.take(batch, move |batch| {
-        meter.took(&batch.events, now);
+        meter.took(&batch.marks().captured_ms, now);
         trace.delivered(batch, tries, is_relay);
     });
     DeliveryOutcome::Delivered

@@ -69,12 +69,12 @@ impl<'a> Delivery<'a> {
 /// The halves of a batch, or of a half. Each has the id of the whole batch with the ids of its first and last event behind it,
 /// so that no other events ever have its id.
 pub(super) fn halves(batch: &SinkBatch) -> [SinkBatch; 2] {
-    let SinkBatch { id, events } = batch;
+    let (id, events) = (&batch.id, &batch.events);
     let (front, back) = events.split_at(events.len() / 2);
     let whole = id.split_once('.').map_or(&**id, |(whole, _)| whole);
     [front, back].map(|events| {
         let ends = [events.first(), events.last()];
         let [first, last] = ends.map(|event| event.map_or(0, |event| event.id));
-        SinkBatch { id: format!("{whole}.{first}-{last}"), events: events.into() }
+        SinkBatch::new(format!("{whole}.{first}-{last}"), events)
     })
 }

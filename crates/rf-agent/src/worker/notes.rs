@@ -6,7 +6,8 @@ use tokio::task::JoinHandle;
 
 use crate::sink::SinkBatch;
 
-/// A batch of fewer events is noted at once: that takes less time than to begin it elsewhere.
+/// A batch of fewer events is noted at once, and so is one whose [marks](SinkBatch::marks) were read beforehand: that takes
+/// less time than to begin it elsewhere.
 const MANY: usize = 256;
 
 /// Notes on delivered batches that are being taken.
@@ -19,7 +20,7 @@ pub(crate) struct Notes {
 impl Notes {
     /// Has `note` called for a batch, at once or away from the async threads.
     pub(super) fn take(&self, batch: &SinkBatch, note: impl FnOnce(&SinkBatch) + Send + 'static) {
-        if batch.events.len() < MANY {
+        if batch.events.len() < MANY || batch.is_marked() {
             return note(batch);
         }
         let batch = batch.clone();
@@ -49,11 +50,11 @@ mod tests {
 
     fn batch(events: usize) -> SinkBatch {
         let event = |id| StoredEvent { id, at_ms: 0, content: "x".into(), attempts: 0 };
-        SinkBatch { id: "b".to_owned(), events: (0..events as u64).map(event).collect() }
+        SinkBatch::new("b", (0..events as u64).map(event).collect::<Vec<_>>())
     }
 
     #[tokio::test]
-    async fn a_small_batch_is_noted_at_once_and_a_large_one_before_it_leaves() {
+    async fn a_small_batch_or_a_marked_one_is_noted_at_once_and_any_other_before_it_leaves() {
         let (notes, noted) = (Notes::default(), Arc::new(AtomicUsize::new(0)));
         let counter = |noted: &Arc<AtomicUsize>| {
             let noted = Arc::clone(noted);
@@ -64,15 +65,20 @@ mod tests {
         notes.take(&batch(MANY - 1), counter(&noted));
         assert_eq!(noted.load(Ordering::Relaxed), MANY - 1);
 
+        let marked = batch(MANY);
+        marked.marks();
+        notes.take(&marked, counter(&noted));
+        assert_eq!(noted.load(Ordering::Relaxed), 2 * MANY - 1);
+
         let (go, held) = sync_channel::<()>(0);
         let count = counter(&noted);
         notes.take(&batch(MANY), move |batch| {
             held.recv().unwrap();
             count(batch);
         });
-        assert_eq!(noted.load(Ordering::Relaxed), MANY - 1, "nobody waits for it");
+        assert_eq!(noted.load(Ordering::Relaxed), 2 * MANY - 1, "nobody waits for it");
         go.send(()).unwrap();
         notes.finish().await;
-        assert_eq!(noted.load(Ordering::Relaxed), 2 * MANY - 1);
+        assert_eq!(noted.load(Ordering::Relaxed), 3 * MANY - 1);
     }
 }

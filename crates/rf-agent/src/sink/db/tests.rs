@@ -103,10 +103,8 @@ async fn a_batch_that_was_found_bad_beforehand_is_refused_and_its_halves_are_rea
     rig.sink.prepare(&batch);
     let refused = rig.sink.write(&batch).await;
     assert!(matches!(&refused, Err(SinkError::Permanent(reason)) if reason.contains("JSON")));
-    let half = |part: usize| SinkBatch {
-        id: format!("{}.{part}", batch.id),
-        events: [batch.events[part].clone()].into(),
-    };
+    let half =
+        |part: usize| SinkBatch::new(format!("{}.{part}", batch.id), [batch.events[part].clone()]);
     rig.sink.prepare(&batch);
     rig.sink.write(&half(0)).await.unwrap();
     assert!(rig.sink.write(&half(1)).await.is_err());
@@ -370,9 +368,8 @@ async fn a_batch_with_a_bad_event_that_comes_again_in_parts_counts_once() {
         .collect();
     events[6] = event("POST", "/numbers", "no JSON");
     let batch = rig.batch(&events);
-    let part = |id: &str, range: std::ops::Range<usize>| SinkBatch {
-        id: format!("{}{id}", batch.id),
-        events: batch.events[range].into(),
+    let part = |id: &str, range: std::ops::Range<usize>| {
+        SinkBatch::new(format!("{}{id}", batch.id), &batch.events[range])
     };
     for _ in 0..2 {
         assert!(rig.sink.write(&batch).await.is_err());

@@ -82,7 +82,7 @@ async fn written_within(timeout: &str, script: &str, content: &str) -> Result<()
     let writing = async {
         let event =
             StoredEvent { id: 7, at_ms: 0, content: content.to_owned().into(), attempts: 0 };
-        let outcome = sink.write(&SinkBatch { id: "7".to_owned(), events: [event].into() }).await;
+        let outcome = sink.write(&SinkBatch::new("7", [event])).await;
         stop.cancel();
         outcome
     };
@@ -108,7 +108,7 @@ async fn answers_say_what_becomes_of_an_event() {
 
 fn batch(id: u64) -> SinkBatch {
     let event = StoredEvent { id, at_ms: 0, content: "{}".into(), attempts: 0 };
-    SinkBatch { id: id.to_string(), events: [event].into() }
+    SinkBatch::new(id.to_string(), [event])
 }
 
 /// Time passes only while nothing is to be done: the session always finds the hang before the own time of an event is up.
@@ -182,7 +182,7 @@ async fn an_event_whose_time_was_up_does_not_keep_the_program_after_the_stop() {
     let stop = CancellationToken::new();
     let writing = async {
         let event = StoredEvent { id: 7, at_ms: 0, content: "{}".into(), attempts: 0 };
-        let outcome = sink.write(&SinkBatch { id: "7".to_owned(), events: [event].into() }).await;
+        let outcome = sink.write(&SinkBatch::new("7", [event])).await;
         assert!(matches!(outcome, Err(SinkError::Retry { .. })), "{outcome:?}");
         stop.cancel();
         tokio::time::Instant::now()

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::config::check_names;
 use super::format::FileFormat;
+use super::spare::Spare;
 use super::writer::Chunk;
 use crate::sink::template::{Template, plain_name};
 
@@ -17,6 +18,8 @@ use crate::sink::template::{Template, plain_name};
 pub(super) struct Renderer {
     pub(super) path: Template,
     pub(super) format: FileFormat,
+    /// What the chunks are made in.
+    pub(super) spare: Spare,
 }
 
 impl Renderer {
@@ -48,7 +51,7 @@ impl Renderer {
                 // In a file for all events each takes a line of its own length, mostly.
                 let lines = events[number..].iter().map(|event| event.content.len() + 1);
                 let room = if self.path.fixed().is_some() { lines.sum() } else { 0 };
-                chunks.push(Chunk { path: path.into_owned(), bytes: Vec::with_capacity(room) });
+                chunks.push(Chunk { path: path.into_owned(), bytes: self.spare.take(room) });
                 chunks.len() - 1
             });
             let bytes = &mut chunks[index].bytes;

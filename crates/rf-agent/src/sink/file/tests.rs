@@ -352,7 +352,7 @@ async fn finished_files_are_compressed() {
 #[test]
 fn the_time_in_a_path_is_the_event_s() {
     let path = path_of("%Y-%m-%d/%H%M.ndjson").unwrap();
-    let renderer = Renderer { path, format: FileFormat::Ndjson };
+    let renderer = Renderer { path, format: FileFormat::Ndjson, spare: Spare::new(1, 1000) };
     let event = |content: &str, at_ms: u64| StoredEvent {
         id: 1,
         at_ms,

@@ -52,7 +52,7 @@ pub(super) fn sink(params: &Value) -> Result<Arc<dyn Sink>, String> {
 async fn send(sink: &Arc<dyn Sink>, event: &Value) -> Result<(), SinkError> {
     let content = event.to_string().into();
     let event = StoredEvent { id: 1, at_ms: 0, content, attempts: 0 };
-    sink.write(&SinkBatch { id: "1".to_owned(), events: [event].into() }).await
+    sink.write(&SinkBatch::new("1", [event])).await
 }
 
 /// The one request of this event with these `params` besides the host.
@@ -92,7 +92,7 @@ async fn half_of_a_surrogate_pair_keeps_no_event_from_filling_headers_in() {
     let params = json!({ "targetHost": host.url, "headers": { "X-Kind": "{body.kind}" } });
     let content = r#"{"path":"/","body":{"kind":"order"},"note":"\ud83d"}"#.into();
     let event = StoredEvent { id: 1, at_ms: 0, content, attempts: 0 };
-    let batch = SinkBatch { id: "1".to_owned(), events: [event].into() };
+    let batch = SinkBatch::new("1", [event]);
     sink(&params).unwrap().write(&batch).await.unwrap();
     assert_eq!(host.got()[0].2["x-kind"], "order");
 }

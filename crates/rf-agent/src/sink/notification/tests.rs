@@ -302,7 +302,7 @@ async fn a_queue_that_cannot_be_read_keeps_no_player_from_starting() {
     let sink = bench.sink(&json!({ "webhooks": { "x": webhook(&service, 1) } })).await;
     let content = Bytes::from_static(br#"{"method":"POST","path":"/","body":"x"}"#);
     let event = StoredEvent { id: 1, at_ms: 0, attempts: 0, content };
-    let refused = sink.write(&SinkBatch { id: "b".to_owned(), events: [event].into() }).await;
+    let refused = sink.write(&SinkBatch::new("b", [event])).await;
     assert!(matches!(refused, Err(SinkError::Retry { .. })), "{refused:?}");
     assert_eq!(service.taken(), Vec::<String>::new());
 }

@@ -96,7 +96,7 @@ async fn host() -> (String, Arc<Mutex<Vec<usize>>>, Tasks) {
 fn batch(content: &str) -> SinkBatch {
     let content = Bytes::copy_from_slice(content.as_bytes());
     let event = StoredEvent { id: 1, at_ms: 0, content, attempts: 0 };
-    SinkBatch { id: "1".to_owned(), events: [event].into() }
+    SinkBatch::new("1", [event])
 }
 
 #[tokio::test]

@@ -183,7 +183,7 @@ mod tests {
     fn the_last_two_batches_are_known_by_sink() {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(TABLES).unwrap();
-        let batch = |id: &str| SinkBatch { id: id.to_owned(), events: [].into() };
+        let batch = |id: &str| SinkBatch::new(id.to_owned(), []);
         let note = |sink: &str, id: &str, through: u64| {
             Seen::load(&conn, sink).unwrap().end(sink, &batch(id), through).unwrap();
         };
@@ -209,7 +209,7 @@ mod tests {
     fn the_last_events_are_known_and_their_number_is_bounded() {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(TABLES).unwrap();
-        let batch = SinkBatch { id: "b".to_owned(), events: [].into() };
+        let batch = SinkBatch::new("b", []);
         let size = KEPT_EVENTS / 4;
         for number in 0..10 {
             let mut seen = Seen::load(&conn, "sink").unwrap();
@@ -245,7 +245,7 @@ mod tests {
     fn an_event_between_older_ones_is_new_once() {
         let conn = Connection::open_in_memory().unwrap();
         conn.execute_batch(TABLES).unwrap();
-        let batch = SinkBatch { id: "b".to_owned(), events: [].into() };
+        let batch = SinkBatch::new("b", []);
         let mut seen = Seen::load(&conn, "sink").unwrap();
         let events: Vec<_> = (0..KEPT_EVENTS).map(|event| Some(key(event * 2))).collect();
         assert!(seen.note(&events).unwrap().into_iter().all(|is_new| is_new));

@@ -254,7 +254,7 @@ mod tests {
             let content = event(method, &format!("/t{number}"), "{}").into();
             StoredEvent { id: number + 10, at_ms: 0, attempts: 0, content }
         });
-        let batch = SinkBatch { id: "a".to_owned(), events: events.collect() };
+        let batch = SinkBatch::new("a", events.collect::<Vec<_>>());
         let mut check = |most: usize, expected: (u64, bool), tries: usize| {
             (small.most, small.tries) = (most, 0);
             let calls = Call::read_all(&batch.events).unwrap();

@@ -90,7 +90,7 @@ impl Rig {
                 }
             })
             .collect();
-        SinkBatch { id: format!("batch-{}", self.next_id), events: events.into() }
+        SinkBatch::new(format!("batch-{}", self.next_id), events)
     }
 
     pub(crate) async fn try_write(&mut self, contents: &[String]) -> Result<(), SinkError> {
@@ -116,7 +116,7 @@ impl Rig {
             }
             let (front, back) = part.events.split_at(part.events.len() / 2);
             for (half, events) in [(1, back), (0, front)] {
-                parts.push(SinkBatch { id: format!("{}.{half}", part.id), events: events.into() });
+                parts.push(SinkBatch::new(format!("{}.{half}", part.id), events));
             }
         }
         refused

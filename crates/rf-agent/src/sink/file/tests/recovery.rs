@@ -58,7 +58,7 @@ async fn a_disk_that_was_away_comes_back_with_all_its_lines() {
     fs::write(bench.path("disk"), "").unwrap();
     let content = events(3..4).remove(0).into();
     let event = StoredEvent { id: u64::MAX >> 1, at_ms: 0, attempts: 0, content };
-    let batch = SinkBatch { id: "b".to_owned(), events: [event].into() };
+    let batch = SinkBatch::new("b", [event]);
     let refused = sink.write(&batch).await;
     assert!(matches!(&refused, Err(SinkError::Paused(_))), "{refused:?}");
     fs::remove_file(bench.path("disk")).unwrap();

@@ -36,7 +36,7 @@ async fn what_a_write_left_that_failed_is_cut_at_once() {
     };
     let id = u64::MAX >> 1;
     let events = vec![stored(id, "/a"), stored(id + 1, "/b")];
-    let batch = SinkBatch { id: "b".to_owned(), events: events.into() };
+    let batch = SinkBatch::new("b", events);
     let text = |name: &str| fs::read_to_string(bench.path(name)).unwrap();
     let refused = sink.write(&batch).await;
     assert!(refused.is_err(), "{refused:?}");
@@ -187,7 +187,7 @@ async fn a_file_that_somebody_else_writes_pauses_the_sink_and_keeps_no_player_fr
     sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
     let content = events(3..4).remove(0).into();
     let event = StoredEvent { id: u64::MAX >> 1, at_ms: 0, attempts: 0, content };
-    let batch = SinkBatch { id: "b".to_owned(), events: [event].into() };
+    let batch = SinkBatch::new("b", [event]);
     let refused = sink.write(&batch).await;
     let is_told = |reason: &str| reason.contains("e.ndjson: another sink or program writes it");
     assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
@@ -205,7 +205,7 @@ async fn a_file_that_is_no_archive_of_the_sink_pauses_it_until_it_is_moved_away(
     sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
     let content = events(0..1).remove(0).into();
     let event = StoredEvent { id: 1, at_ms: 0, attempts: 0, content };
-    let batch = SinkBatch { id: "b".to_owned(), events: [event].into() };
+    let batch = SinkBatch::new("b", [event]);
     let refused = sink.write(&batch).await;
     let is_told = |reason: &str| reason.starts_with("a.har: ") && reason.ends_with("move it away");
     assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
@@ -225,7 +225,7 @@ async fn a_queue_that_cannot_be_read_keeps_no_player_from_starting() {
     sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
     let event =
         StoredEvent { id: 1, at_ms: 0, attempts: 0, content: events(0..1).remove(0).into() };
-    let refused = sink.write(&SinkBatch { id: "b".to_owned(), events: [event].into() }).await;
+    let refused = sink.write(&SinkBatch::new("b", [event])).await;
     let is_told = |reason: &str| reason.contains("the progress of the files cannot be read");
     assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
     assert!(!bench.path("e.ndjson").exists());
@@ -241,7 +241,7 @@ async fn a_lock_that_cannot_be_made_keeps_no_player_from_starting() {
     sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
     let content = events(0..1).remove(0).into();
     let event = StoredEvent { id: 1, at_ms: 0, attempts: 0, content };
-    let batch = SinkBatch { id: "b".to_owned(), events: [event].into() };
+    let batch = SinkBatch::new("b", [event]);
     let refused = sink.write(&batch).await;
     let is_told = |reason: &str| reason.contains("file-subject.lock: ");
     assert!(matches!(&refused, Err(SinkError::Paused(reason)) if is_told(reason)), "{refused:?}");
@@ -267,7 +267,7 @@ async fn a_queue_that_cannot_be_written_keeps_no_player_from_starting() {
     let content = events(2..3).remove(0).into();
     // Behind all that was written: ids begin at the time of the queue's creation.
     let event = StoredEvent { id: u64::MAX / 4, at_ms: 0, attempts: 0, content };
-    let batch = SinkBatch { id: "b".to_owned(), events: [event].into() };
+    let batch = SinkBatch::new("b", [event]);
     let refused = sink.write(&batch).await;
     assert!(matches!(&refused, Err(SinkError::Paused(_))), "{refused:?}");
     conn.execute_batch("DROP TRIGGER refuse").unwrap();
