@@ -102,9 +102,7 @@ fn listening<'a>(
     let of_sink = |(sink, node): (&PlannedSink, &Node<'a>)| {
         let (address, port) = sink.sink.own_listener()?;
         let (name, params) = (format!("sink `{}`", sink.id), at(node, "params"));
-        let is_alert = params.get("exposed_port").is_some();
-        let keys =
-            if is_alert { ("exposed_port", "listen_addr") } else { ("listen_port", "listen_host") };
+        let keys = server::listener_keys(&params);
         Some(listens(name, vec![Place::tcp(&address, port)], &params, keys))
     };
     let status = file.port_status_z.filter(|port| *port > 0).map(|port| {

@@ -45,7 +45,7 @@ use self::files::StaticFolder;
 use self::relay::RelayStatus;
 use crate::sink::Sink;
 
-pub(crate) use self::config::plan;
+pub(crate) use self::config::{listener_keys, plan};
 
 /// Connections of one listener at a time; further ones wait in the kernel.
 const MAX_CONNECTIONS: NonZeroUsize = NonZeroUsize::new(256).expect("256 is not zero");

@@ -9,12 +9,13 @@ mod store;
 
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
 use rf_core::config::{Interval, Node, Problems, Secret, at_most};
 use rf_core::node_info::DEFAULT_EVERY_SECS;
+use rf_net::client::split_user;
 use rf_net::serve::MAX_CONNECTIONS;
 use schemars::Schema;
 
@@ -46,10 +47,54 @@ pub(crate) fn parse_url(text: &str, wanted: &str) -> Result<Uri, String> {
         Some(_) => return Err(format!("{wanted}: its scheme is neither http nor https")),
     }
     let uri: Uri = text.parse().map_err(|error| format!("{wanted}: {error}"))?;
-    if uri.host().is_none_or(str::is_empty) {
+    let Some(host) = uri.host().filter(|host| !host.is_empty()) else {
         return Err(format!("{wanted}: it names no host"));
+    };
+    let port = split_user(&uri).1.strip_prefix(host).and_then(|port| port.strip_prefix(':'));
+    // The port of the scheme would be used in its place.
+    if port.is_some_and(|port| !port.is_empty()) && uri.port_u16().is_none() {
+        return Err(format!("{wanted}: its port is no number up to 65535"));
     }
     Ok(uri)
+}
+
+/// Whether all of a URL is taken where those of requests are made of it: its query is not.
+///
+/// # Errors
+/// Which part is not, and why. Nothing of the URL is quoted, since it may hold secrets.
+pub(crate) fn check_base_url(uri: &Uri, text: &str) -> Result<(), String> {
+    if uri.query().is_some() {
+        return Err("expected a URL without a query: each request has its own".to_owned());
+    }
+    if text.contains('#') {
+        return Err("expected a URL without `#`: what follows it is never sent".to_owned());
+    }
+    Ok(())
+}
+
+/// The one spelling of a path, which need not exist: links are followed as far as there is something.
+pub(crate) fn plain(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_no_directory| path.to_owned());
+    let mut plain = PathBuf::new();
+    for component in absolute.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+        plain = plain.canonicalize().unwrap_or(plain);
+    }
+    plain
+}
+
+/// What is wrong with a regular expression, in one line.
+pub(crate) fn regex_reason(error: &regex::Error) -> String {
+    // The first lines show the place, the last one says what is wrong.
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default().trim();
+    last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
 /// Warns of a relay's URL that calls cannot be added to, or that has this `call` already.
@@ -228,5 +273,36 @@ mod tests {
         check("127.0.0.1:8081", Err("it does not begin with http:// or https://"));
         check("", Err("it does not begin with http:// or https://"));
         check("ftp://relay.example.com", Err("its scheme is neither http nor https"));
+        check("http://:80", Err("it names no host"));
+        for url in ["http://h:65535", "http://h:", "http://a:99999@h", "http://a@h:1/x"] {
+            check(url, Ok("h"));
+        }
+        check("http://[::1]", Ok("[::1]"));
+        for url in ["http://h:99999", "http://h:x/", "http://a:1@h:99999", "http://[::1]:99999"] {
+            check(url, Err("its port is no number up to 65535"));
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_url_that_is_not_taken_is_told_and_not_quoted() {
+        let check = |text: &str, expected: Result<(), &str>| {
+            let uri = parse_url(text, "expected a URL").expect(text);
+            let told = check_base_url(&uri, text);
+            let expected = expected.map_err(|part| format!("expected a URL without {part}"));
+            assert_eq!(told, expected, "{text}");
+        };
+        check("http://h", Ok(()));
+        check("http://[::1]:80/below/", Ok(()));
+        check("http://me:secret@h?key=secret", Err("a query: each request has its own"));
+        check("http://h/#secret", Err("`#`: what follows it is never sent"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_regular_expression_is_one_line() {
+        let reason = |pattern: &str| regex_reason(&regex::Regex::new(pattern).expect_err(pattern));
+        assert_eq!(reason("a("), "unclosed group");
+        assert_eq!(reason("a\n(b"), "unclosed group");
+        let large = reason("(a{999}){999}{999}");
+        assert!(large.contains("exceeds size limit") && large.lines().count() == 1, "{large}");
     }
 }

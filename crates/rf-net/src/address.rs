@@ -56,7 +56,8 @@ impl Place {
         let is_number = |label: &&str| label.bytes().all(|byte| byte.is_ascii_digit());
         let is_label = |label: &&str| {
             let is_known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-            (1..=MAX_LABEL_BYTES).contains(&label.len()) && label.bytes().all(is_known)
+            let has_length = (1..=MAX_LABEL_BYTES).contains(&label.len());
+            has_length && !label.starts_with('-') && label.bytes().all(is_known)
         };
         let has_form = name.len() <= MAX_NAME_BYTES && labels.iter().all(is_label);
         has_form && (!labels.iter().all(is_number) || is_ipv4(&labels))
@@ -213,6 +214,9 @@ mod tests {
         for address in
             ["", "999.1.1.1", "1.2.3.4.5", "1.2.3.256", "a b", "a..b", "http://a", "::g", "-/-"]
         {
+            check(address, false);
+        }
+        for address in ["-", "-a.example", "a.-b"] {
             check(address, false);
         }
         check(&"a".repeat(64), false);

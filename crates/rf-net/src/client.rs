@@ -21,6 +21,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::percent_decode_str;
 
 use crate::impatient::ImpatientConnector;
 use crate::tls::{self, TlsError};
@@ -137,6 +138,26 @@ pub fn basic_auth(username: &str, password: &str) -> HeaderValue {
         .expect("base64 is made of characters that a header takes");
     value.set_sensitive(true);
     value
+}
+
+/// What stands before the `@` of a URL, and the host with its port.
+#[must_use]
+pub fn split_user(url: &Uri) -> (Option<&str>, &str) {
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    match authority.rsplit_once('@') {
+        Some((user, server)) => (Some(user), server),
+        None => (None, authority),
+    }
+}
+
+/// The name and the password of a URL, as the header that they are sent in.
+#[must_use]
+pub fn url_login(url: &Uri) -> Option<HeaderValue> {
+    let (user, _server) = split_user(url);
+    let user = user?;
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let decoded = |text| percent_decode_str(text).decode_utf8_lossy();
+    Some(basic_auth(&decoded(name), &decoded(password)))
 }
 
 /// What dials for [`ClientOptions`].

@@ -9,6 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use percent_encoding::percent_decode_str;
 
+use crate::client::split_user;
+
 /// What stands in the place of a secret.
 const HIDDEN: &str = "***";
 /// A shorter secret is hidden only where it is a word of its own: `?v=1` is no reason to hide each 1.
@@ -88,15 +90,6 @@ fn password_of(user: &str) -> &str {
         Some((name, "")) => name,
         Some((_name, password)) => password,
         None => user,
-    }
-}
-
-/// What stands before the `@`, and the host with its port.
-fn split_user(uri: &Uri) -> (Option<&str>, &str) {
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    match authority.rsplit_once('@') {
-        Some((user, host)) => (Some(user), host),
-        None => (None, authority),
     }
 }
 

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri,
 use http_body_util::Full;
 use rf_core::config::Secret;
 use rf_net::body::read_capped;
-use rf_net::client::{Client, ClientError};
+use rf_net::client::{Client, ClientError, url_login};
 use rf_net::mask::Mask;
 use rf_net::retry_after::{MAX_RETRY_AFTER, retry_after};
 use serde_json::Value;
@@ -44,9 +44,9 @@ pub(crate) trait Form: Send + Sync {
         None
     }
 
-    /// As [`Service::doubt`].
-    fn doubt(&self) -> Option<Wrong> {
-        None
+    /// As [`Service::doubts`].
+    fn doubts(&self) -> Vec<Wrong> {
+        Vec::new()
     }
 }
 
@@ -64,7 +64,10 @@ impl<F: Form> Service for Post<F> {
         id: &'a str,
     ) -> BoxFuture<'a, Result<Sent, NotifyError>> {
         Box::pin(async move {
-            let request = self.form.request(message, id).map_err(NotifyError::Permanent)?;
+            let mut request = self.form.request(message, id).map_err(NotifyError::Permanent)?;
+            if let Some(login) = url_login(request.uri()) {
+                request.headers_mut().entry(header::AUTHORIZATION).or_insert(login);
+            }
             let mask = Mask::of(request.uri(), request.headers());
             let sent = self.client.send(request, self.timeout).await;
             let response = sent.map_err(|error| match error {
@@ -93,8 +96,8 @@ impl<F: Form> Service for Post<F> {
         })
     }
 
-    fn doubt(&self) -> Option<Wrong> {
-        self.form.doubt()
+    fn doubts(&self) -> Vec<Wrong> {
+        self.form.doubts()
     }
 }
 
@@ -183,6 +186,18 @@ pub(crate) fn url(url: &Secret, below: &str) -> Result<Uri, String> {
     } else {
         Err(wanted.to_owned())
     }
+}
+
+/// One place alone says who asks: the URL, or the key that `headers` were made of.
+///
+/// # Errors
+/// Both do, which would be sent in the same header.
+pub(crate) fn one_login(url: &Uri, headers: &HeaderMap) -> Result<(), String> {
+    if headers.contains_key(header::AUTHORIZATION) && url_login(url).is_some() {
+        let text = "expected a URL without name and password: another key says who asks";
+        return Err(text.to_owned());
+    }
+    Ok(())
 }
 
 #[cfg(test)]

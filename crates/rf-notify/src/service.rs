@@ -28,9 +28,9 @@ pub(crate) trait Service: Send + Sync {
         id: &'a str,
     ) -> BoxFuture<'a, Result<Sent, NotifyError>>;
 
-    /// A key that is hardly meant as it is written, although there are messages that can be sent with it.
-    fn doubt(&self) -> Option<Wrong> {
-        None
+    /// Keys that are hardly meant as they are written, although there are messages that can be sent with them.
+    fn doubts(&self) -> Vec<Wrong> {
+        Vec::new()
     }
 }
 

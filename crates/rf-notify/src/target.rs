@@ -210,7 +210,7 @@ impl Target {
                 None => problems.error(node, format!("{}: {}", wrong.key, wrong.reason)),
             })
             .ok()?;
-        if let Some(doubt) = service.doubt() {
+        for doubt in service.doubts() {
             problems.warn(&at(node, doubt.key), doubt.reason);
         }
         let group_max = config.group_max.unwrap_or(kind.group_max);

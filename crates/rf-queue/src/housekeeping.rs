@@ -12,7 +12,7 @@ use crate::limits::{PAGE, removal_pages, stored_bytes};
 use crate::mailbox::Op;
 use crate::queue_state::QueueState;
 use crate::schema::count_try;
-use crate::space::{free_bytes, is_worth_shrinking, shrink_step};
+use crate::space::{free_bytes, is_at, is_worth_shrinking, shrink_step};
 use crate::sql;
 use crate::tidy::first_rows;
 use crate::types::{Commit, Dropped, QueueId};
@@ -21,6 +21,8 @@ use crate::writer::Writer;
 /// How often the writer looks for work that nobody announces: dead letters marked by the command line, a disk that has
 /// room again, free pages.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// Why nothing is put into a file that is not where it was.
+const FILE_GONE: &str = "the database's file was removed, or another one is in its place: put it back, or restart once all that waits is delivered";
 /// Idle this long, the place of what has left is given back, and the WAL is emptied, so that its file shrinks.
 const SETTLE_AFTER_MS: u64 = 5_000;
 
@@ -107,6 +109,7 @@ impl Writer {
         }
         self.housekeeping.looked_at_ms = now;
         let since = if idle { *self.housekeeping.idle_since_ms.get_or_insert(now) } else { now };
+        self.check_file();
         self.keep_reserve();
         if std::mem::take(&mut self.disk_refused) {
             // Nobody says when others have made room on the disk. Whoever finds none is refused once more.
@@ -126,6 +129,18 @@ impl Writer {
             self.end_transaction()?;
         }
         Ok(())
+    }
+
+    /// What is put into a file that was removed is lost with the end of the process: no new events are accepted. Those in it
+    /// are still delivered.
+    fn check_file(&mut self) {
+        if !self.has_its_file() {
+            self.disk_fails(FILE_GONE);
+        }
+    }
+
+    fn has_its_file(&self) -> bool {
+        self.file.is_none_or(|file| is_at(&self.options.path, file))
     }
 
     /// What failed is undone and met again at the next turn.
@@ -173,6 +188,9 @@ impl Writer {
     }
 
     fn write_to_disk(&mut self) -> Result<(), String> {
+        if !self.has_its_file() {
+            return Err(FILE_GONE.to_owned());
+        }
         // What has been removed since may have made room, once the files follow.
         self.empty_wal().map_err(|error| error.to_string())?;
         let wanted = self.wanted_on_disk();

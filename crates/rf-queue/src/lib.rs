@@ -175,6 +175,7 @@ pub use dead::{DeadLetters, Which};
 pub use errors::{CommitError, FullReason, Notice, OpenError, StoreError};
 pub use failure::may_pass;
 pub use find::{Found, FoundEvent, FoundLetter, find};
+pub use space::{FileNumber, file_number, is_at};
 pub use store::{Opened, Store};
 pub use types::{
     Append, Budget, Bury, Checkpoint, Commit, DeadLetter, DiskUsage, DropWatch, Dropped,

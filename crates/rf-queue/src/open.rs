@@ -14,7 +14,7 @@ use crate::housekeeping::Housekeeping;
 use crate::limits::{Limits, PAGE, PageEstimate};
 use crate::mailbox::{Lock, Mailbox};
 use crate::shared::Shared;
-use crate::space::{Checkpointer, Reserve, Wal, beside};
+use crate::space::{Checkpointer, Reserve, Wal, beside, file_number};
 use crate::state::{State, orphans};
 use crate::types::{MIN_STORE_BYTES, StoreOptions};
 use crate::writer::Writer;
@@ -201,6 +201,7 @@ fn assemble(
         disk_refused: false,
         data_version: None,
         room: Some(room),
+        file: file_number(&options.path),
         file_pages: fs::metadata(&options.path).map_or(0, |meta| meta.len() / PAGE),
         parts_left: false,
         stopped: false,

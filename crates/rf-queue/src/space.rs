@@ -7,6 +7,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -200,6 +201,24 @@ fn write_zeros(mut file: &File, bytes: u64) -> io::Result<()> {
 pub(crate) fn free_bytes(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder_of(path)).ok()?;
     (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Device and number of a file on it, by which it is known again.
+pub type FileNumber = (u64, u64);
+
+/// That of the file at this path, where another one may be by now; `None` where there is none.
+#[must_use]
+pub fn file_number(path: &Path) -> Option<FileNumber> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}
+
+/// Whether this file is still at its path, as far as the disk says.
+#[must_use]
+pub fn is_at(path: &Path, file: FileNumber) -> bool {
+    match fs::metadata(path) {
+        Ok(found) => (found.dev(), found.ino()) == file,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// Makes it durable that a file has gone from its folder, where the file system can do so: after a loss of power it must not

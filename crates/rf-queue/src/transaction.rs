@@ -302,7 +302,7 @@ impl Writer {
     }
 
     /// From now on appends are refused, until the disk takes writes again.
-    fn disk_fails(&mut self, reason: &str) {
+    pub(crate) fn disk_fails(&mut self, reason: &str) {
         if self.disk_full {
             return;
         }

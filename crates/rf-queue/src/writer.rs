@@ -25,7 +25,7 @@ use crate::limits::{LEASE_CHANGE, Limits};
 use crate::mailbox::{Mailbox, Op};
 use crate::rows::{self, Found, read};
 use crate::shared::Shared;
-use crate::space::{Checkpointer, Reserve, Wal};
+use crate::space::{Checkpointer, FileNumber, Reserve, Wal};
 use crate::sql;
 use crate::state::State;
 use crate::types::{Checkpoint, Commit, LeaseNote, Leased, Receipt, StoreOptions};
@@ -53,6 +53,8 @@ pub(crate) struct Writer {
     pub(crate) data_version: Option<i64>,
     /// Pages of the file at the last COMMIT.
     pub(crate) room: Option<Room>,
+    /// The file that is open.
+    pub(crate) file: Option<FileNumber>,
     /// Most pages that the database had since all of the WAL was last written back: the file is cut only then.
     pub(crate) file_pages: u64,
     /// An append in parts has failed, and its rows are still there.

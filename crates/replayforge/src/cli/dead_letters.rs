@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand};
 
 /// Arguments of `dead-letters`.
@@ -48,6 +49,7 @@ pub enum DeadLettersAction {
         sink: Option<String>,
         /// At most this many
         #[arg(long, default_value_t = 100)]
+        #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
         limit: usize,
         /// Only those with a higher number than this
         #[arg(long, default_value_t = 0)]

@@ -60,7 +60,11 @@ fn act(path: &Path, action: DeadLettersAction) -> anyhow::Result<Done> {
         DeadLettersAction::List { sink, limit, after, json, .. } => {
             ensure_known(&letters, sink.as_deref())?;
             let found = letters.list(sink.as_deref(), after, limit)?;
-            Done::whole(if json { as_json(&found) } else { as_table(&found) })
+            Done::whole(if json {
+                as_json(&found)
+            } else {
+                as_table(&found) + &and_more(&letters, sink.as_deref(), &found)?
+            })
         }
         DeadLettersAction::Show { id, .. } => {
             let letter = letters.get(id)?.with_context(|| there_is_no(&[id]))?;
@@ -77,12 +81,17 @@ fn act(path: &Path, action: DeadLettersAction) -> anyhow::Result<Done> {
             };
             Done { text: text.into(), missing }
         }
-        DeadLettersAction::Edit { id, file, .. } => {
-            let changed = letters.edit(id, &read_text(&file)?)?;
-            anyhow::ensure!(changed, there_is_no(&[id]));
-            let text =
-                format!("dead letter {id} changed; retry it with `dead-letters retry {id}`\n");
-            Done::whole(text)
+        DeadLettersAction::Edit { store, id, file } => {
+            // Looked for first: nobody types a text for a letter that is not there.
+            anyhow::ensure!(letters.missing(&[id])?.is_empty(), there_is_no(&[id]));
+            let text = read_text(&file)?;
+            // As where the program before a pipe has failed.
+            anyhow::ensure!(
+                !text.trim_ascii().is_empty(),
+                "the text is empty: dead letter {id} is as it was (`purge` removes one)"
+            );
+            anyhow::ensure!(letters.edit(id, &text)?, there_is_no(&[id]));
+            Done::whole(changed(id, &store.config))
         }
         DeadLettersAction::Purge { which, .. } => {
             let (which, missing) = which_letters(&letters, which)?;
@@ -126,6 +135,23 @@ fn there_is_no(ids: &[u64]) -> String {
     }
 }
 
+/// What to do with a letter that was changed, as a line for the same shell.
+fn changed(id: u64, config: &Path) -> String {
+    let config = for_shell(&config.to_string_lossy());
+    format!(
+        "dead letter {id} changed; retry it with `replayforge dead-letters retry -c {config} {id}`\n"
+    )
+}
+
+/// A word as a shell reads it: in quotes where it would be several, or something else.
+fn for_shell(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 fn read_text(file: &Path) -> anyhow::Result<Vec<u8>> {
     let mut text = Vec::new();
     if file == Path::new("-") {
@@ -148,6 +174,19 @@ fn as_table(letters: &[DeadLetter]) -> String {
     let heading =
         format!("{:>8}  {:<20}  {:<29}  {:>8}  REASON\n", "ID", "SINK", "GIVEN UP", "ATTEMPTS");
     std::iter::once(heading).chain(letters.iter().map(as_row)).collect()
+}
+
+/// A line that says where to go on, if these are not all.
+fn and_more(
+    letters: &DeadLetters,
+    sink: Option<&str>,
+    found: &[DeadLetter],
+) -> anyhow::Result<String> {
+    let Some(last) = found.last().map(|letter| letter.id) else { return Ok(String::new()) };
+    if letters.list(sink, last, 1)?.is_empty() {
+        return Ok(String::new());
+    }
+    Ok(format!("there are more: go on with `--after {last}`\n"))
 }
 
 fn as_row(letter: &DeadLetter) -> String {
@@ -215,5 +254,19 @@ mod tests {
             content: bytes::Bytes::new(),
         };
         assert!(as_row(&letter).ends_with("it says\u{fffd} [2J\n"), "{}", as_row(&letter));
+    }
+
+    #[test]
+    fn a_letter_that_was_changed_is_retried_with_the_same_file() {
+        let check = |config: &str, shown: &str| {
+            let expected = format!(
+                "dead letter 5 changed; retry it with `replayforge dead-letters retry -c {shown} 5`\n"
+            );
+            assert_eq!(changed(5, Path::new(config)), expected);
+        };
+        check("/etc/replayforge/player.json", "/etc/replayforge/player.json");
+        check("my player.json", "'my player.json'");
+        check("it's.json", r"'it'\''s.json'");
+        check("$HOME.json", "'$HOME.json'");
     }
 }

@@ -77,7 +77,10 @@ fn letters_are_listed_mended_retried_and_purged_while_the_player_runs() {
     event["path"] = json!("/mended");
     let file = stack.folder().join("mended.json");
     std::fs::write(&file, event.to_string()).unwrap();
-    print(&stack, &["edit", &id(0), "--file", &file.display().to_string()]);
+    let told = print(&stack, &["edit", &id(0), "--file", &file.display().to_string()]);
+    let config = stack.folder().join("player.json");
+    let retry = format!("`replayforge dead-letters retry -c {} {}`", config.display(), id(0));
+    assert!(told.contains(&retry), "{told}");
     assert_eq!(print(&stack, &["show", &id(0)]), format!("{event}\n"));
     print(&stack, &["retry", &id(0)]);
     let mended = &stack.target.wait_for(9)[8];
@@ -116,7 +119,11 @@ fn check_list(stack: &Stack, found: &[Value]) {
         table.lines().skip(1).all(|line| line.contains("target") && line.contains("500")),
         "{table}"
     );
-    assert_eq!(print(stack, &["list", "--limit", "1"]).lines().count(), 2);
+    let first = print(stack, &["list", "--limit", "1"]);
+    let more = format!("there are more: go on with `--after {}`", found[0]["id"]);
+    assert_eq!((first.lines().count(), first.lines().next_back()), (3, Some(more.as_str())));
+    assert_eq!(print(stack, &["list", "--limit", "1", "--json"]).lines().count(), 1);
+    assert_eq!(print(stack, &["list", "--limit", "3"]), table);
     let after = found[1]["id"].to_string();
     assert_eq!(print(stack, &["list", "--json", "--after", &after]).lines().count(), 1);
     assert_eq!(print(stack, &["list", "--sink", "target"]).lines().count(), 4);
@@ -171,6 +178,23 @@ fn what_is_there_is_done_and_what_is_not_is_named() {
 }
 
 #[test]
+fn an_empty_text_replaces_no_letter() {
+    let stack = stack_that_gives_up();
+    post(stack.ports.proxy, "/bad/1", b"1");
+    let id = wait_for_letters(&stack, 1)[0]["id"].to_string();
+    let before = print(&stack, &["show", &id]);
+    let blank = stack.folder().join("blank.json");
+    std::fs::write(&blank, " \n").unwrap();
+    for file in ["/dev/null", &blank.display().to_string()] {
+        let finished = letters(&stack, &["edit", &id, "--file", file]);
+        assert_eq!((finished.code, finished.output.as_str()), (Some(1), ""), "{finished:?}");
+        let expected = format!("the text is empty: dead letter {id} is as it was");
+        assert!(finished.log.starts_with(&expected), "{finished:?}");
+    }
+    assert_eq!(print(&stack, &["show", &id]), before);
+}
+
+#[test]
 fn each_sink_tells_of_its_own_letters() {
     let status = free_port();
     let mut stack = Stack::with(|configs| {
@@ -210,6 +234,7 @@ fn wrong_calls_are_told_apart() {
         let text = "the store has no sink `nope`; it has: `target`";
         check(&[action, "--sink", "nope"], 1, text);
     }
+    check(&["list", "--limit", "0"], 2, "0 is not in 1..");
     check(&["retry"], 2, "required");
     check(&["purge", "1", "--all"], 2, "cannot be used with");
     let relay = stack.folder().join("relay.json").display().to_string();

@@ -2,12 +2,12 @@
 //!
 //! Two on one file would hold each other back for ever. A database may be shared, and is a file.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use rf_core::config::{Node, Problems};
 
 use crate::agent::PlannedSink;
-use crate::settings::at;
+use crate::settings::{at, plain};
 use crate::sink::template::plain_name;
 
 /// Keys of `params` that name a file.
@@ -76,23 +76,6 @@ pub(super) fn check(
 /// Whether SQLite would make no file of this name.
 fn is_in_memory(database: &str) -> bool {
     database == ":memory:" || database.starts_with("file::memory:")
-}
-
-/// The one spelling of a path, which need not exist: links are followed as far as there is something.
-fn plain(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_no_directory| path.to_owned());
-    let mut plain = PathBuf::new();
-    for component in absolute.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                plain.pop();
-            }
-            other => plain.push(other),
-        }
-        plain = plain.canonicalize().unwrap_or(plain);
-    }
-    plain
 }
 
 #[cfg(test)]

@@ -238,6 +238,21 @@ fn a_source_does_not_forward_to_itself() {
 }
 
 #[test]
+fn a_part_of_a_url_that_is_not_forwarded_to_is_told() {
+    for (url, part) in [
+        ("http://me:secret@127.0.0.1:8081", "name and password: requests are sent on with"),
+        ("http://127.0.0.1:8081?key=secret", "a query: each request has its own"),
+        ("http://127.0.0.1:8081#secret", "`#`: what follows it is never sent"),
+    ] {
+        let params = format!("listenPort: 8080, forwardTo: \"{url}\"");
+        let problems = told_of(&source("web", "http", &params), "");
+        let expected = format!("sources[0].params.forwardTo: expected a URL without {part}");
+        assert!(problems.contains(&expected), "{url}: {problems}");
+        assert!(!problems.contains("secret"), "{url}: {problems}");
+    }
+}
+
+#[test]
 fn a_sink_does_not_send_to_its_own_proxy() {
     let web = source("web", "http", "listenPort: 8080");
     let told = |sink: &str, expected: &str| {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::Redactor;
 use super::names::{Fields, Names};
-use crate::settings::at;
+use crate::settings::{at, regex_reason};
 
 /// What a compiled pattern may take; a larger one is refused at the start.
 const MAX_PATTERN_BYTES: usize = 1024 * 1024;
@@ -185,9 +185,7 @@ fn compiled(patterns: &[String]) -> Result<Vec<Regex>, String> {
             }
             Ok(regex) => Ok(regex),
             Err(error) => {
-                // The first lines show the place, the last one says what is wrong.
-                let text = error.to_string();
-                let reason = text.lines().last().unwrap_or_default().trim();
+                let reason = regex_reason(&error);
                 Err(format!("`{pattern}` is not a regular expression: {reason}"))
             }
         };

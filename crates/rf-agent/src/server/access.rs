@@ -187,6 +187,8 @@ impl Guard {
             let peer = head.extensions.get::<Peer>().map(|peer| peer.0.ip());
             tracing::warn!(peer = peer.map(tracing::field::display), "wrong credentials");
             tokio::time::sleep(WRONG_PAUSE).await;
+            // Not what of them is wrong: that would help who guesses.
+            return Err(Refused::new(StatusCode::UNAUTHORIZED, "wrong credentials"));
         }
         Err(Refused::new(StatusCode::UNAUTHORIZED, "credentials are needed"))
     }

@@ -18,6 +18,8 @@ use crate::settings::{at, host_name};
 
 /// Where the server listens when the file does not say: nobody else reaches it there.
 const DEFAULT_ADDRESS: &str = "127.0.0.1";
+/// What is said of an address beyond loopback, where no credentials are asked for.
+const OPEN: &str = "anyone who can reach this address can read the data of the sinks: set httpUsername and httpPassword, or httpTokens";
 
 /// Checks the keys of the server; `None` when one of them is wrong, which has been reported.
 pub(crate) fn plan(
@@ -31,6 +33,9 @@ pub(crate) fn plan(
         check_ids(&sinks, root, problems);
     }
     let access = access(file, root, address.as_ref(), problems);
+    if access.as_ref().is_some_and(Access::is_open) {
+        warn_of_open_sinks(&sinks, root, problems);
+    }
     let folder = if address.is_some() { folder(file, root, problems) } else { Some(None) };
     let relay = relay(file, root, problems);
     Some(ServerPlan { address, sinks, access: access?, folder: folder?, relay: relay? })
@@ -78,6 +83,11 @@ fn access(
     address: Option<&(String, u16)>,
     problems: &mut Problems,
 ) -> Option<Access> {
+    if file.http_username.contains(':') {
+        let text = "expected a name without a colon: with one nobody could log in";
+        problems.error(&at(root, "httpUsername"), text);
+        return None;
+    }
     let mut password = |secret: &Secret, place: &Node<'_>| {
         if secret.is_empty() {
             problems.error(place, "expected a password, found an empty text");
@@ -108,12 +118,30 @@ fn access(
     hosts.extend(address.map(|(address, _)| address.clone()));
     let access = Access { login, tokens, hosts: OwnHosts::new(hosts), verifier: Verifier::new() };
     if access.is_open() && address.is_some_and(|(address, _)| !is_loopback(address)) {
-        problems.warn(
-            &at(root, "listenAddress"),
-            "anyone who can reach this address can read the data of the sinks: set httpUsername and httpPassword, or httpTokens",
-        );
+        problems.warn(&at(root, "listenAddress"), OPEN);
     }
     Some(access)
+}
+
+/// Warns of sinks that show their data to others at listeners of their own.
+fn warn_of_open_sinks(sinks: &[ServedSink], root: &Node<'_>, problems: &mut Problems) {
+    let nodes = root.get("sinks").map(|node| node.items()).unwrap_or_default();
+    for (sink, node) in sinks.iter().zip(&nodes) {
+        let own = sink.sink.own_listener();
+        if own.is_some_and(|(address, _port)| !is_loopback(&address)) {
+            let params = at(node, "params");
+            problems.warn(&at(&params, listener_keys(&params).1), OPEN);
+        }
+    }
+}
+
+/// The keys of `params` with port and address of a sink's own listener: an `alert` calls them as the original does.
+pub(crate) fn listener_keys(params: &Node<'_>) -> (&'static str, &'static str) {
+    if params.get("exposed_port").is_some() {
+        ("exposed_port", "listen_addr")
+    } else {
+        ("listen_port", "listen_host")
+    }
 }
 
 /// The outer `None` is an error that was reported; the inner one means that there shall be no folder.
@@ -127,12 +155,7 @@ fn folder(
     }
     let path = Path::new(&file.static_folder_path);
     let place = at(root, "staticFolderPath");
-    let folder = StaticFolder::configured(path, &place, problems)?;
-    if folder.as_ref().is_some_and(|folder| folder.holds(&file.data_dir)) {
-        problems.error(&place, "dataDir lies in this folder, so the queue would be served to everybody: choose another one");
-        return None;
-    }
-    Some(folder)
+    StaticFolder::configured(path, &file.data_dir, &place, problems)
 }
 
 /// As [`folder`].
@@ -175,8 +198,6 @@ fn authorization(token: &Secret) -> Result<Option<HeaderValue>, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use rf_core::config::{Problems, parse};
 
     /// Checks a player's file with these further keys, and gives its problems, one a line.
@@ -219,6 +240,8 @@ mod tests {
         check("listenAddress: \"0.0.0.0\"", &["without exposedPort there is no server"]);
         check("httpUsername: \"a\"", &["come together"]);
         check("httpPassword: \"a\"", &["come together"]);
+        let colon = "httpUsername: expected a name without a colon";
+        check("exposedPort: 2, httpUsername: \"a:b\", httpPassword: \"c\"", &[colon]);
         check("httpUsername: \"a\", httpPassword: \"\"", &["expected a password"]);
         check("httpUsername: \"a\", httpPassword: \"$file:/nowhere\"", &["/nowhere"]);
         check("httpTokens: [\"a\", \"\"]", &["httpTokens[1]: expected a password"]);
@@ -244,6 +267,33 @@ mod tests {
     }
 
     #[test]
+    fn an_open_door_of_a_sink_s_own_is_told() {
+        for (kind, port, key) in [
+            ("db", "listen_port", "listen_host"),
+            ("time_series", "listen_port", "listen_host"),
+            ("alert", "exposed_port", "listen_addr"),
+        ] {
+            let with = |address: &str, keys: &str| {
+                let params = format!("database: \"d\", {port}: \"8090\", {key}: \"{address}\"");
+                let text = format!(
+                    "{{ relayUrl: \"http://127.0.0.1:1/\", dataDir: \"/nowhere\", \
+                     sources: [{{ name: \"x\", relayAuthenticationBearer: \"t\", sinks: [\"a\"] }}], \
+                     sinks: [{{ name: \"a\", type: \"{kind}\", params: {{ {params} }} }}], {keys} }}"
+                );
+                let mut problems = Problems::new();
+                let document = parse("player.json", &text, &|_| None, &mut problems).unwrap();
+                assert!(crate::player::check(&document, &mut problems).is_some(), "{problems}");
+                problems.to_string()
+            };
+            assert_eq!(with("127.0.0.1", ""), "", "{kind}");
+            assert_eq!(with("0.0.0.0", "httpTokens: [\"t\"]"), "", "{kind}");
+            let told = with("0.0.0.0", "");
+            let place = format!("warning: sinks[0].params.{key}: anyone who can reach");
+            assert!(told.contains(&place) && told.lines().count() == 1, "{told}");
+        }
+    }
+
+    #[test]
     fn ids_are_parts_of_urls() {
         let with = |id: &str, expected: &str| {
             let sinks = format!(
@@ -264,17 +314,5 @@ mod tests {
         with("a/b", "`a/b` cannot be a part of a URL");
         with("..", "`..` cannot be a part of a URL");
         with("one", "sink `a` has the id `one` already");
-    }
-
-    #[test]
-    fn a_folder_may_not_hold_the_queue() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = |path: PathBuf| super::StaticFolder::open(&path).unwrap();
-        let www = folder.path().join("www");
-        std::fs::create_dir(&www).unwrap();
-        assert!(open(www.clone()).holds(&www.join("not-made-yet")));
-        assert!(open(folder.path().to_owned()).holds(&www));
-        assert!(open(www.clone()).holds(&www));
-        assert!(!open(www).holds(folder.path()));
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, LOCATION, RANGE};
+use http::header::{CACHE_CONTROL, CONTENT_RANGE, LOCATION, RANGE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -47,14 +47,22 @@ impl StaticFolder {
         if root.is_dir() { Ok(Self { root }) } else { Err(io::ErrorKind::NotADirectory.into()) }
     }
 
-    /// The folder that stands at `place`; the outer `None` is an error that was reported. One that is not there is warned of:
-    /// neither are its files.
+    /// The folder that stands at `place`; the outer `None` is an error that was reported, as for one that `data_dir` lies in. One
+    /// that is not there is warned of: neither are its files.
     pub(crate) fn configured(
         path: &Path,
+        data_dir: &Path,
         place: &Node<'_>,
         problems: &mut Problems,
     ) -> Option<Option<Self>> {
         let error = match Self::open(path) {
+            Ok(folder) if folder.holds(data_dir) => {
+                problems.error(
+                    place,
+                    "dataDir lies in this folder, so the queue would be served to everybody: choose another one",
+                );
+                return None;
+            }
             Ok(folder) => return Some(Some(folder)),
             Err(error) => error,
         };
@@ -73,7 +81,7 @@ impl StaticFolder {
     }
 
     /// Whether this path, which need not exist yet, lies in the folder.
-    pub(super) fn holds(&self, path: &Path) -> bool {
+    fn holds(&self, path: &Path) -> bool {
         let absolute = std::path::absolute(path).unwrap_or_else(|_no_directory| path.to_owned());
         // Links are followed as far as there is something.
         let known = absolute.ancestors().find_map(|known| known.canonicalize().ok());
@@ -140,9 +148,29 @@ async fn send(path: &Path, head: &Parts) -> Response {
     }
     let sent: Result<_, Infallible> = ServeFile::new(path).oneshot(copy).await;
     let mut response = sent.into_response();
+    if response.status().is_client_error() || response.status().is_server_error() {
+        response = with_reason(&response);
+    }
     // Asked again at each use, and answered 304 while it is the same: an edit shows at once.
     let revalidate = HeaderValue::from_static("no-cache");
     response.headers_mut().insert(CACHE_CONTROL, revalidate);
+    response
+}
+
+/// What `ServeFile` refuses without a word, in the form that all errors have here.
+fn with_reason(refused: &Response) -> Response {
+    let text = match refused.status() {
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            "the file has no such range: `Content-Range` tells its length"
+        }
+        StatusCode::PRECONDITION_FAILED => "the file has changed since",
+        StatusCode::NOT_FOUND => "no such file",
+        _ => "the file cannot be read",
+    };
+    let mut response = refusal(refused.status(), text);
+    if let Some(range) = refused.headers().get(CONTENT_RANGE) {
+        response.headers_mut().insert(CONTENT_RANGE, range.clone());
+    }
     response
 }
 
@@ -170,5 +198,22 @@ fn redirect_into(path: &str) -> Response {
     match HeaderValue::try_from(format!("./{last}/")) {
         Ok(location) => (StatusCode::TEMPORARY_REDIRECT, [(LOCATION, location)]).into_response(),
         Err(_not_a_header) => refusal(StatusCode::NOT_FOUND, "no such file"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_a_folder_is_known_before_it_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let www = folder.path().join("www");
+        std::fs::create_dir(&www).unwrap();
+        let open = |path: &Path| StaticFolder::open(path).unwrap();
+        assert!(open(&www).holds(&www.join("not-made-yet")));
+        assert!(open(folder.path()).holds(&www));
+        assert!(open(&www).holds(&www));
+        assert!(!open(&www).holds(folder.path()));
     }
 }

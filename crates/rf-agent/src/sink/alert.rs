@@ -57,20 +57,23 @@ pub(super) fn build(
     if target == context.name || (!target.is_empty() && !context.sinks.contains(&target)) {
         let known: Vec<&str> =
             context.sinks.iter().copied().filter(|sink| *sink != context.name).collect();
+        let known = match known.as_slice() {
+            [] => "there is no other sink".to_owned(),
+            known => format!("known: {}", known.join(", ")),
+        };
         problems.error(
             &at(params, "notification_sink"),
-            format!("no other sink has the name `{target}`; known: {}", known.join(", ")),
+            format!("no other sink has the name `{target}`; {known}"),
         );
     }
+    let tables_at = at(params, "scripts");
+    check_tables(config.scripts.keys(), &tables_at, problems);
     let mut paths = BTreeMap::new();
     for (table, entry) in &config.scripts {
-        let scripts = at(params, "scripts");
-        let node = at(&scripts, table);
-        if let Err(error) = Identifier::table(table) {
-            problems.error(&node, error.to_string());
-        }
+        let node = at(&tables_at, table);
         entry.check(&node, problems);
-        if let Some(path) = &entry.script_path {
+        let first = config.scripts.keys().find(|other| other.eq_ignore_ascii_case(table));
+        if let Some(path) = entry.script_path.as_ref().filter(|_| first == Some(table)) {
             let path = context.data_dir.join(path);
             let script_at = at(&node, "scriptPath");
             match scripts::load(path.clone()) {
@@ -78,13 +81,13 @@ pub(super) fn build(
                     for warning in scripts::warnings(&path) {
                         problems.warn(&script_at, warning);
                     }
-                    paths.insert(table.to_lowercase(), path);
+                    paths.insert(table.to_ascii_lowercase(), path);
                 }
                 Err(reason) => problems.error(&script_at, reason),
             }
         }
     }
-    let database = Database::new(context, &config.database);
+    let database = Database::new(context, &config.database, config.max_bytes);
     Some(Arc::new(AlertSink {
         config: Arc::new(config),
         paths,
@@ -94,6 +97,33 @@ pub(super) fn build(
         written: Notify::new(),
         reload: OnceLock::new(),
     }))
+}
+
+/// Reports names that no table can have, and two entries for one table, of which the first counts.
+fn check_tables<'a>(
+    tables: impl Iterator<Item = &'a String>,
+    tables_at: &Node<'_>,
+    problems: &mut Problems,
+) {
+    let mut named: Vec<Identifier> = Vec::new();
+    for table in tables {
+        let node = at(tables_at, table);
+        let name = match Identifier::table(table) {
+            Ok(name) => name,
+            Err(error) => {
+                problems.error(&node, error.to_string());
+                continue;
+            }
+        };
+        if let Some(other) = named.iter().find(|other| **other == name) {
+            let other = other.as_str();
+            let text = format!(
+                "`{other}` and `{table}` are one table, since case does not matter: only the entry `{other}` counts"
+            );
+            problems.warn(&node, text);
+        }
+        named.push(name);
+    }
 }
 
 struct AlertSink {

@@ -69,11 +69,12 @@ pub(super) fn build(
     let folder = match &config.static_dir {
         Some(folder) => {
             let place = at(params, "static_dir");
-            StaticFolder::configured(&context.data_dir.join(folder), &place, problems)?
+            let folder = context.data_dir.join(folder);
+            StaticFolder::configured(&folder, context.data_dir, &place, problems)?
         }
         None => None,
     };
-    let database: Database<State> = Database::new(context, &config.database);
+    let database: Database<State> = Database::new(context, &config.database, config.max_bytes);
     let router = row_api::router(Arc::clone(&database.reader));
     let (router, files) = match folder {
         Some(folder) => (router.nest_service("/static", static_files(folder)), ", static/PATH"),
@@ -85,7 +86,6 @@ pub(super) fn build(
     Some(Arc::new(TableSink {
         database,
         shape: database::shape(),
-        max_bytes: config.max_bytes.map(ByteSize::bytes),
         row_ttl_sec: config.row_ttl_sec,
         listener: config.listen_port.map(|Port(port)| (config.listen_host, port)),
         router,

@@ -63,6 +63,8 @@ const REMOVED_TOGETHER: usize = 4;
 /// How long a start waits for an earlier run to let go of the files.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 const LOCK_LOOK: Duration = Duration::from_millis(5);
+/// The key, also where another sink makes its settings into ours.
+const MAX_TOTAL_BYTES: &str = "maxTotalBytes";
 
 /// JSON Schema of [`FileSinkConfig`].
 pub(super) fn schema() -> Schema {
@@ -95,21 +97,26 @@ pub(super) fn of_config(
     problems: &mut Problems,
 ) -> Option<Arc<dyn Sink>> {
     let Keys { path, rotate_bytes: rotate } = keys;
-    let path =
-        path_of(&config.path).map_err(|reason| problems.error(&at(params, path), reason)).ok()?;
+    let path = path_of(&config.path, context.data_dir)
+        .map_err(|reason| problems.error(&at(params, path), reason))
+        .ok()?;
     let rotate_bytes = config.rotate_bytes.bytes();
     if rotate_bytes == 0 {
         problems.error(&at(params, rotate), "expected a size above zero");
         return None;
     }
     let max_total = config.max_total_bytes.map(ByteSize::bytes).filter(|bytes| *bytes > 0);
-    if max_total.is_some_and(|most| most < rotate_bytes) {
-        problems.error(
-            &at(params, "maxTotalBytes"),
+    if let Some(most) = max_total.filter(|most| *most < rotate_bytes) {
+        let least = format!("{rotate} ({rotate_bytes} bytes): only finished files are removed");
+        let text = if params.get(MAX_TOTAL_BYTES).is_some() {
+            format!("expected at least {least}")
+        } else {
             format!(
-                "expected at least {rotate} ({rotate_bytes} bytes): only finished files are removed"
-            ),
-        );
+                "{MAX_TOTAL_BYTES} is {} by default and must be at least {least}",
+                ByteSize::new(most)
+            )
+        };
+        problems.error(&at(params, MAX_TOTAL_BYTES), text);
         return None;
     }
     Some(Arc::new(FileSink {
@@ -370,6 +377,7 @@ impl FileSink {
         progress.through = through;
         progress.version = self.next_version();
         *self.progress.lock() = progress;
+        self.check_total(opened);
         Ok(())
     }
 

@@ -152,6 +152,10 @@ mod tests {
             "{ logFilePath: 'x', maxTotalBytes: '1MiB' }",
             "maxTotalBytes: expected at least maxFileBytes (10485760 bytes)",
         );
+        check(
+            "{ logFilePath: 'x', maxFileBytes: '200MiB' }",
+            "maxTotalBytes is 100MiB by default and must be at least maxFileBytes (209715200",
+        );
     }
 
     #[test]

@@ -65,10 +65,9 @@ pub(super) fn build(
     problems: &mut Problems,
 ) -> Option<Arc<dyn Sink>> {
     let config: TimeSeriesSinkConfig = params.decode(problems)?;
-    let database: Database<State> = Database::new(context, &config.database);
+    let database: Database<State> = Database::new(context, &config.database, config.max_bytes);
     Some(Arc::new(TableSink {
         shape: database::shape(),
-        max_bytes: config.max_bytes.map(ByteSize::bytes),
         row_ttl_sec: config.row_ttl_sec,
         listener: config.listen_port.map(|Port(port)| (config.listen_host, port)),
         router: series_api::router(Arc::clone(&database.reader)),

@@ -321,7 +321,7 @@ impl Sight {
     /// Log lines of a component, as texts.
     pub(super) fn log_texts(&self, part: Part, id: &str, most: usize) -> Vec<String> {
         let text = |line: LogLine| {
-            format!("{} {} {}", super::statusz::date(Some(line.at_ms)), line.level, line.text)
+            format!("{} {} {}", super::statusz::date_of_line(line.at_ms), line.level, line.text)
         };
         self.logs.of(part, id, most).into_iter().map(text).collect()
     }

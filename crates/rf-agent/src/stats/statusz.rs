@@ -91,7 +91,30 @@ fn tell_pause(entry: &mut Value, health: &Health) {
 
 /// RFC 3339 in UTC; "never" is the zero time of Go, as dashboards of the original know it.
 pub(super) fn date(at_ms: Option<u64>) -> String {
-    let at = at_ms.and_then(|at| i64::try_from(at).ok());
-    let at = at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok());
-    at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |at| at.to_string())
+    at_ms.and_then(time).map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |at| at.to_string())
+}
+
+/// The same at the beginning of a line: always with milliseconds, so that lines can be sorted as texts.
+pub(super) fn date_of_line(at_ms: u64) -> String {
+    format!("{:.3}", time(at_ms).unwrap_or_default())
+}
+
+fn time(at_ms: u64) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_millisecond(i64::try_from(at_ms).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_lines_are_equally_long() {
+        for (at_ms, expected) in [
+            (36_280, "1970-01-01T00:00:36.280Z"),
+            (36_000, "1970-01-01T00:00:36.000Z"),
+            (36_289, "1970-01-01T00:00:36.289Z"),
+        ] {
+            assert_eq!(date_of_line(at_ms), expected);
+        }
+    }
 }

@@ -61,7 +61,11 @@ enum Step {
 
 pub(super) fn build(config: &TargetConfig, _http: Client) -> Result<Arc<dyn Service>, Wrong> {
     let mailbox = |key, text: &str| {
-        text.parse::<Mailbox>().map_err(|error| Wrong::new(key, format!("`{text}`: {error}")))
+        // The library's own words are "Invalid input", whatever it is.
+        text.parse::<Mailbox>().map_err(|_says_less| {
+            let shown = text.escape_debug();
+            Wrong::new(key, format!("`{shown}`: expected an address such as name@example.com"))
+        })
     };
     let from = mailbox("from", &config.from)?;
     let to: Vec<Mailbox> =
@@ -160,6 +164,12 @@ impl Email {
         Ok(connection)
     }
 
+    /// The server, for messages.
+    fn server(&self) -> String {
+        let (host, port) = (&self.host, self.port);
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
     /// Offers the mail for each of these addresses, and sends it to those that the server takes.
     async fn hand_over(
         &self,
@@ -206,7 +216,8 @@ impl Email {
         let mut parameters = Vec::new();
         let mut ask_for = |extension, parameter| {
             if !offers.supports_feature(extension) {
-                let reason = format!("mail server {}: it does not offer {extension}", self.host);
+                let server = self.server();
+                let reason = format!("mail server {server}: it does not offer {extension}");
                 return Err(NotifyError::Retry { reason, after: None });
             }
             parameters.push(parameter);
@@ -223,7 +234,7 @@ impl Email {
     }
 
     fn refusal(&self, step: Step, error: &lettre::transport::smtp::Error) -> NotifyError {
-        let reason = format!("mail server {}: {}", self.host, in_words(error));
+        let reason = format!("mail server {}: {}", self.server(), in_words(error));
         let reason = one_line(&reason, REPLY_CHARS);
         match (error.status().map(u16::from), step) {
             // RFC 5321, 3.1: with a 5xx at the start a server says that it is closed, to whatever mail. 4.5.3.1.10: with a
@@ -244,7 +255,7 @@ impl Email {
     }
 
     fn too_slow(&self) -> NotifyError {
-        let reason = format!("mail server {}: no answer within {:?}", self.host, self.timeout);
+        let reason = format!("mail server {}: no answer within {:?}", self.server(), self.timeout);
         NotifyError::Retry { reason, after: None }
     }
 

@@ -35,13 +35,14 @@ pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Ser
     if !config.room.starts_with('!') {
         return Err(Wrong::new("room", "expected a room's id, such as !abc:example.com"));
     }
-    post::url(&config.url, "").map_err(|reason| Wrong::new("url", reason))?;
+    let home = post::url(&config.url, "").map_err(|reason| Wrong::new("url", reason))?;
     let room = utf8_percent_encode(&config.room, NON_ALPHANUMERIC);
     let base = config.url.expose().trim_end_matches('/');
     let url = Secret::new(format!("{base}/_matrix/client/v3/rooms/{room}/send/m.room.message"));
     let mut headers = HeaderMap::new();
     post::secret_header(&mut headers, header::AUTHORIZATION, "Bearer ", &config.token)
         .map_err(|reason| Wrong::new("token", reason))?;
+    post::one_login(&home, &headers).map_err(|reason| Wrong::new("url", reason))?;
     let form = Matrix { url, headers };
     Ok(Arc::new(Post { form, client, timeout: config.timeout.into() }))
 }

@@ -41,12 +41,9 @@ pub(super) fn build(config: &TargetConfig, client: Client) -> Result<Arc<dyn Ser
     }
     let base = if config.url.is_empty() { Secret::new(DEFAULT_URL) } else { config.url.clone() };
     let url = post::url(&base, "/").map_err(|reason| Wrong::new("url", reason))?;
-    let form = Ntfy {
-        url,
-        topic: config.topic.clone(),
-        priority: config.priority,
-        headers: authorization(config)?,
-    };
+    let headers = authorization(config)?;
+    post::one_login(&url, &headers).map_err(|reason| Wrong::new("url", reason))?;
+    let form = Ntfy { url, topic: config.topic.clone(), priority: config.priority, headers };
     Ok(Arc::new(Post { form, client, timeout: config.timeout.into() }))
 }
 

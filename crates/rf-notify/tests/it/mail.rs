@@ -131,10 +131,8 @@ async fn a_mail_server_says_what_is_wrong() {
     let mut unknown = with_login(config(server.port, "starttls"), "pass");
     unknown["to"] = json!(["unknown@example.com"]);
     let refused = target(&unknown).send(&message("s", "m"), "id").await.unwrap_err();
-    assert_eq!(
-        refused,
-        NotifyError::Refused("mail server localhost: 550 5.1.1 no such user".to_owned())
-    );
+    let reason = format!("mail server localhost:{}: 550 5.1.1 no such user", server.port);
+    assert_eq!(refused, NotifyError::Refused(reason));
     let mut busy = with_login(config(server.port, "starttls"), "pass");
     busy["to"] = json!(["busy@example.com"]);
     let later = target(&busy).send(&message("s", "m"), "id").await.unwrap_err();
@@ -142,9 +140,17 @@ async fn a_mail_server_says_what_is_wrong() {
     // The port is taken, so that no server of another test is there.
     let taken = tokio::net::TcpSocket::new_v4().unwrap();
     taken.bind(([127, 0, 0, 1], 0).into()).unwrap();
-    let email = target(&config(taken.local_addr().unwrap().port(), "starttls"));
-    let away = email.send(&message("s", "m"), "id").await.unwrap_err();
-    assert!(matches!(away, NotifyError::Away(_)), "{away:?}");
+    let port = taken.local_addr().unwrap().port();
+    for host in ["127.0.0.1", "localhost"] {
+        let mut config = config(port, "starttls");
+        config["host"] = json!(host);
+        let away = target(&config).send(&message("s", "m"), "id").await.unwrap_err();
+        let server = format!("mail server {host}:{port}: ");
+        assert!(
+            matches!(&away, NotifyError::Away(reason) if reason.starts_with(&server)),
+            "{away:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,9 +159,9 @@ async fn an_address_that_is_refused_keeps_the_mail_from_nobody_else() {
     let mut config = config(server.port, "none");
     config["to"] = json!(["unknown@example.com", "ops@example.com", "unknown@example.org"]);
     let sent = target(&config).send(&message("s", "m"), "id").await.unwrap();
-    let missed = "unknown@example.com: mail server localhost: 550 5.1.1 no such user; \
-                  unknown@example.org: mail server localhost: 550 5.1.1 no such user";
-    assert_eq!(sent.missed.as_deref(), Some(missed));
+    let said = format!("mail server localhost:{}: 550 5.1.1 no such user", server.port);
+    let missed = format!("unknown@example.com: {said}; unknown@example.org: {said}");
+    assert_eq!(sent.missed, Some(missed));
     assert_eq!(server.mail()["to"], json!(["ops@example.com"]));
 }
 
@@ -211,8 +217,10 @@ async fn said(lines: &[&str]) -> NotifyError {
 #[tokio::test]
 async fn only_what_is_said_of_the_mail_itself_is_held_against_it() {
     let closed = said(&["554 no SMTP service here"]).await;
-    let reason = "mail server 127.0.0.1: 554 no SMTP service here".to_owned();
-    assert_eq!(closed, NotifyError::Retry { reason, after: None });
+    assert!(matches!(closed, NotifyError::Retry { after: None, .. }), "{closed:?}");
+    let reason = closed.to_string();
+    assert!(reason.starts_with("mail server 127.0.0.1:"), "{reason}");
+    assert!(reason.ends_with(": 554 no SMTP service here"), "{reason}");
     let no_greeting = said(&["220 hello", "502 not now"]).await;
     assert!(matches!(no_greeting, NotifyError::Retry { .. }), "{no_greeting:?}");
     let sender = said(&["220 hello", "250 hello", "554 go away"]).await;
@@ -257,6 +265,24 @@ async fn an_authority_as_a_server_is_told_in_words() {
     let mut config = config(server.port, "tls");
     config["caFile"] = json!(data("authority.pem"));
     let refused = target(&config).send(&message("s", "m"), "id").await.unwrap_err();
-    let words = "mail server localhost: its certificate is that of a certificate authority";
-    assert!(refused.to_string().starts_with(words), "{refused:?}");
+    let port = server.port;
+    let words =
+        format!("mail server localhost:{port}: its certificate is that of a certificate authority");
+    assert!(refused.to_string().starts_with(&words), "{refused:?}");
+}
+
+#[test]
+fn what_is_no_address_is_told_what_one_is() {
+    let expected = "expected an address such as name@example.com";
+    for (key, value, shown) in [
+        ("from", json!("x"), "from: `x`"),
+        ("from", json!("a b@example.com\nBcc: x"), "from: `a b@example.com\\nBcc: x`"),
+        ("to", json!(["ops@example.com", "x"]), "to: `x`"),
+        ("to", json!(["ops@exa mple..com"]), "to: `ops@exa mple..com`"),
+    ] {
+        let mut config = config(25, "none");
+        config[key] = value;
+        let problems = build(&config).unwrap_err();
+        assert!(problems.ends_with(&format!("{shown}: {expected}")), "{problems}");
+    }
 }

@@ -65,6 +65,62 @@ async fn an_id_of_any_characters_can_be_sent() {
     }
 }
 
+/// As the original's client does.
+#[tokio::test]
+async fn name_and_password_of_a_url_are_sent_unless_a_header_takes_their_place() {
+    let service = echo().await;
+    let server = service.url.strip_prefix("http://").unwrap();
+    for (user, sent) in [("me:p%40ss", "Basic bWU6cEBzcw=="), ("key", "Basic a2V5Og==")] {
+        let url = format!("http://{user}@{server}/hook");
+        for kind in ["webhook", "slack"] {
+            let (target, problems) = support::check(&json!({ "kind": kind, "url": url }));
+            assert!(problems.is_ok(), "{problems}");
+            target.unwrap().send(&message("", "x"), "id").await.unwrap();
+            assert_eq!(service.received().pop().unwrap().header("authorization"), sent, "{kind}");
+        }
+        let header = json!({ "authorization": "Bearer other" });
+        let (target, problems) = support::check(&json!({ "url": url, "header": header }));
+        let told = problems.to_string();
+        let expected = "warning: url: its name and password are not sent";
+        assert!(told.contains(expected) && !told.contains(user), "{told}");
+        target.unwrap().send(&message("", "x"), "id").await.unwrap();
+        assert_eq!(service.received().pop().unwrap().header("authorization"), "Bearer other");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_shows_no_password_of_the_url() {
+    let service =
+        Service::start(|got| (400, json!({ "error": got.header("authorization") }).to_string()));
+    let service = service.await;
+    let url = service.url.replace("http://", "http://me:secret-1@");
+    let refused = target(&json!({ "url": url })).send(&message("s", "m"), "id").await.unwrap_err();
+    let expected = "answered 400 Bad Request: Basic ***";
+    assert_eq!(refused, NotifyError::Permanent(expected.to_owned()));
+}
+
+/// The original sends all but `json` as plain text.
+#[test]
+fn a_content_type_that_is_none_is_a_warning() {
+    let told = |config: Value| {
+        let (target, problems) = support::check(&config);
+        assert!(target.is_some() && !problems.has_errors(), "{problems}");
+        problems.to_string()
+    };
+    for kind in ["", "json", "JSON", "text", "plain", "text/html", "application/json; v=1"] {
+        assert_eq!(told(json!({ "url": "http://h", "contentType": kind })), "", "{kind}");
+    }
+    let expected = "warning: contentType: this is sent as plain text: expected json, or a media type such as text/html";
+    for (kind, meant) in [("jsom", "; did you mean \"json\"?"), ("xyz", "")] {
+        let config = json!({ "url": "http://h", "contentType": kind });
+        assert!(told(config.clone()).ends_with(&format!("{expected}{meant}")), "{kind}");
+        // Then it is the header that is sent.
+        let mut with_header = config;
+        with_header["header"] = json!({ "content-type": "application/json" });
+        assert_eq!(told(with_header), "", "{kind}");
+    }
+}
+
 #[tokio::test]
 async fn without_a_payload_the_content_type_decides() {
     let service = echo().await;
@@ -127,6 +183,11 @@ fn a_wrong_file_is_told_what_is_expected_and_shows_no_secret() {
         "topic: kind `discord` has no such key; its keys: url, kind, timeout, groupMax, caFile",
     );
     check(json!({ "kind": "slack", "url": "hooks/secret" }), "url: expected a URL such as");
+    let url = "http://me:secret@h";
+    for (kind, key, value) in [("matrix", "room", "!a:b"), ("ntfy", "topic", "t")] {
+        let config = json!({ "kind": kind, "url": url, "token": "secret", key: value });
+        check(config, "url: expected a URL without name and password: another key says who asks");
+    }
     check(
         json!({ "url": "http://h", "header": { "a b": "secret" } }),
         "header: `a b`: invalid HTTP header name",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::rig::{MIB, Rig, TTL};
-use crate::{Commit, QueueOptions, Store, StoreOptions};
+use crate::{Commit, CommitError, QueueOptions, Store, StoreOptions};
 
 const IDLE: Duration = Duration::from_secs(30);
 /// More than goes by until the store has fallen asleep, on a slow machine, too.
@@ -43,6 +43,41 @@ async fn an_idle_store_closes_its_files_and_opens_them_on_use() {
     assert!(available.has_changed().unwrap());
     assert_eq!(rig.texts().await, ["a", "b"]);
     fall_asleep(&rig).await;
+    assert_eq!(rig.texts().await, ["a", "b"]);
+}
+
+/// As by somebody who tidies up, or where the disk is no longer there.
+#[tokio::test]
+async fn a_file_that_was_taken_away_takes_nothing_more_and_gives_what_it_has() {
+    let mut rig = Rig::new();
+    rig.append(&["a"]).await.unwrap();
+    let aside = rig.beside(".aside");
+    for other in [None, Some("another file")] {
+        std::fs::rename(rig.path(), &aside).unwrap();
+        if let Some(text) = other {
+            std::fs::write(rig.path(), text).unwrap();
+        }
+        rig.until(async |store| {
+            rig.clock.advance(Duration::from_secs(1));
+            store.poke().await.unwrap();
+            store.trouble().is_some()
+        })
+        .await;
+        let refused = rig.append(&["b"]).await;
+        assert!(matches!(refused, Err(CommitError::Full { .. })), "{refused:?}");
+        let trouble = rig.store().trouble().unwrap().text;
+        assert!(trouble.starts_with("the database's file was removed"), "{trouble}");
+        assert_eq!(rig.texts().await, ["a"]);
+        std::fs::rename(&aside, rig.path()).unwrap();
+        rig.until(async |store| {
+            rig.clock.advance(Duration::from_secs(1));
+            store.poke().await.unwrap();
+            store.trouble().is_none()
+        })
+        .await;
+    }
+    rig.append(&["b"]).await.unwrap();
+    rig.reopen().await;
     assert_eq!(rig.texts().await, ["a", "b"]);
 }
 

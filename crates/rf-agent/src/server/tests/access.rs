@@ -75,6 +75,9 @@ async fn right_credentials_open_and_wrong_ones_do_not() {
             let headers = [("authorization", value.as_str())];
             let answer = server.ask("GET", "/sink/list", &headers, "").await;
             assert_eq!(answer.status, expected, "{value}");
+            if expected == 401 {
+                assert_eq!(answer.text(), r#"{"error":"wrong credentials"}"#, "{value}");
+            }
         });
     }
     join_all(asked).await;

@@ -142,7 +142,7 @@ impl Asked {
             return Err(bad("a silence must end in the future"));
         }
         Ok(Silence {
-            name: self.table.to_lowercase(),
+            name: self.table.to_ascii_lowercase(),
             until_us,
             reason: self.reason.chars().take(MAX_REASON_CHARS).collect(),
         })
@@ -178,7 +178,7 @@ async fn end_silence(
     State(sink): State<Arc<AlertSink>>,
     InPath(table): InPath<String>,
 ) -> Result<StatusCode, ApiError> {
-    let name = table.to_lowercase();
+    let name = table.to_ascii_lowercase();
     match sink.ask(move |state| state.end_silence(&name)).await? {
         Ok(true) => Ok(StatusCode::NO_CONTENT),
         Ok(false) => Err(ApiError::NotFound("no silence of this table".to_owned())),

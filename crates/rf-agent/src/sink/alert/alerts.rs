@@ -104,7 +104,7 @@ impl Alerts {
         // A table that must have events is watched before its first one.
         for (table, config) in &self.config.scripts {
             if config.rule().heartbeat.is_some() {
-                self.watches.entry(table.to_lowercase()).or_default();
+                self.watches.entry(table.to_ascii_lowercase()).or_default();
             }
         }
         self.moved.clear();
@@ -115,7 +115,7 @@ impl Alerts {
 
     fn config_of(&self, table: &str) -> &AlertTableConfig {
         let known = self.config.scripts.iter();
-        let found = known.into_iter().find(|(name, _)| name.to_lowercase() == table);
+        let found = known.into_iter().find(|(name, _)| name.to_ascii_lowercase() == table);
         found.map_or(&self.defaults, |(_, config)| config)
     }
 
@@ -133,7 +133,7 @@ impl Alerts {
         body: &Map<String, Value>,
         now_us: i64,
     ) -> Result<(), WriteError> {
-        let table = name.as_str().to_lowercase();
+        let table = name.as_str().to_ascii_lowercase();
         let status = self.scripts.status(&table, body)?;
         let shown = if status.trim().is_empty() { "ok" } else { &status };
         let mut body = body.clone();
@@ -221,7 +221,8 @@ impl Alerts {
 
     /// Whether a table had an event, or is named in the file; its name is in lower case.
     pub(super) fn has(&self, table: &str) -> bool {
-        let is_named = || self.config.scripts.keys().any(|named| named.to_lowercase() == table);
+        let is_named =
+            || self.config.scripts.keys().any(|named| named.to_ascii_lowercase() == table);
         self.watches.contains_key(table) || is_named()
     }
 

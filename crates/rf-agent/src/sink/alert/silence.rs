@@ -91,11 +91,17 @@ impl Silences {
         Ok(true)
     }
 
-    /// Ends one; false when there is none.
-    pub(super) fn remove(&mut self, conn: &Connection, name: &str) -> rusqlite::Result<bool> {
-        let removed = conn.execute(REMOVE, [self.scope.full(name)])?;
+    /// Ends one; false when none lasts at `now`.
+    pub(super) fn remove(
+        &mut self,
+        conn: &Connection,
+        name: &str,
+        now: i64,
+    ) -> rusqlite::Result<bool> {
+        conn.execute(REMOVE, [self.scope.full(name)])?;
+        let lasts = self.all.iter().any(|known| known.name == name && known.until_us > now);
         self.all.retain(|known| known.name != name);
-        Ok(removed > 0)
+        Ok(lasts)
     }
 }
 
@@ -139,6 +145,10 @@ mod tests {
             assert_eq!(known.lasting(50), [silence("web", 100)]);
             assert_eq!(known.lasting(100), []);
         }
+        assert!(!silences.remove(&conn, ALL, 50).unwrap(), "it is over");
+        assert!(silences.remove(&conn, "web", 50).unwrap());
+        assert!(!silences.remove(&conn, "web", 50).unwrap(), "it was ended");
+        assert!(silences.put(&conn, silence("web", 100), 50).unwrap());
         assert!(silences.put(&conn, silence("db", 300), 100).unwrap());
         assert_eq!(load(&conn).all, [silence("db", 300)], "what is over is not kept");
     }

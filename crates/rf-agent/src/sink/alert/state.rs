@@ -103,7 +103,7 @@ impl State {
 
     /// Ends a silence; false when there is none.
     pub(super) fn end_silence(&mut self, name: &str) -> rusqlite::Result<bool> {
-        self.alerts.silences.remove(&self.conn, name)
+        self.alerts.silences.remove(&self.conn, name, timestamp::now_us())
     }
 
     /// One step of retention.

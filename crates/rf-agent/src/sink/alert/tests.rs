@@ -1,6 +1,7 @@
 //! The `alert` sink: what is told, when, and that it is told once.
 
 mod hostile;
+mod params;
 mod shared;
 
 use std::sync::Arc;
@@ -142,6 +143,20 @@ async fn three_bad_events_are_told_once_over_a_restart_and_the_end_too() {
     );
     let rows = rig.json("/rpf-db/web?status_ne=ok").await;
     assert_eq!(rows.as_array().unwrap().len(), 9, "rows as in db, among them an OK that is not ok");
+}
+
+/// As their rows are in tables of their own.
+#[tokio::test]
+async fn tables_that_only_a_letter_beyond_ascii_tells_apart_are_watched_by_themselves() {
+    let mut rig = Rig::start(super::build, PARAMS).await;
+    for path in ["/ÄA", "/Äa", "/äa"] {
+        rig.post(path, r#"{"status":"down"}"#).await;
+    }
+    let status = rig.json("/status").await;
+    let shown =
+        status.as_array().unwrap().iter().map(|one| json!([one["table"], one["bad_events"]]));
+    assert_eq!(Value::Array(shown.collect()), json!([["Äa", 2], ["äa", 1]]));
+    check_told(&rig, &[]).await;
 }
 
 #[tokio::test]

@@ -181,6 +181,56 @@ async fn running_numbers_are_never_given_twice() {
 }
 
 #[tokio::test]
+async fn a_row_without_an_id_takes_no_other_row_s() {
+    let mut rig = rig().await;
+    for body in [r#"{"id":"2","n":1}"#, r#"{"n":2}"#, r#"{"id":4,"n":3}"#, r#"{"n":4}"#] {
+        rig.post("/t", body).await;
+    }
+    let rows = rig.json("/query-table/t").await;
+    let shown = rows.as_array().unwrap().iter().map(|row| json!([row["id"], row["_rpf_id"]]));
+    let expected = json!([["2", 1], ["3", 3], ["4", 4], ["5", 5]]);
+    assert_eq!(Value::Array(shown.collect()), expected);
+}
+
+#[tokio::test]
+async fn a_row_is_removed_by_any_id_that_it_was_sent_with() {
+    let mut rig = rig().await;
+    for id in ["7", "\"a\"", "true", "1.5"] {
+        let body = format!(r#"{{"id":{id}}}"#);
+        rig.post("/t", &body).await;
+        rig.write(&[event("DELETE", "/t", &body)]).await;
+        assert_eq!(rig.json("/query-table/t").await, json!([]), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_after_the_file_was_removed_is_not_written_to_it() {
+    let mut rig = rig().await;
+    rig.post("/numbers", r#"{"number":1}"#).await;
+    let path = rig.folder.path().join("db.sqlite3");
+    let aside = rig.folder.path().join("aside.sqlite3");
+    std::fs::rename(&path, &aside).unwrap();
+    let other = [event("POST", "/numbers", r#"{"number":2}"#)];
+    let check_refused = |refused: Result<(), SinkError>| {
+        let Err(SinkError::Paused(reason)) = refused else { panic!("{refused:?}") };
+        assert!(reason.contains("db.sqlite3: the file was removed"), "{reason}");
+    };
+    check_refused(rig.try_write(&other).await);
+    std::fs::write(&path, "another one").unwrap();
+    check_refused(rig.try_write(&other).await);
+    std::fs::rename(&aside, &path).unwrap();
+    rig.write(&other).await;
+    assert_eq!(numbers(&rig), [1, 2]);
+    for ending in ["", "-wal", "-shm"] {
+        std::fs::remove_file(rig.folder.path().join(format!("db.sqlite3{ending}"))).unwrap();
+    }
+    check_refused(rig.try_write(&other).await);
+    rig.restart().await;
+    rig.write(&other).await;
+    assert_eq!(numbers(&rig), [2], "a start goes on with what is there");
+}
+
+#[tokio::test]
 async fn an_event_that_a_sender_delivers_twice_counts_once() {
     let mut rig = rig().await;
     let first = event_with_id(1, "/t", r#"{"id":"x","v":1}"#);

@@ -2,12 +2,14 @@
 //!
 //! Which files these are stands in a list beside the queue, so nothing is ever removed that this sink did not write. A
 //! name is put into the list before its file gets it. A compressed file appears under its name when it is whole, and only
-//! then the plain one goes; killed in between, the next start goes on.
+//! then the plain one goes; killed in between, the next start goes on. Nothing is removed before what was written in its
+//! place is on the disk.
 
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::write::GzEncoder;
 use parking_lot::Mutex;
@@ -15,8 +17,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::writer::{free_name, sync_folder};
+use super::writer::{FileError, Fsync, free_name, sync_folder};
 
+/// Once files go, so many parts of one of the limit are spared.
+const SPARED: u64 = 16;
 /// Names in the list at the most; older files are left where they are, for a person to remove.
 const MAX_LISTED: usize = 100_000;
 const COPY_BYTES: usize = 64 * 1024;
@@ -53,7 +57,47 @@ pub(super) struct Finished {
     compress: Compress,
     /// Bytes of all files, if there is a limit.
     max_total: Option<u64>,
+    /// With more bytes than this in the files that are being written, a finished one has to go: as the last
+    /// [`Self::tidy`] has found, so that nobody looks at all files with each batch.
+    tidy_above: AtomicU64,
     names: Mutex<Names>,
+}
+
+/// The files that are being written.
+#[derive(Debug, Default)]
+pub(super) struct Active {
+    /// Where they are, and how many bytes of each are whole.
+    pub(super) files: Vec<(PathBuf, u64)>,
+    /// When they are synced.
+    pub(super) fsync: Fsync,
+}
+
+impl Active {
+    fn bytes(&self) -> u64 {
+        self.files.iter().map(|(_, good)| good).sum()
+    }
+
+    /// The same without those that have been finished meanwhile, or taken away.
+    fn bytes_there(&self) -> u64 {
+        let there = |path: &Path| std::fs::metadata(path).map_or(0, |meta| meta.len());
+        self.files.iter().map(|(path, good)| there(path).min(*good)).sum()
+    }
+
+    /// Has them on the disk: what replaces files that go must not be lost after them, with the power.
+    fn sync(&self) -> io::Result<()> {
+        if self.fsync == Fsync::Batch {
+            return Ok(());
+        }
+        for (path, _) in &self.files {
+            let synced = File::open(path).and_then(|file| file.sync_all());
+            match synced.and_then(|()| sync_folder(path)) {
+                // It was synced when it was finished.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                synced => synced.map_err(|error| named(path, &error))?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The files in the list, as they were called before they were compressed.
@@ -89,16 +133,20 @@ impl Finished {
         // A line that broke off, perhaps within a character, names a file that did not get its name.
         let text = String::from_utf8_lossy(&bytes);
         let names = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Ok(Self { list, compress, max_total, names: Mutex::new(Names::new(names)) })
+        let (tidy_above, names) = (AtomicU64::new(u64::MAX), Mutex::new(Names::new(names)));
+        Ok(Self { list, compress, max_total, tidy_above, names })
     }
 
     /// Has the file that was written as `path` renamed to a free name, which is in the list from now on.
+    ///
+    /// # Errors
+    /// What went wrong, naming the file: the list may lie on another disk.
     pub(super) fn add(
         &self,
         path: &Path,
         stamp: &str,
         rename: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> io::Result<()> {
+    ) -> Result<(), FileError> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy()));
         let ending = ending.unwrap_or_default();
@@ -109,12 +157,9 @@ impl Finished {
         let is_free = |name: &Path| {
             !names.all.contains(name) && forms(name).iter().all(|form| !form.exists())
         };
-        let name = free_name(numbered, is_free)?;
+        let name = free_name(numbered, is_free).map_err(FileError::of(&path.to_string_lossy()))?;
         if names.oldest_first.len() < MAX_LISTED {
-            let mut list = OpenOptions::new().create(true).append(true).open(&self.list)?;
-            // The line break comes first: it ends a line that broke off with an earlier process.
-            list.write_all(format!("\n{}", serde_json::to_string(&name)?).as_bytes())?;
-            list.sync_data()?;
+            self.put(&name).map_err(FileError::of(&self.list.to_string_lossy()))?;
             names.push(name.clone());
         }
         let renamed = rename(&name);
@@ -125,12 +170,26 @@ impl Finished {
         {
             tracing::debug!(path = %name.display(), %error, "a name that no file got stays in the list");
         }
-        renamed
+        renamed.map_err(FileError::of(&path.to_string_lossy()))
     }
 
-    /// Compresses what is not yet, then removes the oldest until all, with `active` bytes in files that are being
-    /// written, fit. What cannot be compressed, as on a full disk, is removed in its turn all the same.
-    pub(super) fn tidy(&self, active: u64, stop: &CancellationToken) -> io::Result<()> {
+    /// Puts a name into the list.
+    fn put(&self, name: &Path) -> io::Result<()> {
+        let mut list = OpenOptions::new().create(true).append(true).open(&self.list)?;
+        // The line break comes first: it ends a line that broke off with an earlier process.
+        list.write_all(format!("\n{}", serde_json::to_string(name)?).as_bytes())?;
+        list.sync_data()
+    }
+
+    /// Whether a finished file has to go, now that so many bytes are in the files that are being written.
+    pub(super) fn is_above(&self, active: u64) -> bool {
+        active > self.tidy_above.load(Ordering::Relaxed)
+    }
+
+    /// Compresses what is not yet, then removes the oldest until all, with those that are being written, fit. What
+    /// cannot be compressed, as on a full disk, is removed in its turn all the same.
+    pub(super) fn tidy(&self, active: &Active, stop: &CancellationToken) -> io::Result<()> {
+        // Before the others are looked at: one that gets its name meanwhile must not count twice.
         let names = self.names.lock().oldest_first.clone();
         let compress =
             |name: &PathBuf| self.compress(name, stop).map_err(|error| named(name, &error));
@@ -138,16 +197,27 @@ impl Finished {
         if stop.is_cancelled() {
             return Ok(());
         }
-        self.remove_oldest(active, &names)?;
+        // What cannot be removed is tried again when another file is finished, and not with each batch.
+        self.tidy_above.store(u64::MAX, Ordering::Relaxed);
+        let room = self.remove_oldest(active, &names)?;
+        self.tidy_above.store(active.bytes().saturating_add(room), Ordering::Relaxed);
         compressed
     }
 
-    fn remove_oldest(&self, active: u64, names: &[PathBuf]) -> io::Result<()> {
+    /// By how much the files that are being written may grow before one more has to go.
+    fn remove_oldest(&self, active: &Active, names: &[PathBuf]) -> io::Result<u64> {
+        let most = self.max_total.unwrap_or(u64::MAX);
         let sizes: Vec<u64> = names.iter().map(|name| size(name)).collect();
-        let mut total = active + sizes.iter().sum::<u64>();
+        let finished: u64 = sizes.iter().sum();
+        let mut total = active.bytes_there() + finished;
+        // With some to spare, so that the next look at all files is not with the next batch.
+        let goal = if total > most { most - most / SPARED } else { most };
+        if finished > 0 && total > most {
+            active.sync()?;
+        }
         let mut gone = Vec::new();
         for (name, size) in names.iter().zip(sizes) {
-            if size > 0 && self.max_total.is_some_and(|most| total > most) {
+            if size > 0 && total > goal {
                 remove(name).map_err(|error| named(name, &error))?;
                 tracing::info!(path = %name.display(), bytes = size, "file removed: the sink's files together are larger than maxTotalBytes");
                 total -= size;
@@ -156,7 +226,12 @@ impl Finished {
             }
             gone.push(name);
         }
-        if gone.is_empty() { Ok(()) } else { self.forget(&gone) }
+        if !gone.is_empty() {
+            self.forget(&gone)?;
+        }
+        // Where none is left, there is nothing to look for until the next is finished.
+        let is_any_left = gone.len() < names.len();
+        Ok(if is_any_left { most.saturating_sub(total) } else { u64::MAX })
     }
 
     /// Writes the list anew, without these.

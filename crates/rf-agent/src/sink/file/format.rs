@@ -109,7 +109,8 @@ fn line(content: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
 /// Whatever the event is, it takes one line, and no control character reaches a terminal.
 fn log_line(content: &[u8], at: Timestamp, level: LogLevel, out: &mut Vec<u8>) {
     let start = out.len();
-    out.extend_from_slice(format!("{at} {:>5} ", level.name()).as_bytes());
+    // All times are equally long, so that lines can be sorted as texts.
+    out.extend_from_slice(format!("{at:.3} {:>5} ", level.name()).as_bytes());
     out.extend_from_slice(content);
     out.iter_mut().skip(start).filter(|byte| byte.is_ascii_control()).for_each(|byte| *byte = b' ');
     out.push(b'\n');
@@ -194,8 +195,18 @@ mod tests {
 
     #[test]
     fn a_log_line_is_one_line_whatever_the_event_is() {
-        let expected = "1970-01-01T00:00:00Z  WARN a b [31m\n";
+        let expected = "1970-01-01T00:00:00.000Z  WARN a b [31m\n";
         check(FileFormat::LogLine(LogLevel::Warn), "a\nb\u{1b}[31m", Ok(expected));
+    }
+
+    #[test]
+    fn times_of_log_lines_are_equally_long() {
+        for (ms, expected) in [(58_349, "58.349Z"), (58_430, "58.430Z"), (58_000, "58.000Z")] {
+            let mut out = Vec::new();
+            log_line(b"a", Timestamp::from_millisecond(ms).unwrap(), LogLevel::Info, &mut out);
+            let line = String::from_utf8(out).unwrap();
+            assert_eq!(line, format!("1970-01-01T00:00:{expected}  INFO a\n"));
+        }
     }
 
     #[test]

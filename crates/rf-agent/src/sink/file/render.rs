@@ -7,7 +7,7 @@ use rf_core::json;
 use rf_queue::StoredEvent;
 use serde_json::Value;
 
-use super::config::check_names;
+use super::config::{beside_finished, check_names};
 use super::format::FileFormat;
 use super::spare::Spare;
 use super::writer::Chunk;
@@ -42,6 +42,7 @@ impl Renderer {
                 at = captured.and_then(|us| Timestamp::from_microsecond(us).ok()).unwrap_or(at);
                 if path.is_none() {
                     let rendered = self.path.render(&parsed, at, |value| plain_name(&value));
+                    let rendered = beside_finished(rendered);
                     check_names(&rendered)?;
                     path = Some(Cow::Owned(rendered));
                 }

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::config::check_names;
-use super::writer::{Chunk, FileError, Progress};
+use super::finished::Active;
+use super::writer::{Chunk, Progress, Tracked};
 use super::{FileSink, Opened, on_writer};
 use crate::sink::SinkError;
 
@@ -40,8 +41,7 @@ impl FileSink {
                 let full = writer.full(path);
                 // Earlier versions wrote names that no finished file can have: such a file stays as it is.
                 if full.exists() && check_names(path).is_ok() {
-                    let renamed = finished.add(&full, &stamp, |to| writer.finish(path, to));
-                    renamed.map_err(FileError::of(path))?;
+                    finished.add(&full, &stamp, |to| writer.finish(path, to))?;
                 }
             }
             Ok(())
@@ -80,12 +80,26 @@ impl FileSink {
         due
     }
 
+    /// Has finished files removed where those that are being written have grown too large beside them.
+    pub(super) fn check_total(&self, opened: &Opened) {
+        let active = self.progress.lock().bytes();
+        if opened.finished.is_above(active) {
+            self.work.notify_one();
+        }
+    }
+
+    fn active(&self) -> Active {
+        let progress = self.progress.lock();
+        let there = |(path, tracked): (&String, &Tracked)| (self.data_dir.join(path), tracked.good);
+        Active { files: progress.files.iter().map(there).collect(), fsync: self.config.fsync }
+    }
+
     /// Compresses and removes finished files.
     pub(super) async fn tidy(&self, stop: &CancellationToken) {
         let Some(opened) = self.opened.get() else { return };
-        let active = self.progress.lock().files.values().map(|tracked| tracked.good).sum();
+        let active = self.active();
         let (finished, stopping) = (Arc::clone(&opened.finished), stop.clone());
-        let tidied = tokio::task::spawn_blocking(move || finished.tidy(active, &stopping)).await;
+        let tidied = tokio::task::spawn_blocking(move || finished.tidy(&active, &stopping)).await;
         match tidied {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
@@ -95,5 +109,7 @@ impl FileSink {
                 tracing::error!(sink = self.name, %error, "finished files were not compressed or removed");
             }
         }
+        // A batch that was written meanwhile was held against what had been found before.
+        self.check_total(opened);
     }
 }

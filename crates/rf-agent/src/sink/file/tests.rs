@@ -2,6 +2,7 @@
 
 mod recovery;
 mod refused;
+mod total;
 
 use std::fs;
 use std::io::Read;
@@ -238,12 +239,12 @@ async fn a_file_that_was_begun_long_ago_is_finished_with_the_next_write() {
 async fn of_paths_with_fields_one_that_rests_is_finished_beside_the_others() {
     let bench = Bench::new();
     let event = |path: &str| json!({ "path": path }).to_string();
-    let params = json!({ "path": "{path}.ndjson" });
+    let params = json!({ "path": "out/{path}.ndjson" });
     bench.run(&params, &[event("/a"), event("/b")]).await;
     bench.age().await;
     bench.run(&params, &[event("/b")]).await;
     let is_there = |name: &str| bench.path(name).exists();
-    assert_eq!((is_there("a.ndjson"), is_there("b.ndjson")), (false, true));
+    assert_eq!((is_there("out/a.ndjson"), is_there("out/b.ndjson")), (false, true));
     assert_eq!(all_text(bench.folder.path(), &[]), event("/a") + "\n");
 }
 
@@ -266,18 +267,18 @@ async fn of_more_files_than_are_kept_those_that_rest_are_finished() {
 async fn a_file_of_an_earlier_version_with_a_name_too_long_to_finish_holds_nothing_up() {
     let bench = Bench::new();
     let event = |path: &str| json!({ "path": path }).to_string();
-    let params = json!({ "path": "{path}.ndjson" });
+    let params = json!({ "path": "out/{path}.ndjson" });
     bench.run(&params, &[event("/a")]).await;
     bench.age().await;
     let long = "x".repeat(250);
     let rename = |progress: &mut Progress| {
-        let tracked = progress.files.remove("a.ndjson").unwrap();
+        let tracked = progress.files.remove("out/a.ndjson").unwrap();
         progress.files.insert(long.clone(), tracked);
     };
     bench.change(rename).await;
-    fs::rename(bench.path("a.ndjson"), bench.path(&long)).unwrap();
+    fs::rename(bench.path("out/a.ndjson"), bench.path(&long)).unwrap();
     bench.run(&params, &[event("/b")]).await;
-    assert_eq!(fs::read_to_string(bench.path("b.ndjson")).unwrap(), event("/b") + "\n");
+    assert_eq!(fs::read_to_string(bench.path("out/b.ndjson")).unwrap(), event("/b") + "\n");
     assert_eq!(fs::read_to_string(bench.path(&long)).unwrap(), event("/a") + "\n");
 }
 
@@ -285,8 +286,8 @@ async fn a_file_of_an_earlier_version_with_a_name_too_long_to_finish_holds_nothi
 async fn half_of_a_surrogate_pair_keeps_no_event_from_its_file() {
     let bench = Bench::new();
     let content = r#"{"path":"/a","body":"\ud83d"}"#.to_owned();
-    bench.run(&json!({ "path": "{path}.ndjson" }), std::slice::from_ref(&content)).await;
-    assert_eq!(fs::read_to_string(bench.path("a.ndjson")).unwrap(), content + "\n");
+    bench.run(&json!({ "path": "out/{path}.ndjson" }), std::slice::from_ref(&content)).await;
+    assert_eq!(fs::read_to_string(bench.path("out/a.ndjson")).unwrap(), content + "\n");
 }
 
 /// Else the sink would stand still at the first event after it, for ever.
@@ -310,20 +311,6 @@ async fn a_name_that_no_finished_file_can_have_costs_its_event_alone() {
     let reasons = letters.list(None, 0, 10).unwrap().into_iter().map(|letter| letter.reason);
     let expected = format!("a name in the path has more than 220 bytes: `{}…`", "x".repeat(40));
     assert_eq!(reasons.collect::<Vec<_>>(), [expected]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn all_files_together_stay_below_their_limit_and_the_newest_stay() {
-    let bench = Bench::new();
-    let params = json!({ "path": "e.ndjson", "rotateBytes": 1000, "maxTotalBytes": 5000 });
-    for round in 0..40 {
-        bench.run(&params, &events(round * 20..round * 20 + 20)).await;
-    }
-    let text = all_text(bench.folder.path(), &["e.ndjson"]);
-    assert!((3000..=6000).contains(&text.len()), "{}", text.len());
-    assert!(lines(0..800).ends_with(&text), "the newest, without a gap");
-    let left = fs::read_dir(bench.folder.path()).unwrap().count();
-    assert!(left < 20, "{left} files");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -351,7 +338,7 @@ async fn finished_files_are_compressed() {
 /// Captured then, else queued then.
 #[test]
 fn the_time_in_a_path_is_the_event_s() {
-    let path = path_of("%Y-%m-%d/%H%M.ndjson").unwrap();
+    let path = path_of("%Y-%m-%d/%H%M.ndjson", Path::new(".")).unwrap();
     let renderer = Renderer { path, format: FileFormat::Ndjson, spare: Spare::new(1, 1000) };
     let event = |content: &str, at_ms: u64| StoredEvent {
         id: 1,
@@ -367,30 +354,6 @@ fn the_time_in_a_path_is_the_event_s() {
         .map(|chunk| (chunk.path.as_str(), chunk.bytes.split(|byte| *byte == b'\n').count() - 1))
         .collect();
     assert_eq!(lines, [("2026-01-31/0914.ndjson", 2), ("2026-01-01/0001.ndjson", 1)]);
-}
-
-#[test]
-fn what_cannot_be_compressed_is_removed_in_its_turn_all_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let list = folder.path().join("list");
-    let finished = Finished::open(list, Compress::Gzip, Some(1500)).unwrap();
-    let mut names = Vec::new();
-    for number in 0..3 {
-        let path = folder.path().join(format!("{number}.log"));
-        fs::write(&path, [b'x'; 1000]).unwrap();
-        let rename = |to: &Path| {
-            names.push(to.to_owned());
-            fs::rename(&path, to)
-        };
-        finished.add(&path, "stamp", rename).unwrap();
-    }
-    for name in &names {
-        // In the way of what would become the compressed file.
-        fs::create_dir(format!("{}.part", name.display())).unwrap();
-    }
-    assert!(finished.tidy(0, &CancellationToken::new()).is_err(), "it says so");
-    let left: Vec<bool> = names.iter().map(|name| name.exists()).collect();
-    assert_eq!(left, [false, false, true]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

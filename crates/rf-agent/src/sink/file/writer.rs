@@ -50,6 +50,13 @@ pub(super) struct Progress {
     pub(super) files: BTreeMap<String, Tracked>,
 }
 
+impl Progress {
+    /// What is whole of all files that are being written.
+    pub(super) fn bytes(&self) -> u64 {
+        self.files.values().map(|tracked| tracked.good).sum()
+    }
+}
+
 /// A file that is being written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tracked {
@@ -100,7 +107,12 @@ impl FileError {
 impl From<FileError> for SinkError {
     fn from(FileError { path, source }: FileError) -> Self {
         // Somebody else's file is in the way, or in use.
-        if matches!(source.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists) {
+        if matches!(
+            source.kind(),
+            io::ErrorKind::ResourceBusy
+                | io::ErrorKind::AlreadyExists
+                | io::ErrorKind::NotADirectory
+        ) {
             return Self::Paused(format!("{path}: {source}"));
         }
         disk::refusal(&path, &source, "make room on the disk, or set maxTotalBytes")
@@ -399,7 +411,7 @@ impl Writer {
             }
             let full = self.full(path);
             if let Some(folder) = full.parent() {
-                std::fs::create_dir_all(folder)?;
+                std::fs::create_dir_all(folder).map_err(|error| in_the_way(folder, error))?;
             }
             let file = OpenOptions::new()
                 .create(true)
@@ -424,6 +436,18 @@ impl Writer {
 /// Whether there is no such file; also where a part of its path is a file itself.
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Why a folder cannot be made.
+fn in_the_way(folder: &Path, error: io::Error) -> io::Error {
+    match folder.ancestors().find(|part| part.exists()) {
+        Some(part) if !part.is_dir() => {
+            let reason = "is not a folder: move it away, or choose another path";
+            let reason = format!("{} {reason}", part.display());
+            io::Error::new(io::ErrorKind::NotADirectory, reason)
+        }
+        _ => error,
+    }
 }
 
 /// The hash of the last bytes before this length.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::targets::Target;
 use super::{HttpSinkConfig, IDEMPOTENCY_KEY, X_REPLAYFORGE_ID};
-use crate::settings::at;
+use crate::settings::{at, regex_reason};
 use crate::sink::template::Template;
 
 /// About one connection (RFC 9110, section 7.6.1), or made anew for the target.
@@ -39,6 +39,8 @@ const NOT_REPLAYED: [&str; 12] = [
 const MAX_HEADERS: usize = 10_000;
 /// Changes of the path at the most.
 const MAX_REWRITES: usize = 64;
+/// The library says only that a value is none.
+const NO_VALUE: &str = "it has a line break or another control character, which no header can hold";
 
 /// What a file changes of every request.
 #[derive(Debug, Default)]
@@ -133,7 +135,7 @@ impl Changes {
             let key = HeaderName::try_from(name.as_str())
                 .map_err(|error| format!("header name `{name}`: {error}"))?;
             let value = HeaderValue::from_bytes(value)
-                .map_err(|error| format!("value of header `{name}`: {error}"))?;
+                .map_err(|_says_less| format!("value of header `{name}`: {NO_VALUE}"))?;
             // A second Host would make the request ambiguous.
             if is_host {
                 headers.insert(HOST, value)
@@ -142,6 +144,9 @@ impl Changes {
             };
         }
         self.change_headers(headers, content)?;
+        if let Some(login) = &to.login {
+            headers.entry(AUTHORIZATION).or_insert_with(|| login.clone());
+        }
         let id = HeaderValue::try_from(id.to_string()).map_err(|error| error.to_string())?;
         // A key that the client itself had sent is the better one: its own retries carry it, too.
         headers.entry(IDEMPOTENCY_KEY).or_insert_with(|| id.clone());
@@ -162,7 +167,7 @@ impl Changes {
                 headers.remove(name);
             } else {
                 let value = HeaderValue::try_from(value)
-                    .map_err(|error| format!("value of header `{name}`: {error}"))?;
+                    .map_err(|_says_less| format!("value of header `{name}`: {NO_VALUE}"))?;
                 headers.insert(name, value);
             }
         }
@@ -183,7 +188,7 @@ fn headers(
         let at = at(node, name);
         let template = Template::of_fields(value).and_then(|template| {
             let fixed = template.fixed().unwrap_or_default();
-            HeaderValue::try_from(fixed).map_err(|error| error.to_string()).map(|_| template)
+            HeaderValue::try_from(fixed).map_err(|_says_less| NO_VALUE.to_owned()).map(|_| template)
         });
         match (HeaderName::try_from(name.as_str()), template) {
             (Err(error), _) => problems.error(&at, format!("`{name}`: {error}")),
@@ -245,7 +250,8 @@ fn rewrites(
         match Regex::new(&rewrite.from) {
             Ok(pattern) => checked.push((pattern, rewrite.to.clone())),
             Err(error) => {
-                problems.error(&at(&item, "from"), format!("not a regular expression: {error}"));
+                let reason = regex_reason(&error);
+                problems.error(&at(&item, "from"), format!("not a regular expression: {reason}"));
             }
         }
     }

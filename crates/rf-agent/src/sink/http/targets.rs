@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use http::Uri;
 use http::uri::{Authority, Scheme};
+use http::{HeaderValue, Uri};
 use parking_lot::Mutex;
+use rf_net::client::{split_user, url_login};
 use tokio::time::Instant;
 
-use crate::settings::parse_url;
+use crate::settings::{check_base_url, parse_url};
 
 /// A host that failed is passed over for so long, unless every other one failed later. Each time that it fails again after
 /// its rest the next one is twice as long, up to the second: a host that hangs costs a try the whole timeout.
@@ -20,19 +21,24 @@ pub(super) struct Target {
     authority: Authority,
     /// Without a slash at the end.
     prefix: String,
+    /// Sent with requests that have no `Authorization` of their own, as Go's client did for the original.
+    pub(super) login: Option<HeaderValue>,
 }
 
 impl Target {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wanted = "expected a scheme and a host, such as http://127.0.0.1:8080";
-        let parts = parse_url(text, wanted)?.into_parts();
+        let uri = parse_url(text, wanted)?;
+        check_base_url(&uri, text)?;
+        let login = url_login(&uri);
+        let authority = split_user(&uri).1.parse().map_err(|_no_host| wanted)?;
+        let parts = uri.into_parts();
         let scheme = parts
             .scheme
             .filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)
             .ok_or(wanted)?;
-        let authority = parts.authority.ok_or(wanted)?;
         let path = parts.path_and_query.map(|path| path.path().trim_end_matches('/').to_owned());
-        Ok(Self { scheme, authority, prefix: path.unwrap_or_default() })
+        Ok(Self { scheme, authority, prefix: path.unwrap_or_default(), login })
     }
 
     pub(super) fn uri(&self, target: &str) -> Result<Uri, String> {

@@ -100,13 +100,17 @@ async fn half_of_a_surrogate_pair_keeps_no_event_from_filling_headers_in() {
 #[tokio::test]
 async fn a_value_that_no_header_can_hold_is_a_dead_letter() {
     let host = Host::start(200).await;
-    let params = json!({ "targetHost": host.url, "headers": { "X-A": "{body.kind}" } });
-    let evil = json!({ "body": "{\"kind\":\"a\\r\\nX-Evil: 1\"}" });
-    let refused = send(&sink(&params).unwrap(), &evil).await.unwrap_err();
-    assert!(
-        matches!(&refused, SinkError::Permanent(reason) if reason.contains("x-a")),
-        "{refused}"
-    );
+    let filled_in = json!({ "targetHost": host.url, "headers": { "X-A": "{body.kind}" } });
+    let captured = json!({ "targetHost": host.url });
+    let cause = "it has a line break or another control character, which no header can hold";
+    for (params, evil) in [
+        (filled_in, json!({ "body": "{\"kind\":\"a\\r\\nX-Evil: 1\"}" })),
+        (captured, json!({ "headers": { "x-a": ["a\u{7f}"] } })),
+    ] {
+        let refused = send(&sink(&params).unwrap(), &evil).await.unwrap_err();
+        let expected = format!("value of header `x-a`: {cause}");
+        assert_eq!(refused, SinkError::Permanent(expected), "{evil}");
+    }
     assert!(host.got().is_empty());
 }
 
@@ -145,6 +149,26 @@ async fn our_authorization_takes_the_place_of_the_captured_one() {
     assert_eq!(sent(bearer, &event()).await.2["authorization"], "Bearer t");
 }
 
+/// As Go's client does.
+#[tokio::test]
+async fn name_and_password_of_a_host_are_sent_where_nothing_else_says_who_asks() {
+    let host = Host::start(200).await;
+    let url = host.url.replace("http://", "http://m%65:secret@");
+    let anonymous = json!({ "method": "GET", "path": "/" });
+    for (event, params, expected) in [
+        (anonymous.clone(), json!({}), "Basic bWU6c2VjcmV0"),
+        (json!({ "headers": { "Authorization": ["Bearer own"] } }), json!({}), "Bearer own"),
+        (anonymous, json!({ "bearerToken": "t" }), "Bearer t"),
+    ] {
+        let mut params = params;
+        params["targetHost"] = json!(url);
+        send(&sink(&params).unwrap(), &event).await.unwrap();
+        let (_, _, headers) = host.got().pop().unwrap();
+        assert_eq!(headers["authorization"], expected);
+        assert!(!headers["host"].to_str().unwrap().contains('@'));
+    }
+}
+
 #[tokio::test]
 async fn a_host_that_is_away_hands_over_to_the_next_at_once_and_rests() {
     let (away, second, third) = (NoListener::new(), Host::start(200).await, Host::start(200).await);
@@ -179,6 +203,7 @@ fn a_wrong_file_is_told_where() {
         let problems = sink(&params).err().unwrap();
         assert!(problems.contains(expected), "{problems}");
         assert!(!problems.contains("secret"), "{problems}");
+        assert_eq!(problems.lines().count(), 1, "{problems}");
     };
     let with = |key: &str, value: Value| json!({ "targetHost": "http://h", key: value });
     check(json!({}), "targetHost is missing");
@@ -189,8 +214,17 @@ fn a_wrong_file_is_told_where() {
     check(with("headers", json!({ "X-A": "{nothing}" })), "headers.X-A: no field `nothing`");
     check(
         with("rewritePath", json!([{ "from": "(", "to": "" }])),
-        "rewritePath[0].from: not a regular expression",
+        "rewritePath[0].from: not a regular expression: unclosed group",
     );
+    check(with("headers", json!({ "X-A": "a\nb" })), "headers.X-A: it has a line break");
+    for (url, part) in [
+        ("http://h?key=secret", "a query: each request has its own"),
+        ("http://h/below#secret", "`#`: what follows it is never sent"),
+    ] {
+        check(json!({ "targetHost": url }), &format!("targetHost: expected a URL without {part}"));
+        let expected = format!("targetHosts[1]: expected a URL without {part}");
+        check(json!({ "targetHosts": ["http://a", url] }), &expected);
+    }
     check(with("bearerToken", json!("secret\n")), "bearerToken: expected a token without");
     let mut both = with("bearerToken", json!("secret"));
     both["basicAuth"] = json!({ "username": "a", "password": "secret" });

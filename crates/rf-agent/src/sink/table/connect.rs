@@ -13,7 +13,7 @@ use super::identifier::is_internal;
 
 /// How long a statement waits for the lock of another program, or of another sink with the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Statements kept compiled: one or two for each table that is written.
+/// Statements kept compiled: up to three for each table that is written.
 const STATEMENTS: usize = 256;
 /// Pages of cache of the writer: the inner pages of a dozen indexes, so that an insert reads nothing.
 const WRITER_CACHE_KIB: i64 = 32 * 1024;
@@ -25,8 +25,20 @@ const PAGE_BYTES: u32 = 8192;
 const WAL_PAGES: u32 = 4096;
 /// What is left of the write-ahead log's file once a checkpoint had it all.
 const WAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
-/// Functions that our queries use, and LIKE, which a view of the user's may need; every other one is refused.
-const FUNCTIONS: [&str; 6] = [CONTAINS, "like", "count", "max", "min", "coalesce"];
+/// Functions that our queries use, and those that a person may use in a view; every other one is refused, such as those that
+/// make something large of nothing at once, or reach beyond the database.
+#[rustfmt::skip]
+const FUNCTIONS: [&str; 65] = [
+    CONTAINS, "abs", "avg", "coalesce", "concat", "concat_ws", "count", "cume_dist",
+    "current_date", "current_time", "current_timestamp", "date", "datetime", "dense_rank",
+    "first_value", "glob", "group_concat", "hex", "ifnull", "iif", "instr", "json", "json_array",
+    "json_array_length", "json_extract", "json_group_array", "json_group_object", "json_object",
+    "json_type", "json_valid", "julianday", "lag", "last_value", "lead", "length", "like", "lower",
+    "ltrim", "max", "min", "nth_value", "ntile", "nullif", "octet_length", "percent_rank", "rank",
+    "replace", "round", "row_number", "rtrim", "sign", "strftime", "string_agg", "substr",
+    "substring", "sum", "time", "timediff", "total", "trim", "typeof", "unixepoch", "upper", "->",
+    "->>",
+];
 
 /// The connection of the one writer thread of a database. `max_bytes` bounds the database's file: past it a write fails as
 /// on a full disk.
@@ -132,6 +144,8 @@ mod tests {
             "SELECT name FROM sqlite_schema",
             "PRAGMA table_xinfo('t')",
             "SELECT count(*), max(a) FROM t WHERE a LIKE 'x%' ESCAPE '\\'",
+            "SELECT sum(a), avg(a), upper(a), datetime(a, 'unixepoch'), a ->> '$.b' FROM t",
+            "SELECT a, row_number() OVER (ORDER BY a), strftime('%Y', a) FROM t WHERE a GLOB 'x*'",
         ] {
             assert!(reader.prepare(allowed).is_ok(), "{allowed}");
         }
@@ -148,10 +162,21 @@ mod tests {
             "SELECT load_extension('x')",
             "SELECT randomblob(1000000000)",
             "SELECT zeroblob(1000000000) FROM t",
+            "SELECT printf('%.*c', 1000000000, 'x') FROM t",
+            "SELECT sqlite_version()",
             "BEGIN IMMEDIATE",
             "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x FROM n) SELECT x FROM n",
         ] {
             assert!(reader.prepare(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn every_function_that_is_allowed_is_there() {
+        let conn = Connection::open_in_memory().unwrap();
+        let mut known = conn.prepare("SELECT 1 FROM pragma_function_list WHERE name = ?1").unwrap();
+        for name in FUNCTIONS.into_iter().filter(|name| *name != CONTAINS) {
+            assert!(known.exists([name]).unwrap(), "{name}");
         }
     }
 

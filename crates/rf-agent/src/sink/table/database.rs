@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use rf_core::config::ByteSize;
+use rf_queue::{FileNumber, file_number, is_at};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Reading;
@@ -33,6 +36,10 @@ pub(crate) struct Database<S: State> {
     /// Its queries.
     pub(crate) reader: Arc<Reader>,
     path: PathBuf,
+    /// Bound of its file.
+    max_bytes: Option<u64>,
+    /// The file that the writer has open.
+    opened: Arc<Mutex<Option<FileNumber>>>,
     writer: OnceLock<Writer<S>>,
     /// Reads its events.
     prepared: Prepared<Result<Vec<Call<S::Body>>, WriteError>>,
@@ -53,17 +60,28 @@ pub(crate) fn shape() -> Shape {
 }
 
 impl<S: State> Database<S> {
-    /// The database at a path of the configuration; nothing is opened yet.
-    pub(crate) fn new(context: &SinkContext<'_>, path: &Path) -> Self {
+    /// The database at a path of the configuration, whose file may grow to `max_bytes`; nothing is opened yet.
+    pub(crate) fn new(context: &SinkContext<'_>, path: &Path, max_bytes: Option<ByteSize>) -> Self {
         let path = context.data_dir.join(path);
-        let name = context.name.to_owned();
-        let (writer, prepared) = (OnceLock::new(), Prepared::new(1, GOAL_BYTES));
-        Self { name, reader: Reader::new(path.clone()), path, writer, prepared }
+        Self {
+            name: context.name.to_owned(),
+            reader: Reader::new(path.clone()),
+            path,
+            max_bytes: max_bytes.map(ByteSize::bytes),
+            opened: Arc::default(),
+            writer: OnceLock::new(),
+            prepared: Prepared::new(1, GOAL_BYTES),
+        }
     }
 
     /// Its file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The bound of its file.
+    pub(crate) fn max_bytes(&self) -> Option<u64> {
+        self.max_bytes
     }
 
     /// Starts the writer thread, and opens the database there: now, or later where the disk does not let it now.
@@ -74,8 +92,13 @@ impl<S: State> Database<S> {
         &self,
         open: impl Fn(&Path) -> Result<S, OpenError> + Send + 'static,
     ) -> Result<(), SinkStartError> {
-        let path = self.path.clone();
-        let writer = Writer::start(self.name.clone(), move || open(&path)).await;
+        let (path, opened) = (self.path.clone(), Arc::clone(&self.opened));
+        let open = move || {
+            let state = open(&path)?;
+            *opened.lock() = file_number(&path);
+            Ok(state)
+        };
+        let writer = Writer::start(self.name.clone(), open).await;
         let writer = writer.map_err(|reason| SinkStartError { name: self.name.clone(), reason })?;
         self.writer.get_or_init(|| writer);
         Ok(())
@@ -99,12 +122,27 @@ impl<S: State> Database<S> {
             state.write(Reading { sink: &name, batch: &batch, calls: &calls })?;
             Ok::<_, WriteError>(is_prepared.then_some(calls))
         };
-        if let Some(calls) = self.call(write).await?? {
+        let written = self.call(write).await?.map_err(|error| match error {
+            full if full.is_full() => SinkError::Paused(self.room_wanted(&full)),
+            other => other.into(),
+        });
+        if let Some(calls) = written? {
             // What another thread has read is freed by another one: it is thousands of pieces of memory, under a lock of the
             // allocator that who reads the next batch needs as well. The thread that writes would wait for it.
             drop(tokio::task::spawn_blocking(move || drop(calls)));
         }
         Ok(())
+    }
+
+    /// What a person is told of a file that has no room.
+    fn room_wanted(&self, error: &WriteError) -> String {
+        let path = self.path.display();
+        match self.max_bytes {
+            None => format!("{path}: {error}: make room on the disk, or set row_ttl_sec"),
+            Some(most) => format!(
+                "{path}: {error}, or the file has reached max_bytes ({most}): make room on the disk, raise max_bytes or set row_ttl_sec"
+            ),
+        }
     }
 
     /// Has the thread do something else.
@@ -115,7 +153,13 @@ impl<S: State> Database<S> {
         &self,
         job: impl FnOnce(&mut S) -> T + Send + 'static,
     ) -> Result<T, NotDone> {
-        self.writer().call(job).await
+        let (path, opened) = (self.path.clone(), Arc::clone(&self.opened));
+        let job = move |state: &mut S| match *opened.lock() {
+            // What is written to a file that was removed is gone once it is closed, and nobody finds it in one that was moved.
+            Some(file) if !is_at(&path, file) => Err(NotDone::Gone(path)),
+            _ => Ok(job(state)),
+        };
+        self.writer().call(job).await?
     }
 
     /// Removes old rows, until `stop`; a life of zero is without end.

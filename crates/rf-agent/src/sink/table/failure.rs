@@ -66,7 +66,7 @@ impl From<WriteError> for SinkError {
 impl From<NotDone> for SinkError {
     fn from(error: NotDone) -> Self {
         match error {
-            NotDone::NotOpen(error) => Self::Paused(error.to_string()),
+            NotDone::NotOpen(_) | NotDone::Gone(_) => Self::Paused(error.to_string()),
             NotDone::BrokeOff => Self::Retry { reason: error.to_string(), after: None },
         }
     }
@@ -101,11 +101,9 @@ fn is_to_blame(error: &Error) -> bool {
 fn of_database(error: &Error) -> SinkError {
     let reason = refused(error);
     match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => SinkError::Paused(format!(
-            "{reason}: make room on the disk, raise max_bytes or set row_ttl_sec"
-        )),
         Some(
-            ErrorCode::ReadOnly
+            ErrorCode::DiskFull
+            | ErrorCode::ReadOnly
             | ErrorCode::PermissionDenied
             | ErrorCode::CannotOpen
             | ErrorCode::SystemIoFailure

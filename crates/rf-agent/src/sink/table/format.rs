@@ -137,7 +137,9 @@ fn separated<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u
 
 fn write_csv_value(out: &mut Vec<u8>, value: ValueRef<'_>, kind: Kind) {
     match value {
+        // What JSON has null for is an empty field, too.
         ValueRef::Null => {}
+        ValueRef::Real(real) if !real.is_finite() => {}
         ValueRef::Real(real) => write_real(out, real),
         ValueRef::Integer(_) => write_json(out, value, kind),
         ValueRef::Text(text) | ValueRef::Blob(text) => {
@@ -188,17 +190,21 @@ mod tests {
         let rows = [
             [ValueRef::Text(b"x, \"y\""), ValueRef::Real(1.0), ValueRef::Integer(1)],
             [ValueRef::Null, ValueRef::Real(-0.5), ValueRef::Null],
+            [ValueRef::Null, ValueRef::Real(f64::INFINITY), ValueRef::Null],
         ];
         assert_eq!(
             encode(Format::Json, &rows),
-            r#"[{"a":"x, \"y\"","b":1,"c":true},{"a":null,"b":-0.5,"c":null}]"#
+            r#"[{"a":"x, \"y\"","b":1,"c":true},{"a":null,"b":-0.5,"c":null},{"a":null,"b":null,"c":null}]"#
         );
         assert_eq!(encode(Format::Json, &[]), "[]");
         assert_eq!(
             encode(Format::Ndjson, &rows),
-            "{\"a\":\"x, \\\"y\\\"\",\"b\":1,\"c\":true}\n{\"a\":null,\"b\":-0.5,\"c\":null}\n"
+            "{\"a\":\"x, \\\"y\\\"\",\"b\":1,\"c\":true}\n{\"a\":null,\"b\":-0.5,\"c\":null}\n{\"a\":null,\"b\":null,\"c\":null}\n"
         );
-        assert_eq!(encode(Format::Csv, &rows), "a,b,c\r\n\"x, \"\"y\"\"\",1,true\r\n,-0.5,\r\n");
+        assert_eq!(
+            encode(Format::Csv, &rows),
+            "a,b,c\r\n\"x, \"\"y\"\"\",1,true\r\n,-0.5,\r\n,,\r\n"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::format::Format;
 use super::identifier::Identifier;
 use super::row_table::NUMBER;
 use super::schema::{Column, Kind, Table};
-use super::value::is_number;
+use super::value::{is_beyond, is_number, number};
 
 /// Rows of an answer where the request says nothing, as in the original.
 const DEFAULT_LIMIT: u32 = 10_000;
@@ -137,20 +137,31 @@ impl RowQuery {
             }
             check_comparable(name, column, text)?;
         }
-        let mut condition = self.condition(column, test, text)?;
-        if matches!(test, Test::Compare(">" | ">=")) && is_of_numbers(column) {
-            // To SQLite any text, of which the empty one is the least, is greater than any number.
-            condition = format!("{condition} AND {} < ''", column.name);
-        }
-        self.conditions.push(condition);
+        let condition = self.condition(column, test, text)?;
+        // To SQLite any text, of which the empty one is the least, is greater than any number.
+        let name = &column.name;
+        let is_number = is_any_number(column, text);
+        self.conditions.push(match (test, column.kind) {
+            (Test::Compare(">" | ">="), Kind::Integer | Kind::Real | Kind::Boolean) => {
+                format!("{condition} AND {name} < ''")
+            }
+            (Test::Compare(">" | ">="), _) if is_number => format!("{condition} AND {name} < ''"),
+            (Test::Compare("<" | "<="), Kind::Any) if !is_number => {
+                format!("{condition} AND {name} >= ''")
+            }
+            _ => condition,
+        });
         Ok(())
     }
 
     fn condition(&mut self, column: &Column, test: Test, text: &str) -> Result<String, ApiError> {
         let name = &column.name;
         Ok(match test {
+            Test::Compare("=") => format!("{name} IN ({})", self.bind_equal(column, text)),
+            Test::Differs => {
+                format!("{name} NOT IN ({}) OR {name} IS NULL", self.bind_equal(column, text))
+            }
             Test::Compare(operator) => format!("{name} {operator} {}", self.bind(column, text)),
-            Test::Differs => format!("{name} IS NOT {}", self.bind(column, text)),
             Test::Contains => {
                 if text.len() > MAX_CONTAINED_BYTES {
                     let name = name.as_str();
@@ -171,7 +182,7 @@ impl RowQuery {
                     )));
                 }
                 let places: Vec<String> =
-                    values.into_iter().map(|value| self.bind(column, value)).collect();
+                    values.into_iter().map(|value| self.bind_equal(column, value)).collect();
                 format!("{name} IN ({})", places.join(", "))
             }
             Test::Null => match text.to_ascii_lowercase().as_str() {
@@ -187,14 +198,28 @@ impl RowQuery {
         })
     }
 
-    /// Binds a text, and names its place. SQLite makes a number of it where the column holds numbers.
+    /// Binds a text, and names its place. SQLite makes a number of it where the column holds numbers, but not where it was
+    /// declared as nothing, as those of a snapshot's values and what a view computes.
     fn bind(&mut self, column: &Column, text: &str) -> String {
         let value = match (column.kind, text) {
             (Kind::Boolean, "true") => Sql::Integer(1),
             (Kind::Boolean, "false") => Sql::Integer(0),
+            _ if is_any_number(column, text) => number(text),
             _ => Sql::Text(text.to_owned()),
         };
         self.bind_value(value)
+    }
+
+    /// As [`Self::bind`], for what is to be equal: all that the text may stand for.
+    fn bind_equal(&mut self, column: &Column, text: &str) -> String {
+        let mut places = vec![self.bind(column, text)];
+        if is_any_number(column, text) {
+            places.push(self.bind_value(Sql::Text(text.to_owned())));
+        }
+        if is_beyond(text) && column.kind != Kind::Text {
+            places.push(self.bind_value(Sql::Blob(text.into())));
+        }
+        places.join(", ")
     }
 
     fn bind_value(&mut self, value: Sql) -> String {
@@ -323,8 +348,9 @@ pub(crate) fn no_conditions<'a>(
     }
 }
 
-fn is_of_numbers(column: &Column) -> bool {
-    matches!(column.kind, Kind::Integer | Kind::Real | Kind::Boolean)
+/// Whether a number is looked for in a column that was declared as nothing: there SQLite makes none of a text.
+fn is_any_number(column: &Column, text: &str) -> bool {
+    column.kind == Kind::Any && is_number(text)
 }
 
 /// More and less are asked of numbers where the column holds some. To be equal is asked of any text: a text that is no number
@@ -364,11 +390,12 @@ pub(crate) fn shown(table: &Table) -> Vec<Column> {
 /// # Errors
 /// [`ApiError::BadRequest`] for what is no number.
 pub(crate) fn limit(text: &str, most: u32) -> Result<u32, ApiError> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<u64>() {
-        Ok(0) | Err(_) => {
-            Err(ApiError::BadRequest("limit: expected a number from 1 up".to_owned()))
-        }
-        Ok(limit) => Ok(u32::try_from(limit).unwrap_or(most).min(most)),
+        Ok(limit) if limit > 0 => Ok(u32::try_from(limit).unwrap_or(most).min(most)),
+        // It has more digits than are read.
+        Err(_) if is_number => Ok(most),
+        _ => Err(ApiError::BadRequest("limit: expected a number from 1 up".to_owned())),
     }
 }
 
@@ -382,6 +409,10 @@ mod tests {
             [("1", 1), ("100000", 100_000), ("100001", 100_000), ("9999999999999", 100_000)]
         {
             assert_eq!(limit(text, MAX_LIMIT), Ok(rows), "{text}");
+        }
+        assert_eq!(limit(&"9".repeat(30), MAX_LIMIT), Ok(MAX_LIMIT));
+        for text in ["0", "-1", "", "1.5", "all"] {
+            assert!(limit(text, MAX_LIMIT).is_err(), "{text}");
         }
     }
 }

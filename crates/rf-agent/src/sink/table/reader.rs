@@ -1,12 +1,12 @@
 //! Queries: on connections that cannot write, a few at a time, each with an end: its time is over, or nobody waits for it
 //! any more.
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rf_queue::{FileNumber, file_number};
 use rusqlite::{Connection, ErrorCode};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -38,12 +38,8 @@ pub(crate) struct Reader {
 /// A connection that waits for the next query.
 struct Idle {
     conn: Connection,
-    /// Device and inode of its file, which another one may replace: a backup in the place of a damaged one.
-    file: Option<(u64, u64)>,
-}
-
-fn file_at(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+    /// Its file, which another one may replace: a backup in the place of a damaged one.
+    file: Option<FileNumber>,
 }
 
 impl Reader {
@@ -97,7 +93,7 @@ impl Reader {
     ) -> Result<T, ApiError> {
         let unavailable =
             |error: rusqlite::Error| ApiError::Unavailable { cause: error.to_string() };
-        let file = file_at(&self.path);
+        let file = file_number(&self.path);
         let idle = self.idle.lock().pop();
         let mut conn = match idle.filter(|idle| idle.file == file) {
             Some(Idle { conn, .. }) => conn,
@@ -119,9 +115,22 @@ impl Reader {
             {
                 ApiError::TooSlow(self.max_time.as_secs())
             }
+            QueryError::Database(error) if is_of_view(&error) => not_allowed(&error),
             QueryError::Database(error) => unavailable(error),
         })
     }
+}
+
+/// Whether a person's view asks for what queries may not use, or for what is not there: no other try helps.
+pub(super) fn is_of_view(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::AuthorizationForStatementDenied | ErrorCode::Unknown)
+    )
+}
+
+fn not_allowed(error: &rusqlite::Error) -> ApiError {
+    ApiError::BadRequest(format!("this view, or table, cannot be queried: {error}"))
 }
 
 /// When a query has to end.
@@ -182,10 +191,21 @@ impl Session<'_> {
     /// # Errors
     /// [`ApiError::NotFound`], naming the known ones.
     pub(crate) fn table(&self, name: &str) -> Result<Table, QueryError> {
-        match Table::load(self.conn, name)? {
-            Some(table) => Ok(table),
-            None => Err(ApiError::no_table(name, &self.tables()?).into()),
+        self.table_among(name, |_any| true)
+    }
+
+    /// As [`Self::table`], with the known ones that are wanted.
+    pub(crate) fn table_among(
+        &self,
+        name: &str,
+        is_wanted: impl Fn(&Identifier) -> bool,
+    ) -> Result<Table, QueryError> {
+        if let Some(table) = Table::load(self.conn, name)? {
+            return Ok(table);
         }
+        let mut known = self.tables()?;
+        known.retain(is_wanted);
+        Err(ApiError::no_table(name, &known).into())
     }
 
     /// Names of the tables.
@@ -215,7 +235,7 @@ mod tests {
     async fn a_file_that_is_replaced_is_asked_no_more() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sqlite3");
-        let make = |path: &Path, table: &str| {
+        let make = |path: &std::path::Path, table: &str| {
             let conn = Connection::open(path).unwrap();
             conn.execute_batch(&format!("CREATE TABLE {table} (a)")).unwrap();
         };

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use tokio_util::sync::CancellationToken;
 
 use super::row_table::UPDATED;
-use super::schema::{Table, tables};
+use super::schema::{Table, own_tables};
 use super::timestamp;
 use super::writer::Writer;
 
@@ -95,10 +95,9 @@ pub(crate) fn give_back(conn: &Connection) -> rusqlite::Result<Step> {
 pub(crate) fn remove_old_rows(conn: &Connection, row_ttl: Duration) -> rusqlite::Result<Step> {
     let ttl = i64::try_from(row_ttl.as_secs()).unwrap_or(i64::MAX);
     let before = timestamp::now_seconds().saturating_sub(ttl);
-    for name in tables(conn)? {
+    for name in own_tables(conn)? {
         let Some(table) = Table::load(conn, name.as_str())? else { continue };
-        if !table.is_view
-            && table.column(UPDATED).is_some()
+        if table.column(UPDATED).is_some()
             && remove_older(conn, &table, UPDATED, before)? == Step::More
         {
             return Ok(Step::More);

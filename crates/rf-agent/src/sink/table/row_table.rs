@@ -132,7 +132,7 @@ impl RowTable {
         now_us: i64,
     ) -> Result<(), WriteError> {
         self.grow(conn, body)?;
-        let number = self.take_number(conn)?;
+        let mut number = self.take_number(conn)?;
         let mut insert = conn.prepare_cached(&self.insert)?;
         let (mut has_id, mut time) = (false, None);
         self.named.clear();
@@ -165,6 +165,8 @@ impl RowTable {
             insert.raw_bind_parameter(place + 1, value::to_sql(value, column.kind))?;
         }
         if !has_id {
+            number = free_number(conn, &self.table.name, number)?;
+            self.next = Some(number + 1);
             insert.raw_bind_parameter(self.own.id + 1, number.to_string())?;
         }
         insert.raw_bind_parameter(self.own.number + 1, number)?;
@@ -265,6 +267,17 @@ fn first_number(conn: &Connection, table: &Identifier) -> Result<i64, WriteError
         .prepare_cached(&format!("SELECT CAST(max({NUMBER}) AS INTEGER) FROM {table}"))?
         .query_row([], |row| row.get(0))?;
     Ok(noted.unwrap_or(1).max(highest.unwrap_or(0) + 1))
+}
+
+/// The first number from this one on that no row has as its id: an event may have brought it.
+fn free_number(conn: &Connection, table: &Identifier, number: i64) -> Result<i64, WriteError> {
+    let mut find =
+        conn.prepare_cached(&format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE id = ?1)"))?;
+    let mut free = number;
+    while find.query_row([free.to_string()], |row| row.get(0))? {
+        free += 1;
+    }
+    Ok(free)
 }
 
 fn noted_number(conn: &Connection, table: &Identifier) -> rusqlite::Result<Option<i64>> {

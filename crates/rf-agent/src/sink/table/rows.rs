@@ -92,6 +92,7 @@ impl Rows {
         let id = match value_of(body, ID) {
             Some(Value::String(id)) => id.clone(),
             Some(Value::Number(id)) => id.to_string(),
+            Some(Value::Bool(id)) => id.to_string(),
             _ => return Err(WriteError::Refused("DELETE needs a body with an id".to_owned())),
         };
         match self.tables.find(name.clone(), |name| RowTable::open(conn, name))? {

@@ -12,6 +12,8 @@ pub(crate) const MAX_COLUMNS: usize = 500;
 
 const TABLES: &str =
     "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY name LIMIT 10000";
+const OWN_TABLES: &str =
+    "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name LIMIT 10000";
 const TABLE: &str = "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE LIMIT 1";
 const INDEXED: &str =
     "SELECT tbl_name FROM sqlite_schema WHERE type = 'index' AND name = ?1 COLLATE NOCASE LIMIT 1";
@@ -133,7 +135,16 @@ impl Table {
 
 /// Names of the users' tables and views, at most [`MAX_TABLES`].
 pub(crate) fn tables(conn: &Connection) -> rusqlite::Result<Vec<Identifier>> {
-    let mut statement = conn.prepare_cached(TABLES)?;
+    names(conn, TABLES)
+}
+
+/// Names of the users' tables without the views, of which one may not work.
+pub(crate) fn own_tables(conn: &Connection) -> rusqlite::Result<Vec<Identifier>> {
+    names(conn, OWN_TABLES)
+}
+
+fn names(conn: &Connection, select: &str) -> rusqlite::Result<Vec<Identifier>> {
+    let mut statement = conn.prepare_cached(select)?;
     let names = statement.query_map([], |row| row.get::<_, String>(0))?;
     let names: Vec<String> = names.collect::<Result<_, _>>()?;
     let names = names.iter().filter(|name| !is_internal(name));

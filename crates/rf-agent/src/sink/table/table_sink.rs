@@ -32,8 +32,6 @@ pub(crate) trait Tables: State + Sized {
 pub(crate) struct TableSink<S: State> {
     pub(crate) database: Database<S>,
     pub(crate) shape: Shape,
-    /// Bound of the database's file.
-    pub(crate) max_bytes: Option<u64>,
     /// Life of a row in seconds; 0: without end.
     pub(crate) row_ttl_sec: u64,
     /// Address and port of its own.
@@ -52,7 +50,7 @@ impl<S: Tables> Sink for TableSink<S> {
     }
 
     fn start<'a>(&'a self, _host: &'a SinkHost) -> BoxFuture<'a, Result<(), SinkStartError>> {
-        let max_bytes = self.max_bytes;
+        let max_bytes = self.database.max_bytes();
         Box::pin(self.database.start(move |path| S::open(path, max_bytes)))
     }
 

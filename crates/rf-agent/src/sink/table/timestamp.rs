@@ -48,7 +48,9 @@ pub(crate) fn parse(text: &str) -> Option<i64> {
     if text.len() > MAX_TEXT_BYTES {
         return None;
     }
+    let is_time = |micros: &i64| Timestamp::from_microsecond(*micros).is_ok();
     unix(text)
+        .filter(is_time)
         .or_else(|| Some(text.parse::<Timestamp>().ok()?.as_microsecond()))
         .or_else(|| utc(text.parse().ok()?))
         .or_else(|| {
@@ -125,6 +127,10 @@ mod tests {
         for text in ["9999-12-31T23:59:59Z", "9999-12-31 00:00:00"] {
             let refused = event(text).unwrap_err();
             assert!(refused.ends_with("at most 9999-12-30T22:00:00Z"), "{text}: {refused}");
+        }
+        assert!(parse("253402207199e9").is_some());
+        for text in ["253402207201e9", "5e21", "-5e21"] {
+            assert_eq!(parse(text), None, "{text}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::types::{ToSqlOutput, Value as Sql, ValueRef};
 use serde_json::Value;
 
 use super::schema::Kind;
@@ -35,6 +35,7 @@ pub(crate) fn to_sql(value: &Value, kind: Kind) -> ToSqlOutput<'_> {
             (None, Some(real)) => real.into(),
             (None, None) => number.to_string().into(),
         },
+        Value::String(text) if holds_numbers(kind) && is_beyond(text) => text.as_bytes().into(),
         Value::String(text) => text.as_str().into(),
         nested => nested.to_string().into(),
     }
@@ -48,10 +49,25 @@ pub(crate) fn is_number(text: &str) -> bool {
         && text.parse::<f64>().is_ok()
 }
 
+/// The number that such a text is.
+pub(crate) fn number(text: &str) -> Sql {
+    let text = text.trim_matches(SPACES);
+    text.parse().map_or_else(|_not_whole| Sql::Real(text.parse().unwrap_or(f64::NAN)), Sql::Integer)
+}
+
+/// Whether a text is a number beyond all: such a one as `12e456`, which may be half of a hash. A column of numbers would make
+/// infinity of it, so it is stored as bytes.
+pub(crate) fn is_beyond(text: &str) -> bool {
+    is_number(text) && matches!(number(text), Sql::Real(real) if real.is_infinite())
+}
+
+fn holds_numbers(kind: Kind) -> bool {
+    matches!(kind, Kind::Integer | Kind::Real | Kind::Boolean)
+}
+
 /// Whether a column of this kind makes a number of a text that is written otherwise: 7 of `007`.
 pub(crate) fn is_changed(text: &str, kind: Kind) -> bool {
-    let holds_numbers = matches!(kind, Kind::Integer | Kind::Real | Kind::Boolean);
-    if !holds_numbers || !is_number(text) {
+    if !holds_numbers(kind) || !is_number(text) || is_beyond(text) {
         return false;
     }
     let whole: Option<i64> = text.parse().ok().filter(|_| kind != Kind::Real);
@@ -96,8 +112,6 @@ pub(crate) fn write_real(out: &mut Vec<u8>, real: f64) {
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::types::Value as Sql;
-
     use super::*;
 
     fn as_stored<'a>(value: &'a ToSqlOutput<'_>) -> ValueRef<'a> {
@@ -147,8 +161,15 @@ mod tests {
             conn.execute_batch(&format!("CREATE TABLE t (a {declared})")).unwrap();
             for text in texts.split('|') {
                 conn.execute("DELETE FROM t", []).unwrap();
-                conn.execute("INSERT INTO t VALUES (?1)", [text]).unwrap();
+                let sent = Value::String(text.to_owned());
+                conn.execute("INSERT INTO t VALUES (?1)", [to_sql(&sent, kind)]).unwrap();
                 let stored: Sql = conn.query_row("SELECT a FROM t", [], |row| row.get(0)).unwrap();
+                let is_beyond = stored == Sql::Blob(text.into());
+                assert_eq!(is_beyond, text == "1e400", "{text:?}: {stored:?}");
+                if is_beyond {
+                    assert!(is_number(text) && !is_changed(text, kind));
+                    continue;
+                }
                 let is_text = stored == Sql::Text(text.to_owned());
                 assert_eq!(is_number(text), !is_text, "{text:?}: {stored:?}");
                 let mut shown = Vec::new();

@@ -1,6 +1,7 @@
 //! One thread owns what writes to a database; everybody else sends it jobs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +29,12 @@ pub(crate) enum NotDone {
     /// Nothing of it was done.
     #[error(transparent)]
     NotOpen(#[from] OpenError),
+    /// Nothing of it was done.
+    #[error(
+        "database {}: the file was removed, or another one is in its place, while the player had it open: put it back, or restart the player to go on with what is there",
+        .0.display()
+    )]
+    Gone(PathBuf),
     /// It panicked.
     #[error("the database writer failed: see the log")]
     BrokeOff,

@@ -26,6 +26,9 @@ const MAX_STATES: usize = 1_000;
 /// Rows of a step that a percentile is made of: they are in memory until the step is written.
 const MAX_VALUES: usize = 1_000_000;
 
+/// What may be asked.
+const PARAMETERS: &str = "serie, env, start, stop, step, points, aggregate, format";
+
 /// What was asked.
 pub(super) struct RangeQuery {
     form: Form,
@@ -128,12 +131,7 @@ impl RangeQuery {
                     }
                 }
                 "format" | CACHE_BUSTER => {}
-                _ => {
-                    return Err(bad(
-                        "expected serie, env, start, stop, step, points, aggregate or format",
-                    )
-                    .into());
-                }
+                other => return Err(ApiError::no_parameter(other, PARAMETERS).into()),
             }
         }
         if query.aggregates.is_empty() {
@@ -151,8 +149,7 @@ impl RangeQuery {
             Some(length) => Steps::of(length, form),
             None => Steps::at_most(points, query.start, query.stop, form),
         };
-        let span = query.stop.saturating_sub(query.start).max(0);
-        if span / query.steps.length > MAX_POINTS {
+        if query.start <= query.stop && query.steps.between(query.start, query.stop) > MAX_POINTS {
             return Err(
                 bad("step is too short for this span: a series has at most 100000 points").into()
             );
@@ -271,6 +268,24 @@ impl<'a> Before<'a> {
     }
 }
 
+/// The same for what SQLite takes for the same value, as the key of a snapshot's rows does: 0 and -0.0, or a whole number with
+/// and without a fraction of zero.
+fn spelling(state: &Sql) -> Vec<u8> {
+    let mut spelled = Vec::new();
+    match state {
+        Sql::Real(real) => {
+            #[expect(clippy::cast_possible_truncation, reason = "compared with what it was")]
+            let whole = *real as i64;
+            #[expect(clippy::cast_precision_loss, reason = "compared with what it was")]
+            let is_whole = whole as f64 == *real && whole != i64::MAX;
+            let value = if is_whole { ValueRef::Integer(whole) } else { ValueRef::Real(*real) };
+            write_json(&mut spelled, value, Held::Any);
+        }
+        other => write_json(&mut spelled, other.into(), Held::Any),
+    }
+    spelled
+}
+
 fn number(value: ValueRef<'_>) -> f64 {
     match value {
         ValueRef::Integer(whole) => {
@@ -320,8 +335,8 @@ impl Step {
             }
             Kind::Delta => Sample { last: number(2)?, ..Sample::of(number(1)?) },
             Kind::Snapshot => {
-                write_json(&mut spelled, row.get_ref(2)?, Held::Any);
                 state = row.get(2)?;
+                spelled = spelling(&state);
                 Sample::of(number(1)?)
             }
         };

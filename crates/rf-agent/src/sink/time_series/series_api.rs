@@ -49,6 +49,10 @@ pub(super) struct Serie {
     pub(super) env: String,
 }
 
+fn is_of_series(table: &Identifier) -> bool {
+    Form::of(table.as_str()).is_ok()
+}
+
 /// The form of a table, which must be one of a time series.
 fn form(table: &Table) -> Result<Form, ApiError> {
     Form::of(table.name.as_str()).map_err(ApiError::BadRequest)
@@ -64,7 +68,7 @@ async fn series(
         return Err(ApiError::no_parameter(name, "format"));
     }
     answer::rows(&reader, Format::of(&pairs)?, move |session| {
-        let table = session.table(&table)?;
+        let table = session.table_among(&table, is_of_series)?;
         form(&table)?;
         let columns = vec![
             Column::new("serie_name", Held::Text),
@@ -166,7 +170,7 @@ async fn range(
     Query(pairs): Pairs,
 ) -> Result<Response, ApiError> {
     answer::rows(&reader, Format::of(&pairs)?, move |session| {
-        let table = session.table(&table)?;
+        let table = session.table_among(&table, is_of_series)?;
         let form = form(&table)?;
         let query = RangeQuery::read(&pairs, form, &table.name, session.conn)?;
         let columns = query.columns();

@@ -40,9 +40,9 @@ impl Tables for State {
     /// machine with a wrong clock, counts as one from now: it must not cost all the others.
     fn remove_old(&mut self, row_ttl: Duration) -> rusqlite::Result<Step> {
         let ttl = i64::try_from(row_ttl.as_secs()).unwrap_or(i64::MAX);
-        for name in schema::tables(&self.conn)? {
+        for name in schema::own_tables(&self.conn)? {
             let Some(table) = Table::load(&self.conn, name.as_str())? else { continue };
-            if table.is_view || Form::of(name.as_str()).is_err() {
+            if Form::of(name.as_str()).is_err() {
                 continue;
             }
             let newest: Option<i64> = self

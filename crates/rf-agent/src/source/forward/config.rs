@@ -11,14 +11,14 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Uri};
 use rf_core::config::{ByteSize, Interval, Node, Problems, schema_of};
 use rf_net::address::Place;
-use rf_net::client::ClientOptions;
+use rf_net::client::{ClientOptions, url_login};
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
 
 use super::selection::{RuleConfig, Selection};
 use super::{ForwardSource, Upstream};
 use crate::redact::{Defaults, RedactConfig, Redactor};
-use crate::settings::{at, check_connections, host_name, not_zero};
+use crate::settings::{at, check_base_url, check_connections, host_name, not_zero, parse_url};
 use crate::source::claimed_port::ClaimedPort;
 use crate::source::defaults::all_interfaces;
 use crate::source::http::{
@@ -281,17 +281,17 @@ pub(super) struct Target {
 impl Target {
     fn parse(text: &str) -> Result<Self, String> {
         let wanted = "expected a scheme and a host, such as http://127.0.0.1:8080";
-        let uri: Uri = text.parse().map_err(|error| format!("{wanted}: {error}"))?;
+        let uri = parse_url(text, wanted)?;
+        if url_login(&uri).is_some() {
+            return Err("expected a URL without name and password: requests are sent on with the headers that they come with".to_owned());
+        }
+        check_base_url(&uri, text)?;
         let parts = uri.into_parts();
         let scheme = parts
             .scheme
             .filter(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)
             .ok_or(wanted)?;
-        let authority =
-            parts.authority.filter(|authority| !authority.host().is_empty()).ok_or(wanted)?;
-        if parts.path_and_query.as_ref().is_some_and(|path| path.query().is_some()) {
-            return Err("expected no query: each request has its own".to_owned());
-        }
+        let authority = parts.authority.ok_or(wanted)?;
         let path = parts.path_and_query.map(|path| path.path().trim_end_matches('/').to_owned());
         Ok(Self { scheme, authority, prefix: path.unwrap_or_default() })
     }
@@ -311,10 +311,9 @@ impl Target {
         Uri::from_parts(parts).ok()
     }
 
-    /// Host and port, for messages; without the password that may stand before them.
+    /// Host and port, for messages.
     pub(super) fn name(&self) -> &str {
-        let text = self.authority.as_str();
-        text.rsplit_once('@').map_or(text, |(_user, host)| host)
+        self.authority.as_str()
     }
 
     /// Whether requests would go to a listener of this machine, which is called `machine`.

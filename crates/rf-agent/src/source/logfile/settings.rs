@@ -13,7 +13,7 @@ use super::encoding::Encoding;
 use super::event::EventTemplate;
 use super::multiline::{Multiline, Rule};
 use super::run::LogfileSource;
-use crate::settings::at;
+use crate::settings::{at, regex_reason};
 use crate::source::{Source, SourceContext};
 
 /// How often is looked for new files, and for news that the kernel did not tell, where the file says nothing.
@@ -256,7 +256,10 @@ fn multiline(
         return None;
     }
     let pattern = Regex::new(pattern)
-        .map_err(|error| problems.error(&node, format!("not a regular expression: {error}")))
+        .map_err(|error| {
+            let reason = regex_reason(&error);
+            problems.error(&node, format!("not a regular expression: {reason}"));
+        })
         .ok()?;
     let (max_lines, timeout) = (config.max_lines, config.timeout.into());
     Some(Some(Multiline { rule: *rule, pattern, max_lines, timeout }))

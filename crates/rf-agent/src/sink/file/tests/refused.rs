@@ -1,5 +1,6 @@
 //! What a disk, a queue or another process refuses: it delays, and costs or doubles nothing.
 
+use super::super::finished::Active;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,10 +25,10 @@ async fn a_disk_that_refuses_delays_and_doubles_nothing() {
 async fn what_a_write_left_that_failed_is_cut_at_once() {
     let bench = Bench::new();
     let event = |path: &str| json!({ "path": path }).to_string();
-    let params = json!({ "path": "{path}.ndjson" });
+    let params = json!({ "path": "out/{path}.ndjson" });
     bench.run(&params, &[event("/a")]).await;
     // A folder where the second file should be: the write fails when the first has got its line.
-    fs::create_dir(bench.path("b.ndjson")).unwrap();
+    fs::create_dir(bench.path("out/b.ndjson")).unwrap();
     let sink = build_sink(bench.folder.path(), &params).unwrap();
     sink.start(&SinkHost { store: bench.store.clone() }).await.unwrap();
     let stored = |id: u64, path: &str| {
@@ -40,11 +41,11 @@ async fn what_a_write_left_that_failed_is_cut_at_once() {
     let text = |name: &str| fs::read_to_string(bench.path(name)).unwrap();
     let refused = sink.write(&batch).await;
     assert!(refused.is_err(), "{refused:?}");
-    assert_eq!(text("a.ndjson"), event("/a") + "\n");
-    fs::remove_dir(bench.path("b.ndjson")).unwrap();
+    assert_eq!(text("out/a.ndjson"), event("/a") + "\n");
+    fs::remove_dir(bench.path("out/b.ndjson")).unwrap();
     sink.write(&batch).await.unwrap();
-    assert_eq!(text("a.ndjson"), format!("{0}\n{0}\n", event("/a")));
-    assert_eq!(text("b.ndjson"), event("/b") + "\n");
+    assert_eq!(text("out/a.ndjson"), format!("{0}\n{0}\n", event("/a")));
+    assert_eq!(text("out/b.ndjson"), event("/b") + "\n");
 }
 
 /// As where the file may be written, and its folder may not.
@@ -66,6 +67,19 @@ fn a_file_that_gets_no_name_leaves_none_in_the_list() {
     assert!(matches!(listed[..], [only] if only.contains("a-three.log")), "{listed:?}");
 }
 
+/// It may lie on another disk than the file.
+#[test]
+fn a_list_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("no-folder/list");
+    let finished = Finished::open(list.clone(), Compress::None, None).unwrap();
+    let path = folder.path().join("a.log");
+    fs::write(&path, "x").unwrap();
+    let refused = finished.add(&path, "one", |to| fs::rename(&path, to)).unwrap_err();
+    assert!(refused.to_string().starts_with(&format!("{}: ", list.display())), "{refused}");
+    assert!(path.exists(), "it has its name still");
+}
+
 /// A list that broke off within a character, as on a disk that was full for a moment.
 #[test]
 fn a_list_that_broke_off_keeps_no_player_from_starting() {
@@ -78,7 +92,7 @@ fn a_list_that_broke_off_keeps_no_player_from_starting() {
     bytes.extend(b"\n\"/archive/m\xc3");
     fs::write(&list, bytes).unwrap();
     let finished = Finished::open(list, Compress::None, Some(100)).unwrap();
-    finished.tidy(0, &CancellationToken::new()).unwrap();
+    finished.tidy(&Active::default(), &CancellationToken::new()).unwrap();
     assert!(!old.exists(), "the names that are whole are known");
 }
 

@@ -34,7 +34,10 @@ fn wrong_keys_are_told() {
         (json!({ "filePath": "a", "encoding": "utf-7" }), "encoding"),
         (json!({ "filePath": "a", "multiline": {} }), "exactly one"),
         (json!({ "filePath": "a", "multiline": { "start": "a", "end": "b" } }), "exactly one"),
-        (json!({ "filePath": "a", "multiline": { "start": "(" } }), "not a regular expression"),
+        (
+            json!({ "filePath": "a", "multiline": { "start": "(" } }),
+            "multiline: not a regular expression: unclosed group",
+        ),
     ] {
         let found = problems(&params);
         assert!(found.contains(told), "{params}: {found}");
