@@ -297,7 +297,9 @@ fn refusal(body: &[u8]) -> Option<String> {
     struct Refusal {
         error: String,
     }
-    serde_json::from_slice(body).ok().map(|Refusal { error }| error)
+    // To serde a list would do, too: its elements by their places.
+    let object = Some(body).filter(|body| body.trim_ascii_start().starts_with(b"{"))?;
+    serde_json::from_slice(object).ok().map(|Refusal { error }| error)
 }
 
 /// Scheme, host and port of a URL: without user, password, path and query.
@@ -346,5 +348,16 @@ mod tests {
         let expected = "http://***@127.0.0.1:1/ answers 404 Not Found: usr:*** sent Bearer ***";
         assert_eq!(error, expected);
         assert!(client.judge(&bucket, StatusCode::OK, &body).is_ok());
+    }
+
+    #[test]
+    fn only_an_object_with_its_words_alone_is_a_refusal() {
+        let check = |body: &str, expected: Option<&str>| {
+            assert_eq!(refusal(body.as_bytes()).as_deref(), expected, "{body}");
+        };
+        check(r#" {"error":"full"}"#, Some("full"));
+        for other in ["", "full", r#""full""#, r#"["full"]"#, r#"{"error":"a","code":1}"#, "{}"] {
+            check(other, None);
+        }
     }
 }

@@ -147,10 +147,17 @@ impl Group<'_> {
                 Ok(self.without_events(commit, cost))
             };
         }
+        let mut drops = None;
         for append in &commit.appends {
-            if let Some(answer) = self.check_queue_limit(append) {
-                return Ok(answer);
+            match self.check_queue_limit(append) {
+                // Nothing goes for what another queue refuses.
+                Some(drop @ Admission::DropOldest(..)) => drops = drops.or(Some(drop)),
+                Some(refused) => return Ok(refused),
+                None => {}
             }
+        }
+        if let Some(drop) = drops {
+            return Ok(if self.can_fit(commit, &cost) { drop } else { self.too_large(commit) });
         }
         if self.fits(&cost) {
             return Ok(Admission::Now(cost));
@@ -322,28 +329,35 @@ impl Group<'_> {
         })
     }
 
+    /// Whether the file could take it if it were empty.
+    fn can_fit(&self, commit: &Commit, cost: &Cost) -> bool {
+        let (rows, _) = rows_of(commit, cost);
+        let base = base_pages(self.state.queues.len() as u64);
+        self.fits_at(commit, cost, base + rows.pages())
+    }
+
+    /// Whether the WAL takes it beside a file that then has so many pages: in parts, if it can be cut.
+    fn fits_at(&self, commit: &Commit, cost: &Cost, db_pages: u64) -> bool {
+        let (largest, parts) = largest_part(commit);
+        let dirty = if parts {
+            largest.dirty_pages(db_pages).max(self.limits.step_pages())
+        } else {
+            cost.dirty(db_pages)
+        };
+        self.limits.append_fits(dirty, db_pages)
+    }
+
     /// The file cannot take it: find out what would help.
     fn no_room(&self, commit: &Commit, cost: &Cost) -> Admission {
-        let base = base_pages(self.state.queues.len() as u64);
-        // In parts, the WAL must only take the largest event at once.
-        let (largest, parts) = largest_part(commit);
-        // And begins no segments.
-        let rows = if parts { cost.rows.in_one_segment() } else { cost.rows };
-        let dirty = |db_pages| {
-            if parts {
-                largest.dirty_pages(db_pages).max(self.limits.step_pages())
-            } else {
-                cost.dirty(db_pages)
-            }
-        };
-        let append_fits = |db_pages| self.limits.append_fits(dirty(db_pages), db_pages);
-        if !append_fits(base + rows.pages()) {
+        if !self.can_fit(commit, cost) {
             return self.too_large(commit);
         }
+        let (rows, parts) = rows_of(commit, cost);
         if self.state.queues.iter().any(|queue| queue.segments.passed() > 0) {
             return Admission::Tidy;
         }
-        if parts && append_fits(self.tx.room.after(self.tx.appended.plus(rows, self.tables()))) {
+        let in_parts = self.tx.room.after(self.tx.appended.plus(rows, self.tables()));
+        if parts && self.fits_at(commit, cost, in_parts) {
             return Admission::InParts;
         }
         let appended = self.tx.appended.plus(cost.rows, self.tables());
@@ -374,6 +388,13 @@ impl Group<'_> {
         let mut rows = select.query(rusqlite::params![first, last, 1])?;
         rows.next()?.map(|row| row.get(2)).transpose()
     }
+}
+
+/// The rows of a commit as they are written where they need most room, and whether that is in parts: then the WAL must only
+/// take the largest event at once, and no segments are begun.
+fn rows_of(commit: &Commit, cost: &Cost) -> (PageEstimate, bool) {
+    let (_largest, parts) = largest_part(commit);
+    (if parts { cost.rows.in_one_segment() } else { cost.rows }, parts)
 }
 
 /// The largest event of a commit as rows, and whether there are others.

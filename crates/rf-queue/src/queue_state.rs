@@ -223,7 +223,7 @@ impl QueueState {
     }
 
     /// Counts what a committed transaction dropped; the log is told once in a while, the counters tell the rest.
-    fn settle_dropped(&mut self, now: u64) {
+    fn settle_dropped(&mut self, path: &Path, now: u64) {
         let texts = [
             "queue is full, its oldest events are dropped",
             "events older than the age limit are dropped",
@@ -232,14 +232,16 @@ impl QueueState {
             let events = std::mem::take(&mut self.dropping[why]);
             self.dropped[why] += events;
             if events > 0 && self.may_tell(why, now) {
-                tracing::warn!(queue = self.name, dropped = self.dropped[why], "{text}");
+                let dropped = self.dropped[why];
+                tracing::warn!(path = %path.display(), queue = self.name, dropped, "{text}");
             }
         }
         let letters = std::mem::take(&mut self.dropping_dead);
         self.dropped_dead += letters;
         if letters > 0 && self.may_tell(texts.len(), now) {
             let text = "dead letters are at their limit, the oldest are dropped";
-            tracing::warn!(queue = self.name, dropped = self.dropped_dead, "{text}");
+            let dropped = self.dropped_dead;
+            tracing::warn!(path = %path.display(), queue = self.name, dropped, "{text}");
         }
     }
 
@@ -320,8 +322,8 @@ impl QueueState {
     }
 
     /// Shows the committed state to other threads and wakes the readers.
-    pub(crate) fn publish(&mut self, shared: &QueueShared, now_ms: u64) {
-        self.settle_dropped(now_ms);
+    pub(crate) fn publish(&mut self, shared: &QueueShared, path: &Path, now_ms: u64) {
+        self.settle_dropped(path, now_ms);
         *shared.usage.lock() = QueueUsage {
             events: self.events,
             bytes: self.bytes,

@@ -3,6 +3,8 @@
 //! The writer thread alone owns it. It is loaded from the database and written back in the same transaction as the rows
 //! that it counts; after a rolled-back transaction it is loaded again.
 
+use std::path::Path;
+
 use rusqlite::Connection;
 
 use crate::clock::Clock;
@@ -177,9 +179,9 @@ impl State {
     }
 
     /// Shows the committed state to other threads and wakes the readers.
-    pub(crate) fn publish(&mut self, shared: &Shared, used_bytes: u64, now_ms: u64) {
+    pub(crate) fn publish(&mut self, shared: &Shared, path: &Path, used_bytes: u64, now_ms: u64) {
         for (queue, out) in self.queues.iter_mut().zip(&shared.queues) {
-            queue.publish(out, now_ms);
+            queue.publish(out, path, now_ms);
         }
         self.dropped_dead += std::mem::take(&mut self.dropping_dead);
         let mut disk = shared.disk.lock();

@@ -354,8 +354,8 @@ pub struct StoreTrouble {
 /// A store at a glance; kept in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskUsage {
-    /// Bytes of pages in use: of the database, without its free pages and without events that have been passed, and of the
-    /// WAL. So it goes up with each commit, and down when the WAL begins anew.
+    /// Bytes of pages in use, without free ones and without events that have been passed: what `events_max_bytes` is held
+    /// against. The WAL is not counted: of it there is always enough.
     pub used_bytes: u64,
     /// The configured bound.
     pub max_bytes: u64,

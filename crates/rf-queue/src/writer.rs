@@ -307,12 +307,12 @@ impl Writer {
     }
 
     pub(crate) fn publish(&mut self) {
-        let pages = self.room.map_or(0, |room| room.used()) + self.wal.frames();
+        let pages = self.room.map_or(0, |room| room.used());
         let passed: u64 = self.state.queues.iter().map(|queue| queue.segments.passed()).sum();
         let now = self.options.clock.mono_ms();
         // What has been passed makes room as soon as that is needed.
         let used = (pages * crate::limits::PAGE).saturating_sub(passed);
-        self.state.publish(&self.shared, used, now);
+        self.state.publish(&self.shared, &self.options.path, used, now);
         for queue in &mut self.state.queues {
             queue.tell_of_clock(&self.options.path);
         }

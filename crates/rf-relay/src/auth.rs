@@ -65,7 +65,8 @@ impl Tokens {
 
     /// All buckets that the request names in `RF-BUCKETS` (or `RF-BUCKET`), if its token fits every one of them.
     pub(crate) fn buckets(&self, headers: &HeaderMap) -> Result<Vec<BucketName>, ApiError> {
-        let named = named(headers).and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
+        let named = named(headers);
+        let named = named.as_ref().and_then(|value| std::str::from_utf8(value.as_bytes()).ok());
         let named = named.unwrap_or_default();
         let token = bearer(headers);
         let names = name_list(named);
@@ -114,9 +115,12 @@ impl Tokens {
     }
 }
 
-/// The buckets that a request is about, as it says: `RF-BUCKETS`, or `RF-BUCKET`.
-pub(crate) fn named(headers: &HeaderMap) -> Option<&HeaderValue> {
-    headers.get(RF_BUCKETS).or_else(|| headers.get(RF_BUCKET))
+/// The buckets that a request is about, as it says: `RF-BUCKETS`, or `RF-BUCKET`. Several lines of one are one list (RFC 9110,
+/// 5.3).
+pub(crate) fn named(headers: &HeaderMap) -> Option<HeaderValue> {
+    let lines = |name| headers.get_all(name).iter().map(HeaderValue::as_bytes).collect::<Vec<_>>();
+    let lines = [RF_BUCKETS, RF_BUCKET].map(lines).into_iter().find(|lines| !lines.is_empty())?;
+    HeaderValue::from_bytes(&lines.join(&b","[..])).ok()
 }
 
 /// The token of `Authorization: Bearer TOKEN`; empty, which fits nowhere, if there is none.
@@ -141,10 +145,11 @@ mod tests {
         let names = ["a", "b", "c"].map(|name| BucketName::new(name).unwrap());
         let secrets = ["one", "one", "two"].map(Secret::new);
         let tokens = Tokens::new(names.iter().zip(&secrets));
-        let headers: HeaderMap = headers
-            .iter()
-            .map(|&(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
-            .collect();
+        let headers = headers.iter().fold(HeaderMap::new(), |mut map, &(name, value)| {
+            let name: http::HeaderName = name.parse().unwrap();
+            map.append(name, HeaderValue::from_static(value));
+            map
+        });
         let expected =
             expected.map(|names| names.iter().map(|name| BucketName::new(name).unwrap()).collect());
         assert_eq!(tokens.buckets(&headers), expected, "{headers:?}");
@@ -156,6 +161,8 @@ mod tests {
     fn the_token_must_fit_every_bucket() {
         check(&[ONE, (RF_BUCKET, "a")], Ok(&["a"]));
         check(&[ONE, (RF_BUCKETS, " a , b,")], Ok(&["a", "b"]));
+        check(&[ONE, (RF_BUCKETS, "a"), (RF_BUCKETS, "b")], Ok(&["a", "b"]));
+        check(&[ONE, (RF_BUCKET, "b"), (RF_BUCKET, "a")], Ok(&["b", "a"]));
         check(&[ONE, (RF_BUCKETS, "a,c")], Err(ApiError::Unauthorized));
         check(&[ONE, (RF_BUCKETS, "a,unknown")], Err(ApiError::Unauthorized));
         check(&[ONE, (RF_BUCKETS, "unknown")], Err(ApiError::Unauthorized));

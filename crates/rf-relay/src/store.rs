@@ -147,7 +147,9 @@ pub(crate) enum AppendError {
     #[error("{0}")]
     Disk(String),
     /// It would not fit into an empty bucket either.
-    #[error("the batch of {bytes} bytes can never fit into the bucket, which takes {limit}")]
+    #[error(
+        "the batch of {bytes} bytes can never fit into the bucket, where one event has at most {limit}: send less at once, or raise dbMaxSizeKb"
+    )]
     TooLarge {
         /// Size of the batch.
         bytes: u64,

@@ -1,7 +1,7 @@
 //! What `TransformBatch` takes and returns.
 
 use bytes::Bytes;
-use mlua::{Lua, LuaString, Table, Value};
+use mlua::{Lua, Table, Value};
 
 use crate::effects;
 use crate::outcome::KvChange;
@@ -38,22 +38,57 @@ pub(crate) fn read_messages(lua: &Lua, messages: Value) -> mlua::Result<Vec<Byte
     for message in messages.sequence_values::<Value>() {
         read.push(effects::content(lua, &message?)?);
     }
+    check_list(&messages, read.len())?;
     Ok(read)
 }
 
+/// Refuses a table that has more than its list, also behind a hole: the rest would be lost as if dropped.
+fn check_list(table: &Table, len: usize) -> mlua::Result<()> {
+    table.for_each(|key: Value, _: Value| {
+        let key = match &key {
+            Value::Integer(at) if usize::try_from(*at).is_ok_and(|at| (1..=len).contains(&at)) => {
+                return Ok(());
+            }
+            Value::Integer(at) => at.to_string(),
+            Value::String(text) => format!("`{}`", text.to_string_lossy()),
+            other => format!("of type {}", other.type_name()),
+        };
+        Err(mlua::Error::RuntimeError(format!(
+            "TransformBatch returned a table with the key {key} as its first value: expected a list"
+        )))
+    })
+}
+
 /// The request as `TransformBatch` left it.
-pub(crate) fn read_request(request: &Table) -> mlua::Result<Request> {
-    let path: Option<LuaString> = request.get("path")?;
-    let mut read = Request {
-        path: path.map(|path| path.to_string_lossy()).unwrap_or_default(),
-        headers: Vec::new(),
+pub(crate) fn read_request(lua: &Lua, request: &Table) -> mlua::Result<Request> {
+    let mut read = Request::default();
+    let path = request.get::<Value>("path")?;
+    if !path.is_nil() {
+        read.path = text(lua, path, "request.path")?;
+    }
+    let headers = match request.get::<Value>("headers")? {
+        Value::Nil => return Ok(read),
+        Value::Table(headers) => headers,
+        other => return Err(unexpected("request.headers", "a table", &other)),
     };
-    if let Some(headers) = request.get::<Option<Table>>("headers")? {
-        for pair in headers.pairs::<LuaString, LuaString>() {
-            let (name, value) = pair?;
-            read.headers.push((name.to_string_lossy(), value.to_string_lossy()));
-        }
+    for pair in headers.pairs::<Value, Value>() {
+        let (name, value) = pair?;
+        let name = text(lua, name, "request.headers: a name")?;
+        let value = text(lua, value, &format!("request.headers: the value of `{name}`"))?;
+        read.headers.push((name, value));
     }
     read.headers.sort();
     Ok(read)
+}
+
+/// A text, or a number, which Lua takes for one; the error calls it `what`.
+fn text(lua: &Lua, value: Value, what: &str) -> mlua::Result<String> {
+    let text = lua.coerce_string(value.clone())?;
+    let text = text.ok_or_else(|| unexpected(what, "a text", &value))?;
+    Ok(text.to_string_lossy())
+}
+
+fn unexpected(what: &str, expected: &str, value: &Value) -> mlua::Error {
+    let kind = value.type_name();
+    mlua::Error::RuntimeError(format!("{what} is of type {kind}: expected {expected}"))
 }

@@ -1,5 +1,15 @@
 //! Errors of scripts, as a person reads them: with the script's file and line, without a traceback.
 
+use mlua::Lua;
+use mlua::debug::Debug as Frame;
+
+/// What stands between an error and the calls that led to it.
+const TRACEBACK: &str = "\nstack traceback:";
+/// Calls of functions of ours that may stand above the script's own; C has no room for more of them.
+const MAX_FRAMES: usize = 200;
+/// Types of which Lua writes name and address.
+const WITH_ADDRESS: [&str; 4] = ["table", "function", "userdata", "thread"];
+
 /// Why a script cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -29,12 +39,52 @@ pub(crate) fn describe(error: &mlua::Error) -> String {
             let cause = describe(cause);
             if cause.contains(".lua:") { cause } else { format!("{place}{cause}") }
         }
-        mlua::Error::RuntimeError(text) => text.clone(),
+        mlua::Error::RuntimeError(text) => raised(text),
         mlua::Error::SyntaxError { message, .. } => message.clone(),
         other => other.to_string(),
     };
-    let end = text.find("\nstack traceback:").unwrap_or(text.len());
+    let end = text.find(TRACEBACK).unwrap_or(text.len());
     text.get(..end).unwrap_or(&text).trim_end().to_owned()
+}
+
+/// What was raised: a value that is no text in words, for Lua makes a text of it that says nothing and has no place.
+fn raised(text: &str) -> String {
+    let Some((value, traceback)) = text.split_once(TRACEBACK) else { return text.to_owned() };
+    let Some(kind) = kind_of(value) else { return value.to_owned() };
+    let place = place_in(traceback);
+    format!("{place}an error value that is no text was raised: {kind}")
+}
+
+/// The type of the value that Lua has made such a text of; `None`: it was a text.
+fn kind_of(value: &str) -> Option<&str> {
+    match value {
+        "nil" => Some("nil"),
+        "true" | "false" => Some("boolean"),
+        _ if value.parse::<f64>().is_ok() => Some("number"),
+        _ => {
+            let (kind, address) = value.split_once(": ")?;
+            (WITH_ADDRESS.contains(&kind) && is_address(address)).then_some(kind)
+        }
+    }
+}
+
+/// Where Lua says that a value lies.
+fn is_address(text: &str) -> bool {
+    let digits = text.strip_prefix("0x");
+    text == "(nil)" || digits.is_some_and(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Where the script that runs is now, as `name.lua:12: `; nothing where no code of a file runs.
+pub(crate) fn place_now(lua: &Lua) -> String {
+    let frames = (0..MAX_FRAMES).map_while(|level| lua.inspect_stack(level, place_of));
+    frames.flatten().next().unwrap_or_default()
+}
+
+fn place_of(frame: &Frame<'_>) -> Option<String> {
+    let source = frame.source();
+    let name = source.short_src.as_deref().filter(|name| !name.starts_with('['))?;
+    let line = frame.current_line()?;
+    Some(format!("{name}:{line}: "))
 }
 
 /// The first place in the script that a traceback names, as `name.lua:12: `.

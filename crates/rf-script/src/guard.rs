@@ -9,14 +9,14 @@
 //! a script that catches the error with `pcall` gets it thrown again at once (see `prelude`). That the memory was at its limit
 //! may be caught, and is noted here: whoever gives its event up then may say something else.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use rf_core::clock::thread_time;
 use tokio::time::Instant;
 
-/// The text that a call past its time fails with; the reason of the dead letter begins with the script's line.
+/// The text that a call past its time fails with, behind the script's line where that is known.
 pub(crate) const OUT_OF_TIME: &str = "the script took longer than its limit for one call";
 
 /// Steps of a loop of ours between two looks at the clock.
@@ -33,6 +33,8 @@ struct State {
     spent_at_deadline: Cell<Option<Duration>>,
     limit: Cell<Duration>,
     expired: Cell<bool>,
+    /// Where the script was when the hook ended the call, as `name.lua:12: `.
+    place: RefCell<String>,
     full: Cell<bool>,
     steps: Cell<u32>,
 }
@@ -44,6 +46,7 @@ impl Guard {
         self.0.spent_at_deadline.set(None);
         self.0.limit.set(limit);
         self.0.expired.set(false);
+        self.0.place.borrow_mut().clear();
         self.0.full.set(false);
     }
 
@@ -91,11 +94,27 @@ impl Guard {
     /// # Errors
     /// When the time of the call has run out.
     pub(crate) fn check(&self) -> mlua::Result<()> {
-        if self.expired() {
-            let limit = self.0.limit.get().as_millis();
-            return Err(mlua::Error::RuntimeError(format!("{OUT_OF_TIME} ({limit} ms)")));
+        if self.expired() { Err(self.out_of_time()) } else { Ok(()) }
+    }
+
+    /// Looks at the clock for the hook, whose error has no traceback: so it asks where the script is. The first place is kept,
+    /// whatever a script that catches the error runs into then.
+    ///
+    /// # Errors
+    /// When the time of the call has run out.
+    pub(crate) fn check_at(&self, place: impl FnOnce() -> String) -> mlua::Result<()> {
+        if !self.expired() {
+            return Ok(());
         }
-        Ok(())
+        if self.0.place.borrow().is_empty() {
+            *self.0.place.borrow_mut() = place();
+        }
+        Err(self.out_of_time())
+    }
+
+    fn out_of_time(&self) -> mlua::Error {
+        let (place, limit) = (self.0.place.borrow(), self.0.limit.get().as_millis());
+        mlua::Error::RuntimeError(format!("{place}{OUT_OF_TIME} ({limit} ms)"))
     }
 
     /// For inner loops: looks at the clock once in a few thousand calls.

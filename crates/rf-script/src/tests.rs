@@ -150,6 +150,59 @@ fn limits_fail_the_call() {
     );
 }
 
+/// Checks how the reason for which the script fails begins.
+#[track_caller]
+fn check_reason(change: fn(&mut ScriptOptions), script: &str, expected: &str) {
+    let mut options = options();
+    change(&mut options);
+    let (_, end) = run(&load_with(options, script), "x");
+    let End::Failed(reason) = end else { panic!("expected a failure: {script}: {end:?}") };
+    assert!(reason.starts_with(expected), "{script}: {reason:?} does not begin with {expected:?}");
+}
+
+#[test]
+fn a_limit_says_where_the_script_was() {
+    let slow = |options: &mut ScriptOptions| options.limits.call_time = Duration::from_millis(20);
+    let late = "the script took longer than its limit for one call (20 ms)";
+    for (script, line) in [
+        ("function Process()\n local n = 0\n while true do n = n + 1 end end", 3),
+        ("function Process()\n pcall(function()\n while true do end end)\n end", 3),
+        ("function Process()\n coroutine.wrap(function()\n while true do end end)()\n end", 3),
+        // In a function of ours, for most of the time.
+        ("function Process()\n while true do ('x'):rep(2) end end", 2),
+        ("local s = ('a'):rep(3e4)\nfunction Process()\n s:find(('.-'):rep(20) .. 'b') end", 3),
+    ] {
+        check_reason(slow, script, &format!("test.lua:{line}: {late}"));
+    }
+    // Lua does not say where it was.
+    let small = |options: &mut ScriptOptions| {
+        options.limits.memory_bytes = 4 << 20;
+        options.limits.call_time = Duration::from_secs(20);
+    };
+    let filling = "function Process() local t = {} for i = 1, 1e9 do t[i] = i end end";
+    check_reason(small, filling, "test.lua: memory error: not enough memory");
+}
+
+#[test]
+fn what_is_raised_and_is_no_text_is_told_by_its_type_and_place() {
+    for (value, kind) in [
+        ("{code = 1}", "table"),
+        ("print", "function"),
+        ("nil", "nil"),
+        ("", "nil"),
+        ("true", "boolean"),
+        ("42", "number"),
+    ] {
+        let script = format!("function Process()\n lua_error({value}) end");
+        let expected = format!("test.lua:2: an error value that is no text was raised: {kind}");
+        check_reason(|_| (), &script, &expected);
+    }
+    let script = |value: &str| format!("function Process() lua_error({value}, 0) end");
+    check_reason(|_| (), &script("'table: none'"), "table: none");
+    let own = "setmetatable({}, {__tostring = function() return 'own words' end})";
+    check_reason(|_| (), &script(own), "own words");
+}
+
 /// Counts its calls, and fails at some.
 const COUNTING: &str = "local count = 0
     local generator = coroutine.wrap(function() for n = 1, 1e9 do coroutine.yield(n) end end)
@@ -344,6 +397,53 @@ fn a_batch_is_transformed_with_path_and_headers() {
     );
     let error = load("function TransformBatch() return 5 end").transform_batch(&[]).unwrap_err();
     assert!(error.to_string().contains("expected a table of strings"), "{error}");
+}
+
+#[test]
+fn what_is_more_than_a_list_is_no_batch() {
+    let transform = |returned: &str| {
+        let script = format!("function TransformBatch(messages) return {returned} end");
+        load(&script).transform_batch(&[Bytes::from("a")])
+    };
+    for (returned, key) in [
+        ("{a = 'b'}", "`a`"),
+        ("{'a', b = 'c'}", "`b`"),
+        ("{'a', nil, 'c'}", "3"),
+        ("{[0] = 'a'}", "0"),
+        ("{[1.5] = 'a'}", "of type number"),
+    ] {
+        let error = transform(returned).unwrap_err().to_string();
+        let expected = format!("returned a table with the key {key} as its first value");
+        assert!(error.contains(&expected), "{returned}: {error}");
+    }
+    for empty in ["{}", "json_array()"] {
+        assert!(transform(empty).unwrap().messages.is_empty(), "{empty}");
+    }
+}
+
+#[test]
+fn what_cannot_steer_a_request_is_named() {
+    for (change, expected) in [
+        ("request.path = {}", "request.path is of type table: expected a text"),
+        ("request.headers = 'x'", "request.headers is of type string: expected a table"),
+        (
+            "request.headers['X-N'] = {'a'}",
+            "request.headers: the value of `X-N` is of type table: expected a text",
+        ),
+        (
+            "request.headers[true] = 'x'",
+            "request.headers: a name is of type boolean: expected a text",
+        ),
+    ] {
+        let script = format!("function TransformBatch(m, request) {change} return m, request end");
+        let error = load(&script).transform_batch(&[]).unwrap_err().to_string();
+        assert_eq!(error, expected, "{change}");
+    }
+    let script = "function TransformBatch(m, request)
+        request.path, request.headers['X-N'] = nil, 5 return m, request end";
+    let request = load(script).transform_batch(&[]).unwrap().request;
+    let headers = [("X-N".to_owned(), "5".to_owned())];
+    assert_eq!((request.path.as_str(), &request.headers[..]), ("", &headers[..]));
 }
 
 #[test]

@@ -11,8 +11,8 @@ use mlua::{Function, HookTriggers, Lua, LuaOptions, StdLib, Value, VmState};
 
 use crate::batch::{Transformed, read_messages, read_request};
 use crate::effects::Effects;
-use crate::error::{CallError, LoadError, describe};
-use crate::guard::Guard;
+use crate::error::{CallError, LoadError, describe, place_now};
+use crate::guard::{Guard, OUT_OF_TIME};
 use crate::options::ScriptOptions;
 use crate::outcome::{End, KvChange, Outcome};
 use crate::{effects, functions, grok, json, modules, prelude, strings};
@@ -77,7 +77,7 @@ impl Vm {
         kv: BTreeMap<String, Vec<u8>>,
         text: &[u8],
     ) -> Result<Self, LoadError> {
-        let name = options.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = file_name(&options);
         let script = |error: mlua::Error| LoadError::Script(describe(&error));
         let mut vm = Self::empty(options, kv).map_err(script)?;
         vm.arm(LOAD_FACTOR);
@@ -110,7 +110,9 @@ impl Vm {
         host.guard.arm(host.options.limits.call_time * LOAD_FACTOR);
         let guard = host.guard.clone();
         let triggers = HookTriggers::new().every_nth_instruction(HOOK_INSTRUCTIONS);
-        lua.set_global_hook(triggers, move |_, _| guard.check().map(|()| VmState::Continue))?;
+        lua.set_global_hook(triggers, move |lua, _| {
+            guard.check_at(|| place_now(lua)).map(|()| VmState::Continue)
+        })?;
         json::install(&lua, &host)?;
         strings::install(&lua, &host)?;
         grok::install(&lua, &host)?;
@@ -211,16 +213,21 @@ impl Vm {
         self.host.effects.borrow_mut().begin();
         self.arm(factor);
         let result = run(&self.lua);
-        // A script that swallowed the error of its time limit was still cut short.
-        let result =
-            if self.host.guard.expired() { self.host.guard.check().and(result) } else { result };
+        let result = match result {
+            // It may say more: which line, which file could not be parsed.
+            Err(error) if describe(&error).contains(OUT_OF_TIME) => Err(error),
+            // A script that swallowed the error of its time limit was still cut short.
+            result if self.host.guard.expired() => self.host.guard.check().and(result),
+            result => result,
+        };
         result.map_err(|error| {
             self.host.effects.borrow_mut().forget();
             self.reason(&error)
         })
     }
 
-    /// Why a call failed; notes whether the VM can go on after that.
+    /// Why a call failed; notes whether the VM can go on after that. A limit names the script's file at least: Lua does not
+    /// say where it was when the memory was full.
     fn reason(&self, error: &mlua::Error) -> String {
         let reason = describe(error);
         let guard = &self.host.guard;
@@ -229,7 +236,10 @@ impl Vm {
         if guard.has_expired() || is_full || !self.is_whole() {
             self.spent.set(true);
         }
-        reason
+        let file = file_name(&self.host.options);
+        let is_limit = is_full || guard.has_expired();
+        let has_place = reason.contains(".lua:") || reason.contains(&format!("{file}:"));
+        if is_limit && !has_place { format!("{file}: {reason}") } else { reason }
     }
 
     /// Whether the functions are still there that hardly a script does without: one that has torn its globals down would
@@ -258,7 +268,7 @@ impl Vm {
             request.raw_set("headers", lua.create_table()?)?;
             let (messages, changed) = transform.call::<(Value, Value)>((table, &request))?;
             let changed = if let Value::Table(changed) = changed { changed } else { request };
-            Ok((read_messages(lua, messages)?, read_request(&changed)?))
+            Ok((read_messages(lua, messages)?, read_request(lua, &changed)?))
         });
         let (messages, request) = transformed.map_err(CallError)?;
         let kv = self.host.effects.borrow_mut().take_changes();
@@ -311,6 +321,11 @@ impl Vm {
         });
         status.map_err(CallError)
     }
+}
+
+/// A script's file as errors name it.
+fn file_name(options: &ScriptOptions) -> String {
+    options.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn hook(lua: &Lua, name: &str) -> mlua::Result<Option<Function>> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::support::bucket::drain;
@@ -141,8 +142,9 @@ fn statuses(answers: &[(usize, u16)], status: u16) -> Vec<usize> {
 
 const BUFFER: u64 = 2 * 1024 * 1024;
 
-/// A proxy with a small buffer and no relay, flooded; then everything is let go. What was answered 200, and what arrived.
-fn check_buffer(when_full: &str) -> (Vec<(usize, u16)>, BTreeSet<Vec<u8>>, Program) {
+/// A proxy with a small buffer and no relay, flooded; then everything is let go. What was answered 200, what arrived, and the
+/// proxy behind its folder, which must be there for as long as it runs.
+fn check_buffer(when_full: &str) -> (Vec<(usize, u16)>, BTreeSet<Vec<u8>>, TempDir, Program) {
     let folder = tempfile::tempdir().unwrap();
     let target = Target::start();
     let ports = Ports { target: target.port, ..Ports::free() };
@@ -168,12 +170,12 @@ fn check_buffer(when_full: &str) -> (Vec<(usize, u16)>, BTreeSet<Vec<u8>>, Progr
     let distinct: BTreeSet<Vec<u8>> = arrived.iter().cloned().collect();
     assert_eq!(arrived.len(), distinct.len(), "nothing comes twice");
     drop((player, relay));
-    (answers, distinct, proxy)
+    (answers, distinct, folder, proxy)
 }
 
 #[test]
 fn a_buffer_that_rejects_stays_in_its_bytes_and_keeps_what_it_took() {
-    let (answers, arrived, proxy) = check_buffer("reject");
+    let (answers, arrived, _folder, proxy) = check_buffer("reject");
     let (taken, refused) = (statuses(&answers, 200), statuses(&answers, 503));
     assert_eq!(taken.len() + refused.len(), answers.len(), "{answers:?}");
     assert!(
@@ -190,7 +192,7 @@ fn a_buffer_that_rejects_stays_in_its_bytes_and_keeps_what_it_took() {
 
 #[test]
 fn a_buffer_that_drops_stays_in_its_bytes_and_keeps_the_newest() {
-    let (answers, arrived, proxy) = check_buffer("dropOldest");
+    let (answers, arrived, _folder, proxy) = check_buffer("dropOldest");
     assert_eq!(statuses(&answers, 200).len(), answers.len(), "nothing is refused");
     let dropped = answers.len() + 1 - arrived.len();
     assert!(dropped > 50, "the flood was none: {dropped} dropped of {}", answers.len());

@@ -13,6 +13,11 @@ use crate::settings::{at, regex_reason};
 const MAX_PATTERN_BYTES: usize = 1024 * 1024;
 /// Patterns at the most: each of them reads every captured byte.
 const MAX_PATTERNS: usize = 64;
+/// What an entry of `headers`, `query` and `keep` is.
+const NAME: &str = "expected a name";
+/// What an entry of `fields` is.
+const FIELD: &str = "expected a name, a path such as user.pin, or one from the outermost object \
+                     such as $.user.pin";
 /// In `keep`: none of the defaults.
 const EVERYTHING: &str = "*";
 
@@ -146,13 +151,19 @@ pub(crate) enum Defaults {
 }
 
 impl RedactConfig {
-    /// The redactor; `None` when there is nothing to mask, or a problem, which is then reported at `node`.
+    /// The redactor; `None` when there is nothing to mask. Problems are reported within `node`.
     pub(crate) fn build(
         &self,
         defaults: Defaults,
         node: &Node<'_>,
         problems: &mut Problems,
     ) -> Option<Redactor> {
+        let is_name = |name: &str| !Names::of([name]).is_empty();
+        for key in ["headers", "query", "keep"] {
+            check_entries(&at(node, key), is_name, NAME, problems);
+        }
+        let is_field = |entry: &str| !Fields::of([entry]).is_empty();
+        check_entries(&at(node, "fields"), is_field, FIELD, problems);
         let keep_all = defaults == Defaults::Off || self.keep.iter().any(|name| name == EVERYTHING);
         let kept = Names::of(self.keep.iter().map(String::as_str));
         let usual = |lists: &[&'static [&'static str]]| -> Vec<&'static str> {
@@ -162,9 +173,7 @@ impl RedactConfig {
         let headers = Names::of(texts(&self.headers).chain(usual(&[HEADERS])));
         let query = Fields::of_names(texts(&self.query).chain(usual(&[FIELDS, QUERY])));
         let fields = Fields::of(texts(&self.fields).chain(usual(&[FIELDS])));
-        let patterns = compiled(&self.patterns)
-            .map_err(|reason| problems.error(&at(node, "patterns"), reason))
-            .ok()?;
+        let patterns = compiled(&self.patterns, &at(node, "patterns"), problems);
         let redactor = Redactor { headers, query, fields, patterns };
         (!redactor.headers.is_empty() || redactor.looks_into_bodies()).then_some(redactor)
     }
@@ -174,22 +183,49 @@ fn texts(list: &[String]) -> impl Iterator<Item = &str> {
     list.iter().map(String::as_str)
 }
 
-fn compiled(patterns: &[String]) -> Result<Vec<Regex>, String> {
-    if patterns.len() > MAX_PATTERNS {
-        return Err(format!("expected at most {MAX_PATTERNS} patterns, found {}", patterns.len()));
+/// Reports the entries of a list that nothing can match.
+fn check_entries(
+    list: &Node<'_>,
+    can_match: impl Fn(&str) -> bool,
+    expected: &str,
+    problems: &mut Problems,
+) {
+    for entry in list.items() {
+        if entry.as_str().is_some_and(|text| !can_match(text)) {
+            problems.error(&entry, format!("{expected}, found {}", entry.shown()));
+        }
     }
-    let compile =
-        |pattern: &String| match RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build() {
-            Ok(regex) if regex.is_match(b"") => {
-                Err(format!("`{pattern}` matches an empty text, so it would match everywhere"))
-            }
-            Ok(regex) => Ok(regex),
-            Err(error) => {
-                let reason = regex_reason(&error);
-                Err(format!("`{pattern}` is not a regular expression: {reason}"))
-            }
-        };
-    patterns.iter().map(compile).collect()
+}
+
+/// The patterns that are ones; each of the others is reported at its place in the list.
+fn compiled(patterns: &[String], list: &Node<'_>, problems: &mut Problems) -> Vec<Regex> {
+    if patterns.len() > MAX_PATTERNS {
+        let found = patterns.len();
+        problems.error(list, format!("expected at most {MAX_PATTERNS} patterns, found {found}"));
+        return Vec::new();
+    }
+    let places = list.items();
+    let mut compiled = Vec::with_capacity(patterns.len());
+    for (index, pattern) in patterns.iter().enumerate() {
+        match compile(pattern) {
+            Ok(regex) => compiled.push(regex),
+            Err(reason) => problems.error(places.get(index).unwrap_or(list), reason),
+        }
+    }
+    compiled
+}
+
+fn compile(pattern: &str) -> Result<Regex, String> {
+    match RegexBuilder::new(pattern).size_limit(MAX_PATTERN_BYTES).build() {
+        Ok(regex) if regex.is_match(b"") => {
+            Err(format!("`{pattern}` matches an empty text, so it would match everywhere"))
+        }
+        Ok(regex) => Ok(regex),
+        Err(error) => {
+            let reason = regex_reason(&error);
+            Err(format!("`{pattern}` is not a regular expression: {reason}"))
+        }
+    }
 }
 
 #[cfg(test)]

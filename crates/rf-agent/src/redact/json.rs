@@ -29,6 +29,8 @@ pub(super) fn is_json(text: &[u8]) -> bool {
 pub(super) fn mask_names(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
     let mask = format!("\"{MASK}\"");
     let mut rewrite = Rewrite::of(text);
+    let mut colons = Colons::of(text);
+    let is_meant = |name: &[u8]| fields.has_name(unescaped(name).as_deref().unwrap_or(name));
     let mut at = 0;
     while let Some(found) = text.get(at..).and_then(|rest| memchr(b'"', rest)) {
         let start = at + found;
@@ -38,16 +40,17 @@ pub(super) fn mask_names(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
             continue;
         }
         let end = string_end(text, start);
-        let colon = skip_blanks(text, end);
-        if text.get(colon) != Some(&b':') {
-            continue;
-        }
         let name = inner(text, start, end);
+        let colon = match colons.behind(end) {
+            Behind::Colon(colon) => colon,
+            Behind::Unknown if is_meant(name) => {
+                rewrite.replace(end..text.len(), format!(":{mask}").as_bytes());
+                break;
+            }
+            Behind::Unknown | Behind::Other => continue,
+        };
         let value = skip_blanks(text, colon + 1);
-        if value == text.len()
-            || text[value..].starts_with(mask.as_bytes())
-            || !fields.has_name(unescaped(name).as_deref().unwrap_or(name))
-        {
+        if value == text.len() || text[value..].starts_with(mask.as_bytes()) || !is_meant(name) {
             continue;
         }
         at = value_end(text, value);
@@ -59,6 +62,7 @@ pub(super) fn mask_names(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
 fn mask_fields(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
     let masker = Masker {
         text,
+        colons: Colons::of(text),
         look,
         at: 0,
         levels: Vec::new(),
@@ -80,6 +84,7 @@ enum Level {
 
 struct Masker<'a> {
     text: &'a [u8],
+    colons: Colons<'a>,
     look: Look<'a>,
     at: usize,
     levels: Vec<Level>,
@@ -132,12 +137,19 @@ impl Masker<'_> {
         let start = self.at;
         self.at = string_end(self.text, start);
         // A colon makes a name, also where the text is no valid JSON: better one name too many than a secret.
-        let colon = skip_blanks(self.text, self.at);
-        if self.text.get(colon) == Some(&b':') {
-            self.name(start, colon);
-        } else {
-            self.look_into(start);
+        match self.colons.behind(self.at) {
+            Behind::Colon(colon) => self.name(start, colon),
+            Behind::Unknown if self.is_meant(start) => {
+                self.replace(self.text.len(), format!(":\"{MASK}\"").as_bytes());
+            }
+            Behind::Unknown | Behind::Other => self.look_into(start),
         }
+    }
+
+    /// Whether the string from `start` to here is the name of a field that is meant.
+    fn is_meant(&self, start: usize) -> bool {
+        let name = inner(self.text, start, self.at);
+        self.look.fields.matches(&self.outer, unescaped(name).as_deref().unwrap_or(name))
     }
 
     /// A name has been read: its value is masked, or remembered for the paths below it.
@@ -185,6 +197,42 @@ impl Masker<'_> {
     fn replace(&mut self, end: usize, with: &[u8]) {
         self.rewrite.replace(self.at..end, with);
         self.at = end;
+    }
+}
+
+/// What stands behind a string.
+enum Behind {
+    /// The colon that makes it a name, at this place.
+    Colon(usize),
+    Other,
+    /// Comments up to the end of the text, or more of them than are looked through.
+    Unknown,
+}
+
+/// Finds the colons behind names, through blanks and comments.
+struct Colons<'a> {
+    text: &'a [u8],
+    /// So many bytes of comments are still looked through. A comment may hold strings with comments behind them, which
+    /// reach as far as itself: without a bound, a text of these would take quadratic time.
+    left: usize,
+}
+
+impl<'a> Colons<'a> {
+    fn of(text: &'a [u8]) -> Self {
+        Self { text, left: text.len().saturating_mul(2) }
+    }
+
+    /// What stands behind the string that ends at `end`.
+    fn behind(&mut self, end: usize) -> Behind {
+        let start = skip_blanks(self.text, end);
+        let at = if self.left > 0 { behind_comments(self.text, start) } else { start };
+        self.left = self.left.saturating_sub(at - start);
+        match self.text.get(at) {
+            Some(b':') => Behind::Colon(at),
+            Some(b'/') if self.left == 0 => Behind::Unknown,
+            None if at > start => Behind::Unknown,
+            _ => Behind::Other,
+        }
     }
 }
 
@@ -262,8 +310,8 @@ fn skip_blanks(text: &[u8], from: usize) -> usize {
     from + rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count()
 }
 
-/// Behind the value that begins at `start`. Where that is no JSON (a comment before it, another kind of quotes, a quote within
-/// a string) it runs on to what must stand behind a value.
+/// Behind the value that begins at `start` and the comments beside it. Where that is no JSON (another kind of quotes, a
+/// quote within a string) it runs on to what must stand behind a value.
 fn value_end(text: &[u8], start: usize) -> usize {
     let mut at = behind_comments(text, start);
     if text.get(at) == Some(&b'\'') {
@@ -274,6 +322,10 @@ fn value_end(text: &[u8], start: usize) -> usize {
             b',' | b'}' | b']' | b'\n' => break,
             b'"' => at = string_end(text, at),
             b'{' | b'[' => at = container_end(text, at),
+            // Behind a colon it is a URL without quotes.
+            b'/' if text[..at].last() != Some(&b':') => {
+                at = comment_end(text, at).unwrap_or(at + 1);
+            }
             _ => at += 1,
         }
     }
@@ -281,19 +333,24 @@ fn value_end(text: &[u8], start: usize) -> usize {
     start + value.trim_ascii_end().len()
 }
 
-/// A value may have comments before it, as in JSON5.
+/// Behind the comments that begin at `start`, as JSON5 has them, and the blanks behind each.
 fn behind_comments(text: &[u8], start: usize) -> usize {
     let mut at = start;
-    loop {
-        let rest = text.get(at..).unwrap_or_default();
-        let end: &[u8] = match rest {
-            [b'/', b'*', ..] => b"*/",
-            [b'/', b'/', ..] => b"\n",
-            _ => return at,
-        };
-        let Some(length) = memmem::find(rest, end) else { return text.len() };
-        at = skip_blanks(text, at + length + end.len());
+    while let Some(end) = comment_end(text, at) {
+        at = skip_blanks(text, end);
     }
+    at
+}
+
+/// Behind the comment that begins at `start`, where one does; the end of the text when it is cut.
+fn comment_end(text: &[u8], start: usize) -> Option<usize> {
+    let rest = text.get(start..).unwrap_or_default();
+    let length = match rest {
+        [b'/', b'*', inner @ ..] => memmem::find(inner, b"*/").map(|length| 2 + length + 2),
+        [b'/', b'/', ..] => memchr2(b'\n', b'\r', rest),
+        _ => return None,
+    };
+    Some(length.map_or(text.len(), |length| start + length))
 }
 
 /// Behind a string in single quotes; the end of the text when it is cut.
@@ -309,22 +366,31 @@ fn quoted_end(text: &[u8], start: usize) -> usize {
     text.len()
 }
 
+/// Behind the object or the list that begins at `start`; the end of the text when it is cut.
 fn container_end(text: &[u8], start: usize) -> usize {
     let (mut at, mut depth) = (start, 0_usize);
+    // Where a value or a name may begin, a single quote begins it; elsewhere it is an apostrophe.
+    let mut may_begin = false;
     while let Some(byte) = text.get(at) {
         match byte {
-            b'"' => {
-                at = string_end(text, at);
-                continue;
-            }
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth -= 1,
             _ => {}
         }
-        at += 1;
+        at = match byte {
+            b'"' => string_end(text, at),
+            b'\'' if may_begin => quoted_end(text, at),
+            b'/' => comment_end(text, at).unwrap_or(at + 1),
+            _ => at + 1,
+        };
         if depth == 0 {
             return at;
         }
+        may_begin = match byte {
+            b'{' | b'[' | b',' | b':' => true,
+            b'/' => may_begin,
+            byte => may_begin && byte.is_ascii_whitespace(),
+        };
     }
     text.len()
 }

@@ -119,7 +119,52 @@ fn patterns_that_cannot_work_are_refused() {
     let refused = |patterns: serde_json::Value| {
         build(json!({ "patterns": patterns }), Defaults::Off).unwrap_err()
     };
-    assert!(refused(json!(["("])).contains("`(` is not a regular expression"));
+    let two = refused(json!(["(", "a", "["]));
+    assert!(two.contains("patterns[0]: `(` is not a regular expression"), "{two}");
+    assert!(two.contains("patterns[2]: `[` is not a regular expression"), "{two}");
     assert!(refused(json!(["a*"])).contains("matches an empty text"));
     assert!(refused(json!(vec!["a"; 65])).contains("at most 64"));
+}
+
+#[test]
+fn entries_that_nothing_can_match_are_refused() {
+    let check = |config: serde_json::Value, expected: &[&str]| {
+        let told = build(config.clone(), Defaults::Off).err().unwrap_or_default();
+        for expected in expected {
+            assert!(told.contains(expected), "{config}: {told}");
+        }
+        assert_eq!(told.matches("error: ").count(), expected.len(), "{config}: {told}");
+    };
+    check(
+        json!({ "fields": ["pin", "", "$.", "_"] }),
+        &[
+            "fields[1]: expected a name, a path such as user.pin, or one",
+            "fields[2]: expected a name,",
+            "such as $.user.pin, found \"_\"",
+        ],
+    );
+    check(
+        json!({ "headers": [""], "query": ["-"], "keep": ["", "*"], "patterns": ["("] }),
+        &[
+            "headers[0]: expected a name, found \"\"",
+            "query[0]: expected a name, found \"-\"",
+            "keep[0]: expected a name, found \"\"",
+            "patterns[0]: `(`",
+        ],
+    );
+    for matching in ["$", "a..b", ".a", "a.", "a[0].b", "*", "$.*", "a._"] {
+        check(json!({ "fields": [matching] }), &[]);
+    }
+}
+
+#[test]
+fn an_entry_with_a_dot_too_many_is_the_path_without_it() {
+    let redactor =
+        build(json!({ "fields": ["$", "a..b", ".c", "d."] }), Defaults::Off).unwrap().unwrap();
+    check_body(
+        &redactor,
+        "application/json",
+        r#"{"$":1,"a":{"b":2,"e":3},"c":4,"d":5}"#,
+        r#"{"$":"***","a":{"b":"***","e":3},"c":"***","d":"***"}"#,
+    );
 }

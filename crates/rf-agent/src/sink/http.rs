@@ -29,6 +29,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use self::request::Changes;
+pub(super) use self::request::is_of_connection;
 use self::targets::{Target, Targets};
 use super::{RateLimits, Shape, Sink, SinkBatch, SinkContext, SinkError, singles};
 use crate::settings::{StatusPattern, at, not_zero};

@@ -30,7 +30,7 @@ use rf_script::Request as Steer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::http::IDEMPOTENCY_KEY;
+use super::http::{IDEMPOTENCY_KEY, is_of_connection};
 use super::{Shape, Sink, SinkBatch, SinkError, SinkHost, SinkStartError, Traffic};
 use crate::relay_client::{is_refusal, origin};
 use crate::script::batch::{BatchScript, Posted, TransformError};
@@ -174,7 +174,8 @@ impl RelaySink {
         }
     }
 
-    /// What a script says about the request: its path goes behind the URL's, its headers take the place of ours.
+    /// What a script says about the request: its path goes behind the URL's, its headers take the place of ours. With those
+    /// that frame the body the other end could read less than the batch, and accept it.
     fn steer(&self, request: &mut Request<Full<Bytes>>, steer: &Steer) -> Result<(), String> {
         if !steer.path.is_empty() {
             *request.uri_mut() = self.steered(&steer.path).parse().map_err(|error| {
@@ -185,6 +186,11 @@ impl RelaySink {
         for (name, value) in &steer.headers {
             let key = HeaderName::try_from(name)
                 .map_err(|_bad| format!("request.headers: `{name}` is not a header name"))?;
+            if is_of_connection(&key) {
+                return Err(format!(
+                    "request.headers: `{name}` belongs to the connection and is generated anew"
+                ));
+            }
             let mut value = HeaderValue::try_from(value)
                 .map_err(|_bad| format!("request.headers: the value of `{name}` cannot be sent"))?;
             // A script may have a token of its own.

@@ -101,6 +101,37 @@ async fn a_queues_own_limit_counts_what_its_events_take() {
 }
 
 #[tokio::test]
+async fn what_is_refused_drops_nothing() {
+    let full = async |queues: Vec<QueueOptions>| {
+        let rig = Rig::with(MIB, queues);
+        for _ in 0..600 {
+            rig.store().commit(Commit::append(rig.q(), vec![filled(2_000)])).await.unwrap();
+        }
+        assert!(rig.usage().dropped_full > 0, "it is full");
+        rig
+    };
+    let q = queue("q", WhenFull::DropOldest);
+    let rig = full(vec![q.clone()]).await;
+    let before = rig.usage();
+    // Alone, and together with others.
+    for events in [vec![filled(500_000)], vec![filled(1); 30_000]] {
+        let refused = rig.store().commit(Commit::append(rig.q(), events)).await;
+        assert!(matches!(refused, Err(CommitError::TooLarge { .. })), "{refused:?}");
+        assert_eq!(rig.usage(), before);
+    }
+    let small = QueueOptions { max_bytes: Some(20_000), ..queue("small", WhenFull::Reject) };
+    let rig = full(vec![q, small]).await;
+    let small = rig.store().queue("small").unwrap();
+    rig.store().commit(Commit::append(small, vec![filled(15_000)])).await.unwrap();
+    let before = rig.usage();
+    let mut both = Commit::append(rig.q(), vec![filled(40_000)]);
+    both.appends.extend(Commit::append(small, vec![filled(15_000)]).appends);
+    let refused = rig.store().commit(both).await;
+    assert!(matches!(refused, Err(CommitError::Full { .. })), "{refused:?}");
+    assert_eq!(rig.usage(), before);
+}
+
+#[tokio::test]
 async fn drop_oldest_takes_the_newest_and_counts_the_rest() {
     let mut rig = Rig::unsynced(MIB, vec![queue("q", WhenFull::DropOldest)]);
     let mut sent = 0;

@@ -29,7 +29,7 @@ pub(crate) fn noted(
 {
     let router = TowerToHyperService::new(router);
     service_fn(move |request: Request<ReceivedBody>| {
-        let buckets = named(request.headers()).cloned();
+        let buckets = named(request.headers());
         let hostname = request.headers().get(RF_HOSTNAME).cloned();
         let (relay, answer) = (Arc::clone(&relay), router.call(request));
         async move {

@@ -281,13 +281,13 @@ fn events(number: u64) -> String {
     if number == 1 { "1 event".to_owned() } else { format!("{} events", count(number)) }
 }
 
-/// ` (full, age)`: what it has ever dropped for.
+/// ` (full)`: what it has dropped for, if it has ever been for one reason only. How often it was lately is not known of each.
 fn reasons<'a>(drops: impl Iterator<Item = (&'a str, u64)>) -> String {
     let mut reasons: Vec<&str> =
         drops.filter(|(_, count)| *count > 0).map(|(reason, _)| reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
-    if reasons.is_empty() { String::new() } else { format!(" ({})", reasons.join(", ")) }
+    if let [only] = reasons[..] { format!(" ({only})") } else { String::new() }
 }
 
 #[derive(Default)]

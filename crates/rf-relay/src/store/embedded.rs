@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::{AppendError, Appended, BucketStore, IsMeant, Pulled, Unavailable, Usage};
 use crate::bucket::BucketName;
 use crate::config::{BucketConfig, RelayConfig};
-use bucket::{Bucket, Open};
+use bucket::{Bucket, FILE_NAME, Open};
 
 /// Opening reads and may salvage a whole file: more at once would only fight over the disk.
 const OPENING_AT_ONCE: u32 = 4;
@@ -37,6 +37,8 @@ const NEWEST_BYTES: usize = 1024 * 1024;
 const ROUND: Duration = Duration::from_secs(1);
 /// After so many rounds a bucket that does not work is tried again.
 const ROUNDS_TO_TRY: u32 = 10;
+/// Buckets that are left are told of up to so many.
+const MAX_TOLD: usize = 20;
 /// After so long one that could not be opened is.
 const OPEN_AGAIN: Duration = Duration::from_secs(10);
 
@@ -46,7 +48,25 @@ struct Embedded {
 }
 
 pub(super) fn open(config: &RelayConfig, journal: &Arc<Journal>) -> Arc<dyn BucketStore> {
+    for bucket in left_buckets(config) {
+        let path = config.data_dir.join(&bucket);
+        tracing::warn!(bucket, path = %path.display(), "this bucket is not in the configuration any more: its events stay in its folder, and no limit applies to them; name it again, or remove the folder");
+    }
     Arc::new(Embedded::new(config, journal))
+}
+
+/// Names of folders with a bucket's database that the file does not name any more, at most [`MAX_TOLD`].
+fn left_buckets(config: &RelayConfig) -> Vec<String> {
+    let Ok(folders) = std::fs::read_dir(&config.data_dir) else { return Vec::new() };
+    let names = folders.filter_map(|folder| {
+        let folder = folder.ok()?;
+        let name = folder.file_name().into_string().ok()?;
+        let is_named = config.buckets.keys().any(|known| known.as_str() == name);
+        (!is_named && folder.path().join(FILE_NAME).is_file()).then_some(name)
+    });
+    let mut names: Vec<String> = names.take(MAX_TOLD).collect();
+    names.sort_unstable();
+    names
 }
 
 impl Embedded {
@@ -420,5 +440,18 @@ mod tests {
         assert_eq!(tokio::join!(store.work(stop.clone()), wait).0, Ok(()));
         drop(being_opened);
         store.close().await;
+    }
+
+    #[test]
+    fn a_bucket_that_the_file_does_not_name_any_more_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, file) in [("a", FILE_NAME), ("b2", FILE_NAME), ("b1", FILE_NAME), ("c", "x")] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::write(folder.path().join(name).join(file), "").unwrap();
+        }
+        let config = RelayConfig::for_tests(folder.path(), &["a"]);
+        assert_eq!(left_buckets(&config), ["b1", "b2"]);
+        let nowhere = RelayConfig::for_tests(&folder.path().join("nowhere"), &["a"]);
+        assert!(left_buckets(&nowhere).is_empty());
     }
 }

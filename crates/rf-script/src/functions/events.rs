@@ -72,7 +72,12 @@ fn in_table(call: &Call<'_>, event: &Table, name: &[u8]) -> mlua::Result<Vec<Val
 
 fn in_text(call: &Call<'_>, name: &[u8]) -> mlua::Result<Vec<Value>> {
     let text = call.text(0, "event")?;
-    let event: Event = rf_core::json::from_slice(&text.as_bytes()).map_err(|error| {
+    let text = text.as_bytes();
+    // To serde a list would do, too: its elements by their places.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(call.error("the event is not a JSON object"));
+    }
+    let event: Event = rf_core::json::from_slice(&text).map_err(|error| {
         call.error(format!("the event is not a JSON object with `headers`: {error}"))
     })?;
     let serde_json::Value::Object(headers) = event.headers else { return Ok(Vec::new()) };
@@ -173,8 +178,12 @@ mod tests {
             "return header({})",
             "error: test.lua:1: header: argument 2 (name) is missing: expected a string",
         );
-        let said = evaluate("return header('no JSON', 'a')");
-        assert!(said.contains("header: the event is not a JSON object"), "{said}");
+        let lists = ["[]", "[\"a\"]", " [{\"a\":\"1\"}]", "[{\"headers\":{\"a\":\"1\"}}]"];
+        for event in ["no JSON", "", "1", "null", "{", "{\"headers\":"].into_iter().chain(lists) {
+            let said = evaluate(&format!("return header('{event}', 'a')"));
+            let expected = "error: test.lua:1: header: the event is not a JSON object";
+            assert!(said.starts_with(expected), "{event}: {said}");
+        }
     }
 
     #[test]

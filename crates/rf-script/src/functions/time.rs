@@ -15,6 +15,8 @@ const MAX_TEXT_BYTES: usize = 1024;
 /// The two old forms of a date in HTTP: of RFC 850 and of C's asctime.
 const OLD_HTTP: [&str; 2] = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %d %H:%M:%S %Y"];
 const DAY: SignedDuration = SignedDuration::from_hours(24);
+/// Between two leap years there are so many at the most, as from 1896 to 1904.
+const MAX_YEARS_BACK: i16 = 8;
 
 pub(super) fn install(lua: &Lua, host: &Host) -> mlua::Result<()> {
     define(lua, host, "now", |call| {
@@ -107,19 +109,21 @@ fn with_format(format: &str, text: &str, now: Timestamp) -> Result<Timestamp, St
         return parts.to_timestamp().map_err(failed);
     }
     let yearless = parts.year().is_none() && parts.month().is_some();
+    let this_year = TimeZone::UTC.to_datetime(now).year();
     if yearless {
-        parts.set_year(Some(TimeZone::UTC.to_datetime(now).year())).map_err(failed)?;
+        parts.set_year(Some(this_year)).map_err(failed)?;
     }
     if parts.hour().is_none() {
         parts.set_hour(Some(0)).map_err(failed)?;
     }
-    let time = assembled(&parts);
-    let ahead = matches!(&time, Ok(time) if time.duration_since(now) > DAY);
-    // `Feb 29` may not be in this year, and `Dec 31` read on the first of January was a day of last year.
-    if yearless && (time.is_err() || ahead) {
-        let year = TimeZone::UTC.to_datetime(now).year() - 1;
+    let mut time = assembled(&parts);
+    let is_past = |time: &Timestamp| time.duration_since(now) <= DAY;
+    let mut year = this_year;
+    // `Feb 29` is not in every year, and `Dec 31` read on the first of January was a day of last year.
+    while yearless && year > this_year - MAX_YEARS_BACK && !time.as_ref().is_ok_and(is_past) {
+        year -= 1;
         parts.set_year(Some(year)).map_err(failed)?;
-        return assembled(&parts).map_err(failed);
+        time = assembled(&parts);
     }
     time.map_err(failed)
 }
@@ -152,6 +156,7 @@ fn format(call: &Call<'_>) -> mlua::Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::with_format;
     use crate::functions::tests::{check, evaluate};
 
     #[test]
@@ -241,11 +246,26 @@ mod tests {
             ("Nov 24 03:05:05", "2026-11-24T03:05:05Z"),
             ("Dec 31 23:59:59", "2025-12-31T23:59:59Z"),
             ("Jan  1 00:00:00", "2026-01-01T00:00:00Z"),
+            ("Feb 29 12:00:00", "2024-02-29T12:00:00Z"),
         ] {
             check(&format!("return time_format(time_parse('{text}', '%b %d %H:%M:%S'))"), expected);
         }
-        let said = evaluate("return time_parse('Feb 29', '%b %d')");
+        let said = evaluate("return time_parse('Feb 30', '%b %d')");
         assert!(said.starts_with("nil time_parse: "), "{said}");
+    }
+
+    #[test]
+    fn the_last_leap_day_may_be_eight_years_ago() {
+        for (now, expected) in [
+            ("2024-02-29T00:00:00Z", "2024-02-29T00:00:00Z"),
+            ("2024-02-27T00:00:00Z", "2020-02-29T00:00:00Z"),
+            ("2023-12-31T00:00:00Z", "2020-02-29T00:00:00Z"),
+            ("1904-02-01T00:00:00Z", "1896-02-29T00:00:00Z"),
+            ("2103-12-31T00:00:00Z", "2096-02-29T00:00:00Z"),
+        ] {
+            let found = with_format("%b %d", "Feb 29", now.parse().unwrap());
+            assert_eq!(found.map(|time| time.to_string()).as_deref(), Ok(expected), "{now}");
+        }
     }
 
     #[test]

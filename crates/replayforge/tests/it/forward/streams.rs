@@ -375,3 +375,30 @@ fn a_client_that_leaves_ends_the_request_at_the_upstream() {
         (&json!("half"), &json!(true), &json!(4))
     );
 }
+
+/// Behind trailers hyper asks for nothing more.
+#[test]
+fn a_body_that_ends_with_trailers_is_captured_whole() {
+    let upstream = Upstream::start(|stream| {
+        read_until(stream, b"\r\n0\r\n")?;
+        stream.get_mut().write_all(
+            b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 2\r\n\r\n",
+        )
+    });
+    for declared in ["Trailer: X-Sum\r\n", ""] {
+        let rig = Rig::start(upstream.port, &json!({ "captureResponse": true }));
+        let mut wire = rig.connect();
+        let head = format!(
+            "POST /t HTTP/1.1\r\nHost: x\r\nTE: trailers\r\n{declared}Transfer-Encoding: chunked\r\n\r\n"
+        );
+        wire.send(head.as_bytes());
+        wire.send(b"3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n");
+        read_head(&mut wire);
+        assert_eq!(wire.read(10), b"5\r\nhello\r\n");
+        let event = rig.event("/t");
+        for (part, body) in [(&event, "abc"), (&event["response"], "hello")] {
+            assert_eq!(part["body"], body, "{event}");
+            assert!(part.get("bodyTruncated").is_none(), "{event}");
+        }
+    }
+}

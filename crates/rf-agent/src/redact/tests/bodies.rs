@@ -281,6 +281,31 @@ fn nothing_of_a_secret_stands_behind_its_mask() {
 }
 
 #[test]
+fn no_comment_hides_a_secret() {
+    let redactor = usual(json!({ "fields": ["user.pin"] }));
+    for (body, expected) in [
+        (r#"{"password"/*y*/:"x","b":1}"#, r#"{"password"/*y*/:"***","b":1}"#),
+        (r#"{"password" /* y */ : "x"}"#, r#"{"password" /* y */ : "***"}"#),
+        ("{\"otp\" // a:\n /*/ \"c\": */ :1}", "{\"otp\" // a:\n /*/ \"c\": */ :\"***\"}"),
+        ("{\"otp\"//a\r:1}", "{\"otp\"//a\r:\"***\"}"),
+        (r#"{"user"/*,*/:{"pin"/**/:2}}"#, r#"{"user"/*,*/:{"pin"/**/:"***"}}"#),
+        (r#"{"password":{"a":1,/*},*/"b":"x"},"c":2}"#, r#"{"password":"***","c":2}"#),
+        ("{\"password\":[1, // ]\n \"x\"],\"c\":2}", "{\"password\":\"***\",\"c\":2}"),
+        (r#"{"password":{'a':'/*}', "b":"it's"},"c":2}"#, r#"{"password":"***","c":2}"#),
+        (r#"{"password":"x" /* , */,"b":1}"#, r#"{"password":"***","b":1}"#),
+        ("{\"password\":\"x\" // a, b\n,\"c\":1}", "{\"password\":\"***\"\n,\"c\":1}"),
+        (r#"{"token":http://a/b, "c":1}"#, r#"{"token":"***", "c":1}"#),
+        // A comment whose end is missing reaches to the end.
+        (r#"{"password":{"a":1,/*},"b":"x"}"#, r#"{"password":"***""#),
+        (r#"{"password"/* "b":"x""#, r#"{"password":"***""#),
+        (r#"{"a"/* "b":"x""#, r#"{"a"/* "b":"x""#),
+    ] {
+        check_body(&redactor, "application/json", body, expected);
+        check_body(&redactor, "", body, expected);
+    }
+}
+
+#[test]
 fn parts_are_told_apart_as_servers_do_or_left_out() {
     let redactor = usual(json!({}));
     let kind = "multipart/form-data; boundary=B";
@@ -321,4 +346,19 @@ fn a_body_of_quotes_is_looked_through_once() {
     }
     let head = format!("--B\r\n{}\r\n\r\nx\r\n--B--\r\n", "name=".repeat(100_000));
     check_body(&redactor, "multipart/form-data; boundary=B", &head, &head);
+}
+
+#[test]
+fn a_body_of_comments_is_looked_through_a_few_times_at_the_most() {
+    let redactor = usual(json!({}));
+    for piece in ["\"a\"/*", "\"a\"//", "/*\"a\"/**/"] {
+        let body = piece.repeat(30_000);
+        for content_type in ["application/json", "text/plain"] {
+            check_body(&redactor, content_type, &body, &body);
+        }
+        // What is not looked through may hide a colon.
+        let body = format!("[{body}\"password\"/**/:\"x\"");
+        let masked = text(&redactor.body(body.as_bytes(), WHOLE));
+        assert!(!masked.contains("\"x\""), "{piece}");
+    }
 }

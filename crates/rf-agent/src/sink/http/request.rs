@@ -42,6 +42,11 @@ const MAX_REWRITES: usize = 64;
 /// The library says only that a value is none.
 const NO_VALUE: &str = "it has a line break or another control character, which no header can hold";
 
+/// Whether the client makes the header for each connection, so that neither a file nor a script may set it. `Host` they may.
+pub(in crate::sink) fn is_of_connection(name: &HeaderName) -> bool {
+    NOT_REPLAYED.contains(&name.as_str()) && *name != HOST
+}
+
 /// What a file changes of every request.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -192,7 +197,7 @@ fn headers(
         });
         match (HeaderName::try_from(name.as_str()), template) {
             (Err(error), _) => problems.error(&at, format!("`{name}`: {error}")),
-            (Ok(known), _) if NOT_REPLAYED.contains(&known.as_str()) && known != HOST => {
+            (Ok(known), _) if is_of_connection(&known) => {
                 problems.error(
                     &at,
                     format!("`{name}` belongs to the connection and is generated anew"),

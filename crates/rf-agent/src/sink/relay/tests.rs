@@ -292,6 +292,29 @@ async fn what_a_script_lets_go_is_dropped_and_not_delivered() {
 }
 
 #[tokio::test]
+async fn a_script_cannot_set_what_belongs_to_the_connection() {
+    let (url, got, _tasks) = host().await;
+    for name in ["Content-Length", "transfer-encoding", "Connection", "TE", "Upgrade", "Expect"] {
+        let headers = vec![(name.to_owned(), "1".to_owned())];
+        let steer = Steer { headers, ..Steer::default() };
+        for is_relay in [true, false] {
+            let sink = sink(&url, is_relay);
+            let refused = sink.post("1", Bytes::from_static(b"[]"), &steer).await.unwrap_err();
+            assert!(matches!(refused, SinkError::Permanent(_)), "{refused}");
+            let expected = format!("request.headers: `{name}` belongs to the connection");
+            assert!(refused.to_string().starts_with(&expected), "{refused}");
+        }
+    }
+    let setting = |header: &str| {
+        format!("function TransformBatch(m, r) r.headers['{header}'] = '1' return m, r end")
+    };
+    let letters = counted(&url, &setting("Content-Length"), OnError::DeadLetter).await;
+    assert_eq!((letters, got.lock().len()), ([0, 0, 0, 3], 0));
+    let delivered = counted(&url, &setting("Host"), OnError::DeadLetter).await;
+    assert_eq!((delivered, got.lock().len()), ([3, 0, 0, 0], 1));
+}
+
+#[tokio::test]
 async fn what_reached_nobody_is_not_counted() {
     let away = NoListener::new();
     let sink = sink(&format!("{}/record-batch", away.url()), true);

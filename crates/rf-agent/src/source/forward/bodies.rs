@@ -197,7 +197,8 @@ fn note(
             if let Some(data) = frame.data_ref() {
                 copy.data(side, data);
             }
-            if inner.is_end_stream() {
+            // hyper asks for nothing more behind trailers, either.
+            if frame.is_trailers() || inner.is_end_stream() {
                 copy.complete(side);
             }
         }

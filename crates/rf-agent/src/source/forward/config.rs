@@ -196,6 +196,7 @@ pub(in crate::source) fn build(
     problems: &mut Problems,
 ) -> Option<Box<dyn Source>> {
     let mut config: ForwardConfig = params.decode(problems)?;
+    let before = problems.error_count();
     config.max_connections = check_connections(params, config.max_connections, problems);
     let times = [
         ("requestTimeout", config.request_timeout),
@@ -208,13 +209,12 @@ pub(in crate::source) fn build(
     not_zero(params, &times, problems);
     let target = Target::parse(&config.forward_to)
         .map_err(|reason| problems.error(&at(params, "forwardTo"), reason))
-        .ok()?;
+        .ok();
     let own = Place::tcp(&config.listen_address, config.listen_port);
-    if target.is_at(&own, &host_name("")) {
+    if target.as_ref().is_some_and(|target| target.is_at(&own, &host_name(""))) {
         let text =
             "this is where the source itself listens: each request would come back to it endlessly";
         problems.error(&at(params, "forwardTo"), text);
-        return None;
     }
     let client = ClientOptions {
         connect_timeout: config.connect_timeout.into(),
@@ -226,9 +226,12 @@ pub(in crate::source) fn build(
     // Built here once to find out whether it can be.
     if let Err(error) = Upstream::new(&client, config.upstream_timeout.into()) {
         problems.error(&at(params, "caFile"), error.to_string());
+    }
+    let capture = check_capture(&config, params, problems);
+    if problems.error_count() > before {
         return None;
     }
-    let capture = check_capture(&config, params, problems)?;
+    let (target, capture) = (target?, capture?);
     let settings = Settings {
         max_connections: config.max_connections,
         request_timeout: config.request_timeout.into(),
@@ -251,10 +254,10 @@ pub(super) fn check_capture(
     params: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<CaptureSettings> {
-    let mut drop_headers = header_names(&config.drop_headers, params, problems)?;
-    drop_headers.push(CONNECTION);
-    let selection = Selection::build(config, params, problems)?;
     let before = problems.error_count();
+    let mut drop_headers = header_names(&config.drop_headers, params, problems);
+    drop_headers.push(CONNECTION);
+    let selection = Selection::build(config, params, problems);
     let redactor = config.redact.build(Defaults::On, &at(params, "redact"), problems);
     if problems.error_count() > before {
         return None;
@@ -263,7 +266,7 @@ pub(super) fn check_capture(
         with_answer: config.capture_response,
         max_body_bytes: config.max_capture_bytes.as_usize(),
         memory_bytes: config.capture_memory_bytes.as_usize(),
-        selection,
+        selection: selection?,
         drop_headers,
         redactor,
     })

@@ -61,8 +61,8 @@ impl Selection {
             let built: Result<Vec<Rule>, String> = rules.iter().map(Rule::build).collect();
             built.map_err(|reason| problems.error(&node, reason)).ok()
         };
-        let include = rules("include", &config.include)?;
-        let exclude = rules("exclude", &config.exclude)?;
+        let include = rules("include", &config.include);
+        let exclude = rules("exclude", &config.exclude);
         let share_by = match config.sample_by.as_str() {
             "" => None,
             name => match HeaderName::try_from(name) {
@@ -74,7 +74,7 @@ impl Selection {
                 }
             },
         };
-        Some(Self { include, exclude, share: config.sample, share_by })
+        Some(Self { include: include?, exclude: exclude?, share: config.sample, share_by })
     }
 
     /// Whether a request is copied. `draw` gives a number from 0 up to 1, and is asked only where the share decides.

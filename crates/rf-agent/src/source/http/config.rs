@@ -97,12 +97,12 @@ pub(in crate::source) fn build(
         return forward::build(context, params, problems);
     }
     let mut config: HttpSourceConfig = params.decode(problems)?;
+    let before = problems.error_count();
     config.max_connections = check_connections(params, config.max_connections, problems);
     let times = [("requestTimeout", config.request_timeout), ("idleTimeout", config.idle_timeout)];
     not_zero(params, &times, problems);
-    let mut drop_headers = header_names(&config.drop_headers, params, problems)?;
+    let mut drop_headers = header_names(&config.drop_headers, params, problems);
     drop_headers.extend([CONNECTION, COOKIE]);
-    let before = problems.error_count();
     let redactor = config.redact.build(Defaults::Off, &at(params, "redact"), problems);
     if problems.error_count() > before {
         return None;
@@ -112,21 +112,90 @@ pub(in crate::source) fn build(
     Some(Box::new(HttpSource { id, config, port, drop_headers, redactor }))
 }
 
-/// `dropHeaders`, checked.
+/// `dropHeaders`, checked: each that is no name is reported at its place.
 pub(in crate::source) fn header_names(
     names: &[String],
     params: &Node<'_>,
     problems: &mut Problems,
-) -> Option<Vec<HeaderName>> {
+) -> Vec<HeaderName> {
+    let list = at(params, "dropHeaders");
+    let places = list.items();
     let mut checked = Vec::with_capacity(names.len());
-    for name in names {
+    for (index, name) in names.iter().enumerate() {
         match HeaderName::try_from(name.as_str()) {
             Ok(name) => checked.push(name),
             Err(_invalid) => {
-                problems.error(params, format!("dropHeaders: `{name}` is not a header name"));
-                return None;
+                let place = places.get(index).unwrap_or(&list);
+                problems.error(place, format!("{} is not a header name", place.shown()));
             }
         }
     }
-    Some(checked)
+    checked
+}
+
+#[cfg(test)]
+mod tests {
+    use rf_core::config::parse;
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is told of these keys.
+    fn told(params: &Value) -> String {
+        let mut problems = Problems::new();
+        let document = parse("f", &params.to_string(), &|_| None, &mut problems).expect("JSON");
+        let context = SourceContext { id: "s", env_name: "", host_name: "", hook_interval: None };
+        let built = build(&context, &document.root(), &mut problems);
+        assert_eq!(built.is_none(), problems.has_errors(), "{problems}");
+        problems.to_string()
+    }
+
+    #[track_caller]
+    fn check(params: &Value, expected: &[&str]) {
+        let told = told(params);
+        for expected in expected {
+            assert!(told.contains(&format!("error: {expected}")), "{expected} of {told}");
+        }
+        assert_eq!(told.lines().count(), expected.len(), "{told}");
+    }
+
+    #[test]
+    fn all_wrong_keys_are_told_at_their_places() {
+        check(
+            &json!({
+                "listenPort": 0, "dropHeaders": ["X-A", "a b", ""], "idleTimeout": 0,
+                "redact": { "patterns": ["("], "fields": [""] },
+            }),
+            &[
+                "dropHeaders[1]: \"a b\" is not a header name",
+                "dropHeaders[2]: \"\" is not a header name",
+                "idleTimeout: expected a time above zero",
+                "redact.patterns[0]: `(` is not a regular expression",
+                "redact.fields[0]: expected a name",
+            ],
+        );
+        check(&json!({ "listenPort": 0, "dropHeaders": ["X-A"] }), &[]);
+    }
+
+    #[test]
+    fn all_wrong_keys_of_a_reverse_proxy_are_told_at_their_places() {
+        check(
+            &json!({
+                "forwardTo": "127.0.0.1:1", "listenPort": 0, "caFile": "/nowhere/ca.pem",
+                "clientTimeout": 0, "dropHeaders": ["a b"], "sampleBy": "c d",
+                "include": [{ "headers": { "e f": "*" } }],
+                "exclude": [{ "headers": { "g h": "*" } }], "redact": { "patterns": ["("] },
+            }),
+            &[
+                "forwardTo: expected a scheme and a host",
+                "caFile: ",
+                "clientTimeout: expected a time above zero",
+                "dropHeaders[0]: \"a b\" is not a header name",
+                "sampleBy: `c d` is not a header name",
+                "include: `e f` is not a header name",
+                "exclude: `g h` is not a header name",
+                "redact.patterns[0]: `(` is not a regular expression",
+            ],
+        );
+    }
 }

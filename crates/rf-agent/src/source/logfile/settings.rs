@@ -13,7 +13,7 @@ use super::encoding::Encoding;
 use super::event::EventTemplate;
 use super::multiline::{Multiline, Rule};
 use super::run::LogfileSource;
-use crate::settings::{at, regex_reason};
+use crate::settings::{at, not_zero, regex_reason};
 use crate::source::{Source, SourceContext};
 
 /// How often is looked for new files, and for news that the kernel did not tell, where the file says nothing.
@@ -156,48 +156,42 @@ pub(super) fn check(
     params: &Node<'_>,
     problems: &mut Problems,
 ) -> Option<Settings> {
+    let before = problems.error_count();
     if config.file_path.is_empty() && config.file_paths.is_empty() {
         problems
             .error(params, "expected filePath, a file, or filePaths, a list of files and patterns");
-        return None;
     }
-    check_paths(config, params, problems)?;
+    check_paths(config, params, problems);
     let line = config.max_line_bytes.bytes();
     if !(MIN_LINE_BYTES..=MAX_LINE_BYTES).contains(&line) {
-        let told = format!("maxLineBytes: expected {MIN_LINE_BYTES} to {MAX_LINE_BYTES} bytes");
+        let told = format!("expected {MIN_LINE_BYTES} to {MAX_LINE_BYTES} bytes");
         problems.error(&at(params, "maxLineBytes"), told);
-        return None;
     }
-    let (literals, globs): (Vec<&String>, Vec<&String>) =
-        config.file_paths.iter().partition(|path| Pattern::escape(path) == **path);
-    let literals =
-        literals.into_iter().chain(Some(&config.file_path)).filter(|path| !path.is_empty());
-    let literals = literals.map(PathBuf::from).collect();
-    let globs: Vec<String> = globs.into_iter().cloned().collect();
+    let (literals, globs): (Vec<_>, Vec<_>) =
+        config.file_paths.iter().enumerate().partition(|(_, path)| Pattern::escape(path) == **path);
+    let literals = literals.into_iter().map(|(_, path)| path).chain(Some(&config.file_path));
+    let literals = literals.filter(|path| !path.is_empty()).map(PathBuf::from).collect();
     let nothing = |time: Interval| Some(Duration::from(time)).filter(|time| !time.is_zero());
-    Some(Settings {
+    let settings = Settings {
         id: context.id.to_owned(),
         literals,
-        patterns: patterns(&globs, &at(params, "filePaths"), problems)?,
-        exclude: patterns(&config.exclude, &at(params, "exclude"), problems)?,
+        patterns: patterns(globs, &at(params, "filePaths"), problems),
+        exclude: patterns(config.exclude.iter().enumerate(), &at(params, "exclude"), problems),
         start_at: config.start_at,
         fingerprint_lines: config.fingerprint_lines,
         remove_after: nothing(config.remove_after_secs),
         template: EventTemplate::new(&config.http_path),
-        multiline: multiline(config, params, problems)?,
+        multiline: multiline(config, params, problems),
         max_line: config.max_line_bytes.as_usize(),
         encoding: config.encoding,
         partial_timeout: nothing(config.partial_line_timeout),
         poll: context.hook_interval.unwrap_or(DEFAULT_POLL).max(MIN_POLL),
-    })
+    };
+    (problems.error_count() == before).then_some(settings)
 }
 
 /// Reports paths that are folders, of which no line can be read, and a pattern in the key that takes none.
-fn check_paths(
-    config: &LogfileSourceConfig,
-    params: &Node<'_>,
-    problems: &mut Problems,
-) -> Option<()> {
+fn check_paths(config: &LogfileSourceConfig, params: &Node<'_>, problems: &mut Problems) {
     let node = at(params, "filePath");
     let path = &config.file_path;
     if path.contains(['*', '?']) && !Path::new(path).exists() {
@@ -215,52 +209,61 @@ fn check_paths(
         );
         problems.error(node, told);
     }
-    paths.is_empty().then_some(())
 }
 
-fn patterns(texts: &[String], node: &Node<'_>, problems: &mut Problems) -> Option<Vec<Pattern>> {
-    let parse = |text: &String| {
-        let wrong = |error: glob::PatternError| {
-            problems.error(node, format!("`{text}` is not a pattern: {error}"));
-        };
-        Pattern::new(text).map_err(wrong).ok()
-    };
-    texts.iter().map(parse).collect()
+/// Patterns of a list, each with its place in it, where one that is none is reported.
+fn patterns<'a>(
+    texts: impl IntoIterator<Item = (usize, &'a String)>,
+    list: &Node<'_>,
+    problems: &mut Problems,
+) -> Vec<Pattern> {
+    let places = list.items();
+    let mut patterns = Vec::new();
+    for (index, text) in texts {
+        match Pattern::new(text) {
+            Ok(pattern) => patterns.push(pattern),
+            Err(error) => {
+                let place = places.get(index).unwrap_or(list);
+                problems.error(place, format!("{} is not a pattern: {error}", place.shown()));
+            }
+        }
+    }
+    patterns
 }
 
-/// The inner `None`: no such key. The outer one: a problem.
+/// `None`: no such key, or a problem.
 fn multiline(
     config: &LogfileSourceConfig,
     params: &Node<'_>,
     problems: &mut Problems,
-) -> Option<Option<Multiline>> {
-    let Some(config) = &config.multiline else { return Some(None) };
+) -> Option<Multiline> {
+    let config = config.multiline.as_ref()?;
     let node = at(params, "multiline");
-    let given: Vec<(Rule, &String)> = [
-        (Rule::Start, &config.start),
-        (Rule::Continue, &config.continues),
-        (Rule::End, &config.end),
+    if config.max_lines == 0 {
+        problems.error(&at(&node, "maxLines"), "expected more than zero");
+    }
+    not_zero(&node, &[("timeout", config.timeout)], problems);
+    let given: Vec<(&str, Rule, &String)> = [
+        ("start", Rule::Start, &config.start),
+        ("continue", Rule::Continue, &config.continues),
+        ("end", Rule::End, &config.end),
     ]
     .into_iter()
-    .filter(|(_, pattern)| !pattern.is_empty())
+    .filter(|(_, _, pattern)| !pattern.is_empty())
     .collect();
-    let [(rule, pattern)] = given.as_slice() else {
+    let [(key, rule, pattern)] = given.as_slice() else {
         problems.error(
             &node,
             "expected exactly one of start, continue and end, with a regular expression",
         );
         return None;
     };
-    if config.max_lines == 0 || config.timeout.as_duration().is_zero() {
-        problems.error(&node, "maxLines, timeout: expected more than zero");
-        return None;
-    }
     let pattern = Regex::new(pattern)
         .map_err(|error| {
             let reason = regex_reason(&error);
-            problems.error(&node, format!("not a regular expression: {reason}"));
+            problems.error(&at(&node, key), format!("not a regular expression: {reason}"));
         })
         .ok()?;
     let (max_lines, timeout) = (config.max_lines, config.timeout.into());
-    Some(Some(Multiline { rule: *rule, pattern, max_lines, timeout }))
+    Some(Multiline { rule: *rule, pattern, max_lines, timeout })
 }

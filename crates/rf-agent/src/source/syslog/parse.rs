@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::fmt::strtime::BrokenDownTime;
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -15,6 +16,8 @@ const DEFAULT_PRIORITY: u8 = 13;
 const MAX_TAG: usize = 64;
 /// The name of a zone behind a time.
 const MAX_ZONE_NAME: usize = 7;
+/// A zone so far from UTC, or farther, cannot be written (RFC 3339, section 5.6).
+const DAY_SECS: u32 = 24 * 60 * 60;
 
 const FACILITIES: [&str; 24] = [
     "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv",
@@ -91,7 +94,9 @@ impl<'a> Message<'a> {
         let (structured_data, rest) = structured_data(words.next()?)?;
         if let Some(time) = time {
             // As it was written: it may be finer than ours. What is no time at all is another form.
-            time.parse::<Timestamp>().ok()?;
+            if !is_time(time) {
+                return None;
+            }
             time.clone_into(&mut self.timestamp);
         }
         (self.host, self.app, self.procid, self.msgid) = (host, app, procid, msgid);
@@ -253,7 +258,7 @@ fn time_3164<'a>(
     zone: &TimeZone,
 ) -> Option<(String, &'a str)> {
     let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
-    if first.contains('T') && first.parse::<Timestamp>().is_ok() {
+    if first.contains('T') && is_time(first) {
         return Some((first.to_owned(), rest));
     }
     // Cisco marks a clock that is not set with one of these.
@@ -277,6 +282,13 @@ fn time_3164<'a>(
         return Some((time.to_string(), rest));
     }
     None
+}
+
+/// Whether a text is a time with a zone, and the zone one that there can be.
+fn is_time(text: &str) -> bool {
+    let offset = Pieces::parse(text).ok().and_then(|pieces| pieces.to_numeric_offset());
+    offset.is_some_and(|offset| offset.seconds().unsigned_abs() < DAY_SECS)
+        && text.parse::<Timestamp>().is_ok()
 }
 
 /// The year that brings the time nearest to now: a message of December may come in January.
@@ -337,6 +349,15 @@ mod tests {
                 "message": "It's time",
             }),
         );
+        for time in ["2026-10-11T22:14:15.003000000+23:59", "2026-10-11T22:14:15-23:59"] {
+            check(
+                &format!("<13>1 {time} h a p m - x"),
+                json!({
+                    "facility": "user", "severity": "notice", "timestamp": time, "host": "h",
+                    "app": "a", "procid": "p", "msgid": "m", "message": "x",
+                }),
+            );
+        }
         check(
             "<0>1 - - - - - -",
             json!({ "facility": "kern", "severity": "emerg", "message": "" }),
@@ -455,6 +476,20 @@ mod tests {
             "<13>1 2026-01-01T00:00:00Z h a p m [broken x",
             user("1 2026-01-01T00:00:00Z h a p m [broken x"),
         );
+        for time in [
+            "2026-13-01T00:00:00Z",
+            "2026-10-11T22:14:15.003000000+25:00",
+            "2026-10-11T22:14:15-24:00",
+            "2026-10-11T22:14:15+2500",
+        ] {
+            let text = format!("1 {time} h a p m - x");
+            check(&format!("<13>{text}"), user(&text));
+            // Without a time, what is before the first colon is a tag.
+            let (tag, rest) = time.split_once(':').expect("a colon");
+            let mut expected = user(&format!("{rest} h x"));
+            expected["app"] = tag.into();
+            check(&format!("<13>{time} h x"), expected);
+        }
         check("", user(""));
         check(
             "<13>app: hello",

@@ -31,12 +31,15 @@ pub(super) const BUCKETS: &[BucketFamily] = &[
     bucket(
         "replayforge_bucket_used_bytes",
         Kind::Gauge,
-        "Bytes in use, with the write-ahead log.",
+        "Bytes of events in the database's file.",
         |b, _| one(b.used_bytes),
     ),
-    bucket("replayforge_bucket_max_bytes", Kind::Gauge, "The limit of that.", |b, _| {
-        one(b.max_bytes)
-    }),
+    bucket(
+        "replayforge_bucket_max_bytes",
+        Kind::Gauge,
+        "The limit of all files, with the write-ahead log.",
+        |b, _| one(b.max_bytes),
+    ),
     bucket(
         "replayforge_bucket_events_max_bytes",
         Kind::Gauge,

@@ -17,7 +17,7 @@ use crate::config::{BucketConfig, RelayConfig};
 use crate::store::Unavailable;
 
 /// The file in the bucket's folder, as in the original.
-const FILE_NAME: &str = "relay.sqlite3";
+pub(super) const FILE_NAME: &str = "relay.sqlite3";
 
 /// The one queue in each database.
 const QUEUE: &str = "events";

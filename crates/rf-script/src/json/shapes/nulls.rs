@@ -1,5 +1,5 @@
-//! Fields that were `null`: a script finds nothing there, and they are written as `null` again, at their place, unless it has
-//! given them a value.
+//! Fields that were `null`: a script finds nothing there, and they are written as `null` again, at their place, unless they
+//! have a value by then.
 //!
 //! Which ones they were says the metatable of the table. Tables of one shape that had the same nulls share it, as long as
 //! there are not too many different ones. A table beyond that, and one whose order of keys is not known, has a metatable of

@@ -36,12 +36,35 @@ fn wrong_keys_are_told() {
         (json!({ "filePath": "a", "multiline": { "start": "a", "end": "b" } }), "exactly one"),
         (
             json!({ "filePath": "a", "multiline": { "start": "(" } }),
-            "multiline: not a regular expression: unclosed group",
+            "multiline.start: not a regular expression: unclosed group",
         ),
     ] {
         let found = problems(&params);
         assert!(found.contains(told), "{params}: {found}");
     }
+}
+
+#[test]
+fn all_wrong_keys_are_told_at_their_places() {
+    let params = json!({
+        "filePath": "/", "filePaths": ["a", "/y[", "b", "/z["], "exclude": ["c", "d["],
+        "maxLineBytes": 1, "multiline": { "continue": "(", "maxLines": 0, "timeout": 0 },
+    });
+    let found = problems(&params);
+    let expected = [
+        "filePath: expected a file, \"/\" is a folder",
+        "filePaths[1]: \"/y[\" is not a pattern: ",
+        "filePaths[3]: \"/z[\" is not a pattern: ",
+        "exclude[1]: \"d[\" is not a pattern: ",
+        "maxLineBytes: expected 16 to 16777216 bytes",
+        "multiline.maxLines: expected more than zero",
+        "multiline.timeout: expected a time above zero",
+        "multiline.continue: not a regular expression: unclosed group",
+    ];
+    for told in expected {
+        assert!(found.contains(&format!("error: {told}")), "{told} of {found}");
+    }
+    assert_eq!(found.lines().count(), expected.len(), "{found}");
 }
 
 #[test]
