@@ -370,8 +370,16 @@ impl Group<'_> {
             let queue = &self.state.queues[*index];
             queue.when_full == WhenFull::DropOldest && queue.events > 0
         };
-        if let Some(index) = queues.clone().find(droppable) {
-            return Admission::DropOldest(index, cost.rows.pages() * PAGE);
+        let mut droppable: Vec<usize> = queues.clone().filter(droppable).collect();
+        droppable.sort_unstable();
+        droppable.dedup();
+        let freed: u64 =
+            droppable.iter().map(|index| self.state.queues[*index].stored / PAGE).sum();
+        // Nothing goes where others hold so much of the file that it would be for nothing.
+        if let Some(index) = droppable.first()
+            && self.fits_at(commit, cost, in_parts.saturating_sub(freed))
+        {
+            return Admission::DropOldest(*index, cost.rows.pages() * PAGE);
         }
         let name = queues.clone().next().map(|index| self.state.queues[index].name.clone());
         Admission::Refuse(CommitError::Full {

@@ -34,29 +34,21 @@ pub(crate) fn read_messages(lua: &Lua, messages: Value) -> mlua::Result<Vec<Byte
             "TransformBatch returned {kind} as its first value: expected a table of strings"
         )));
     };
-    let mut read = Vec::with_capacity(messages.raw_len());
-    for message in messages.sequence_values::<Value>() {
-        read.push(effects::content(lua, &message?)?);
+    // As the original, which takes what there is: also behind a hole, and of a table that is no list.
+    let (mut listed, mut named) = (Vec::with_capacity(messages.raw_len()), Vec::new());
+    for pair in messages.pairs::<Value, Value>() {
+        match pair? {
+            // A place that a script has emptied.
+            (_, Value::Boolean(_)) => {}
+            (Value::Integer(at), message) => listed.push((at, message)),
+            (key, message) => named.push((text(lua, key, "the key of a message")?, message)),
+        }
     }
-    check_list(&messages, read.len())?;
-    Ok(read)
-}
-
-/// Refuses a table that has more than its list, also behind a hole: the rest would be lost as if dropped.
-fn check_list(table: &Table, len: usize) -> mlua::Result<()> {
-    table.for_each(|key: Value, _: Value| {
-        let key = match &key {
-            Value::Integer(at) if usize::try_from(*at).is_ok_and(|at| (1..=len).contains(&at)) => {
-                return Ok(());
-            }
-            Value::Integer(at) => at.to_string(),
-            Value::String(text) => format!("`{}`", text.to_string_lossy()),
-            other => format!("of type {}", other.type_name()),
-        };
-        Err(mlua::Error::RuntimeError(format!(
-            "TransformBatch returned a table with the key {key} as its first value: expected a list"
-        )))
-    })
+    listed.sort_by_key(|(at, _)| *at);
+    named.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let messages = listed.into_iter().map(|(_, message)| message);
+    let messages = messages.chain(named.into_iter().map(|(_, message)| message));
+    messages.map(|message| effects::content(lua, &message)).collect()
 }
 
 /// The request as `TransformBatch` left it.

@@ -37,7 +37,9 @@ pub(crate) fn describe(error: &mlua::Error) -> String {
         mlua::Error::CallbackError { traceback, cause } => {
             let place = place_in(traceback);
             let cause = describe(cause);
-            if cause.contains(".lua:") { cause } else { format!("{place}{cause}") }
+            let file = place.split(':').next().filter(|file| !file.is_empty());
+            let is_there = file.is_none_or(|file| cause.starts_with(&format!("{file}:")));
+            if is_there || cause.contains(".lua:") { cause } else { place + &cause }
         }
         mlua::Error::RuntimeError(text) => raised(text),
         mlua::Error::SyntaxError { message, .. } => message.clone(),
@@ -47,25 +49,24 @@ pub(crate) fn describe(error: &mlua::Error) -> String {
     text.get(..end).unwrap_or(&text).trim_end().to_owned()
 }
 
-/// What was raised: a value that is no text in words, for Lua makes a text of it that says nothing and has no place.
+/// What was raised. Lua makes a text of a value that is none, without a place; of a table or function it says nothing but where
+/// in memory it lies.
 fn raised(text: &str) -> String {
     let Some((value, traceback)) = text.split_once(TRACEBACK) else { return text.to_owned() };
-    let Some(kind) = kind_of(value) else { return value.to_owned() };
-    let place = place_in(traceback);
-    format!("{place}an error value that is no text was raised: {kind}")
+    if let Some(kind) = kind_of(value) {
+        let place = place_in(traceback);
+        return format!("{place}an error value that is no text was raised: {kind}");
+    }
+    if matches!(value, "nil" | "true" | "false") || value.parse::<f64>().is_ok() {
+        return place_in(traceback) + value;
+    }
+    value.to_owned()
 }
 
-/// The type of the value that Lua has made such a text of; `None`: it was a text.
+/// The type of the value that Lua has made such a text of; `None`: the text says something.
 fn kind_of(value: &str) -> Option<&str> {
-    match value {
-        "nil" => Some("nil"),
-        "true" | "false" => Some("boolean"),
-        _ if value.parse::<f64>().is_ok() => Some("number"),
-        _ => {
-            let (kind, address) = value.split_once(": ")?;
-            (WITH_ADDRESS.contains(&kind) && is_address(address)).then_some(kind)
-        }
-    }
+    let (kind, address) = value.split_once(": ")?;
+    (WITH_ADDRESS.contains(&kind) && is_address(address)).then_some(kind)
 }
 
 /// Where Lua says that a value lies.

@@ -60,16 +60,13 @@ pub(super) fn mask_names(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
 }
 
 fn mask_fields(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
-    let masker = Masker {
-        text,
-        colons: Colons::of(text),
-        look,
-        at: 0,
-        levels: Vec::new(),
-        outer: Vec::new(),
-        rewrite: Rewrite::of(text),
-    };
-    masker.run()
+    let (masked, has_comments) = Masker::of(text, look, false).run();
+    if !has_comments || !look.fields.has_paths() {
+        return masked;
+    }
+    // Once more without the comments: what stands in them is no part of a path. Before, it might be one itself.
+    let (again, _) = Masker::of(masked.as_deref().unwrap_or(text), look, true).run();
+    again.or(masked)
 }
 
 /// What the place that is looked at lies in.
@@ -91,12 +88,36 @@ struct Masker<'a> {
     /// Names of the objects around, outermost first; only when paths are asked for.
     outer: Vec<Vec<u8>>,
     rewrite: Rewrite<'a>,
+    /// What stands in comments is passed over.
+    skips_comments: bool,
 }
 
-impl Masker<'_> {
-    fn run(mut self) -> Option<Vec<u8>> {
+impl<'a> Masker<'a> {
+    fn of(text: &'a [u8], look: Look<'a>, skips_comments: bool) -> Self {
+        Self {
+            text,
+            colons: Colons::of(text),
+            look,
+            at: 0,
+            levels: Vec::new(),
+            outer: Vec::new(),
+            rewrite: Rewrite::of(text),
+            skips_comments,
+        }
+    }
+
+    /// The text with masks, if there is anything to mask, and whether it has comments.
+    fn run(mut self) -> (Option<Vec<u8>>, bool) {
+        let mut has_comments = false;
         while let Some(byte) = self.text.get(self.at) {
             match byte {
+                // Behind a colon it is a URL without quotes.
+                b'/' if self.text[..self.at].last() != Some(&b':') => {
+                    has_comments |= matches!(self.text.get(self.at + 1), Some(b'/' | b'*'));
+                    // Its end is looked for only to go there: else a text of comments would be looked through for each.
+                    let end = self.skips_comments.then(|| comment_end(self.text, self.at));
+                    self.at = end.flatten().unwrap_or(self.at + 1);
+                }
                 b'{' => self.open(Level::Name),
                 b'[' => self.open(Level::List),
                 b'}' | b']' => self.close(),
@@ -105,7 +126,7 @@ impl Masker<'_> {
                 _ => self.at += 1,
             }
         }
-        self.rewrite.finish()
+        (self.rewrite.finish(), has_comments)
     }
 
     fn open(&mut self, level: Level) {
@@ -305,9 +326,19 @@ fn plain_unescaped(text: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Behind blanks, as JSON5 has them (5.3, of which ours are the usual ones).
 fn skip_blanks(text: &[u8], from: usize) -> usize {
-    let rest = text.get(from..).unwrap_or_default();
-    from + rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count()
+    let mut at = from;
+    while let Some(rest) = text.get(at..) {
+        at += match rest {
+            [b' ' | b'\t' | b'\n' | b'\r' | b'\x0b' | b'\x0c', ..] => 1,
+            // A no-break space, a mark of the byte order, and the line and paragraph separators.
+            [0xc2, 0xa0, ..] => 2,
+            [0xef, 0xbb, 0xbf, ..] | [0xe2, 0x80, 0xa8 | 0xa9, ..] => 3,
+            _ => return at,
+        };
+    }
+    at
 }
 
 /// Behind the value that begins at `start` and the comments beside it. Where that is no JSON (another kind of quotes, a
@@ -347,10 +378,19 @@ fn comment_end(text: &[u8], start: usize) -> Option<usize> {
     let rest = text.get(start..).unwrap_or_default();
     let length = match rest {
         [b'/', b'*', inner @ ..] => memmem::find(inner, b"*/").map(|length| 2 + length + 2),
-        [b'/', b'/', ..] => memchr2(b'\n', b'\r', rest),
+        [b'/', b'/', ..] => line_end(rest),
         _ => return None,
     };
     Some(length.map_or(text.len(), |length| start + length))
+}
+
+/// Where the line ends, also as JSON5 has it: at a line or paragraph separator.
+fn line_end(text: &[u8]) -> Option<usize> {
+    let end = memchr2(b'\n', b'\r', text);
+    let line = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
+    let separators = memmem::find_iter(line, b"\xe2\x80");
+    let mut separators = separators.filter(|at| matches!(line.get(at + 2), Some(0xa8 | 0xa9)));
+    separators.next().or(end)
 }
 
 /// Behind a string in single quotes; the end of the text when it is cut.

@@ -14,7 +14,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderName,
+    PROXY_AUTHORIZATION,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -174,7 +177,8 @@ impl RelaySink {
         }
     }
 
-    /// What a script says about the request: its path goes behind the URL's, its headers take the place of ours. With those
+    /// What a script says about the request: its path goes behind the URL's, its headers take the place of ours. Those of the
+    /// connection are left out, as by Go's client for the original: a script may copy all headers of an event, and with those
     /// that frame the body the other end could read less than the batch, and accept it.
     fn steer(&self, request: &mut Request<Full<Bytes>>, steer: &Steer) -> Result<(), String> {
         if !steer.path.is_empty() {
@@ -186,10 +190,10 @@ impl RelaySink {
         for (name, value) in &steer.headers {
             let key = HeaderName::try_from(name)
                 .map_err(|_bad| format!("request.headers: `{name}` is not a header name"))?;
-            if is_of_connection(&key) {
-                return Err(format!(
-                    "request.headers: `{name}` belongs to the connection and is generated anew"
-                ));
+            if (is_of_connection(&key) && key != PROXY_AUTHORIZATION) || key == HOST {
+                let url = shown(&self.uri);
+                tracing::warn!(url, header = %key, "a header that a script has set is not sent: it belongs to the connection");
+                continue;
             }
             let mut value = HeaderValue::try_from(value)
                 .map_err(|_bad| format!("request.headers: the value of `{name}` cannot be sent"))?;

@@ -129,6 +129,20 @@ async fn what_is_refused_drops_nothing() {
     let refused = rig.store().commit(both).await;
     assert!(matches!(refused, Err(CommitError::Full { .. })), "{refused:?}");
     assert_eq!(rig.usage(), before);
+    // Of the file another queue has nearly all.
+    let own =
+        |name, when_full, max| QueueOptions { max_bytes: Some(max), ..queue(name, when_full) };
+    let large = own("large", WhenFull::Reject, 2 * MIB);
+    let rig = Rig::with(MIB, vec![own("q", WhenFull::DropOldest, MIB / 2), large]);
+    let large = rig.store().queue("large").unwrap();
+    for _ in 0..20 {
+        rig.store().commit(Commit::append(rig.q(), vec![filled(2_000)])).await.unwrap();
+    }
+    while rig.store().commit(Commit::append(large, vec![filled(9_000)])).await.is_ok() {}
+    let before = rig.usage();
+    let refused = rig.store().commit(Commit::append(rig.q(), vec![filled(2_000); 100])).await;
+    assert!(matches!(refused, Err(CommitError::Full { .. })), "{refused:?}");
+    assert_eq!(rig.usage(), before);
 }
 
 #[tokio::test]

@@ -48,14 +48,18 @@ struct Embedded {
 }
 
 pub(super) fn open(config: &RelayConfig, journal: &Arc<Journal>) -> Arc<dyn BucketStore> {
-    for bucket in left_buckets(config) {
-        let path = config.data_dir.join(&bucket);
+    let left = left_buckets(config);
+    if let Some(more) = left.len().checked_sub(MAX_TOLD).filter(|more| *more > 0) {
+        tracing::warn!(more, path = %config.data_dir.display(), "there are more buckets than are told here that are not in the configuration any more");
+    }
+    for bucket in left.iter().take(MAX_TOLD) {
+        let path = config.data_dir.join(bucket);
         tracing::warn!(bucket, path = %path.display(), "this bucket is not in the configuration any more: its events stay in its folder, and no limit applies to them; name it again, or remove the folder");
     }
     Arc::new(Embedded::new(config, journal))
 }
 
-/// Names of folders with a bucket's database that the file does not name any more, at most [`MAX_TOLD`].
+/// Names of folders with a bucket's database that the file does not name any more.
 fn left_buckets(config: &RelayConfig) -> Vec<String> {
     let Ok(folders) = std::fs::read_dir(&config.data_dir) else { return Vec::new() };
     let names = folders.filter_map(|folder| {
@@ -64,7 +68,7 @@ fn left_buckets(config: &RelayConfig) -> Vec<String> {
         let is_named = config.buckets.keys().any(|known| known.as_str() == name);
         (!is_named && folder.path().join(FILE_NAME).is_file()).then_some(name)
     });
-    let mut names: Vec<String> = names.take(MAX_TOLD).collect();
+    let mut names: Vec<String> = names.collect();
     names.sort_unstable();
     names
 }

@@ -119,8 +119,10 @@ fn with_format(format: &str, text: &str, now: Timestamp) -> Result<Timestamp, St
     let mut time = assembled(&parts);
     let is_past = |time: &Timestamp| time.duration_since(now) <= DAY;
     let mut year = this_year;
-    // `Feb 29` is not in every year, and `Dec 31` read on the first of January was a day of last year.
-    while yearless && year > this_year - MAX_YEARS_BACK && !time.as_ref().is_ok_and(is_past) {
+    // `Dec 31` read on the first of January was a day of last year, and `Feb 29` is not in every year.
+    let is_leap_day = parts.month() == Some(2) && parts.day() == Some(29);
+    let first = this_year - if is_leap_day { MAX_YEARS_BACK } else { 1 };
+    while yearless && year > first && !time.as_ref().is_ok_and(is_past) {
         year -= 1;
         parts.set_year(Some(year)).map_err(failed)?;
         time = assembled(&parts);

@@ -295,6 +295,17 @@ fn no_comment_hides_a_secret() {
         (r#"{"password":"x" /* , */,"b":1}"#, r#"{"password":"***","b":1}"#),
         ("{\"password\":\"x\" // a, b\n,\"c\":1}", "{\"password\":\"***\"\n,\"c\":1}"),
         (r#"{"token":http://a/b, "c":1}"#, r#"{"token":"***", "c":1}"#),
+        // What stands in a comment is no part of a path, unless all of it does.
+        (r#"{"user": /* a, b */ {"pin":2}}"#, r#"{"user": /* a, b */ {"pin":"***"}}"#),
+        (r#"{"user":{/* } */"pin":2}}"#, r#"{"user":{/* } */"pin":"***"}}"#),
+        (r#"{"user":{/* 3.5" */"pin":2}}"#, r#"{"user":{/* 3.5" */"pin":"***"}}"#),
+        (r#"{/*"user":{"pin":2},*/"a":1}"#, r#"{/*"user":{"pin":"***"},*/"a":1}"#),
+        // Blanks and ends of lines are those of JSON5.
+        ("{\"password\"\u{a0}\u{feff}:\"x\"}", "{\"password\"\u{a0}\u{feff}:\"***\"}"),
+        (
+            "{\"password\" // a\u{2028}:\"x\",\n\"b\":1}",
+            "{\"password\" // a\u{2028}:\"***\",\n\"b\":1}",
+        ),
         // A comment whose end is missing reaches to the end.
         (r#"{"password":{"a":1,/*},"b":"x"}"#, r#"{"password":"***""#),
         (r#"{"password"/* "b":"x""#, r#"{"password":"***""#),

@@ -31,7 +31,7 @@ pub(super) const BUCKETS: &[BucketFamily] = &[
     bucket(
         "replayforge_bucket_used_bytes",
         Kind::Gauge,
-        "Bytes of events in the database's file.",
+        "Bytes of pages in use, without the write-ahead log.",
         |b, _| one(b.used_bytes),
     ),
     bucket(
