@@ -9,7 +9,8 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::errors::{CommitError, FullReason};
 use crate::group::{Group, Tx};
 use crate::limits::{
-    Limits, PAGE, PageEstimate, base_pages, map_pages, moving_pages, removal_pages, stored_bytes,
+    Limits, PAGE, PageEstimate, base_pages, map_pages, moving_pages, removal_pages, removed_pages,
+    stored_bytes,
 };
 use crate::sql;
 use crate::types::{Append, Commit, MAX_BATCH_ID_BYTES, Remove, WhenFull};
@@ -373,11 +374,12 @@ impl Group<'_> {
         let mut droppable: Vec<usize> = queues.clone().filter(droppable).collect();
         droppable.sort_unstable();
         droppable.dedup();
-        let freed: u64 =
-            droppable.iter().map(|index| self.state.queues[*index].stored / PAGE).sum();
+        let freed = |index: &usize| removed_pages(self.state.queues[*index].stored);
+        let freed: u64 = droppable.iter().map(freed).sum();
+        let least = self.tx.room.shrunk_after(self.tx.appended.plus(rows, self.tables()));
         // Nothing goes where others hold so much of the file that it would be for nothing.
         if let Some(index) = droppable.first()
-            && self.fits_at(commit, cost, in_parts.saturating_sub(freed))
+            && self.fits_at(commit, cost, least.saturating_sub(freed))
         {
             return Admission::DropOldest(*index, cost.rows.pages() * PAGE);
         }

@@ -378,10 +378,15 @@ pub(crate) fn removal_pages(rows: u64, stored: u64, file_pages: u64) -> u64 {
     leaves + 2 + leaves / LEAVES_PER_INTERIOR + listed + map_pages(freed, file_pages)
 }
 
+/// Pages that are free at the most once events of so many bytes have gone: leaves may be a third full.
+pub(crate) fn removed_pages(stored: u64) -> u64 {
+    stored * 3 / LEAF + 2
+}
+
 /// Pages that emptying a table of so many bytes, if that is known, dirties at the most, in a file of so many pages: its root,
 /// those of the free list and of the maps, for its pages may lie anywhere.
 pub(crate) fn emptying_pages(stored: Option<u64>, file_pages: u64) -> u64 {
-    let pages = stored.map_or(file_pages, |stored| stored * 3 / LEAF + 2);
+    let pages = stored.map_or(file_pages, removed_pages);
     3 + pages / FREE_PER_TRUNK + map_pages(pages, file_pages)
 }
 

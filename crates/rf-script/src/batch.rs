@@ -35,13 +35,19 @@ pub(crate) fn read_messages(lua: &Lua, messages: Value) -> mlua::Result<Vec<Byte
         )));
     };
     // As the original, which takes what there is: also behind a hole, and of a table that is no list.
-    let (mut listed, mut named) = (Vec::with_capacity(messages.raw_len()), Vec::new());
+    let (mut listed, mut named) = (Vec::new(), Vec::new());
     for pair in messages.pairs::<Value, Value>() {
         match pair? {
             // A place that a script has emptied.
             (_, Value::Boolean(_)) => {}
             (Value::Integer(at), message) => listed.push((at, message)),
-            (key, message) => named.push((text(lua, key, "the key of a message")?, message)),
+            (key, message) => {
+                let key = text(lua, key, "the key of a message")?;
+                // How many there are, as `table.pack` says.
+                if key != "n" || !message.is_integer() {
+                    named.push((key, message));
+                }
+            }
         }
     }
     listed.sort_by_key(|(at, _)| *at);

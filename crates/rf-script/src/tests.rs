@@ -412,6 +412,7 @@ fn what_stands_beside_a_list_is_sent_behind_it() {
         ("{[3] = 'c', [2] = 'b', [0] = 'z'}", "z b c"),
         ("{b = 'y', 'a', a = 'x', [1.5] = 'w'}", "a w x y"),
         ("{'a', false, true, 7, {n = 1}}", "a 7 {\"n\":1}"),
+        ("table.pack('a', 'b')", "a b"),
         ("{}", ""),
         ("json_array()", ""),
     ] {

@@ -3,7 +3,7 @@
 //!
 //! A string that holds another text, such as JSON (as webhooks like to send) or a URL, is looked into as well.
 
-use memchr::{memchr, memchr2, memchr3, memmem};
+use memchr::{memchr, memchr2, memchr3, memchr3_iter, memmem};
 use serde::de::IgnoredAny;
 
 use super::MASK;
@@ -60,12 +60,12 @@ pub(super) fn mask_names(text: &[u8], fields: &Fields) -> Option<Vec<u8>> {
 }
 
 fn mask_fields(text: &[u8], look: Look<'_>) -> Option<Vec<u8>> {
-    let (masked, has_comments) = Masker::of(text, look, false).run();
-    if !has_comments || !look.fields.has_paths() {
+    let (masked, has_comments) = Masker::of(text, look, true).run();
+    if !has_comments {
         return masked;
     }
-    // Once more without the comments: what stands in them is no part of a path. Before, it might be one itself.
-    let (again, _) = Masker::of(masked.as_deref().unwrap_or(text), look, true).run();
+    // Once more as if there were none: a comment may hold all of a secret, and what looks like one may be a URL.
+    let (again, _) = Masker::of(masked.as_deref().unwrap_or(text), look, false).run();
     again.or(masked)
 }
 
@@ -88,8 +88,9 @@ struct Masker<'a> {
     /// Names of the objects around, outermost first; only when paths are asked for.
     outer: Vec<Vec<u8>>,
     rewrite: Rewrite<'a>,
-    /// What stands in comments is passed over.
+    /// What stands in comments is passed over: it is no part of a path.
     skips_comments: bool,
+    has_comments: bool,
 }
 
 impl<'a> Masker<'a> {
@@ -103,20 +104,19 @@ impl<'a> Masker<'a> {
             outer: Vec::new(),
             rewrite: Rewrite::of(text),
             skips_comments,
+            has_comments: false,
         }
     }
 
     /// The text with masks, if there is anything to mask, and whether it has comments.
     fn run(mut self) -> (Option<Vec<u8>>, bool) {
-        let mut has_comments = false;
         while let Some(byte) = self.text.get(self.at) {
             match byte {
                 // Behind a colon it is a URL without quotes.
                 b'/' if self.text[..self.at].last() != Some(&b':') => {
-                    has_comments |= matches!(self.text.get(self.at + 1), Some(b'/' | b'*'));
-                    // Its end is looked for only to go there: else a text of comments would be looked through for each.
-                    let end = self.skips_comments.then(|| comment_end(self.text, self.at));
-                    self.at = end.flatten().unwrap_or(self.at + 1);
+                    let at = self.at;
+                    self.pass_comments();
+                    self.at = self.at.max(at + 1);
                 }
                 b'{' => self.open(Level::Name),
                 b'[' => self.open(Level::List),
@@ -126,7 +126,19 @@ impl<'a> Masker<'a> {
                 _ => self.at += 1,
             }
         }
-        (self.rewrite.finish(), has_comments)
+        (self.rewrite.finish(), self.has_comments)
+    }
+
+    /// Goes behind the comments that begin here, if that is wanted. Only then their end is looked for: else a text of comments
+    /// would be looked through for each of them.
+    fn pass_comments(&mut self) {
+        if !is_comment(self.text, self.at) {
+            return;
+        }
+        self.has_comments = true;
+        if self.skips_comments {
+            self.at = behind_comments(self.text, self.at);
+        }
     }
 
     fn open(&mut self, level: Level) {
@@ -192,6 +204,8 @@ impl<'a> Masker<'a> {
         if is_hit && self.at < self.text.len() {
             let end = value_end(self.text, self.at);
             self.replace(end, format!("\"{MASK}\"").as_bytes());
+        } else {
+            self.pass_comments();
         }
     }
 
@@ -373,6 +387,10 @@ fn behind_comments(text: &[u8], start: usize) -> usize {
     at
 }
 
+fn is_comment(text: &[u8], at: usize) -> bool {
+    matches!(text.get(at..), Some([b'/', b'/' | b'*', ..]))
+}
+
 /// Behind the comment that begins at `start`, where one does; the end of the text when it is cut.
 fn comment_end(text: &[u8], start: usize) -> Option<usize> {
     let rest = text.get(start..).unwrap_or_default();
@@ -386,11 +404,8 @@ fn comment_end(text: &[u8], start: usize) -> Option<usize> {
 
 /// Where the line ends, also as JSON5 has it: at a line or paragraph separator.
 fn line_end(text: &[u8]) -> Option<usize> {
-    let end = memchr2(b'\n', b'\r', text);
-    let line = text.get(..end.unwrap_or(text.len())).unwrap_or_default();
-    let separators = memmem::find_iter(line, b"\xe2\x80");
-    let mut separators = separators.filter(|at| matches!(line.get(at + 2), Some(0xa8 | 0xa9)));
-    separators.next().or(end)
+    let is_separator = |at: usize| matches!(text.get(at + 1..), Some([0x80, 0xa8 | 0xa9, ..]));
+    memchr3_iter(b'\n', b'\r', 0xe2, text).find(|at| text[*at] != 0xe2 || is_separator(*at))
 }
 
 /// Behind a string in single quotes; the end of the text when it is cut.
@@ -412,6 +427,11 @@ fn container_end(text: &[u8], start: usize) -> usize {
     // Where a value or a name may begin, a single quote begins it; elsewhere it is an apostrophe.
     let mut may_begin = false;
     while let Some(byte) = text.get(at) {
+        let behind = if may_begin { skip_blanks(text, at) } else { at };
+        if behind > at {
+            at = behind;
+            continue;
+        }
         match byte {
             b'{' | b'[' => depth += 1,
             b'}' | b']' => depth -= 1,
@@ -429,7 +449,7 @@ fn container_end(text: &[u8], start: usize) -> usize {
         may_begin = match byte {
             b'{' | b'[' | b',' | b':' => true,
             b'/' => may_begin,
-            byte => may_begin && byte.is_ascii_whitespace(),
+            _ => false,
         };
     }
     text.len()

@@ -190,7 +190,8 @@ impl RelaySink {
         for (name, value) in &steer.headers {
             let key = HeaderName::try_from(name)
                 .map_err(|_bad| format!("request.headers: `{name}` is not a header name"))?;
-            if (is_of_connection(&key) && key != PROXY_AUTHORIZATION) || key == HOST {
+            let is_ours = [HOST, CONTENT_ENCODING].contains(&key);
+            if is_ours || (is_of_connection(&key) && key != PROXY_AUTHORIZATION) {
                 let url = shown(&self.uri);
                 tracing::warn!(url, header = %key, "a header that a script has set is not sent: it belongs to the connection");
                 continue;

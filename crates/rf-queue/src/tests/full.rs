@@ -129,6 +129,10 @@ async fn what_is_refused_drops_nothing() {
     let refused = rig.store().commit(both).await;
     assert!(matches!(refused, Err(CommitError::Full { .. })), "{refused:?}");
     assert_eq!(rig.usage(), before);
+    // What can be had by dropping is taken, however much has to go.
+    let rig = full(vec![queue("q", WhenFull::DropOldest)]).await;
+    rig.store().commit(Commit::append(rig.q(), vec![filled(320_000)])).await.unwrap();
+    assert_eq!(rig.texts().await.last().map(String::len), Some(320_000));
     // Of the file another queue has nearly all.
     let own =
         |name, when_full, max| QueueOptions { max_bytes: Some(max), ..queue(name, when_full) };

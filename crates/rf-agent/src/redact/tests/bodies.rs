@@ -297,6 +297,13 @@ fn no_comment_hides_a_secret() {
         (r#"{"token":http://a/b, "c":1}"#, r#"{"token":"***", "c":1}"#),
         // What stands in a comment is no part of a path, unless all of it does.
         (r#"{"user": /* a, b */ {"pin":2}}"#, r#"{"user": /* a, b */ {"pin":"***"}}"#),
+        (r#"{"user":/* a, b */{"pin":2}}"#, r#"{"user":/* a, b */{"pin":"***"}}"#),
+        ("{\"user\":// a, b\n{\"pin\":2}}", "{\"user\":// a, b\n{\"pin\":\"***\"}}"),
+        (
+            "{/* \"otp\": \"x\" */\n\"user\": /* a, b */ {\"pin\":2}}",
+            "{/* \"otp\": \"***\"\n\"user\": /* a, b */ {\"pin\":\"***\"}}",
+        ),
+        ("{\"password\":{\u{a0}'a}':1,\"b\":\"x\"}}", "{\"password\":\"***\"}"),
         (r#"{"user":{/* } */"pin":2}}"#, r#"{"user":{/* } */"pin":"***"}}"#),
         (r#"{"user":{/* 3.5" */"pin":2}}"#, r#"{"user":{/* 3.5" */"pin":"***"}}"#),
         (r#"{/*"user":{"pin":2},*/"a":1}"#, r#"{/*"user":{"pin":"***"},*/"a":1}"#),

@@ -304,8 +304,15 @@ async fn what_belongs_to_the_connection_is_not_sent_for_a_script() {
     });
     let tasks = Tasks::new(CancellationToken::new());
     tasks.spawn("host", async move { axum::serve(listener, app).await });
-    let names =
-        ["Content-Length", "transfer-encoding", "Connection", "TE", "Upgrade", "Expect", "Host"];
+    let names = [
+        "Content-Length",
+        "transfer-encoding",
+        "Connection",
+        "TE",
+        "Expect",
+        "Host",
+        "Content-Encoding",
+    ];
     let sent = ["Proxy-Authorization", "X-Own"];
     let headers = names.iter().chain(&sent).map(|name| ((*name).to_owned(), "1".to_owned()));
     let steer = Steer { headers: headers.collect(), ..Steer::default() };
