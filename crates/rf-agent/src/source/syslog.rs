@@ -9,6 +9,7 @@ pub(super) mod contract;
 mod framing;
 mod parse;
 mod tcp;
+mod time;
 mod udp;
 
 use std::net::SocketAddr;

@@ -10,7 +10,6 @@ use std::time::Duration;
 use axum::body::Body;
 use futures_util::future::BoxFuture;
 use http::Request;
-use rf_core::config::{Problems, parse};
 use rf_queue::{
     Budget, Commit, CommitError, PendingCommit, QueueId, QueueOptions, Store, WhenFull,
 };
@@ -22,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::pipeline::Batch;
 use crate::sink::contract::{Promise, Subject, check_sink_contract};
 use crate::sink::table::rig::{Rig, event, send, sink};
-use crate::sink::{Sink, SinkContext, SinkError, SinkHost};
+use crate::sink::{Sink, SinkError, SinkHost};
 
 const PARAMS: &str = r#"{ "database": "alert.sqlite3", "notification_sink": "mail" }"#;
 const SOON: Duration = Duration::from_secs(20);
@@ -459,56 +458,4 @@ async fn every_refusal_is_json() {
         let body: Value = serde_json::from_str(&text).expect(path);
         assert!(body["error"].is_string(), "{method} {path}: {text}");
     }
-}
-
-#[test]
-fn a_configuration_that_cannot_work_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("bad.lua"), "function extractStatus(").unwrap();
-    std::fs::write(folder.path().join("none.lua"), "x = 1").unwrap();
-    let script = "function extractStatus(json)\n io.write(json) end";
-    std::fs::write(folder.path().join("files.lua"), script).unwrap();
-    for (params, why) in [
-        (
-            r#"{"database":"a","notification_sink":"nobody"}"#,
-            "no other sink has the name `nobody`; known: mail",
-        ),
-        (r#"{"database":"a","notification_sink":"me"}"#, "no other sink has the name `me`"),
-        (r#"{"database":"a","scripts":{"t":{"scriptPath":"bad.lua"}}}"#, "bad.lua:1:"),
-        (
-            r#"{"database":"a","scripts":{"t":{"scriptPath":"none.lua"}}}"#,
-            "no function extractStatus",
-        ),
-        (r#"{"database":"a","scripts":{"t":{"scriptPath":"gone.lua"}}}"#, "gone.lua"),
-        (
-            r#"{"database":"a","scripts":{"t":{"scriptPath":"files.lua"}}}"#,
-            "files.lua:2: `io.write` is not available, calling it fails: a script of an alert cannot use it",
-        ),
-        (
-            r#"{"database":"a","scripts":{"t":{"consecutiveBad":3,"outOf":2}}}"#,
-            "expected at least consecutiveBad (3)",
-        ),
-        (r#"{"database":"a","scripts":{"t":{"silencedUntil":"later"}}}"#, "expected Unix time"),
-        (r#"{"database":"a","scripts":{"a b":{}}}"#, "cannot name a table"),
-    ] {
-        let context = SinkContext { name: "me", data_dir: folder.path(), sinks: &["me", "mail"] };
-        let mut problems = Problems::default();
-        let document = parse("player.json", params, &|_| None, &mut problems).expect("JSON");
-        drop(super::build(&context, &document.root(), &mut problems));
-        assert!(problems.to_string().contains(why), "{params}: {problems}");
-    }
-}
-
-#[test]
-fn empty_keys_are_as_if_they_were_not_there() {
-    let folder = tempfile::tempdir().unwrap();
-    let listener = |keys: &str| {
-        let params = format!(
-            r#"{{ "database": "a", {keys}, "scripts": {{ "t": {{ "scriptPath": "", "heartbeatInterval": "" }} }} }}"#
-        );
-        sink(super::build, folder.path(), &params).own_listener()
-    };
-    assert_eq!(listener(r#""exposed_port": "", "listen_addr": """#), None);
-    let expected = Some(("localhost".to_owned(), 8090));
-    assert_eq!(listener(r#""exposed_port": "8090", "listen_addr": """#), expected);
 }

@@ -4,6 +4,7 @@ mod api;
 mod hostile;
 mod names;
 mod plans;
+mod values;
 
 use std::sync::Arc;
 use std::time::Duration;

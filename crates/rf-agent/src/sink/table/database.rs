@@ -154,10 +154,13 @@ impl<S: State> Database<S> {
         job: impl FnOnce(&mut S) -> T + Send + 'static,
     ) -> Result<T, NotDone> {
         let (path, opened) = (self.path.clone(), Arc::clone(&self.opened));
-        let job = move |state: &mut S| match *opened.lock() {
+        let job = move |state: &mut S| {
+            let file = *opened.lock();
             // What is written to a file that was removed is gone once it is closed, and nobody finds it in one that was moved.
-            Some(file) if !is_at(&path, file) => Err(NotDone::Gone(path)),
-            _ => Ok(job(state)),
+            if file.is_some_and(|file| !is_at(&path, file)) {
+                return Err(NotDone::Gone(path));
+            }
+            Ok(job(state))
         };
         self.writer().call(job).await?
     }
